@@ -1,0 +1,107 @@
+"""The closed set of problems that Sluice reports, as RFC 9457 problem details.
+
+A problem is raised where it is known, travels over the reply plane as JSON and is rendered once, at the edge.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Problem", "ProblemDetails", "ProblemType"]
+
+URN = "urn:sluice:problem:"
+JSON = "application/problem+json"
+
+
+class ProblemType(Enum):
+    """Each member is (code, HTTP status, title); the code is stable and ends the type URI."""
+
+    INVALID_REQUEST = "invalid-request", 422, "The request is not valid"
+    INVALID_QUESTION = "invalid-question", 422, "The question is not valid"
+    INVALID_FILTER = "invalid-filter", 422, "The filter is not valid"
+    INVALID_NAME = "invalid-name", 422, "The name is not valid"
+    INVALID_METADATA = "invalid-metadata", 422, "The metadata is not valid"
+    NOT_FOUND = "not-found", 404, "There is no such resource"
+    COLLECTION_NOT_FOUND = "collection-not-found", 404, "There is no such collection"
+    COLLECTION_EMPTY = "collection-empty", 409, "The collection holds no documents yet"
+    CONFLICT = "conflict", 409, "The resource exists already with other settings"
+    PIPELINE_NOT_FOUND = "pipeline-not-found", 404, "There is no such pipeline"
+    TOO_LARGE = "too-large", 413, "The body is larger than allowed"
+    UNSUPPORTED_DOCUMENT = "unsupported-document", 415, "This kind of document cannot be read"
+    BROKEN_DOCUMENT = "broken-document", 422, "The document cannot be parsed"
+    ENCRYPTED_DOCUMENT = "encrypted-document", 422, "The document is encrypted"
+    EMPTY_DOCUMENT = "empty-document", 422, "The document holds no text"
+    DOCUMENT_LIMIT = "document-limit", 422, "Reading the document took more time or memory than allowed"
+    QUEUE_FULL = "queue-full", 429, "Too many queries are waiting"
+    STAGE_UNAVAILABLE = "stage-unavailable", 503, "No worker took the query in time"
+    BROKER_UNAVAILABLE = "broker-unavailable", 503, "The message broker cannot be reached"
+    DEADLINE_EXCEEDED = "deadline-exceeded", 504, "The query did not finish by its deadline"
+    ANSWER_INTERRUPTED = "answer-interrupted", 502, "The answer broke off and could not be continued"
+    ENGINE_FAILED = "engine-failed", 502, "The generation engine failed"
+    STAGE_FAILED = "stage-failed", 500, "A stage failed"
+    INTERNAL = "internal-error", 500, "Something went wrong on our side"
+
+    def __init__(self, code: str, status: int, title: str) -> None:
+        self.code = code
+        self.status = status
+        self.title = title
+
+    @property
+    def uri(self) -> str:
+        return URN + self.code
+
+
+class ProblemDetails(BaseModel):
+    """The wire form (RFC 9457, section 3). Extension members are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    instance: str | None = None
+
+
+class Problem(Exception):  # noqa: N818  (the standard's own word)
+    """A problem that a person can act on: `detail` says what is wrong and what to do.
+
+    Extras become extension members of the JSON object; `headers` go on the HTTP response.
+    """
+
+    def __init__(
+        self, kind: ProblemType, detail: str, *, headers: Mapping[str, str] | None = None, **extras: Any
+    ) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extras = extras
+
+    def __str__(self) -> str:
+        return f"{self.kind.title}: {self.detail}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.kind, self.detail, self.headers, self.extras)
+
+    @property
+    def details(self) -> ProblemDetails:
+        return ProblemDetails(
+            type=self.kind.uri,
+            title=self.kind.title,
+            status=self.kind.status,
+            detail=self.detail,
+            **self.extras,
+        )
+
+    @classmethod
+    def from_details(cls, details: ProblemDetails) -> Self:
+        """Rebuild a problem that came over the wire; an unknown type becomes INTERNAL."""
+        kind = next((k for k in ProblemType if k.uri == details.type), ProblemType.INTERNAL)
+        return cls(kind, details.detail, **(details.model_extra or {}))
+
+
+def _rebuild(kind: ProblemType, detail: str, headers: dict[str, str], extras: dict[str, Any]) -> Problem:
+    return Problem(kind, detail, headers=headers, **extras)
