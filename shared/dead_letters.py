@@ -1,0 +1,131 @@
+"""Dead letters: work that failed for good, kept with its reason until somebody replays or forgets it.
+
+A dead letter is stored on `dead.<original subject>` with its original payload; headers say what went wrong.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
+from pydantic import BaseModel, ConfigDict
+
+from shared.envelope import Query
+from shared.problems import Problem, ProblemType
+from shared.topology import DEAD_LETTERS
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+REASON = "Sluice-Reason"
+DELIVERIES = "Sluice-Deliveries"
+TRACEBACK = "Sluice-Traceback"
+FAILED_AT = "Sluice-Failed-At"
+
+
+class DeadLetter(BaseModel):
+    """One dead letter as a person sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sequence: int
+    subject: str
+    reason: str
+    deliveries: int
+    failed_at: float
+    traceback: str = ""
+    payload_bytes: int
+
+
+class DeadLetters:
+    """The DEAD_LETTERS stream."""
+
+    def __init__(self, client: Client, jetstream: JetStreamContext) -> None:
+        self._client = client
+        self._js = jetstream
+
+    async def bury(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        *,
+        reason: str,
+        deliveries: int,
+        message_id: str,
+        traceback: str = "",
+    ) -> None:
+        """Store a dead letter; the same `message_id` twice is stored once. Raises nats errors."""
+        kept = {k: v for k, v in headers.items() if not k.startswith("Nats-")}
+        kept |= {
+            # A header ends at a line break, so texts travel as JSON strings.
+            REASON: json.dumps(reason),
+            TRACEBACK: json.dumps(traceback[-8000:]),
+            DELIVERIES: str(deliveries),
+            FAILED_AT: str(time.time()),
+            "Nats-Msg-Id": f"dead:{message_id}",
+        }
+        await self._js.publish(f"dead.{subject}", data, headers=kept, stream=DEAD_LETTERS)
+
+    async def count(self) -> int:
+        return (await self._js.stream_info(DEAD_LETTERS)).state.messages
+
+    async def list(self, limit: int = 100) -> list[DeadLetter]:
+        """The newest dead letters, newest first."""
+        state = (await self._js.stream_info(DEAD_LETTERS)).state
+        letters: list[DeadLetter] = []
+        sequence = state.last_seq
+        while len(letters) < min(limit, state.messages) and sequence >= max(1, state.first_seq):
+            # One that was replayed is gone from the middle.
+            with suppress(NotFoundError):
+                letters.append(_letter(await self._js.get_msg(DEAD_LETTERS, sequence)))
+            sequence -= 1
+        return letters
+
+    async def replay(self, sequence: int, *, reply: str | None = None) -> str:
+        """Put the work back on its queue, then forget the dead letter. Returns the subject that it went to.
+
+        A query gets a fresh deadline of its original length and, if given, another reply subject.
+        Raises Problem NOT_FOUND when there is no such dead letter.
+        """
+        try:
+            message = await self._js.get_msg(DEAD_LETTERS, sequence)
+        except NotFoundError:
+            raise Problem(ProblemType.NOT_FOUND, f"There is no dead letter {sequence}.") from None
+        subject = (message.subject or "").removeprefix("dead.")
+        data = message.data or b""
+        headers = {k: v for k, v in (message.headers or {}).items() if not k.startswith(("Sluice-", "Nats-"))}
+        headers["Nats-Msg-Id"] = f"replay:{sequence}"
+        if subject.startswith("query."):
+            data = _renewed(data, reply).encode()
+        await self._js.publish(subject, data, headers=headers)
+        await self._js.delete_msg(DEAD_LETTERS, sequence)
+        return subject
+
+
+def _renewed(data: bytes, reply: str | None) -> Query:
+    query = Query.decode(data)
+    now = time.time()
+    return query.resubmitted().model_copy(
+        update={
+            "asked_at": now,
+            "deadline": now + (query.deadline - query.asked_at),
+            "reply": reply or query.reply,
+        }
+    )
+
+
+def _letter(message: RawStreamMsg) -> DeadLetter:
+    headers = message.headers or {}
+    return DeadLetter(
+        sequence=message.seq or 0,
+        subject=(message.subject or "").removeprefix("dead."),
+        reason=json.loads(headers.get(REASON, '""')),
+        traceback=json.loads(headers.get(TRACEBACK, '""')),
+        deliveries=int(headers.get(DELIVERIES, "0")),
+        failed_at=float(headers.get(FAILED_AT, "0")),
+        payload_bytes=len(message.data or b""),
+    )

@@ -1,0 +1,157 @@
+"""The query envelope: what travels from stage to stage, and the slip that says where to.
+
+An envelope is immutable. A stage returns a copy with what it has added; the stage runtime takes the visited stop off
+the slip and forwards the copy to the next one. On the wire it is JSON; vectors are base64url little-endian float32.
+Members that a reader does not know are kept and passed on, so that services of neighbouring versions work together.
+"""
+
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = [
+    "Hop",
+    "Lane",
+    "Name",
+    "Passage",
+    "Query",
+    "Scalar",
+    "Stop",
+    "Tenant",
+    "Vector",
+    "pack_vector",
+    "unpack_vector",
+]
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+"""A stage or a variant: it becomes one token of a subject and part of a consumer's name."""
+
+Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""A tenant: the last token of a query's subject, so that the broker bounds each tenant's backlog on its own."""
+
+Scalar = str | bool | int | float
+"""A metadata value."""
+
+Vector = bytes
+"""Little-endian float32 components, 4 bytes each."""
+
+
+def pack_vector(components: Sequence[float]) -> Vector:
+    """Pack numbers into a vector."""
+    return struct.pack(f"<{len(components)}f", *components)
+
+
+def unpack_vector(vector: Vector) -> tuple[float, ...]:
+    """Unpack a vector into its components. Raises struct.error unless it is a multiple of 4 bytes long."""
+    return struct.unpack(f"<{len(vector) // 4}f", vector)
+
+
+class Lane(StrEnum):
+    """A worker fills its room from the interactive lane first; the batch lane gets what is left."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Wire(BaseModel):
+    """What all parts of the envelope share: immutable, and tolerant of members added by a newer version."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Stop(Wire):
+    """One stage still to visit, the variant of it to use, and the parameters that this stage alone reads."""
+
+    stage: Name
+    variant: Name = "default"
+    params: dict[str, JsonValue] = {}
+
+    def with_params(self, **params: JsonValue) -> Self:
+        """A copy in which these parameters replace those of the same name."""
+        return self.model_copy(update={"params": {**self.params, **params}})
+
+
+class Hop(Wire):
+    """One visited stage: how long the query waited in its queue and how long the work took."""
+
+    stage: str
+    variant: str
+    worker: str
+    waited_ms: float
+    worked_ms: float
+
+
+class Passage(Wire):
+    """A piece of a document: found by the retriever, or on its way into the index."""
+
+    id: str
+    document_id: str
+    document: str
+    position: int
+    text: str
+    score: float = 0.0
+    metadata: dict[str, Scalar] = {}
+    vector: Vector | None = None
+
+
+class Query(Wire):
+    """One unit of work on its way through the stages of its slip.
+
+    `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
+    `attempt` is raised by whoever submits the same query again; stages never change it.
+    """
+
+    version: int = 1
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    tenant: Tenant = "default"
+    lane: Lane = Lane.INTERACTIVE
+    asked_at: float
+    deadline: float
+    reply: str
+    slip: tuple[Stop, ...]
+    attempt: int = 1
+    question: str = ""
+    collection: str = ""
+    embedding: Vector | None = None
+    passages: tuple[Passage, ...] = ()
+    trail: tuple[Hop, ...] = ()
+
+    @property
+    def stop(self) -> Stop:
+        """The stop to do now. Raises IndexError once the slip is empty."""
+        return self.slip[0]
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; negative once it has passed."""
+        return self.deadline - time.time()
+
+    def with_passages(self, passages: Iterable[Passage]) -> Self:
+        return self.model_copy(update={"passages": tuple(passages)})
+
+    def with_embedding(self, embedding: Vector) -> Self:
+        return self.model_copy(update={"embedding": embedding})
+
+    def advance(self, hop: Hop) -> Self:
+        """The envelope after the current stop: one stop less on the slip, one hop more on the trail."""
+        return self.model_copy(update={"slip": self.slip[1:], "trail": (*self.trail, hop)})
+
+    def resubmitted(self) -> Self:
+        """The same query for another attempt."""
+        return self.model_copy(update={"attempt": self.attempt + 1})
+
+    def encode(self) -> bytes:
+        return self.__pydantic_serializer__.to_json(self, exclude_defaults=True)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises pydantic.ValidationError for anything that is no envelope."""
+        return cls.model_validate_json(data)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        if len(self.slip) > 32:
+            raise ValueError("a slip has at most 32 stops")

@@ -1,0 +1,90 @@
+"""Putting a query on the queue of the next stop of its slip, with the broker's acknowledgement."""
+
+import asyncio
+import time
+from typing import Final
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError
+from opentelemetry.trace import SpanKind
+
+from shared.envelope import Query
+from shared.problems import Problem, ProblemType
+from shared.telemetry import inject_trace, tracer
+from shared.topology import QUERIES, Topology, query_subject
+
+__all__ = ["forward"]
+
+QUEUE_FULL: Final = frozenset({10077, 10047, 10122, 10167})
+"""The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
+
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 0.5
+
+
+async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, patience: float = 0.0) -> None:
+    """Returns once the broker has stored the query; storing it twice has no effect.
+
+    Waits up to `patience` seconds for room in a full queue. Raises Problem QUEUE_FULL after that, and
+    BROKER_UNAVAILABLE when the broker does not answer.
+    """
+    stop = query.stop
+    attributes = {
+        "messaging.system": "nats",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": f"query.{stop.stage}",
+        "messaging.message.id": query.id,
+    }
+    with tracer.start_as_current_span(f"send query.{stop.stage}", kind=SpanKind.PRODUCER, attributes=attributes):
+        headers = {"Nats-Msg-Id": _message_id(query)}
+        inject_trace(headers)
+        payload = query.encode()
+        give_up = time.monotonic() + patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await _store(jetstream, topology, query_subject(query), payload, headers)
+            except APIError as error:
+                if error.err_code not in QUEUE_FULL:
+                    raise
+                if time.monotonic() + pause > give_up:
+                    raise _queue_full(query) from None
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                return
+
+
+async def _store(
+    jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
+) -> None:
+    try:
+        try:
+            await jetstream.publish(subject, payload, headers=dict(headers), stream=QUERIES)
+        except NoStreamResponseError:
+            # The queues live in the broker's memory: after its restart whoever comes first makes them again.
+            await topology.ensure()
+            await jetstream.publish(subject, payload, headers=dict(headers), stream=QUERIES)
+    except APIError:
+        raise
+    except (NatsError, TimeoutError) as error:
+        raise Problem(
+            ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
+        ) from error
+
+
+def _message_id(query: Query) -> str:
+    # The number of the hop tells two visits of one stage apart.
+    return f"{query.id}:{len(query.trail)}.{query.stop.stage}:{query.attempt}"
+
+
+def _queue_full(query: Query) -> Problem:
+    return Problem(
+        ProblemType.QUEUE_FULL,
+        f"The queue of stage '{query.stop.stage}' is full for tenant '{query.tenant}'. Try again after a moment, "
+        "or run more workers of this stage.",
+        headers={"Retry-After": "1"},
+        stage=query.stop.stage,
+    )

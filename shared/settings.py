@@ -1,0 +1,69 @@
+"""Settings that every service shares. Each field is read from `SLUICE_<FIELD>` in the environment.
+
+A service adds its own fields in a subclass; `python -m services.<name> --settings` prints them all.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["BrokerSettings", "QueueSettings", "ServiceSettings", "describe"]
+
+
+class BrokerSettings(BaseSettings):
+    """How to reach NATS."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+
+    nats_url: str = Field("nats://127.0.0.1:4222", description="NATS server URLs, separated by commas.")
+    nats_user: str | None = Field(None, description="User name, where the broker asks for one.")
+    nats_password: SecretStr | None = Field(None, description="Password of that user.")
+
+
+class QueueSettings(BaseSettings):
+    """The bounds of the queues. Every service must be given the same values: each one creates what is missing."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+
+    replicas: int = Field(1, ge=1, le=5, description="Copies of each durable stream and bucket in a NATS cluster.")
+    queue_limit: int = Field(1000, ge=1, description="Queries that may wait per stage, lane and tenant.")
+    queue_bytes: int = Field(512 * 2**20, ge=2**20, description="Bytes that all waiting queries together may take.")
+    longest_deadline: float = Field(300.0, gt=0, description="Seconds after which any query is gone from the broker.")
+    ack_wait: float = Field(5.0, ge=0.5, description="Seconds without a sign of life after which work is redelivered.")
+    max_deliver: int = Field(4, ge=1, description="Deliveries of one message before it becomes a dead letter.")
+    job_limit: int = Field(100_000, ge=1, description="Jobs that may wait.")
+    history_seconds: float = Field(
+        30 * 86400.0, gt=0, description="Seconds for which job events and dead letters stay."
+    )
+    upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")
+
+
+class ServiceSettings(BrokerSettings, QueueSettings):
+    """What a process needs to be one of the services."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+
+    http_host: str = Field("127.0.0.1", description="Address that the HTTP port listens on.")
+    http_port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes any free one.")
+    http_fd: int | None = Field(None, description="File descriptor of a listening socket to use instead.")
+    data_dir: Path = Field(Path(".sluice"), description="Folder for what is kept on this machine.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    grace_seconds: float = Field(20.0, gt=0, description="Seconds for work in flight to finish after SIGTERM.")
+    instance: str = Field(
+        default_factory=lambda: f"{socket.gethostname().split('.')[0]}-{os.getpid()}",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Name of this process among its replicas.",
+    )
+    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; none: no export.")
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces to record when an endpoint is set.")
+
+
+def describe(settings: BaseSettings) -> str:
+    """A table of every setting with its value in force and its meaning; secrets stay masked."""
+    rows = []
+    for name, field in type(settings).model_fields.items():
+        rows.append(f"SLUICE_{name.upper():<24} {getattr(settings, name)!s:<28} {field.description or ''}")
+    return "\n".join(rows)

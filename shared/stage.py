@@ -1,0 +1,86 @@
+"""What a stage is, for those who write one.
+
+A stage is one function, `async (Query, Context) -> Query | None`. It returns the envelope with what it has added, and
+the runtime forwards it to the next stop of the slip; or it streams its answer through the context and returns None.
+It raises a `Problem` for work that can never succeed; any other exception is tried again and ends as a dead letter.
+Several calls run at once, up to `room`; each may be cancelled at any `await`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.envelope import Hop, Lane, Passage, Query
+from shared.reply import AnyEvent, Delta, Done, Sources, Usage
+
+__all__ = ["Context", "Process", "Stage"]
+
+
+class Context:
+    """What a stage function holds besides the envelope: its parameters, and the way to the reader."""
+
+    def __init__(
+        self,
+        query: Query,
+        *,
+        stage: str,
+        delivery: int,
+        hop: Callable[[], Hop],
+        send: Callable[[AnyEvent], Awaitable[None]],
+    ) -> None:
+        self._query = query
+        self._stage = stage
+        self._delivery = delivery
+        self._hop = hop
+        self._send = send
+        self._deltas = 0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of this stop on the slip, as the pipeline and the request gave them."""
+        return self._query.stop.params
+
+    async def sources(self, passages: Iterable[Passage]) -> None:
+        """Tell the reader what the answer is made from, without vectors."""
+        shown = tuple(p.model_copy(update={"vector": None}) for p in passages)
+        await self._send(Sources(passages=shown, **self._origin()))
+
+    async def delta(self, text: str) -> None:
+        """Send the next piece of the answer."""
+        await self._send(Delta(index=self._deltas, text=text, **self._origin()))
+        self._deltas += 1
+        # Gives a cancel, or the news that the reader has left, its turn between two pieces.
+        await asyncio.sleep(0)
+
+    async def done(self, *, usage: Usage, engine: str, finish: str = "stop") -> None:
+        """End the answer. Nothing is sent after this."""
+        trail = (*self._query.trail, self._hop())
+        await self._send(
+            Done(deltas=self._deltas, usage=usage, engine=engine, finish=finish, trail=trail, **self._origin())
+        )
+
+    def _origin(self) -> dict[str, Any]:
+        return {"stage": self._stage, "attempt": self._query.attempt, "delivery": self._delivery}
+
+
+Process = Callable[[Query, Context], Awaitable[Query | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage and how much of it one worker does at once.
+
+    `room` messages are in work at most, from both lanes together, of which `batch_room` from the batch lane.
+    `exclusive`: at most one message per lane is in work over all replicas. `canary` is the work that must pass before
+    the worker calls itself ready; its id, slip and reply are set by the runtime.
+    """
+
+    name: str
+    process: Process
+    variant: str = "default"
+    room: int = 16
+    batch_room: int = 4
+    lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BATCH)
+    exclusive: bool = False
+    canary: Query | None = None

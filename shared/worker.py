@@ -1,0 +1,351 @@
+"""The stage runtime: runs a stage function against the broker and keeps what every stage promises.
+
+1. It pulls what there is room for, at once, the interactive lane first.
+2. Work past its deadline is dropped, and a cancel stops work in flight.
+3. The result is forwarded, with the broker's acknowledgement, before the input is acknowledged: a crash is a
+   redelivery, and a duplicate is harmless, as the broker knows a message by its id.
+4. A full queue ahead is waited for briefly, then reported.
+5. An exception becomes a problem on the reply plane, and work that keeps failing a dead letter.
+6. Work for a reader who has left stops.
+7. Draining finishes what is in flight and gives the rest back.
+8. One trace follows the query, and metrics say how long it waited and worked.
+"""
+
+import asyncio
+import logging
+import random
+import time
+import traceback
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+import anyio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from shared.dead_letters import DeadLetters
+from shared.envelope import Hop, Lane, Query, Stop
+from shared.forward import forward
+from shared.problems import Problem, ProblemType
+from shared.pull import Delivery, PullConsumer
+from shared.reply import AnyEvent, Done, Failed, Progress, Result, encode_event, open_mailbox, reply_subject
+from shared.settings import QueueSettings
+from shared.stage import Context, Stage
+from shared.telemetry import (
+    CANCEL_LATENCY,
+    IN_FLIGHT,
+    OUTCOMES,
+    QUEUE_WAIT,
+    ROOM,
+    WORK_TIME,
+    extract_trace,
+    tracer,
+)
+from shared.topology import QUERIES, StageQueue, Topology
+
+__all__ = ["Outcome", "StageWorker"]
+
+log = logging.getLogger(__name__)
+
+FORWARD_PATIENCE: Final = 2.0
+"""Seconds to wait for room in the next stage's queue."""
+
+REMEMBERED_CANCELS: Final = 10_000
+CANARY_TIMEOUT: Final = 60.0
+
+
+class Outcome(StrEnum):
+    """How a message ended in a stage; the label `outcome` of `sluice_stage_messages_total`."""
+
+    FORWARDED = "forwarded"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    READER_LEFT = "reader_left"
+    PROBLEM = "problem"
+    RETRIED = "retried"
+    DEAD_LETTER = "dead_letter"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(slots=True)
+class _Work:
+    """A query in work. A scope that is cancelled without being withdrawn has met its deadline."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    outcome: Outcome = Outcome.EXPIRED
+    withdrawn_at: float = 0.0
+
+
+class StageWorker:
+    """One process's worker for one stage."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        client: Client,
+        jetstream: JetStreamContext,
+        topology: Topology,
+        settings: QueueSettings,
+        instance: str,
+    ) -> None:
+        self.stage = stage
+        self._client = client
+        self._js = jetstream
+        self._topology = topology
+        self._settings = settings
+        self._instance = instance
+        self._dead_letters = DeadLetters(client, jetstream)
+        self._working: dict[tuple[str, int, int], _Work] = {}
+        self._cancelled: OrderedDict[str, float] = OrderedDict()
+        self._lost_reader_inbox = client.new_inbox()
+        self._queues = [
+            StageQueue(stage=stage.name, variant=stage.variant, lane=lane, exclusive=stage.exclusive)
+            for lane in stage.lanes
+        ]
+        self._consumers = {queue.lane: self._consumer(queue) for queue in self._queues}
+        for queue in self._queues:
+            labels = (stage.name, stage.variant, queue.lane.value)
+            ROOM.labels(*labels).set(stage.room if queue.lane is Lane.INTERACTIVE else stage.batch_room)
+            IN_FLIGHT.labels(*labels).set_function(partial(_held, self._consumers[queue.lane]))
+
+    @property
+    def in_flight(self) -> dict[Lane, int]:
+        """Messages in work per lane."""
+        return {lane: consumer.held for lane, consumer in self._consumers.items()}
+
+    @property
+    def pulling(self) -> bool:
+        """Whether the worker takes work: a pull request stands in each lane, or its room is full."""
+        return all(consumer.pulling for consumer in self._consumers.values())
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises nats errors if the queues cannot be made."""
+        await self._topology.ensure_queues(self._queues)
+        async with asyncio.TaskGroup() as tasks:
+            await self._client.subscribe(f"{self._lost_reader_inbox}.*", cb=self._hear_of_lost_reader)
+            for consumer in self._consumers.values():
+                tasks.create_task(consumer.run())
+
+    async def reset(self) -> None:
+        """Pull afresh after a reconnection."""
+        for consumer in self._consumers.values():
+            await consumer.reset()
+
+    async def drain(self, grace: float) -> None:
+        """Stop pulling, finish what is in flight within `grace` seconds, give the rest back."""
+        await asyncio.gather(*(consumer.drain(grace) for consumer in self._consumers.values()))
+
+    def cancel(self, query_id: str, at: float) -> None:
+        """Stop work on a query whose reader lost interest at Unix time `at`, also if it only arrives later."""
+        self._cancelled[query_id] = at
+        if len(self._cancelled) > REMEMBERED_CANCELS:
+            self._cancelled.popitem(last=False)
+        self._withdraw(query_id, Outcome.CANCELLED, at)
+
+    async def probe(self) -> None:
+        """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
+        query_id = f"canary-{self.stage.name}-{self._instance}"[:64]
+        now = time.time()
+        canary = (self.stage.canary or Query(id="x", asked_at=0, deadline=0, reply="x", slip=())).model_copy(
+            update={
+                "id": query_id,
+                "asked_at": now,
+                "deadline": now + CANARY_TIMEOUT,
+                "reply": reply_subject(self._instance, query_id),
+                "slip": (
+                    self.stage.canary.slip[:1]
+                    if self.stage.canary and self.stage.canary.slip
+                    else (Stop(stage=self.stage.name, variant=self.stage.variant),)
+                ),
+            }
+        )
+        async with open_mailbox(self._client, self._instance, query_id) as mailbox:
+            async with asyncio.timeout(CANARY_TIMEOUT):
+                await self._perform(Query.decode(canary.encode()), delivery=1, waited=0.0)
+            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
+                if isinstance(event, Failed):
+                    raise Problem.from_details(event.problem)
+
+    def _consumer(self, queue: StageQueue) -> PullConsumer:
+        return PullConsumer(
+            self._client,
+            stream=QUERIES,
+            consumer=queue.consumer,
+            room=partial(self._room, queue.lane),
+            handle=partial(self._handle, queue.lane),
+            repair=self._topology.ensure,
+            ack_wait=self._settings.ack_wait,
+            released=self._wake,
+        )
+
+    def _room(self, lane: Lane) -> int:
+        if lane is Lane.INTERACTIVE or Lane.INTERACTIVE not in self._consumers:
+            return self.stage.room if lane is Lane.INTERACTIVE else self.stage.batch_room
+        return min(self.stage.batch_room, self.stage.room - self._consumers[Lane.INTERACTIVE].held)
+
+    def _wake(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.wake()
+
+    async def _handle(self, lane: Lane, delivery: Delivery) -> None:
+        started = time.time()
+        labels = (self.stage.name, self.stage.variant, lane.value)
+        QUEUE_WAIT.labels(*labels).observe(max(0.0, started - delivery.stored_at))
+        outcome = await self._take(delivery, started)
+        WORK_TIME.labels(*labels).observe(time.time() - started)
+        OUTCOMES.labels(*labels, outcome.value).inc()
+
+    async def _take(self, delivery: Delivery, started: float) -> Outcome:
+        try:
+            query = Query.decode(delivery.data)
+            query.stop  # noqa: B018  (an empty slip has no business in a queue)
+        except (ValidationError, IndexError) as error:
+            return await self._bury(delivery, None, f"This is no query envelope: {error}")
+        if _key(query) in self._working:
+            await delivery.nak(self._settings.ack_wait)
+            return Outcome.DUPLICATE
+        if query.remaining <= 0:
+            await delivery.ack()
+            return Outcome.EXPIRED
+        if query.id in self._cancelled:
+            await delivery.ack()
+            return Outcome.CANCELLED
+        if delivery.deliveries > self._settings.max_deliver:
+            reason = f"Delivered {self._settings.max_deliver} times; each worker died or stalled before it was done."
+            return await self._bury(delivery, query, reason)
+        return await self._work(query, delivery, started - delivery.stored_at)
+
+    async def _work(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
+        work = self._working[_key(query)] = _Work()
+        outcome = Outcome.EXPIRED
+        attributes: dict[str, str | int] = {
+            "messaging.system": "nats",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": f"query.{self.stage.name}",
+            "messaging.message.id": query.id,
+            "sluice.variant": self.stage.variant,
+            "sluice.delivery": delivery.deliveries,
+        }
+        span = tracer.start_as_current_span(
+            f"process query.{self.stage.name}",
+            context=extract_trace(delivery.headers),
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+        )
+        try:
+            with span, work.scope as scope:
+                scope.deadline = anyio.current_time() + query.remaining
+                outcome = await self._attempt(query, delivery, waited)
+            if scope.cancelled_caught:
+                outcome = work.outcome
+                await delivery.ack()
+        finally:
+            del self._working[_key(query)]
+        if work.withdrawn_at:
+            CANCEL_LATENCY.labels(self.stage.name, self.stage.variant, query.lane.value).observe(
+                max(0.0, time.time() - work.withdrawn_at)
+            )
+        return outcome
+
+    async def _attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
+        try:
+            outcome = await self._perform(query, delivery=delivery.deliveries, waited=waited)
+        except Problem as problem:
+            await self._fail(query, delivery.deliveries, problem)
+            outcome = Outcome.PROBLEM
+        except Exception as error:
+            log.exception("stage %s failed", self.stage.name, extra={"query": query.id})
+            if delivery.deliveries >= self._settings.max_deliver:
+                return await self._bury(delivery, query, f"{type(error).__name__}: {error}", traceback.format_exc())
+            await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
+            return Outcome.RETRIED
+        await delivery.ack()
+        return outcome
+
+    async def _perform(self, query: Query, *, delivery: int, waited: float) -> Outcome:
+        """Run the stage and send what it made on its way."""
+        began = time.perf_counter()
+
+        def hop() -> Hop:
+            return Hop(
+                stage=self.stage.name,
+                variant=self.stage.variant,
+                worker=self._instance,
+                waited_ms=round(max(0.0, waited) * 1e3, 3),
+                worked_ms=round((time.perf_counter() - began) * 1e3, 3),
+            )
+
+        origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self.stage.name}
+        send = partial(self._send, query)
+        await send(Progress(worker=self._instance, **origin))
+        context = Context(query, stage=self.stage.name, delivery=delivery, hop=hop, send=send)
+        made = await self.stage.process(query, context)
+        if made is None:
+            return Outcome.ANSWERED
+        made = made.advance(hop())
+        if made.slip:
+            await forward(self._js, self._topology, made, patience=FORWARD_PATIENCE)
+            return Outcome.FORWARDED
+        await send(Result(query=made, **origin))
+        return Outcome.ANSWERED
+
+    async def _send(self, query: Query, event: AnyEvent) -> None:
+        # If nobody listens, the broker says so to the inbox that the reply names.
+        await self._client.publish(query.reply, encode_event(event), reply=f"{self._lost_reader_inbox}.{query.id}")
+
+    async def _hear_of_lost_reader(self, message: Msg) -> None:
+        if (message.headers or {}).get("Status") == "503":
+            self._withdraw(message.subject.rpartition(".")[2], Outcome.READER_LEFT, time.time())
+
+    def _withdraw(self, query_id: str, outcome: Outcome, at: float) -> None:
+        for (working_id, *_), work in self._working.items():
+            if working_id == query_id and not work.withdrawn_at:
+                work.outcome, work.withdrawn_at = outcome, at
+                work.scope.cancel()
+
+    async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
+        await self._send(
+            query,
+            Failed(
+                problem=problem.details,
+                trail=query.trail,
+                stage=self.stage.name,
+                attempt=query.attempt,
+                delivery=delivery,
+            ),
+        )
+
+    async def _bury(self, delivery: Delivery, query: Query | None, reason: str, trace: str = "") -> Outcome:
+        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order."""
+        await self._dead_letters.bury(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            reason=reason,
+            deliveries=delivery.deliveries,
+            message_id=f"{QUERIES}:{delivery.sequence}:{query.id if query else ''}",
+            traceback=trace,
+        )
+        if query is not None:
+            detail = f"Stage '{self.stage.name}' failed {delivery.deliveries} times and gave up: {reason}"
+            await self._fail(query, delivery.deliveries, Problem(ProblemType.STAGE_FAILED, detail))
+        await delivery.ack()
+        return Outcome.DEAD_LETTER
+
+
+def _key(query: Query) -> tuple[str, int, int]:
+    """What is one piece of work: a redelivery has the same key, another attempt or visit has not."""
+    return query.id, query.attempt, len(query.trail)
+
+
+def _held(consumer: PullConsumer) -> float:
+    return float(consumer.held)

@@ -1,0 +1,56 @@
+"""A real nats-server for tests: its own process, port and store; it can be killed and brought back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+BINARY = Path(sys.executable).parent / "nats-server"
+
+
+class NatsServer:
+    """nats-server with JetStream on a free port of 127.0.0.1, which it keeps over restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = "-1"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        folder = self._folder
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [str(BINARY), "-js", "-sd", str(folder / "store"), "-a", "127.0.0.1", "-p", self._port]
+        command += ["--ports_file_dir", str(folder), "-l", str(folder / "nats.log")]
+        self._process = subprocess.Popen(command)
+        ports = folder / f"nats-server_{self._process.pid}.ports"
+        deadline = time.monotonic() + 20
+        while not (text := ports.read_text() if ports.exists() else ""):
+            assert self._process.poll() is None, (folder / "nats.log").read_text()
+            assert time.monotonic() < deadline, "nats-server did not start"
+            time.sleep(0.005)
+        self._port = json.loads(text)["nats"][0].rpartition(":")[2]
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+        self._process.wait(20)
+        self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
