@@ -1,0 +1,55 @@
+"""Sluice for the people who use it: the client and its models.
+
+    import sluice
+
+    with sluice.Client() as client:
+        print(client.query("How long is the warranty?").answer)
+
+Names load on first use, so that the command line starts fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sluice.client import AsyncClient, Client
+    from sluice.errors import SluiceError, UnreachableError
+    from sluice.models import (
+        Answer,
+        Collection,
+        Delta,
+        Document,
+        Done,
+        Job,
+        JobState,
+        Source,
+        Sources,
+        Status,
+        Timings,
+    )
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "SluiceError",
+    "UnreachableError",
+    "Answer",
+    "Collection",
+    "Delta",
+    "Document",
+    "Done",
+    "Job",
+    "JobState",
+    "Source",
+    "Sources",
+    "Status",
+    "Timings",
+]
+
+_HOME = {"AsyncClient": "client", "Client": "client", "SluiceError": "errors", "UnreachableError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sluice' has no attribute {name!r}")
+    return getattr(import_module(f"sluice.{_HOME.get(name, 'models')}"), name)

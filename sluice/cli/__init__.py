@@ -1,0 +1,45 @@
+"""The command line: `sluice`. Modules that cost time to import are imported by the commands that use them."""
+
+import sys
+
+import typer
+
+from sluice.cli import answers, ingest, local, resources, system
+
+__all__ = ["app", "main"]
+
+HELP = """Ask questions of your own documents.
+
+Start with `sluice up`, then `sluice ingest ./docs` and `sluice ask "…"`.
+"""
+
+app = typer.Typer(
+    name="sluice",
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+app.command("up", rich_help_panel="This machine")(local.up)
+app.command("down", rich_help_panel="This machine")(local.down)
+app.command("doctor", rich_help_panel="This machine")(system.doctor)
+app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
+app.command("ask", rich_help_panel="Documents and answers")(answers.ask)
+app.add_typer(resources.collections, name="collections", rich_help_panel="Documents and answers")
+app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
+app.add_typer(resources.jobs, name="jobs", rich_help_panel="What goes on")
+app.command("status", rich_help_panel="What goes on")(system.status)
+app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)
+app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="What goes on")
+app.command("version", rich_help_panel="What goes on")(system.version)
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0, 1 for a failure, 2 for wrong usage, 3 where no Sluice answers."""
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001  (explain raises again what it does not know)
+        from sluice.cli.output import explain
+
+        sys.exit(explain(error))

@@ -1,0 +1,96 @@
+"""Which files `sluice ingest` takes, what they are called in the collection, and how they are grouped."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+__all__ = ["LARGEST_FILE", "NameClashError", "Picked", "batches", "called", "pick", "still_there"]
+
+LARGEST_FILE = 50 * 2**20
+"""Bytes; the server refuses more."""
+REQUEST_FILES, REQUEST_BYTES = 200, 32 * 2**20
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+
+
+class NameClashError(Exception):
+    """Two files would have the same name in the collection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """A file to ingest, its name in the collection, and its size in bytes."""
+
+    path: Path
+    name: str
+    size: int
+
+
+def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Picked]:
+    """The files of the given files and folders, ordered by name.
+
+    A file's name is its path from the folder that holds the given path, with "/". Hidden files and folders and those
+    of SKIPPED_FOLDERS are left out, as are links that lead out of the given folder; a file that is itself given is
+    taken whatever it is called. Patterns (`*` also matches "/") are held against the path within the given folder and
+    against the file name; `exclude` also against folders. Raises `NameClashError`.
+    """
+    found: dict[str, Picked] = {}
+    for root in (Path(os.path.abspath(root)) for root in roots):
+        for path in _walk(root) if root.is_dir() else [root]:
+            within = PurePosixPath(path.relative_to(root).as_posix()) if path != root else PurePosixPath(root.name)
+            if not _wanted(within, include, exclude):
+                continue
+            name = path.relative_to(root.parent).as_posix()
+            other = found.get(name)
+            if other is not None and other.path != path:
+                raise NameClashError(f"{other.path} and {path} would both be named {name}; ingest them apart")
+            found[name] = Picked(path=path, name=name, size=path.stat().st_size)
+    return [found[name] for name in sorted(found)]
+
+
+def batches(files: Iterable[Picked]) -> Iterator[list[Picked]]:
+    """Groups for one request each: at most 200 files and 32 MiB; a larger file goes alone."""
+    group: list[Picked] = []
+    size = 0
+    for file in files:
+        if group and (len(group) >= REQUEST_FILES or size + file.size > REQUEST_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(file)
+        size += file.size
+    if group:
+        yield group
+
+
+def called(root: Path) -> str:
+    """The name that a given folder has in its documents' names: `.` is called like the current folder."""
+    return Path(os.path.abspath(root)).name
+
+
+def still_there(root: Path, name: str) -> bool:
+    """Whether the file from which a document below `root` came still exists, chosen by the patterns or not."""
+    return (Path(os.path.abspath(root)).parent / name).is_file()
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    home = root.resolve()
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS)
+        for name in files:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file() and path.resolve().is_relative_to(home):
+                yield path
+
+
+def _wanted(within: PurePosixPath, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    if include and not _matches(within, include):
+        return False
+    return not any(_matches(part, exclude) for part in (within, *within.parents) if part.name)
+
+
+def _matches(path: PurePosixPath, patterns: Sequence[str]) -> bool:
+    return any(
+        fnmatchcase(str(path), pattern.rstrip("/")) or fnmatchcase(path.name, pattern.rstrip("/"))
+        for pattern in patterns
+    )

@@ -1,0 +1,81 @@
+"""`sluice ingest`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sluice.cli.options import AsJson, Url
+
+if TYPE_CHECKING:
+    from sluice.cli.files import Picked
+
+__all__ = ["ingest"]
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", exists=True, help="Files and folders.")],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Made if missing.")] = "default",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete documents of the given folders whose files are gone.")
+    ] = False,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="For every document.")
+    ] = None,
+    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only such files.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No such files or folders.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until everything is indexed.")] = True,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add files and folders to a collection; what has not changed is skipped.
+
+    A document is named by its path from the folder that holds PATH: `docs` gives `docs/a.md`. Exit status 1 if a
+    document failed.
+    """
+    import asyncio
+
+    from sluice.cli.ingestion import Plan, run
+    from sluice.cli.report import Screen
+
+    plan = Plan(
+        collection=collection,
+        files=tuple(_pick(paths, include or [], exclude or [])),
+        folders=tuple(path for path in paths if path.is_dir()),
+        metadata=_parse_metadata(metadata or []),
+        prune=prune,
+        wait=wait,
+    )
+    outcome = asyncio.run(run(plan, url, Screen(as_json=as_json)))
+    raise typer.Exit(1 if outcome.failed else 0)
+
+
+def _pick(paths: list[Path], include: list[str], exclude: list[str]) -> "list[Picked]":
+    from sluice.cli.files import NameClashError, pick
+
+    try:
+        return pick(paths, include, exclude)
+    except NameClashError as error:
+        raise typer.BadParameter(str(error), param_hint="PATH") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint="PATH") from None
+
+
+def _parse_metadata(pairs: list[str]) -> dict[str, Any]:
+    """Values that are JSON numbers or booleans become such; all else is text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
+        values[key] = _value(text)
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -1,0 +1,92 @@
+"""How the command line prints: tables, JSON, sizes, and errors with their exit status."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["ago", "console", "errors", "explain", "megabytes", "print_json", "print_table"]
+
+UNREACHABLE = 3
+
+
+def console() -> Console:
+    return Console(highlight=False)
+
+
+def errors() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a model, or a list or mapping of models, as one JSON value."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print rows under dim headings (a heading that begins with ">" is for numbers), or the line `empty`.
+
+    In a pipe nothing is cut off: one line a row, columns apart by tabs, no headings.
+    """
+    shown = [[str(cell) for cell in row] for row in rows]
+    terminal = console()
+    if not terminal.is_terminal:
+        for row in shown:
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    if not shown:
+        terminal.print(f"[dim]{escape(empty)}[/]")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(escape(cell) for cell in row))
+    terminal.print(table)
+
+
+def explain(error: Exception) -> int:
+    """Print an error for a person; the exit status it calls for. An unexpected error is raised again."""
+    from sluice.errors import SluiceError, UnreachableError
+
+    if not isinstance(error, SluiceError):
+        raise error
+    errors().print(f"[bold red]{escape(str(error))}[/]", soft_wrap=True)
+    return UNREACHABLE if isinstance(error, UnreachableError) else 1
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago a moment was, in one unit."""
+    if moment is None:
+        return ""
+    seconds = max(0.0, (datetime.now(moment.tzinfo) - moment).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes in kB or MB."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def usage(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,226 @@
+"""`sluice collections`, `documents`, `jobs`, `dead-letters` and `pipelines`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sluice.cli.options import AsJson, Url, client, hand_down
+
+if TYPE_CHECKING:
+    from sluice.models import Job, JobState
+
+__all__ = ["collections", "dead_letters", "documents", "jobs", "pipelines"]
+
+collections = typer.Typer(help="List, create and delete collections.", invoke_without_command=True)
+documents = typer.Typer(help="List and delete documents.", invoke_without_command=True)
+jobs = typer.Typer(help="List, show and watch jobs.", invoke_without_command=True)
+dead_letters = typer.Typer(help="List and replay what was given up on.", invoke_without_command=True)
+
+Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
+
+
+@collections.callback()
+def _collections(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
+    if hand_down(ctx, url=url, as_json=as_json):
+        list_collections(url, as_json)
+
+
+@collections.command("list")
+def list_collections(url: Url = None, as_json: AsJson = False) -> None:
+    """List the collections."""
+    from sluice.cli.output import ago, print_json, print_table
+
+    with client(url) as sluice:
+        found = sluice.collections()
+    if as_json:
+        print_json(found)
+        return
+    rows = [(c.name, f"{c.documents:,}", f"{c.chunks:,}", ago(c.created_at), c.description) for c in found]
+    columns = ("collection", ">documents", ">chunks", "created", "description")
+    print_table(columns, rows, empty="There are no collections yet; `sluice ingest PATH` creates one.")
+
+
+@collections.command("create")
+def create_collection(
+    name: Annotated[str, typer.Argument(help="The new collection's name.")],
+    description: Annotated[str, typer.Option(help="What it holds.")] = "",
+    pipeline: Annotated[str | None, typer.Option(help="The pipeline of its queries.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a collection."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        created = sluice.create_collection(name, description=description, pipeline=pipeline)
+    print_json(created) if as_json else typer.echo(f"Collection {created.name} is there.")
+
+
+@collections.command("delete")
+def delete_collection(
+    name: Annotated[str, typer.Argument(help="The collection's name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a collection with all its documents."""
+    if not yes and not as_json:
+        typer.confirm(f"Delete collection {name} with all its documents?", abort=True)
+    with client(url) as sluice:
+        _report(sluice.wait(sluice.delete_collection(name).id), as_json)
+
+
+@documents.callback()
+def _documents(
+    ctx: typer.Context, collection: Collection = "default", url: Url = None, as_json: AsJson = False
+) -> None:
+    if hand_down(ctx, collection=collection, url=url, as_json=as_json):
+        list_documents(collection=collection, url=url, as_json=as_json)
+
+
+@documents.command("list")
+def list_documents(
+    prefix: Annotated[str | None, typer.Argument(help="Only names that begin so.")] = None,
+    collection: Collection = "default",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a collection's documents."""
+    from sluice.cli.output import ago, megabytes, print_json, print_table
+
+    with client(url) as sluice:
+        found = list(sluice.documents(collection, prefix=prefix))
+    if as_json:
+        print_json(found)
+        return
+    rows = [(d.name, megabytes(d.bytes), f"{d.chunks:,}", ago(d.indexed_at)) for d in found]
+    print_table(("document", ">size", ">chunks", "indexed"), rows, empty="There are no documents.")
+
+
+@documents.command("delete")
+def delete_documents(
+    names: Annotated[list[str], typer.Argument(help="The documents' names.")],
+    collection: Collection = "default",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete documents by name."""
+    with client(url) as sluice:
+        _report(sluice.wait(sluice.delete_documents(collection, names).id), as_json)
+
+
+@jobs.callback()
+def _jobs(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
+    if hand_down(ctx, url=url, as_json=as_json):
+        list_jobs(url=url, as_json=as_json)
+
+
+@jobs.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    limit: Limit = 20,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest jobs."""
+    from sluice.cli.output import ago, print_json, print_table
+
+    with client(url) as sluice:
+        found = sluice.jobs(state=_state(state), limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (j.id, j.kind, j.state, f"{j.progress.done:,}/{j.progress.documents:,}", j.progress.failed, ago(j.created_at))
+        for j in found
+    ]
+    print_table(("job", "kind", "state", ">done", ">failed", "created"), rows, empty="There are no jobs.")
+
+
+@jobs.command("show")
+def show_job(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Show one job."""
+    with client(url) as sluice:
+        _report(sluice.job(job_id), as_json)
+
+
+@jobs.command("watch")
+def watch_job(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Follow a job until it ends; exit status 1 if it or one of its documents failed."""
+    with client(url) as sluice:
+        last = ""
+        for job in sluice.watch(job_id):
+            line = f"{job.state}  {job.progress.done:,} of {job.progress.documents:,} documents"
+            if not as_json and not job.finished and line != last:
+                typer.echo(line)
+            last = line
+    _report(job, as_json)
+
+
+@dead_letters.callback()
+def _dead_letters(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
+    if hand_down(ctx, url=url, as_json=as_json):
+        list_dead_letters(url=url, as_json=as_json)
+
+
+@dead_letters.command("list")
+def list_dead_letters(limit: Limit = 50, url: Url = None, as_json: AsJson = False) -> None:
+    """List messages that were given up on, with their reasons."""
+    from sluice.cli.output import print_json, print_table
+
+    with client(url) as sluice:
+        found = sluice.dead_letters(limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(letter.seq, letter.subject, letter.reason) for letter in found]
+    print_table((">seq", "subject", "reason"), rows, empty="There are no dead letters.")
+
+
+@dead_letters.command("replay")
+def replay_dead_letter(
+    seq: Annotated[int, typer.Argument(help="The dead letter's number.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Send a dead letter again to where it was bound."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        sluice.replay_dead_letter(seq)
+    print_json({"replayed": seq}) if as_json else typer.echo(f"Dead letter {seq} is on its way again.")
+
+
+def pipelines(url: Url = None, as_json: AsJson = False) -> None:
+    """List the pipelines that a query can name."""
+    from sluice.cli.output import print_json, print_table
+
+    with client(url) as sluice:
+        found = sluice.pipelines()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("pipeline",), [(pipeline.name,) for pipeline in found], empty="There are no pipelines.")
+
+
+def _state(text: str | None) -> "JobState | None":
+    from sluice.models import JobState
+
+    try:
+        return JobState(text) if text else None
+    except ValueError:
+        states = ", ".join(JobState)
+        raise typer.BadParameter(f"{text!r} is none of {states}", param_hint="--state") from None
+
+
+def _report(job: "Job", as_json: bool) -> None:
+    """Print a job; exit status 1 where it, or one of its documents, failed."""
+    from sluice.cli.jobs import failed, print_job
+    from sluice.cli.output import print_json
+
+    print_json(job) if as_json else print_job(job)
+    if failed(job):
+        raise typer.Exit(1)

@@ -1,0 +1,177 @@
+"""The client for asyncio: the blocking client's operations, awaited."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+
+from sluice.client import calls, wire
+from sluice.client.call import Call, as_method
+from sluice.client.watching import AGAIN, PATIENCE, SILENCE, Vigil, update
+from sluice.errors import SluiceError
+from sluice.models import Document, Done, Event, Job
+
+__all__ = ["AsyncClient"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Awaited = Coroutine[Any, Any, T]
+
+
+def _operation(
+    build: Callable[P, Call[T]],
+) -> Callable[Concatenate["AsyncClient", P], _Awaited[T]]:
+    async def send(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await client._send(build(*args, **kwargs))
+
+    as_method(send, build)
+    return send
+
+
+def _stream(
+    build: Callable[P, Call[None]],
+) -> Callable[Concatenate["AsyncClient", P], AsyncGenerator[Event, None]]:
+    def stream(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Event, None]:
+        return client._answer(build(*args, **kwargs))
+
+    as_method(stream, build)
+    return stream
+
+
+class AsyncClient:
+    """A connection to one Sluice for one event loop; arguments and errors are those of `Client`.
+
+    An iterator that is left before its end should be closed, for example by `contextlib.aclosing`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = (url or os.environ.get("SLUICE_URL") or wire.DEFAULT_URL).rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers=wire.headers(api_key),
+            transport=transport,
+            trust_env=not wire.is_loopback(self.url),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; the client is of no use afterwards."""
+        await self._http.aclose()
+
+    query = _operation(calls.query)
+    stream = _stream(calls.stream_query)
+    collections = _operation(calls.collections)
+    collection = _operation(calls.collection)
+    create_collection = _operation(calls.create_collection)
+    delete_collection = _operation(calls.delete_collection)
+    upload = _operation(calls.upload)
+    add_texts = _operation(calls.add_texts)
+    document_page = _operation(calls.document_page)
+    document = _operation(calls.document)
+    delete_documents = _operation(calls.delete_documents)
+    jobs = _operation(calls.jobs)
+    job = _operation(calls.job)
+    status = _operation(calls.status)
+    pipelines = _operation(calls.pipelines)
+    dead_letters = _operation(calls.dead_letters)
+    replay_dead_letter = _operation(calls.replay_dead_letter)
+
+    async def documents(self, collection: str, *, prefix: str | None = None) -> AsyncGenerator[Document, None]:
+        """All documents of a collection whose names begin with `prefix`, page by page."""
+        after: str | None = None
+        while True:
+            page = await self.document_page(collection, prefix=prefix, after=after, limit=500)
+            for record in page.documents:
+                yield record
+            if page.next is None:
+                return
+            after = page.next
+
+    async def watch(self, job_id: str, *, patience: float = PATIENCE) -> AsyncGenerator[Job, None]:
+        """Yield the job as it stands, then at every change, last in its final state.
+
+        Lost connections are made again, until nothing has answered for `patience` seconds.
+        """
+        vigil = Vigil(patience)
+        while True:
+            try:
+                current = await self.job(job_id)
+                vigil.heard()
+                yield current
+                if current.finished:
+                    return
+                async with aclosing(self._events(calls.job_events(job_id, silence=SILENCE))) as events:
+                    async for sse in events:
+                        vigil.heard()
+                        if (changed := update(sse)) is not None:
+                            yield changed
+                            if changed.finished:
+                                return
+                await asyncio.sleep(AGAIN)
+            except SluiceError as error:
+                await asyncio.sleep(vigil.pause(error))
+
+    async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds."""
+        async with asyncio.timeout(timeout), aclosing(self.watch(job_id)) as changes:
+            async for current in changes:
+                if current.finished:
+                    return current
+        raise AssertionError("a watch ends with a finished job")
+
+    async def _send(self, call: Call[T]) -> T:
+        for attempt in range(wire.RETRIES + 1):
+            try:
+                response = await self._http.request(**wire.request_arguments(call, self._timeout))
+            except httpx.TransportError as error:
+                if (delay := wire.pause(call, attempt, error)) is None:
+                    raise wire.fault(error, self.url) from error
+            else:
+                if response.is_success or (delay := wire.pause(call, attempt, response)) is None:
+                    return wire.result(call, response)
+            await asyncio.sleep(delay)
+        raise AssertionError("the last attempt always returns or raises")
+
+    async def _events(self, call: Call[Any]) -> AsyncGenerator[ServerSentEvent, None]:
+        arguments = wire.request_arguments(call, self._timeout)
+        arguments["headers"] |= {"Accept": "text/event-stream"}
+        try:
+            async with self._http.stream(**arguments) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise wire.problem_of(response)
+                async for sse in EventSource(response).aiter_sse():
+                    yield sse
+        except httpx.TransportError as error:
+            raise wire.fault(error, self.url) from error
+        except SSEError as error:
+            raise wire.not_a_stream(self.url) from error
+
+    async def _answer(self, call: Call[Any]) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._events(call)) as events:
+            async for sse in events:
+                if (event := wire.event(sse)) is not None:
+                    yield event
+                    if isinstance(event, Done):
+                        return
+        raise wire.cut_short()

@@ -1,0 +1,269 @@
+"""Every operation of the HTTP API, built once without I/O; the two clients only send.
+
+The functions here are what a user sees as the clients' methods, with these names, arguments and texts.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter
+
+from sluice.client.call import Call, Upload
+from sluice.models import (
+    Answer,
+    Collection,
+    DeadLetter,
+    Document,
+    DocumentPage,
+    Job,
+    JobState,
+    Pipeline,
+    Status,
+)
+
+__all__ = [
+    "add_texts",
+    "collection",
+    "collections",
+    "create_collection",
+    "dead_letters",
+    "delete_collection",
+    "delete_documents",
+    "document",
+    "document_page",
+    "job",
+    "job_events",
+    "jobs",
+    "pipelines",
+    "query",
+    "replay_dead_letter",
+    "status",
+    "stream_query",
+    "upload",
+]
+
+T = TypeVar("T")
+
+GRACE = 5.0
+"""Seconds that the client waits longer than the query's own time-out, so that the server's reason arrives."""
+UPLOAD_TIMEOUT = 300.0
+
+
+def query(
+    question: str,
+    *,
+    collection: str = "default",
+    top_k: int = 5,
+    filter: Mapping[str, Any] | None = None,  # noqa: A002  (the API's word)
+    pipeline: str | None = None,
+    timeout: float = 30.0,
+) -> Call[Answer]:
+    """Ask a question and wait for the whole answer; `timeout` (seconds) is the query's deadline."""
+    body = _query_body(question, collection, top_k, filter, pipeline, timeout)
+    return Call(method="POST", path="/v1/query", body=body, parse=_model(Answer), timeout=timeout + GRACE)
+
+
+def stream_query(
+    question: str,
+    *,
+    collection: str = "default",
+    top_k: int = 5,
+    filter: Mapping[str, Any] | None = None,  # noqa: A002  (the API's word)
+    pipeline: str | None = None,
+    timeout: float = 30.0,
+) -> Call[None]:
+    """Ask a question and read the answer as it comes: `Sources`, then `Delta`s, then `Done`.
+
+    A failure, also one in the middle of the answer, raises `SluiceError`.
+    """
+    body = _query_body(question, collection, top_k, filter, pipeline, timeout) | {"stream": True}
+    return Call(method="POST", path="/v1/query", body=body, parse=_nothing, timeout=timeout + GRACE)
+
+
+def collections() -> Call[list[Collection]]:
+    """All collections."""
+    return _get("/v1/collections", parse=_listing(Collection, "collections"))
+
+
+def collection(name: str) -> Call[Collection]:
+    """One collection; `SluiceError` with the code `collection-not-found` where there is none."""
+    return _get(f"/v1/collections/{_segment(name)}", parse=_model(Collection))
+
+
+def create_collection(name: str, *, description: str = "", pipeline: str | None = None) -> Call[Collection]:
+    """Create a collection, or return the existing one where its settings are the same."""
+    body = {"name": name, "description": description, "pipeline": pipeline}
+    return Call(method="POST", path="/v1/collections", body=body, parse=_model(Collection))
+
+
+def delete_collection(name: str) -> Call[Job]:
+    """Delete a collection with all its documents; the work is done by the job that this returns."""
+    return Call(method="DELETE", path=f"/v1/collections/{_segment(name)}", parse=_submitted)
+
+
+def upload(
+    collection: str,
+    files: Iterable[Path | str | Upload],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Send files to a collection; a path's document name is its file name.
+
+    The files are read at once. One request carries at most 1,000 files and 256 MB; a file at most 50 MB.
+    """
+    uploads = tuple(file if isinstance(file, Upload) else _read(Path(file)) for file in files)
+    return Call(
+        method="POST",
+        path=_documents_path(collection),
+        files=uploads,
+        form={"metadata": json.dumps(dict(metadata))} if metadata else {},
+        headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        parse=_submitted,
+        timeout=UPLOAD_TIMEOUT,
+        safe=True,
+    )
+
+
+def add_texts(
+    collection: str,
+    texts: Mapping[str, str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Add documents from texts by name; `metadata` applies to all of them."""
+    shared = dict(metadata or {})
+    documents = [{"name": name, "text": text, "metadata": shared} for name, text in texts.items()]
+    return Call(
+        method="POST",
+        path=_documents_path(collection),
+        body={"documents": documents},
+        headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        parse=_submitted,
+        timeout=UPLOAD_TIMEOUT,
+        safe=True,
+    )
+
+
+def document_page(
+    collection: str, *, prefix: str | None = None, after: str | None = None, limit: int = 100
+) -> Call[DocumentPage]:
+    """One page of a collection's documents, those whose names begin with `prefix`."""
+    params = _params(prefix=prefix, after=after, limit=limit)
+    return _get(_documents_path(collection), params=params, parse=_model(DocumentPage))
+
+
+def document(collection: str, document_id: str) -> Call[Document]:
+    """One document's record."""
+    return _get(f"{_documents_path(collection)}/{_segment(document_id)}", parse=_model(Document))
+
+
+def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
+    """Delete documents by name; a name that does not exist is no error."""
+    if not names:
+        raise ValueError("delete_documents wants at least one name")
+    params = tuple(("name", name) for name in names)
+    return Call(method="DELETE", path=_documents_path(collection), params=params, parse=_submitted)
+
+
+def jobs(*, state: JobState | None = None, limit: int = 50) -> Call[list[Job]]:
+    """The latest jobs, those in `state` only where it is given."""
+    params = _params(state=state.value if state else None, limit=limit)
+    return _get("/v1/jobs", params=params, parse=_listing(Job, "jobs"))
+
+
+def job(job_id: str) -> Call[Job]:
+    """One job as it stands."""
+    return _get(f"/v1/jobs/{_segment(job_id)}", parse=_model(Job))
+
+
+def job_events(job_id: str, *, silence: float) -> Call[None]:
+    """A job's changes as server-sent events; breaks off after `silence` seconds without one."""
+    return _get(f"/v1/jobs/{_segment(job_id)}/events", parse=_nothing, timeout=silence)
+
+
+def status() -> Call[Status]:
+    """What runs: services, stages, queues, jobs, dead letters."""
+    return _get("/v1/status", parse=_model(Status))
+
+
+def pipelines() -> Call[list[Pipeline]]:
+    """The pipelines that a query can name."""
+    return _get("/v1/pipelines", parse=_listing(Pipeline, "pipelines"))
+
+
+def dead_letters(*, limit: int = 50) -> Call[list[DeadLetter]]:
+    """Messages that the system gave up on, with their reasons."""
+    params = _params(limit=limit)
+    return _get("/v1/dead-letters", params=params, parse=_listing(DeadLetter, "dead_letters"))
+
+
+def replay_dead_letter(seq: int) -> Call[None]:
+    """Send a dead letter again to where it was bound."""
+    return Call(method="POST", path=f"/v1/dead-letters/{seq}/replay", parse=_nothing)
+
+
+def _get(
+    path: str,
+    *,
+    parse: Callable[[httpx.Response], T],
+    params: tuple[tuple[str, str], ...] = (),
+    timeout: float | None = None,
+) -> Call[T]:
+    return Call(method="GET", path=path, params=params, parse=parse, timeout=timeout, safe=True)
+
+
+def _query_body(
+    question: str,
+    collection: str,
+    top_k: int,
+    metadata_filter: Mapping[str, Any] | None,
+    pipeline: str | None,
+    timeout: float,
+) -> dict[str, Any]:
+    return {
+        "question": question,
+        "collection": collection,
+        "top_k": top_k,
+        "filter": metadata_filter,
+        "pipeline": pipeline,
+        "timeout": timeout,
+    }
+
+
+def _read(path: Path) -> Upload:
+    return Upload(name=path.name, content=path.read_bytes())
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _documents_path(collection: str) -> str:
+    return f"/v1/collections/{_segment(collection)}/documents"
+
+
+def _params(**values: str | int | None) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(value)) for name, value in values.items() if value is not None)
+
+
+def _model(kind: type[T]) -> Callable[[httpx.Response], T]:
+    return lambda response: TypeAdapter(kind).validate_json(response.content)
+
+
+def _listing(kind: type[T], key: str) -> Callable[[httpx.Response], list[T]]:
+    return lambda response: TypeAdapter(list[kind]).validate_python(response.json()[key])  # type: ignore[valid-type]
+
+
+def _submitted(response: httpx.Response) -> Job:
+    return Job.model_validate(response.json()["job"])
+
+
+def _nothing(_: httpx.Response) -> None:
+    return None

@@ -1,0 +1,176 @@
+"""The blocking client."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+
+from sluice.client import calls, wire
+from sluice.client.call import Call, as_method
+from sluice.client.watching import AGAIN, PATIENCE, SILENCE, Vigil, update
+from sluice.errors import SluiceError
+from sluice.models import Document, Done, Event, Job
+
+__all__ = ["Client"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _operation(build: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
+    def send(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client._send(build(*args, **kwargs))
+
+    as_method(send, build)
+    return send
+
+
+def _stream(build: Callable[P, Call[None]]) -> Callable[Concatenate["Client", P], Iterator[Event]]:
+    def stream(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Event]:
+        return client._answer(build(*args, **kwargs))
+
+    as_method(stream, build)
+    return stream
+
+
+class Client:
+    """A connection to one Sluice, for use by one thread at a time or by several.
+
+    The address is `url`, else the environment's SLUICE_URL, else http://127.0.0.1:8080; likewise `api_key`
+    and SLUICE_API_KEY. `timeout` is in seconds and holds for each request that has none of its own. Every
+    failure raises `SluiceError`; where nothing answers, its subclass `UnreachableError`. Reads and uploads
+    (which carry an idempotency key) are repeated after a broken connection, and anything that the server
+    refused with 429 when it says for how long; nothing else is sent twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = (url or os.environ.get("SLUICE_URL") or wire.DEFAULT_URL).rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers=wire.headers(api_key),
+            transport=transport,
+            trust_env=not wire.is_loopback(self.url),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client is of no use afterwards."""
+        self._http.close()
+
+    query = _operation(calls.query)
+    stream = _stream(calls.stream_query)
+    collections = _operation(calls.collections)
+    collection = _operation(calls.collection)
+    create_collection = _operation(calls.create_collection)
+    delete_collection = _operation(calls.delete_collection)
+    upload = _operation(calls.upload)
+    add_texts = _operation(calls.add_texts)
+    document_page = _operation(calls.document_page)
+    document = _operation(calls.document)
+    delete_documents = _operation(calls.delete_documents)
+    jobs = _operation(calls.jobs)
+    job = _operation(calls.job)
+    status = _operation(calls.status)
+    pipelines = _operation(calls.pipelines)
+    dead_letters = _operation(calls.dead_letters)
+    replay_dead_letter = _operation(calls.replay_dead_letter)
+
+    def documents(self, collection: str, *, prefix: str | None = None) -> Iterator[Document]:
+        """All documents of a collection whose names begin with `prefix`, page by page."""
+        after: str | None = None
+        while True:
+            page = self.document_page(collection, prefix=prefix, after=after, limit=500)
+            yield from page.documents
+            if page.next is None:
+                return
+            after = page.next
+
+    def watch(self, job_id: str, *, patience: float = PATIENCE) -> Iterator[Job]:
+        """Yield the job as it stands, then at every change, last in its final state.
+
+        Lost connections are made again, until nothing has answered for `patience` seconds.
+        """
+        vigil = Vigil(patience)
+        while True:
+            try:
+                current = self.job(job_id)
+                vigil.heard()
+                yield current
+                if current.finished:
+                    return
+                for sse in self._events(calls.job_events(job_id, silence=SILENCE)):
+                    vigil.heard()
+                    if (changed := update(sse)) is not None:
+                        yield changed
+                        if changed.finished:
+                            return
+                time.sleep(AGAIN)
+            except SluiceError as error:
+                time.sleep(vigil.pause(error))
+
+    def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds.
+
+        The time-out is noticed at the job's next change, or within 15 seconds where nothing changes.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for current in self.watch(job_id):
+            if current.finished:
+                return current
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        raise TimeoutError(f"job {job_id} did not end within {timeout} s")
+
+    def _send(self, call: Call[T]) -> T:
+        for attempt in range(wire.RETRIES + 1):
+            try:
+                response = self._http.request(**wire.request_arguments(call, self._timeout))
+            except httpx.TransportError as error:
+                if (delay := wire.pause(call, attempt, error)) is None:
+                    raise wire.fault(error, self.url) from error
+            else:
+                if response.is_success or (delay := wire.pause(call, attempt, response)) is None:
+                    return wire.result(call, response)
+            time.sleep(delay)
+        raise AssertionError("the last attempt always returns or raises")
+
+    def _events(self, call: Call[Any]) -> Iterator[ServerSentEvent]:
+        arguments = wire.request_arguments(call, self._timeout)
+        arguments["headers"] |= {"Accept": "text/event-stream"}
+        try:
+            with self._http.stream(**arguments) as response:
+                if not response.is_success:
+                    response.read()
+                    raise wire.problem_of(response)
+                yield from EventSource(response).iter_sse()
+        except httpx.TransportError as error:
+            raise wire.fault(error, self.url) from error
+        except SSEError as error:
+            raise wire.not_a_stream(self.url) from error
+
+    def _answer(self, call: Call[Any]) -> Iterator[Event]:
+        for sse in self._events(call):
+            if (event := wire.event(sse)) is not None:
+                yield event
+                if isinstance(event, Done):
+                    return
+        raise wire.cut_short()

@@ -1,0 +1,258 @@
+"""The HTTP API's objects as typed, immutable models. Fields that a newer Sluice adds are kept."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Answer",
+    "BrokerStatus",
+    "Collection",
+    "DeadLetter",
+    "Delta",
+    "Document",
+    "DocumentError",
+    "DocumentPage",
+    "Done",
+    "Event",
+    "Job",
+    "JobState",
+    "JobsStatus",
+    "LaneCounts",
+    "Pipeline",
+    "ProblemDetails",
+    "Progress",
+    "Queue",
+    "ServiceStatus",
+    "Source",
+    "Sources",
+    "StageStatus",
+    "StageTiming",
+    "Status",
+    "Timings",
+    "Usage",
+]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ProblemDetails(_Wire):
+    """RFC 9457 problem details; `status` is 0 where no response came."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    instance: str | None = None
+
+
+class Source(_Wire):
+    """A passage that the answer rests on; `index` is the number that citations in the answer use (from 1)."""
+
+    index: int
+    document: str
+    document_id: str = ""
+    position: int = 0
+    text: str
+    score: float = 0.0
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Usage(_Wire):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class StageTiming(_Wire):
+    """How long the query waited for a stage and was worked on there, in milliseconds."""
+
+    stage: str
+    variant: str = "default"
+    worker: str = ""
+    waited_ms: float = 0.0
+    worked_ms: float = 0.0
+
+
+class Timings(_Wire):
+    total_ms: float = 0.0
+    first_delta_ms: float | None = None
+    stages: tuple[StageTiming, ...] = ()
+
+
+class Done(_Wire):
+    """The end of a streamed answer."""
+
+    id: str = ""
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    engine: str = ""
+    trace_id: str | None = None
+
+
+class Answer(Done):
+    answer: str
+    sources: tuple[Source, ...] = ()
+
+
+class Sources(_Wire):
+    """What the answer will rest on; comes before the first delta."""
+
+    id: str = ""
+    sources: tuple[Source, ...] = ()
+
+
+class Delta(_Wire):
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+Event = Sources | Delta | Done
+
+
+class Collection(_Wire):
+    name: str
+    description: str = ""
+    pipeline: str | None = None
+    documents: int = 0
+    chunks: int = 0
+    created_at: datetime | None = None
+
+
+class Document(_Wire):
+    id: str
+    name: str
+    sha256: str = ""
+    bytes: int = 0
+    chunks: int = 0
+    media_type: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    indexed_at: datetime | None = None
+
+
+class DocumentPage(_Wire):
+    """One page of a listing; `next` is the `after` of the following page, or None at the end."""
+
+    documents: tuple[Document, ...] = ()
+    next: str | None = None
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Progress(_Wire):
+    """Counts of documents (`documents` is the total), and the chunks and bytes indexed so far."""
+
+    documents: int = 0
+    indexed: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    failed: int = 0
+    chunks: int = 0
+    bytes: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.indexed + self.skipped + self.deleted + self.failed
+
+
+class DocumentError(_Wire):
+    document: str
+    type: str = ""
+    title: str = ""
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        return ": ".join(part for part in (self.title, self.detail) if part) or self.type
+
+
+class Job(_Wire):
+    """A job succeeds even where single documents failed: look at `progress.failed` and `errors`."""
+
+    id: str
+    kind: str = ""
+    state: JobState = JobState.QUEUED
+    tenant: str | None = None
+    collection: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 0
+    progress: Progress = Progress()
+    errors: tuple[DocumentError, ...] = ()
+    error: ProblemDetails | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class BrokerStatus(_Wire):
+    url: str = ""
+    version: str = ""
+
+
+class LaneCounts(_Wire):
+    interactive: int = 0
+    batch: int = 0
+
+
+class StageStatus(_Wire):
+    """One stage that a service's worker serves: what it has in flight by lane, and its room for more."""
+
+    stage: str
+    variant: str = "default"
+    lane_in_flight: LaneCounts = LaneCounts()
+    room: int | None = None
+
+
+class ServiceStatus(_Wire):
+    service: str
+    instance: str = ""
+    ready: bool = False
+    started_at: datetime | None = None
+    stages: tuple[StageStatus, ...] = ()
+
+
+class Queue(_Wire):
+    stage: str
+    variant: str = "default"
+    lane: str = "interactive"
+    waiting: int = 0
+    in_flight: int = 0
+
+
+class JobsStatus(_Wire):
+    waiting: int = 0
+    in_flight: int = 0
+
+
+class Status(_Wire):
+    version: str = ""
+    broker: BrokerStatus = BrokerStatus()
+    services: tuple[ServiceStatus, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    jobs: JobsStatus = JobsStatus()
+    dead_letters: int = 0
+
+
+class DeadLetter(_Wire):
+    """A message that the system gave up on: where it was bound, and why it failed."""
+
+    seq: int
+    subject: str = ""
+    reason: str = ""
+
+
+class Pipeline(_Wire):
+    name: str

@@ -1,0 +1,82 @@
+"""What is to be run: the services, and where they keep and offer things."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LocalSettings", "ServiceSpec", "Wave", "default_services"]
+
+DRAIN_MARGIN = 5.0
+
+
+class Wave:
+    """When a process is stopped: lower waves first, a wave at once. Broker last: all others need it to finish."""
+
+    GATEWAY = 0
+    STAGE = 1
+    SCHEDULER = 2
+    BROKER = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """A process that serves HTTP on the listening socket whose descriptor SLUICE_HTTP_FD names."""
+
+    name: str
+    argv: tuple[str, ...]
+    wave: int = Wave.STAGE
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """The options of `sluice up`; `host` and `port` are the gateway's, port 0 takes a free one."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    pipelines: Path | None = None
+    verbose: bool = False
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    def environment(self, own: Mapping[str, str], nats_url: str) -> dict[str, str]:
+        """The environment of the services: the user's own, and what ties them to this data folder."""
+        ours = {"SLUICE_NATS_URL": nats_url, "SLUICE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
+        if self.pipelines is not None:
+            ours["SLUICE_PIPELINES"] = str(self.pipelines)
+        return {"HF_HUB_OFFLINE": "1", **own, **ours}
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long a service may take to stop: its own grace period and a little more."""
+        try:
+            return float(os.environ.get("SLUICE_GRACE_SECONDS", "20")) + DRAIN_MARGIN
+        except ValueError:
+            return 20.0 + DRAIN_MARGIN
+
+
+def default_services(host: str, port: int) -> tuple[ServiceSpec, ...]:
+    """The five services; `-P` keeps a folder named `services` where the user stands from taking their place."""
+    waves = {
+        "embedder": Wave.STAGE,
+        "retriever": Wave.STAGE,
+        "generator": Wave.STAGE,
+        "scheduler": Wave.SCHEDULER,
+        "gateway": Wave.GATEWAY,
+    }
+    return tuple(
+        ServiceSpec(
+            name=name,
+            argv=(sys.executable, "-P", "-m", f"services.{name}"),
+            wave=wave,
+            host=host if name == "gateway" else "127.0.0.1",
+            port=port if name == "gateway" else 0,
+        )
+        for name, wave in waves.items()
+    )
