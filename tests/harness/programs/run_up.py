@@ -1,0 +1,19 @@
+"""`sluice up` with services of the caller's choice. Usage: run_up.py DATA PORT [[NAME, WAVE, [ARG, ...]], ...]"""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from sluice.up.spec import LocalSettings, ServiceSpec
+from sluice.up.supervisor import run
+from sluice.up.view import View
+
+data, port, services = sys.argv[1:]
+specs = [
+    ServiceSpec(name=name, wave=wave, argv=tuple(argv), port=int(port) if name == "gateway" else 0)
+    for name, wave, argv in json.loads(services)
+]
+settings = LocalSettings(data=Path(data), port=int(port), pipelines=Path(data) / "pipelines.yaml")
+sys.exit(run(settings, View(Console(highlight=False)), specs))
