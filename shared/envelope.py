@@ -102,7 +102,8 @@ class Query(Wire):
     """One unit of work on its way through the stages of its slip.
 
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
-    `attempt` is raised by whoever submits the same query again; stages never change it.
+    `attempt` is raised by whoever submits the same query again; stages never change it. `notes` is for what a stage
+    finds out that is neither embedding nor passage: a verdict, a count.
     """
 
     version: int = 1
@@ -118,6 +119,7 @@ class Query(Wire):
     collection: str = ""
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
+    notes: dict[str, JsonValue] = {}
     trail: tuple[Hop, ...] = ()
 
     @property

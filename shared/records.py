@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from nats.errors import TimeoutError as NatsTimeout
@@ -184,10 +185,23 @@ class Documents:
                 continue
             return
 
-    async def delete(self, table: str, document: str) -> None:
-        """Remove a record; one that is not there is no error."""
+    async def delete(self, table: str, document: str, revision: int) -> None:
+        """Remove a record, unless a later job has written it; one that is not there is no error."""
         bucket = await self._open()
-        await bucket.purge(f"{table}.{document}")
+        key = f"{table}.{document}"
+        try:
+            entry = await bucket.get(key)
+        except KeyNotFoundError:
+            return
+        if Document.model_validate_json(entry.value or b"").revision <= revision:
+            with suppress(KeyWrongLastSequenceError):
+                await bucket.delete(key, last=entry.revision)
+
+    async def forget(self, table: str) -> None:
+        """Remove all records of a table."""
+        bucket = await self._open()
+        async for key, _ in snapshot(bucket, f"{table}.>"):
+            await bucket.purge(key)
 
     async def list(self, table: str) -> list[Document]:
         """All records of a table by name."""

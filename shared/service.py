@@ -30,28 +30,42 @@ from shared.problems import ProblemDetails
 from shared.reply import AnyEvent, Cancel
 from shared.settings import ServiceSettings
 from shared.stage import Stage
-from shared.worker import StageWorker
+from shared.worker import StageStatus, StageWorker
 
-__all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "StageStatus"]
+__all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "Worker"]
 
 log = logging.getLogger(__name__)
 
 PING = "control.ping"
 """Every service answers this subject with its `ServiceStatus`."""
 
-Setup = Callable[["Service"], AbstractAsyncContextManager[Sequence[Stage]]]
+
+class Worker(Protocol):
+    """Something that takes work from the broker: a stage's worker, the scheduler's job worker."""
+
+    @property
+    def pulling(self) -> bool:
+        """Whether it takes work now."""
+
+    @property
+    def statuses(self) -> list["StageStatus"]:
+        """The stages it works on."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    async def probe(self) -> None:
+        """Send a canary through; raise if it does not come back."""
+
+    async def reset(self) -> None:
+        """Take up work again after a reconnection."""
+
+    async def drain(self, grace: float) -> None:
+        """Take no more work, finish what is in flight within `grace` seconds, give the rest back."""
+
+
+Setup = Callable[["Service"], AbstractAsyncContextManager[Sequence["Stage | Worker"]]]
 """Brings a service's parts up and yields its stages; on leaving, takes the parts down."""
-
-
-class StageStatus(BaseModel):
-    """One stage in one process."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    variant: str
-    in_flight: dict[str, int]
-    room: int
 
 
 class ServiceStatus(BaseModel):
@@ -83,7 +97,8 @@ class Service:
         self._setup = setup
         self._state = "starting: waiting for the broker"
         self._started_at = time.time()
-        self._workers: list[StageWorker] = []
+        self._workers: list[Worker] = []
+        self._by_stage: list[StageWorker] = []
         self._stop = asyncio.Event()
         self._listen()
 
@@ -99,15 +114,7 @@ class Service:
             version=version("sluice"),
             ready=self.ready,
             started_at=self._started_at,
-            stages=[
-                StageStatus(
-                    stage=w.stage.name,
-                    variant=w.stage.variant,
-                    in_flight={lane.value: held for lane, held in w.in_flight.items()},
-                    room=w.stage.room,
-                )
-                for w in self._workers
-            ],
+            stages=[status for worker in self._workers for status in worker.statuses],
         )
 
     def pages(self) -> dict[str, ASGIApp]:
@@ -158,6 +165,7 @@ class Service:
         self._state = "starting: loading"
         async with self._setup(self) as stages:
             self._workers = [self._worker(stage) for stage in stages]
+            self._by_stage = [worker for worker in self._workers if isinstance(worker, StageWorker)]
             running = [asyncio.create_task(worker.run()) for worker in self._workers]
             try:
                 self._state = "starting: sending a canary through each stage"
@@ -194,14 +202,18 @@ class Service:
         for worker in self._workers:
             await worker.probe()
 
-    def _worker(self, stage: Stage) -> StageWorker:
-        worker = StageWorker(
-            stage,
-            client=self.bus.client,
-            jetstream=self.bus.jetstream,
-            topology=self.bus.topology,
-            settings=self.settings,
-            instance=self.settings.instance,
+    def _worker(self, stage: Stage | Worker) -> Worker:
+        worker: Worker = (
+            stage
+            if not isinstance(stage, Stage)
+            else StageWorker(
+                stage,
+                client=self.bus.client,
+                jetstream=self.bus.jetstream,
+                topology=self.bus.topology,
+                settings=self.settings,
+                instance=self.settings.instance,
+            )
         )
         self.bus.after_reconnect(worker.reset)
         return worker
@@ -212,7 +224,7 @@ class Service:
 
         @broker.subscriber("control.cancel.*", ack_policy=AckPolicy.MANUAL, title="control.cancel", no_reply=True)
         async def cancel(message: Cancel) -> None:
-            for worker in self._workers:
+            for worker in self._by_stage:
                 worker.cancel(message.query, message.at)
 
         @broker.subscriber(PING, ack_policy=AckPolicy.MANUAL, title=PING)

@@ -27,7 +27,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from opentelemetry.trace import SpanKind
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.dead_letters import DeadLetters
 from shared.envelope import Hop, Lane, Query, Stop
@@ -49,7 +49,7 @@ from shared.telemetry import (
 )
 from shared.topology import QUERIES, StageQueue, Topology
 
-__all__ = ["Outcome", "StageWorker"]
+__all__ = ["Outcome", "StageStatus", "StageWorker"]
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,17 @@ class Outcome(StrEnum):
     RETRIED = "retried"
     DEAD_LETTER = "dead_letter"
     DUPLICATE = "duplicate"
+
+
+class StageStatus(BaseModel):
+    """One stage in one process: `in_flight` per lane, and the room that both lanes share."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    variant: str
+    in_flight: dict[str, int]
+    room: int
 
 
 @dataclass(slots=True)
@@ -117,9 +128,15 @@ class StageWorker:
             IN_FLIGHT.labels(*labels).set_function(partial(_held, self._consumers[queue.lane]))
 
     @property
-    def in_flight(self) -> dict[Lane, int]:
-        """Messages in work per lane."""
-        return {lane: consumer.held for lane, consumer in self._consumers.items()}
+    def statuses(self) -> list[StageStatus]:
+        return [
+            StageStatus(
+                stage=self.stage.name,
+                variant=self.stage.variant,
+                in_flight={lane.value: consumer.held for lane, consumer in self._consumers.items()},
+                room=self.stage.room,
+            )
+        ]
 
     @property
     def pulling(self) -> bool:

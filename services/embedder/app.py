@@ -1,0 +1,33 @@
+"""The embedder: takes `query.embed`, both lanes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from services.embedder.embedding import Embedding
+from services.embedder.model import EmbeddingModel
+from services.embedder.settings import EmbedderSettings
+from shared.service import ASGIApp, Service
+from shared.stage import Stage
+
+__all__ = ["make"]
+
+
+def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
+    @asynccontextmanager
+    async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
+        model = await asyncio.to_thread(EmbeddingModel.load, settings.model)
+        await asyncio.to_thread(model.warm_up)
+        async with Embedding(model).running() as embed:
+            yield [
+                Stage(
+                    name="embed",
+                    variant=settings.embedding_variant,
+                    process=embed,
+                    room=settings.embedder_room,
+                    batch_room=settings.embedder_batch_room,
+                )
+            ]
+
+    service = Service("embedder", settings, setup)
+    return service, service.asgi()

@@ -1,0 +1,34 @@
+"""Settings of the embedder."""
+
+from pydantic import Field
+
+from services.embedder.hardware import Device, Dtype
+from services.embedder.model import BUNDLED_MODEL, ModelConfig
+from shared.settings import ServiceSettings
+
+__all__ = ["EmbedderSettings"]
+
+
+class EmbedderSettings(ServiceSettings):
+    embedding_model: str = Field(BUNDLED_MODEL, description="A model name, a folder, or the bundled model.")
+    embedding_revision: str | None = Field(None, description="Revision of a model on the Hub.")
+    embedding_variant: str = Field("default", description="Variant of the stage that this process serves.")
+    device: Device = Field(Device.AUTO, description="auto, cpu, cuda or mps.")
+    dtype: Dtype = Field(Dtype.AUTO, description="auto, float32, bfloat16 or float16.")
+    threads: int = Field(0, ge=0, description="CPU threads of one forward pass; 0: all that the container may use.")
+    batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass, padding included; 0: by device.")
+    batch_rows: int = Field(256, ge=1, description="Texts of one forward pass.")
+    embedder_room: int = Field(64, ge=1, description="Queries in work at once.")
+    embedder_batch_room: int = Field(4, ge=1, description="Chunk batches in work at once.")
+
+    @property
+    def model(self) -> ModelConfig:
+        return ModelConfig(
+            name=self.embedding_model,
+            revision=self.embedding_revision,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            batch_tokens=self.batch_tokens,
+            batch_rows=self.batch_rows,
+        )

@@ -1,0 +1,86 @@
+"""The retriever: takes `query.retrieve`, both lanes, and `query.index`, the batch lane."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import numpy as np
+
+from services.retriever.indexing import Indexing
+from services.retriever.lance import LanceStore
+from services.retriever.maintenance import Maintenance
+from services.retriever.searching import Searching
+from services.retriever.settings import RetrieverSettings
+from services.retriever.store import Chunk, IndexedDocument
+from shared.envelope import Lane, Query, Stop, pack_vector
+from shared.indexing import IndexChange
+from shared.service import ASGIApp, Service
+from shared.stage import Stage
+from shared.topology import VECTORS
+
+__all__ = ["make"]
+
+CANARY_VECTOR = (1.0, 0.0, 0.0, 0.0)
+CANARY = "canary"
+"""A table of one passage: no collection's table has this name, as those end in a random suffix."""
+
+
+def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
+    @asynccontextmanager
+    async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
+        store = await LanceStore.open(
+            settings.uri,
+            consistency=timedelta(seconds=settings.index_freshness),
+            index_from_rows=settings.index_from_rows,
+            storage_options=settings.index_storage_options,
+        )
+        await store.replace(CANARY, [_canary_document()])
+        upkeep = Maintenance(store, pause=settings.upkeep_pause, commits=settings.upkeep_commits)
+        vectors = await service.bus.jetstream.object_store(VECTORS)
+        try:
+            async with upkeep.running():
+                yield [
+                    _retrieve(settings, Searching(store)),
+                    _index(Indexing(store, vectors, upkeep.changed)),
+                ]
+        finally:
+            await store.close()
+
+    service = Service("retriever", settings, setup)
+    return service, service.asgi()
+
+
+def _retrieve(settings: RetrieverSettings, process: Searching) -> Stage:
+    canary = _canary_query(Stop(stage="retrieve", variant=settings.retriever_variant))
+    return Stage(
+        name="retrieve",
+        variant=settings.retriever_variant,
+        process=process,
+        room=settings.retriever_room,
+        canary=canary,
+    )
+
+
+def _index(process: Indexing) -> Stage:
+    # One writer at a time over all replicas: commits to one table would otherwise get in each other's way.
+    change = IndexChange(table=CANARY)
+    return Stage(
+        name="index",
+        process=process,
+        lanes=(Lane.BATCH,),
+        batch_room=1,
+        exclusive=True,
+        canary=_canary_query(Stop(stage="index", params=change.as_params())),
+    )
+
+
+def _canary_query(stop: Stop) -> Query:
+    vector = pack_vector(CANARY_VECTOR)
+    return Query(
+        id=CANARY, asked_at=0, deadline=0, reply="-", slip=(stop,), question=CANARY, collection=CANARY, embedding=vector
+    )
+
+
+def _canary_document() -> IndexedDocument:
+    chunk = Chunk(position=0, text=CANARY, vector=np.array(CANARY_VECTOR, dtype=np.float32))
+    return IndexedDocument(id=CANARY, name=CANARY, version="1", revision=1, chunks=[chunk])

@@ -1,0 +1,71 @@
+"""The progress of one job, shown on the board often enough to watch and seldom enough to cost nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from services.scheduler.runner import JobRun
+from shared.jobs import DocumentError, JobProgress
+from shared.problems import Problem
+
+__all__ = ["ProgressReport"]
+
+INTERVAL: Final = 0.25
+"""Seconds between two reports."""
+
+KEPT_ERRORS: Final = 100
+
+
+class ProgressReport:
+    """Counts what has been done; `reporting` shows it as it grows, and once more at the end."""
+
+    def __init__(self, run: JobRun, documents: int) -> None:
+        self._run = run
+        self._progress = JobProgress(documents=documents)
+        self._errors: list[DocumentError] = []
+        self._dirty = True
+
+    def add(self, *, indexed: int = 0, skipped: int = 0, deleted: int = 0, chunks: int = 0, size: int = 0) -> None:
+        old = self._progress
+        self._progress = old.model_copy(
+            update={
+                "indexed": old.indexed + indexed,
+                "skipped": old.skipped + skipped,
+                "deleted": old.deleted + deleted,
+                "chunks": old.chunks + chunks,
+                "bytes": old.bytes + size,
+            }
+        )
+        self._dirty = True
+
+    def fail(self, document: str, problem: Problem) -> None:
+        """One document cannot be done; the job goes on."""
+        self._progress = self._progress.model_copy(update={"failed": self._progress.failed + 1})
+        if len(self._errors) < KEPT_ERRORS:
+            kind = problem.kind
+            self._errors.append(
+                DocumentError(document=document, type=kind.uri, title=kind.title, detail=problem.detail)
+            )
+        self._dirty = True
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        reporter = asyncio.create_task(self._keep_reporting())
+        try:
+            yield
+        finally:
+            reporter.cancel()
+            await asyncio.gather(reporter, return_exceptions=True)
+        await self._report()
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            if self._dirty:
+                await self._report()
+            await asyncio.sleep(INTERVAL)
+
+    async def _report(self) -> None:
+        self._dirty = False
+        update = {"progress": self._progress, "errors": tuple(self._errors)}
+        await self._run.report(lambda job: job.model_copy(update=update))

@@ -1,0 +1,26 @@
+"""Settings of the scheduler."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+__all__ = ["SchedulerSettings"]
+
+
+class SchedulerSettings(ServiceSettings):
+    job_room: int = Field(4, ge=1, description="Jobs in work at once.")
+    job_max_deliver: int = Field(20, ge=1, description="Deliveries of one job before it becomes a dead letter.")
+    reader_workers: int = Field(2, ge=1, description="Processes that parse and chunk documents.")
+    reader_seconds: float = Field(60.0, gt=0, description="Seconds that reading one document may take.")
+    reader_memory_mb: int = Field(1024, ge=64, description="Memory (MB) that reading one document may take.")
+    documents_in_work: int = Field(16, ge=1, description="Documents of one job in work at once.")
+    chunk_tokens: int = Field(256, ge=32, description="Longest chunk, in tokens of the embedding model.")
+    chunk_overlap: int = Field(32, ge=0, description="Tokens that neighbouring chunks share.")
+    tokenizer: Path | None = Field(None, description="tokenizer.json or model folder; none: the bundled model's.")
+    embedding_model: str = Field("all-MiniLM-L6-v2", description="Name of the embedding model, to notice a change.")
+    embedding_variant: str = Field("default", description="Variant of the stage `embed` that embeds documents.")
+    embed_passages: int = Field(32, ge=1, le=256, description="Passages in one message to the embedder.")
+    stage_seconds: float = Field(120.0, gt=0, description="Seconds to wait for a stage before asking again.")
+    stage_tries: int = Field(5, ge=1, description="Times to ask a stage before the job is put back.")

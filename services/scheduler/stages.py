@@ -1,0 +1,79 @@
+"""Asking stages for work on the batch lane, and waiting for what they made."""
+
+import secrets
+import time
+from typing import Final
+
+from shared.bus import Bus
+from shared.envelope import Lane, Passage, Query, Stop
+from shared.forward import forward
+from shared.problems import Problem, ProblemType
+from shared.reply import Failed, Mailbox, Result, open_mailbox, reply_subject
+
+__all__ = ["StageClient"]
+
+LISTEN: Final = 1.0
+"""Seconds between looks at whether the broker came back without the queues it held in memory."""
+
+ROOM_PATIENCE: Final = 60.0
+"""Seconds to wait for room in a stage's queue."""
+
+
+class StageClient:
+    """Any number of requests may be under way at once; the caller bounds them."""
+
+    def __init__(self, bus: Bus, *, asker: str, seconds: float, tries: int) -> None:
+        self._bus = bus
+        self._asker = asker
+        self._seconds = seconds
+        self._tries = tries
+        self._reconnections = 0
+        bus.after_reconnect(self._reconnected)
+
+    async def ask(self, stop: Stop, *, tenant: str, collection: str, passages: tuple[Passage, ...] = ()) -> Query:
+        """The envelope as the stage left it. Stages do the same work twice harmlessly, so a lost request is repeated.
+
+        Raises the stage's Problem, or STAGE_UNAVAILABLE when no worker answered in time.
+        """
+        query_id = secrets.token_hex(16)
+        query = Query(
+            id=query_id,
+            tenant=tenant,
+            lane=Lane.BATCH,
+            asked_at=time.time(),
+            deadline=time.time() + self._seconds,
+            reply=reply_subject(self._asker, query_id),
+            slip=(stop,),
+            collection=collection,
+            passages=passages,
+        )
+        async with open_mailbox(self._bus.client, self._asker, query_id) as mailbox:
+            for attempt in range(1, self._tries + 1):
+                now = time.time()
+                query = query.model_copy(update={"attempt": attempt, "asked_at": now, "deadline": now + self._seconds})
+                await forward(self._bus.jetstream, self._bus.topology, query, patience=ROOM_PATIENCE)
+                answer = await self._listen(mailbox, query)
+                if answer is not None:
+                    return answer
+        raise Problem(
+            ProblemType.STAGE_UNAVAILABLE,
+            f"No worker of the stage '{stop.stage}' answered within {self._tries * self._seconds:.0f} s. "
+            "Is one running? `sluice status` shows.",
+        )
+
+    async def _listen(self, mailbox: Mailbox, query: Query) -> Query | None:
+        """The answer, or None when it is time to ask again."""
+        reconnections = self._reconnections
+        while query.remaining > 0 and reconnections == self._reconnections:
+            try:
+                event = await mailbox.receive(min(LISTEN, max(0.01, query.remaining)))
+            except TimeoutError:
+                continue
+            if isinstance(event, Result):
+                return event.query
+            if isinstance(event, Failed):
+                raise Problem.from_details(event.problem)
+        return None
+
+    async def _reconnected(self) -> None:
+        self._reconnections += 1
