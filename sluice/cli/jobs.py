@@ -2,7 +2,7 @@
 
 from rich.markup import escape
 
-from sluice.cli.output import ago, console, megabytes
+from sluice.cli.output import ago, console, counted, file_size
 from sluice.models import Job, JobState
 
 __all__ = ["failed", "print_failures", "print_job"]
@@ -27,7 +27,10 @@ def print_job(job: Job) -> None:
     p = job.progress
     counts = {"indexed": p.indexed, "skipped": p.skipped, "deleted": p.deleted, "failed": p.failed}
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none done"
-    terminal.print(f"  {p.documents:,} documents: {said}; {p.chunks:,} chunks, {megabytes(p.bytes)}", soft_wrap=True)
+    terminal.print(
+        f"  {counted(p.documents, 'document')}: {said}; {counted(p.chunks, 'chunk')}, {file_size(p.bytes)}",
+        soft_wrap=True,
+    )
     print_failures([(error.document, error.reason) for error in job.errors], p.failed)
     if job.error is not None:
         terminal.print(f"  [red]{escape(f'{job.error.title}: {job.error.detail}')}[/]", soft_wrap=True)

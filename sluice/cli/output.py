@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["ago", "console", "errors", "explain", "megabytes", "print_json", "print_table"]
+__all__ = ["ago", "console", "counted", "errors", "explain", "file_size", "print_json", "print_table"]
 
 UNREACHABLE = 3
 
@@ -73,13 +72,16 @@ def ago(moment: datetime | None) -> str:
     return f"{seconds:.0f} s ago"
 
 
-def megabytes(size: int) -> str:
-    """A size in bytes in kB or MB."""
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def file_size(size: int) -> str:
+    """A size in bytes, in B, kB or MB."""
+    if size < 1000:
+        return f"{size} B"
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
-
-
-def usage(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message)
 
 
 def _plain(value: Any) -> Any:

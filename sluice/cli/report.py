@@ -5,7 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sluice.cli.ingestion import Outcome, Plan
 from sluice.cli.jobs import print_failures
-from sluice.cli.output import console, errors, print_json, print_table
+from sluice.cli.output import console, counted, errors, print_json, print_table
 
 __all__ = ["Screen"]
 
@@ -20,7 +20,7 @@ class Screen:
         if self._as_json:
             return
         if not self._console.is_terminal or not plan.wait or not plan.files:
-            self._say(f"{outcome.total:,} files for collection {escape(plan.collection)}")
+            self._say(f"{counted(outcome.total, 'file')} for collection {escape(plan.collection)}")
             return
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -81,10 +81,10 @@ class Screen:
             return
         some = ", ".join(outcome.stale[:3]) + (", …" if len(outcome.stale) > 3 else "")
         if plan.prune:
-            self._say(f"{outcome.pruned:,} documents whose files are gone were deleted: {escape(some)}")
+            self._say(f"Deleted {counted(outcome.pruned, 'document')} without a file: {escape(some)}")
         else:
             self._say(
-                f"[yellow]{len(outcome.stale):,} documents have no file any more[/] ({escape(some)}); "
+                f"[yellow]{counted(len(outcome.stale), 'document')} without a file any more[/] ({escape(some)}); "
                 "[cyan]--prune[/] deletes them"
             )
 

@@ -87,14 +87,14 @@ def list_documents(
     as_json: AsJson = False,
 ) -> None:
     """List a collection's documents."""
-    from sluice.cli.output import ago, megabytes, print_json, print_table
+    from sluice.cli.output import ago, file_size, print_json, print_table
 
     with client(url) as sluice:
         found = list(sluice.documents(collection, prefix=prefix))
     if as_json:
         print_json(found)
         return
-    rows = [(d.name, megabytes(d.bytes), f"{d.chunks:,}", ago(d.indexed_at)) for d in found]
+    rows = [(d.name, file_size(d.bytes), f"{d.chunks:,}", ago(d.indexed_at)) for d in found]
     print_table(("document", ">size", ">chunks", "indexed"), rows, empty="There are no documents.")
 
 

@@ -88,7 +88,7 @@ def _print_finding(terminal: "Console", finding: "Finding") -> None:
 
 
 def _print_status(found: "Status", address: str) -> None:
-    from sluice.cli.output import ago, console, print_table
+    from sluice.cli.output import ago, console, counted, print_table
 
     terminal = console()
     broker = f"NATS {found.broker.version}" if found.broker.version else "NATS"
@@ -105,7 +105,7 @@ def _print_status(found: "Status", address: str) -> None:
     queues.append(("jobs", "", f"{found.jobs.waiting:,}", f"{found.jobs.in_flight:,}"))
     print_table(("queue", "lane", ">waiting", ">in flight"), queues, empty="")
     if found.dead_letters:
-        terminal.print(f"\n[yellow]{found.dead_letters:,} dead letters[/]: see `sluice dead-letters`")
+        terminal.print(f"\n[yellow]{counted(found.dead_letters, 'dead letter')}[/]: see `sluice dead-letters`")
 
 
 def _serves(service: "ServiceStatus") -> str:

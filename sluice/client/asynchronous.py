@@ -162,10 +162,10 @@ class AsyncClient:
                     raise wire.problem_of(response)
                 async for sse in EventSource(response).aiter_sse():
                     yield sse
+        except SSEError as error:  # before its base class
+            raise wire.not_a_stream(self.url) from error
         except httpx.TransportError as error:
             raise wire.fault(error, self.url) from error
-        except SSEError as error:
-            raise wire.not_a_stream(self.url) from error
 
     async def _answer(self, call: Call[Any]) -> AsyncGenerator[Event, None]:
         async with aclosing(self._events(call)) as events:

@@ -162,10 +162,10 @@ class Client:
                     response.read()
                     raise wire.problem_of(response)
                 yield from EventSource(response).iter_sse()
+        except SSEError as error:  # before its base class
+            raise wire.not_a_stream(self.url) from error
         except httpx.TransportError as error:
             raise wire.fault(error, self.url) from error
-        except SSEError as error:
-            raise wire.not_a_stream(self.url) from error
 
     def _answer(self, call: Call[Any]) -> Iterator[Event]:
         for sse in self._events(call):
