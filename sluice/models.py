@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 __all__ = [
     "Answer",
@@ -249,9 +249,10 @@ class Status(_Wire):
 class DeadLetter(_Wire):
     """A message that the system gave up on: where it was bound, and why it failed."""
 
-    seq: int
+    seq: int = Field(validation_alias=AliasChoices("seq", "sequence"))
     subject: str = ""
     reason: str = ""
+    deliveries: int = 0
 
 
 class Pipeline(_Wire):

@@ -178,8 +178,8 @@ def list_dead_letters(limit: Limit = 50, url: Url = None, as_json: AsJson = Fals
     if as_json:
         print_json(found)
         return
-    rows = [(letter.seq, letter.subject, letter.reason) for letter in found]
-    print_table((">seq", "subject", "reason"), rows, empty="There are no dead letters.")
+    rows = [(letter.seq, letter.subject, letter.deliveries, letter.reason) for letter in found]
+    print_table((">seq", "subject", ">tries", "reason"), rows, empty="There are no dead letters.")
 
 
 @dead_letters.command("replay")

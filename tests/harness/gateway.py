@@ -192,7 +192,9 @@ def build(fake: FakeGateway) -> FastAPI:
 
     @app.get("/v1/dead-letters")
     async def _dead_letters() -> Any:
-        return {"dead_letters": [{"seq": 7, "subject": "query.embed", "reason": "it failed four times"}]}
+        return {
+            "dead_letters": [{"seq": 7, "subject": "query.embed", "reason": "it failed four times", "deliveries": 4}]
+        }
 
     @app.post("/v1/dead-letters/{seq}/replay", status_code=202)
     async def _replay(seq: int) -> Any:

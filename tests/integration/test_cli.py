@@ -217,7 +217,7 @@ def test_status_shows_services_queues_and_dead_letters(sluice: Run, gateway: Fak
 
 
 def test_dead_letters_are_listed_and_replayed(sluice: Run) -> None:
-    assert sluice("dead-letters")[1] == "7\tquery.embed\tit failed four times\n"
+    assert sluice("dead-letters")[1] == "7\tquery.embed\t4\tit failed four times\n"
     assert sluice("dead-letters", "replay", "7")[1] == "Dead letter 7 is on its way again.\n"
     assert sluice("dead-letters", "replay", "8")[0] == 1
 
