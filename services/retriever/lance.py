@@ -12,7 +12,16 @@ from lancedb.table import AsyncTable
 
 from services.retriever.fusion import reciprocal_rank_fusion
 from services.retriever.replacing import replace_documents
-from services.retriever.rows import ALIVE, HIT_COLUMNS, check_vectors, columns_of, dimension_of, hit_of
+from services.retriever.rows import (
+    ALIVE,
+    HIT_COLUMNS,
+    Row,
+    check_vectors,
+    columns_of,
+    dimension_of,
+    hit_of,
+    without_outdated,
+)
 from services.retriever.sql import Column, compile_filter
 from services.retriever.store import Hit, IndexedDocument, Mode, Replaced, Vector, check_collection
 from services.retriever.tables import Tables
@@ -21,8 +30,6 @@ from shared.filters import Filter
 from shared.problems import Problem, ProblemType
 
 __all__ = ["LanceStore"]
-
-Row = Mapping[str, Any]
 
 DEPTH = 4
 """How many times `top_k` each ranking of a hybrid search goes down, at least MIN_DEPTH."""
@@ -197,12 +204,10 @@ async def _both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[li
 
 
 def _fuse(near: list[Row], found: list[Row]) -> list[Hit]:
-    """Fuse two rankings, read from the table one after the other: a commit may lie between them. Of a document that
-    shows two revisions only the later one counts, so that no result mixes them."""
-    rows = {row["id"]: row for row in sorted([*near, *found], key=lambda row: int(row["revision"]))}
-    latest = {row["document_id"]: row["revision"] for row in rows.values()}
-    rankings = [[r["id"] for r in ranking if r["revision"] == latest[r["document_id"]]] for ranking in (near, found)]
-    fused = reciprocal_rank_fusion(*rankings)
+    """Fuse two rankings. A commit may lie between the two readings of the table, hence `without_outdated`."""
+    near, found = without_outdated(near, found)
+    rows = {row["id"]: row for row in (*near, *found)}
+    fused = reciprocal_rank_fusion([row["id"] for row in near], [row["id"] for row in found])
     return [hit_of(rows[item.key], item.score, *item.ranks) for item in fused]
 
 

@@ -8,7 +8,7 @@ Each metadata key is a typed nullable column `m_<key>` for filters; the JSON col
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ __all__ = [
     "ALIVE",
     "HIT_COLUMNS",
     "Key",
+    "Row",
     "base_schema",
     "check_vectors",
     "columns_of",
@@ -30,7 +31,11 @@ __all__ = [
     "hit_of",
     "keys_of",
     "rows_of",
+    "without_outdated",
 ]
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a query's result, by column."""
 
 ALIVE = "position IS NOT NULL"
 """The predicate that leaves out tombstones."""
@@ -151,7 +156,16 @@ def rows_of(
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def hit_of(row: Mapping[str, Any], score: float, vector_rank: int | None, text_rank: int | None) -> Hit:
+def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
+    """The rankings with only the greatest revision of each document that shows in any of them."""
+    latest: dict[str, int] = {}
+    for ranking in rankings:
+        for row in ranking:
+            latest[row["document_id"]] = max(row["revision"], latest.get(row["document_id"], row["revision"]))
+    return [[row for row in ranking if row["revision"] == latest[row["document_id"]]] for ranking in rankings]
+
+
+def hit_of(row: Row, score: float, vector_rank: int | None, text_rank: int | None) -> Hit:
     """The hit for a row that has the columns HIT_COLUMNS."""
     metadata: dict[str, Scalar] = json.loads(row["metadata"])
     columns = {name: row[name] for name in HIT_COLUMNS} | {"position": int(row["position"]), "metadata": metadata}
