@@ -1,0 +1,18 @@
+"""The engines by name: a configuration says which one it is for."""
+
+from services.generator.engines.base import Engine, EngineName
+from services.generator.engines.extractive import ExtractiveConfig, ExtractiveEngine
+from services.generator.engines.openai import OpenAIConfig, OpenAIEngine
+
+__all__ = ["Engine", "EngineConfig", "EngineName", "ExtractiveConfig", "OpenAIConfig", "create_engine"]
+
+EngineConfig = ExtractiveConfig | OpenAIConfig
+
+
+def create_engine(config: EngineConfig) -> Engine:
+    """The engine for `config`, not started; nothing heavy is imported before `start`."""
+    match config:
+        case ExtractiveConfig():
+            return ExtractiveEngine(config)
+        case OpenAIConfig():
+            return OpenAIEngine(config)
