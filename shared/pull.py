@@ -1,14 +1,17 @@
 """Pulling by room: a consumer asks the broker for as many messages as there is room for, and no more.
 
-One pull request at a time stands at the broker for all the free room, so a message that arrives is sent at once to a
-consumer that can work on it, and a message that nobody can work on stays in the shared queue. While a message is in
-work the broker hears of it regularly; when a process dies it hears nothing, and redelivers after `ack_wait`.
+Pull requests stand at the broker for all the free room, so a message that arrives is sent at once to a consumer that
+can work on it, and a message that nobody can work on stays in the shared queue. While a message is in work the broker
+hears of it regularly; when a process dies it hears nothing, and redelivers after `ack_wait`.
 """
 
 import asyncio
 import json
 import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from nats.aio.client import Client
@@ -23,12 +26,18 @@ log = logging.getLogger(__name__)
 EXPIRES: Final = 30.0
 """Seconds for which one pull request stands."""
 
+SLACK: Final = 5.0
+"""Seconds after which an expired request is forgotten even if the broker has not said so."""
+
+SETTLING: Final = 0.05
+"""Seconds within which the broker answers a request, if there is anything to send."""
+
 REPAIR_DELAYS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between tries to pull while the consumer or the stream is missing; the last one repeats."""
 
 
 class Delivery:
-    """One message on loan from the broker. Settle it once, by `ack` or `nak`."""
+    """One message on loan from the broker. Settle it once, by `ack` or `nak`; later verdicts have no effect."""
 
     __slots__ = (
         "_client",
@@ -40,6 +49,7 @@ class Delivery:
         "settled",
         "stored_at",
         "subject",
+        "waiting",
     )
 
     def __init__(self, client: Client, message: Msg) -> None:
@@ -55,6 +65,7 @@ class Delivery:
         self.deliveries = int(tokens[at + 2])
         self.sequence = int(tokens[at + 3])
         self.stored_at = int(tokens[at + 5]) / 1e9
+        self.waiting = int(tokens[at + 6])
         self.settled = False
 
     async def ack(self) -> None:
@@ -67,16 +78,48 @@ class Delivery:
 
     async def in_progress(self) -> None:
         """The work goes on: the broker waits another `ack_wait`."""
-        await self._client.publish(self._reply, b"+WPI")
+        await self._tell(b"+WPI")
 
     async def _settle(self, verdict: bytes) -> None:
-        if self.settled:
-            return
-        self.settled = True
+        if not self.settled:
+            self.settled = True
+            await self._tell(verdict)
+
+    async def _tell(self, verdict: bytes) -> None:
         try:
             await self._client.publish(self._reply, verdict)
-        except NatsError as error:
-            log.warning("cannot settle a message, it will be redelivered: %s", error)
+        except (NatsError, OSError) as error:
+            log.warning("cannot tell the broker how a message fares, it will be redelivered: %r", error)
+
+
+class _Requests:
+    """What has been asked of the broker and not been sent yet.
+
+    A request is forgotten once it must have expired, so a message or a status that got lost holds no room for ever.
+    """
+
+    def __init__(self) -> None:
+        self._standing: deque[tuple[float, int]] = deque()
+
+    @property
+    def messages(self) -> int:
+        now = time.monotonic()
+        while self._standing and self._standing[0][0] < now:
+            self._standing.popleft()
+        return sum(messages for _, messages in self._standing)
+
+    def add(self, messages: int) -> None:
+        self._standing.append((time.monotonic() + EXPIRES + SLACK, messages))
+
+    def remove(self, messages: int) -> None:
+        while self._standing and messages > 0:
+            until, standing = self._standing.popleft()
+            if standing > messages:
+                self._standing.appendleft((until, standing - messages))
+            messages -= standing
+
+    def clear(self) -> None:
+        self._standing.clear()
 
 
 class PullConsumer:
@@ -84,7 +127,7 @@ class PullConsumer:
 
     `room` is asked before each pull how many messages may be held now. `handle` settles the delivery; one that it
     leaves unsettled, or during which it raises, is given back for another try after a second. `repair` is called when
-    the broker does not know the consumer. `released` is called whenever a message is let go.
+    the broker does not know the consumer. `released` is called whenever there may be more room than before.
     """
 
     def __init__(
@@ -108,13 +151,16 @@ class PullConsumer:
         self._ack_wait = ack_wait
         self._released = released
         self._held: dict[asyncio.Task[None], Delivery] = {}
-        self._requested = 0
+        self._requests = _Requests()
+        self._waiting = 0
+        self._waiting_until = 0.0
         self._failures = 0
         self._draining = False
+        self._recovering = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._inbox = ""
+        self._resetting = asyncio.Lock()
         self._subscription: Subscription | None = None
 
     @property
@@ -123,9 +169,14 @@ class PullConsumer:
         return len(self._held)
 
     @property
+    def waiting(self) -> int:
+        """Messages that the broker is likely to send as soon as it is asked: 0 once it has fallen silent."""
+        return self._waiting if time.monotonic() < self._waiting_until else 0
+
+    @property
     def pulling(self) -> bool:
         """Whether a pull request stands at the broker, or all room is in use."""
-        return not self._draining and (self._requested > 0 or self.held >= self._room())
+        return not self._draining and (self._requests.messages > 0 or self.held >= self._room())
 
     def wake(self) -> None:
         """Look again at the room."""
@@ -141,59 +192,81 @@ class PullConsumer:
                 tasks.create_task(self._keep_alive())
         finally:
             self._draining = True
+            await self._withdraw()
 
     async def reset(self) -> None:
         """Start afresh on the connection: earlier pull requests are forgotten on both sides."""
-        if self._draining:
-            return
-        old, self._subscription = self._subscription, None
-        self._inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(self._inbox, cb=self._receive)
-        if old is not None:
-            await old.unsubscribe()
-        self._requested = 0
-        self._wake.set()
+        async with self._resetting:
+            # Until there is a new inbox nothing is requested: it would be counted for the one and sent to the other.
+            await self._withdraw()
+            if self._draining:
+                return
+            self._requests.clear()
+            self._subscription = await self._client.subscribe(self._client.new_inbox(), cb=self._receive)
+            self._wake.set()
 
     async def drain(self, grace: float) -> None:
         """Stop pulling, let the work in hand finish for `grace` seconds, and give the rest back at once."""
         self._draining = True
-        if self._subscription is not None and self._client.is_connected:
-            # Withdraws the pull requests; what the broker had sent by then still arrives, and goes straight back.
-            await self._subscription.drain()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(grace):
+                # What the broker had sent by then still arrives, and goes straight back.
+                await self._withdraw()
                 await self._idle.wait()
         except TimeoutError:
-            for task in list(self._held):
-                task.cancel()
-            await self._idle.wait()
+            # Given back before it is cancelled: work in a thread ends when it likes.
+            for delivery in list(self._held.values()):
+                await delivery.nak()
+            while self._held:
+                for task in self._held:
+                    task.cancel()
+                await asyncio.wait(list(self._held), timeout=1.0)
+
+    async def _withdraw(self) -> None:
+        """Withdraw the pull requests, and take in what the broker had sent by then."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or not self._client.is_connected:
+            return
+        with suppress(NatsError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                # Shielded: a flush that is cancelled ends the connection's reading task at the broker's answer.
+                await asyncio.shield(subscription.drain())  # type: ignore[no-untyped-call]
 
     async def _pull(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(EXPIRES + 5):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SLACK):
                     await self._wake.wait()
-            except TimeoutError:
-                # The broker never said that the request had expired: it no longer knows of it.
-                self._requested = 0
             self._wake.clear()
-            room = self._room()
-            free = room - self.held - self._requested
-            # While some request stands, a message finds it; topping up in steps saves a request per message.
-            too_little = free <= 0 or (self._requested > 0 and free < room // 4)
-            if self._draining or too_little or not self._client.is_connected:
-                continue
-            self._requested += free
-            request = json.dumps({"batch": free, "expires": int(EXPIRES * 1e9)}).encode()
-            await self._client.publish(self._request_subject, request, reply=self._inbox)
+            await self._request()
+
+    async def _request(self) -> None:
+        if self._draining or self._recovering or self._subscription is None or not self._client.is_connected:
+            return
+        room, requested = self._room(), self._requests.messages
+        free = room - self.held - requested
+        # While some request stands, a message finds it; topping up in steps saves a request per message.
+        if free <= 0 or (requested > 0 and free < room // 4):
+            return
+        self._requests.add(free)
+        request = json.dumps({"batch": free, "expires": int(EXPIRES * 1e9)}).encode()
+        try:
+            await self._client.publish(self._request_subject, request, reply=self._subscription.subject)
+        except (NatsError, OSError) as error:
+            log.warning("cannot pull from %s: %r", self._name, error)
+        if requested == 0:
+            # Nothing stood at the broker, so anything may have come in meanwhile; its silence will tell.
+            self._waiting, self._waiting_until = max(self._waiting, free), time.monotonic() + SETTLING
+            asyncio.get_running_loop().call_later(SETTLING, self._released)
 
     async def _receive(self, message: Msg) -> None:
         if not message.reply:
             await self._receive_status(message.headers or {})
             return
         self._failures = 0
-        self._requested = max(0, self._requested - 1)
+        self._requests.remove(1)
         delivery = Delivery(self._client, message)
+        self._waiting, self._waiting_until = delivery.waiting, time.monotonic() + SETTLING
         if self._draining:
             await delivery.nak()
             return
@@ -204,47 +277,46 @@ class PullConsumer:
 
     async def _receive_status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status", "")
-        if status == "100":
-            return
-        pending = headers.get("Nats-Pending-Messages")
-        self._requested = max(0, self._requested - int(pending)) if pending else 0
         if status in ("404", "408"):
+            self._requests.remove(int(headers.get("Nats-Pending-Messages", "0")))
             self._wake.set()
-        elif not self._draining:
+        elif status != "100" and not self._draining and not self._recovering:
             # The consumer or its stream is gone, its leader moves, or the broker shuts down.
-            delay = REPAIR_DELAYS[min(self._failures, len(REPAIR_DELAYS) - 1)]
-            self._failures += 1
-            log.warning("cannot pull from %s (%s): trying again in %.1f s", self._name, status, delay)
-            self._tasks.create_task(self._repair_after(delay))
+            self._recovering = True
+            self._requests.clear()
+            self._tasks.create_task(self._recover(headers.get("Description", status)))
 
-    async def _repair_after(self, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _recover(self, reason: str) -> None:
+        delay = REPAIR_DELAYS[min(self._failures, len(REPAIR_DELAYS) - 1)]
+        self._failures += 1
+        log.warning("cannot pull from %s (%s): trying again in %.1f s", self._name, reason, delay)
         try:
+            await asyncio.sleep(delay)
             await self._repair()
-        except (NatsError, TimeoutError) as error:
-            log.warning("cannot repair %s: %s", self._name, error)
-        self._requested = 0
-        self._wake.set()
+        except (NatsError, TimeoutError, OSError) as error:
+            log.warning("cannot repair %s: %r", self._name, error)
+        finally:
+            self._recovering = False
+        with suppress(NatsError):
+            await self.reset()
 
     async def _hold(self, delivery: Delivery) -> None:
         try:
             await self._handle(delivery)
         except asyncio.CancelledError:
             await delivery.nak()
-            if not self._draining:
-                raise
+            raise
         except Exception:
             log.exception("handling a message of %s failed", self._name)
         finally:
-            if not delivery.settled:
-                await delivery.nak(1.0)
+            await delivery.nak(1.0)
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
         self._held.pop(task, None)
         if not self._held:
             self._idle.set()
-        self._wake.set()
         self._released()
+        self._wake.set()
 
     async def _keep_alive(self) -> None:
         while True:

@@ -1,0 +1,14 @@
+"""The bench: a client with the topology made, on a broker of the test's own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.harness.broker import NatsServer
+from tests.harness.stages import Bench, open_bench
+
+
+@pytest.fixture
+async def bench(broker: NatsServer, anyio_backend: str) -> AsyncIterator[Bench]:
+    async with open_bench(broker.url) as opened:
+        yield opened
