@@ -1,0 +1,63 @@
+"""What goes into a parser and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Format", "Metadata", "ParsedDocument", "Section", "Source"]
+
+Metadata = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A run of text that belongs together.
+
+    `heading` is the path of headings that lead here, outermost first, and is not repeated in `text`.
+    Paragraphs are separated by a blank line. `page` counts from 1, where the format has pages.
+    """
+
+    text: str
+    heading: tuple[str, ...] = ()
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedDocument:
+    """A document as text: at least one section, none of them blank.
+
+    `metadata` holds what the document says about itself: `title`, `author`, `language` (of source code)
+    and `pages`, each only where it is known.
+    """
+
+    media_type: str
+    sections: tuple[Section, ...]
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The input of a parser. `name` is a label from outside: no parser ever opens it as a path."""
+
+    name: str
+    data: bytes
+    media_type: str
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How one kind of document is recognised and which parser reads it.
+
+    `parser` names a function `(Source) -> ParsedDocument` as "module:function"; it is imported when the first
+    such document arrives, so that a worker only pays for the formats it meets. A parser raises Problem where
+    it knows better; any other exception is reported as a broken document.
+    """
+
+    media_type: str
+    parser: str
+    suffixes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    language: str = ""
