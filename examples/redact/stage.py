@@ -1,0 +1,26 @@
+"""A stage of one's own: takes phone numbers out of the passages before the generator sees them.
+
+Run it beside the platform, as many replicas as needed, and name it in a pipeline:
+
+    python examples/redact/stage.py
+    sluice up --pipelines examples/redact/pipelines.yaml
+"""
+
+import re
+
+from shared.envelope import Query
+from shared.process import run_stage
+from shared.stage import Context
+
+PHONE = re.compile(r"(?<![\w.])\+?\d[\d ()/.-]{6,16}\d(?![\w.])")
+
+
+async def redact(query: Query, context: Context) -> Query:
+    mask = str(context.params.get("mask", "[phone]"))
+    return query.with_passages(
+        passage.model_copy(update={"text": PHONE.sub(mask, passage.text)}) for passage in query.passages
+    )
+
+
+if __name__ == "__main__":
+    run_stage("redact", redact)
