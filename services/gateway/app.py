@@ -1,0 +1,92 @@
+"""The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and hears `reply.*` and `event.job.*`."""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from faststream.asgi import make_asyncapi_asgi
+from faststream.specification import AsyncAPI
+from starlette.routing import Route
+
+from services.gateway.backend import Desk
+from services.gateway.observing import Observed
+from services.gateway.openapi import describe_api
+from services.gateway.pipelines import PipelinesError, load_pipelines
+from services.gateway.problems import handle_problems
+from services.gateway.routes import add_routes
+from services.gateway.settings import GatewaySettings
+from shared.service import ASGIApp, Service
+
+__all__ = ["make"]
+
+log = logging.getLogger(__name__)
+
+
+def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
+    """The service and its ASGI app. Exits with a message when the pipelines file cannot be used."""
+    try:
+        pipelines = load_pipelines(settings.pipelines)
+    except PipelinesError as error:
+        raise SystemExit(f"gateway: {error}") from None
+    _warn_if_open(settings)
+
+    desk = Desk(settings, pipelines)
+    service = Service("gateway", settings, desk.setup)
+    desk.news.subscribe(service.bus.broker)
+    app = FastAPI(
+        title="Sluice",
+        version=version("sluice"),
+        description="Answers from your own documents.",
+        lifespan=lambda _: _lifespan(service),
+        redirect_slashes=False,
+        # Requests are observed here, with the span that goes on to the stages.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        redoc_url=None,
+    )
+    app.state.desk = desk
+    add_routes(app)
+    handle_problems(app)
+    describe_api(app)
+    specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=version("sluice"))
+    pages = {**service.pages(), "/asyncapi": make_asyncapi_asgi(specification)}
+    app.router.routes.extend(
+        Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
+    )
+    return service, Observed(app, service.draining)
+
+
+@asynccontextmanager
+async def _lifespan(service: Service) -> AsyncIterator[None]:
+    """The service beside the HTTP server. The broker is connected to meanwhile: /livez answers without it."""
+    async with service.lifespan():
+        connecting = asyncio.create_task(_connect(service))
+        try:
+            yield
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await service.bus.broker.stop()
+
+
+async def _connect(service: Service) -> None:
+    try:
+        await service.bus.broker.start()
+        await service.bus.started()
+    except Exception:
+        log.critical("cannot connect to the broker", exc_info=True)
+        service.failed = True
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _warn_if_open(settings: GatewaySettings) -> None:
+    try:
+        private = ipaddress.ip_address(settings.http_host).is_loopback
+    except ValueError:
+        private = settings.http_host == "localhost"
+    if not private:
+        log.warning("whoever reaches %s may use this gateway: it asks nobody for a key", settings.http_host)

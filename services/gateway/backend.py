@@ -1,0 +1,140 @@
+"""The gateway's own side of the broker: what its endpoints work with once the connection is there."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from services.gateway.job_news import JobNews
+from services.gateway.objects import ObjectStage
+from services.gateway.pipelines import Pipelines
+from services.gateway.queries import Queries
+from services.gateway.settings import GatewaySettings
+from shared.bus import Bus
+from shared.dead_letters import DeadLetters
+from shared.job_board import JobBoard
+from shared.problems import Problem, ProblemType
+from shared.records import Collection, Collections, Documents
+from shared.reply import Progress, encode_event, open_mailbox, reply_subject
+from shared.service import Service
+from shared.stage import Stage
+
+__all__ = ["TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter"]
+
+TENANT: Final = "default"
+"""Whose requests these are, as long as requests carry no key."""
+
+RECONNECT_PATIENCE: Final = 1.0
+CANARY_TIMEOUT: Final = 10.0
+CACHED_SECONDS: Final = 1.0
+CACHED_COLLECTIONS: Final = 1000
+
+
+class CollectionCache:
+    """Collections by name, at most a second old, so that a query costs no look-up under load."""
+
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+        self._known: OrderedDict[str, tuple[float, Collection]] = OrderedDict()
+
+    async def get(self, name: str) -> Collection:
+        """Raises Problem COLLECTION_NOT_FOUND; that there is none is never remembered."""
+        known = self._known.get(name)
+        now = time.monotonic()
+        if known and now - known[0] < CACHED_SECONDS:
+            return known[1]
+        record = await self._collections.get(TENANT, name)
+        self._known[name] = now, record
+        if len(self._known) > CACHED_COLLECTIONS:
+            self._known.popitem(last=False)
+        return record
+
+    def forget(self, name: str) -> None:
+        self._known.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Everything that an endpoint needs from the broker."""
+
+    bus: Bus
+    queries: Queries
+    collections: Collections
+    cache: CollectionCache
+    documents: Documents
+    jobs: JobBoard
+    objects: ObjectStage
+    dead_letters: DeadLetters
+
+
+class Desk:
+    """What the endpoints share. The backend comes with the broker, and is waited for a moment only."""
+
+    def __init__(self, settings: GatewaySettings, pipelines: Pipelines) -> None:
+        self.settings = settings
+        self.pipelines = pipelines
+        self.news = JobNews()
+        self._backend: Backend | None = None
+
+    @asynccontextmanager
+    async def setup(self, service: Service) -> AsyncIterator[Sequence[Stage]]:
+        """Open the backend, prove that replies arrive, and on the way down let queries in flight finish."""
+        bus, instance = service.bus, self.settings.instance
+        queries = Queries(bus, instance)
+        collections = Collections(bus.jetstream)
+        backend = Backend(
+            bus=bus,
+            queries=queries,
+            collections=collections,
+            cache=CollectionCache(collections),
+            documents=Documents(bus.jetstream),
+            jobs=JobBoard(bus.client, bus.jetstream),
+            objects=ObjectStage(bus.jetstream),
+            dead_letters=DeadLetters(bus.client, bus.jetstream),
+        )
+        await _canary(bus, instance)
+        bus.after_reconnect(queries.look_up)
+        self._backend = backend
+        try:
+            yield []
+        finally:
+            self.news.close()
+            # A little less than the whole grace period, so that the last problems reach their clients.
+            await queries.close(self.settings.grace_seconds * 0.9)
+
+    async def backend(self) -> Backend:
+        """Raises Problem BROKER_UNAVAILABLE when the broker is still away after a second."""
+        give_up = time.monotonic() + RECONNECT_PATIENCE
+        while (backend := self._backend) is None or not backend.bus.connected:
+            if time.monotonic() > give_up:
+                raise Problem(
+                    ProblemType.BROKER_UNAVAILABLE,
+                    f"There is no connection to the message broker at {self.settings.nats_url.rpartition('@')[2]}.",
+                    headers={"Retry-After": "1"},
+                )
+            await asyncio.sleep(0.05)
+        return backend
+
+
+async def _canary(bus: Bus, instance: str) -> None:
+    async with open_mailbox(bus.client, instance, "canary") as mailbox:
+        await bus.client.publish(reply_subject(instance, "canary"), encode_event(Progress(worker=instance)))
+        await mailbox.receive(CANARY_TIMEOUT)
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+async def _backend(request: Request) -> Backend:
+    return await _desk(request).backend()
+
+
+DeskParameter = Annotated[Desk, Depends(_desk)]
+BackendParameter = Annotated[Backend, Depends(_backend)]

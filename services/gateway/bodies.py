@@ -1,0 +1,57 @@
+"""Reading request bodies within bounds."""
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from services.gateway.problems import invalid_request
+from services.gateway.queries import ClientLeftError
+from shared.problems import Problem, ProblemType
+
+__all__ = ["bounded", "media_type", "read_json"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body piece by piece. Raises Problem TOO_LARGE at once if it says that it is, else when it turns out to be.
+
+    Raises ClientLeftError when the client goes before the end.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limit:
+                raise _too_large(limit)
+            yield chunk
+    except ClientDisconnect:
+        raise ClientLeftError from None
+
+
+async def read_json(request: Request, model: type[Model], limit: int) -> Model:
+    """The body as a model. Raises Problem INVALID_REQUEST or TOO_LARGE.
+
+    Only `application/json` is taken: a browser sends it across origins only with permission, which nobody gets.
+    """
+    if media_type(request) != "application/json":
+        raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
+    body = b"".join([chunk async for chunk in bounded(request, limit)])
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(ProblemType.TOO_LARGE, f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)

@@ -1,0 +1,225 @@
+"""The HTTP API's own models. Times are Unix seconds, durations are milliseconds where the name says so."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from shared.envelope import Hop, Passage, Scalar, Stop
+from shared.jobs import Job
+from shared.records import Collection, Document
+from shared.reply import Usage
+
+__all__ = [
+    "AnswerBody",
+    "CollectionBody",
+    "CollectionList",
+    "DeadLetterBody",
+    "DeadLetterList",
+    "DocumentBody",
+    "DocumentPage",
+    "DoneBody",
+    "JobBody",
+    "JobList",
+    "NewCollection",
+    "PipelineBody",
+    "PipelineList",
+    "QueryRequest",
+    "Replayed",
+    "Source",
+    "SourcesBody",
+    "TextDocument",
+    "TextDocuments",
+    "TextDelta",
+    "Timings",
+    "UploadForm",
+    "sources_from",
+]
+
+
+class _Request(BaseModel):
+    """Unknown members are refused, so that a typing error is told and not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class QueryRequest(_Request):
+    question: str = Field(description="What to answer: up to 8,000 characters of text.")
+    collection: str = "default"
+    top_k: int = Field(5, ge=1, le=100, description="Passages to answer from.")
+    filter: dict[str, JsonValue] | None = Field(
+        None, description='Which documents to use, by metadata: {"year": {"$gte": 2020}, "lang": "en"}.'
+    )
+    stream: bool = Field(False, description="Answer with server-sent events, as `Accept: text/event-stream` does.")
+    pipeline: str | None = Field(None, description="A named pipeline; else the collection's, else `default`.")
+    timeout: float | None = Field(None, description="Seconds that the query may take; the server's default if null.")
+
+
+class Source(_Response):
+    """A passage that the answer rests on. Citations in the answer name its `index`, which counts from 1."""
+
+    index: int
+    document: str
+    document_id: str
+    position: int
+    text: str
+    score: float
+    metadata: dict[str, Scalar]
+
+
+class Timings(_Response):
+    """`first_delta_ms` is null for an answer without text."""
+
+    total_ms: float
+    first_delta_ms: float | None
+    stages: tuple[Hop, ...]
+
+
+class DoneBody(_Response):
+    id: str
+    usage: Usage
+    timings: Timings
+    engine: str
+    trace_id: str
+
+
+class AnswerBody(DoneBody):
+    answer: str
+    sources: tuple[Source, ...]
+
+
+class SourcesBody(_Response):
+    id: str
+    sources: tuple[Source, ...]
+
+
+class TextDelta(_Response):
+    text: str
+
+
+class NewCollection(_Request):
+    name: str = Field(description="1 to 48 of a-z, 0-9, '-' and '_', starting with a letter or digit.")
+    description: str = Field("", max_length=1000)
+    pipeline: str | None = Field(None, description="The pipeline of queries that name none.")
+
+
+class CollectionBody(_Response):
+    """`documents` and `chunks` count what is in the index."""
+
+    name: str
+    description: str
+    pipeline: str | None
+    documents: int
+    chunks: int
+    created_at: float
+
+    @classmethod
+    def of(cls, record: Collection, documents: Iterable[Document]) -> "CollectionBody":
+        chunks = [document.chunks for document in documents]
+        return cls(
+            name=record.name,
+            description=record.description,
+            pipeline=record.pipeline,
+            documents=len(chunks),
+            chunks=sum(chunks),
+            created_at=record.created_at,
+        )
+
+
+class CollectionList(_Response):
+    collections: list[CollectionBody]
+
+
+class DocumentBody(_Response):
+    id: str
+    name: str
+    sha256: str
+    bytes: int
+    chunks: int
+    media_type: str
+    metadata: dict[str, Scalar]
+    indexed_at: float
+
+    @classmethod
+    def of(cls, record: Document) -> "DocumentBody":
+        return cls.model_validate(record, from_attributes=True)
+
+
+class DocumentPage(_Response):
+    """`next` is the `after` of the next page, null on the last one."""
+
+    documents: list[DocumentBody]
+    next: str | None
+
+
+class TextDocument(_Request):
+    name: str
+    text: str
+    metadata: dict[str, JsonValue] = {}
+
+
+class TextDocuments(_Request):
+    documents: Annotated[list[TextDocument], Field(min_length=1)]
+
+
+class UploadForm(_Response):
+    """A multipart upload. The file name of each part is the document's name and may contain `/`."""
+
+    files: list[Annotated[str, Field(json_schema_extra={"contentMediaType": "application/octet-stream"})]]
+    metadata: Annotated[str, Field(description="A JSON object that all documents of the upload get.")] = "{}"
+
+
+class JobBody(_Response):
+    job: Job
+
+
+class JobList(_Response):
+    jobs: list[Job]
+
+
+class PipelineBody(_Response):
+    name: str
+    stages: list[Stop]
+
+
+class PipelineList(_Response):
+    pipelines: list[PipelineBody]
+
+
+class DeadLetterBody(_Response):
+    seq: int
+    subject: str
+    reason: str
+    deliveries: int
+    failed_at: float
+    traceback: str
+    payload_bytes: int
+
+
+class DeadLetterList(_Response):
+    dead_letters: list[DeadLetterBody]
+
+
+class Replayed(_Response):
+    """`subject` is where the work has gone to."""
+
+    subject: str
+
+
+def sources_from(passages: Iterable[Passage]) -> tuple[Source, ...]:
+    return tuple(
+        Source(
+            index=index,
+            document=p.document,
+            document_id=p.document_id,
+            position=p.position,
+            text=p.text,
+            score=p.score,
+            metadata=p.metadata,
+        )
+        for index, p in enumerate(passages, 1)
+    )

@@ -1,0 +1,95 @@
+"""Problems as HTTP responses: whatever goes wrong, the client gets `application/problem+json` (RFC 9457)."""
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+from pydantic_core import ErrorDetails, to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.problems import JSON, Problem, ProblemDetails, ProblemType
+from shared.telemetry import trace_id
+
+__all__ = ["handle_problems", "invalid_request", "problem_body"]
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER: Final = {429: "1", 503: "1"}
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Render every exception as a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(NatsError, _broker)
+    app.add_exception_handler(TimeoutError, _broker)
+    app.add_exception_handler(Exception, _unknown)
+
+
+def problem_body(problem: Problem) -> bytes:
+    """The problem as JSON in one line, with the trace id under which it can be looked up."""
+    return to_json(problem.details.model_dump(exclude_none=True) | {"trace_id": trace_id()})
+
+
+def invalid_request(errors: Iterable[ErrorDetails]) -> Problem:
+    """INVALID_REQUEST for what Pydantic found; `errors` of the problem names each place."""
+    found = [{"path": _path(error["loc"]), "message": error["msg"]} for error in errors][:20]
+    detail = "; ".join(f"{error['path']}: {error['message']}" for error in found[:3])
+    return Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".") or "body"
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    status = error.kind.status
+    if status >= 500:
+        log.warning("%s", error, extra={"path": request.url.path, "status": status})
+    headers = dict(error.headers)
+    if status in RETRY_AFTER:
+        headers.setdefault("Retry-After", RETRY_AFTER[status])
+    return Response(problem_body(error), status, headers, JSON)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # The first part of the location says where: query, path, header.
+    errors: list[Any] = [{**found, "loc": found["loc"][1:]} for found in error.errors()]
+    return await _problem(request, invalid_request(errors))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return await _problem(request, Problem(ProblemType.NOT_FOUND, f"There is nothing at {request.url.path}."))
+    status = HTTPStatus(error.status_code)
+    detail = str(error.detail) if error.detail != status.phrase else status.description
+    # RFC 9457, 4.2.1: a problem that says no more than its status code has no type of its own.
+    plain = ProblemDetails(type="about:blank", title=status.phrase, status=status.value, detail=detail)
+    body = to_json(plain.model_dump(exclude_none=True) | {"trace_id": trace_id()})
+    return Response(body, status.value, dict(error.headers or {}), JSON)
+
+
+async def _broker(request: Request, error: Exception) -> Response:
+    if isinstance(error, APIError) and error.code is not None and error.code < 500:
+        return await _unknown(request, error)
+    log.warning("the broker did not serve a request: %r", error, extra={"path": request.url.path})
+    detail = "The message broker cannot be reached or does not answer. Try again in a moment."
+    return await _problem(request, Problem(ProblemType.BROKER_UNAVAILABLE, detail))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error, extra={"path": request.url.path})
+    detail = "This is a defect of Sluice. The log of the gateway says more under the trace id."
+    return await _problem(request, Problem(ProblemType.INTERNAL, detail))

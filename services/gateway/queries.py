@@ -1,0 +1,224 @@
+"""The life of a query: submitted, listened to, submitted again where the broker lost it, given up where it is late."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+from prometheus_client import Gauge, Histogram
+
+from services.gateway.answers import Answer, Ended, NewText, Part
+from services.gateway.course import Course, QueueState, overdue
+from shared.bus import Bus
+from shared.envelope import Query, Stop
+from shared.forward import forward
+from shared.problems import Problem, ProblemType
+from shared.reply import Mailbox, Progress, encode_event, open_mailbox
+from shared.telemetry import SECONDS
+from shared.topology import QUERIES, StageQueue
+
+__all__ = ["ClientLeftError", "Flight", "Queries"]
+
+FIRST_DELTA = Histogram(
+    "sluice_gateway_first_delta_seconds",
+    "Time from a query's request to the first text of its answer.",
+    buckets=SECONDS,
+)
+IN_FLIGHT = Gauge("sluice_gateway_queries_in_flight", "Queries that wait for their answer.")
+
+QUEUE_STATE_TTL: Final = 1.0
+LOOKUP_TIMEOUT: Final = 0.5
+
+
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Flight:
+    """One query in flight. `ended` is set once its answer is complete."""
+
+    def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: Answer) -> None:
+        self.query = query
+        self.answer = answer
+        self.course = Course(query.slip)
+        self.ended: Ended | None = None
+        self.first_delta_ms: float | None = None
+        self.problem: Problem | None = None
+        self.left = False
+        self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
+        self._bus = bus
+        self._mailbox = mailbox
+        self._began = time.perf_counter()
+        self._reconnects = self._reconnections
+        self._submitting: anyio.CancelScope | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self._began) * 1e3, 3)
+
+    @property
+    def timeout(self) -> float:
+        return round(self.query.deadline - self.query.asked_at, 3)
+
+    async def parts(self, patience: float) -> tuple[Part, ...]:
+        """What comes next of the answer; nothing after `patience` seconds of silence.
+
+        Raises the Problem with which the query ended.
+        """
+        while True:
+            try:
+                event = await self._mailbox.receive(patience)
+            except TimeoutError:
+                return ()
+            if self._reconnects != self._reconnections:
+                # Events were lost with the connection, so those of the same attempt prove nothing any more.
+                self.query = self.query.resubmitted()
+                self.answer.expect(self.query.attempt)
+                await self.submit()
+                continue
+            self.course.note(event)
+            if parts := self.answer.take(event):
+                self._account(parts)
+                return parts
+
+    async def submit(self) -> None:
+        """Put the query on the queue of its first stop, anew for each reconnection meanwhile.
+
+        Raises Problem QUEUE_FULL or BROKER_UNAVAILABLE.
+        """
+        while True:
+            self._reconnects = self._reconnections
+            with anyio.CancelScope() as self._submitting:
+                await forward(self._bus.jetstream, self._bus.topology, self.query)
+            interrupted = self._submitting.cancelled_caught
+            self._submitting = None
+            if not interrupted:
+                return
+            self.query = self.query.resubmitted()
+            self.answer.expect(self.query.attempt)
+
+    async def look_up(self) -> None:
+        """Let the flight notice that the broker was away: its query may be lost, and so may events."""
+        if self._submitting is not None:
+            self._submitting.cancel()
+        else:
+            wake = encode_event(Progress(attempt=0))
+            await self._mailbox.deliver(Msg(_client=self._bus.client, subject=self.query.reply, data=wake))
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.left = True
+        self.scope.cancel()
+
+    def abort(self, problem: Problem) -> None:
+        self.problem = problem
+        self.scope.cancel()
+
+    @property
+    def _reconnections(self) -> int:
+        return int(self._bus.client.stats["reconnects"])
+
+    def _account(self, parts: tuple[Part, ...]) -> None:
+        for part in parts:
+            if isinstance(part, NewText):
+                if self.first_delta_ms is None:
+                    self.first_delta_ms = self.elapsed_ms
+                    FIRST_DELTA.observe(self.first_delta_ms / 1e3)
+            elif isinstance(part, Ended):
+                self.ended = part
+
+
+class Queries:
+    """All queries of this gateway that are in flight."""
+
+    def __init__(self, bus: Bus, instance: str) -> None:
+        self._bus = bus
+        self._instance = instance
+        self._flights: set[Flight] = set()
+        self._landed = asyncio.Event()
+        self._states: dict[str, tuple[float, QueueState | None]] = {}
+        IN_FLIGHT.set_function(lambda: len(self._flights))
+
+    @asynccontextmanager
+    async def ask(self, query: Query, gone: Callable[[], Awaitable[None]], *, standing: bool) -> AsyncIterator[Flight]:
+        """Submit a query and hold it in flight for as long as the block runs, at most until its deadline.
+
+        `gone` returns when the client has left: then the block is cancelled, all stages are told to stop, and
+        ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
+        """
+        async with open_mailbox(self._bus.client, self._instance, query.id) as mailbox:
+            flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
+            self._flights.add(flight)
+            watch = asyncio.create_task(_leave_when(gone, flight))
+            try:
+                with flight.scope:
+                    await flight.submit()
+                    yield flight
+            finally:
+                watch.cancel()
+                self._flights.discard(flight)
+                self._landed.set()
+                if flight.ended is None:
+                    with anyio.CancelScope(shield=True):
+                        await mailbox.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+        if flight.scope.cancelled_caught and flight.ended is None:
+            raise await self._reason(flight)
+
+    async def look_up(self) -> None:
+        """After a reconnection: every query in flight is submitted again."""
+        for flight in list(self._flights):
+            await flight.look_up()
+
+    async def close(self, grace: float) -> None:
+        """Wait up to `grace` seconds for the queries in flight, then end the rest with a problem."""
+        with anyio.move_on_after(grace):
+            while self._flights:
+                self._landed.clear()
+                await self._landed.wait()
+        problem = Problem(
+            ProblemType.ANSWER_INTERRUPTED, "The gateway stops, and the answer was not done in time. Ask again."
+        )
+        for flight in list(self._flights):
+            flight.abort(problem)
+
+    async def _reason(self, flight: Flight) -> Exception:
+        if flight.left:
+            return ClientLeftError()
+        if flight.problem is not None:
+            return flight.problem
+        ahead = flight.course.ahead
+        try:
+            queue = await self._queue_state(ahead, flight.query) if ahead else None
+        except (NatsError, TimeoutError):
+            detail = f"The message broker was away when the {flight.timeout:g} s of the query were over. Ask again."
+            return Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+        return overdue(flight.course, flight.timeout, queue)
+
+    async def _queue_state(self, stop: Stop, query: Query) -> QueueState | None:
+        """The state of a stop's queue, at most a second old; None if no worker has ever made it. Raises nats errors."""
+        name = StageQueue(stage=stop.stage, variant=stop.variant, lane=query.lane).consumer
+        now = time.monotonic()
+        read_at, state = self._states.get(name, (0.0, None))
+        if now - read_at > QUEUE_STATE_TTL:
+            try:
+                info = await self._bus.jetstream.consumer_info(QUERIES, name, timeout=LOOKUP_TIMEOUT)
+            except NotFoundError:
+                state = None
+            else:
+                state = QueueState(
+                    waiting=info.num_pending or 0, in_work=info.num_ack_pending or 0, wanted=bool(info.num_waiting)
+                )
+            self._states[name] = now, state
+        return state
+
+
+async def _leave_when(gone: Callable[[], Awaitable[None]], flight: Flight) -> None:
+    await gone()
+    if flight.ended is None:
+        flight.leave()

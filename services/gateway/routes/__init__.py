@@ -1,0 +1,12 @@
+"""The HTTP API, one module per kind of resource."""
+
+from fastapi import FastAPI
+
+from services.gateway.routes import collections, dead_letters, documents, jobs, queries, status
+
+__all__ = ["add_routes"]
+
+
+def add_routes(app: FastAPI) -> None:
+    for module in (queries, collections, documents, jobs, status, dead_letters):
+        app.include_router(module.router)

@@ -1,0 +1,107 @@
+"""/v1/collections"""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response, status
+
+from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.bodies import read_json
+from services.gateway.idempotency import IdempotencyKey, earlier_job, job_for
+from services.gateway.models import CollectionBody, CollectionList, JobBody, NewCollection
+from services.gateway.openapi import body, problems
+from shared.jobs import DropSpec, Job, JobState
+from shared.problems import Problem, ProblemType
+from shared.records import Collection
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["collections"])
+
+MAX_BODY = 64 * 1024
+LISTED_AT_ONCE = 4
+
+
+@router.post(
+    "/v1/collections",
+    summary="Create a collection",
+    status_code=status.HTTP_201_CREATED,
+    response_model=CollectionBody,
+    openapi_extra=body(json=NewCollection),
+    responses={
+        200: {"model": CollectionBody, "description": "It exists already, with the same settings"},
+        **problems(
+            ProblemType.INVALID_NAME, ProblemType.PIPELINE_NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE
+        ),
+    },
+)
+async def create(
+    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter
+) -> CollectionBody:
+    wanted = await read_json(request, NewCollection, MAX_BODY)
+    if wanted.pipeline is not None:
+        desk.pipelines.get(wanted.pipeline)
+    record, new = await backend.collections.create(
+        TENANT, wanted.name, description=wanted.description, pipeline=wanted.pipeline
+    )
+    backend.cache.forget(record.name)
+    response.headers["Location"] = f"/v1/collections/{record.name}"
+    if not new:
+        response.status_code = status.HTTP_200_OK
+    return await _described(backend, record)
+
+
+@router.get("/v1/collections", summary="List the collections", responses=problems())
+async def list_all(backend: BackendParameter) -> CollectionList:
+    """All of them, by name."""
+    some = asyncio.Semaphore(LISTED_AT_ONCE)
+
+    async def described(record: Collection) -> CollectionBody:
+        async with some:
+            return await _described(backend, record)
+
+    records = await backend.collections.list(TENANT)
+    return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
+
+
+@router.get(
+    "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
+)
+async def get(collection: str, backend: BackendParameter) -> CollectionBody:
+    return await _described(backend, await backend.collections.get(TENANT, collection))
+
+
+@router.delete(
+    "/v1/collections/{collection}",
+    summary="Delete a collection with all its documents",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+)
+async def delete(
+    collection: str, response: Response, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+) -> JobBody:
+    """The collection is gone at once; a job removes what it held."""
+    job = job_for(idempotency_key)
+    earlier = await earlier_job(backend.jobs, idempotency_key, job, kind="drop", collection=collection)
+    try:
+        record = await backend.collections.get(TENANT, collection)
+    except Problem:
+        if earlier is None:
+            raise
+        return _accepted(response, earlier)
+    if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
+        return _accepted(response, earlier)
+    # The job comes first: were the record gone first and the job never made, nobody would know of the table.
+    spec = DropSpec(collection=collection, table=record.table)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=TENANT)
+    await backend.collections.delete(TENANT, collection)
+    backend.cache.forget(collection)
+    return _accepted(response, made)
+
+
+def _accepted(response: Response, job: Job) -> JobBody:
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)
+
+
+async def _described(backend: Backend, record: Collection) -> CollectionBody:
+    return CollectionBody.of(record, await backend.documents.list(record.table))

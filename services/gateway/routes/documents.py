@@ -1,0 +1,169 @@
+"""/v1/collections/{collection}/documents"""
+
+import bisect
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response, status
+
+from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.bodies import bounded, media_type, read_json
+from services.gateway.idempotency import IdempotencyKey, earlier_job, job_for
+from services.gateway.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
+from services.gateway.objects import ObjectBatch
+from services.gateway.openapi import body, problems
+from services.gateway.settings import GatewaySettings
+from services.gateway.uploads import Upload
+from shared.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobState
+from shared.problems import Problem, ProblemType
+from shared.records import document_id
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["documents"])
+
+FORM = "multipart/form-data"
+MAX_DELETED = 1000
+
+
+@router.post(
+    "/v1/collections/{collection}/documents",
+    summary="Add documents",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=TextDocuments, multipart=UploadForm),
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND,
+        ProblemType.INVALID_NAME,
+        ProblemType.INVALID_METADATA,
+        ProblemType.TOO_LARGE,
+        ProblemType.CONFLICT,
+        ProblemType.QUEUE_FULL,
+    ),
+)
+async def add(
+    collection: str,
+    request: Request,
+    response: Response,
+    desk: DeskParameter,
+    backend: BackendParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
+    job = job_for(idempotency_key)
+    await backend.collections.get(TENANT, collection)
+    earlier = await earlier_job(backend.jobs, idempotency_key, job, kind="ingest", collection=collection)
+    if earlier is not None and earlier.state is not JobState.QUEUED:
+        async for _ in bounded(request, desk.settings.max_body_bytes):
+            pass
+        return _accepted(response, earlier)
+    async with backend.objects.batch() as batch:
+        documents = await _received(request, batch, desk.settings)
+        await batch.commit()
+        spec = IngestSpec(collection=collection, documents=documents)
+        made, new = await backend.jobs.submit(spec, job=job, tenant=TENANT)
+        if not new and made.state is not JobState.QUEUED:
+            # A request with the same key was faster, and its documents are the ones in use.
+            await batch.discard()
+    return _accepted(response, made)
+
+
+@router.get(
+    "/v1/collections/{collection}/documents",
+    summary="List documents",
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND),
+)
+async def list_page(
+    collection: str,
+    backend: BackendParameter,
+    prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
+    after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> DocumentPage:
+    """One page of the documents that are in the index, by name."""
+    record = await backend.collections.get(TENANT, collection)
+    found = [document for document in await backend.documents.list(record.table) if document.name.startswith(prefix)]
+    start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
+    page = found[start : start + limit]
+    more = start + limit < len(found)
+    return DocumentPage(documents=[DocumentBody.of(d) for d in page], next=page[-1].name if more else None)
+
+
+@router.get(
+    "/v1/collections/{collection}/documents/{document}",
+    summary="Look at a document",
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
+)
+async def get(collection: str, document: str, backend: BackendParameter) -> DocumentBody:
+    record = await backend.collections.get(TENANT, collection)
+    found = await backend.documents.get(record.table, _checked_id(document))
+    if found is None:
+        raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
+    return DocumentBody.of(found)
+
+
+@router.delete(
+    "/v1/collections/{collection}/documents",
+    summary="Delete documents by name",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+)
+async def delete_named(
+    collection: str,
+    response: Response,
+    backend: BackendParameter,
+    name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """A name that no document has is no error."""
+    ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
+    return await _delete(backend, response, collection, tuple(ids), idempotency_key)
+
+
+@router.delete(
+    "/v1/collections/{collection}/documents/{document}",
+    summary="Delete a document",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL
+    ),
+)
+async def delete(
+    collection: str,
+    document: str,
+    response: Response,
+    backend: BackendParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """One that is not there is no error."""
+    return await _delete(backend, response, collection, (_checked_id(document),), idempotency_key)
+
+
+async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
+    upload = Upload(batch, settings)
+    if media_type(request) == FORM:
+        stream: AsyncIterator[bytes] = bounded(request, settings.max_body_bytes)
+        return await upload.read_form(stream, request.headers["content-type"])
+    if media_type(request) == "application/json":
+        return await upload.store_texts(await read_json(request, TextDocuments, settings.max_texts_bytes))
+    raise Problem(ProblemType.INVALID_REQUEST, f"Send files as '{FORM}', or texts as 'application/json'.")
+
+
+async def _delete(
+    backend: Backend, response: Response, collection: str, documents: tuple[str, ...], key: str | None
+) -> JobBody:
+    job = job_for(key)
+    await backend.collections.get(TENANT, collection)
+    spec = DeleteSpec(collection=collection, documents=documents)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=TENANT)
+    return _accepted(response, made)
+
+
+def _accepted(response: Response, job: Job) -> JobBody:
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)
+
+
+def _checked_id(document: str) -> str:
+    if len(document) == 32 and all(c in "0123456789abcdef" for c in document):
+        return document
+    raise Problem(ProblemType.NOT_FOUND, f"'{document[:80]}' is no document id; it has 32 hexadecimal digits.")

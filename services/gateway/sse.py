@@ -1,0 +1,50 @@
+"""Server-sent events, and the news that a client has left."""
+
+from typing import Final
+
+from starlette.types import Receive, Send
+
+__all__ = ["PING_SECONDS", "Channel", "until_gone"]
+
+PING_SECONDS: Final = 15.0
+"""Seconds of silence after which a comment tells proxies and clients that the stream lives."""
+
+HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Channel:
+    """A stream of events to one client. Its response starts with the first event or ping.
+
+    `send` waits while the client's connection is full, so nothing piles up for a slow reader.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def event(self, name: str, data: bytes) -> None:
+        """`data` is JSON in one line."""
+        await self._write(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
+
+    async def ping(self) -> None:
+        await self._write(b": ping\n\n")
+
+    async def close(self) -> None:
+        if self.started:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, body: bytes) -> None:
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def until_gone(receive: Receive) -> None:
+    """Returns when the client has closed the connection. The request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
