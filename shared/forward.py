@@ -16,8 +16,14 @@ from shared.topology import QUERIES, Topology, query_subject
 
 __all__ = ["forward"]
 
-QUEUE_FULL: Final = frozenset({10077, 10047, 10122, 10167})
+QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
+
+HEADERS: Final = 16 * 1024
+"""Bytes of a message kept free for headers, also for those that a dead letter adds."""
+
+UNAVAILABLE: Final = 503
+"""The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
 
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
@@ -26,8 +32,8 @@ LONGEST_PAUSE: Final = 0.5
 async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, patience: float = 0.0) -> None:
     """Returns once the broker has stored the query; storing it twice has no effect.
 
-    Waits up to `patience` seconds for room in a full queue. Raises Problem QUEUE_FULL after that, and
-    BROKER_UNAVAILABLE when the broker does not answer.
+    Waits up to `patience` seconds for room in a full queue. Raises Problem QUEUE_FULL after that, BROKER_UNAVAILABLE
+    when the broker does not answer, and TOO_LARGE for an envelope that fits into no message.
     """
     stop = query.stop
     attributes = {
@@ -41,6 +47,7 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
         headers = {"Nats-Msg-Id": _message_id(query)}
         inject_trace(headers)
         payload = query.encode()
+        _check_size(payload, jetstream._nc.max_payload)
         give_up = time.monotonic() + patience
         pause = FIRST_PAUSE
         while True:
@@ -67,12 +74,22 @@ async def _store(
             # The queues live in the broker's memory: after its restart whoever comes first makes them again.
             await topology.ensure()
             await jetstream.publish(subject, payload, headers=dict(headers), stream=QUERIES)
-    except APIError:
-        raise
-    except (NatsError, TimeoutError) as error:
+    except (NatsError, TimeoutError, OSError) as error:
+        if isinstance(error, APIError) and (error.err_code in QUEUE_FULL or error.code != UNAVAILABLE):
+            raise
         raise Problem(
             ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
         ) from error
+
+
+def _check_size(payload: bytes, limit: int) -> None:
+    # The broker counts the headers too, and cuts the connection of a client that goes beyond its limit.
+    if len(payload) + HEADERS > limit:
+        raise Problem(
+            ProblemType.TOO_LARGE,
+            f"The query has grown to {len(payload):,} bytes, and the message broker takes {limit - HEADERS:,} at most. "
+            "Ask for fewer passages, or for shorter ones.",
+        )
 
 
 def _message_id(query: Query) -> str:

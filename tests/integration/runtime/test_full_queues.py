@@ -1,0 +1,106 @@
+"""Promise 4: a full queue is refused, is waited for briefly, and is full for one tenant only."""
+
+import asyncio
+
+import pytest
+
+from shared.envelope import Query
+from shared.forward import forward
+from shared.problems import Problem, ProblemType
+from shared.reply import Failed, Result
+from shared.stage import Context
+from tests.harness.broker import NatsServer
+from tests.harness.stages import Bench, Gate, open_bench, outcomes
+
+pytestmark = pytest.mark.anyio
+
+
+async def shout(query: Query, context: Context) -> Query:
+    return query.model_copy(update={"question": query.question.upper()})
+
+
+async def test_a_full_queue_is_a_problem_that_says_when_to_try_again(broker: NatsServer) -> None:
+    async with open_bench(broker.url, queue_limit=3) as bench:
+        for _ in range(3):
+            await bench.submit(bench.query("work"))
+        with pytest.raises(Problem) as caught:
+            await bench.submit(bench.query("work"))
+        assert caught.value.kind is ProblemType.QUEUE_FULL
+        assert caught.value.headers == {"Retry-After": "1"}
+
+
+async def test_forwarding_waits_for_room_as_long_as_its_patience_lasts(broker: NatsServer) -> None:
+    async with open_bench(broker.url, queue_limit=1) as bench:
+        gate = Gate()
+        await bench.submit(bench.query("work"))
+        waits = asyncio.create_task(forward(bench.jetstream, bench.topology, bench.query("work"), patience=30.0))
+        async with bench.working(gate, room=2):
+            await gate.next()
+            gate.open()
+            await waits
+            await gate.next()
+
+
+async def test_the_flood_of_one_tenant_leaves_room_for_another(broker: NatsServer) -> None:
+    async with open_bench(broker.url, queue_limit=5) as bench:
+        for _ in range(5):
+            await bench.submit(bench.query("work", tenant="loud"))
+        with pytest.raises(Problem):
+            await bench.submit(bench.query("work", tenant="loud"))
+        calm = await bench.submit(bench.query("work", tenant="calm"))
+        gate = Gate()
+        gate.open()
+        async with bench.working(gate):
+            assert calm.id in [(await gate.next()).id for _ in range(6)]
+
+
+async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
+    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.worker.FORWARD_PATIENCE", 0.1)
+    async with open_bench(broker.url, queue_limit=1) as bench, bench.working(shout, "shout"):
+        await bench.submit(bench.query("next"))
+        *_, end = await bench.ask(bench.query("shout", "next"))
+        assert isinstance(end, Failed)
+        assert (end.problem.type, end.stage) == (ProblemType.QUEUE_FULL.uri, "shout")
+        await bench.empty("shout")
+
+
+async def test_the_broker_bounds_the_bytes_of_all_queues_together(broker: NatsServer) -> None:
+    async with open_bench(broker.url, queue_bytes=2**20) as bench:
+        for number in range(3):
+            await bench.submit(bench.query("work", tenant=f"t{number}", question="x" * 300_000))
+        with pytest.raises(Problem) as caught:
+            await bench.submit(bench.query("work", tenant="t3", question="x" * 300_000))
+        assert caught.value.kind is ProblemType.QUEUE_FULL
+
+
+@pytest.mark.parametrize("beyond", [-16_000, -300, 0, 100_000])
+async def test_an_envelope_that_outgrew_the_brokers_limit_is_a_problem_and_the_connection_lives(
+    bench: Bench, beyond: int
+) -> None:
+    async def grow(query: Query, context: Context) -> Query:
+        if query.question != "grow":
+            return query
+        empty = len(query.model_copy(update={"question": ""}).encode())
+        return query.model_copy(update={"question": "x" * (bench.client.max_payload + beyond - empty)})
+
+    async with bench.working(grow, "grow"):
+        *_, end = await bench.ask(bench.query("grow", "next", question="grow"))
+        assert isinstance(end, Failed)
+        assert end.problem.type == ProblemType.TOO_LARGE.uri
+        *_, end = await bench.ask(bench.query("grow"))
+        assert isinstance(end, Result)
+    assert outcomes("grow", "retried") == 0
+
+
+async def test_a_result_that_outgrew_the_brokers_limit_is_a_problem_and_the_connection_lives(bench: Bench) -> None:
+    async def grow(query: Query, context: Context) -> Query:
+        return query.model_copy(update={"question": "x" * int(query.question)})
+
+    async with bench.working(grow, "vast"):
+        *_, end = await bench.ask(bench.query("vast", question="2000000"))
+        assert isinstance(end, Failed)
+        assert end.problem.type == ProblemType.TOO_LARGE.uri
+        *_, end = await bench.ask(bench.query("vast", question="1"))
+        assert isinstance(end, Result)
