@@ -71,7 +71,8 @@ Process = Callable[[Query, Context], Awaitable[Query | None]]
 class Stage:
     """A stage and how much of it one worker does at once.
 
-    `room` messages are in work at most, from both lanes together, of which `batch_room` from the batch lane.
+    `room` interactive messages are in work at most. The batch lane gets the room that the interactive lane leaves, up
+    to `batch_room` messages; as nothing is taken back from it, `room + batch_room` is the most that is ever in work.
     `exclusive`: at most one message per lane is in work over all replicas. `canary` is the work that must pass before
     the worker calls itself ready; its id, slip and reply are set by the runtime.
     """

@@ -25,9 +25,10 @@ from typing import Any, Final
 import anyio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import MaxPayloadError
 from nats.js import JetStreamContext
 from opentelemetry.trace import SpanKind
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from shared.dead_letters import DeadLetters
 from shared.envelope import Hop, Lane, Query, Stop
@@ -206,7 +207,8 @@ class StageWorker:
     def _room(self, lane: Lane) -> int:
         if lane is Lane.INTERACTIVE or Lane.INTERACTIVE not in self._consumers:
             return self.stage.room if lane is Lane.INTERACTIVE else self.stage.batch_room
-        return min(self.stage.batch_room, self.stage.room - self._consumers[Lane.INTERACTIVE].held)
+        interactive = self._consumers[Lane.INTERACTIVE]
+        return min(self.stage.batch_room, self.stage.room - interactive.held - interactive.waiting)
 
     def _wake(self) -> None:
         for consumer in self._consumers.values():
@@ -224,7 +226,7 @@ class StageWorker:
         try:
             query = Query.decode(delivery.data)
             query.stop  # noqa: B018  (an empty slip has no business in a queue)
-        except (ValidationError, IndexError) as error:
+        except (ValueError, IndexError) as error:
             return await self._bury(delivery, None, f"This is no query envelope: {error}")
         if _key(query) in self._working:
             await delivery.nak(self._settings.ack_wait)
@@ -277,16 +279,29 @@ class StageWorker:
         try:
             outcome = await self._perform(query, delivery=delivery.deliveries, waited=waited)
         except Problem as problem:
+            if problem.kind is ProblemType.BROKER_UNAVAILABLE:
+                # It passes, and the queue still has the query.
+                return await self._try_again(query, delivery, problem)
             await self._fail(query, delivery.deliveries, problem)
             outcome = Outcome.PROBLEM
-        except Exception as error:
-            log.exception("stage %s failed", self.stage.name, extra={"query": query.id})
-            if delivery.deliveries >= self._settings.max_deliver:
-                return await self._bury(delivery, query, f"{type(error).__name__}: {error}", traceback.format_exc())
-            await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
-            return Outcome.RETRIED
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this work: something that it waited for was cancelled.
+            return await self._try_again(query, delivery, error)
+        except Exception as error:  # noqa: BLE001  (it ends as a dead letter)
+            return await self._try_again(query, delivery, error)
         await delivery.ack()
         return outcome
+
+    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException) -> Outcome:
+        log.error("stage %s failed", self.stage.name, exc_info=error, extra={"query": query.id})
+        if delivery.deliveries >= self._settings.max_deliver:
+            trace = "".join(traceback.format_exception(error))
+            return await self._bury(delivery, query, f"{type(error).__name__}: {error}", trace)
+        await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
+        return Outcome.RETRIED
 
     async def _perform(self, query: Query, *, delivery: int, waited: float) -> Outcome:
         """Run the stage and send what it made on its way."""
@@ -317,7 +332,13 @@ class StageWorker:
 
     async def _send(self, query: Query, event: AnyEvent) -> None:
         # If nobody listens, the broker says so to the inbox that the reply names.
-        await self._client.publish(query.reply, encode_event(event), reply=f"{self._lost_reader_inbox}.{query.id}")
+        inbox = f"{self._lost_reader_inbox}.{query.id}"
+        try:
+            await self._client.publish(query.reply, encode_event(event), reply=inbox)
+        except MaxPayloadError:
+            limit = f"{self._client.max_payload:,} bytes"
+            detail = f"The answer of stage '{self.stage.name}' is larger than the message broker takes: {limit}."
+            raise Problem(ProblemType.TOO_LARGE, detail) from None
 
     async def _hear_of_lost_reader(self, message: Msg) -> None:
         if (message.headers or {}).get("Status") == "503":
@@ -349,7 +370,8 @@ class StageWorker:
             delivery.headers,
             reason=reason,
             deliveries=delivery.deliveries,
-            message_id=f"{QUERIES}:{delivery.sequence}:{query.id if query else ''}",
+            # The sequence alone begins again whenever the broker loses its memory.
+            message_id=f"{QUERIES}:{delivery.sequence}:{delivery.stored_at}",
             traceback=trace,
         )
         if query is not None:

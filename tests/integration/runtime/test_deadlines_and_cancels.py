@@ -1,0 +1,131 @@
+"""Promise 2: work past its deadline is dropped, and a cancel stops work in flight."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+
+from shared.envelope import Query
+from shared.reply import Progress
+from shared.stage import Context
+from tests.harness.stages import PATIENCE, Bench, Gate, outcomes
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_query_whose_deadline_passed_in_the_queue_is_dropped_without_being_worked_on(bench: Bench) -> None:
+    gate = Gate()
+    before = outcomes("late", "expired")
+    await bench.make_queue("late")
+    late = await bench.submit(bench.query("late", timeout=-1.0))
+    async with bench.working(gate, "late"):
+        await bench.empty("late")
+        assert outcomes("late", "expired") == before + 1
+        in_time = await bench.submit(bench.query("late"))
+        assert (await gate.next()).id == in_time.id != late.id
+
+
+async def test_work_is_stopped_when_its_deadline_passes(bench: Bench) -> None:
+    gate = Gate()
+    before = outcomes("slow", "expired")
+    async with bench.working(gate, "slow"):
+        query = await bench.submit(bench.query("slow", timeout=0.3))
+        await gate.next()
+        async with asyncio.timeout(PATIENCE):  # the work itself would never end
+            assert (await gate.stopped.get()).id == query.id
+        assert time.time() >= query.deadline
+        await bench.empty("slow")
+    assert outcomes("slow", "expired") == before + 1
+
+
+async def test_a_cancel_stops_work_in_flight(bench: Bench) -> None:
+    gate = Gate()
+    before = outcomes("idle", "cancelled")
+    async with bench.working(gate, "idle") as worker:
+        cancelled, other = bench.query("idle"), bench.query("idle")
+        await bench.submit(cancelled)
+        await bench.submit(other)
+        await gate.next()
+        await gate.next()
+        worker.cancel(cancelled.id, time.time())
+        async with asyncio.timeout(PATIENCE):
+            assert (await gate.stopped.get()).id == cancelled.id
+        assert list(gate.working) == [other.id]
+        gate.open()
+        await bench.empty("idle")
+    assert outcomes("idle", "cancelled") == before + 1
+
+
+async def test_a_cancel_that_comes_before_its_query_stops_it_too(bench: Bench) -> None:
+    gate = Gate()
+    before = outcomes("early", "cancelled")
+    async with bench.working(gate, "early") as worker:
+        query = bench.query("early")
+        worker.cancel(query.id, time.time())
+        await bench.submit(query)
+        await bench.empty("early")
+        assert gate.started.empty()
+    assert outcomes("early", "cancelled") == before + 1
+
+
+async def test_a_worker_remembers_a_bounded_number_of_cancels(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.worker.REMEMBERED_CANCELS", 10)
+    gate = Gate()
+    async with bench.working(gate) as worker:
+        for number in range(100):
+            worker.cancel(f"q{number}", time.time())
+        assert len(worker._cancelled) == 10
+
+
+async def test_a_cancelled_query_that_waits_for_room_ahead_is_not_forwarded(bench: Bench) -> None:
+    """The stage is done and its result waits for room in the next queue when the cancel comes."""
+
+    async def quick(query: Query, context: Context) -> Query:
+        return query
+
+    async with bench.working(quick, "first") as worker:
+        stream = (await bench.jetstream.stream_info("QUERIES")).config
+        await bench.jetstream.update_stream(stream, max_msgs_per_subject=1)
+        await bench.submit(bench.query("second"))
+        query = bench.query("first", "second")
+        async with bench.asking(query) as mailbox:
+            assert isinstance(await mailbox.receive(PATIENCE), Progress)
+            worker.cancel(query.id, time.time())
+            await bench.empty("first")
+        assert outcomes("first", "cancelled") == 1
+        assert await bench.stored("query.second.>") == 1
+
+
+async def test_work_that_swallows_its_cancellation_is_settled_all_the_same(bench: Bench) -> None:
+    started = asyncio.Event()
+
+    async def stubborn(query: Query, context: Context) -> Query:
+        started.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return query
+
+    async with bench.working(stubborn, "stubborn", room=1) as worker:
+        query = await bench.submit(bench.query("stubborn"))
+        await started.wait()
+        worker.cancel(query.id, time.time())
+        await bench.empty("stubborn")
+
+
+async def test_work_that_was_cancelled_from_below_counts_as_failed_and_is_tried_again(bench: Bench) -> None:
+    tries: list[str] = []
+
+    async def awaiting_a_cancelled_future(query: Query, context: Context) -> Query:
+        tries.append(query.id)
+        if len(tries) == 1:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return query
+
+    async with bench.working(awaiting_a_cancelled_future, "below") as worker:
+        await bench.ask(bench.query("below"))
+        assert len(tries) == 2
+        assert worker.pulling
+    assert outcomes("below", "retried") == 1
