@@ -1,6 +1,7 @@
 """The store on LanceDB: a local folder or object storage, the same code for both."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -33,12 +34,12 @@ __all__ = ["LanceStore"]
 
 DEPTH = 4
 """How many times `top_k` each ranking of a hybrid search goes down, at least MIN_DEPTH."""
-MIN_DEPTH = 40
+MIN_DEPTH = 20
 
 NPROBES = 20
 """Partitions of the vector index that a search reads; more where a filter leaves too few results."""
-REFINE = 10
-"""How many times the wanted number of candidates are ranked again by their full vectors."""
+REFINED = 80
+"""At least so many candidates of the index are ranked again by their full vectors, and twice as many as wanted."""
 
 
 class LanceStore:
@@ -170,8 +171,8 @@ async def _columns(table: AsyncTable) -> dict[str, Column]:
 
 async def _by_vector(table: AsyncTable, vector: Vector, limit: int, predicate: str | None) -> list[Row]:
     """Rows with `_distance`, nearest first."""
-    query = table.vector_search(vector).distance_type("cosine").refine_factor(REFINE)
-    query = query.minimum_nprobes(NPROBES).maximum_nprobes(0)
+    query = table.vector_search(vector).distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
+    query = query.refine_factor(max(2, math.ceil(REFINED / limit)))
     rows = await _rows(query, [*HIT_COLUMNS, "_distance"], limit, predicate)
     return sorted(rows, key=lambda row: (row["_distance"], row["document_id"], row["position"]))
 
