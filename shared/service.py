@@ -147,6 +147,8 @@ class Service:
         """Take no more work and finish what is in flight. Called once, before the HTTP server stops."""
         self._state = "draining"
         self.draining.set()
+        # Load balancers ask /readyz only now and then, and send requests until they have.
+        await asyncio.sleep(self.settings.linger_seconds)
         await asyncio.gather(*(worker.drain(self.settings.grace_seconds) for worker in self._workers))
         self._stop.set()
 

@@ -52,6 +52,9 @@ class ServiceSettings(BrokerSettings, QueueSettings):
     data_dir: Path = Field(Path(".sluice"), description="Folder for what is kept on this machine.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     grace_seconds: float = Field(20.0, gt=0, description="Seconds for work in flight to finish after SIGTERM.")
+    linger_seconds: float = Field(
+        0.0, ge=0, description="Seconds after SIGTERM in which work is still taken while /readyz already says no."
+    )
     instance: str = Field(
         default_factory=lambda: f"{socket.gethostname().split('.')[0]}-{os.getpid()}",
         pattern=r"^[A-Za-z0-9_-]+$",
