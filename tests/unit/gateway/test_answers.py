@@ -1,0 +1,178 @@
+"""An answer comes out once and whole, whatever tries were made at it."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.answers import Answer, Ended, NewSources, NewText, Part
+from shared.envelope import Hop, Passage, Query
+from shared.problems import Problem, ProblemType
+from shared.reply import AnyEvent, Delta, Done, Failed, Progress, Result, Sources, Usage
+
+TEXT = st.text(alphabet="abc \n\u00e9\u4e16", max_size=30)
+TRIES = st.sampled_from([((1, 1), (1, 2)), ((1, 2), (2, 1)), ((1, 1), (3, 1)), ((2, 1), (2, 4))])
+
+
+def passage(number: int, score: float = 0.5) -> Passage:
+    return Passage(
+        id=f"d:{number}", document_id="d", document="d.txt", position=number, text=f"text {number}", score=score
+    )
+
+
+def one_try(pieces: list[str], attempt: int = 1, delivery: int = 1) -> list[AnyEvent]:
+    origin = {"attempt": attempt, "delivery": delivery, "stage": "generate"}
+    deltas = [Delta(index=index, text=text, **origin) for index, text in enumerate(pieces)]
+    sources = Sources(passages=(passage(1), passage(2)), **origin)
+    return [Progress(**origin), sources, *deltas, Done(deltas=len(pieces), engine="e", **origin)]
+
+
+def read(answer: Answer, events: list[AnyEvent]) -> list[Part]:
+    """All parts until the answer ends."""
+    parts: list[Part] = []
+    for event in events:
+        parts += answer.take(event)
+        if parts and isinstance(parts[-1], Ended):
+            break
+    return parts
+
+
+def text_of(parts: list[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, NewText))
+
+
+@st.composite
+def split(draw: st.DrawFn, text: str) -> list[str]:
+    cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)) | {0, len(text)})
+    return [text[start:end] for start, end in pairwise(cuts)]
+
+
+@st.composite
+def two_tries(draw: st.DrawFn) -> tuple[str, list[AnyEvent]]:
+    """A text, and the events of an unfinished and a whole try at it in any interleaving."""
+    text = draw(TEXT)
+    first, second = draw(TRIES)
+    older = one_try(draw(split(text)), *first)[: draw(st.integers(0, 8))]
+    newer = one_try(draw(split(text)), *second)
+    older = [event for event in older if not isinstance(event, Done)]
+    merged: list[AnyEvent] = []
+    while older or newer:
+        source = older if older and (not newer or draw(st.booleans())) else newer
+        merged.append(source.pop(0))
+    return text, merged
+
+
+@given(two_tries())
+def test_any_interleaving_of_two_tries_gives_a_stream_the_text_exactly_once(case: tuple[str, list[AnyEvent]]) -> None:
+    text, events = case
+    parts = read(Answer(standing=True), events)
+    assert text_of(parts) == text
+    assert sum(isinstance(part, NewSources) for part in parts) == 1
+    assert isinstance(parts[-1], Ended)
+
+
+@given(two_tries())
+def test_any_interleaving_of_two_tries_gives_the_text_exactly_once_as_a_whole(
+    case: tuple[str, list[AnyEvent]],
+) -> None:
+    text, events = case
+    answer = Answer(standing=False)
+    assert isinstance(read(answer, events)[-1], Ended)
+    assert answer.text == text
+    assert answer.sources == (passage(1), passage(2))
+
+
+@given(TEXT, st.data())
+def test_one_try_is_passed_on_as_it_comes(text: str, data: st.DataObject) -> None:
+    pieces = data.draw(split(text))
+    parts = read(Answer(standing=True), one_try(pieces))
+    assert [part.text for part in parts if isinstance(part, NewText)] == [piece for piece in pieces if piece]
+
+
+def test_the_end_carries_usage_engine_and_trail() -> None:
+    hop = Hop(stage="generate", variant="default", worker="w", waited_ms=1, worked_ms=2)
+    usage = Usage(prompt_tokens=3, completion_tokens=4)
+    done = Done(deltas=0, usage=usage, engine="extractive", trail=(hop,), stage="generate")
+    assert Answer(standing=True).take(done) == (Ended(usage=usage, engine="extractive", trail=(hop,)),)
+
+
+def test_a_stream_breaks_off_where_another_try_says_something_else() -> None:
+    answer = Answer(standing=True)
+    read(answer, one_try(["The ", "cat"])[:4])
+    with pytest.raises(Problem) as caught:
+        read(answer, one_try(["The dog"], delivery=2))
+    assert caught.value.kind is ProblemType.ANSWER_INTERRUPTED
+
+
+def test_a_stream_breaks_off_where_another_try_ends_earlier() -> None:
+    answer = Answer(standing=True)
+    read(answer, one_try(["The ", "cat"])[:4])
+    with pytest.raises(Problem) as caught:
+        read(answer, one_try(["The"], delivery=2))
+    assert caught.value.kind is ProblemType.ANSWER_INTERRUPTED
+
+
+def test_a_whole_answer_takes_what_the_newer_try_says() -> None:
+    answer = Answer(standing=False)
+    read(answer, one_try(["The ", "cat"])[:4])
+    assert isinstance(read(answer, one_try(["A dog"], delivery=2))[-1], Ended)
+    assert answer.text == "A dog"
+
+
+def test_a_stream_breaks_off_where_another_try_has_other_sources() -> None:
+    answer = Answer(standing=True)
+    answer.take(Sources(passages=(passage(1),)))
+    with pytest.raises(Problem) as caught:
+        answer.take(Sources(passages=(passage(2),), delivery=2))
+    assert caught.value.kind is ProblemType.ANSWER_INTERRUPTED
+
+
+def test_other_scores_of_the_same_sources_do_not_matter() -> None:
+    answer = Answer(standing=True)
+    answer.take(Sources(passages=(passage(1, score=0.5),)))
+    assert answer.take(Sources(passages=(passage(1, score=0.5000001),), delivery=2)) == ()
+
+
+@pytest.mark.parametrize("standing", [True, False])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Delta(index=1, text="late")],
+        [Delta(index=0, text="a"), Delta(index=2, text="c")],
+        [Delta(index=0, text="a"), Done(deltas=2)],
+        [Done(deltas=1)],
+    ],
+)
+def test_a_lost_piece_breaks_the_answer_off(events: list[AnyEvent], standing: bool) -> None:
+    with pytest.raises(Problem) as caught:
+        read(Answer(standing=standing), events)
+    assert caught.value.kind is ProblemType.ANSWER_INTERRUPTED
+
+
+def test_a_failure_is_raised_with_the_stage_that_failed() -> None:
+    problem = Problem(ProblemType.ENGINE_FAILED, "no")
+    with pytest.raises(Problem) as caught:
+        Answer(standing=True).take(Failed(problem=problem.details, stage="generate"))
+    assert (caught.value.kind, caught.value.extras) == (ProblemType.ENGINE_FAILED, {"stage": "generate"})
+
+
+def test_a_failure_of_an_attempt_that_no_longer_counts_is_ignored() -> None:
+    answer = Answer(standing=True)
+    answer.expect(2)
+    assert answer.take(Failed(problem=Problem(ProblemType.ENGINE_FAILED, "no").details, attempt=1)) == ()
+
+
+def test_a_redelivery_in_one_stage_does_not_make_the_next_stage_stale() -> None:
+    answer = Answer(standing=True)
+    answer.take(Progress(stage="embed", delivery=3))
+    assert text_of(read(answer, one_try(["text"]))) == "text"
+
+
+def test_a_slip_without_a_generator_gives_its_passages_and_no_text() -> None:
+    hop = Hop(stage="retrieve", variant="default", worker="w", waited_ms=1, worked_ms=2)
+    query = Query(id="q", asked_at=0, deadline=1, reply="r", slip=(), passages=(passage(1),), trail=(hop,))
+    answer = Answer(standing=True)
+    parts = answer.take(Result(query=query, stage="retrieve"))
+    assert parts == (NewSources((passage(1),)), Ended(trail=(hop,)))
+    assert answer.text == ""

@@ -1,0 +1,91 @@
+"""Named pipelines become slips, and mistakes in their file are told before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from services.gateway.pipelines import Pipelines, PipelinesError, load_pipelines
+from shared.problems import Problem, ProblemType
+
+FILE = """
+pipelines:
+  brief:
+    - embed
+    - {stage: retrieve, params: {mode: vector, top_k: 3, filter: {public: true}}}
+    - {stage: generate, variant: canary}
+  search: [embed]
+"""
+
+
+@pytest.fixture
+def pipelines(tmp_path: Path) -> Pipelines:
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(FILE)
+    return load_pipelines(path)
+
+
+def test_the_built_in_pipeline_embeds_retrieves_and_generates() -> None:
+    slip = Pipelines().slip("default", top_k=None, default_top_k=5, narrower=None)
+    assert [stop.stage for stop in slip] == ["embed", "retrieve", "generate"]
+    assert slip[1].params == {"top_k": 5, "filter": None}
+
+
+def test_a_file_adds_pipelines_beside_the_default(pipelines: Pipelines) -> None:
+    assert sorted(pipelines.named) == ["brief", "default", "search"]
+    assert pipelines.get("brief")[2].variant == "canary"
+
+
+def test_a_file_may_replace_the_default(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("pipelines: {default: [embed, retrieve]}")
+    assert len(load_pipelines(tmp_path / "p.yaml").get("default")) == 2
+
+
+def test_the_request_s_top_k_goes_before_the_pipeline_s_and_that_before_the_default(pipelines: Pipelines) -> None:
+    asked = pipelines.slip("brief", top_k=9, default_top_k=5, narrower=None)
+    silent = pipelines.slip("brief", top_k=None, default_top_k=5, narrower=None)
+    assert (asked[1].params["top_k"], silent[1].params["top_k"]) == (9, 3)
+    assert asked[1].params["mode"] == "vector"
+
+
+def test_a_request_cannot_widen_the_pipeline_s_filter(pipelines: Pipelines) -> None:
+    slip = pipelines.slip("brief", top_k=None, default_top_k=5, narrower={"public": False})
+    assert slip[1].params["filter"] == {"$and": [{"public": True}, {"public": False}]}
+
+
+def test_a_filter_that_no_stage_would_apply_is_refused(pipelines: Pipelines) -> None:
+    with pytest.raises(Problem) as caught:
+        pipelines.slip("search", top_k=None, default_top_k=5, narrower={"a": 1})
+    assert caught.value.kind is ProblemType.INVALID_FILTER
+
+
+def test_an_unknown_pipeline_is_refused_with_those_that_exist(pipelines: Pipelines) -> None:
+    with pytest.raises(Problem, match="brief, default, search") as caught:
+        pipelines.get("nope")
+    assert caught.value.kind is ProblemType.PIPELINE_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("pipelines: {a: [embed, {stag: x}]}", "pipelines > a > stop 2 > stag"),
+        ("pipelines: {a: []}", "pipelines > a"),
+        ("pipelines: {a: [Embed]}", "pipelines > a > stop 1"),
+        ("pipelines: {'Not a name': [embed]}", "pipelines > Not a name"),
+        ("pipeline: {}", "pipeline"),
+        ("[1, 2]", "the file"),
+        ("", "the file"),
+        ("a: [", "no YAML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelinesError) as caught:
+        load_pipelines(path)
+    assert str(path) in str(caught.value)
+    assert place in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PipelinesError, match="No such file"):
+        load_pipelines(tmp_path / "none.yaml")
