@@ -1,6 +1,7 @@
 """Dead letters: work that failed for good, kept with its reason until somebody replays or forgets it.
 
-A dead letter is stored on `dead.<original subject>` with its original payload; headers say what went wrong.
+A dead letter is stored on `dead.<original subject>` with its original payload; headers say what went wrong. A payload
+so near to the broker's limit that the headers do not fit beside it is cut: no stage makes such, see `forward`.
 """
 
 import json
@@ -11,10 +12,11 @@ from contextlib import suppress
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
-from nats.js.errors import NotFoundError
-from pydantic import BaseModel, ConfigDict
+from nats.js.errors import APIError, NotFoundError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.envelope import Query
+from shared.forward import HEADERS, QUEUE_FULL
 from shared.problems import Problem, ProblemType
 from shared.topology import DEAD_LETTERS
 
@@ -24,6 +26,11 @@ REASON = "Sluice-Reason"
 DELIVERIES = "Sluice-Deliveries"
 TRACEBACK = "Sluice-Traceback"
 FAILED_AT = "Sluice-Failed-At"
+
+REASON_BYTES = 2000
+TRACEBACK_BYTES = 8000
+KEPT_BYTES = 4000
+"""Bounds of what the headers take, together well below `HEADERS`."""
 
 
 class DeadLetter(BaseModel):
@@ -60,14 +67,17 @@ class DeadLetters:
     ) -> None:
         """Store a dead letter; the same `message_id` twice is stored once. Raises nats errors."""
         kept = {k: v for k, v in headers.items() if not k.startswith("Nats-")}
+        if sum(len(k) + len(v.encode()) for k, v in kept.items()) > KEPT_BYTES:
+            kept.clear()
         kept |= {
-            # A header ends at a line break, so texts travel as JSON strings.
-            REASON: json.dumps(reason),
-            TRACEBACK: json.dumps(traceback[-8000:]),
+            REASON: _header(reason, REASON_BYTES),
+            TRACEBACK: _header(traceback, TRACEBACK_BYTES, end=True),
             DELIVERIES: str(deliveries),
             FAILED_AT: str(time.time()),
             "Nats-Msg-Id": f"dead:{message_id}",
         }
+        # The broker counts the headers too, and cuts the connection of a client that goes beyond its limit.
+        data = data[: self._client.max_payload - HEADERS]
         await self._js.publish(f"dead.{subject}", data, headers=kept, stream=DEAD_LETTERS)
 
     async def count(self) -> int:
@@ -89,7 +99,8 @@ class DeadLetters:
         """Put the work back on its queue, then forget the dead letter. Returns the subject that it went to.
 
         A query gets a fresh deadline of its original length and, if given, another reply subject.
-        Raises Problem NOT_FOUND when there is no such dead letter.
+        Raises Problem NOT_FOUND when there is no such dead letter, INVALID_REQUEST when it holds no work that could be
+        replayed, and QUEUE_FULL; the dead letter then stays.
         """
         try:
             message = await self._js.get_msg(DEAD_LETTERS, sequence)
@@ -101,13 +112,22 @@ class DeadLetters:
         headers["Nats-Msg-Id"] = f"replay:{sequence}"
         if subject.startswith("query."):
             data = _renewed(data, reply).encode()
-        await self._js.publish(subject, data, headers=headers)
+        try:
+            await self._js.publish(subject, data, headers=headers)
+        except APIError as error:
+            if error.err_code not in QUEUE_FULL:
+                raise
+            detail = "The queue of this dead letter is full. Replay it again after a moment."
+            raise Problem(ProblemType.QUEUE_FULL, detail, headers={"Retry-After": "1"}) from None
         await self._js.delete_msg(DEAD_LETTERS, sequence)
         return subject
 
 
 def _renewed(data: bytes, reply: str | None) -> Query:
-    query = Query.decode(data)
+    try:
+        query = Query.decode(data)
+    except ValidationError:
+        raise Problem(ProblemType.INVALID_REQUEST, "This dead letter is no query: it cannot be replayed.") from None
     now = time.time()
     return query.resubmitted().model_copy(
         update={
@@ -116,6 +136,15 @@ def _renewed(data: bytes, reply: str | None) -> Query:
             "reply": reply or query.reply,
         }
     )
+
+
+def _header(text: str, limit: int, *, end: bool = False) -> str:
+    """A text as a JSON string, as a header ends at a line break; beyond `limit` bytes only its beginning or end."""
+    encoded = json.dumps(text)
+    if len(encoded) <= limit:
+        return encoded
+    longest = limit // 12  # what one character may take at most
+    return json.dumps(text[-longest:] if end else text[:longest])
 
 
 def _letter(message: RawStreamMsg) -> DeadLetter:

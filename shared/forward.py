@@ -14,7 +14,7 @@ from shared.problems import Problem, ProblemType
 from shared.telemetry import inject_trace, tracer
 from shared.topology import QUERIES, Topology, query_subject
 
-__all__ = ["forward"]
+__all__ = ["HEADERS", "QUEUE_FULL", "forward"]
 
 QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""

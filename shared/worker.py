@@ -375,7 +375,7 @@ class StageWorker:
             traceback=trace,
         )
         if query is not None:
-            detail = f"Stage '{self.stage.name}' failed {delivery.deliveries} times and gave up: {reason}"
+            detail = f"Stage '{self.stage.name}' failed {delivery.deliveries} times and gave up: {reason[:1000]}"
             await self._fail(query, delivery.deliveries, Problem(ProblemType.STAGE_FAILED, detail))
         await delivery.ack()
         return Outcome.DEAD_LETTER

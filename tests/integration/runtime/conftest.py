@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.harness.bench import Bench, open_bench
 from tests.harness.broker import NatsServer
-from tests.harness.stages import Bench, open_bench
 
 
 @pytest.fixture

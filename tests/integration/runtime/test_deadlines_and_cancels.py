@@ -9,7 +9,7 @@ import pytest
 from shared.envelope import Query
 from shared.reply import Progress
 from shared.stage import Context
-from tests.harness.stages import PATIENCE, Bench, Gate, outcomes
+from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from shared.forward import forward
 from shared.problems import Problem, ProblemType
 from shared.reply import Failed, Result
 from shared.stage import Context
+from tests.harness.bench import Bench, Gate, open_bench, outcomes
 from tests.harness.broker import NatsServer
-from tests.harness.stages import Bench, Gate, open_bench, outcomes
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from nats.js.api import ConsumerInfo
 
 from shared.envelope import Lane
 from shared.worker import StageWorker
-from tests.harness.stages import Bench, Gate, until
+from tests.harness.bench import Bench, Gate, until
 
 pytestmark = pytest.mark.anyio
 
