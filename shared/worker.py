@@ -12,32 +12,24 @@
 """
 
 import asyncio
-import logging
-import random
 import time
-import traceback
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import MaxPayloadError
 from nats.js import JetStreamContext
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict
 
-from shared.dead_letters import DeadLetters
-from shared.envelope import Hop, Lane, Query, Stop
-from shared.forward import forward
-from shared.problems import Problem, ProblemType
+from shared.envelope import Lane, Query
+from shared.performer import Outcome, Performer
 from shared.pull import Delivery, PullConsumer
-from shared.reply import AnyEvent, Done, Failed, Progress, Result, encode_event, open_mailbox, reply_subject
 from shared.settings import QueueSettings
-from shared.stage import Context, Stage
+from shared.stage import Stage
 from shared.telemetry import (
     CANCEL_LATENCY,
     IN_FLIGHT,
@@ -52,27 +44,7 @@ from shared.topology import QUERIES, StageQueue, Topology
 
 __all__ = ["Outcome", "StageStatus", "StageWorker"]
 
-log = logging.getLogger(__name__)
-
-FORWARD_PATIENCE: Final = 2.0
-"""Seconds to wait for room in the next stage's queue."""
-
 REMEMBERED_CANCELS: Final = 10_000
-CANARY_TIMEOUT: Final = 60.0
-
-
-class Outcome(StrEnum):
-    """How a message ended in a stage; the label `outcome` of `sluice_stage_messages_total`."""
-
-    FORWARDED = "forwarded"
-    ANSWERED = "answered"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    READER_LEFT = "reader_left"
-    PROBLEM = "problem"
-    RETRIED = "retried"
-    DEAD_LETTER = "dead_letter"
-    DUPLICATE = "duplicate"
 
 
 class StageStatus(BaseModel):
@@ -110,14 +82,20 @@ class StageWorker:
     ) -> None:
         self.stage = stage
         self._client = client
-        self._js = jetstream
         self._topology = topology
         self._settings = settings
-        self._instance = instance
-        self._dead_letters = DeadLetters(client, jetstream)
         self._working: dict[tuple[str, int, int], _Work] = {}
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
+        self._performer = Performer(
+            stage,
+            client=client,
+            jetstream=jetstream,
+            topology=topology,
+            max_deliver=settings.max_deliver,
+            instance=instance,
+            inbox=self._lost_reader_inbox,
+        )
         self._queues = [
             StageQueue(stage=stage.name, variant=stage.variant, lane=lane, exclusive=stage.exclusive)
             for lane in stage.lanes
@@ -170,27 +148,7 @@ class StageWorker:
 
     async def probe(self) -> None:
         """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
-        query_id = f"canary-{self.stage.name}-{self._instance}"[:64]
-        now = time.time()
-        canary = (self.stage.canary or Query(id="x", asked_at=0, deadline=0, reply="x", slip=())).model_copy(
-            update={
-                "id": query_id,
-                "asked_at": now,
-                "deadline": now + CANARY_TIMEOUT,
-                "reply": reply_subject(self._instance, query_id),
-                "slip": (
-                    self.stage.canary.slip[:1]
-                    if self.stage.canary and self.stage.canary.slip
-                    else (Stop(stage=self.stage.name, variant=self.stage.variant),)
-                ),
-            }
-        )
-        async with open_mailbox(self._client, self._instance, query_id) as mailbox:
-            async with asyncio.timeout(CANARY_TIMEOUT):
-                await self._perform(Query.decode(canary.encode()), delivery=1, waited=0.0)
-            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
-                if isinstance(event, Failed):
-                    raise Problem.from_details(event.problem)
+        await self._performer.probe()
 
     def _consumer(self, queue: StageQueue) -> PullConsumer:
         return PullConsumer(
@@ -227,7 +185,7 @@ class StageWorker:
             query = Query.decode(delivery.data)
             query.stop  # noqa: B018  (an empty slip has no business in a queue)
         except (ValueError, IndexError) as error:
-            return await self._bury(delivery, None, f"This is no query envelope: {error}")
+            return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
         if _key(query) in self._working:
             await delivery.nak(self._settings.ack_wait)
             return Outcome.DUPLICATE
@@ -239,7 +197,7 @@ class StageWorker:
             return Outcome.CANCELLED
         if delivery.deliveries > self._settings.max_deliver:
             reason = f"Delivered {self._settings.max_deliver} times; each worker died or stalled before it was done."
-            return await self._bury(delivery, query, reason)
+            return await self._performer.bury(delivery, query, reason)
         return await self._work(query, delivery, started - delivery.stored_at)
 
     async def _work(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
@@ -261,12 +219,14 @@ class StageWorker:
             attributes=attributes,
         )
         try:
-            with span, work.scope as scope:
-                scope.deadline = anyio.current_time() + query.remaining
-                outcome = await self._attempt(query, delivery, waited)
-            if scope.cancelled_caught:
-                outcome = work.outcome
-                await delivery.ack()
+            with span as current:
+                with work.scope as scope:
+                    scope.deadline = anyio.current_time() + query.remaining
+                    outcome = await self._performer.attempt(query, delivery, waited)
+                if scope.cancelled_caught:
+                    outcome = work.outcome
+                    await delivery.ack()
+                current.set_attribute("sluice.outcome", outcome.value)
         finally:
             del self._working[_key(query)]
         if work.withdrawn_at:
@@ -274,71 +234,6 @@ class StageWorker:
                 max(0.0, time.time() - work.withdrawn_at)
             )
         return outcome
-
-    async def _attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
-        try:
-            outcome = await self._perform(query, delivery=delivery.deliveries, waited=waited)
-        except Problem as problem:
-            if problem.kind is ProblemType.BROKER_UNAVAILABLE:
-                # It passes, and the queue still has the query.
-                return await self._try_again(query, delivery, problem)
-            await self._fail(query, delivery.deliveries, problem)
-            outcome = Outcome.PROBLEM
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nobody cancelled this work: something that it waited for was cancelled.
-            return await self._try_again(query, delivery, error)
-        except Exception as error:  # noqa: BLE001  (it ends as a dead letter)
-            return await self._try_again(query, delivery, error)
-        await delivery.ack()
-        return outcome
-
-    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException) -> Outcome:
-        log.error("stage %s failed", self.stage.name, exc_info=error, extra={"query": query.id})
-        if delivery.deliveries >= self._settings.max_deliver:
-            trace = "".join(traceback.format_exception(error))
-            return await self._bury(delivery, query, f"{type(error).__name__}: {error}", trace)
-        await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
-        return Outcome.RETRIED
-
-    async def _perform(self, query: Query, *, delivery: int, waited: float) -> Outcome:
-        """Run the stage and send what it made on its way."""
-        began = time.perf_counter()
-
-        def hop() -> Hop:
-            return Hop(
-                stage=self.stage.name,
-                variant=self.stage.variant,
-                worker=self._instance,
-                waited_ms=round(max(0.0, waited) * 1e3, 3),
-                worked_ms=round((time.perf_counter() - began) * 1e3, 3),
-            )
-
-        origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self.stage.name}
-        send = partial(self._send, query)
-        await send(Progress(worker=self._instance, **origin))
-        context = Context(query, stage=self.stage.name, delivery=delivery, hop=hop, send=send)
-        made = await self.stage.process(query, context)
-        if made is None:
-            return Outcome.ANSWERED
-        made = made.advance(hop())
-        if made.slip:
-            await forward(self._js, self._topology, made, patience=FORWARD_PATIENCE)
-            return Outcome.FORWARDED
-        await send(Result(query=made, **origin))
-        return Outcome.ANSWERED
-
-    async def _send(self, query: Query, event: AnyEvent) -> None:
-        # If nobody listens, the broker says so to the inbox that the reply names.
-        inbox = f"{self._lost_reader_inbox}.{query.id}"
-        try:
-            await self._client.publish(query.reply, encode_event(event), reply=inbox)
-        except MaxPayloadError:
-            limit = f"{self._client.max_payload:,} bytes"
-            detail = f"The answer of stage '{self.stage.name}' is larger than the message broker takes: {limit}."
-            raise Problem(ProblemType.TOO_LARGE, detail) from None
 
     async def _hear_of_lost_reader(self, message: Msg) -> None:
         if (message.headers or {}).get("Status") == "503":
@@ -349,36 +244,6 @@ class StageWorker:
             if working_id == query_id and not work.withdrawn_at:
                 work.outcome, work.withdrawn_at = outcome, at
                 work.scope.cancel()
-
-    async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
-        await self._send(
-            query,
-            Failed(
-                problem=problem.details,
-                trail=query.trail,
-                stage=self.stage.name,
-                attempt=query.attempt,
-                delivery=delivery,
-            ),
-        )
-
-    async def _bury(self, delivery: Delivery, query: Query | None, reason: str, trace: str = "") -> Outcome:
-        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order."""
-        await self._dead_letters.bury(
-            delivery.subject,
-            delivery.data,
-            delivery.headers,
-            reason=reason,
-            deliveries=delivery.deliveries,
-            # The sequence alone begins again whenever the broker loses its memory.
-            message_id=f"{QUERIES}:{delivery.sequence}:{delivery.stored_at}",
-            traceback=trace,
-        )
-        if query is not None:
-            detail = f"Stage '{self.stage.name}' failed {delivery.deliveries} times and gave up: {reason[:1000]}"
-            await self._fail(query, delivery.deliveries, Problem(ProblemType.STAGE_FAILED, detail))
-        await delivery.ack()
-        return Outcome.DEAD_LETTER
 
 
 def _key(query: Query) -> tuple[str, int, int]:

@@ -65,7 +65,7 @@ class Gate:
             self.stopped.put_nowait(query)
             raise
         finally:
-            del self.working[query.id]
+            self.working.pop(query.id, None)
             for wait in waits:
                 wait.cancel()
         return query

@@ -57,7 +57,7 @@ async def test_the_flood_of_one_tenant_leaves_room_for_another(broker: NatsServe
 async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
     broker: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.worker.FORWARD_PATIENCE", 0.1)
+    monkeypatch.setattr("shared.performer.FORWARD_PATIENCE", 0.1)
     async with open_bench(broker.url, queue_limit=1) as bench, bench.working(shout, "shout"):
         await bench.submit(bench.query("next"))
         *_, end = await bench.ask(bench.query("shout", "next"))

@@ -1,0 +1,207 @@
+"""Doing a stage's work on one query, and telling whoever must know how it went.
+
+The result goes to the next queue or to the reader before the input is acknowledged, so a crash in between is a
+redelivery. A problem goes to the reader. Any other exception is another try, and in the end a dead letter.
+"""
+
+import asyncio
+import logging
+import random
+import time
+import traceback
+from contextlib import suppress
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
+from nats.js import JetStreamContext
+from opentelemetry import trace
+
+from shared.dead_letters import DeadLetters
+from shared.envelope import Hop, Query, Stop
+from shared.forward import forward
+from shared.problems import Problem, ProblemType
+from shared.pull import Delivery
+from shared.reply import AnyEvent, Done, Failed, Progress, Result, encode_event, open_mailbox, reply_subject
+from shared.stage import Context, Stage
+from shared.topology import QUERIES, Topology
+
+__all__ = ["Outcome", "Performer"]
+
+log = logging.getLogger(__name__)
+
+FORWARD_PATIENCE: Final = 2.0
+"""Seconds to wait for room in the next stage's queue."""
+
+CANARY_TIMEOUT: Final = 60.0
+
+LONGEST_REASON: Final = 1000
+"""Characters of an error that the reader is told."""
+
+
+class Outcome(StrEnum):
+    """How a message ended in a stage; the label `outcome` of `sluice_stage_messages_total`."""
+
+    FORWARDED = "forwarded"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    READER_LEFT = "reader_left"
+    PROBLEM = "problem"
+    RETRIED = "retried"
+    DEAD_LETTER = "dead_letter"
+    DUPLICATE = "duplicate"
+
+
+class Performer:
+    """Works on one query after another, or on many at once. `inbox` is where the broker says that nobody listens."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        client: Client,
+        jetstream: JetStreamContext,
+        topology: Topology,
+        max_deliver: int,
+        instance: str,
+        inbox: str,
+    ) -> None:
+        self._stage = stage
+        self._client = client
+        self._js = jetstream
+        self._topology = topology
+        self._max_deliver = max_deliver
+        self._instance = instance
+        self._inbox = inbox
+        self._dead_letters = DeadLetters(client, jetstream)
+
+    async def attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
+        """Work on a query that waited so many seconds, and settle its delivery. Cancelled, it leaves that undone."""
+        try:
+            outcome = await self._perform(query, delivery=delivery.deliveries, waited=waited)
+        except Problem as problem:
+            if problem.kind is ProblemType.BROKER_UNAVAILABLE:
+                # It passes, and the queue still has the query.
+                return await self._try_again(query, delivery, problem)
+            trace.get_current_span().set_status(trace.StatusCode.ERROR, problem.kind.code)
+            await self._fail(query, delivery.deliveries, problem)
+            outcome = Outcome.PROBLEM
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this work: something that it waited for was cancelled.
+            return await self._try_again(query, delivery, error)
+        except Exception as error:  # noqa: BLE001  (it ends as a dead letter)
+            return await self._try_again(query, delivery, error)
+        await delivery.ack()
+        return outcome
+
+    async def bury(self, delivery: Delivery, query: Query | None, reason: str, details: str = "") -> Outcome:
+        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order."""
+        await self._dead_letters.bury(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            reason=reason,
+            deliveries=delivery.deliveries,
+            # The sequence alone begins again whenever the broker loses its memory.
+            message_id=f"{QUERIES}:{delivery.sequence}:{delivery.stored_at}",
+            traceback=details,
+        )
+        if query is not None:
+            detail = (
+                f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {reason[:LONGEST_REASON]}"
+            )
+            with suppress(NatsError):  # a reader who cannot be told does not keep the message in the queue
+                await self._fail(query, delivery.deliveries, Problem(ProblemType.STAGE_FAILED, detail))
+        await delivery.ack()
+        return Outcome.DEAD_LETTER
+
+    async def probe(self) -> None:
+        """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
+        query_id = f"canary-{self._stage.name}-{self._instance}"[:64]
+        now = time.time()
+        canary = (self._stage.canary or Query(id="x", asked_at=0, deadline=0, reply="x", slip=())).model_copy(
+            update={
+                "id": query_id,
+                "asked_at": now,
+                "deadline": now + CANARY_TIMEOUT,
+                "reply": reply_subject(self._instance, query_id),
+                "slip": (
+                    self._stage.canary.slip[:1]
+                    if self._stage.canary and self._stage.canary.slip
+                    else (Stop(stage=self._stage.name, variant=self._stage.variant),)
+                ),
+            }
+        )
+        async with open_mailbox(self._client, self._instance, query_id) as mailbox:
+            async with asyncio.timeout(CANARY_TIMEOUT):
+                await self._perform(Query.decode(canary.encode()), delivery=1, waited=0.0)
+            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
+                if isinstance(event, Failed):
+                    raise Problem.from_details(event.problem)
+
+    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException) -> Outcome:
+        log.error("stage %s failed", self._stage.name, exc_info=error, extra={"query": query.id})
+        span = trace.get_current_span()
+        span.record_exception(error)
+        span.set_status(trace.StatusCode.ERROR, type(error).__name__)
+        if delivery.deliveries >= self._max_deliver:
+            details = "".join(traceback.format_exception(error))
+            return await self.bury(delivery, query, f"{type(error).__name__}: {error}", details)
+        await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
+        return Outcome.RETRIED
+
+    async def _perform(self, query: Query, *, delivery: int, waited: float) -> Outcome:
+        """Run the stage and send what it made on its way."""
+        began = time.perf_counter()
+
+        def hop() -> Hop:
+            return Hop(
+                stage=self._stage.name,
+                variant=self._stage.variant,
+                worker=self._instance,
+                waited_ms=round(max(0.0, waited) * 1e3, 3),
+                worked_ms=round((time.perf_counter() - began) * 1e3, 3),
+            )
+
+        origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self._stage.name}
+        send = partial(self._send, query)
+        await send(Progress(worker=self._instance, **origin))
+        context = Context(query, stage=self._stage.name, delivery=delivery, hop=hop, send=send)
+        made = await self._stage.process(query, context)
+        if made is None:
+            return Outcome.ANSWERED
+        made = made.advance(hop())
+        if made.slip:
+            await forward(self._js, self._topology, made, patience=FORWARD_PATIENCE)
+            return Outcome.FORWARDED
+        await send(Result(query=made, **origin))
+        return Outcome.ANSWERED
+
+    async def _send(self, query: Query, event: AnyEvent) -> None:
+        # If nobody listens, the broker says so to the inbox that the reply names.
+        inbox = f"{self._inbox}.{query.id}"
+        try:
+            await self._client.publish(query.reply, encode_event(event), reply=inbox)
+        except MaxPayloadError:
+            limit = f"{self._client.max_payload:,} bytes"
+            detail = f"The answer of stage '{self._stage.name}' is larger than the message broker takes: {limit}."
+            raise Problem(ProblemType.TOO_LARGE, detail) from None
+
+    async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
+        await self._send(
+            query,
+            Failed(
+                problem=problem.details,
+                trail=query.trail,
+                stage=self._stage.name,
+                attempt=query.attempt,
+                delivery=delivery,
+            ),
+        )

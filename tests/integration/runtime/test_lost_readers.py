@@ -1,0 +1,84 @@
+"""Promise 6: no work for a reader who has left."""
+
+import asyncio
+
+import pytest
+
+from shared.envelope import Query
+from shared.reply import Delta, Done, Progress, Usage, open_mailbox
+from shared.stage import Context
+from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
+
+pytestmark = pytest.mark.anyio
+
+
+class Endless:
+    """Streams until it is stopped, one delta for each permission."""
+
+    def __init__(self) -> None:
+        self.more = asyncio.Semaphore(0)
+        self.ended = asyncio.Event()
+
+    async def __call__(self, query: Query, context: Context) -> None:
+        try:
+            while True:
+                await self.more.acquire()
+                await context.delta("word ")
+        finally:
+            self.ended.set()
+
+
+async def test_a_stream_whose_reader_has_left_stops_at_its_next_delta(bench: Bench) -> None:
+    endless = Endless()
+    async with bench.working(endless, "stream"):
+        query = bench.query("stream").model_copy(update={"reply": "reply.left.q"})
+        async with open_mailbox(bench.client, "left", "q") as mailbox:
+            await bench.submit(query)
+            assert isinstance(await mailbox.receive(PATIENCE), Progress)
+            endless.more.release()
+            assert isinstance(await mailbox.receive(PATIENCE), Delta)
+        await bench.client.flush()
+        assert not endless.ended.is_set(), "the worker cannot know before it sends"
+        endless.more.release()
+        async with asyncio.timeout(PATIENCE):
+            await endless.ended.wait()
+        await bench.empty("stream")
+    assert outcomes("stream", "reader_left") == 1
+
+
+async def test_work_that_does_not_stream_stops_as_it_starts_when_its_reader_is_gone_by_then(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.working(gate, "gone", room=1):
+        await bench.submit(bench.query("gone").model_copy(update={"reply": "reply.gone.q"}))
+        async with asyncio.timeout(PATIENCE):
+            await gate.stopped.get()
+        await bench.empty("gone")
+    assert outcomes("gone", "reader_left") == 1
+
+
+async def test_one_reader_who_leaves_stops_no_work_for_another(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.working(gate, "pair"):
+        stays = await bench.submit(bench.query("pair"))
+        await gate.next()
+        await bench.submit(bench.query("pair").model_copy(update={"reply": "reply.gone.q"}))
+        async with asyncio.timeout(PATIENCE):
+            await gate.stopped.get()
+        assert list(gate.working) == [stays.id]
+        gate.open()
+        await bench.empty("pair")
+
+
+async def test_deltas_arrive_in_order_and_without_gaps(bench: Bench) -> None:
+    async def answer(query: Query, context: Context) -> None:
+        for number in range(500):
+            await context.delta(f"{number} ")
+        await context.done(usage=Usage(), engine="test")
+
+    async with bench.working(answer, "ordered"):
+        events = await bench.ask(bench.query("ordered"))
+    deltas = [event for event in events if isinstance(event, Delta)]
+    assert [delta.index for delta in deltas] == list(range(500))
+    assert "".join(delta.text for delta in deltas) == "".join(f"{number} " for number in range(500))
+    assert isinstance(events[-1], Done)
+    assert events[-1].deltas == 500

@@ -1,0 +1,128 @@
+"""Promise 3: forward before acknowledging; a crash is a redelivery, and a duplicate is harmless."""
+
+import asyncio
+
+import pytest
+
+from shared.envelope import Hop, Query
+from shared.reply import Progress, Result
+from shared.stage import Context
+from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def pass_on(query: Query, context: Context) -> Query:
+    return query
+
+
+async def test_storing_the_same_hop_twice_stores_it_once(bench: Bench) -> None:
+    """What a worker that died between forwarding and acknowledging leaves for its successor to repeat."""
+    query = bench.query("first", "second")
+    done = query.advance(Hop(stage="first", variant="default", worker="died", waited_ms=0, worked_ms=0))
+    await bench.submit(done)
+    async with bench.working(pass_on, "first"):
+        await bench.submit(query)
+        await bench.empty("first")
+    assert await bench.stored("query.second.>") == 1
+    assert outcomes("first", "forwarded") == 1
+
+
+async def test_a_hop_that_was_taken_off_the_next_queue_already_is_not_stored_again(bench: Bench) -> None:
+    gate = Gate()
+    gate.open()
+    query = bench.query("first", "second")
+    async with bench.working(gate, "second"):
+        done = query.advance(Hop(stage="first", variant="default", worker="died", waited_ms=0, worked_ms=0))
+        await bench.submit(done)
+        await gate.next()
+        await bench.empty("second")
+        async with bench.working(pass_on, "first", instance="successor"):
+            await bench.submit(query)
+            await bench.empty("first")
+        await bench.empty("second")
+        assert gate.started.empty()
+
+
+async def test_a_slip_may_visit_the_same_stage_twice(bench: Bench) -> None:
+    async with bench.working(pass_on, "again"):
+        events = await bench.ask(bench.query("again", "again", "again"))
+    assert isinstance(events[-1], Result)
+    assert [hop.stage for hop in events[-1].query.trail] == ["again"] * 3
+
+
+async def test_another_attempt_at_a_query_is_new_work(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.working(gate, "attempts"):
+        query = await bench.submit(bench.query("attempts"))
+        await bench.submit(query)
+        await bench.submit(query.resubmitted())
+        assert [(await gate.next()).attempt, (await gate.next()).attempt] == [1, 2]
+        gate.open()
+        await bench.empty("attempts")
+        assert gate.started.empty()
+
+
+async def test_work_that_takes_longer_than_ack_wait_is_not_redelivered_as_long_as_its_worker_lives(
+    bench: Bench,
+) -> None:
+    gate = Gate()
+    async with bench.working(gate, "long", instance="a"), bench.working(pass_on, "long", instance="b", room=1):
+        query = bench.query("long")
+
+        async def held_by_the_gate() -> bool:
+            return query.id in gate.working
+
+        # Which of the two takes it is the broker's choice: ask until it is the one that waits.
+        while True:
+            await bench.submit(query)
+            await bench.empty("long") if query.id not in gate.working else None
+            if await held_by_the_gate():
+                break
+            query = bench.query("long")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 2.5 * bench.settings.ack_wait
+
+        async def long_past_ack_wait() -> bool:
+            return loop.time() > deadline
+
+        await until(long_past_ack_wait)
+        assert (await bench.queue("long")).num_redelivered == 0
+        gate.open()
+        await bench.empty("long")
+
+
+async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_work_twice(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.working(gate, "still") as worker:
+        query = bench.query("still")
+        async with bench.asking(query) as mailbox:
+            await gate.next()
+            consumer = next(iter(worker._consumers.values()))
+            for delivery in consumer._held.values():
+                delivery.settled = True  # as if the process were stopped: the broker hears nothing
+
+            async def redelivered() -> bool:
+                return outcomes("still", "duplicate") == 1
+
+            await until(redelivered, "the duplicate's arrival")
+            for delivery in consumer._held.values():
+                delivery.settled = False
+            gate.open()
+            events = await bench.events(mailbox)
+        assert [type(event) for event in events] == [Progress, Result]
+        await bench.empty("still")
+        assert gate.started.empty()
+
+
+async def test_a_message_whose_handler_was_cancelled_goes_back_at_once(bench: Bench) -> None:
+    first, second = Gate(), Gate()
+    async with bench.working(first, "handed", instance="a", room=1) as worker:
+        query = await bench.submit(bench.query("handed"))
+        await first.next()
+        async with bench.working(second, "handed", instance="b"):
+            await worker.drain(0)
+            async with asyncio.timeout(PATIENCE):
+                assert (await second.started.get()).id == query.id
+            second.open()
+            await bench.empty("handed")

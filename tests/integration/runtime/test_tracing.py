@@ -1,0 +1,103 @@
+"""Promise 8: one trace follows the query over the hops."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from shared.batching import Batcher
+from shared.envelope import Query
+from shared.stage import Context
+from shared.telemetry import tracer
+from tests.harness.bench import Bench
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """The spans of this process, as they end."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield exporter
+    exporter.shutdown()
+
+
+async def shout(query: Query, context: Context) -> Query:
+    return query.model_copy(update={"question": query.question.upper()})
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+def ids(span: ReadableSpan | None) -> tuple[int, int]:
+    assert span is not None
+    assert span.context is not None
+    return span.context.trace_id, span.context.span_id
+
+
+async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_trace(
+    bench: Bench, spans: InMemorySpanExporter
+) -> None:
+    async with bench.working(shout, "one"), bench.working(shout, "two"):
+        with tracer.start_as_current_span("request") as request:
+            query = bench.query("one", "two")
+            await bench.ask(query)
+        await bench.empty("one")
+        await bench.empty("two")
+    chain: Sequence[str] = ["send query.one", "process query.one", "send query.two", "process query.two"]
+    above = (request.get_span_context().trace_id, request.get_span_context().span_id)
+    for name in chain:
+        (span,) = named(spans, name)
+        assert span.parent is not None
+        assert (span.parent.trace_id, span.parent.span_id) == above
+        assert span.kind is (SpanKind.PRODUCER if name.startswith("send") else SpanKind.CONSUMER)
+        assert span.attributes is not None
+        assert span.attributes["messaging.system"] == "nats"
+        assert span.attributes["messaging.operation.type"] == name.partition(" ")[0]
+        assert span.attributes["messaging.message.id"] == query.id
+        above = ids(span)
+
+
+async def test_work_that_fails_marks_its_span(bench: Bench, spans: InMemorySpanExporter) -> None:
+    failures = [RuntimeError("once")]
+
+    async def failing(query: Query, context: Context) -> Query:
+        if failures:
+            raise failures.pop()
+        return query
+
+    async with bench.working(failing, "flaky"):
+        await bench.ask(bench.query("flaky"))
+        await bench.empty("flaky")
+    first, second = named(spans, "process query.flaky")
+    assert first.status.status_code is trace.StatusCode.ERROR
+    assert [event.name for event in first.events] == ["exception"]
+    assert second.status.status_code is not trace.StatusCode.ERROR
+
+
+async def test_a_batch_links_to_the_work_that_it_was_made_of(bench: Bench, spans: InMemorySpanExporter) -> None:
+    async def double(items: Sequence[int]) -> list[int]:
+        return [2 * item for item in items]
+
+    batcher = Batcher[int, int](double, name="double", max_items=8, max_cost=8, cost=lambda _: 1)
+
+    async def batched(query: Query, context: Context) -> Query:
+        return query.model_copy(update={"question": str(await batcher.submit(21))})
+
+    async with batcher.running(), bench.working(batched, "batched"):
+        await bench.ask(bench.query("batched"))
+        await bench.empty("batched")
+    (work,) = named(spans, "process query.batched")
+    (batch,) = named(spans, "double batch")
+    assert [(link.context.trace_id, link.context.span_id) for link in batch.links] == [ids(work)]
+    assert batch.attributes == {"sluice.batch.size": 1}
