@@ -7,8 +7,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
+import anyio
 import uvicorn
 import uvloop
 
@@ -22,12 +23,26 @@ __all__ = ["main", "run_stage", "serve"]
 log = logging.getLogger(__name__)
 
 
+QUIET_SECONDS: Final = 1.0
+"""Seconds in which open connections may still bring a request after the server has stopped to accept new ones."""
+
+
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the service."""
+    """A server that leaves signals to the service, and closes no connection under a request that is on its way."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        with anyio.move_on_after(QUIET_SECONDS):
+            while self.server_state.connections:  # noqa: ASYNC110  (uvicorn offers no event)
+                await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
 
 def _listening_socket(settings: ServiceSettings) -> socket.socket:

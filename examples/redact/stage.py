@@ -1,9 +1,9 @@
 """A stage of one's own: takes phone numbers out of the passages before the generator sees them.
 
-Run it beside the platform, as many replicas as needed, and name it in a pipeline:
+Name it in a pipeline, and run it beside the platform, in as many replicas as needed:
 
-    python examples/redact/stage.py
     sluice up --pipelines examples/redact/pipelines.yaml
+    SLUICE_NATS_URL=nats://... python examples/redact/stage.py
 """
 
 import re

@@ -17,7 +17,7 @@ class RetrieverSettings(ServiceSettings):
     upkeep_pause: float = Field(
         2.0, ge=0, description="Seconds without a commit before indices are brought up to date."
     )
-    upkeep_commits: int = Field(50, ge=1, description="Commits after which they are brought up to date all the same.")
+    upkeep_commits: int = Field(8, ge=1, description="Commits after which they are brought up to date all the same.")
 
     @property
     def uri(self) -> str:

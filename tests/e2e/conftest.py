@@ -9,11 +9,13 @@ import pytest
 from sluice import Client
 from tests.harness.platform import Platform
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "redact"
+
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
-    with Platform(folder) as running:
+    with Platform(folder, pipelines=EXAMPLE / "pipelines.yaml") as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
