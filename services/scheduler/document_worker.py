@@ -37,7 +37,6 @@ LENGTH_BYTES = 4
 
 _CHUNKS_PER_FRAME = 512
 _PR_SET_PDEATHSIG = 1
-_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +148,8 @@ def _receive(stream: BinaryIO) -> dict[str, Any] | None:
 
 
 def _depend_on(parent: int) -> None:
-    """Die with the service, leave Ctrl-C to it, and leave it the processor when it is wanted."""
+    """Die with the service, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICENESS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before this process asked to be told

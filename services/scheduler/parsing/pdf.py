@@ -57,7 +57,9 @@ def _unlock(reader: PdfReader) -> None:
     try:
         unlocked = bool(reader.decrypt(""))
     except DependencyError as error:
-        raise Problem(ProblemType.ENCRYPTED_DOCUMENT, "The PDF is encrypted with AES.") from error
+        raise Problem(
+            ProblemType.ENCRYPTED_DOCUMENT, "The PDF is encrypted with AES: save it without encryption."
+        ) from error
     if not unlocked:
         raise Problem(ProblemType.ENCRYPTED_DOCUMENT, _LOCKED)
 

@@ -8,6 +8,7 @@ import pkgutil
 import docx
 import pptx
 import pytest
+from docx.oxml import parse_xml
 from pptx.util import Inches
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
@@ -209,6 +210,27 @@ def test_word_documents_give_headings_lists_tables_and_core_properties():
         (("Chapter",), "First bold\n\nitem"),
         (("Chapter", "Part"), "c0 | c1\nc2 | c3"),
     ]
+
+
+def test_word_documents_give_text_boxes_content_controls_insertions_and_nested_tables():
+    word = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    compatibility = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    box = "<w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent>"
+    blocks = (
+        "<w:sdt><w:sdtContent><w:p><w:r><w:t>controlled</w:t></w:r></w:p></w:sdtContent></w:sdt>",
+        "<w:p><w:r><w:t>kept </w:t></w:r><w:ins><w:r><w:t>new</w:t></w:r></w:ins>"
+        "<w:del><w:r><w:delText>old</w:delText></w:r></w:del></w:p>",
+        f"<w:p><w:r><w:t>host</w:t></w:r><w:r><mc:AlternateContent><mc:Choice>{box}</mc:Choice>"
+        f"<mc:Fallback>{box}</mc:Fallback></mc:AlternateContent></w:r></w:p>",
+        "<w:tbl><w:tr><w:tc><w:p><w:r><w:t>outer</w:t></w:r></w:p>"
+        "<w:tbl><w:tr><w:tc><w:p><w:r><w:t>inner</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:tc>"
+        "<w:tc><w:p><w:r><w:t>right</w:t></w:r></w:p></w:tc></w:tr></w:tbl>",
+    )
+    document = docx.Document()
+    body = document.element.body
+    for block in parse_xml(f"<w:body {word} {compatibility}>{''.join(blocks)}</w:body>"):
+        body.insert(len(body) - 1, block)
+    assert text(parse("a.docx", saved(document))) == ("controlled\n\nkept new\n\nhost\n\nboxed\n\nouter inner | right")
 
 
 def test_presentations_give_a_section_a_slide_with_tables_and_notes():
