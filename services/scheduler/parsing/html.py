@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 
 from services.scheduler.parsing.decoding import decode
 from services.scheduler.parsing.document import ParsedDocument, Section, Source
