@@ -1,201 +1,90 @@
-"""Stage workers inside the test's own process, and a client that plays the gateway for them."""
+"""The stages embed, retrieve and generate in the test's own process, on the real runtime; a test says what they do."""
 
 import asyncio
 import time
-import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
-import nats
-from nats.aio.client import Client
-from nats.js import JetStreamContext
-from nats.js.api import ConsumerInfo
-from prometheus_client import REGISTRY
-
-from shared.envelope import Lane, Query, Stop
-from shared.forward import forward
-from shared.reply import AnyEvent, Done, Failed, Mailbox, Result, open_mailbox, reply_subject
-from shared.settings import QueueSettings
+from shared.envelope import Passage, Query, pack_vector
+from shared.reply import Usage
+from shared.service import Service
+from shared.settings import ServiceSettings
 from shared.stage import Context, Process, Stage
-from shared.topology import QUERIES, StageQueue, Topology
-from shared.worker import StageWorker
+from tests.harness.bench import until
 
-__all__ = ["Bench", "Gate", "open_bench", "outcomes", "until"]
+__all__ = ["ALL", "PASSAGES", "Stages", "answer_with"]
 
-PATIENCE = 30.0
+ALL = ("embed", "retrieve", "generate")
 
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str = "the condition") -> Any:
-    """Poll until a condition is true and return its value."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := await condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true"
-        await asyncio.sleep(0.01)
-    return value
+PASSAGES = tuple(
+    Passage(id=f"d{n}:0", document_id=f"d{n}", document=f"doc{n}.txt", position=0, text=f"passage {n}", score=1 / n)
+    for n in (1, 2)
+)
 
 
-def outcomes(stage: str, outcome: str, lane: Lane = Lane.INTERACTIVE) -> float:
-    """How many messages of a stage ended so in this process."""
-    labels = {"stage": stage, "variant": "default", "lane": lane.value, "outcome": outcome}
-    return REGISTRY.get_sample_value("sluice_stage_messages_total", labels) or 0.0
+async def embed(query: Query, _: Context) -> Query:
+    return query.with_embedding(pack_vector([1.0, 0.0]))
 
 
-class Gate:
-    """A stage function whose work starts, is seen, and waits for the test."""
-
-    def __init__(self) -> None:
-        self.started: asyncio.Queue[Query] = asyncio.Queue()
-        self.stopped: asyncio.Queue[Query] = asyncio.Queue()
-        self.working: dict[str, Query] = {}
-        self.most = 0
-        self._go: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._open = asyncio.Event()
-
-    async def __call__(self, query: Query, context: Context) -> Query:
-        self.working[query.id] = query
-        self.most = max(self.most, len(self.working))
-        self.started.put_nowait(query)
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._go[query.id], self._open)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self.stopped.put_nowait(query)
-            raise
-        finally:
-            del self.working[query.id]
-            for wait in waits:
-                wait.cancel()
-        return query
-
-    async def next(self) -> Query:
-        """The next query whose work has started."""
-        async with asyncio.timeout(PATIENCE):
-            return await self.started.get()
-
-    def release(self, query: Query) -> None:
-        self._go[query.id].set()
-
-    def open(self) -> None:
-        """Let everything pass from now on."""
-        self._open.set()
+async def retrieve(query: Query, _: Context) -> Query:
+    return query.with_passages(PASSAGES)
 
 
-@dataclass
-class Bench:
-    """The test's connection and topology, and the stage workers that it runs."""
+def answer_with(*pieces: str) -> Process:
+    """A generator that quotes these pieces."""
 
-    url: str
-    client: Client
-    jetstream: JetStreamContext
-    topology: Topology
-    settings: QueueSettings
-    asker: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    async def generate(query: Query, context: Context) -> None:
+        await context.sources(query.passages)
+        for piece in pieces:
+            await context.delta(piece)
+        await context.done(usage=Usage(prompt_tokens=7, completion_tokens=len(pieces)), engine="quoting")
 
-    def query(self, *stages: str, timeout: float = 60.0, **members: Any) -> Query:
-        now = time.time()
-        query_id = members.pop("id", uuid.uuid4().hex)
-        return Query(
-            id=query_id,
-            asked_at=now,
-            deadline=now + timeout,
-            reply=reply_subject(self.asker, query_id),
-            slip=tuple(Stop(stage=stage) for stage in stages),
-            **members,
-        )
+    return generate
 
-    async def submit(self, query: Query) -> Query:
-        await forward(self.jetstream, self.topology, query)
-        return query
+
+class Stages:
+    """What each stage does, by name, and what it has been given so far."""
+
+    def __init__(self, url: str) -> None:
+        self.does: dict[str, Process] = {
+            "embed": embed,
+            "retrieve": retrieve,
+            "generate": answer_with("Hello ", "world"),
+        }
+        self.given: defaultdict[str, list[Query]] = defaultdict(list)
+        self._settings = ServiceSettings(nats_url=url, instance=f"stages-{time.time_ns()}")
+        self._arrived = asyncio.Condition()
 
     @asynccontextmanager
-    async def asking(self, query: Query) -> AsyncIterator[Mailbox]:
-        """Submit a query and listen to its events."""
-        async with open_mailbox(self.client, self.asker, query.id) as mailbox:
-            await self.submit(query)
-            yield mailbox
+    async def running(self, names: Sequence[str] = ALL) -> AsyncIterator[None]:
+        """Serve these stages for as long as the block runs."""
 
-    async def ask(self, query: Query) -> list[AnyEvent]:
-        """All events of a query up to its end."""
-        async with self.asking(query) as mailbox:
-            return await self.events(mailbox)
+        @asynccontextmanager
+        async def setup(_: Service) -> AsyncIterator[list[Stage]]:
+            yield [Stage(name=name, process=self._process(name), room=256) for name in names]
 
-    @staticmethod
-    async def events(mailbox: Mailbox) -> list[AnyEvent]:
-        """All events up to the end of the query."""
-        events: list[AnyEvent] = []
-        while not events or not isinstance(events[-1], Result | Done | Failed):
-            events.append(await mailbox.receive(PATIENCE))
-        return events
+        service = Service("stages", self._settings, setup)
+        async with service.asgi().start_lifespan_context():
+            await until(lambda: _ready(service))
+            yield
 
-    @asynccontextmanager
-    async def working(
-        self, process: Process, name: str = "work", *, instance: str = "w1", grace: float = 0.0, **options: Any
-    ) -> AsyncIterator[StageWorker]:
-        """Run a stage worker on a connection of its own; at the end what it holds is given back."""
-        client = await nats.connect(self.url)
-        jetstream = client.jetstream()
-        worker = StageWorker(
-            Stage(name=name, process=process, **options),
-            client=client,
-            jetstream=jetstream,
-            topology=Topology(jetstream, self.settings),
-            settings=self.settings,
-            instance=instance,
-        )
-        running = asyncio.create_task(worker.run())
-        try:
-            await until(lambda: _pulls(worker, running), "pulling")
-            yield worker
-        finally:
-            await worker.drain(grace)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await client.close()
+    async def arrived(self, name: str, count: int = 1) -> None:
+        """Wait until a stage has been given this many queries."""
+        async with asyncio.timeout(30), self._arrived:
+            await self._arrived.wait_for(lambda: len(self.given[name]) >= count)
 
-    async def queue(self, stage: str, lane: Lane = Lane.INTERACTIVE) -> ConsumerInfo:
-        """The broker's view of a stage's queue."""
-        return await self.jetstream.consumer_info(QUERIES, f"{stage}_default_{lane}")
+    def _process(self, name: str) -> Process:
+        async def process(query: Query, context: Context) -> Query | None:
+            if query.id.startswith("canary"):
+                return query
+            async with self._arrived:
+                self.given[name].append(query)
+                self._arrived.notify_all()
+            return await self.does[name](query, context)
 
-    async def make_queue(self, stage: str) -> None:
-        await self.topology.ensure_queues([StageQueue(stage=stage, variant="default", lane=lane) for lane in Lane])
-
-    async def empty(self, stage: str, lane: Lane = Lane.INTERACTIVE) -> None:
-        """Wait until nothing of a queue waits or is in work."""
-
-        async def is_empty() -> bool:
-            info = await self.queue(stage, lane)
-            return not info.num_pending and not info.num_ack_pending
-
-        await until(is_empty, f"an empty queue of {stage}")
-
-    async def stored(self, subject: str) -> int:
-        """Messages in the query stream on a subject."""
-        info = await self.jetstream.stream_info(QUERIES, subjects_filter=subject)
-        return sum((info.state.subjects or {}).values())
+        return process
 
 
-async def _pulls(worker: StageWorker, running: "asyncio.Task[None]") -> bool:
-    if running.done():
-        running.result()
-    return worker.pulling
-
-
-@asynccontextmanager
-async def open_bench(url: str, **settings: Any) -> AsyncIterator[Bench]:
-    """A bench on a broker, whose topology is made."""
-    client = await nats.connect(url)
-    chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
-    jetstream = client.jetstream()
-    topology = Topology(jetstream, chosen)
-    await topology.ensure()
-    bench = Bench(url, client, jetstream, topology, chosen)
-    # A query that nobody reads is stopped at once, so somebody always reads.
-    await client.subscribe(f"reply.{bench.asker}.*")
-    await client.flush()
-    try:
-        yield bench
-    finally:
-        await client.close()
+async def _ready(service: Service) -> bool:
+    return service.ready
