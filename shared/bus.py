@@ -7,13 +7,15 @@ same connection through nats-py.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from faststream.nats import NatsBroker
+from faststream.nats.broker.broker import UNRECOVERABLE_CONNECT_ERRORS
 from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
 from shared.settings import ServiceSettings
 from shared.topology import Topology
@@ -21,6 +23,25 @@ from shared.topology import Topology
 __all__ = ["Bus"]
 
 log = logging.getLogger(__name__)
+
+
+UNAVAILABLE: Final = 503
+"""The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
+
+RETRY_SECONDS: Final = 0.5
+
+
+class _Broker(NatsBroker):
+    """A broker that can be stopped while its server is away."""
+
+    async def stop(self, *error: Any) -> None:
+        try:
+            await super().stop(*error)
+        except (NatsError, ExceptionGroup) as failure:
+            log.warning("leaving the broker without a goodbye: %r", failure)
+            if self._connection is not None:
+                await self._connection.close()
+                self._connection = None
 
 
 class Bus:
@@ -40,15 +61,19 @@ class Bus:
             "pending_size": 8 * 2**20,
             "reconnected_cb": self._reconnected,
             "disconnected_cb": self._disconnected,
+            "closed_cb": self._closed,
             "error_cb": self._failed,
             "graceful_timeout": 5.0,
+            "drain_timeout": 5,
             "logger": logging.getLogger("faststream"),
             "security": security,
         }
-        self.broker = NatsBroker(settings.nats_url.split(","), **options)
+        self.broker = _Broker(settings.nats_url.split(","), **options)
         self.settings = settings
         self._repairs: list[Callable[[], Awaitable[None]]] = []
         self._started = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._last_error = ""
         self._topology: Topology | None = None
 
     @property
@@ -80,22 +105,43 @@ class Bus:
         """Wait for the connection, then make sure of the topology. Raises nats errors if the broker refuses it."""
         await self._started.wait()
         self._jetstream = self.client.jetstream(timeout=5.0)
-        self._topology = Topology(self._jetstream, self.settings)
-        await self._topology.ensure()
+        topology = Topology(self._jetstream, self.settings)
+        while True:
+            try:
+                await topology.ensure()
+                break
+            except (NatsError, TimeoutError) as error:
+                if isinstance(error, APIError) and error.code != UNAVAILABLE:
+                    raise
+                log.warning("the broker is not ready: %r", error)
+                await asyncio.sleep(RETRY_SECONDS)
+        self._topology = topology
+
+    async def lost(self) -> None:
+        """Wait until there will be no connection any more, and raise ConnectionError."""
+        await self._lost.wait()
+        raise ConnectionError(f"the broker refuses or has closed the connection: {self._last_error or 'no reason'}")
 
     async def _reconnected(self) -> None:
         log.info("connected to the broker again")
+        self._last_error = ""
         if self._topology is None:
             return
-        try:
-            await self._topology.ensure()
-        except (NatsError, TimeoutError):
-            log.exception("cannot make sure of the topology")
-        for repair in self._repairs:
-            await repair()
+        for repair in (self._topology.ensure, *self._repairs):
+            try:
+                await repair()
+            except (NatsError, TimeoutError, OSError):
+                log.exception("cannot take up work again on this connection")
 
     async def _disconnected(self) -> None:
         log.warning("lost the connection to the broker")
 
+    async def _closed(self) -> None:
+        self._lost.set()
+
     async def _failed(self, error: Exception) -> None:
-        log.warning("broker connection: %r", error)
+        if repr(error) != self._last_error:  # while the broker is away this comes again with every try
+            self._last_error = repr(error)
+            log.warning("broker connection: %r", error)
+        if str(error).removeprefix("nats: ").strip("'").lower() in UNRECOVERABLE_CONNECT_ERRORS:
+            self._lost.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -70,8 +71,10 @@ async def _serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
     draining: list[asyncio.Task[None]] = []
 
     async def stop() -> None:
-        await service.drain()
-        server.should_exit = True
+        try:
+            await service.drain()
+        finally:
+            server.should_exit = True
 
     def begin_stop() -> None:
         if draining:
@@ -88,11 +91,19 @@ async def _serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
     for task in draining:
         await task
     flush_telemetry()
-    return 1 if service.failed or not server.started else 0
+    code = 1 if service.failed or not server.started else 0
+    if service.broken_off:
+        # A thread may still be loading a model. It cannot be stopped, and the interpreter would wait for its end.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
-    """Run a service in this process until SIGTERM or SIGINT. Returns the exit code: 0 after a clean drain."""
+    """Run a service in this process until SIGTERM or SIGINT. Returns the exit code: 0 after a clean drain.
+
+    If the service is stopped while it starts, the process exits here.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(make))
 

@@ -7,7 +7,6 @@ ended      what was left is given back, everything is flushed, the exit code is 
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
@@ -100,6 +99,7 @@ class Service:
         self._workers: list[Worker] = []
         self._by_stage: list[StageWorker] = []
         self._stop = asyncio.Event()
+        self._started = False
         self._listen()
 
     @property
@@ -140,6 +140,9 @@ class Service:
             tasks.create_task(self._run())
             try:
                 yield
+            except Exception:
+                self._fail()
+                raise
             finally:
                 self._stop.set()
 
@@ -148,61 +151,76 @@ class Service:
         self._state = "draining"
         self.draining.set()
         # Load balancers ask /readyz only now and then, and send requests until they have.
-        await asyncio.sleep(self.settings.linger_seconds)
-        await asyncio.gather(*(worker.drain(self.settings.grace_seconds) for worker in self._workers))
+        lingering = asyncio.sleep(self.settings.linger_seconds)
+        drains = (worker.drain(self.settings.grace_seconds) for worker in self._workers)
+        for result in await asyncio.gather(lingering, *drains, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.error("could not drain", exc_info=result)
         self._stop.set()
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether the service was stopped before it had taken any work."""
+        return self._stop.is_set() and not self._started
+
     async def _run(self) -> None:
+        """Live until stopped. What goes wrong before that ends the process."""
+        living = asyncio.create_task(self._live())
+        waiting = asyncio.create_task(self._stop.wait()), asyncio.create_task(self.bus.lost())
+        ends: list[asyncio.Task[Any]] = [living, *waiting]
         try:
-            await self._live()
-        except Exception:
-            log.critical("the service cannot go on", exc_info=True)
-            self.failed = True
-            self._state = "failed"
-            signal.raise_signal(signal.SIGTERM)
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                if self.broken_off:
+                    living.cancel()
+                await asyncio.wait([living])
+                done = {living}
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        except Exception:  # noqa: BLE001  (it is logged)
+            self._fail()
+        finally:
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    def _fail(self) -> None:
+        log.critical("the service cannot go on", exc_info=True)
+        self.failed = True
+        self._state = "failed"
+        signal.raise_signal(signal.SIGTERM)
 
     async def _live(self) -> None:
-        if not await self._unless_stopped(self.bus.open()):
-            return
+        await self.bus.open()
         self._state = "starting: loading"
         async with self._setup(self) as stages:
             self._workers = [self._worker(stage) for stage in stages]
             self._by_stage = [worker for worker in self._workers if isinstance(worker, StageWorker)]
-            running = [asyncio.create_task(worker.run()) for worker in self._workers]
-            try:
-                self._state = "starting: sending a canary through each stage"
-                await self._unless_stopped(self._probe())
-                self._state = "ready" if not self.draining.is_set() else "draining"
-                log.info("ready", extra={"seconds": round(time.time() - self._started_at, 2)})
-                stop = asyncio.create_task(self._stop.wait())
-                done, _ = await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
-                stop.cancel()
-                for task in done - {stop}:
-                    task.result()
-            finally:
-                for task in running:
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
+            self._state = "starting: sending a canary through each stage"
+            for worker in self._workers:
+                await worker.probe()
+            self._started = True
+            if self.draining.is_set():
+                return
+            self._state = "ready"
+            log.info("ready", extra={"seconds": round(time.time() - self._started_at, 2)})
+            await self._work()
 
-    async def _unless_stopped(self, work: Any) -> bool:
-        """Wait for work unless the service is stopped meanwhile; tells whether it was done."""
-        working = asyncio.ensure_future(work)
-        stop = asyncio.create_task(self._stop.wait())
+    async def _work(self) -> None:
+        """Let every worker work until the service is stopped. Raises what ends one of them before."""
+        running = [asyncio.create_task(worker.run()) for worker in self._workers]
+        ends: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), *running]
         try:
-            await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-                return True
-            return False
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stop.is_set():
+                for task in running:
+                    if task.done():
+                        task.result()
         finally:
-            stop.cancel()
-            working.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await working
-
-    async def _probe(self) -> None:
-        for worker in self._workers:
-            await worker.probe()
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     def _worker(self, stage: Stage | Worker) -> Worker:
         worker: Worker = (

@@ -1,6 +1,7 @@
 """Stage workers inside the test's own process, and a client that plays the gateway for them."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections import defaultdict
@@ -11,6 +12,7 @@ from typing import Any
 
 import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from prometheus_client import REGISTRY
@@ -23,7 +25,7 @@ from shared.stage import Context, Process, Stage
 from shared.topology import QUERIES, StageQueue, Topology
 from shared.worker import StageWorker
 
-__all__ = ["Bench", "Gate", "open_bench", "outcomes", "until"]
+__all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "until"]
 
 PATIENCE = 30.0
 
@@ -81,6 +83,40 @@ class Gate:
     def open(self) -> None:
         """Let everything pass from now on."""
         self._open.set()
+
+
+class Sayings:
+    """What the stage programs say of their work (see `programs/stage.py`), and the word that lets them go on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._heard: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+
+    async def hear(self, message: Msg) -> None:
+        _, what, query_id = message.subject.split(".")
+        if what != "go":
+            self._heard.put_nowait((what, query_id, json.loads(message.data)))
+
+    async def next(self, what: str) -> tuple[str, str]:
+        """Who says it next, and of which query. What else is said before that is passed over."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                said, query_id, instance = await self._heard.get()
+                if said == what:
+                    return instance, query_id
+
+    async def go(self, query: Query) -> None:
+        await self._client.publish(f"test.go.{query.id}", b"")
+        await self._client.flush()
+
+
+@asynccontextmanager
+async def listening(client: Client) -> AsyncIterator[Sayings]:
+    sayings = Sayings(client)
+    subscription = await client.subscribe("test.>", cb=sayings.hear)
+    await client.flush()
+    yield sayings
+    await subscription.unsubscribe()
 
 
 @dataclass
@@ -183,10 +219,14 @@ async def _pulls(worker: StageWorker, running: "asyncio.Task[None]") -> bool:
     return worker.pulling
 
 
+async def _ignore(_: Exception) -> None:
+    """A broker that a test has killed is no news."""
+
+
 @asynccontextmanager
 async def open_bench(url: str, **settings: Any) -> AsyncIterator[Bench]:
     """A bench on a broker, whose topology is made."""
-    client = await nats.connect(url)
+    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
     jetstream = client.jetstream()
     topology = Topology(jetstream, chosen)

@@ -14,10 +14,11 @@ BINARY = Path(sys.executable).parent / "nats-server"
 
 
 class NatsServer:
-    """nats-server with JetStream on a free port of 127.0.0.1, which it keeps over restarts."""
+    """nats-server with JetStream on a free port of 127.0.0.1, which it keeps over restarts; `options` are its flags."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self._port = "-1"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -30,7 +31,7 @@ class NatsServer:
         folder.mkdir(parents=True, exist_ok=True)
         command = [str(BINARY), "-js", "-sd", str(folder / "store"), "-a", "127.0.0.1", "-p", self._port]
         command += ["--ports_file_dir", str(folder), "-l", str(folder / "nats.log")]
-        self._process = subprocess.Popen(command)
+        self._process = subprocess.Popen([*command, *self._options])
         ports = folder / f"nats-server_{self._process.pid}.ports"
         deadline = time.monotonic() + 20
         while not (text := ports.read_text() if ports.exists() else ""):
