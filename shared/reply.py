@@ -148,13 +148,16 @@ class Mailbox:
 
     async def receive(self, timeout: float) -> AnyEvent:
         """The next event. Raises TimeoutError after `timeout` seconds; events that cannot be read are skipped."""
-        async with asyncio.timeout(timeout):
-            while True:
-                message = await self._events.get()
-                try:
-                    return decode_event(message.data)
-                except ValidationError:
-                    continue
+        while True:
+            if self._events.empty():
+                async with asyncio.timeout(timeout):
+                    message = await self._events.get()
+            else:
+                message = self._events.get_nowait()
+            try:
+                return decode_event(message.data)
+            except ValidationError:
+                continue
 
     async def cancel(self) -> None:
         """Tell every stage to stop working on the query."""

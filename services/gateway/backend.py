@@ -24,7 +24,7 @@ from shared.reply import Progress, encode_event, open_mailbox, reply_subject
 from shared.service import Service
 from shared.stage import Stage
 
-__all__ = ["TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter"]
+__all__ = ["TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter", "desk_of"]
 
 TENANT: Final = "default"
 """Whose requests these are, as long as requests carry no key."""
@@ -127,14 +127,15 @@ async def _canary(bus: Bus, instance: str) -> None:
         await mailbox.receive(CANARY_TIMEOUT)
 
 
-def _desk(request: Request) -> Desk:
+def desk_of(request: Request) -> Desk:
+    """The desk of the app that a request came to."""
     desk: Desk = request.app.state.desk
     return desk
 
 
 async def _backend(request: Request) -> Backend:
-    return await _desk(request).backend()
+    return await desk_of(request).backend()
 
 
-DeskParameter = Annotated[Desk, Depends(_desk)]
+DeskParameter = Annotated[Desk, Depends(desk_of)]
 BackendParameter = Annotated[Backend, Depends(_backend)]

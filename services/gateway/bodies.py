@@ -1,18 +1,25 @@
-"""Reading request bodies within bounds."""
+"""Reading request bodies within bounds, and from no page of another site."""
 
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.problems import invalid_request
 from services.gateway.queries import ClientLeftError
 from shared.problems import Problem, ProblemType
 
-__all__ = ["bounded", "media_type", "read_json"]
+__all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+async def refuse_other_sites(request: Request) -> None:
+    """For requests that a browser sends across sites without asking. Raises HTTPException 403."""
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise HTTPException(403, "A page of another site may not do this.")
 
 
 def media_type(request: Request) -> str:

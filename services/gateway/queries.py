@@ -52,6 +52,7 @@ class Flight:
         self.left = False
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
         self._bus = bus
+        self._client = bus.client
         self._mailbox = mailbox
         self._began = time.perf_counter()
         self._reconnects = self._reconnections
@@ -108,7 +109,7 @@ class Flight:
             self._submitting.cancel()
         else:
             wake = encode_event(Progress(attempt=0))
-            await self._mailbox.deliver(Msg(_client=self._bus.client, subject=self.query.reply, data=wake))
+            await self._mailbox.deliver(Msg(_client=self._client, subject=self.query.reply, data=wake))
 
     def leave(self) -> None:
         """The client has gone."""
@@ -121,7 +122,7 @@ class Flight:
 
     @property
     def _reconnections(self) -> int:
-        return int(self._bus.client.stats["reconnects"])
+        return int(self._client.stats["reconnects"])
 
     def _account(self, parts: tuple[Part, ...]) -> None:
         for part in parts:

@@ -146,6 +146,14 @@ async def test_no_other_origin_is_let_in(http: httpx.AsyncClient) -> None:
     assert not [name for name in preflight.headers if name.startswith("access-control")]
 
 
+async def test_a_page_of_another_site_can_neither_upload_nor_replay(http: httpx.AsyncClient) -> None:
+    foreign = {"sec-fetch-site": "cross-site"}
+    upload = await http.post("/v1/collections/x/documents", files={"files": ("a", b"x")}, headers=foreign)
+    replay = await http.post("/v1/dead-letters/1/replay", headers=foreign)
+    for response in (upload, replay):
+        assert (response.status_code, response.json()["type"]) == (403, "about:blank")
+
+
 async def test_every_page_of_a_service_is_there(http: httpx.AsyncClient) -> None:
     assert (await http.get("/livez")).json() == {"status": "alive"}
     assert (await http.get("/readyz")).json()["service"] == "gateway"

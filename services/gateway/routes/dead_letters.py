@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from services.gateway.backend import BackendParameter
+from services.gateway.bodies import refuse_other_sites
 from services.gateway.models import DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.openapi import problems
 from shared.problems import ProblemType
@@ -26,7 +27,10 @@ async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=
 
 
 @router.post(
-    "/v1/dead-letters/{seq}/replay", summary="Try a dead letter again", responses=problems(ProblemType.NOT_FOUND)
+    "/v1/dead-letters/{seq}/replay",
+    summary="Try a dead letter again",
+    dependencies=[Depends(refuse_other_sites)],
+    responses=problems(ProblemType.NOT_FOUND),
 )
 async def replay(seq: Annotated[int, Path(ge=1, lt=2**63)], backend: BackendParameter) -> Replayed:
     """Puts the work back on its queue. Nobody waits for the answer to a query any more: it shows whether it works."""

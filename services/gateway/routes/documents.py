@@ -4,10 +4,10 @@ import bisect
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
-from services.gateway.bodies import bounded, media_type, read_json
+from services.gateway.bodies import bounded, media_type, read_json, refuse_other_sites
 from services.gateway.idempotency import IdempotencyKey, earlier_job, job_for
 from services.gateway.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
 from services.gateway.objects import ObjectBatch
@@ -29,6 +29,7 @@ MAX_DELETED = 1000
 @router.post(
     "/v1/collections/{collection}/documents",
     summary="Add documents",
+    dependencies=[Depends(refuse_other_sites)],
     status_code=status.HTTP_202_ACCEPTED,
     openapi_extra=body(json=TextDocuments, multipart=UploadForm),
     responses=problems(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.gateway.answering import JsonAnswer, StreamedAnswer
-from services.gateway.backend import TENANT, BackendParameter, Desk, DeskParameter
+from services.gateway.backend import TENANT, Desk, desk_of
 from services.gateway.bodies import read_json
 from services.gateway.models import AnswerBody, QueryRequest
 from services.gateway.openapi import body, event_stream, problems
@@ -61,8 +61,10 @@ NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]"
         ),
     },
 )
-async def ask(request: Request, desk: DeskParameter, backend: BackendParameter) -> Response:
+async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
+    desk = desk_of(request)
+    backend = await desk.backend()
     asked = await read_json(request, QueryRequest, MAX_BODY)
     question = _checked_question(asked.question, desk.settings.max_question_chars)
     if asked.filter:
