@@ -101,10 +101,20 @@ class Topology:
         self._settings = settings
         self._queues: dict[str, StageQueue] = {}
         self._lock = asyncio.Lock()
+        self._begun = 0
+        self._done = 0
 
     async def ensure(self) -> None:
-        """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot."""
+        """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot.
+
+        Many calls at once are one round of requests, or two.
+        """
+        asked = self._begun
         async with self._lock:
+            if self._done > asked:
+                return  # a round that began after this call has made everything
+            self._begun += 1
+            begun = self._begun
             for stream in self._streams():
                 await self._ensure_stream(stream)
             for lane in Lane:
@@ -115,6 +125,7 @@ class Topology:
                 await self._ensure_store(store)
             for queue in self._queues.values():
                 await self._ensure_queue(queue)
+            self._done = begun
 
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
         """Create these queues' consumers, and remember them for the next `ensure`."""
@@ -209,16 +220,23 @@ class Topology:
             await self._js.update_stream(config)
 
     async def _ensure_bucket(self, config: KeyValueConfig) -> None:
-        try:
-            await self._js.key_value(config.bucket)
-        except NotFoundError:
+        if not await self._update_store(f"KV_{config.bucket}", config.ttl):
             await self._tolerate_race(self._js.create_key_value(config))
 
     async def _ensure_store(self, config: ObjectStoreConfig) -> None:
-        try:
-            await self._js.object_store(str(config.bucket))
-        except NotFoundError:
+        if not await self._update_store(f"OBJ_{config.bucket}", config.ttl):
             await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
+
+    async def _update_store(self, stream: str, ttl: float | None) -> bool:
+        """Bring a bucket's stream in line with the settings; tells whether there is one."""
+        try:
+            config = (await self._js.stream_info(stream)).config
+        except NotFoundError:
+            return False
+        wanted = {"max_age": float(ttl or 0), "num_replicas": self._settings.replicas}
+        if any(getattr(config, name) != value for name, value in wanted.items()):
+            await self._js.update_stream(config, **wanted)
+        return True
 
     @staticmethod
     async def _tolerate_race(creation: Awaitable[object]) -> None:

@@ -1,0 +1,103 @@
+"""One module owns the whole topology and makes it idempotently, whoever comes first."""
+
+import asyncio
+from typing import Any
+
+import nats
+import pytest
+
+from shared.envelope import Lane
+from shared.settings import QueueSettings
+from shared.topology import QUERIES, StageQueue, Topology
+from tests.harness.bench import Bench, open_bench
+from tests.harness.broker import NatsServer
+
+pytestmark = pytest.mark.anyio
+
+STREAMS = {"QUERIES", "JOBS", "JOB_EVENTS", "DEAD_LETTERS", "SCHEDULES"}
+STORES = {"KV_jobs", "KV_collections", "KV_documents", "KV_routes", "KV_keys", "OBJ_uploads", "OBJ_vectors"}
+
+
+async def streams(bench: Bench) -> dict[str, Any]:
+    return {info.config.name: info.config for info in await bench.jetstream.streams_info()}
+
+
+async def test_many_processes_may_make_everything_at_once(broker: NatsServer) -> None:
+    clients = [await nats.connect(broker.url) for _ in range(8)]
+    await asyncio.gather(*(Topology(client.jetstream(), QueueSettings()).ensure() for client in clients))
+    async with open_bench(broker.url) as bench:
+        assert set(await streams(bench)) == STREAMS | STORES
+        names = {info.name for info in await bench.jetstream.consumers_info("JOBS")}
+        assert names == {"jobs_interactive", "jobs_batch"}
+    for client in clients:
+        await client.close()
+
+
+async def test_making_it_again_changes_nothing(bench: Bench) -> None:
+    await bench.submit(bench.query("work"))
+    before = await streams(bench)
+    await bench.topology.ensure()
+    assert await streams(bench) == before
+    assert await bench.stored("query.work.>") == 1
+
+
+async def test_changed_settings_change_what_exists_and_lose_nothing(broker: NatsServer) -> None:
+    async with open_bench(broker.url) as bench:
+        await bench.make_queue("work")
+        await bench.submit(bench.query("work"))
+        assert (await bench.queue("work")).config.ack_wait == 1.0
+    changed = {
+        "queue_limit": 7,
+        "queue_bytes": 2**20,
+        "longest_deadline": 60.0,
+        "job_limit": 9,
+        "history_seconds": 3600.0,
+        "upload_seconds": 1800.0,
+        "ack_wait": 2.5,
+    }
+    async with open_bench(broker.url, **changed) as bench:
+        await bench.make_queue("work")
+        assert (await bench.queue("work")).config.ack_wait == 2.5
+        assert await bench.stored("query.work.>") == 1
+        config = await streams(bench)
+        queries = config["QUERIES"]
+        assert (queries.max_msgs_per_subject, queries.max_bytes, queries.max_age) == (7, 2**20, 60.0)
+        assert config["JOBS"].max_msgs == 9
+        assert config["JOB_EVENTS"].max_age == config["DEAD_LETTERS"].max_age == config["KV_jobs"].max_age == 3600.0
+        assert config["OBJ_uploads"].max_age == 1800.0
+
+
+async def test_many_calls_at_once_are_at_most_two_rounds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    add_stream = bench.jetstream.add_stream
+
+    async def counted(config: Any) -> Any:
+        made.append(config.name)
+        return await add_stream(config)
+
+    monkeypatch.setattr(bench.jetstream, "add_stream", counted)
+    await asyncio.gather(*(bench.topology.ensure() for _ in range(500)))
+    assert made.count(QUERIES) <= 2
+
+
+async def test_a_round_that_failed_counts_for_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_stream = bench.jetstream.add_stream
+    failures = [TimeoutError()]
+
+    async def failing_once(config: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await add_stream(config)
+
+    monkeypatch.setattr(bench.jetstream, "add_stream", failing_once)
+    await bench.jetstream.delete_stream(QUERIES)
+    results = await asyncio.gather(bench.topology.ensure(), bench.topology.ensure(), return_exceptions=True)
+    assert [type(result) for result in results] == [TimeoutError, type(None)]
+    assert QUERIES in await streams(bench)
+
+
+async def test_whoever_forwards_first_after_the_broker_lost_its_memory_makes_the_queues_again(bench: Bench) -> None:
+    await bench.topology.ensure_queues([StageQueue(stage="work", variant="default", lane=lane) for lane in Lane])
+    await bench.jetstream.delete_stream(QUERIES)
+    await asyncio.gather(*(bench.submit(bench.query("work")) for _ in range(50)))
+    assert (await bench.queue("work")).num_pending == 50
