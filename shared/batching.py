@@ -4,6 +4,7 @@ import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -16,6 +17,14 @@ __all__ = ["Batcher"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry(Generic[T, R]):
+    item: T
+    cost: float
+    result: asyncio.Future[R]
+    context: trace.SpanContext
 
 
 class Batcher(Generic[T, R]):
@@ -41,28 +50,38 @@ class Batcher(Generic[T, R]):
         self._max_cost = max_cost
         self._cost = cost
         self._order = count()
-        self._waiting: list[tuple[bool, int, T, asyncio.Future[R], trace.SpanContext]] = []
+        self._waiting: list[tuple[bool, int, _Entry[T, R]]] = []
         self._arrived = asyncio.Event()
+        self._closed = False
 
     async def submit(self, item: T, lane: Lane = Lane.INTERACTIVE) -> R:
-        """The item's result. Raises what `run` raised for its batch."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        context = trace.get_current_span().get_span_context()
-        heapq.heappush(self._waiting, (lane is Lane.BATCH, next(self._order), item, future, context))
+        """The item's result. Raises what `run` raised for its batch, or RuntimeError once the batcher has stopped."""
+        if self._closed:
+            raise RuntimeError(f"the batcher '{self._name}' has stopped")
+        entry: _Entry[T, R] = _Entry(
+            item=item,
+            cost=self._cost(item),
+            result=asyncio.get_running_loop().create_future(),
+            context=trace.get_current_span().get_span_context(),
+        )
+        heapq.heappush(self._waiting, (lane is Lane.BATCH, next(self._order), entry))
         self._arrived.set()
-        return await future
+        return await entry.result
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work on batches for as long as the block runs."""
+        """Work on batches for as long as the block runs. What is unfinished then is cancelled."""
+        self._closed = False
         worker = asyncio.create_task(self._work())
         try:
             yield
         finally:
+            self._closed = True
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
-            for *_, future, _context in self._waiting:
-                future.cancel()
+            for _, _, entry in self._waiting:
+                entry.result.cancel()
+            self._waiting.clear()
 
     async def _work(self) -> None:
         while True:
@@ -71,31 +90,49 @@ class Batcher(Generic[T, R]):
             if batch:
                 await self._finish(batch)
 
-    async def _finish(self, batch: list[tuple[T, asyncio.Future[R], trace.SpanContext]]) -> None:
-        links = [trace.Link(context) for _, _, context in batch if context.is_valid]
+    async def _finish(self, batch: list[_Entry[T, R]]) -> None:
+        try:
+            results = await self._call(batch)
+        except asyncio.CancelledError:
+            for entry in batch:
+                entry.result.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  (it belongs to those who submitted)
+            for entry in batch:
+                if not entry.result.done():
+                    entry.result.set_exception(error)
+            return
+        for entry, result in zip(batch, results, strict=True):
+            if not entry.result.done():
+                entry.result.set_result(result)
+
+    async def _call(self, batch: list[_Entry[T, R]]) -> Sequence[R]:
+        """The results of a batch, one for each item. Every error is an Exception, unless the batcher is cancelled."""
+        links = [trace.Link(entry.context) for entry in batch if entry.context.is_valid]
         attributes = {"sluice.batch.size": len(batch)}
+        task = asyncio.current_task()
         try:
             with tracer.start_as_current_span(f"{self._name} batch", links=links, attributes=attributes):
-                results = await self._run([item for item, _, _ in batch])
-        except Exception as error:  # noqa: BLE001  (it belongs to those who submitted)
-            for _, future, _context in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future, _context), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+                results = await self._run([entry.item for entry in batch])
+        except (asyncio.CancelledError, StopIteration) as error:
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # Neither fits into a future as it is.
+            raise RuntimeError(f"the batch '{self._name}' was broken off: {error!r}") from error
+        if len(results) != len(batch):
+            raise RuntimeError(f"the batch '{self._name}' of {len(batch)} items gave {len(results)} results")
+        return results
 
-    def _take(self) -> list[tuple[T, asyncio.Future[R], trace.SpanContext]]:
-        batch: list[tuple[T, asyncio.Future[R], trace.SpanContext]] = []
+    def _take(self) -> list[_Entry[T, R]]:
+        batch: list[_Entry[T, R]] = []
         cost = 0.0
         while self._waiting and len(batch) < self._max_items:
-            _, _, item, future, context = self._waiting[0]
-            if not future.done():
-                cost += self._cost(item)
+            entry = self._waiting[0][2]
+            if not entry.result.done():
+                cost += entry.cost
                 if batch and cost > self._max_cost:
                     break
-                batch.append((item, future, context))
+                batch.append(entry)
             heapq.heappop(self._waiting)
         if not self._waiting:
             self._arrived.clear()
