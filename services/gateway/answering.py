@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.answers import Ended, NewSources, NewText
 from services.gateway.models import AnswerBody, DoneBody, SourcesBody, Timings, sources_from
-from services.gateway.problems import problem_body
+from services.gateway.problems import ClientLeftError, problem_body
 from services.gateway.queries import Flight, Queries
 from services.gateway.sse import PING_SECONDS, Channel, until_gone
 from shared.envelope import Query
@@ -66,6 +66,10 @@ class StreamedAnswer(Response):
             async with self._queries.ask(self._query, partial(until_gone, receive), standing=True) as flight:
                 while flight.ended is None:
                     await _pass_on(flight, channel)
+        except ClientLeftError:
+            if not channel.started:
+                raise
+            return
         except Problem as problem:
             if not channel.started:
                 raise

@@ -7,8 +7,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from services.gateway.problems import invalid_request
-from services.gateway.queries import ClientLeftError
+from services.gateway.problems import ClientLeftError, invalid_request
 from shared.problems import Problem, ProblemType
 
 __all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]

@@ -1,27 +1,21 @@
 """What is noted of every request: one server span, its metrics, and the trace id that the response carries."""
 
 import asyncio
-import logging
 import time
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.queries import ClientLeftError
+from services.gateway.problems import CLIENT_LEFT
 from shared.telemetry import SECONDS, extract_trace, trace_id, tracer
 
 __all__ = ["Observed"]
-
-log = logging.getLogger(__name__)
 
 REQUESTS = Counter("sluice_gateway_requests_total", "Requests by route and status.", ("route", "status"))
 DURATION = Histogram(
     "sluice_gateway_request_seconds", "Time from a request to the end of its response.", ("route",), buckets=SECONDS
 )
-
-CLIENT_LEFT = 499
-"""The status that is counted where the client left before the response began."""
 
 UNOBSERVED = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -63,8 +57,6 @@ class Observed:
 
             try:
                 await self._app(scope, receive, send_observed)
-            except ClientLeftError:
-                log.debug("the client left", extra={"path": scope["path"]})
             finally:
                 route = f"{method} {getattr(scope.get('route'), 'path', 'unknown')}"
                 if span.is_recording():

@@ -17,11 +17,18 @@ from starlette.responses import Response
 from shared.problems import JSON, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
 
-__all__ = ["handle_problems", "invalid_request", "problem_body"]
+__all__ = ["CLIENT_LEFT", "ClientLeftError", "handle_problems", "invalid_request", "problem_body"]
 
 log = logging.getLogger(__name__)
 
+CLIENT_LEFT: Final = 499
+"""The status that is counted where the client left before the response began."""
+
 RETRY_AFTER: Final = {429: "1", 503: "1"}
+
+
+class ClientLeftError(Exception):
+    """Nobody waits for the response any more."""
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -31,6 +38,7 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(NatsError, _broker)
     app.add_exception_handler(TimeoutError, _broker)
+    app.add_exception_handler(ClientLeftError, _left)
     app.add_exception_handler(Exception, _unknown)
 
 
@@ -87,6 +95,10 @@ async def _broker(request: Request, error: Exception) -> Response:
     log.warning("the broker did not serve a request: %r", error, extra={"path": request.url.path})
     detail = "The message broker cannot be reached or does not answer. Try again in a moment."
     return await _problem(request, Problem(ProblemType.BROKER_UNAVAILABLE, detail))
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from prometheus_client import Gauge, Histogram
 
 from services.gateway.answers import Answer, Ended, NewText, Part
 from services.gateway.course import Course, QueueState, overdue
+from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
 from shared.envelope import Query, Stop
 from shared.forward import forward
@@ -22,7 +23,7 @@ from shared.reply import Mailbox, Progress, encode_event, open_mailbox
 from shared.telemetry import SECONDS
 from shared.topology import QUERIES, StageQueue
 
-__all__ = ["ClientLeftError", "Flight", "Queries"]
+__all__ = ["Flight", "Queries"]
 
 FIRST_DELTA = Histogram(
     "sluice_gateway_first_delta_seconds",
@@ -33,10 +34,6 @@ IN_FLIGHT = Gauge("sluice_gateway_queries_in_flight", "Queries that wait for the
 
 QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
-
-
-class ClientLeftError(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class Flight:

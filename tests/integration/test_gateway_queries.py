@@ -12,6 +12,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from shared.envelope import Query
 from shared.problems import Problem, ProblemType
 from shared.stage import Context
+from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages, answer_with
@@ -58,6 +59,10 @@ async def stream(http: httpx.AsyncClient, **request: Any) -> AsyncIterator[Serve
     async with aconnect_sse(http, "POST", "/v1/query", json=body) as source:
         async for event in source.aiter_sse():
             yield event
+
+
+async def in_flight(http: httpx.AsyncClient) -> bool:
+    return "sluice_gateway_queries_in_flight 1.0" in (await http.get("/metrics")).text
 
 
 def code(response: httpx.Response) -> str:
@@ -242,6 +247,26 @@ async def test_a_client_that_leaves_stops_the_work(
         asking.cancel()
         async with asyncio.timeout(10):
             await stopped.wait()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_client_that_leaves_is_counted_as_such_and_is_no_error(
+    gateway: ServiceProcess, http: httpx.AsyncClient, streamed: bool
+) -> None:
+    async def left() -> float:
+        name = 'sluice_gateway_requests_total{route="POST /v1/query",status="499"} '
+        counts = [line for line in (await http.get("/metrics")).text.splitlines() if line.startswith(name)]
+        return float(counts[0].rpartition(" ")[2]) if counts else 0.0
+
+    async def one_more() -> bool:
+        return await left() == before + 1
+
+    before = await left()
+    asking = asyncio.create_task(ask(http, stream=streamed))
+    await until(lambda: in_flight(http))
+    asking.cancel()
+    await until(one_more)
+    assert "Traceback" not in gateway.log
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_the_work(
