@@ -175,8 +175,8 @@ class PullConsumer:
 
     @property
     def pulling(self) -> bool:
-        """Whether a pull request stands at the broker, or all room is in use."""
-        return not self._draining and (self._requests.messages > 0 or self.held >= self._room())
+        """Whether messages are taken as there is room for them."""
+        return not self._draining and not self._recovering and self._subscription is not None
 
     def wake(self) -> None:
         """Look again at the room."""

@@ -118,7 +118,7 @@ class Formats:
         document = _run(form, source)
         sections = tuple(filter(_has_text, map(_cleaned, document.sections)))
         if not sections:
-            raise Problem(ProblemType.EMPTY_DOCUMENT, "The document holds no text.")
+            raise Problem(ProblemType.EMPTY_DOCUMENT, "There is nothing in it to index.")
         metadata = {key: _cleaned_value(value) for key, value in document.metadata.items()}
         return replace(document, sections=sections, metadata=metadata)
 
