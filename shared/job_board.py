@@ -7,14 +7,14 @@ Its state is one entry of the `jobs` bucket; each change of state is also an eve
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from shared.envelope import Lane
+from shared.forward import QUEUE_FULL
 from shared.jobs import DropSpec, Job, JobProgress, JobSpec, JobState
 from shared.problems import Problem, ProblemType
 from shared.records import snapshot
@@ -22,8 +22,6 @@ from shared.telemetry import inject_trace
 from shared.topology import JOB_STATUS, JOBS
 
 __all__ = ["JobBoard", "event_subject"]
-
-STREAM_FULL: Final = frozenset({10047, 10077, 10122, 10167})
 
 
 class JobBoard:
@@ -59,7 +57,12 @@ class JobBoard:
                 raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.") from None
         if fresh.state is JobState.QUEUED:
             # Also for one that exists: its submitter may have died between the two steps. The broker drops a second.
-            await self._enqueue(spec, fresh, lane)
+            try:
+                await self._enqueue(spec, fresh, lane)
+            except Problem:
+                if created:  # an entry from before may well be of a job that is in the queue
+                    await bucket.delete(_key(tenant, job))
+                raise
             if created:
                 await self._announce(fresh)
         return fresh, created
@@ -69,7 +72,7 @@ class JobBoard:
         bucket = await self._open()
         try:
             entry = await bucket.get(_key(tenant, job))
-        except KeyNotFoundError:
+        except (KeyNotFoundError, InvalidKeyError):
             raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
         return Job.model_validate_json(entry.value or b"")
 
@@ -89,7 +92,7 @@ class JobBoard:
         while True:
             try:
                 entry = await bucket.get(_key(tenant, job))
-            except KeyNotFoundError:
+            except (KeyNotFoundError, InvalidKeyError):
                 raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
             old = Job.model_validate_json(entry.value or b"")
             if old.state.ended:
@@ -121,9 +124,8 @@ class JobBoard:
                 f"job.{spec.kind}.{lane}", spec.model_dump_json().encode(), headers=headers, stream=JOBS
             )
         except APIError as error:
-            if error.err_code not in STREAM_FULL:
+            if error.err_code not in QUEUE_FULL:
                 raise
-            await (await self._open()).delete(_key(job.tenant, job.id))
             raise Problem(
                 ProblemType.QUEUE_FULL,
                 "Too many jobs are waiting. Try again in a minute.",

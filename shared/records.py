@@ -9,12 +9,11 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Final
 
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from shared.envelope import Scalar, Wire
@@ -25,6 +24,9 @@ __all__ = ["Collection", "Collections", "Document", "Documents", "check_document
 
 COLLECTION_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 LONGEST_DOCUMENT_NAME: Final = 512
+
+CHANGED: Final = frozenset({10071, 10164})
+"""The broker's refusals of a write that names an older revision than the last."""
 
 
 class Collection(Wire):
@@ -159,7 +161,7 @@ class Documents:
         bucket = await self._open()
         try:
             entry = await bucket.get(f"{table}.{document}")
-        except KeyNotFoundError:
+        except (KeyNotFoundError, InvalidKeyError):
             return None
         return Document.model_validate_json(entry.value or b"")
 
@@ -189,13 +191,20 @@ class Documents:
         """Remove a record, unless a later job has written it; one that is not there is no error."""
         bucket = await self._open()
         key = f"{table}.{document}"
-        try:
-            entry = await bucket.get(key)
-        except KeyNotFoundError:
-            return
-        if Document.model_validate_json(entry.value or b"").revision <= revision:
-            with suppress(KeyWrongLastSequenceError):
+        while True:
+            try:
+                entry = await bucket.get(key)
+            except KeyNotFoundError:
+                return
+            if Document.model_validate_json(entry.value or b"").revision > revision:
+                return
+            try:
                 await bucket.delete(key, last=entry.revision)
+            except APIError as error:
+                if error.err_code not in CHANGED:
+                    raise
+            else:
+                return
 
     async def forget(self, table: str) -> None:
         """Remove all records of a table."""
@@ -217,7 +226,8 @@ class Documents:
 
 async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, bytes]]:
     """The entries of a bucket whose keys match, as they are now. Raises TimeoutError if the broker falls silent."""
-    watcher = await bucket.watch(keys, ignore_deletes=True)
+    # The broker keeps a reading position for each; by itself the client would let it stay for five minutes.
+    watcher = await bucket.watch(keys, ignore_deletes=True, inactive_threshold=5.0)
     try:
         while True:
             try:

@@ -1,0 +1,153 @@
+"""The job board: one job for one id, and every change counted."""
+
+import asyncio
+
+import pytest
+from nats.aio.msg import Msg
+
+from shared.envelope import Lane
+from shared.job_board import JobBoard, event_subject
+from shared.jobs import DeleteSpec, IngestSpec, Job, JobState, decode_spec, job_id
+from shared.problems import Problem, ProblemType
+from tests.harness.bench import Bench, open_bench
+from tests.harness.broker import NatsServer
+
+pytestmark = pytest.mark.anyio
+
+SPEC = IngestSpec(collection="docs", documents=())
+
+
+def board(bench: Bench) -> JobBoard:
+    return JobBoard(bench.client, bench.jetstream)
+
+
+async def waiting(bench: Bench) -> int:
+    return (await bench.jetstream.stream_info("JOBS")).state.messages
+
+
+async def test_the_same_id_twice_is_one_job_whoever_submits_it(bench: Bench) -> None:
+    boards = [board(bench) for _ in range(8)]
+    key = job_id("t", "same key")
+    results = await asyncio.gather(*(each.submit(SPEC, job=key, tenant="t") for each in boards))
+    assert sum(created for _, created in results) == 1
+    assert len({job.created_at for job, _ in results}) == 1
+    assert await waiting(bench) == 1
+    assert [job.id for job in await board(bench).list("t")] == [key]
+
+
+async def test_an_id_that_stands_for_another_job_is_a_conflict(bench: Bench) -> None:
+    await board(bench).submit(SPEC, job="j", tenant="t")
+    with pytest.raises(Problem) as caught:
+        await board(bench).submit(DeleteSpec(collection="docs", documents=()), job="j", tenant="t")
+    assert caught.value.kind is ProblemType.CONFLICT
+
+
+async def test_the_same_id_of_another_tenant_is_another_entry(bench: Bench) -> None:
+    await board(bench).submit(SPEC, job=job_id("a", "k"), tenant="a")
+    await board(bench).submit(SPEC, job=job_id("b", "k"), tenant="b")
+    assert await waiting(bench) == 2
+    assert len(await board(bench).list("a")) == 1
+
+
+async def test_a_submitter_who_died_before_the_queue_is_completed_by_the_next_try(bench: Bench) -> None:
+    died = Job(id="j", kind="ingest", tenant="t", collection="docs", created_at=1.0)
+    await board(bench).adopt(died)
+    job, created = await board(bench).submit(SPEC, job="j", tenant="t")
+    assert (job, created) == (died, False)
+    assert await waiting(bench) == 1
+
+
+async def test_a_job_travels_as_a_cloud_event(bench: Bench) -> None:
+    await board(bench).submit(SPEC, job="j", tenant="t", lane=Lane.INTERACTIVE)
+    message = await bench.jetstream.get_msg("JOBS", 1)
+    assert message.subject == "job.ingest.interactive"
+    assert decode_spec(message.data or b"") == SPEC
+    headers = message.headers or {}
+    assert headers["ce-specversion"] == "1.0"
+    assert (headers["ce-id"], headers["ce-type"], headers["ce-subject"]) == ("j", "io.sluice.job.ingest", "j")
+    assert {"ce-source", "ce-time", "content-type", "traceparent"} - set(headers) <= {"traceparent"}
+
+
+async def test_a_full_queue_is_a_problem_and_leaves_no_entry_behind(broker: NatsServer) -> None:
+    async with open_bench(broker.url, job_limit=1) as bench:
+        await board(bench).submit(SPEC, job="first", tenant="t")
+        with pytest.raises(Problem) as caught:
+            await board(bench).submit(SPEC, job="second", tenant="t")
+        assert caught.value.kind is ProblemType.QUEUE_FULL
+        assert [job.id for job in await board(bench).list("t")] == ["first"]
+        await bench.jetstream.purge_stream("JOBS")
+        _, created = await board(bench).submit(SPEC, job="second", tenant="t")
+        assert created
+
+
+async def test_submitting_a_job_again_into_a_full_queue_keeps_its_entry(broker: NatsServer) -> None:
+    async with open_bench(broker.url, job_limit=1) as bench:
+        await board(bench).submit(SPEC, job="other", tenant="t")
+        await board(bench).adopt(Job(id="waits", kind="ingest", tenant="t", collection="docs", created_at=1.0))
+        with pytest.raises(Problem):
+            await board(bench).submit(SPEC, job="waits", tenant="t")
+        assert (await board(bench).get("t", "waits")).state is JobState.QUEUED
+
+
+async def test_concurrent_changes_are_all_applied(bench: Bench) -> None:
+    await board(bench).submit(SPEC, job="j", tenant="t")
+
+    def one_more(job: Job) -> Job:
+        progress = job.progress.model_copy(update={"indexed": job.progress.indexed + 1})
+        return job.model_copy(update={"progress": progress})
+
+    await asyncio.gather(*(board(bench).update("t", "j", one_more) for _ in range(40)))
+    assert (await board(bench).get("t", "j")).progress.indexed == 40
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.ended])
+async def test_an_ended_job_never_changes(bench: Bench, state: JobState) -> None:
+    await board(bench).submit(SPEC, job="j", tenant="t")
+    ended = await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": state}))
+    again = await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
+    assert again == ended == await board(bench).get("t", "j")
+
+
+async def test_of_two_who_end_a_job_at_once_the_first_wins_and_both_see_it(bench: Bench) -> None:
+    await board(bench).submit(SPEC, job="j", tenant="t")
+    states = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED] * 5
+    seen = await asyncio.gather(
+        *(board(bench).update("t", "j", lambda job, s=s: job.model_copy(update={"state": s})) for s in states)
+    )
+    assert len({job.state for job in seen}) == 1
+    audit = await bench.jetstream.stream_info("JOB_EVENTS", subjects_filter="event.job.j.*")
+    assert len(audit.state.subjects or {}) == 2, "queued, and one end"
+
+
+async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_log(bench: Bench) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async def hear(message: Msg) -> None:
+        heard.put_nowait(message.subject)
+
+    await bench.client.subscribe(event_subject("j"), cb=hear)
+    await board(bench).submit(SPEC, job="j", tenant="t")
+    await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
+    await board(bench).update("t", "j", lambda job: job)
+    await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.SUCCEEDED}))
+    whats = [(await asyncio.wait_for(heard.get(), 10)).rpartition(".")[2] for _ in range(4)]
+    assert whats == ["queued", "running", "progress", "succeeded"]
+    audit = await bench.jetstream.stream_info("JOB_EVENTS")
+    assert audit.state.messages == 3
+
+
+@pytest.mark.parametrize("job", ["missing", "not a key", "*", "a..b", ""])
+async def test_a_job_that_is_not_there_is_a_problem(bench: Bench, job: str) -> None:
+    for call in (board(bench).get("t", job), board(bench).update("t", job, lambda job: job)):
+        with pytest.raises(Problem) as caught:
+            await call
+        assert caught.value.kind is ProblemType.NOT_FOUND
+
+
+async def test_the_newest_jobs_come_first_and_states_can_be_chosen(bench: Bench) -> None:
+    ids = [job_id("t", None) for _ in range(5)]
+    for each in ids:
+        await board(bench).submit(SPEC, job=each, tenant="t")
+    await board(bench).update("t", ids[1], lambda job: job.model_copy(update={"state": JobState.RUNNING}))
+    assert [job.id for job in await board(bench).list("t", limit=2)] == [ids[4], ids[3]]
+    assert [job.id for job in await board(bench).list("t", state=JobState.RUNNING)] == [ids[1]]
