@@ -1,6 +1,5 @@
 """The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and hears `reply.*` and `event.job.*`."""
 
-import asyncio
 import ipaddress
 import logging
 import signal
@@ -8,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import anyio
 from fastapi import FastAPI
 from faststream.asgi import make_asyncapi_asgi
 from faststream.specification import AsyncAPI
@@ -64,12 +64,12 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
 async def _lifespan(service: Service) -> AsyncIterator[None]:
     """The service beside the HTTP server. The broker is connected to meanwhile: /livez answers without it."""
     async with service.lifespan():
-        connecting = asyncio.create_task(_connect(service))
         try:
-            yield
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_connect, service)
+                yield
+                tasks.cancel_scope.cancel()
         finally:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
             await service.bus.broker.stop()
 
 

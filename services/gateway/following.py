@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
+import anyio
 from nats.errors import Error as NatsError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -40,17 +41,12 @@ class FollowedJob(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (ASGI)
         channel = Channel(send)
-        following = asyncio.ensure_future(self._follow(channel))
-        gone = asyncio.ensure_future(until_gone(receive))
-        try:
-            await asyncio.wait([following, gone], return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                following.result()
-                await channel.close()
-        finally:
-            following.cancel()
-            gone.cancel()
-            await asyncio.gather(following, gone, return_exceptions=True)
+        # A cancelled scope cancels again until it is left: a library may swallow a cancellation that meets a result.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
+            await self._follow(channel)
+            await channel.close()
+            tasks.cancel_scope.cancel()
 
     async def _follow(self, channel: Channel) -> None:
         job, told, spoken = self._job, None, time.monotonic()
@@ -81,3 +77,8 @@ class FollowedJob(Response):
         except (NatsError, TimeoutError) as error:
             log.warning("cannot read a job, will try again: %r", error)
             return known
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    await until_gone(receive)
+    scope.cancel()
