@@ -54,7 +54,7 @@ class DeleteSpec(Wire):
 
 
 class DropSpec(Wire):
-    """Remove a whole collection's index and document records. The collection itself is gone already."""
+    """Remove a whole collection's index and document records."""
 
     kind: Literal["drop"] = "drop"
     collection: str

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from faststream.asgi import make_asyncapi_asgi
 from faststream.specification import AsyncAPI
 from starlette.routing import Route
@@ -38,7 +38,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     desk = Desk(settings, pipelines)
     service = Service("gateway", settings, desk.setup)
     desk.news.subscribe(service.bus.broker)
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Sluice",
         version=version("sluice"),
         description="Answers from your own documents.",

@@ -162,7 +162,12 @@ async def test_every_page_of_a_service_is_there(http: httpx.AsyncClient) -> None
     assert 'sluice_gateway_requests_total{route="GET /v1/pipelines",status="200"}' in metrics
     assert "sluice_gateway_queries_in_flight 0.0" in metrics
     assert "event.job" in (await http.get("/asyncapi")).text
-    assert (await http.get("/docs")).status_code == 200
+    page = await http.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert loaded
+    for address in loaded:
+        assert (await http.get(address)).status_code == 200, f"{address} is not ours"
 
 
 async def test_the_status_shows_services_queues_jobs_and_dead_letters(
