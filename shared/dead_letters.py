@@ -6,7 +6,7 @@ so near to the broker's limit that the headers do not fit beside it is cut: no s
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from nats.aio.client import Client
@@ -102,10 +102,7 @@ class DeadLetters:
         Raises Problem NOT_FOUND when there is no such dead letter, INVALID_REQUEST when it holds no work that could be
         replayed, and QUEUE_FULL; the dead letter then stays.
         """
-        try:
-            message = await self._js.get_msg(DEAD_LETTERS, sequence)
-        except NotFoundError:
-            raise Problem(ProblemType.NOT_FOUND, f"There is no dead letter {sequence}.") from None
+        message = await self._get(sequence)
         subject = (message.subject or "").removeprefix("dead.")
         data = message.data or b""
         headers = {k: v for k, v in (message.headers or {}).items() if not k.startswith(("Sluice-", "Nats-"))}
@@ -119,8 +116,29 @@ class DeadLetters:
                 raise
             detail = "The queue of this dead letter is full. Replay it again after a moment."
             raise Problem(ProblemType.QUEUE_FULL, detail, headers={"Retry-After": "1"}) from None
-        await self._js.delete_msg(DEAD_LETTERS, sequence)
+        await self.forget(sequence)
         return subject
+
+    async def query(self, sequence: int, reply_to: Callable[[str], str]) -> Query | None:
+        """The query of a dead letter, renewed for another attempt, to be submitted by whoever listens for its answer
+        on `reply_to(query id)`; None where the dead letter is no query. Raises as `replay` does.
+        """
+        message = await self._get(sequence)
+        if not (message.subject or "").startswith("dead.query."):
+            return None
+        query = _renewed(message.data or b"", None)
+        return query.model_copy(update={"reply": reply_to(query.id)})
+
+    async def forget(self, sequence: int) -> None:
+        """Remove a dead letter; one that is not there is no error."""
+        with suppress(NotFoundError):
+            await self._js.delete_msg(DEAD_LETTERS, sequence)
+
+    async def _get(self, sequence: int) -> RawStreamMsg:
+        try:
+            return await self._js.get_msg(DEAD_LETTERS, sequence)
+        except NotFoundError:
+            raise Problem(ProblemType.NOT_FOUND, f"There is no dead letter {sequence}.") from None
 
 
 def _renewed(data: bytes, reply: str | None) -> Query:

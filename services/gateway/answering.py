@@ -3,6 +3,7 @@
 Both listen for the client's leaving from the first moment, and stop all work on the query when it does.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -33,16 +34,26 @@ LAST_WORDS: Final = 2.0
 """Seconds for the final event to reach a client that does not read."""
 
 
-class JsonAnswer(Response):
-    """The whole answer at once. Raises the Problem with which the query ended, or ClientLeftError."""
+async def _nothing_more() -> None: ...
 
-    def __init__(self, queries: Queries, query: Query) -> None:
+
+class JsonAnswer(Response):
+    """The whole answer at once. Raises the Problem with which the query ended, or ClientLeftError.
+
+    `submitted` is called once the query is on its queue.
+    """
+
+    def __init__(
+        self, queries: Queries, query: Query, submitted: Callable[[], Awaitable[None]] = _nothing_more
+    ) -> None:
         super().__init__()
         self._queries = queries
         self._query = query
+        self._submitted = submitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._queries.ask(self._query, partial(until_gone, receive), standing=False) as flight:
+            await self._submitted()
             while flight.ended is None:
                 await flight.parts(PING_SECONDS)
         assert flight.ended is not None

@@ -190,8 +190,11 @@ def replay_dead_letter(
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
-        sluice.replay_dead_letter(seq)
-    print_json({"replayed": seq}) if as_json else typer.echo(f"Dead letter {seq} is on its way again.")
+        answer = sluice.replay_dead_letter(seq)
+    if as_json:
+        print_json({"replayed": seq, "answer": answer})
+    else:
+        typer.echo(answer.answer if answer else f"Dead letter {seq} is on its way again.")
 
 
 def pipelines(url: Url = None, as_json: AsJson = False) -> None:

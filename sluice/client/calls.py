@@ -204,9 +204,9 @@ def dead_letters(*, limit: int = 50) -> Call[list[DeadLetter]]:
     return _get("/v1/dead-letters", params=params, parse=_listing(DeadLetter, "dead_letters"))
 
 
-def replay_dead_letter(seq: int) -> Call[None]:
-    """Send a dead letter again to where it was bound."""
-    return Call(method="POST", path=f"/v1/dead-letters/{seq}/replay", parse=_nothing)
+def replay_dead_letter(seq: int) -> Call[Answer | None]:
+    """Send a dead letter again to where it was bound. A query's is answered; other work has no answer."""
+    return Call(method="POST", path=f"/v1/dead-letters/{seq}/replay", parse=_replayed)
 
 
 def _get(
@@ -263,6 +263,10 @@ def _listing(kind: type[T], key: str) -> Callable[[httpx.Response], list[T]]:
 
 def _submitted(response: httpx.Response) -> Job:
     return Job.model_validate(response.json()["job"])
+
+
+def _replayed(response: httpx.Response) -> Answer | None:
+    return Answer.model_validate(response.json()) if "answer" in response.json() else None
 
 
 def _nothing(_: httpx.Response) -> None:

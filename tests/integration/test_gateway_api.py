@@ -196,19 +196,37 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
     assert status["dead_letters"] == 0
 
 
-async def test_a_dead_letter_is_listed_replayed_once_and_forgotten(broker: NatsServer, http: httpx.AsyncClient) -> None:
+async def test_a_query_that_died_is_listed_answered_by_its_replay_and_forgotten(
+    broker: NatsServer, http: httpx.AsyncClient
+) -> None:
     connection = await nats.connect(broker.url)
     letters = DeadLetters(connection, connection.jetstream())
-    query = Query(id="q1", asked_at=1, deadline=2, reply="reply.x.q1", slip=(Stop(stage="embed"),))
+    query = Query(
+        id="q1", asked_at=1, deadline=21, reply="reply.x.q1", slip=(Stop(stage="embed"), Stop(stage="generate"))
+    )
     subject = "query.embed.default.interactive.default"
     await letters.bury(subject, query.encode(), {}, reason="It broke\nbadly.", deliveries=4, message_id="q1")
     (letter,) = (await http.get("/v1/dead-letters")).json()["dead_letters"]
     assert (letter["subject"], letter["reason"], letter["deliveries"]) == (subject, "It broke\nbadly.", 4)
     assert (await http.get("/v1/status")).json()["dead_letters"] == 1
-    replayed = await http.post(f"/v1/dead-letters/{letter['seq']}/replay")
-    assert (replayed.status_code, replayed.json()) == (200, {"subject": subject})
+    async with Stages(broker.url).running(("embed", "generate")):
+        replayed = await http.post(f"/v1/dead-letters/{letter['seq']}/replay")
+    assert replayed.status_code == 200
+    assert [stage["stage"] for stage in replayed.json()["timings"]["stages"]] == ["embed", "generate"]
     assert (await http.get("/v1/dead-letters")).json() == {"dead_letters": []}
     assert (await http.post(f"/v1/dead-letters/{letter['seq']}/replay")).status_code == 404
+    await connection.close()
+
+
+async def test_a_job_that_died_goes_back_on_its_queue(broker: NatsServer, http: httpx.AsyncClient) -> None:
+    connection = await nats.connect(broker.url)
+    await DeadLetters(connection, connection.jetstream()).bury(
+        "job.drop.batch", b"{}", {"ce-id": "j1"}, reason="It broke.", deliveries=4, message_id="j1"
+    )
+    (letter,) = (await http.get("/v1/dead-letters")).json()["dead_letters"]
+    replayed = await http.post(f"/v1/dead-letters/{letter['seq']}/replay")
+    assert (replayed.status_code, replayed.json()) == (200, {"subject": "job.drop.batch"})
+    assert (await http.get("/v1/status")).json()["jobs"]["waiting"] == 1
     await connection.close()
 
 

@@ -1,14 +1,17 @@
 """/v1/dead-letters"""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 
-from services.gateway.backend import BackendParameter
+from services.gateway.answering import JsonAnswer
+from services.gateway.backend import BackendParameter, desk_of
 from services.gateway.bodies import refuse_other_sites
-from services.gateway.models import DeadLetterBody, DeadLetterList, Replayed
+from services.gateway.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.openapi import problems
 from shared.problems import ProblemType
+from shared.reply import reply_subject
 
 __all__ = ["router"]
 
@@ -30,8 +33,21 @@ async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=
     "/v1/dead-letters/{seq}/replay",
     summary="Try a dead letter again",
     dependencies=[Depends(refuse_other_sites)],
-    responses=problems(ProblemType.NOT_FOUND),
+    response_model=None,
+    responses={
+        200: {"model": AnswerBody | Replayed, "description": "The answer to a query, or where other work has gone to"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
+    },
 )
-async def replay(seq: Annotated[int, Path(ge=1, lt=2**63)], backend: BackendParameter) -> Replayed:
-    """Puts the work back on its queue. Nobody waits for the answer to a query any more: it shows whether it works."""
-    return Replayed(subject=await backend.dead_letters.replay(seq))
+async def replay(
+    seq: Annotated[int, Path(ge=1, lt=2**63)], request: Request, backend: BackendParameter
+) -> Replayed | JsonAnswer:
+    """Puts the work back on its queue, with a fresh deadline, and forgets the dead letter.
+
+    A query is answered here; what fails again becomes a dead letter again.
+    """
+    instance = desk_of(request).settings.instance
+    query = await backend.dead_letters.query(seq, partial(reply_subject, instance))
+    if query is None:
+        return Replayed(subject=await backend.dead_letters.replay(seq))
+    return JsonAnswer(backend.queries, query, submitted=partial(backend.dead_letters.forget, seq))
