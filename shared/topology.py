@@ -6,6 +6,7 @@ a single broker: whoever finds it missing makes it again.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,8 @@ class Topology:
                 return  # a round that began after this call has made everything
             self._begun += 1
             begun = self._begun
-            for stream in self._streams():
+            await self._ensure_queries()
+            for stream in self._durable_streams():
                 await self._ensure_stream(stream)
             for lane in Lane:
                 await self._ensure_consumer(JOBS, self._consumer(job_consumer(lane), f"job.*.{lane}"))
@@ -130,7 +132,7 @@ class Topology:
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
         """Create these queues' consumers, and remember them for the next `ensure`."""
         async with self._lock:
-            await self._ensure_stream(self._query_stream())
+            await self._ensure_queries()
             for queue in queues:
                 self._queues[queue.consumer] = queue
                 await self._ensure_queue(queue)
@@ -151,12 +153,11 @@ class Topology:
             num_replicas=settings.replicas,
         )
 
-    def _streams(self) -> tuple[StreamConfig, ...]:
+    def _durable_streams(self) -> tuple[StreamConfig, ...]:
         settings = self._settings
         durable: dict[str, Any] = {"storage": StorageType.FILE, "num_replicas": settings.replicas}
         history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
         return (
-            self._query_stream(),
             StreamConfig(
                 name=JOBS,
                 subjects=["job.>"],
@@ -210,6 +211,20 @@ class Topology:
 
     async def _ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
         await self._js.add_consumer(stream, config)
+
+    async def _ensure_queries(self) -> None:
+        """Create the stream of queries with numbers that no message has had before, or update it.
+
+        The broker takes an acknowledgement by the message's number. Were the numbers to begin again after it lost its
+        memory, work from before would acknowledge, and so remove, queries of now. Microseconds of the clock go up
+        faster than messages can come.
+        """
+        config = self._query_stream()
+        try:
+            config.first_seq = (await self._js.stream_info(QUERIES)).config.first_seq
+        except NotFoundError:
+            config.first_seq = time.time_ns() // 1000
+        await self._ensure_stream(config)
 
     async def _ensure_stream(self, config: StreamConfig) -> None:
         try:

@@ -1,8 +1,10 @@
 """Promise 3: forward before acknowledging; a crash is a redelivery, and a duplicate is harmless."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from shared.envelope import Hop, Query
 from shared.reply import Progress, Result
@@ -67,19 +69,9 @@ async def test_work_that_takes_longer_than_ack_wait_is_not_redelivered_as_long_a
     bench: Bench,
 ) -> None:
     gate = Gate()
-    async with bench.working(gate, "long", instance="a"), bench.working(pass_on, "long", instance="b", room=1):
-        query = bench.query("long")
-
-        async def held_by_the_gate() -> bool:
-            return query.id in gate.working
-
-        # Which of the two takes it is the broker's choice: ask until it is the one that waits.
-        while True:
-            await bench.submit(query)
-            await bench.empty("long") if query.id not in gate.working else None
-            if await held_by_the_gate():
-                break
-            query = bench.query("long")
+    async with bench.working(gate, "long"), bench.working(gate, "long", instance="free"):
+        await bench.submit(bench.query("long"))
+        await gate.next()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + 2.5 * bench.settings.ack_wait
 
@@ -87,9 +79,49 @@ async def test_work_that_takes_longer_than_ack_wait_is_not_redelivered_as_long_a
             return loop.time() > deadline
 
         await until(long_past_ack_wait)
+        assert gate.started.empty()
         assert (await bench.queue("long")).num_redelivered == 0
         gate.open()
         await bench.empty("long")
+
+
+async def test_work_from_before_the_broker_lost_its_memory_acknowledges_nothing_of_what_came_after(
+    bench: Bench,
+) -> None:
+    """The broker takes an acknowledgement by its number in the stream, whoever's message has that number now."""
+    gate = Gate()
+    async with bench.working(gate, "old", room=10):
+        held = [await bench.submit(bench.query("old")) for _ in range(5)]
+        for _ in held:
+            await gate.next()
+        await bench.jetstream.delete_stream("QUERIES")
+        await bench.topology.ensure()
+        for _ in range(5):
+            await bench.submit(bench.query("other"))
+
+        async def queue_is_back() -> bool:
+            with suppress(NotFoundError):
+                return (await bench.queue("old")).num_waiting > 0
+            return False
+
+        await until(queue_is_back)
+        for _ in range(5):
+            await bench.submit(bench.query("other"))
+        again = [await bench.submit(bench.query("old")) for _ in range(3)]
+        for _ in again:
+            await gate.next()
+        assert (await bench.queue("old")).num_ack_pending == 3
+        for query in held:
+            gate.release(query)
+
+        async def old_work_is_done() -> bool:
+            return len(gate.working) == 3 and outcomes("old", "answered") == 5
+
+        await until(old_work_is_done)
+        assert await bench.stored("query.other.>") == 10
+        assert (await bench.queue("old")).num_ack_pending == 3
+        gate.open()
+        await bench.empty("old")
 
 
 async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_work_twice(bench: Bench) -> None:
