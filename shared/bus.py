@@ -73,6 +73,7 @@ class Bus:
         self._repairs: list[Callable[[], Awaitable[None]]] = []
         self._started = asyncio.Event()
         self._lost = asyncio.Event()
+        self._whole = False
         self._last_error = ""
         self._topology: Topology | None = None
 
@@ -91,7 +92,8 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        return self._started.is_set() and self.client.is_connected
+        """Whether there is a connection, and after a reconnection all is repaired on it."""
+        return self._whole and self.client.is_connected
 
     def after_reconnect(self, repair: Callable[[], Awaitable[None]]) -> None:
         """Call `repair` after each reconnection, once the topology is whole again."""
@@ -99,6 +101,7 @@ class Bus:
 
     async def started(self) -> None:
         """Tell the bus that its broker has connected and its subscribers listen."""
+        self._whole = True
         self._started.set()
 
     async def open(self) -> None:
@@ -125,15 +128,16 @@ class Bus:
     async def _reconnected(self) -> None:
         log.info("connected to the broker again")
         self._last_error = ""
-        if self._topology is None:
-            return
-        for repair in (self._topology.ensure, *self._repairs):
+        ensure = [self._topology.ensure] if self._topology is not None else []
+        for repair in (*ensure, *self._repairs):
             try:
                 await repair()
             except (NatsError, TimeoutError, OSError):
                 log.exception("cannot take up work again on this connection")
+        self._whole = self._started.is_set()
 
     async def _disconnected(self) -> None:
+        self._whole = False
         log.warning("lost the connection to the broker")
 
     async def _closed(self) -> None:

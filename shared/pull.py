@@ -227,10 +227,17 @@ class PullConsumer:
         subscription, self._subscription = self._subscription, None
         if subscription is None or not self._client.is_connected:
             return
-        with suppress(NatsError, TimeoutError):
+        with suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(2.0):
                 # Shielded: a flush that is cancelled ends the connection's reading task at the broker's answer.
-                await asyncio.shield(subscription.drain())  # type: ignore[no-untyped-call]
+                await asyncio.shield(self._end(subscription))
+
+    async def _end(self, subscription: Subscription) -> None:
+        # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
+        # heard that it began, and drop messages. With a flush in between it cannot.
+        await self._client._send_unsubscribe(subscription._id)
+        await self._client.flush()
+        await subscription.drain()  # type: ignore[no-untyped-call]
 
     async def _pull(self) -> None:
         while True:
@@ -284,7 +291,9 @@ class PullConsumer:
             # The consumer or its stream is gone, its leader moves, or the broker shuts down.
             self._recovering = True
             self._requests.clear()
-            self._tasks.create_task(self._recover(headers.get("Description", status)))
+            self._tasks.create_task(
+                self._recover(f"{status} {headers.get('Description', '')}".partition("\n")[0].strip())
+            )
 
     async def _recover(self, reason: str) -> None:
         delay = REPAIR_DELAYS[min(self._failures, len(REPAIR_DELAYS) - 1)]

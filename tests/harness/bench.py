@@ -25,7 +25,7 @@ from shared.stage import Context, Process, Stage
 from shared.topology import QUERIES, StageQueue, Topology
 from shared.worker import StageWorker
 
-__all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "until"]
+__all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "settle", "until"]
 
 PATIENCE = 30.0
 
@@ -107,14 +107,14 @@ class Sayings:
 
     async def go(self, query: Query) -> None:
         await self._client.publish(f"test.go.{query.id}", b"")
-        await self._client.flush()
+        await settle(self._client)
 
 
 @asynccontextmanager
 async def listening(client: Client) -> AsyncIterator[Sayings]:
     sayings = Sayings(client)
     subscription = await client.subscribe("test.>", cb=sayings.hear)
-    await client.flush()
+    await settle(client)
     yield sayings
     await subscription.unsubscribe()
 
@@ -219,6 +219,12 @@ async def _pulls(worker: StageWorker, running: "asyncio.Task[None]") -> bool:
     return worker.pulling
 
 
+async def settle(client: Client) -> None:
+    """Wait until the broker knows all that the client has sent: a single flush overtakes what was sent just before."""
+    await client.flush()
+    await client.flush()
+
+
 async def _ignore(_: Exception) -> None:
     """A broker that a test has killed is no news."""
 
@@ -234,7 +240,7 @@ async def open_bench(url: str, **settings: Any) -> AsyncIterator[Bench]:
     bench = Bench(url, client, jetstream, topology, chosen)
     # A query that nobody reads is stopped at once, so somebody always reads.
     await client.subscribe(f"reply.{bench.asker}.*")
-    await client.flush()
+    await settle(client)
     try:
         yield bench
     finally:

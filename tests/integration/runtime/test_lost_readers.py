@@ -7,7 +7,7 @@ import pytest
 from shared.envelope import Query
 from shared.reply import Delta, Done, Progress, Usage, open_mailbox
 from shared.stage import Context
-from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
+from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ async def test_a_stream_whose_reader_has_left_stops_at_its_next_delta(bench: Ben
             assert isinstance(await mailbox.receive(PATIENCE), Progress)
             endless.more.release()
             assert isinstance(await mailbox.receive(PATIENCE), Delta)
-        await bench.client.flush()
+        await settle(bench.client)
         assert not endless.ended.is_set(), "the worker cannot know before it sends"
         endless.more.release()
         async with asyncio.timeout(PATIENCE):
