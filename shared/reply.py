@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 PENDING_EVENTS = 4096
-"""Events that wait for a slow reader before more are dropped."""
+"""Events that wait for a slow reader before the oldest are dropped."""
 
 
 class Usage(Wire):
@@ -142,9 +142,10 @@ class Mailbox:
         self._events: asyncio.Queue[Msg] = asyncio.Queue(maxsize=PENDING_EVENTS)
 
     async def deliver(self, message: Msg) -> None:
-        """Take one message in. A full mailbox loses it, and the reader sees a gap in the answer's `index`."""
-        if not self._events.full():
-            self._events.put_nowait(message)
+        """Take one message in. A full mailbox loses its oldest, so the reader sees a gap in `index`, and the end."""
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(message)
 
     async def receive(self, timeout: float) -> AnyEvent:
         """The next event. Raises TimeoutError after `timeout` seconds; events that cannot be read are skipped."""

@@ -46,6 +46,9 @@ __all__ = ["Outcome", "StageStatus", "StageWorker"]
 
 REMEMBERED_CANCELS: Final = 10_000
 
+RECONNECTING: Final = 2.0
+"""Seconds after a reconnection in which readers may still be on their way back, and are not taken to have left."""
+
 
 class StageStatus(BaseModel):
     """One stage in one process: `in_flight` per lane, and the room that both lanes share."""
@@ -87,6 +90,7 @@ class StageWorker:
         self._working: dict[tuple[str, int, int], _Work] = {}
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
+        self._readers_return_until = 0.0
         self._performer = Performer(
             stage,
             client=client,
@@ -132,6 +136,7 @@ class StageWorker:
 
     async def reset(self) -> None:
         """Pull afresh after a reconnection."""
+        self._readers_return_until = time.monotonic() + RECONNECTING
         for consumer in self._consumers.values():
             await consumer.reset()
 
@@ -236,7 +241,7 @@ class StageWorker:
         return outcome
 
     async def _hear_of_lost_reader(self, message: Msg) -> None:
-        if (message.headers or {}).get("Status") == "503":
+        if (message.headers or {}).get("Status") == "503" and time.monotonic() > self._readers_return_until:
             self._withdraw(message.subject.rpartition(".")[2], Outcome.READER_LEFT, time.time())
 
     def _withdraw(self, query_id: str, outcome: Outcome, at: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from nats.aio.msg import Msg
 
 from shared.envelope import Query
 from shared.reply import Delta, Done, Progress, Usage, open_mailbox
@@ -82,3 +83,25 @@ async def test_deltas_arrive_in_order_and_without_gaps(bench: Bench) -> None:
     assert "".join(delta.text for delta in deltas) == "".join(f"{number} " for number in range(500))
     assert isinstance(events[-1], Done)
     assert events[-1].deltas == 500
+
+
+async def test_a_reader_who_is_not_back_yet_after_a_reconnection_is_not_taken_to_have_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.worker.RECONNECTING", 3600.0)
+    gate = Gate()
+    async with bench.working(gate, "back") as worker:
+        heard = asyncio.Event()
+
+        async def hear(message: Msg) -> None:
+            heard.set()
+
+        await worker.reset()
+        await worker._client.subscribe(f"{worker._lost_reader_inbox}.*", cb=hear)
+        await bench.submit(bench.query("back").model_copy(update={"reply": "reply.away.q"}))
+        await gate.next()
+        async with asyncio.timeout(PATIENCE):
+            await heard.wait()
+        gate.open()
+        await bench.empty("back")
+    assert outcomes("back", "answered") == 1
