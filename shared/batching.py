@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from opentelemetry import trace
 
 from shared.envelope import Lane
+from shared.tasks import background
 from shared.telemetry import tracer
 
 __all__ = ["Batcher"]
@@ -72,13 +73,11 @@ class Batcher(Generic[T, R]):
     async def running(self) -> AsyncIterator[None]:
         """Work on batches for as long as the block runs. What is unfinished then is cancelled."""
         self._closed = False
-        worker = asyncio.create_task(self._work())
         try:
-            yield
+            async with background(self._work()):
+                yield
         finally:
             self._closed = True
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
             for _, _, entry in self._waiting:
                 entry.result.cancel()
             self._waiting.clear()

@@ -11,6 +11,7 @@ from prometheus_client import Counter as Metric
 from prometheus_client import Histogram
 
 from services.retriever.store import Store
+from shared.tasks import background
 
 __all__ = ["Maintenance"]
 
@@ -38,12 +39,8 @@ class Maintenance:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        worker = asyncio.create_task(self._work())
-        try:
+        async with background(self._work()):
             yield self
-        finally:
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
 
     async def _work(self) -> None:
         while True:

@@ -1,15 +1,21 @@
 """The progress of one job, shown on the board often enough to watch and seldom enough to cost nothing."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from nats.errors import Error as NatsError
+
 from services.scheduler.runner import JobRun
 from shared.jobs import DocumentError, JobProgress
 from shared.problems import Problem
+from shared.tasks import background
 
 __all__ = ["ProgressReport"]
+
+log = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.25
 """Seconds between two reports."""
@@ -51,18 +57,19 @@ class ProgressReport:
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
-        reporter = asyncio.create_task(self._keep_reporting())
-        try:
+        async with background(self._keep_reporting()):
             yield
-        finally:
-            reporter.cancel()
-            await asyncio.gather(reporter, return_exceptions=True)
         await self._report()
 
     async def _keep_reporting(self) -> None:
         while True:
             if self._dirty:
-                await self._report()
+                try:
+                    await self._report()
+                except (NatsError, TimeoutError) as error:
+                    # The job need not wait for a broker that is away; the last report does.
+                    log.warning("cannot report progress: %r", error)
+                    self._dirty = True
             await asyncio.sleep(INTERVAL)
 
     async def _report(self) -> None:

@@ -3,12 +3,11 @@
 import asyncio
 
 import pytest
-from nats.aio.msg import Msg
 
 from shared.envelope import Query
 from shared.reply import Delta, Done, Progress, Usage, open_mailbox
 from shared.stage import Context
-from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle
+from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle, until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,17 +90,16 @@ async def test_a_reader_who_is_not_back_yet_after_a_reconnection_is_not_taken_to
     monkeypatch.setattr("shared.worker.RECONNECTING", 3600.0)
     gate = Gate()
     async with bench.working(gate, "back") as worker:
-        heard = asyncio.Event()
-
-        async def hear(message: Msg) -> None:
-            heard.set()
-
         await worker.reset()
-        await worker._client.subscribe(f"{worker._lost_reader_inbox}.*", cb=hear)
+        inbox = f"{worker._lost_reader_inbox}.*"
+        subscription = next(each for each in worker._client._subs.values() if each.subject == inbox)
+
+        async def told() -> bool:
+            return bool(subscription.delivered and not subscription.pending_msgs)
+
         await bench.submit(bench.query("back").model_copy(update={"reply": "reply.away.q"}))
         await gate.next()
-        async with asyncio.timeout(PATIENCE):
-            await heard.wait()
+        await until(told)
         gate.open()
         await bench.empty("back")
     assert outcomes("back", "answered") == 1

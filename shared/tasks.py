@@ -1,0 +1,28 @@
+"""Work beside other work, with an end that is certain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+__all__ = ["background"]
+
+AGAIN: Final = 0.05
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` for as long as the block runs, then cancel it and wait until it has ended.
+
+    It is cancelled again until it ends: before Python 3.12 `asyncio.wait_for`, and so any library that uses it, drops a
+    cancellation that meets the arrival of its result. An error of `work` is raised at the end of the block.
+    """
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=AGAIN)
+    if not task.cancelled():
+        task.result()
