@@ -154,10 +154,11 @@ class PullConsumer:
     async def drain(self, grace: float) -> None:
         """Stop pulling, let the work in hand finish for `grace` seconds, and give the rest back at once."""
         self._draining = True
+        end = asyncio.get_running_loop().time() + grace
+        # What the broker had sent by then still arrives, and goes straight back.
+        await self._withdraw()
         try:
-            async with asyncio.timeout(grace):
-                # What the broker had sent by then still arrives, and goes straight back.
-                await self._withdraw()
+            async with asyncio.timeout_at(end):
                 await self._idle.wait()
         except TimeoutError:
             # Given back before it is cancelled: work in a thread ends when it likes.
@@ -173,7 +174,7 @@ class PullConsumer:
         subscription, self._subscription = self._subscription, None
         if subscription is None or not self._client.is_connected:
             return
-        with suppress(NatsError, OSError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 # Shielded: a flush that is cancelled ends the connection's reading task at the broker's answer.
                 await asyncio.shield(self._end(subscription))
@@ -181,9 +182,10 @@ class PullConsumer:
     async def _end(self, subscription: Subscription) -> None:
         # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
         # heard that it began, and drop messages. With a flush in between it cannot.
-        await self._client._send_unsubscribe(subscription._id)
-        await self._client.flush()
-        await subscription.drain()  # type: ignore[no-untyped-call]
+        with suppress(NatsError, OSError):
+            await self._client._send_unsubscribe(subscription._id)
+            await self._client.flush()
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
     async def _pull(self) -> None:
         while True:
