@@ -60,7 +60,9 @@ class Lane(StrEnum):
 class Wire(BaseModel):
     """What all parts of the envelope share: immutable, and tolerant of members added by a newer version."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
+    )
 
 
 class Stop(Wire):

@@ -1,6 +1,7 @@
 """The envelope on the wire: nothing is lost on a round trip, whatever version wrote it."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -117,3 +118,9 @@ def test_advancing_takes_one_stop_off_the_slip_and_puts_one_hop_on_the_trail() -
 def test_what_would_break_a_subject_or_a_bound_is_refused(members: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         query(**members)
+
+
+def test_an_infinite_number_survives_the_wire() -> None:
+    passage = Passage(id="p", document_id="d", document="d", position=0, text="t", score=math.inf)
+    query = Query(id="q", asked_at=0, deadline=1, reply="r", slip=(), passages=(passage,))
+    assert Query.decode(query.encode()).passages[0].score == math.inf
