@@ -132,6 +132,8 @@ def _fits_question(question: str, text: str) -> float:
             factor *= 1.6
     if text.endswith("?"):
         factor *= 0.6  # a question answers nothing
+    if f"{question.strip().rstrip('?')}?" in text.casefold():
+        factor *= 0.3  # an example that asks the same thing does not answer it either
     if not text[:1].isupper() and text[:1].isalpha():
         factor *= 0.9  # most likely the rest of a sentence that the chunk has cut
     return factor

@@ -147,3 +147,15 @@ async def test_long_passages_are_scored_off_the_event_loop_with_the_same_result(
     text, _ = await answer("What colour is the door?", passages(filler, "The door is green.", filler))
 
     assert text == "The door is green. [2]"
+
+
+async def test_an_example_that_repeats_the_question_is_no_answer() -> None:
+    text, _ = await answer(
+        "How are chunks cut?",
+        passages(
+            'Ask for it:\n\n```\ncurl -d \'{"question": "How are chunks cut?"}\'\n```',
+            "Chunks are cut at paragraphs. The weather is fine today.",
+        ),
+        sentences=1,
+    )
+    assert text == "Chunks are cut at paragraphs. [2]"
