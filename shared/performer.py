@@ -38,6 +38,9 @@ FORWARD_PATIENCE: Final = 2.0
 
 CANARY_TIMEOUT: Final = 60.0
 
+NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
+"""The canary of a stage that names none."""
+
 LONGEST_REASON: Final = 1000
 """Characters of an error that the reader is told."""
 
@@ -126,17 +129,14 @@ class Performer:
         """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
         query_id = f"canary-{self._stage.name}-{self._instance}"[:64]
         now = time.time()
-        canary = (self._stage.canary or Query(id="x", asked_at=0, deadline=0, reply="x", slip=())).model_copy(
+        template = self._stage.canary or NOTHING
+        canary = template.model_copy(
             update={
                 "id": query_id,
                 "asked_at": now,
                 "deadline": now + CANARY_TIMEOUT,
                 "reply": reply_subject(self._instance, query_id),
-                "slip": (
-                    self._stage.canary.slip[:1]
-                    if self._stage.canary and self._stage.canary.slip
-                    else (Stop(stage=self._stage.name, variant=self._stage.variant),)
-                ),
+                "slip": template.slip[:1] or (Stop(stage=self._stage.name, variant=self._stage.variant),),
             }
         )
         async with open_mailbox(self._client, self._instance, query_id) as mailbox:

@@ -123,7 +123,7 @@ class StageWorker:
 
     @property
     def pulling(self) -> bool:
-        """Whether the worker takes work: a pull request stands in each lane, or its room is full."""
+        """Whether the worker takes work in each lane."""
         return all(consumer.pulling for consumer in self._consumers.values())
 
     async def run(self) -> None:
