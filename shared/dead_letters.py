@@ -20,12 +20,14 @@ from shared.forward import HEADERS, QUEUE_FULL
 from shared.problems import Problem, ProblemType
 from shared.topology import DEAD_LETTERS
 
-__all__ = ["DeadLetter", "DeadLetters"]
+__all__ = ["REPLAYED", "DeadLetter", "DeadLetters"]
 
 REASON = "Sluice-Reason"
 DELIVERIES = "Sluice-Deliveries"
 TRACEBACK = "Sluice-Traceback"
 FAILED_AT = "Sluice-Failed-At"
+REPLAYED = "Sluice-Replayed"
+"""Header of work that was a dead letter: the letter's number."""
 
 REASON_BYTES = 2000
 TRACEBACK_BYTES = 8000
@@ -106,7 +108,7 @@ class DeadLetters:
         subject = (message.subject or "").removeprefix("dead.")
         data = message.data or b""
         headers = {k: v for k, v in (message.headers or {}).items() if not k.startswith(("Sluice-", "Nats-"))}
-        headers["Nats-Msg-Id"] = f"replay:{sequence}"
+        headers |= {"Nats-Msg-Id": f"replay:{sequence}", REPLAYED: str(sequence)}
         if subject.startswith("query."):
             data = _renewed(data, reply).encode()
         try:

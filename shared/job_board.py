@@ -48,8 +48,9 @@ class JobBoard:
         )
         bucket = await self._open()
         created = True
+        revision = 0
         try:
-            await bucket.create(_key(tenant, job), fresh.model_dump_json().encode())
+            revision = await bucket.create(_key(tenant, job), fresh.model_dump_json().encode())
         except KeyWrongLastSequenceError:
             created = False
             fresh = await self.get(tenant, job)
@@ -64,7 +65,7 @@ class JobBoard:
                     await bucket.delete(_key(tenant, job))
                 raise
             if created:
-                await self._announce(fresh)
+                await self._announce(fresh, revision)
         return fresh, created
 
     async def get(self, tenant: str, job: str) -> Job:
@@ -83,10 +84,10 @@ class JobBoard:
         chosen = [job for job in jobs if state is None or job.state is state]
         return sorted(chosen, key=lambda job: job.created_at, reverse=True)[:limit]
 
-    async def update(self, tenant: str, job: str, change: Callable[[Job], Job]) -> Job:
+    async def update(self, tenant: str, job: str, change: Callable[[Job], Job], *, reopen: bool = False) -> Job:
         """Change a job's entry, whoever else does at the same time; announce a change of state.
 
-        An ended job is never changed. Raises Problem NOT_FOUND.
+        An ended job is never changed, unless it failed and is to be opened again. Raises Problem NOT_FOUND.
         """
         bucket = await self._open()
         while True:
@@ -95,17 +96,19 @@ class JobBoard:
             except (KeyNotFoundError, InvalidKeyError):
                 raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
             old = Job.model_validate_json(entry.value or b"")
-            if old.state.ended:
+            if old.state.ended and not (reopen and old.state is JobState.FAILED):
                 return old
             new = change(old)
             try:
-                await bucket.update(_key(tenant, job), new.model_dump_json().encode(), last=entry.revision)
+                revision = await bucket.update(_key(tenant, job), new.model_dump_json().encode(), last=entry.revision)
             except KeyWrongLastSequenceError:
                 continue
             if new.state is not old.state:
-                await self._announce(new)
+                await self._announce(new, revision)
             else:
-                await self._client.publish(f"event.job.{job}.progress", b"", headers=_event_headers(new, "progress"))
+                await self._client.publish(
+                    f"event.job.{job}.progress", b"", headers=_event_headers(new, "progress", revision)
+                )
             return new
 
     async def adopt(self, job: Job) -> None:
@@ -132,9 +135,9 @@ class JobBoard:
                 headers={"Retry-After": "60"},
             ) from None
 
-    async def _announce(self, job: Job) -> None:
-        headers = _event_headers(job, job.state.value)
-        headers["Nats-Msg-Id"] = f"{job.id}:{job.state}:{job.attempt}"
+    async def _announce(self, job: Job, revision: int) -> None:
+        headers = _event_headers(job, job.state.value, revision)
+        headers["Nats-Msg-Id"] = headers["ce-id"]
         await self._js.publish(f"event.job.{job.id}.{job.state}", job.model_dump_json().encode(), headers=headers)
 
     async def _open(self) -> KeyValue:
@@ -147,12 +150,13 @@ def _key(tenant: str, job: str) -> str:
     return f"{tenant}.{job}"
 
 
-def _event_headers(job: Job, what: str) -> dict[str, str]:
+def _event_headers(job: Job, what: str, revision: int | None = None) -> dict[str, str]:
+    """CloudEvents attributes of a job itself, or of what has become of its entry at a revision."""
     return {
         "ce-specversion": "1.0",
-        "ce-id": job.id if what == "submitted" else f"{job.id}.{what}.{job.attempt}",
+        "ce-id": job.id if revision is None else f"{job.id}.{revision}",
         "ce-source": "/sluice/jobs",
-        "ce-type": f"io.sluice.job.{job.kind}" if what == "submitted" else f"io.sluice.job.{what}",
+        "ce-type": f"io.sluice.job.{job.kind if revision is None else what}",
         "ce-time": datetime.now(UTC).isoformat(),
         "ce-subject": job.id,
         "ce-tenant": job.tenant,

@@ -1,10 +1,11 @@
 """Jobs on the wire: what is asked for, and how far it is."""
 
 import hashlib
+import re
 import secrets
 import time
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -21,9 +22,13 @@ __all__ = [
     "JobProgress",
     "JobSpec",
     "JobState",
+    "check_ids",
     "decode_spec",
     "job_id",
 ]
+
+
+ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class DocumentRef(Wire):
@@ -118,6 +123,13 @@ class Job(Wire):
     progress: JobProgress = JobProgress()
     errors: tuple[DocumentError, ...] = ()
     error: ProblemDetails | None = None
+
+
+def check_ids(tenant: str, job: str) -> None:
+    """Raises ValueError unless both are 1 to 64 letters, digits, `-` and `_`, as subjects and keys need."""
+    for name, value in (("ce-tenant", tenant), ("ce-id", job)):
+        if not ID.fullmatch(value):
+            raise ValueError(f"{name} must be 1 to 64 letters, digits, '-' and '_', not {value[:80]!r}")
 
 
 def job_id(tenant: str, idempotency_key: str | None) -> str:

@@ -5,6 +5,7 @@ harm. A problem of the job's own ends it; trouble that may pass puts it back on 
 """
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,11 +14,10 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
-from pydantic import ValidationError
 
-from shared.dead_letters import DeadLetters
+from shared.dead_letters import REPLAYED, DeadLetters
 from shared.job_board import JobBoard
-from shared.jobs import DropSpec, Job, JobProgress, JobSpec, JobState, decode_spec
+from shared.jobs import DropSpec, Job, JobProgress, JobSpec, JobState, check_ids, decode_spec
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
 from shared.telemetry import extract_trace, tracer
@@ -83,26 +83,27 @@ class JobRunner:
 
     async def handle(self, delivery: Delivery) -> None:
         """See one delivery of a job to its end, or put it back."""
+        job_id = delivery.headers.get("ce-id") or f"s{delivery.sequence}"
+        tenant = delivery.headers.get("ce-tenant", "default")
         try:
             spec = decode_spec(delivery.data)
-        except ValidationError as error:
+            check_ids(tenant, job_id)
+        except ValueError as error:
             await self._bury(delivery, f"This is no job: {error}")
             await delivery.ack()
             return
-        job_id = delivery.headers.get("ce-id") or f"s{delivery.sequence}"
         if job_id in self._running:
             await delivery.nak(self._ack_wait)
             return
         self._running.add(job_id)
         try:
-            await self._try(delivery, spec, await self._adopt(delivery, spec, job_id))
+            await self._try(delivery, spec, await self._adopt(delivery, spec, tenant, job_id))
         finally:
             self._running.discard(job_id)
 
-    async def _adopt(self, delivery: Delivery, spec: JobSpec, job_id: str) -> Job:
+    async def _adopt(self, delivery: Delivery, spec: JobSpec, tenant: str, job_id: str) -> Job:
         """The job's entry, made now if the job came straight from the bus."""
         documents = 0 if isinstance(spec, DropSpec) else len(spec.documents)
-        tenant = delivery.headers.get("ce-tenant", "default")
         entry = Job(
             id=job_id,
             kind=spec.kind,
@@ -120,8 +121,11 @@ class JobRunner:
                     "state": JobState.RUNNING,
                     "started_at": job.started_at or time.time(),
                     "attempt": delivery.deliveries,
+                    "finished_at": None,
+                    "error": None,
                 }
             ),
+            reopen=REPLAYED in delivery.headers,
         )
 
     async def _try(self, delivery: Delivery, spec: JobSpec, job: Job) -> None:
@@ -180,5 +184,5 @@ class JobRunner:
             reason=reason,
             deliveries=delivery.deliveries,
             message_id=f"job:{delivery.sequence}",
-            traceback=traceback.format_exc(),
+            traceback=traceback.format_exc() if sys.exception() else "",
         )
