@@ -72,8 +72,9 @@ class PullConsumer:
     """Hands each message of one durable consumer to `handle`, in a task of its own, within the room there is.
 
     `room` is asked before each pull how many messages may be held now. `handle` settles the delivery; one that it
-    leaves unsettled, or during which it raises, is given back for another try after a second. `repair` is called when
-    the broker does not know the consumer. `released` is called whenever there may be more room than before.
+    leaves unsettled, or during which it raises, is given back for another try, after one second at first and 30 at
+    most. `repair` is called when the broker does not know the consumer. `released` is called whenever there may be more
+    room than before.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class PullConsumer:
         except Exception:
             log.exception("handling a message of %s failed", self._name)
         finally:
-            await delivery.nak(1.0)
+            await delivery.nak(min(30.0, 0.5 * 2 ** min(delivery.deliveries, 6)))
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
         self._held.pop(task, None)
