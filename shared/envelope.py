@@ -34,7 +34,7 @@ Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """A tenant: the last token of a query's subject, so that the broker bounds each tenant's backlog on its own."""
 
 Scalar = str | bool | int | float
-"""A metadata value."""
+"""A metadata value. Integers lie within ±2^53 and floats are finite, so that JSON carries them exactly."""
 
 Vector = bytes
 """Little-endian float32 components, 4 bytes each."""

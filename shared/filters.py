@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from shared.envelope import Scalar
 from shared.problems import Problem, ProblemType
 
 __all__ = [
@@ -32,9 +33,6 @@ __all__ = [
     "parse",
     "validate_metadata",
 ]
-
-Scalar: TypeAlias = str | bool | int | float
-"""A metadata value. Integers lie within ±2^53 and floats are finite, so that JSON carries them exactly."""
 
 RESERVED_FIELDS = frozenset({"document", "document_id", "position"})
 """Fields that every chunk has: its document's name and id, and its place in it from 0. No metadata key may be one."""

@@ -21,7 +21,7 @@ from shared.records import snapshot
 from shared.telemetry import inject_trace
 from shared.topology import JOB_STATUS, JOBS
 
-__all__ = ["JobBoard", "event_subject"]
+__all__ = ["JobBoard", "check_same"]
 
 
 class JobBoard:
@@ -54,8 +54,7 @@ class JobBoard:
         except KeyWrongLastSequenceError:
             created = False
             fresh = await self.get(tenant, job)
-            if (fresh.kind, fresh.collection) != (spec.kind, spec.collection):
-                raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.") from None
+            check_same(fresh, spec.kind, spec.collection)
         if fresh.state is JobState.QUEUED:
             # Also for one that exists: its submitter may have died between the two steps. The broker drops a second.
             try:
@@ -146,6 +145,12 @@ class JobBoard:
         return self._bucket
 
 
+def check_same(job: Job, kind: str, collection: str) -> None:
+    """Raises Problem CONFLICT where an id stands for another job than the one that is asked for."""
+    if (job.kind, job.collection) != (kind, collection):
+        raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
+
+
 def _key(tenant: str, job: str) -> str:
     return f"{tenant}.{job}"
 
@@ -162,8 +167,3 @@ def _event_headers(job: Job, what: str, revision: int | None = None) -> dict[str
         "ce-tenant": job.tenant,
         "content-type": "application/json",
     }
-
-
-def event_subject(job: str) -> str:
-    """All events of one job."""
-    return f"event.job.{job}.*"

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Header
 
 from services.gateway.backend import TENANT
-from shared.job_board import JobBoard
+from shared.job_board import JobBoard, check_same
 from shared.jobs import Job, job_id
 from shared.problems import Problem, ProblemType
 
@@ -43,6 +43,5 @@ async def earlier_job(board: JobBoard, key: str | None, job: str, *, kind: str, 
         if problem.kind is ProblemType.NOT_FOUND:
             return None
         raise
-    if (found.kind, found.collection) != (kind, collection):
-        raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
+    check_same(found, kind, collection)
     return found

@@ -11,9 +11,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_work_that_drops_its_first_cancellation_ends_all_the_same() -> None:
     dropped = 0
+    started = asyncio.Event()
 
     async def deaf_once() -> None:
         nonlocal dropped
+        started.set()
         while True:
             try:
                 await asyncio.Event().wait()
@@ -23,14 +25,17 @@ async def test_work_that_drops_its_first_cancellation_ends_all_the_same() -> Non
                 dropped += 1
 
     async with background(deaf_once()):
-        await asyncio.sleep(0)
+        await started.wait()
     assert dropped == 1
 
 
 async def test_an_error_of_the_work_is_raised_at_the_end_of_the_block() -> None:
+    started = asyncio.Event()
+
     async def broken() -> None:
+        started.set()
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
         async with background(broken()):
-            await asyncio.sleep(0)
+            await started.wait()

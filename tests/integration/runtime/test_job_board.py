@@ -6,7 +6,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from shared.envelope import Lane
-from shared.job_board import JobBoard, event_subject
+from shared.job_board import JobBoard
 from shared.jobs import DeleteSpec, IngestSpec, Job, JobState, decode_spec, job_id
 from shared.problems import Problem, ProblemType
 from tests.harness.bench import Bench, open_bench
@@ -125,7 +125,7 @@ async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_lo
     async def hear(message: Msg) -> None:
         heard.put_nowait(message.subject)
 
-    await bench.client.subscribe(event_subject("j"), cb=hear)
+    await bench.client.subscribe("event.job.j.*", cb=hear)
     await board(bench).submit(SPEC, job="j", tenant="t")
     await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
     await board(bench).update("t", "j", lambda job: job)
