@@ -9,13 +9,14 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 __all__ = [
     "Hop",
     "Lane",
+    "Message",
     "Name",
     "Passage",
     "Query",
@@ -100,12 +101,20 @@ class Passage(Wire):
     vector: Vector | None = None
 
 
+class Message(Wire):
+    """A turn of a conversation in the shape of the OpenAI chat API; `tool_calls` and the like are kept as they are."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | None = None
+
+
 class Query(Wire):
     """One unit of work on its way through the stages of its slip.
 
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
-    `attempt` is raised by whoever submits the same query again; stages never change it. `notes` is for what a stage
-    finds out that is neither embedding nor passage: a verdict, a count.
+    `attempt` is raised by whoever submits the same query again; stages never change it. `messages` is the conversation
+    that led to the question, oldest turn first. `notes` is for what a stage finds out that is neither embedding nor
+    passage: a verdict, a count.
     """
 
     version: int = 1
@@ -118,6 +127,7 @@ class Query(Wire):
     slip: tuple[Stop, ...]
     attempt: int = 1
     question: str = ""
+    messages: tuple[Message, ...] = ()
     collection: str = ""
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()

@@ -16,16 +16,29 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
+from nats.errors import MaxPayloadError, NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from opentelemetry import trace
+from pydantic import ValidationError
 
 from shared.dead_letters import DeadLetters
 from shared.envelope import Hop, Query, Stop
 from shared.forward import forward
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
-from shared.reply import AnyEvent, Done, Failed, Progress, Result, encode_event, open_mailbox, reply_subject
+from shared.reply import (
+    AnyEvent,
+    Delivered,
+    Done,
+    Failed,
+    Progress,
+    Result,
+    delivered_subject,
+    encode_event,
+    open_mailbox,
+    reply_subject,
+)
 from shared.stage import Context, Stage
 from shared.topology import QUERIES, Topology
 
@@ -35,6 +48,9 @@ log = logging.getLogger(__name__)
 
 FORWARD_PATIENCE: Final = 2.0
 """Seconds to wait for room in the next stage's queue."""
+
+DELIVERED_PATIENCE: Final = 2.0
+"""Seconds to wait for a gateway to say how much of an answer it has delivered."""
 
 CANARY_TIMEOUT: Final = 60.0
 
@@ -127,7 +143,7 @@ class Performer:
 
     async def probe(self) -> None:
         """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
-        query_id = f"canary-{self._stage.name}-{self._instance}"[:64]
+        query_id = f"canary-{self._stage.name}-{self._stage.variant}-{self._instance}"[:64]
         now = time.time()
         template = self._stage.canary or NOTHING
         canary = template.model_copy(
@@ -173,7 +189,14 @@ class Performer:
         origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self._stage.name}
         send = partial(self._send, query)
         await send(Progress(worker=self._instance, **origin))
-        context = Context(query, stage=self._stage.name, delivery=delivery, hop=hop, send=send)
+        context = Context(
+            query,
+            stage=self._stage.name,
+            delivery=delivery,
+            hop=hop,
+            send=send,
+            delivered=partial(self._delivered, query, origin),
+        )
         made = await self._stage.process(query, context)
         if made is None:
             return Outcome.ANSWERED
@@ -193,6 +216,15 @@ class Performer:
             limit = f"{self._client.max_payload:,} bytes"
             detail = f"The answer of stage '{self._stage.name}' is larger than the message broker takes: {limit}."
             raise Problem(ProblemType.TOO_LARGE, detail) from None
+
+    async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
+        """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
+        asking = encode_event(Progress(worker=self._instance, **origin))
+        try:
+            message = await self._client.request(delivered_subject(query.reply), asking, timeout=DELIVERED_PATIENCE)
+            return Delivered.model_validate_json(message.data)
+        except (NoRespondersError, NatsTimeout, ValidationError):
+            return None
 
     async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
         await self._send(

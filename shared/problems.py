@@ -34,6 +34,8 @@ class ProblemType(Enum):
     ENCRYPTED_DOCUMENT = "encrypted-document", 422, "The document is encrypted"
     EMPTY_DOCUMENT = "empty-document", 422, "The document holds no text"
     DOCUMENT_LIMIT = "document-limit", 422, "Reading the document took more time or memory than allowed"
+    CONTEXT_EXCEEDED = "context-exceeded", 422, "The prompt does not fit into the model's context window"
+    MODEL_NOT_FOUND = "model-not-found", 404, "There is no such model"
     QUEUE_FULL = "queue-full", 429, "Too many queries are waiting"
     STAGE_UNAVAILABLE = "stage-unavailable", 503, "No worker took the query in time"
     BROKER_UNAVAILABLE = "broker-unavailable", 503, "The message broker cannot be reached"

@@ -9,18 +9,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import Field, TypeAdapter, ValidationError
 
 from shared.envelope import Hop, Passage, Query, Wire
+from shared.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.problems import ProblemDetails
 
 __all__ = [
     "AnyEvent",
     "Cancel",
+    "Delivered",
     "Delta",
     "Done",
     "Event",
@@ -28,10 +30,12 @@ __all__ = [
     "Mailbox",
     "Progress",
     "Result",
+    "Resumed",
     "Sources",
     "Usage",
     "cancel_subject",
     "decode_event",
+    "delivered_subject",
     "encode_event",
     "open_mailbox",
     "reply_subject",
@@ -42,10 +46,11 @@ PENDING_EVENTS = 4096
 
 
 class Usage(Wire):
-    """Tokens as the engine counts them; `engine` says whose count it is."""
+    """Tokens as the engine counts them; `cached_tokens` of the prompt were in its cache already."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class _Event(Wire):
@@ -54,6 +59,10 @@ class _Event(Wire):
     attempt: int = 1
     delivery: int = 1
     stage: str = ""
+
+    def model_post_init(self, _context: Any, /) -> None:
+        # Only what was set is sent, and the type must be.
+        self.__pydantic_fields_set__.add("type")
 
 
 class Progress(_Event):
@@ -70,22 +79,39 @@ class Sources(_Event):
     passages: tuple[Passage, ...]
 
 
+class Resumed(_Event):
+    """A new try at the answer does not start again: its deltas go on after the first `characters` of the text."""
+
+    type: Literal["resumed"] = "resumed"
+    characters: int
+
+
 class Delta(_Event):
-    """The next piece of the answer. `index` counts from 0 without gaps within one try."""
+    """The next piece of the answer. `index` counts from 0 without gaps within one try.
+
+    `tokens` are the engine's own for this piece, so that another replica can go on from exactly here.
+    """
 
     type: Literal["delta"] = "delta"
     index: int
-    text: str
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class Done(_Event):
-    """The answer is complete. `deltas` is how many pieces it had."""
+    """The answer is complete. `deltas` is how many pieces it had, `cited` the sources that its citations name."""
 
     type: Literal["done"] = "done"
     deltas: int
     usage: Usage = Usage()
     engine: str = ""
+    model: str = ""
     finish: str = "stop"
+    context: ContextReport = ContextReport()
+    cited: tuple[int, ...] = ()
     trail: tuple[Hop, ...] = ()
 
 
@@ -104,13 +130,13 @@ class Failed(_Event):
     trail: tuple[Hop, ...] = ()
 
 
-Event = Annotated[Progress | Sources | Delta | Done | Result | Failed, Field(discriminator="type")]
-AnyEvent = Progress | Sources | Delta | Done | Result | Failed
+AnyEvent = Progress | Sources | Resumed | Delta | Done | Result | Failed
+Event = Annotated[AnyEvent, Field(discriminator="type")]
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 
 
 def encode_event(event: AnyEvent) -> bytes:
-    return event.model_dump_json().encode()
+    return event.__pydantic_serializer__.to_json(event, exclude_unset=True)
 
 
 def decode_event(data: bytes) -> AnyEvent:
@@ -122,8 +148,24 @@ def reply_subject(asker: str, query_id: str) -> str:
     return f"reply.{asker}.{query_id}"
 
 
+def delivered_subject(reply: str) -> str:
+    """Where to ask how much of an answer its reader has been given; `reply` is the query's reply subject."""
+    return f"{reply}.delivered"
+
+
 def cancel_subject(query_id: str) -> str:
     return f"control.cancel.{query_id}"
+
+
+class Delivered(Wire):
+    """What a reader has been given of an answer: its text, and the engine's tokens for it if all of it came with some.
+
+    A worker asks for it with a `Progress` of its own try on `delivered_subject`. Whoever answers takes nothing more
+    from earlier tries, so the text stands still.
+    """
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
 
 
 class Cancel(Wire):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.envelope import Hop, Lane, Passage, Query
-from shared.reply import AnyEvent, Delta, Done, Sources, Usage
+from shared.reply import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 
 __all__ = ["Context", "Process", "Stage"]
 
@@ -28,12 +28,14 @@ class Context:
         delivery: int,
         hop: Callable[[], Hop],
         send: Callable[[AnyEvent], Awaitable[None]],
+        delivered: Callable[[], Awaitable[Delivered | None]],
     ) -> None:
         self._query = query
         self._stage = stage
         self._delivery = delivery
         self._hop = hop
         self._send = send
+        self._delivered = delivered
         self._deltas = 0
 
     @property
@@ -46,19 +48,30 @@ class Context:
         shown = tuple(p.model_copy(update={"vector": None}) for p in passages)
         await self._send(Sources(passages=shown, **self._origin()))
 
-    async def delta(self, text: str) -> None:
-        """Send the next piece of the answer."""
-        await self._send(Delta(index=self._deltas, text=text, **self._origin()))
+    async def delivered(self) -> Delivered | None:
+        """What the reader has been given by an earlier try at this query; None if this is the first, or nobody knows.
+
+        After this call nothing of an earlier try reaches the reader any more.
+        """
+        if self._query.attempt == 1 and self._delivery == 1:
+            return None
+        return await self._delivered()
+
+    async def resume(self, delivered: Delivered) -> None:
+        """Go on after what was delivered: the next delta follows its text. Without this call an answer starts anew."""
+        await self._send(Resumed(characters=len(delivered.text), **self._origin()))
+
+    async def delta(self, text: str = "", **extras: Any) -> None:
+        """Send the next piece of the answer; `extras` are the other members of `Delta`."""
+        await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin()))
         self._deltas += 1
         # Gives a cancel, or the news that the reader has left, its turn between two pieces.
         await asyncio.sleep(0)
 
-    async def done(self, *, usage: Usage, engine: str, finish: str = "stop") -> None:
-        """End the answer. Nothing is sent after this."""
+    async def done(self, *, usage: Usage, engine: str, **extras: Any) -> None:
+        """End the answer. Nothing is sent after this; `extras` are the other members of `Done`."""
         trail = (*self._query.trail, self._hop())
-        await self._send(
-            Done(deltas=self._deltas, usage=usage, engine=engine, finish=finish, trail=trail, **self._origin())
-        )
+        await self._send(Done(deltas=self._deltas, usage=usage, engine=engine, trail=trail, **extras, **self._origin()))
 
     def _origin(self) -> dict[str, Any]:
         return {"stage": self._stage, "attempt": self._query.attempt, "delivery": self._delivery}
@@ -74,7 +87,8 @@ class Stage:
     `room` interactive messages are in work at most. The batch lane gets the room that the interactive lane leaves, up
     to `batch_room` messages; as nothing is taken back from it, `room + batch_room` is the most that is ever in work.
     `exclusive`: at most one message per lane is in work over all replicas. `canary` is the work that must pass before
-    the worker calls itself ready; its id, slip and reply are set by the runtime.
+    the worker calls itself ready; its id, slip and reply are set by the runtime. `model` is the name under which the
+    stage's model can be asked for.
     """
 
     name: str
@@ -85,3 +99,4 @@ class Stage:
     lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BATCH)
     exclusive: bool = False
     canary: Query | None = None
+    model: str = ""

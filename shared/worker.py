@@ -51,7 +51,7 @@ RECONNECTING: Final = 2.0
 
 
 class StageStatus(BaseModel):
-    """One stage in one process: `in_flight` per lane, and the room that both lanes share."""
+    """One stage in one process: `in_flight` per lane, the room that both lanes share, and its model's name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +59,7 @@ class StageStatus(BaseModel):
     variant: str
     in_flight: dict[str, int]
     room: int
+    model: str = ""
 
 
 @dataclass(slots=True)
@@ -118,6 +119,7 @@ class StageWorker:
                 variant=self.stage.variant,
                 in_flight={lane.value: consumer.held for lane, consumer in self._consumers.items()},
                 room=self.stage.room,
+                model=self.stage.model,
             )
         ]
 

@@ -97,6 +97,7 @@ class Desk:
             objects=ObjectStage(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
         )
+        await queries.open()
         await _canary(bus, instance)
         bus.after_reconnect(queries.look_up)
         self._backend = backend

@@ -10,7 +10,8 @@ import anyio
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import ValidationError
 
 from services.gateway.answers import Answer, Ended, NewText, Part
 from services.gateway.course import Course, QueueState, overdue
@@ -19,7 +20,15 @@ from shared.bus import Bus
 from shared.envelope import Query, Stop
 from shared.forward import forward
 from shared.problems import Problem, ProblemType
-from shared.reply import Mailbox, Progress, encode_event, open_mailbox
+from shared.reply import (
+    Mailbox,
+    Progress,
+    decode_event,
+    delivered_subject,
+    encode_event,
+    open_mailbox,
+    reply_subject,
+)
 from shared.telemetry import SECONDS
 from shared.topology import QUERIES, StageQueue
 
@@ -31,6 +40,10 @@ FIRST_DELTA = Histogram(
     buckets=SECONDS,
 )
 IN_FLIGHT = Gauge("sluice_gateway_queries_in_flight", "Queries that wait for their answer.")
+
+HANDED_OVER = Counter(
+    "sluice_gateway_answers_handed_over_total", "Unfinished answers that another try asked to go on with."
+)
 
 QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
@@ -138,9 +151,14 @@ class Queries:
         self._bus = bus
         self._instance = instance
         self._flights: set[Flight] = set()
+        self._by_reply: dict[str, Flight] = {}
         self._landed = asyncio.Event()
         self._states: dict[str, tuple[float, QueueState | None]] = {}
         IN_FLIGHT.set_function(lambda: len(self._flights))
+
+    async def open(self) -> None:
+        """Answer workers that take over an unfinished answer and ask how much of it has been delivered."""
+        await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
     async def ask(self, query: Query, gone: Callable[[], Awaitable[None]], *, standing: bool) -> AsyncIterator[Flight]:
@@ -152,6 +170,7 @@ class Queries:
         async with open_mailbox(self._bus.client, self._instance, query.id) as mailbox:
             flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
             self._flights.add(flight)
+            self._by_reply[query.reply] = flight
             watch = asyncio.create_task(_leave_when(gone, flight))
             try:
                 with flight.scope:
@@ -160,6 +179,7 @@ class Queries:
             finally:
                 watch.cancel()
                 self._flights.discard(flight)
+                del self._by_reply[query.reply]
                 self._landed.set()
                 if flight.ended is None:
                     with anyio.CancelScope(shield=True):
@@ -184,6 +204,18 @@ class Queries:
         )
         for flight in list(self._flights):
             flight.abort(problem)
+
+    async def _hand_over(self, message: Msg) -> None:
+        flight = self._by_reply.get(message.subject.removesuffix(delivered_subject("")))
+        if flight is None or not message.reply:
+            return
+        try:
+            asking = decode_event(message.data)
+        except ValidationError:
+            return
+        if isinstance(asking, Progress) and (delivered := flight.answer.hand_over(asking)) is not None:
+            HANDED_OVER.inc()
+            await message.respond(delivered.model_dump_json().encode())
 
     async def _reason(self, flight: Flight) -> Exception:
         if flight.left:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from services.generator.engines import create_engine
+from services.generator.engines import Engine, create_engine
 from services.generator.generation import Generation
 from services.generator.settings import GeneratorSettings
 from shared.envelope import Passage, Query
@@ -29,18 +29,25 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
         engine = create_engine(settings.engine_config)
         await engine.start()
         try:
-            yield [
-                Stage(
-                    name="generate",
-                    variant=settings.generator_variant,
-                    process=Generation(engine),
-                    room=settings.generator_room,
-                    batch_room=settings.generator_batch_room,
-                    canary=CANARY,
-                )
-            ]
+            yield [_stage(engine, settings, settings.generator_variant), *_adapted(engine, settings)]
         finally:
             await engine.close()
 
     service = Service("generator", settings, setup)
     return service, service.asgi()
+
+
+def _stage(engine: Engine, settings: GeneratorSettings, variant: str, adapter: str = "") -> Stage:
+    return Stage(
+        name="generate",
+        variant=variant,
+        process=Generation(engine, adapter),
+        room=engine.room,
+        batch_room=min(settings.generator_batch_room, engine.room),
+        canary=CANARY,
+        model=adapter or engine.model,
+    )
+
+
+def _adapted(engine: Engine, settings: GeneratorSettings) -> list[Stage]:
+    return [_stage(engine, settings, adapter, adapter) for adapter in engine.adapters]

@@ -1,24 +1,19 @@
 """POST /v1/query"""
 
 import re
-import secrets
-import time
 from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.gateway.answering import JsonAnswer, StreamedAnswer
-from services.gateway.backend import TENANT, Desk, desk_of
+from services.gateway.asking import Asking, checked_timeout, compose
+from services.gateway.backend import desk_of
 from services.gateway.bodies import read_json
 from services.gateway.models import AnswerBody, QueryRequest
 from services.gateway.openapi import body, event_stream, problems
-from services.gateway.pipelines import DEFAULT
-from shared.envelope import Query
 from shared.filters import parse
 from shared.problems import Problem, ProblemType
-from shared.records import Collection
-from shared.reply import reply_subject
 
 __all__ = ["router"]
 
@@ -27,7 +22,6 @@ router = APIRouter(tags=["queries"])
 MAX_BODY: Final = 512 * 1024
 """Bytes of a query's body; what the slip carries must fit into one message of the broker."""
 
-SHORTEST_TIMEOUT: Final = 0.1
 NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
@@ -69,33 +63,18 @@ async def ask(request: Request) -> Response:
     question = _checked_question(asked.question, desk.settings.max_question_chars)
     if asked.filter:
         parse(asked.filter)
-    timeout = _checked_timeout(asked.timeout, desk)
-    collection = await backend.cache.get(asked.collection)
-    query = _envelope(desk, asked, question, timeout, collection)
-    streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
-    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query)
-
-
-def _envelope(desk: Desk, asked: QueryRequest, question: str, timeout: float, collection: Collection) -> Query:
-    now = time.time()
-    # Sorts by time, which makes logs easier to read.
-    query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
-    slip = desk.pipelines.slip(
-        asked.pipeline or collection.pipeline or DEFAULT,
+    asking = Asking(
+        question=question,
+        pipeline=asked.pipeline,
         top_k=asked.top_k if "top_k" in asked.model_fields_set else None,
         default_top_k=asked.top_k,
-        narrower=asked.filter,
+        filter=asked.filter,
+        timeout=checked_timeout(asked.timeout, desk.settings),
+        collection=await backend.cache.get(asked.collection),
     )
-    return Query(
-        id=query_id,
-        tenant=TENANT,
-        asked_at=now,
-        deadline=now + timeout,
-        reply=reply_subject(desk.settings.instance, query_id),
-        slip=slip,
-        question=question,
-        collection=collection.table,
-    )
+    query = compose(desk, asking)
+    streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
+    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query)
 
 
 def _checked_question(question: str, longest: int) -> str:
@@ -109,15 +88,3 @@ def _checked_question(question: str, longest: int) -> str:
     else:
         return question
     raise Problem(ProblemType.INVALID_QUESTION, f"The question {reason}.")
-
-
-def _checked_timeout(timeout: float | None, desk: Desk) -> float:
-    if timeout is None:
-        return desk.settings.default_timeout
-    longest = desk.settings.longest_deadline
-    if not SHORTEST_TIMEOUT <= timeout <= longest:
-        raise Problem(
-            ProblemType.INVALID_REQUEST,
-            f"timeout must be {SHORTEST_TIMEOUT:g} to {longest:g} seconds, not {timeout:g}.",
-        )
-    return timeout

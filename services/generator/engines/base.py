@@ -1,21 +1,25 @@
 """The contract between the generator and whatever writes its answers."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from shared.envelope import Message
+from shared.generation import ContextReport, GenerateParams, TokenLogprob, ToolCallDelta
+from shared.reply import Delivered, Usage
 
 __all__ = [
     "Engine",
+    "EngineLostError",
     "EngineName",
     "Finish",
     "FinishReason",
-    "GenerationParams",
     "Item",
+    "Prepared",
     "Prompt",
     "PromptPassage",
     "TextDelta",
-    "Usage",
 ]
 
 
@@ -24,23 +28,19 @@ class EngineName(StrEnum):
 
     EXTRACTIVE = "extractive"
     OPENAI = "openai"
+    VLLM = "vllm"
+
+
+class EngineLostError(Exception):
+    """The engine is gone and does not come back in this process: another replica must take its work."""
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended: the engine was done, or it met the limit of its length."""
+    """Why an answer ended: the engine was done, it met the limit of its length, or it wants tools to be called."""
 
     STOP = "stop"
     LENGTH = "length"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationParams:
-    """How to write. None leaves the choice to the model; an engine ignores what has no meaning for it."""
-
-    max_tokens: int = 512
-    temperature: float | None = 0.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +54,41 @@ class PromptPassage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What to answer, and from what."""
+    """What to write, and from what. `params.mode` says which of the others count.
 
-    question: str
+    answer: `question`, `passages`, and the turns before it, `messages`. chat: `messages`. completion: `question`.
+    `adapter` is one of the engine's, or empty for the model itself. An engine ignores parameters that have no meaning
+    for it, unless that would break what the caller relies on.
+    """
+
+    question: str = ""
     passages: tuple[PromptPassage, ...] = ()
-    params: GenerationParams = GenerationParams()
+    messages: tuple[Message, ...] = ()
+    params: GenerateParams = GenerateParams()
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens as the engine counts them; its docstring says so where it counts something else."""
+class Prepared:
+    """A prompt in the engine's own form, `material`, and what of it fitted into the context window."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt: Prompt
+    context: ContextReport = ContextReport()
+    material: Any = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
-    """The next piece of the answer; never empty."""
+    """The next piece of the answer; at least one of its members is not empty.
 
-    text: str
+    `tokens` are the engine's own for this piece: text that is still held back has its tokens in a later one.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +104,17 @@ Item = TextDelta | Finish
 
 @runtime_checkable
 class Engine(Protocol):
-    """Writes answers. The order of calls is `start`, any number of `generate`, `close`.
+    """Writes answers. The order of calls is `start`, any number of `prepare` and `generate`, `close`.
 
     - `start` makes the engine ready and raises Problem(ENGINE_FAILED) where that is not possible now; it has then
       cleaned up after itself and may be called again.
-    - `generate` may run any number of times at once; past `room` calls wait for one another. It yields at least
-      one TextDelta, then exactly one Finish, which is the last item. It raises Problem(ENGINE_FAILED)
-      instead of Finish when it fails, also after deltas.
+    - `prepare` fits a prompt into the context window. It raises Problem(CONTEXT_EXCEEDED) where what cannot be left
+      out is too much already, and Problem(INVALID_REQUEST) for what the engine cannot do.
+    - `generate` may run any number of times at once; past `room` calls wait for one another. It yields any number of
+      TextDeltas, then exactly one Finish, which is the last item. It raises Problem(ENGINE_FAILED) instead of Finish
+      when it fails, also after deltas, and EngineLostError when the whole engine is gone.
+    - With `after`, which only an engine that `resumes` is given, the deltas go on after that text. The usage counts
+      the whole answer.
     - A caller that stops early closes the generator (`aclose`) or is cancelled, which each delta gives way to: the
       engine stops its work, upstream too, before either returns, and its place is free again.
     - `close` is called once no `generate` runs; it may be called twice and after a failed `start`.
@@ -106,11 +125,25 @@ class Engine(Protocol):
         """What the answer says it was written by."""
 
     @property
+    def model(self) -> str:
+        """The name under which its model can be asked for; empty for an engine that has none. Known after `start`."""
+
+    @property
     def room(self) -> int:
-        """How many answers it writes at once."""
+        """How many answers it writes at once. Known after `start`."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it can go on from the text of an unfinished answer. Known after `start`."""
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the fine-tuned versions of its model that it can write with as well; each serves its variant."""
 
     async def start(self) -> None: ...
 
-    def generate(self, prompt: Prompt) -> AsyncGenerator[Item, None]: ...
+    async def prepare(self, prompt: Prompt) -> Prepared: ...
+
+    def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]: ...
 
     async def close(self) -> None: ...

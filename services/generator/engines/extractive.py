@@ -13,13 +13,16 @@ from services.generator.engines.base import (
     Finish,
     FinishReason,
     Item,
+    Prepared,
     Prompt,
     PromptPassage,
     TextDelta,
-    Usage,
 )
 from services.generator.relevance import Candidate, Scored, overlap, rank
 from services.generator.sentences import SentenceKind, is_complete, split_sentences
+from shared.generation import Mode
+from shared.problems import Problem, ProblemType
+from shared.reply import Delivered, Usage
 
 __all__ = ["ExtractiveConfig", "ExtractiveEngine"]
 
@@ -61,6 +64,9 @@ class ExtractiveEngine:
     """
 
     name = EngineName.EXTRACTIVE.value
+    model = ""
+    resumes = False
+    adapters = ()
 
     def __init__(self, config: ExtractiveConfig) -> None:
         self._config = config
@@ -73,7 +79,17 @@ class ExtractiveEngine:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Item, None]:
+    async def prepare(self, prompt: Prompt) -> Prepared:
+        if prompt.params.mode is not Mode.ANSWER or prompt.params.constrained:
+            raise Problem(
+                ProblemType.INVALID_REQUEST,
+                "The extractive engine only quotes the sources of an answer; it is no language model. "
+                "Run the generator with SLUICE_ENGINE=vllm or openai.",
+            )
+        return Prepared(prompt=prompt)
+
+    async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:  # noqa: ARG002
+        prompt = prepared.prompt
         async with self._places:
             if sum(len(passage.text) for passage in prompt.passages) < THREAD_FROM:
                 pieces, reason = self._answer(prompt)
@@ -81,14 +97,16 @@ class ExtractiveEngine:
                 pieces, reason = await anyio.to_thread.run_sync(self._answer, prompt, abandon_on_cancel=True)
             for piece in pieces:
                 await checkpoint()
-                yield TextDelta(piece)
+                yield TextDelta(text=piece)
             yield Finish(reason, _usage(prompt, pieces))
 
     def _answer(self, prompt: Prompt) -> tuple[list[str], FinishReason]:
         scored = [one for one in rank(prompt.question, list(_candidates(prompt.passages))) if one.score > 0]
         if not scored:
             return [NO_ANSWER if prompt.passages else NOTHING_FOUND], FinishReason.STOP
-        room = min(self._config.characters, prompt.params.max_tokens * CHARACTERS_PER_TOKEN)
+        room = min(
+            self._config.characters, (prompt.params.max_tokens or self._config.characters) * CHARACTERS_PER_TOKEN
+        )
         if max(one.coverage for one in scored[:3]) < ENOUGH_COVERAGE:
             closest = _quote(scored[0], prompt.passages, room)
             return [NO_ANSWER, f"{CLOSEST}{closest.text} [{closest.index}]"], FinishReason.STOP

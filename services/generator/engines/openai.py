@@ -15,12 +15,14 @@ from services.generator.engines.base import (
     Finish,
     FinishReason,
     Item,
+    Prepared,
     Prompt,
     TextDelta,
-    Usage,
 )
 from services.generator.prompt import build_messages
+from shared.generation import ContextReport
 from shared.problems import Problem, ProblemType
+from shared.reply import Delivered, Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
@@ -57,12 +59,14 @@ class OpenAIEngine:
     """
 
     name = EngineName.OPENAI.value
+    resumes = False
+    adapters = ()
 
     def __init__(self, config: OpenAIConfig) -> None:
         self._config = config
         self._places = anyio.Semaphore(config.room)
         self._client: AsyncOpenAI | None = None
-        self._model = config.model
+        self.model = config.model
         self.room = config.room
 
     async def start(self) -> None:
@@ -81,7 +85,7 @@ class OpenAIEngine:
         )
         try:
             async with self._problems():
-                self._model = config.model or await self._first_model(self._client)
+                self.model = config.model or await self._first_model(self._client)
                 if config.model:
                     await self._check(self._client)
         except BaseException:
@@ -94,11 +98,19 @@ class OpenAIEngine:
             with anyio.CancelScope(shield=True):
                 await client.close()
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Item, None]:
+    async def prepare(self, prompt: Prompt) -> Prepared:
         built = build_messages(prompt, token_budget=self._config.context_tokens)
-        if built.dropped or built.shortened:
-            log.info("prompt is full: dropped passages %s, shortened %s", built.dropped, built.shortened)
-        request = self._request(prompt, [{"role": m.role, "content": m.content} for m in built.messages])
+        context = ContextReport(
+            window=self._config.context_tokens,
+            prompt_tokens=built.tokens,
+            dropped=built.dropped,
+            shortened=() if built.shortened is None else (built.shortened,),
+        )
+        return Prepared(prompt=prompt, context=context, material=built)
+
+    async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:  # noqa: ARG002
+        built = prepared.material
+        request = self._request(prepared.prompt, [{"role": m.role, "content": m.content} for m in built.messages])
         reason: FinishReason | None = None
         usage: Usage | None = None
         deltas = 0
@@ -112,7 +124,7 @@ class OpenAIEngine:
                     if choice.delta.content:
                         deltas += 1
                         await checkpoint()  # chunks that came together must not keep a cancel waiting
-                        yield TextDelta(choice.delta.content)
+                        yield TextDelta(text=choice.delta.content)
                     reason = _reason(choice.finish_reason) or reason
         if reason is None:
             raise _failed("The model server ended the answer early.")
@@ -123,11 +135,11 @@ class OpenAIEngine:
     def _request(self, prompt: Prompt, messages: list[dict[str, str]]) -> dict[str, Any]:
         params = prompt.params
         request: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
-            self._config.limit_field: params.max_tokens,
+            self._config.limit_field: params.max_tokens or 512,
         }
         chosen = {"temperature": params.temperature, "seed": params.seed, "stop": list(params.stop) or None}
         return request | {name: value for name, value in chosen.items() if value is not None}
@@ -178,8 +190,8 @@ class OpenAIEngine:
             served = [model.id async for model in client.models.list()]
         except NotFoundError:
             return
-        if self._model not in served:
-            log.warning("the model server does not list %r; it lists %s", self._model, served[:5])
+        if self.model not in served:
+            log.warning("the model server does not list %r; it lists %s", self.model, served[:5])
 
     def _safe(self, message: str) -> str:
         key = self._config.api_key.get_secret_value()
