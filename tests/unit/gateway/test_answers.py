@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.answers import Answer, Ended, NewSources, NewText, Part
+from services.gateway.answers import Answer, Ended, NewReasoning, NewSources, NewText, NewToolCall, Part, ToolCall
 from shared.envelope import Hop, Passage, Query
 from shared.problems import Problem, ProblemType
-from shared.reply import AnyEvent, Delta, Done, Failed, Progress, Result, Sources, Usage
+from shared.generation import TokenLogprob, ToolCallDelta
+from shared.reply import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 
 TEXT = st.text(alphabet="abc \n\u00e9\u4e16", max_size=30)
 TRIES = st.sampled_from([((1, 1), (1, 2)), ((1, 2), (2, 1)), ((1, 1), (3, 1)), ((2, 1), (2, 4))])
@@ -176,3 +177,114 @@ def test_a_slip_without_a_generator_gives_its_passages_and_no_text() -> None:
     parts = answer.take(Result(query=query, stage="retrieve"))
     assert parts == (NewSources((passage(1),)), Ended(trail=(hop,)))
     assert answer.text == ""
+
+
+SECOND = {"attempt": 1, "delivery": 2, "stage": "generate"}
+
+
+def coded(pieces: list[str], **origin: object) -> list[AnyEvent]:
+    """Deltas whose tokens are the code points of their text, and the end."""
+    origin = origin or {"stage": "generate"}
+    deltas = [
+        Delta(index=index, text=text, tokens=tuple(map(ord, text)), **origin)  # type: ignore[arg-type]
+        for index, text in enumerate(pieces)
+    ]
+    return [*deltas, Done(deltas=len(pieces), **origin)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("standing", [True, False])
+@given(text=TEXT.filter(bool), data=st.data())
+def test_a_new_try_goes_on_from_what_the_reader_has(standing: bool, text: str, data: st.DataObject) -> None:
+    pieces = data.draw(split(text))
+    taken = data.draw(st.integers(0, len(pieces)))
+    answer = Answer(standing=standing)
+    parts = read(answer, coded(pieces)[:taken])
+    delivered = answer.hand_over(Progress(**SECOND))
+    assert delivered is not None
+    assert (delivered.text, delivered.tokens) == ("".join(pieces[:taken]), tuple(map(ord, "".join(pieces[:taken]))))
+    late = coded(pieces)[taken:]
+    assert [answer.take(event) for event in late] == [()] * len(late)
+    answer.take(Resumed(characters=len(delivered.text), **SECOND))
+    parts += read(answer, coded(data.draw(split(text[len(delivered.text) :])), **SECOND))
+    assert text_of(parts) == answer.text == text
+    assert isinstance(parts[-1], Ended)
+
+
+def test_a_third_try_goes_on_from_what_the_second_added() -> None:
+    answer = Answer(standing=True)
+    read(answer, coded(["The ", "blue "])[:2])
+    answer.hand_over(Progress(**SECOND))
+    answer.take(Resumed(characters=9, **SECOND))
+    read(answer, coded(["lamp"], **SECOND)[:1])
+    third = SECOND | {"delivery": 3}
+    delivered = answer.hand_over(Progress(**third))
+    assert delivered == Delivered(text="The blue lamp", tokens=tuple(map(ord, "The blue lamp")))
+    answer.take(Resumed(characters=13, **third))
+    assert text_of(read(answer, coded([" burns"], **third))) == " burns"
+    assert answer.text == "The blue lamp burns"
+
+
+def test_a_try_that_is_stale_itself_is_told_nothing() -> None:
+    answer = Answer(standing=True)
+    answer.hand_over(Progress(stage="generate", delivery=3))
+    assert answer.hand_over(Progress(stage="generate", delivery=2)) is None
+
+
+def test_a_try_after_one_that_sent_no_tokens_gets_the_text_alone() -> None:
+    answer = Answer(standing=True)
+    answer.take(Delta(index=0, text="The ", stage="generate"))
+    assert answer.hand_over(Progress(**SECOND)) == Delivered(text="The ")
+
+
+def test_a_try_that_died_while_it_wrote_anew_leaves_what_the_reader_had() -> None:
+    answer = Answer(standing=True)
+    read(answer, coded(["The blue ", "lamp"])[:2])
+    read(answer, coded(["The "], **SECOND)[:1])
+    delivered = answer.hand_over(Progress(stage="generate", delivery=3))
+    assert delivered == Delivered(text="The blue lamp")
+
+
+def test_a_try_that_goes_on_from_elsewhere_breaks_the_answer_off() -> None:
+    answer = Answer(standing=True)
+    read(answer, coded(["The blue "])[:1])
+    answer.hand_over(Progress(**SECOND))
+    with pytest.raises(Problem) as caught:
+        answer.take(Resumed(characters=4, **SECOND))
+    assert caught.value.kind is ProblemType.ANSWER_INTERRUPTED
+
+
+def test_a_tool_call_comes_in_pieces_and_is_whole_in_the_end() -> None:
+    answer = Answer(standing=True)
+    first = ToolCallDelta(index=0, id="c0", name="look", arguments='{"at":')
+    parts = read(
+        answer,
+        [
+            Delta(index=0, tool_calls=(first,)),
+            Delta(index=1, tool_calls=(ToolCallDelta(index=0, arguments=" 1}"),)),
+            Done(deltas=2, finish="tool_calls"),
+        ],
+    )
+    assert parts[:2] == [
+        NewToolCall(index=0, id="c0", name="look", arguments='{"at":'),
+        NewToolCall(index=0, arguments=" 1}"),
+    ]
+    assert answer.tool_calls == (ToolCall(id="c0", name="look", arguments='{"at": 1}'),)
+
+
+def test_a_tool_call_that_another_try_writes_again_reaches_the_reader_once() -> None:
+    answer = Answer(standing=True)
+    call = ToolCallDelta(index=0, id="c0", name="look", arguments='{"at":')
+    answer.take(Delta(index=0, tool_calls=(call,)))
+    assert answer.hand_over(Progress(**SECOND)) == Delivered()
+    whole = ToolCallDelta(index=0, id="c0", name="look", arguments='{"at": 1}')
+    parts = read(answer, [Delta(index=0, tool_calls=(whole,), **SECOND), Done(deltas=1, **SECOND)])
+    assert parts[0] == NewToolCall(index=0, arguments=" 1}")
+    assert answer.tool_calls[0].arguments == '{"at": 1}'
+
+
+def test_thoughts_and_logprobs_come_with_their_text() -> None:
+    answer = Answer(standing=True)
+    logprob = TokenLogprob(token="The", logprob=-0.5)
+    parts = read(answer, [Delta(index=0, reasoning="hm"), Delta(index=1, text="The", logprobs=(logprob,))])
+    assert parts == [NewReasoning("hm"), NewText("The", (logprob,))]
+    assert (answer.reasoning, answer.logprobs) == ("hm", (logprob,))
