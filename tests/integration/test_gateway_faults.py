@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from shared.envelope import Query
-from shared.reply import Usage
+from shared.reply import Delivered, Usage
 from shared.stage import Context, Process
 from shared.topology import QUERIES
 from tests.harness.bench import until
@@ -144,6 +144,67 @@ async def test_a_stream_says_so_where_the_second_attempt_answers_differently(
     assert text_of(events) == "Hello"
     assert events[-1].event == "error"
     assert events[-1].json()["type"] == "urn:sluice:problem:answer-interrupted"
+
+
+def telling_from_where_it_was(words: str, breaks: Callable[[int], Awaitable[None]]) -> Process:
+    """A generator that goes on after what was delivered, a letter at a time, and may break after each one."""
+
+    async def generate(query: Query, context: Context) -> None:
+        delivered = await context.delivered() or Delivered()
+        await context.sources(query.passages)
+        if delivered.text:
+            assert "".join(map(chr, delivered.tokens)) == delivered.text
+            await context.resume(delivered)
+        for place in range(len(delivered.text), len(words)):
+            await context.delta(words[place], tokens=(ord(words[place]),))
+            await breaks(place)
+        await context.done(usage=Usage(), engine="telling")
+
+    return generate
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_redelivered_answer_goes_on_from_what_was_delivered(
+    broker: NatsServer, gateway: ServiceProcess, streamed: bool
+) -> None:
+    breaking = {4, 9, 12}
+
+    async def fail_once_each(place: int) -> None:
+        if place in breaking:
+            breaking.discard(place)
+            raise RuntimeError("the worker is lost")
+
+    stages = Stages(broker.url)
+    stages.does["generate"] = telling_from_where_it_was("Once upon a time", fail_once_each)
+    async with stages.running(), client(gateway) as http:
+        if streamed:
+            events = await stream(http)
+            assert text_of(events) == "Once upon a time"
+            assert [event.event for event in events].count("sources") == 1
+        else:
+            assert (await ask(http)).json()["answer"] == "Once upon a time"
+    assert not breaking
+    assert len(stages.given["generate"]) == 4
+
+
+async def test_an_answer_goes_on_from_what_was_delivered_after_the_death_of_the_broker(
+    broker: NatsServer, gateway: ServiceProcess
+) -> None:
+    halfway = asyncio.Event()
+
+    async def stand_still_once(place: int) -> None:
+        if place == 9 and not halfway.is_set():
+            halfway.set()
+            await asyncio.Event().wait()
+
+    stages = Stages(broker.url)
+    stages.does["generate"] = telling_from_where_it_was("Once upon a time", stand_still_once)
+    async with stages.running(), client(gateway) as http:
+        asking = asyncio.create_task(stream(http))
+        await halfway.wait()
+        broker.kill()
+        broker.start()
+        assert text_of(await asking) == "Once upon a time"
 
 
 async def test_many_queries_survive_the_death_of_the_broker(broker: NatsServer, gateway: ServiceProcess) -> None:
