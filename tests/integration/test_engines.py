@@ -1,7 +1,7 @@
 """The contract of engines, for every engine; and what only the OpenAI engine promises, over real HTTP."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, aclosing
 
 import anyio
@@ -13,16 +13,16 @@ from services.generator.engines.base import (
     Engine,
     Finish,
     FinishReason,
-    GenerationParams,
     Item,
     Prompt,
     PromptPassage,
     TextDelta,
-    Usage,
 )
 from services.generator.engines.extractive import ExtractiveConfig
 from services.generator.engines.openai import OpenAIConfig, OpenAIEngine
+from shared.generation import GenerateParams
 from shared.problems import Problem, ProblemType
+from shared.reply import Usage
 from tests.harness.model_server import WORDS, ModelServer
 
 pytestmark = pytest.mark.anyio
@@ -55,14 +55,18 @@ async def started(stack: AsyncExitStack, engine_config: OpenAIConfig) -> Engine:
 
 
 async def collect(engine: Engine, prompt: Prompt = PROMPT) -> list[Item]:
-    return [item async for item in engine.generate(prompt)]
+    return [item async for item in engine.generate(await engine.prepare(prompt))]
+
+
+def deltas(words: Iterable[str]) -> list[TextDelta]:
+    return [TextDelta(text=word) for word in words]
 
 
 def written(items: list[Item]) -> str:
     return "".join(item.text for item in items if isinstance(item, TextDelta))
 
 
-@pytest.fixture(params=list(EngineName))
+@pytest.fixture(params=[EngineName.EXTRACTIVE, EngineName.OPENAI])
 async def engine(request: pytest.FixtureRequest, server: ModelServer) -> AsyncIterator[Engine]:
     configs = {
         EngineName.EXTRACTIVE: ExtractiveConfig(room=4),
@@ -112,7 +116,7 @@ class TestEveryEngine:
 
     async def test_a_call_that_is_closed_early_gives_its_place_back(self, engine: Engine) -> None:
         for _ in range(2 * engine.room):
-            async with aclosing(engine.generate(PROMPT)) as answer:
+            async with aclosing(engine.generate(await engine.prepare(PROMPT))) as answer:
                 assert isinstance(await anext(answer), TextDelta)
 
         assert isinstance((await collect(engine))[-1], Finish)
@@ -120,7 +124,7 @@ class TestEveryEngine:
     async def test_a_call_that_is_cancelled_gives_its_place_back(self, engine: Engine) -> None:
         for _ in range(2 * engine.room):
             with anyio.CancelScope() as scope:
-                async for _item in engine.generate(PROMPT):
+                async for _item in engine.generate(await engine.prepare(PROMPT)):
                     scope.cancel()
             assert scope.cancelled_caught
 
@@ -154,12 +158,12 @@ class TestOpenAI:
         items = await collect(await started(stack, config(server)))
 
         assert items == [
-            *map(TextDelta, WORDS),
+            *deltas(WORDS),
             Finish(FinishReason.STOP, Usage(prompt_tokens=11, completion_tokens=5)),
         ]
 
     async def test_parameters_and_sources_reach_the_server(self, server: ModelServer, stack: AsyncExitStack) -> None:
-        params = GenerationParams(max_tokens=7, temperature=0.5, stop=("END",), seed=3)
+        params = GenerateParams(max_tokens=7, temperature=0.5, stop=("END",), seed=3)
         engine = await started(stack, config(server))
         await collect(engine, Prompt(question="Why?", passages=PROMPT.passages, params=params))
 
@@ -248,8 +252,8 @@ class TestOpenAI:
     ) -> None:
         engine = await started(stack, config(server))
         server.mode = mode
-        answer = engine.generate(PROMPT)
-        assert [await anext(answer), await anext(answer)] == [*map(TextDelta, WORDS[:2])]
+        answer = engine.generate(await engine.prepare(PROMPT))
+        assert [await anext(answer), await anext(answer)] == deltas(WORDS[:2])
         with pytest.raises(Problem, match=said) as caught:
             await anext(answer)
 
@@ -294,7 +298,7 @@ class TestOpenAI:
     ) -> None:
         engine = await started(stack, config(server))
         server.mode = "endless"
-        async with aclosing(engine.generate(PROMPT)) as answer:
+        async with aclosing(engine.generate(await engine.prepare(PROMPT))) as answer:
             await anext(answer)
 
         await server.disconnected.wait()

@@ -8,7 +8,6 @@ import pytest
 from services.generator.engines.base import (
     Finish,
     FinishReason,
-    GenerationParams,
     Prompt,
     PromptPassage,
     TextDelta,
@@ -20,6 +19,7 @@ from services.generator.engines.extractive import (
     ExtractiveConfig,
     ExtractiveEngine,
 )
+from shared.generation import GenerateParams
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,9 @@ async def answer(
     question: str, given: tuple[PromptPassage, ...], *, max_tokens: int = 512, **config: int
 ) -> tuple[str, Finish]:
     engine = ExtractiveEngine(ExtractiveConfig(**config))
-    params = GenerationParams(max_tokens=max_tokens)
-    items = [item async for item in engine.generate(Prompt(question=question, passages=given, params=params))]
+    params = GenerateParams(max_tokens=max_tokens)
+    prepared = await engine.prepare(Prompt(question=question, passages=given, params=params))
+    items = [item async for item in engine.generate(prepared)]
     text = "".join(item.text for item in items if isinstance(item, TextDelta))
     assert isinstance(items[-1], Finish)
     return text, items[-1]
