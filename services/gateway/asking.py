@@ -1,5 +1,6 @@
 """From what a client asks to the envelope of the query, whichever face of the API it came through."""
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -9,17 +10,22 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.gateway.backend import TENANT, Desk
-from services.gateway.pipelines import DEFAULT
+from services.gateway.pipelines import DEFAULT, GENERATE
 from services.gateway.settings import GatewaySettings
-from shared.envelope import Message, Query
+from shared.envelope import Message, Passage, Query, Stop
 from shared.generation import GenerateParams
 from shared.problems import Problem, ProblemType
 from shared.records import Collection
 from shared.reply import reply_subject
 
-__all__ = ["Asking", "checked_timeout", "compose"]
+__all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"]
 
 SHORTEST_TIMEOUT: Final = 0.1
+
+SPOKEN: Final = frozenset({"user", "assistant"})
+"""Roles whose turns a later question may refer to."""
+
+NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +33,8 @@ class Asking:
     """A question about a collection, checked. `messages` are the turns before it; `timeout` is in seconds.
 
     `conversation` is what all questions of one conversation have in common, so that they all go to the same variants;
-    without it each question goes its own way. `generate` goes before what the pipeline says about generation.
+    without it each question goes its own way. `generate` goes before what the pipeline says about generation, and so
+    does `generator`, the variant of the generator.
     """
 
     question: str
@@ -40,31 +47,75 @@ class Asking:
     filter: Mapping[str, JsonValue] | None = None
     conversation: str | None = None
     generate: GenerateParams = GenerateParams()
+    generator: str | None = None
 
 
 def compose(desk: Desk, asking: Asking) -> Query:
-    """The envelope with its slip. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
-    now = time.time()
-    # Sorts by time, which makes logs easier to read.
-    query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+    """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
     slip = desk.pipelines.slip(
         asking.pipeline or asking.collection.pipeline or DEFAULT,
         top_k=asking.top_k,
         default_top_k=asking.default_top_k,
         narrower=asking.filter,
+        condense=any(message.role in SPOKEN for message in asking.messages),
     )
-    written = asking.generate.encode()
-    return Query(
-        id=query_id,
-        tenant=TENANT,
-        asked_at=now,
-        deadline=now + asking.timeout,
-        reply=reply_subject(desk.settings.instance, query_id),
-        slip=tuple(stop.with_params(**written) if stop.stage == "generate" else stop for stop in slip),
+    return address(
+        desk,
+        tuple(_generating(stop, asking) if stop.stage == GENERATE else stop for stop in slip),
+        timeout=asking.timeout,
+        conversation=asking.conversation,
         question=asking.question,
         messages=asking.messages,
         collection=asking.collection.table,
     )
+
+
+def address(
+    desk: Desk,
+    slip: tuple[Stop, ...],
+    *,
+    timeout: float,
+    conversation: str | None = None,  # noqa: ARG001
+    question: str = "",
+    messages: tuple[Message, ...] = (),
+    collection: str = "",
+    passages: tuple[Passage, ...] = (),
+) -> Query:
+    """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now."""
+    now = time.time()
+    # Sorts by time, which makes logs easier to read.
+    query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+    return Query(
+        id=query_id,
+        tenant=TENANT,
+        asked_at=now,
+        deadline=now + timeout,
+        reply=reply_subject(desk.settings.instance, query_id),
+        slip=slip,
+        question=question,
+        messages=messages,
+        collection=collection,
+        passages=passages,
+    )
+
+
+def _generating(stop: Stop, asking: Asking) -> Stop:
+    stop = stop.with_params(**asking.generate.encode())
+    return stop.model_copy(update={"variant": asking.generator}) if asking.generator else stop
+
+
+def checked_question(question: str, settings: GatewaySettings) -> str:
+    """The question without blanks around it. Raises Problem INVALID_QUESTION."""
+    question = question.strip()
+    if not question:
+        reason = "is empty"
+    elif len(question) > settings.max_question_chars:
+        reason = f"has {len(question):,} characters; at most {settings.max_question_chars:,} are allowed"
+    elif NOT_TEXT.search(question) or question.count("\ufffd") * 10 > len(question):
+        reason = "holds control characters or broken encoding; send plain text"
+    else:
+        return question
+    raise Problem(ProblemType.INVALID_QUESTION, f"The question {reason}.")
 
 
 def checked_timeout(timeout: float | None, settings: GatewaySettings) -> float:

@@ -20,11 +20,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from shared.envelope import Name, Stop
 from shared.problems import Problem, ProblemType
 
-__all__ = ["DEFAULT", "Pipelines", "PipelinesError", "load_pipelines"]
+__all__ = ["DEFAULT", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
 
 DEFAULT: Final = "default"
 RETRIEVE: Final = "retrieve"
-BUILT_IN: Final = (Stop(stage="embed"), Stop(stage=RETRIEVE), Stop(stage="generate"))
+GENERATE: Final = "generate"
+CONDENSE: Final = "condense"
+BUILT_IN: Final = (Stop(stage="embed"), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
 
 
 class PipelinesError(ValueError):
@@ -51,19 +53,37 @@ class Pipelines:
         return stops
 
     def slip(
-        self, name: str, *, top_k: int | None, default_top_k: int, narrower: Mapping[str, JsonValue] | None
+        self,
+        name: str,
+        *,
+        top_k: int | None,
+        default_top_k: int,
+        narrower: Mapping[str, JsonValue] | None,
+        condense: bool = False,
     ) -> tuple[Stop, ...]:
         """The slip of a query: the pipeline's stops, the retrieving ones with what the request asks for.
 
         The request's `top_k` goes before the pipeline's, that before the default. The request's filter, `narrower`,
-        holds beside the pipeline's. Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where nothing would apply it.
+        holds beside the pipeline's. With `condense`, for a question that others came before, a pipeline that retrieves
+        and generates begins with making it stand alone, unless it says itself where that is done.
+        Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where nothing would apply it.
         """
         stops = self.get(name)
         if narrower and not any(stop.stage == RETRIEVE for stop in stops):
             raise Problem(
                 ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
             )
-        return tuple(_retrieving(s, top_k, default_top_k, narrower) if s.stage == RETRIEVE else s for s in stops)
+        slip = tuple(_retrieving(s, top_k, default_top_k, narrower) if s.stage == RETRIEVE else s for s in stops)
+        return (*_condensing(slip), *slip) if condense else slip
+
+
+def _condensing(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
+    """The stop that makes a question stand alone, by the generator that answers it; none where it has no use."""
+    generators = [stop for stop in slip if stop.stage == GENERATE]
+    named = {stop.stage for stop in slip}
+    if not generators or RETRIEVE not in named or CONDENSE in named:
+        return ()
+    return (Stop(stage=CONDENSE, variant=generators[0].variant),)
 
 
 def _retrieving(stop: Stop, top_k: int | None, default_top_k: int, narrower: Mapping[str, JsonValue] | None) -> Stop:

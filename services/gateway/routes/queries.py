@@ -1,19 +1,18 @@
 """POST /v1/query"""
 
-import re
 from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.gateway.answering import JsonAnswer, StreamedAnswer
-from services.gateway.asking import Asking, checked_timeout, compose
+from services.gateway.asking import Asking, checked_question, checked_timeout, compose
 from services.gateway.backend import desk_of
 from services.gateway.bodies import read_json
 from services.gateway.models import AnswerBody, QueryRequest
 from services.gateway.openapi import body, event_stream, problems
 from shared.filters import parse
-from shared.problems import Problem, ProblemType
+from shared.problems import ProblemType
 
 __all__ = ["router"]
 
@@ -21,8 +20,6 @@ router = APIRouter(tags=["queries"])
 
 MAX_BODY: Final = 512 * 1024
 """Bytes of a query's body; what the slip carries must fit into one message of the broker."""
-
-NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 @router.post(
@@ -60,7 +57,7 @@ async def ask(request: Request) -> Response:
     desk = desk_of(request)
     backend = await desk.backend()
     asked = await read_json(request, QueryRequest, MAX_BODY)
-    question = _checked_question(asked.question, desk.settings.max_question_chars)
+    question = checked_question(asked.question, desk.settings)
     if asked.filter:
         parse(asked.filter)
     asking = Asking(
@@ -75,16 +72,3 @@ async def ask(request: Request) -> Response:
     query = compose(desk, asking)
     streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
     return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query)
-
-
-def _checked_question(question: str, longest: int) -> str:
-    question = question.strip()
-    if not question:
-        reason = "is empty"
-    elif len(question) > longest:
-        reason = f"has {len(question):,} characters; at most {longest:,} are allowed"
-    elif NOT_TEXT.search(question) or question.count("\ufffd") * 10 > len(question):
-        reason = "holds control characters or broken encoding; send plain text"
-    else:
-        return question
-    raise Problem(ProblemType.INVALID_QUESTION, f"The question {reason}.")

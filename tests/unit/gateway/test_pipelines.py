@@ -52,6 +52,22 @@ def test_a_request_cannot_widen_the_pipeline_s_filter(pipelines: Pipelines) -> N
     assert slip[1].params["filter"] == {"$and": [{"public": True}, {"public": False}]}
 
 
+def test_a_question_that_others_came_before_is_made_to_stand_alone_first(pipelines: Pipelines) -> None:
+    slip = pipelines.slip("brief", top_k=None, default_top_k=5, narrower=None, condense=True)
+    assert [(stop.stage, stop.variant) for stop in slip][:2] == [("condense", "canary"), ("embed", "default")]
+
+
+@pytest.mark.parametrize("stages", ["[embed, retrieve]", "[generate]", "[{stage: condense, variant: own}, retrieve]"])
+def test_a_pipeline_that_has_its_own_way_with_questions_or_no_use_for_it_stays_as_it_is(
+    tmp_path: Path, stages: str
+) -> None:
+    (tmp_path / "p.yaml").write_text(f"pipelines: {{own: {stages}}}")
+    named = load_pipelines(tmp_path / "p.yaml")
+    assert named.slip("own", top_k=None, default_top_k=5, narrower=None, condense=True) == named.slip(
+        "own", top_k=None, default_top_k=5, narrower=None
+    )
+
+
 def test_a_filter_that_no_stage_would_apply_is_refused(pipelines: Pipelines) -> None:
     with pytest.raises(Problem) as caught:
         pipelines.slip("search", top_k=None, default_top_k=5, narrower={"a": 1})
