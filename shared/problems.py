@@ -27,6 +27,7 @@ class ProblemType(Enum):
     COLLECTION_NOT_FOUND = "collection-not-found", 404, "There is no such collection"
     COLLECTION_EMPTY = "collection-empty", 409, "The collection holds no documents yet"
     CONFLICT = "conflict", 409, "The resource exists already with other settings"
+    PRECONDITION_FAILED = "precondition-failed", 412, "The resource has changed meanwhile"
     PIPELINE_NOT_FOUND = "pipeline-not-found", 404, "There is no such pipeline"
     TOO_LARGE = "too-large", 413, "The body is larger than allowed"
     UNSUPPORTED_DOCUMENT = "unsupported-document", 415, "This kind of document cannot be read"

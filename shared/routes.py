@@ -1,0 +1,243 @@
+"""Routes: which variants of a stage queries go to, by weight, as records in the bucket `routes`.
+
+A stage without a route has one variant, `default`. The key of a record is its stage. Every write has a revision, so
+that of two people who change the same route at once the second is told instead of undoing what the first one did.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Final, Self
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+from pydantic import Field, ValidationError, model_validator
+
+from shared.envelope import Name, Wire
+from shared.problems import Problem, ProblemType
+from shared.records import CHANGED, snapshot
+from shared.tasks import background
+from shared.topology import ROUTES
+
+__all__ = ["DEFAULT", "Percent", "Route", "Routes", "StoredRoute", "Weight", "followed_routes"]
+
+log = logging.getLogger(__name__)
+
+DEFAULT: Final = "default"
+MOST_VARIANTS: Final = 32
+
+FIRST_LOOK: Final = 10.0
+"""Seconds in which the broker must tell what routes there are, for a service to start."""
+
+LOOK: Final = 0.25
+"""Seconds after which a watch notices that its connection is a new one, and a failed watch is tried again."""
+
+WATCH_ANEW: Final = 30.0
+"""Seconds after which all routes are read again, whatever a watch may have missed."""
+
+LEFT_BEHIND: Final = 5.0
+"""Seconds for which the broker keeps a reading position that nobody listens to."""
+
+Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Route(Wire):
+    """Where the queries of a stage go. `weights` are relative to their sum; without any, all go to `default`.
+
+    `shadows` says of which percentage of the queries a variant gets a copy whose answer is dropped. `updated_at` is
+    Unix seconds, `updated_by` is what the writer says of himself.
+    """
+
+    stage: Name
+    weights: Annotated[dict[Name, Weight], Field(max_length=MOST_VARIANTS)] = {}
+    shadows: Annotated[dict[Name, Percent], Field(max_length=MOST_VARIANTS)] = {}
+    updated_at: float = 0.0
+    updated_by: str = ""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each variant that gets any queries; together they are 1."""
+        if not self.weights:
+            return {DEFAULT: 1.0}
+        total = sum(self.weights.values())
+        return {variant: weight / total for variant, weight in self.weights.items() if weight > 0}
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if self.weights and not any(self.weights.values()):
+            raise ValueError("at least one weight must be above zero")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRoute:
+    """A route with the number of its last write, which no other write of any route has."""
+
+    route: Route
+    revision: int
+
+
+class Routes:
+    """The routes of all stages."""
+
+    def __init__(self, jetstream: JetStreamContext) -> None:
+        self._js = jetstream
+        self._bucket: KeyValue | None = None
+
+    async def get(self, stage: str) -> StoredRoute | None:
+        """None for a stage without a route."""
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(stage)
+        except KeyNotFoundError:
+            return None
+        route = _read(stage, entry.value) or Route(stage=stage)
+        return StoredRoute(route=route, revision=entry.revision or 0)
+
+    async def list(self) -> list[StoredRoute]:
+        """All routes by stage."""
+        bucket = await self._open()
+        stages = sorted([stage async for stage, _ in snapshot(bucket, ">")])
+        return [stored for stored in await asyncio.gather(*map(self.get, stages)) if stored is not None]
+
+    async def put(self, route: Route, *, revision: int | None = None) -> int:
+        """Write a route and return its new revision.
+
+        With a `revision` only if that is the last one, 0 being that of no route. Raises Problem PRECONDITION_FAILED.
+        """
+        bucket = await self._open()
+        value = route.model_dump_json().encode()
+        try:
+            if revision is None:
+                return await bucket.put(route.stage, value)
+            if revision == 0:
+                return await bucket.create(route.stage, value)
+            return await bucket.update(route.stage, value, last=revision)
+        except KeyWrongLastSequenceError:
+            raise _overtaken(route.stage) from None
+
+    async def delete(self, stage: str, *, revision: int | None = None) -> None:
+        """Remove a route; one that is not there is no error. Raises Problem PRECONDITION_FAILED as `put` does."""
+        bucket = await self._open()
+        try:
+            await bucket.delete(stage, last=revision)
+        except APIError as error:
+            if error.err_code not in CHANGED:
+                raise
+            raise _overtaken(stage) from None
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            self._bucket = await self._js.key_value(ROUTES)
+        return self._bucket
+
+
+@asynccontextmanager
+async def followed_routes(
+    client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
+) -> AsyncIterator[None]:
+    """Tell `changed` all routes by stage: once before the block begins, then within a second of each change.
+
+    While the broker is away what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
+    """
+    follower = _Follower(client, jetstream, changed)
+    async with background(follower.run()):
+        async with asyncio.timeout(FIRST_LOOK):
+            await follower.told.wait()
+        yield
+
+
+class _Follower:
+    """A watch on the bucket that is begun again with each connection, after each failure, and every now and then."""
+
+    def __init__(
+        self, client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
+    ) -> None:
+        self._client = client
+        self._js = jetstream
+        self._changed = changed
+        self._routes: dict[str, Route] = {}
+        self._failing = False
+        self.told = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                if self._client.is_connected:
+                    await self._watch()
+                    continue
+            except BucketNotFoundError:
+                # Whoever makes the bucket again does so with no routes in it; until then nothing is known to change.
+                self._tell(self._routes)
+            except (NatsError, TimeoutError, OSError) as error:
+                self._warn(error)
+            await asyncio.sleep(LOOK)
+
+    async def _watch(self) -> None:
+        """Read all routes, then their changes, for a while or until the connection is another one."""
+        connection = self._client.stats["reconnects"]
+        bucket = await self._js.key_value(ROUTES)
+        watcher = await bucket.watch(">", inactive_threshold=LEFT_BEHIND)
+        found: dict[str, Route] = {}
+        whole = False
+        ends = time.monotonic() + WATCH_ANEW
+        try:
+            while self._client.stats["reconnects"] == connection and time.monotonic() < ends:
+                try:
+                    entry = await watcher.updates(timeout=LOOK)  # type: ignore[no-untyped-call]
+                except NatsTimeout:
+                    continue
+                if entry is None:
+                    whole, self._failing = True, False
+                else:
+                    self._note(entry, found)
+                if whole:
+                    self._tell(found)
+        finally:
+            await watcher.stop()  # type: ignore[no-untyped-call]
+
+    def _note(self, entry: KeyValue.Entry, found: dict[str, Route]) -> None:
+        route = None
+        if entry.operation is None:
+            # Of a route that cannot be read the last one that could stays in force.
+            route = _read(entry.key, entry.value) or self._routes.get(entry.key)
+        if route is None:
+            found.pop(entry.key, None)
+        else:
+            found[entry.key] = route
+
+    def _tell(self, routes: Mapping[str, Route]) -> None:
+        if routes != self._routes or not self.told.is_set():
+            self._routes = dict(routes)
+            self._changed(MappingProxyType(self._routes))
+        self.told.set()
+
+    def _warn(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("cannot watch the routes; those known last stay in force: %r", error)
+        self._failing = True
+
+
+def _read(stage: str, value: bytes | None) -> Route | None:
+    try:
+        return Route.model_validate_json(value or b"")
+    except ValidationError as error:
+        log.warning("the route of stage '%s' cannot be read: %s", stage, error)
+        return None
+
+
+def _overtaken(stage: str) -> Problem:
+    return Problem(
+        ProblemType.PRECONDITION_FAILED,
+        f"The route of stage '{stage}' is not what it was when you looked. Look at it again before you change it.",
+    )
