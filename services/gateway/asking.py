@@ -75,13 +75,16 @@ def address(
     slip: tuple[Stop, ...],
     *,
     timeout: float,
-    conversation: str | None = None,  # noqa: ARG001
+    conversation: str | None = None,
     question: str = "",
     messages: tuple[Message, ...] = (),
     collection: str = "",
     passages: tuple[Passage, ...] = (),
 ) -> Query:
-    """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now."""
+    """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now.
+
+    Stops of the slip that name no variant get one by the routes, the same for all queries of a `conversation`.
+    """
     now = time.time()
     # Sorts by time, which makes logs easier to read.
     query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
@@ -91,7 +94,7 @@ def address(
         asked_at=now,
         deadline=now + timeout,
         reply=reply_subject(desk.settings.instance, query_id),
-        slip=slip,
+        slip=desk.router.route(slip, conversation or query_id),
         question=question,
         messages=messages,
         collection=collection,

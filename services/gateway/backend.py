@@ -14,13 +14,16 @@ from services.gateway.job_news import JobNews
 from services.gateway.objects import ObjectStage
 from services.gateway.pipelines import Pipelines
 from services.gateway.queries import Queries
+from services.gateway.routing import Router
 from services.gateway.settings import GatewaySettings
+from services.gateway.shadows import Shadows
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
 from shared.job_board import JobBoard
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
 from shared.reply import Progress, encode_event, open_mailbox, reply_subject
+from shared.routes import Routes, followed_routes
 from shared.service import Service
 from shared.stage import Stage
 
@@ -70,6 +73,7 @@ class Backend:
     jobs: JobBoard
     objects: ObjectStage
     dead_letters: DeadLetters
+    routes: Routes
 
 
 class Desk:
@@ -79,13 +83,15 @@ class Desk:
         self.settings = settings
         self.pipelines = pipelines
         self.news = JobNews()
+        self.router = Router()
         self._backend: Backend | None = None
 
     @asynccontextmanager
     async def setup(self, service: Service) -> AsyncIterator[Sequence[Stage]]:
         """Open the backend, prove that replies arrive, and on the way down let queries in flight finish."""
         bus, instance = service.bus, self.settings.instance
-        queries = Queries(bus, instance)
+        shadows = Shadows(bus, instance, self.router, self.settings.max_shadows)
+        queries = Queries(bus, instance, shadows.beside)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
@@ -96,17 +102,20 @@ class Desk:
             jobs=JobBoard(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
+            routes=Routes(bus.jetstream),
         )
         await queries.open()
         await _canary(bus, instance)
         bus.after_reconnect(queries.look_up)
-        self._backend = backend
-        try:
-            yield []
-        finally:
-            self.news.close()
-            # A little less than the whole grace period, so that the last problems reach their clients.
-            await queries.close(self.settings.grace_seconds * 0.9)
+        async with followed_routes(bus.client, bus.jetstream, self.router.update), shadows.running():
+            self._backend = backend
+            try:
+                yield []
+            finally:
+                self.news.close()
+                shadows.stop()
+                # A little less than the whole grace period, so that the last problems reach their clients.
+                await queries.close(self.settings.grace_seconds * 0.9)
 
     async def backend(self) -> Backend:
         """Raises Problem BROKER_UNAVAILABLE when the broker is still away after a second."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Final
 
 import anyio
@@ -145,11 +145,15 @@ class Flight:
 
 
 class Queries:
-    """All queries of this gateway that are in flight."""
+    """All queries of this gateway that are in flight.
 
-    def __init__(self, bus: Bus, instance: str) -> None:
+    `beside` is entered once a query has been submitted, and left when it has ended or failed.
+    """
+
+    def __init__(self, bus: Bus, instance: str, beside: Callable[[Flight], AbstractContextManager[None]]) -> None:
         self._bus = bus
         self._instance = instance
+        self._beside = beside
         self._flights: set[Flight] = set()
         self._by_reply: dict[str, Flight] = {}
         self._landed = asyncio.Event()
@@ -175,7 +179,8 @@ class Queries:
             try:
                 with flight.scope:
                     await flight.submit()
-                    yield flight
+                    with self._beside(flight):
+                        yield flight
             finally:
                 watch.cancel()
                 self._flights.discard(flight)

@@ -19,6 +19,7 @@ class GatewaySettings(ServiceSettings):
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Bytes in one uploaded file.")
     max_files: int = Field(1000, ge=1, description="Documents in one upload.")
     max_texts_bytes: int = Field(32 * 2**20, ge=1, description="Bytes in one upload of documents as JSON texts.")
+    max_shadows: int = Field(32, ge=0, description="Shadow queries in flight at once; more are left out.")
 
     @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:
