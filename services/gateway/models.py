@@ -1,11 +1,13 @@
 """The HTTP API's own models. Times are Unix seconds, durations are milliseconds where the name says so."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from shared.envelope import Hop, Passage, Scalar, Stop
+from services.gateway.sampling import Generation
+from shared.envelope import Hop, Message, Passage, Scalar, Stop
+from shared.generation import ContextReport
 from shared.jobs import Job
 from shared.records import Collection, Document
 from shared.reply import Usage
@@ -32,6 +34,7 @@ __all__ = [
     "TextDocuments",
     "TextDelta",
     "Timings",
+    "Turn",
     "UploadForm",
     "sources_from",
 ]
@@ -47,8 +50,19 @@ class _Response(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Turn(_Request):
+    """What was said before the question."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+    def message(self) -> Message:
+        return Message(role=self.role, content=self.content)
+
+
 class QueryRequest(_Request):
     question: str = Field(description="What to answer: up to 8,000 characters of text.")
+    messages: list[Turn] = Field([], description="The turns of the conversation before the question, oldest first.")
     collection: str = "default"
     top_k: int = Field(5, ge=1, le=100, description="Passages to answer from.")
     filter: dict[str, JsonValue] | None = Field(
@@ -57,6 +71,10 @@ class QueryRequest(_Request):
     stream: bool = Field(False, description="Answer with server-sent events, as `Accept: text/event-stream` does.")
     pipeline: str | None = Field(None, description="A named pipeline; else the collection's, else `default`.")
     timeout: float | None = Field(None, description="Seconds that the query may take; the server's default if null.")
+    conversation: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="What all questions of a conversation have in common, so that one variant answers them all."
+    )
+    generate: Generation = Field(Generation(), description="How the answer is written.")
 
 
 class Source(_Response):
@@ -80,10 +98,17 @@ class Timings(_Response):
 
 
 class DoneBody(_Response):
+    """`cited` are the indexes of the sources that citations name, `finish` is why the answer ended: `stop`, or
+    `length` where it met its limit. `context` says what of the sources did not fit into the model's context window."""
+
     id: str
     usage: Usage
     timings: Timings
     engine: str
+    model: str
+    finish: str
+    cited: tuple[int, ...]
+    context: ContextReport
     trace_id: str
 
 

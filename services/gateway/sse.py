@@ -1,10 +1,10 @@
 """Server-sent events, and the news that a client has left."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.types import Receive, Send
 
-__all__ = ["PING_SECONDS", "Channel", "until_gone"]
+__all__ = ["PING_SECONDS", "Channel", "Event", "until_gone"]
 
 PING_SECONDS: Final = 15.0
 """Seconds of silence after which a comment tells proxies and clients that the stream lives."""
@@ -14,6 +14,13 @@ HEADERS: Final = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class Event(NamedTuple):
+    """`data` is JSON in one line; an event without a name is one to every reader of `data`."""
+
+    data: bytes
+    name: str = ""
 
 
 class Channel:
@@ -26,9 +33,13 @@ class Channel:
         self._send = send
         self.started = False
 
+    async def send(self, event: Event) -> None:
+        head = b"event: %b\n" % event.name.encode() if event.name else b""
+        await self._write(b"%bdata: %b\n\n" % (head, event.data))
+
     async def event(self, name: str, data: bytes) -> None:
         """`data` is JSON in one line."""
-        await self._write(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
+        await self.send(Event(data, name))
 
     async def ping(self) -> None:
         await self._write(b": ping\n\n")

@@ -23,6 +23,10 @@ PASSAGES = tuple(
 )
 
 
+async def pass_on(query: Query, _: Context) -> Query:
+    return query
+
+
 async def embed(query: Query, _: Context) -> Query:
     return query.with_embedding(pack_vector([1.0, 0.0]))
 
@@ -48,11 +52,14 @@ class Stages:
 
     def __init__(self, url: str) -> None:
         self.does: dict[str, Process] = {
+            "condense": pass_on,
             "embed": embed,
             "retrieve": retrieve,
             "generate": answer_with("Hello ", "world"),
         }
         self.given: defaultdict[str, list[Query]] = defaultdict(list)
+        self.models: dict[str, str] = {}
+        """The model that a stage says it runs, by the stage's name."""
         self._settings = ServiceSettings(nats_url=url, instance=f"stages-{time.time_ns()}")
         self._arrived = asyncio.Condition()
 
@@ -62,7 +69,7 @@ class Stages:
 
         @asynccontextmanager
         async def setup(_: Service) -> AsyncIterator[list[Stage]]:
-            yield [Stage(name=name, process=self._process(name), room=256) for name in names]
+            yield [self._stage(name) for name in names]
 
         service = Service("stages", self._settings, setup)
         async with service.asgi().start_lifespan_context():
@@ -73,6 +80,9 @@ class Stages:
         """Wait until a stage has been given this many queries."""
         async with asyncio.timeout(30), self._arrived:
             await self._arrived.wait_for(lambda: len(self.given[name]) >= count)
+
+    def _stage(self, name: str) -> Stage:
+        return Stage(name=name, process=self._process(name), room=256, model=self.models.get(name, ""))
 
     def _process(self, name: str) -> Process:
         async def process(query: Query, context: Context) -> Query | None:

@@ -10,7 +10,9 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from shared.envelope import Query
+from shared.generation import ContextReport
 from shared.problems import Problem, ProblemType
+from shared.reply import Usage
 from shared.stage import Context
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
@@ -81,8 +83,8 @@ async def test_an_answer_has_its_text_sources_usage_timings_and_trace(
     assert response.status_code == 200
     assert answer["answer"] == "Hello world"
     assert [(s["index"], s["document"]) for s in answer["sources"]] == [(1, "doc1.txt"), (2, "doc2.txt")]
-    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 2}
-    assert answer["engine"] == "quoting"
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 2, "cached_tokens": 0}
+    assert (answer["engine"], answer["finish"]) == ("quoting", "stop")
     assert answer["trace_id"] == response.headers["x-trace-id"] == TRACE
     assert [stage["stage"] for stage in answer["timings"]["stages"]] == ["embed", "retrieve", "generate"]
     assert 0 < answer["timings"]["first_delta_ms"] <= answer["timings"]["total_ms"]
@@ -133,6 +135,42 @@ async def test_each_stage_is_given_what_the_request_and_the_collection_say(
     assert stages.given["generate"][0].embedding is not None
 
 
+async def test_a_follow_up_is_made_to_stand_alone_and_brings_its_conversation_and_wishes(
+    broker: NatsServer, http: httpx.AsyncClient
+) -> None:
+    stages = Stages(broker.url)
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}]
+    async with stages.running(("condense", "embed", "retrieve", "generate")):
+        await ask(http, question="And when?", messages=turns, generate={"max_tokens": 9, "stop": "."})
+    (query,) = stages.given["condense"]
+    assert [stop.stage for stop in query.slip] == ["condense", "embed", "retrieve", "generate"]
+    assert [(turn.role, turn.content) for turn in query.messages] == [("user", "Who?"), ("assistant", "Ann.")]
+    assert stages.given["generate"][0].stop.params == {"max_tokens": 9, "stop": ["."]}
+
+
+async def test_an_answer_says_what_it_cites_and_what_was_left_out(broker: NatsServer, http: httpx.AsyncClient) -> None:
+    async def generate(query: Query, context: Context) -> None:
+        report = ContextReport(window=64, prompt_tokens=60, dropped=(2,))
+        await context.sources(query.passages)
+        await context.delta("Yes [1].")
+        await context.done(usage=Usage(), engine="e", model="m", finish="length", cited=(1,), context=report)
+
+    stages = Stages(broker.url)
+    stages.does["generate"] = generate
+    async with stages.running():
+        whole = (await ask(http)).json()
+        *_, done = [event.json() async for event in stream(http)]
+    for said in (whole, done):
+        assert (said["cited"], said["model"], said["finish"]) == ([1], "m", "length")
+        assert said["context"] == {
+            "window": 64,
+            "prompt_tokens": 60,
+            "dropped": [2],
+            "shortened": [],
+            "dropped_turns": 0,
+        }
+
+
 async def test_a_pipeline_without_a_generator_answers_with_sources_alone(
     broker: NatsServer, http: httpx.AsyncClient
 ) -> None:
@@ -165,6 +203,9 @@ async def test_a_pipeline_without_a_generator_answers_with_sources_alone(
         ({"timeout": 301}, "invalid-request"),
         ({"filter": {"year": {"$near": 1}}}, "invalid-filter"),
         ({"filter": []}, "invalid-request"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "invalid-request"),
+        ({"generate": {"temperature": 3}}, "invalid-request"),
+        ({"generate": {"tools": []}}, "invalid-request"),
         ({"collection": "nope"}, "collection-not-found"),
         ({"collection": "../etc"}, "collection-not-found"),
         ({"pipeline": "nope"}, "pipeline-not-found"),
@@ -180,6 +221,8 @@ async def test_a_request_that_cannot_be_right_is_refused_at_once(
 async def test_a_refusal_names_each_wrong_member(http: httpx.AsyncClient) -> None:
     errors = (await ask(http, top_k=0, temperature=1)).json()["errors"]
     assert [error["path"] for error in errors] == ["top_k", "temperature"]
+    errors = (await ask(http, generate={"top_p": 2})).json()["errors"]
+    assert [error["path"] for error in errors] == ["generate.top_p"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from services.gateway.backend import BackendParameter, desk_of
 from services.gateway.bodies import refuse_other_sites
 from services.gateway.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.openapi import problems
+from services.gateway.query_voice import QueryVoice
 from shared.problems import ProblemType
 from shared.reply import reply_subject
 
@@ -50,4 +51,4 @@ async def replay(
     query = await backend.dead_letters.query(seq, partial(reply_subject, instance))
     if query is None:
         return Replayed(subject=await backend.dead_letters.replay(seq))
-    return JsonAnswer(backend.queries, query, submitted=partial(backend.dead_letters.forget, seq))
+    return JsonAnswer(backend.queries, query, QueryVoice(), submitted=partial(backend.dead_letters.forget, seq))

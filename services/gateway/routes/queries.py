@@ -11,6 +11,7 @@ from services.gateway.backend import desk_of
 from services.gateway.bodies import read_json
 from services.gateway.models import AnswerBody, QueryRequest
 from services.gateway.openapi import body, event_stream, problems
+from services.gateway.query_voice import QueryVoice
 from shared.filters import parse
 from shared.problems import ProblemType
 
@@ -42,6 +43,7 @@ MAX_BODY: Final = 512 * 1024
             ProblemType.COLLECTION_NOT_FOUND,
             ProblemType.PIPELINE_NOT_FOUND,
             ProblemType.COLLECTION_EMPTY,
+            ProblemType.CONTEXT_EXCEEDED,
             ProblemType.TOO_LARGE,
             ProblemType.QUEUE_FULL,
             ProblemType.STAGE_UNAVAILABLE,
@@ -68,7 +70,10 @@ async def ask(request: Request) -> Response:
         filter=asked.filter,
         timeout=checked_timeout(asked.timeout, desk.settings),
         collection=await backend.cache.get(asked.collection),
+        messages=tuple(turn.message() for turn in asked.messages),
+        conversation=asked.conversation,
+        generate=asked.generate.params_at("generate"),
     )
     query = compose(desk, asking)
     streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
-    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query)
+    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query, QueryVoice())
