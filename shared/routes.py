@@ -27,7 +27,7 @@ from shared.records import CHANGED, snapshot
 from shared.tasks import background
 from shared.topology import ROUTES
 
-__all__ = ["DEFAULT", "Percent", "Route", "Routes", "StoredRoute", "Weight", "followed_routes"]
+__all__ = ["DEFAULT", "Percent", "Route", "Routes", "StoredRoute", "Weight", "followed_routes", "overtaken"]
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Routes:
                 return await bucket.create(route.stage, value)
             return await bucket.update(route.stage, value, last=revision)
         except KeyWrongLastSequenceError:
-            raise _overtaken(route.stage) from None
+            raise overtaken(route.stage) from None
 
     async def delete(self, stage: str, *, revision: int | None = None) -> None:
         """Remove a route; one that is not there is no error. Raises Problem PRECONDITION_FAILED as `put` does."""
@@ -133,7 +133,7 @@ class Routes:
         except APIError as error:
             if error.err_code not in CHANGED:
                 raise
-            raise _overtaken(stage) from None
+            raise overtaken(stage) from None
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:
@@ -236,7 +236,8 @@ def _read(stage: str, value: bytes | None) -> Route | None:
         return None
 
 
-def _overtaken(stage: str) -> Problem:
+def overtaken(stage: str) -> Problem:
+    """PRECONDITION_FAILED: somebody else has changed the route of this stage."""
     return Problem(
         ProblemType.PRECONDITION_FAILED,
         f"The route of stage '{stage}' is not what it was when you looked. Look at it again before you change it.",

@@ -75,12 +75,15 @@ class BrokerBody(_Response):
 
 
 class StatusBody(_Response):
+    """`warnings` are for a person to read: routes to variants that have no worker."""
+
     version: str
     broker: BrokerBody
     services: list[ServiceBody]
     queues: list[QueueBody]
     jobs: JobsBody
     dead_letters: int
+    warnings: list[str]
 
 
 async def roll_call(client: Client) -> list[ServiceBody]:

@@ -18,6 +18,7 @@ from services.gateway.models import (
     TextDocuments,
     UploadForm,
 )
+from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
 
 __all__ = ["body", "describe_api", "event_stream", "problems"]
@@ -26,6 +27,7 @@ REF: Final = "#/components/schemas/{model}"
 UNLISTED: Final[tuple[type[BaseModel], ...]] = (
     DoneBody,
     NewCollection,
+    NewRoute,
     ProblemDetails,
     QueryRequest,
     SourcesBody,

@@ -44,6 +44,11 @@ class Router:
     def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
         self._routes = routes or {}
 
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The routes in force, by stage."""
+        return self._routes
+
     def update(self, routes: Mapping[str, Route]) -> None:
         """These routes, by stage, are in force from now on."""
         self._routes = routes

@@ -8,6 +8,7 @@ from services.gateway import fleet
 from services.gateway.backend import BackendParameter, DeskParameter
 from services.gateway.models import PipelineBody, PipelineList
 from services.gateway.openapi import problems
+from services.gateway.traffic import warnings
 
 __all__ = ["router"]
 
@@ -15,7 +16,7 @@ router = APIRouter(tags=["operation"])
 
 
 @router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
-async def status(request: Request, backend: BackendParameter) -> fleet.StatusBody:
+async def status(request: Request, desk: DeskParameter, backend: BackendParameter) -> fleet.StatusBody:
     """Services that do not answer within a quarter of a second are not listed."""
     services, queues, jobs, dead_letters = await asyncio.gather(
         fleet.roll_call(backend.bus.client),
@@ -30,6 +31,7 @@ async def status(request: Request, backend: BackendParameter) -> fleet.StatusBod
         queues=queues,
         jobs=jobs,
         dead_letters=dead_letters,
+        warnings=warnings(desk.router.routes.values(), services),
     )
 
 
