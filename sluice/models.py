@@ -25,6 +25,7 @@ __all__ = [
     "ProblemDetails",
     "Progress",
     "Queue",
+    "Route",
     "ServiceStatus",
     "Source",
     "Sources",
@@ -33,6 +34,7 @@ __all__ = [
     "Status",
     "Timings",
     "Usage",
+    "Variant",
 ]
 
 
@@ -244,6 +246,38 @@ class Status(_Wire):
     queues: tuple[Queue, ...] = ()
     jobs: JobsStatus = JobsStatus()
     dead_letters: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Variant(_Wire):
+    """`share` and `shadow` are percentages of the queries that visit the stage; `workers` are ready processes."""
+
+    variant: str
+    weight: float = 0.0
+    share: float = 0.0
+    shadow: float = 0.0
+    workers: int = 0
+
+
+class Route(_Wire):
+    """The variants of a stage. `revision` is that of the last change, 0 for a stage that nobody has routed."""
+
+    stage: str
+    variants: tuple[Variant, ...] = ()
+    revision: int = 0
+    updated_at: datetime | None = None
+    updated_by: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights above zero."""
+        return {variant.variant: variant.weight for variant in self.variants if variant.weight}
+
+    @property
+    def shadows(self) -> dict[str, float]:
+        """The shadows above zero, in percent."""
+        return {variant.variant: variant.shadow for variant in self.variants if variant.shadow}
 
 
 class DeadLetter(_Wire):

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sluice.cli import answers, ingest, local, resources, system
+from sluice.cli import answers, ingest, local, resources, routes, system
 
 __all__ = ["app", "main"]
 
@@ -30,6 +30,7 @@ app.add_typer(resources.collections, name="collections", rich_help_panel="Docume
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.add_typer(resources.jobs, name="jobs", rich_help_panel="What goes on")
 app.command("status", rich_help_panel="What goes on")(system.status)
+app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
 app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)
 app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="What goes on")
 app.command("version", rich_help_panel="What goes on")(system.version)

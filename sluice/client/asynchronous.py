@@ -93,6 +93,10 @@ class AsyncClient:
     job = _operation(calls.job)
     status = _operation(calls.status)
     pipelines = _operation(calls.pipelines)
+    routes = _operation(calls.routes)
+    route = _operation(calls.route)
+    set_route = _operation(calls.set_route)
+    delete_route = _operation(calls.delete_route)
     dead_letters = _operation(calls.dead_letters)
     replay_dead_letter = _operation(calls.replay_dead_letter)
 

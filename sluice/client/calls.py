@@ -23,6 +23,7 @@ from sluice.models import (
     Job,
     JobState,
     Pipeline,
+    Route,
     Status,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "dead_letters",
     "delete_collection",
     "delete_documents",
+    "delete_route",
     "document",
     "document_page",
     "job",
@@ -42,6 +44,9 @@ __all__ = [
     "pipelines",
     "query",
     "replay_dead_letter",
+    "route",
+    "routes",
+    "set_route",
     "status",
     "stream_query",
     "upload",
@@ -198,6 +203,39 @@ def pipelines() -> Call[list[Pipeline]]:
     return _get("/v1/pipelines", parse=_listing(Pipeline, "pipelines"))
 
 
+def routes() -> Call[list[Route]]:
+    """The variants of every stage: who gets which share of the queries, and how many workers serve it."""
+    return _get("/v1/routes", parse=_listing(Route, "routes"))
+
+
+def route(stage: str) -> Call[Route]:
+    """One stage's variants; `SluiceError` with the code `not-found` where there is no such stage."""
+    return _get(_route_path(stage), parse=_model(Route))
+
+
+def set_route(
+    stage: str,
+    weights: Mapping[str, float],
+    *,
+    shadows: Mapping[str, float] | None = None,
+    revision: int | None = None,
+    by: str = "",
+) -> Call[Route]:
+    """Share a stage's queries out by weight, and give variants in `shadows` copies of so many percent of them.
+
+    Replaces the whole route. With a `revision` only if that is still the last one; else `SluiceError` with the code
+    `precondition-failed`.
+    """
+    body = {"weights": dict(weights), "shadows": dict(shadows or {}), "by": by}
+    headers = _if_match(revision)
+    return Call(method="PUT", path=_route_path(stage), body=body, headers=headers, parse=_model(Route))
+
+
+def delete_route(stage: str, *, revision: int | None = None) -> Call[None]:
+    """Send all queries of a stage to the variant `default` again, without any shadow."""
+    return Call(method="DELETE", path=_route_path(stage), headers=_if_match(revision), parse=_nothing)
+
+
 def dead_letters(*, limit: int = 50) -> Call[list[DeadLetter]]:
     """Messages that the system gave up on, with their reasons."""
     params = _params(limit=limit)
@@ -247,6 +285,14 @@ def _segment(text: str) -> str:
 
 def _documents_path(collection: str) -> str:
     return f"/v1/collections/{_segment(collection)}/documents"
+
+
+def _route_path(stage: str) -> str:
+    return f"/v1/routes/{_segment(stage)}"
+
+
+def _if_match(revision: int | None) -> dict[str, str]:
+    return {} if revision is None else {"If-Match": f'"{revision}"'}
 
 
 def _params(**values: str | int | None) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,186 @@
+"""`sluice routes`: which variant of a stage gets which share of the queries."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sluice.cli.options import AsJson, Url, client, hand_down
+
+if TYPE_CHECKING:
+    from sluice.client import Client
+    from sluice.models import Route
+
+__all__ = ["routes"]
+
+HELP = """Show and set which variant of a stage gets which share of the queries.
+
+A stage without weights sends everything to `default`. Changes hold within a second.
+
+    sluice routes set generate default=90 canary=10
+
+    sluice routes shadow generate canary=5
+
+    sluice routes reset generate
+"""
+
+OFF = "off"
+DEFAULT = "default"
+
+routes = typer.Typer(help=HELP, invoke_without_command=True)
+
+StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A stage, such as `generate`.")]
+
+
+@routes.callback()
+def _routes(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
+    if hand_down(ctx, url=url, as_json=as_json):
+        list_routes(url, as_json)
+
+
+@routes.command("list")
+def list_routes(url: Url = None, as_json: AsJson = False) -> None:
+    """List the variants of every stage."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        found = sluice.routes()
+    print_json(found) if as_json else _show(found)
+
+
+@routes.command("set")
+def set_weights(
+    stage: StageArgument,
+    weights: Annotated[list[str], typer.Argument(metavar="VARIANT=WEIGHT", help="All weights of the stage.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Share a stage's queries out by weight.
+
+    Weights are relative to their sum. Variants that are not named get nothing; shadows stay as they are.
+
+        sluice routes set generate default=90 canary=10
+    """
+    from sluice.cli.output import print_json
+
+    wanted = {variant: _number(text, "weight", 1e9) for variant, text in _pairs(weights)}
+    if not any(wanted.values()):
+        raise typer.BadParameter("at least one weight must be above zero")
+    with client(url) as sluice:
+        before = _current(sluice, stage)
+        after = sluice.set_route(stage, wanted, shadows=before.shadows, revision=before.revision, by=_me())
+    print_json(after) if as_json else _show([after])
+
+
+@routes.command("shadow")
+def set_shadows(
+    stage: StageArgument,
+    shadows: Annotated[
+        list[str], typer.Argument(metavar="VARIANT=PERCENT|off", help="Shadows to change; `off`: no shadows at all.")
+    ],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a variant copies of so many percent of a stage's queries.
+
+    The copies' answers are measured and dropped. Variants that are not named stay as they are.
+
+        sluice routes shadow generate canary=5
+
+        sluice routes shadow generate canary=off
+    """
+    from sluice.cli.output import print_json
+
+    wanted = None if shadows == [OFF] else {variant: _percent(text) for variant, text in _pairs(shadows)}
+    with client(url) as sluice:
+        before = _current(sluice, stage)
+        merged = {} if wanted is None else before.shadows | wanted
+        kept = {variant: percent for variant, percent in merged.items() if percent}
+        after = sluice.set_route(stage, before.weights, shadows=kept, revision=before.revision, by=_me())
+    print_json(after) if as_json else _show([after])
+
+
+@routes.command("reset")
+def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> None:
+    """Send everything to `default` again, without shadows."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        before = _current(sluice, stage)
+        if before.revision:
+            sluice.delete_route(stage, revision=before.revision)
+    if as_json:
+        print_json({"stage": stage, "reset": bool(before.revision)})
+    else:
+        typer.echo(f"Stage {stage} sends everything to {DEFAULT}.")
+
+
+def _current(sluice: "Client", stage: str) -> "Route":
+    """The route as it is; that of nothing but `default` for a stage that nobody knows yet."""
+    from sluice.errors import SluiceError
+    from sluice.models import Route, Variant
+
+    try:
+        return sluice.route(stage)
+    except SluiceError as error:
+        if error.code != "not-found":
+            raise
+        return Route(stage=stage, variants=(Variant(variant=DEFAULT, weight=1.0),))
+
+
+def _pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{name + equals + value!r} is not VARIANT=NUMBER, such as canary=10")
+    return [(name, value) for name, _, value in pairs]
+
+
+def _percent(text: str) -> float:
+    return 0.0 if text == OFF else _number(text, "percentage", 100)
+
+
+def _number(text: str, what: str, most: float) -> float:
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:
+        raise typer.BadParameter(f"{text!r} is no {what}: a number from 0 to {most:g}")
+    return number
+
+
+def _me() -> str:
+    """Who runs this, to be shown with the route."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+def _show(found: "Iterable[Route]") -> None:
+    """Print the variants as a table, and the warnings to standard error."""
+    from rich.markup import escape
+
+    from sluice.cli.output import errors, print_table
+
+    found = list(found)
+    rows = [
+        (
+            route.stage,
+            variant.variant,
+            f"{variant.weight:g}" if variant.weight else "-",
+            f"{variant.share:.3g} %",
+            f"{variant.workers}" if variant.workers else "no worker",
+            f"{variant.shadow:g} %" if variant.shadow else "-",
+        )
+        for route in found
+        for variant in route.variants
+    ]
+    columns = ("stage", "variant", ">weight", ">share", ">workers", ">shadow")
+    print_table(columns, rows, empty="No stage has a worker.")
+    for route in found:
+        for warning in route.warnings:
+            errors().print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
