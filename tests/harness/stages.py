@@ -64,12 +64,12 @@ class Stages:
         self._arrived = asyncio.Condition()
 
     @asynccontextmanager
-    async def running(self, names: Sequence[str] = ALL) -> AsyncIterator[None]:
+    async def running(self, names: Sequence[str] = ALL, variant: str = "default") -> AsyncIterator[None]:
         """Serve these stages for as long as the block runs."""
 
         @asynccontextmanager
         async def setup(_: Service) -> AsyncIterator[list[Stage]]:
-            yield [self._stage(name) for name in names]
+            yield [self._stage(name, variant) for name in names]
 
         service = Service("stages", self._settings, setup)
         async with service.asgi().start_lifespan_context():
@@ -81,8 +81,9 @@ class Stages:
         async with asyncio.timeout(30), self._arrived:
             await self._arrived.wait_for(lambda: len(self.given[name]) >= count)
 
-    def _stage(self, name: str) -> Stage:
-        return Stage(name=name, process=self._process(name), room=256, model=self.models.get(name, ""))
+    def _stage(self, name: str, variant: str) -> Stage:
+        model = self.models.get(name, "")
+        return Stage(name=name, variant=variant, process=self._process(name), room=256, batch_room=64, model=model)
 
     def _process(self, name: str) -> Process:
         async def process(query: Query, context: Context) -> Query | None:
