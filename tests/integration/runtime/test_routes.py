@@ -1,0 +1,194 @@
+"""Routes on the broker: written by one at a time, and followed through whatever happens to it."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from shared.problems import Problem, ProblemType
+from shared.routes import Route, Routes, followed_routes
+from shared.topology import ROUTES
+from tests.harness.bench import Bench, open_bench, until
+from tests.harness.broker import NatsServer
+
+pytestmark = pytest.mark.anyio
+
+
+def route(canary: float, stage: str = "generate") -> Route:
+    return Route(stage=stage, weights={"default": 100 - canary, "canary": canary})
+
+
+class Seen:
+    """What a follower has been told last, and how often it was told anything."""
+
+    def __init__(self) -> None:
+        self.routes: Mapping[str, Route] = {}
+        self.times = 0
+
+    def __call__(self, routes: Mapping[str, Route]) -> None:
+        self.routes = routes
+        self.times += 1
+
+    async def shows(self, **canaries: float) -> None:
+        """Wait until these stages, and no others, have routes with these canaries."""
+
+        async def is_so() -> bool:
+            return {stage: each.weights["canary"] for stage, each in self.routes.items()} == canaries
+
+        await until(is_so, f"{canaries}, not {self.routes}")
+
+
+@asynccontextmanager
+async def following(bench: Bench) -> AsyncIterator[Seen]:
+    seen = Seen()
+    async with followed_routes(bench.client, bench.jetstream, seen):
+        yield seen
+
+
+async def test_a_route_is_kept_as_it_was_written(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    written = Route(
+        stage="generate", weights={"default": 1.5}, shadows={"next": 5}, updated_at=12.5, updated_by="Maria"
+    )
+    assert await routes.get("generate") is None
+    revision = await routes.put(written)
+    stored = await routes.get("generate")
+    assert stored is not None
+    assert (stored.route, stored.revision) == (written, revision)
+    await routes.put(route(1, "embed"))
+    assert [each.route.stage for each in await routes.list()] == ["embed", "generate"]
+    await routes.delete("generate")
+    assert [each.route.stage for each in await routes.list()] == ["embed"]
+
+
+async def test_of_two_who_change_what_they_have_seen_the_second_is_told(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    first = await routes.put(route(10), revision=0)
+    second = await routes.put(route(20), revision=first)
+    for stale in (0, first):
+        with pytest.raises(Problem) as caught:
+            await routes.put(route(30), revision=stale)
+        assert caught.value.kind is ProblemType.PRECONDITION_FAILED
+    with pytest.raises(Problem) as caught:
+        await routes.delete("generate", revision=first)
+    assert caught.value.kind is ProblemType.PRECONDITION_FAILED
+    await routes.delete("generate", revision=second)
+    await routes.put(route(40), revision=0)
+
+
+async def test_of_many_who_write_at_once_exactly_one_wins(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    seen = await routes.put(route(1))
+    ends = await asyncio.gather(*(routes.put(route(n), revision=seen) for n in range(20)), return_exceptions=True)
+    assert sum(isinstance(end, int) for end in ends) == 1
+    assert sum(isinstance(end, Problem) for end in ends) == 19
+
+
+async def test_a_follower_knows_all_routes_before_it_begins(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    await routes.put(route(10))
+    await routes.put(route(20, "embed"))
+    async with following(bench) as seen:
+        assert {stage: each.weights["canary"] for stage, each in seen.routes.items()} == {"generate": 10, "embed": 20}
+        assert seen.times == 1
+
+
+async def test_a_follower_is_told_of_changes_and_removals(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    async with following(bench) as seen:
+        assert seen.routes == {}
+        await routes.put(route(10))
+        await seen.shows(generate=10)
+        await routes.put(route(20))
+        await routes.put(route(5, "embed"))
+        await seen.shows(generate=20, embed=5)
+        await routes.delete("generate")
+        await seen.shows(embed=5)
+
+
+async def test_a_follower_goes_on_after_the_broker_was_away_and_learns_what_it_missed(
+    bench: Bench, broker: NatsServer
+) -> None:
+    await Routes(bench.jetstream).put(route(10))
+    async with following(bench) as seen:
+        for canary in (20.0, 30.0):
+            broker.kill()
+            broker.start()
+            await seen.shows(generate=canary - 10)
+            async with open_bench(broker.url) as other:
+                await Routes(other.jetstream).put(route(canary))
+            await seen.shows(generate=canary)
+
+
+async def test_what_was_known_stays_in_force_while_the_broker_is_away(bench: Bench, broker: NatsServer) -> None:
+    await Routes(bench.jetstream).put(route(10))
+    async with following(bench) as seen:
+        broker.kill()
+
+        async def lost() -> bool:
+            return not bench.client.is_connected
+
+        await until(lost, "the loss of the connection")
+        assert seen.routes == {"generate": route(10)}
+        broker.start()
+
+
+async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench: Bench) -> None:
+    await bench.jetstream.delete_key_value(ROUTES)
+    async with following(bench) as seen:
+        assert seen.routes == {}
+        await bench.topology.ensure()
+        await Routes(bench.jetstream).put(route(10))
+        await seen.shows(generate=10)
+
+
+async def test_a_bucket_that_was_lost_with_the_brokers_disk_is_followed_again(
+    bench: Bench, broker: NatsServer, tmp_path: Path
+) -> None:
+    await Routes(bench.jetstream).put(route(10))
+    async with following(bench) as seen:
+        broker.kill()
+        shutil.rmtree(tmp_path / "nats" / "store")
+        broker.start()
+        async with open_bench(broker.url) as other:
+            await seen.shows()
+            await Routes(other.jetstream).put(route(20))
+            await seen.shows(generate=20)
+
+
+async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(bench: Bench) -> None:
+    routes = Routes(bench.jetstream)
+    bucket = await bench.jetstream.key_value(ROUTES)
+    await bucket.put("embed", b"{")
+    async with following(bench) as seen:
+        assert seen.routes == {}
+        await routes.put(route(10))
+        await seen.shows(generate=10)
+        await bucket.put("generate", b'{"stage": "generate", "weights": {"default": -1}}')
+        await routes.put(route(20, "embed"))
+        await seen.shows(generate=10, embed=20)
+        stored = await routes.get("generate")
+        assert stored is not None
+        await routes.put(route(30), revision=stored.revision)
+        await seen.shows(generate=30, embed=20)
+
+
+async def test_a_watch_that_is_begun_anew_misses_nothing_and_leaves_nothing_behind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.routes.WATCH_ANEW", 0.02)
+    monkeypatch.setattr("shared.routes.LOOK", 0.01)
+    routes = Routes(bench.jetstream)
+    await routes.put(route(1))
+    async with following(bench) as seen:
+        for canary in range(2, 30):
+            await routes.put(route(canary))
+            await seen.shows(generate=canary)
+
+    async def gone() -> bool:
+        return not await bench.jetstream.consumers_info(f"KV_{ROUTES}")
+
+    await until(gone, "the end of all reading positions")
