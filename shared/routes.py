@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -19,7 +19,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from shared.envelope import Name, Wire
 from shared.problems import Problem, ProblemType
@@ -27,7 +27,7 @@ from shared.records import CHANGED, snapshot
 from shared.tasks import background
 from shared.topology import ROUTES
 
-__all__ = ["DEFAULT", "Percent", "Route", "Routes", "StoredRoute", "Weight", "followed_routes", "overtaken"]
+__all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "followed_routes", "overtaken"]
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,17 @@ WATCH_ANEW: Final = 30.0
 LEFT_BEHIND: Final = 5.0
 """Seconds for which the broker keeps a reading position that nobody listens to."""
 
+
+def _some_above_zero(weights: dict[str, float]) -> dict[str, float]:
+    if weights and not any(weights.values()):
+        raise ValueError("at least one weight must be above zero")
+    return weights
+
+
 Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Weights = Annotated[dict[Name, Weight], Field(max_length=MOST_VARIANTS), AfterValidator(_some_above_zero)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Percents = Annotated[dict[Name, Percent], Field(max_length=MOST_VARIANTS)]
 
 
 class Route(Wire):
@@ -58,8 +67,8 @@ class Route(Wire):
     """
 
     stage: Name
-    weights: Annotated[dict[Name, Weight], Field(max_length=MOST_VARIANTS)] = {}
-    shadows: Annotated[dict[Name, Percent], Field(max_length=MOST_VARIANTS)] = {}
+    weights: Weights = {}
+    shadows: Percents = {}
     updated_at: float = 0.0
     updated_by: str = ""
 
@@ -70,12 +79,6 @@ class Route(Wire):
             return {DEFAULT: 1.0}
         total = sum(self.weights.values())
         return {variant: weight / total for variant, weight in self.weights.items() if weight > 0}
-
-    @model_validator(mode="after")
-    def _goes_somewhere(self) -> Self:
-        if self.weights and not any(self.weights.values()):
-            raise ValueError("at least one weight must be above zero")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

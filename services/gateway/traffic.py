@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.fleet import ServiceBody
-from shared.envelope import Name
-from shared.routes import DEFAULT, Percent, Route, StoredRoute, Weight
+from shared.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 
 __all__ = ["NewRoute", "RouteBody", "RouteList", "VariantBody", "described", "warnings"]
 
@@ -21,10 +20,10 @@ class NewRoute(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    weights: dict[Name, Weight] = Field(
+    weights: Weights = Field(
         {}, description="Numbers relative to their sum, by variant; without any, all queries go to `default`."
     )
-    shadows: dict[Name, Percent] = Field(
+    shadows: Percents = Field(
         {}, description="By variant: the percentage of the queries of which it gets a copy whose answer is dropped."
     )
     by: Annotated[str, Field(max_length=100)] = Field("", description="Who says so; shown with the route.")

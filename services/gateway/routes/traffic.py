@@ -57,8 +57,6 @@ async def put(
     Variants that have no worker are taken, with a warning: their queries wait for the first one.
     """
     wanted = await read_json(request, NewRoute, MAX_BODY)
-    if wanted.weights and not any(wanted.weights.values()):
-        raise Problem(ProblemType.INVALID_REQUEST, "weights: at least one must be above zero.")
     route = Route(
         stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=wanted.by
     )
