@@ -19,8 +19,8 @@ from services.generator.engines.base import (
     Prompt,
     TextDelta,
 )
-from services.generator.prompt import build_messages
-from shared.generation import ContextReport
+from services.generator.prompt import PromptBuilder, Templates
+from services.generator.tokens import approximate_tokens
 from shared.problems import Problem, ProblemType
 from shared.reply import Delivered, Usage
 
@@ -66,6 +66,7 @@ class OpenAIEngine:
         self._config = config
         self._places = anyio.Semaphore(config.room)
         self._client: AsyncOpenAI | None = None
+        self._builder = PromptBuilder(Templates(), count=approximate_tokens, window=config.context_tokens)
         self.model = config.model
         self.room = config.room
 
@@ -99,14 +100,8 @@ class OpenAIEngine:
                 await client.close()
 
     async def prepare(self, prompt: Prompt) -> Prepared:
-        built = build_messages(prompt, token_budget=self._config.context_tokens)
-        context = ContextReport(
-            window=self._config.context_tokens,
-            prompt_tokens=built.tokens,
-            dropped=built.dropped,
-            shortened=() if built.shortened is None else (built.shortened,),
-        )
-        return Prepared(prompt=prompt, context=context, material=built)
+        built = self._builder.build(prompt, reserve=0)
+        return Prepared(prompt=prompt, context=built.context, material=built)
 
     async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:  # noqa: ARG002
         built = prepared.material
@@ -130,7 +125,7 @@ class OpenAIEngine:
             raise _failed("The model server ended the answer early.")
         if not deltas:
             raise _failed("The model server finished without an answer.")
-        yield Finish(reason, usage or Usage(prompt_tokens=built.tokens, completion_tokens=deltas))
+        yield Finish(reason, usage or Usage(prompt_tokens=built.context.prompt_tokens, completion_tokens=deltas))
 
     def _request(self, prompt: Prompt, messages: list[dict[str, str]]) -> dict[str, Any]:
         params = prompt.params
