@@ -28,6 +28,8 @@ from shared.envelope import Lane, Query
 from shared.settings import QueueSettings
 
 __all__ = [
+    "ARTIFACTS",
+    "CHECKPOINTS",
     "COLLECTIONS",
     "DEAD_LETTERS",
     "DOCUMENTS",
@@ -35,14 +37,15 @@ __all__ = [
     "JOB_EVENTS",
     "JOB_STATUS",
     "KEYS",
+    "DUE",
     "QUERIES",
     "ROUTES",
     "SCHEDULES",
+    "TIMERS",
     "UPLOADS",
     "VECTORS",
     "StageQueue",
     "Topology",
-    "job_consumer",
     "query_subject",
 ]
 
@@ -50,30 +53,33 @@ QUERIES = "QUERIES"
 JOBS = "JOBS"
 JOB_EVENTS = "JOB_EVENTS"
 DEAD_LETTERS = "DEAD_LETTERS"
-SCHEDULES = "SCHEDULES"
+TIMERS = "TIMERS"
 
 JOB_STATUS = "jobs"
 COLLECTIONS = "collections"
 DOCUMENTS = "documents"
 ROUTES = "routes"
 KEYS = "keys"
+SCHEDULES = "schedules"
+CHECKPOINTS = "checkpoints"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
+ARTIFACTS = "artifacts"
 
 NAME_IN_USE = 10058
 MAX_WAITING_PULLS = 8192
 MAX_IN_FLIGHT = 65_536
+IDLE_JOB_CONSUMER = 3600.0
+
+DUE = "due"
+"""The consumer of what the timers have made due."""
 
 
 def query_subject(query: Query) -> str:
     """Where a query goes to reach the stop at the head of its slip."""
     stop = query.stop
     return f"query.{stop.stage}.{stop.variant}.{query.lane}.{query.tenant}"
-
-
-def job_consumer(lane: Lane) -> str:
-    return f"jobs_{lane}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +125,7 @@ class Topology:
             await self._ensure_queries()
             for stream in self._durable_streams():
                 await self._ensure_stream(stream)
-            for lane in Lane:
-                await self._ensure_consumer(JOBS, self._consumer(job_consumer(lane), f"job.*.{lane}"))
+            await self._ensure_consumer(TIMERS, self._consumer(DUE, "due.>"))
             for bucket in self._buckets():
                 await self._ensure_bucket(bucket)
             for store in self._stores():
@@ -136,6 +141,14 @@ class Topology:
             for queue in queues:
                 self._queues[queue.consumer] = queue
                 await self._ensure_queue(queue)
+
+    async def ensure_job_consumer(self, subject: str) -> str:
+        """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long."""
+        name = subject.removeprefix("job.").replace(".", "_")
+        config = self._consumer(name, subject)
+        config.inactive_threshold = IDLE_JOB_CONSUMER
+        await self._ensure_consumer(JOBS, config)
+        return name
 
     def _query_stream(self) -> StreamConfig:
         settings = self._settings
@@ -160,7 +173,7 @@ class Topology:
         return (
             StreamConfig(
                 name=JOBS,
-                subjects=["job.>"],
+                subjects=["job.*.*.*"],
                 retention=RetentionPolicy.WORK_QUEUE,
                 discard=DiscardPolicy.NEW,
                 max_msgs=settings.job_limit,
@@ -173,16 +186,26 @@ class Topology:
                 **history,
             ),
             StreamConfig(name=DEAD_LETTERS, subjects=["dead.>"], **history),
-            StreamConfig(name=SCHEDULES, subjects=["schedule.>"], allow_msg_schedules=True, **durable),
+            # What is due is published by the broker into the same stream, hence the two kinds of subjects.
+            StreamConfig(
+                name=TIMERS,
+                subjects=["timer.>", "due.>"],
+                retention=RetentionPolicy.WORK_QUEUE,
+                allow_msg_schedules=True,
+                **durable,
+            ),
         )
 
     def _buckets(self) -> tuple[KeyValueConfig, ...]:
         replicas = self._settings.replicas
         return (
-            KeyValueConfig(bucket=JOB_STATUS, history=1, ttl=self._settings.history_seconds, replicas=replicas),
+            *(
+                KeyValueConfig(bucket=bucket, history=1, ttl=self._settings.history_seconds, replicas=replicas)
+                for bucket in (JOB_STATUS, CHECKPOINTS)
+            ),
             *(
                 KeyValueConfig(bucket=bucket, history=1, replicas=replicas)
-                for bucket in (COLLECTIONS, DOCUMENTS, ROUTES, KEYS)
+                for bucket in (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
             ),
         )
 
@@ -191,6 +214,7 @@ class Topology:
         return (
             ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
             ObjectStoreConfig(bucket=VECTORS, ttl=86400, replicas=settings.replicas),
+            ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
         )
 
     def _consumer(self, name: str, subject: str, *, exclusive: bool = False) -> ConsumerConfig:

@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from services.gateway.fleet import roll_call
 from services.gateway.job_news import JobNews
+from services.gateway.models_directory import ModelDirectory
 from services.gateway.objects import ObjectStage
 from services.gateway.pipelines import Pipelines
 from services.gateway.queries import Queries
@@ -19,7 +22,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.shadows import Shadows
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
-from shared.job_board import JobBoard
+from shared.jobs.board import JobBoard
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
 from shared.reply import Progress, encode_event, open_mailbox, reply_subject
@@ -74,6 +77,7 @@ class Backend:
     objects: ObjectStage
     dead_letters: DeadLetters
     routes: Routes
+    models: ModelDirectory
 
 
 class Desk:
@@ -103,11 +107,13 @@ class Desk:
             objects=ObjectStage(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
+            models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
         )
         await queries.open()
         await _canary(bus, instance)
         bus.after_reconnect(queries.look_up)
-        async with followed_routes(bus.client, bus.jetstream, self.router.update), shadows.running():
+        following = followed_routes(bus.client, bus.jetstream, self.router.update)
+        async with following, shadows.running(), backend.models.running():
             self._backend = backend
             try:
                 yield []

@@ -37,12 +37,13 @@ class _Response(BaseModel):
 
 
 class StageBody(_Response):
-    """`lane_in_flight` counts the messages in work by lane, of at most `room` together."""
+    """`lane_in_flight` counts the messages in work by lane, of at most `room` together; `model` may be empty."""
 
     stage: str
     variant: str
     lane_in_flight: dict[str, int]
     room: int
+    model: str
 
 
 class ServiceBody(_Response):
@@ -86,17 +87,17 @@ class StatusBody(_Response):
     warnings: list[str]
 
 
-async def roll_call(client: Client) -> list[ServiceBody]:
-    """Every service process that answers: within a quarter of a second, or until it has been quiet for a while."""
+async def roll_call(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
+    """Every service process that answers within `longest` seconds, or until none has done so for `quiet` seconds."""
     replies: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=replies.put)
     found: list[ServiceBody] = []
     try:
         await client.publish(PING, b"", reply=inbox)
-        async with asyncio.timeout(LONGEST):
+        async with asyncio.timeout(longest):
             while True:
-                async with asyncio.timeout(QUIET if found else LONGEST):
+                async with asyncio.timeout(quiet if found else longest):
                     message = await replies.get()
                 if (service := _service(message.data)) is not None:
                     found.append(service)
@@ -124,10 +125,14 @@ async def queues(jetstream: JetStreamContext) -> list[QueueBody]:
 
 
 async def jobs(jetstream: JetStreamContext) -> JobsBody:
+    """Jobs that nobody works on yet, and those in work."""
     infos = await _consumers(jetstream, JOBS)
-    return JobsBody(
-        waiting=sum(info.num_pending or 0 for info in infos), in_flight=sum(info.num_ack_pending or 0 for info in infos)
-    )
+    in_flight = sum(info.num_ack_pending or 0 for info in infos)
+    try:
+        stored = (await jetstream.stream_info(JOBS)).state.messages
+    except NotFoundError:
+        stored = 0
+    return JobsBody(waiting=max(0, stored - in_flight), in_flight=in_flight)
 
 
 def broker(client: Client) -> BrokerBody:
@@ -158,6 +163,7 @@ def _service(data: bytes) -> ServiceBody | None:
     except ValidationError:
         return None
     stages = [
-        StageBody(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room) for s in status.stages
+        StageBody(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room, model=s.model)
+        for s in status.stages
     ]
     return ServiceBody(**(status.model_dump(exclude={"stages"}) | {"stages": stages}))

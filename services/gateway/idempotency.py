@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Header
 
 from services.gateway.backend import TENANT
-from shared.job_board import JobBoard, check_same
+from shared.jobs.board import JobBoard, check_same
 from shared.jobs import Job, job_id
 from shared.problems import Problem, ProblemType
 

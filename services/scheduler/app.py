@@ -1,20 +1,23 @@
-"""The scheduler: takes `job.*`, both lanes, and asks stages for their part of it."""
+"""The scheduler: takes `job.*` and what is due, and asks stages for their part of it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from services.scheduler.documents import DocumentReader
-from services.scheduler.ingest import Ingestion
-from services.scheduler.removal import Removal
+from services.scheduler.due import DueWorker
+from services.scheduler.kinds import Parts, Pool, load_kinds
+from services.scheduler.queue import JobQueue
+from services.scheduler.retries import forward_due_retry
 from services.scheduler.runner import JobRunner
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.stages import StageClient
-from services.scheduler.worker import JobWorker
+from shared.artifacts import Artifacts
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
-from shared.job_board import JobBoard
+from shared.jobs.board import JobBoard, cancel_subject
 from shared.records import Collections, Documents
-from shared.service import ASGIApp, Service
+from shared.service import ASGIApp, Service, Worker
 from shared.topology import UPLOADS, VECTORS
 
 __all__ = ["make"]
@@ -22,10 +25,9 @@ __all__ = ["make"]
 
 def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
-    async def setup(service: Service) -> AsyncIterator[Sequence[JobWorker]]:
+    async def setup(service: Service) -> AsyncIterator[Sequence[Worker]]:
         async with _reader(settings) as reader:
-            runner = await _runner(service.bus, settings, reader)
-            yield [JobWorker(service.bus, runner, room=settings.job_room, ack_wait=settings.ack_wait)]
+            yield await _workers(await _parts(service.bus, settings, reader))
 
     service = Service("scheduler", settings, setup)
     return service, service.asgi()
@@ -42,24 +44,42 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
     )
 
 
-async def _runner(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> JobRunner:
-    stages = StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries)
-    collections = Collections(bus.jetstream)
-    documents = Documents(bus.jetstream)
-    ingest = Ingestion(
-        stages=stages,
-        collections=collections,
-        documents=documents,
+async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
+    return Parts(
+        bus=bus,
+        settings=settings,
+        board=JobBoard(bus.client, bus.jetstream),
+        stages=StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries),
+        collections=Collections(bus.jetstream),
+        documents=Documents(bus.jetstream),
+        artifacts=Artifacts(bus.jetstream),
         uploads=await bus.jetstream.object_store(UPLOADS),
         vectors=await bus.jetstream.object_store(VECTORS),
         reader=reader,
-        settings=settings,
     )
-    removal = Removal(stages, collections, documents)
-    return JobRunner(
-        JobBoard(bus.client, bus.jetstream),
+
+
+async def _workers(parts: Parts) -> list[Worker]:
+    bus, settings = parts.bus, parts.settings
+    kinds = load_kinds(parts)
+    runner = JobRunner(
+        bus,
+        parts.board,
+        parts.artifacts,
         DeadLetters(bus.client, bus.jetstream),
-        {"ingest": ingest, "delete": removal.delete, "drop": removal.drop},
-        max_deliver=settings.job_max_deliver,
+        kinds,
+        max_crashes=settings.job_max_crashes,
+        instance=settings.instance,
         ack_wait=settings.ack_wait,
     )
+    await bus.client.subscribe(cancel_subject("*"), cb=runner.hear_cancel)
+    queue = JobQueue(
+        bus,
+        kinds,
+        handle=runner.handle,
+        give_back=runner.give_back,
+        slots={Pool.SHORT: settings.job_room, Pool.LONG: settings.job_long_room},
+        ack_wait=settings.ack_wait,
+    )
+    handlers = {"retry": partial(forward_due_retry, bus.jetstream)}
+    return [queue, DueWorker(bus, handlers, ack_wait=settings.ack_wait)]

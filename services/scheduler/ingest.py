@@ -19,7 +19,8 @@ from nats.js.object_store import ObjectStore
 
 from services.scheduler.documents import ChunkedDocument, DocumentReader
 from services.scheduler.progress import ProgressReport
-from services.scheduler.runner import PASSING, JobRun
+from services.scheduler.retries import PASSING
+from services.scheduler.run import JobRun
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.stages import StageClient
 from shared.batching import Batcher

@@ -8,7 +8,7 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from services.scheduler.runner import JobRun
+from services.scheduler.run import JobRun
 from shared.jobs import DocumentError, JobProgress
 from shared.problems import Problem
 from shared.tasks import background

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from services.scheduler.runner import JobRun
+from services.scheduler.run import JobRun
 from services.scheduler.stages import StageClient
 from shared.envelope import Stop
 from shared.indexing import IndexChange, IndexedDocumentRef

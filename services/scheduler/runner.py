@@ -1,180 +1,237 @@
 """Runs jobs: takes them off the queue, keeps their entries on the board true, and sees each to its end.
 
 A job is delivered at least once and acknowledged after its effect; its kind makes sure that doing it again does no
-harm. A problem of the job's own ends it; trouble that may pass puts it back on the queue.
+harm. A problem of the job's own ends it; trouble that may pass is another try, later, as the job's policy says.
 """
 
 import logging
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+import anyio
+from nats.aio.msg import Msg
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
 
+from services.scheduler.kinds import JobKind
+from services.scheduler.retries import PASSING, delay_before, schedule_retry
+from services.scheduler.run import JobRun
+from shared.artifacts import Artifacts
+from shared.bus import Bus
 from shared.dead_letters import REPLAYED, DeadLetters
-from shared.job_board import JobBoard
-from shared.jobs import DropSpec, Job, JobProgress, JobSpec, JobState, check_ids, decode_spec
+from shared.jobs import Job, JobOptions, JobSpec, JobState, check_ids, decode_spec
+from shared.jobs.board import ATTEMPT, OPTIONS, JobBoard, fresh_job
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
 from shared.telemetry import extract_trace, tracer
 
-__all__ = ["JobRun", "JobRunner", "Kind"]
+__all__ = ["JobRunner"]
 
 log = logging.getLogger(__name__)
 
-PASSING: Final = frozenset(
-    {
-        ProblemType.STAGE_UNAVAILABLE,
-        ProblemType.STAGE_FAILED,
-        ProblemType.BROKER_UNAVAILABLE,
-        ProblemType.QUEUE_FULL,
-        ProblemType.DEADLINE_EXCEEDED,
-        ProblemType.INTERNAL,
-    }
-)
-"""Problems that may be gone at the next try."""
+TOO_EARLY: Final = 2.0
+"""Seconds after which a try is looked at again that came while the one before it still ran."""
 
-JOBS_ENDED = Counter("sluice_jobs_total", "Jobs by how a delivery of them ended.", ("kind", "outcome"))
+JOBS_ENDED = Counter("sluice_jobs_total", "Jobs by how a try at them ended.", ("kind", "outcome"))
 JOB_TIME = Histogram(
     "sluice_job_seconds", "Time of one try at a job.", ("kind",), buckets=(0.1, 0.5, 1, 5, 10, 60, 300, 1800, 7200)
 )
+CANCEL_TIME = Histogram(
+    "sluice_job_cancel_seconds",
+    "Time from the request to cancel a running job to its end.",
+    ("kind",),
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRun:
-    """One try at a job. `revision` orders the effects of jobs: the later submitted one has the greater."""
-
-    job: Job
-    spec: JobSpec
-    revision: int
-    board: JobBoard
-
-    async def report(self, change: Callable[[Job], Job]) -> None:
-        """Show progress on the board."""
-        await self.board.update(self.job.tenant, self.job.id, change)
-
-
-Kind = Callable[[JobRun], Awaitable[None]]
-"""Does a job. Raises Problem when it cannot be done; anything else raised is tried again."""
+@dataclass(slots=True)
+class _Running:
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    cancelled_at: float = 0.0
+    why: str = ""
 
 
 class JobRunner:
-    """Hand `handle` to a PullConsumer of the job queue."""
+    """Hand `handle` to the job queue, and `hear_cancel` to what hears of cancels."""
 
     def __init__(
         self,
+        bus: Bus,
         board: JobBoard,
+        artifacts: Artifacts,
         dead_letters: DeadLetters,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, JobKind],
         *,
-        max_deliver: int,
+        max_crashes: int,
+        instance: str,
         ack_wait: float,
     ) -> None:
+        self._bus = bus
         self._board = board
+        self._artifacts = artifacts
         self._dead_letters = dead_letters
         self._kinds = kinds
-        self._max_deliver = max_deliver
+        self._max_crashes = max_crashes
+        self._instance = instance
         self._ack_wait = ack_wait
-        self._running: set[str] = set()
+        self._running: dict[str, _Running] = {}
+
+    async def hear_cancel(self, message: Msg) -> None:
+        """Take in a cancel from `control.job.<job>.cancel`."""
+        running = self._running.get(message.subject.split(".")[2])
+        if running is not None:
+            _withdraw(running, message.data.decode(errors="replace"))
 
     async def handle(self, delivery: Delivery) -> None:
-        """See one delivery of a job to its end, or put it back."""
+        """See one delivery of a job to its end, put it off, or put it back."""
         job_id = delivery.headers.get("ce-id") or f"s{delivery.sequence}"
-        tenant = delivery.headers.get("ce-tenant", "default")
+        tenant = delivery.headers.get("ce-tenant") or delivery.subject.rpartition(".")[2]
         try:
             spec = decode_spec(delivery.data)
             check_ids(tenant, job_id)
-        except ValueError as error:
+            options = JobOptions.model_validate_json(delivery.headers.get(OPTIONS, "{}"))
+            attempt = int(delivery.headers.get(ATTEMPT, "1"))
+        except (ValidationError, ValueError) as error:
             await self._bury(delivery, f"This is no job: {error}")
             await delivery.ack()
             return
         if job_id in self._running:
             await delivery.nak(self._ack_wait)
             return
-        self._running.add(job_id)
+        running = self._running[job_id] = _Running()
         try:
-            await self._try(delivery, spec, await self._adopt(delivery, spec, tenant, job_id))
+            entry = fresh_job(spec, job=job_id, tenant=tenant, options=options, created_at=delivery.stored_at)
+            await self._board.adopt(entry, by=options.by)
+            job = await self._begin(delivery, tenant, job_id, attempt)
+            if job is not None:
+                await self._try(delivery, spec, job, running)
         finally:
-            self._running.discard(job_id)
+            del self._running[job_id]
 
-    async def _adopt(self, delivery: Delivery, spec: JobSpec, tenant: str, job_id: str) -> Job:
-        """The job's entry, made now if the job came straight from the bus."""
-        documents = 0 if isinstance(spec, DropSpec) else len(spec.documents)
-        entry = Job(
-            id=job_id,
-            kind=spec.kind,
-            tenant=tenant,
-            collection=spec.collection,
-            created_at=delivery.stored_at,
-            progress=JobProgress(documents=documents),
-        )
-        await self._board.adopt(entry)
-        return await self._board.update(
-            tenant,
-            job_id,
-            lambda job: job.model_copy(
+    async def _begin(self, delivery: Delivery, tenant: str, job_id: str, attempt: int) -> Job | None:
+        """The entry of the job, which runs now; None where there is nothing to do, or not yet."""
+        replayed = REPLAYED in delivery.headers
+        begun = False
+
+        def begin(job: Job) -> Job:
+            nonlocal begun
+            # A try that was replaced by a later one, or came before the earlier one had ended, changes nothing.
+            begun = replayed or attempt == job.attempt + (job.state is JobState.QUEUED)
+            if not begun:
+                return job
+            crashed = job.state is JobState.RUNNING and not job.given_back
+            return job.model_copy(
                 update={
                     "state": JobState.RUNNING,
                     "started_at": job.started_at or time.time(),
-                    "attempt": delivery.deliveries,
+                    "attempt": attempt if not replayed else job.attempt + 1,
+                    "crashes": 0 if replayed else job.crashes + crashed,
+                    "given_back": False,
+                    "revision": job.revision or delivery.sequence,
                     "finished_at": None,
                     "error": None,
                 }
-            ),
-            reopen=REPLAYED in delivery.headers,
-        )
+            )
 
-    async def _try(self, delivery: Delivery, spec: JobSpec, job: Job) -> None:
+        job = await self._board.update(tenant, job_id, begin, reopen=replayed, by=self._instance)
         if job.state.ended:
             await delivery.ack()
-            return
-        if delivery.deliveries > self._max_deliver:
-            reason = f"Delivered {self._max_deliver} times; each worker died before it was done."
+            return None
+        if not begun:
+            await (delivery.ack() if attempt <= job.attempt else delivery.nak(TOO_EARLY))
+            return None
+        if job.crashes > self._max_crashes:
+            reason = f"Its worker died {job.crashes} times before it was done."
             await self._give_up(delivery, job, Problem(ProblemType.INTERNAL, reason))
+            return None
+        return job
+
+    async def _try(self, delivery: Delivery, spec: JobSpec, job: Job, running: _Running) -> None:
+        run = JobRun(job, spec, board=self._board, artifacts=self._artifacts, jetstream=self._bus.jetstream)
+        if job.cancel_requested:  # by somebody whom the worker before could not hear
+            await self._end(delivery, run, JobState.CANCELLED)
             return
-        run = JobRun(job=job, spec=spec, revision=delivery.sequence, board=self._board)
-        context = extract_trace(delivery.headers)
+        if (remaining := run.remaining) is not None:
+            running.scope.deadline = anyio.current_time() + remaining
+        span = tracer.start_as_current_span(
+            f"process job.{spec.kind}", context=extract_trace(delivery.headers), kind=SpanKind.CONSUMER
+        )
         try:
-            with (
-                tracer.start_as_current_span(f"process job.{spec.kind}", context=context, kind=SpanKind.CONSUMER),
-                JOB_TIME.labels(spec.kind).time(),
-            ):
-                await self._kinds[spec.kind](run)
+            with span, JOB_TIME.labels(spec.kind).time(), running.scope as scope:
+                await self._kinds[spec.kind].perform(run)
         except Problem as problem:
             if problem.kind in PASSING:
-                await self._put_back(delivery, job, problem)
+                await self._put_off(delivery, job, problem)
             else:
-                await self._end(job, JobState.FAILED, problem)
-                await delivery.ack()
+                await self._end(delivery, run, JobState.FAILED, problem)
         except Exception as error:
             log.exception("job %s failed", job.id)
-            await self._put_back(delivery, job, Problem(ProblemType.INTERNAL, f"{type(error).__name__}: {error}"))
+            await self._put_off(delivery, job, Problem(ProblemType.INTERNAL, f"{type(error).__name__}: {error}"))
         else:
-            await self._end(job, JobState.SUCCEEDED)
-            await delivery.ack()
+            if scope.cancelled_caught:
+                await self._withdrawn(delivery, run, running)
+            else:
+                await self._end(delivery, run, JobState.SUCCEEDED)
 
-    async def _put_back(self, delivery: Delivery, job: Job, problem: Problem) -> None:
-        if delivery.deliveries >= self._max_deliver:
+    async def _withdrawn(self, delivery: Delivery, run: JobRun, running: _Running) -> None:
+        """The job was cancelled, or has met its deadline."""
+        if not running.cancelled_at:
+            detail = "The job did not end by its deadline."
+            await self._end(delivery, run, JobState.FAILED, Problem(ProblemType.DEADLINE_EXCEEDED, detail))
+            return
+        await self._end(delivery, run, JobState.CANCELLED, reason=running.why)
+        CANCEL_TIME.labels(run.job.kind).observe(time.time() - running.cancelled_at)
+
+    async def give_back(self, job_id: str, tenant: str) -> None:
+        """Note that a running job goes back to the queue unharmed: it is not its fault that the worker stops."""
+        await self._board.update(tenant, job_id, lambda job: job.model_copy(update={"given_back": True}))
+
+    async def _put_off(self, delivery: Delivery, job: Job, problem: Problem) -> None:
+        policy = job.options.retry
+        if job.attempt >= policy.limit:
             await self._give_up(delivery, job, problem)
             return
-        delay = min(60.0, 0.5 * 2**delivery.deliveries)
+        attempt = job.attempt + 1
+        delay = delay_before(attempt, policy)
         log.warning("job %s is tried again in %.1f s: %s", job.id, delay, problem)
+        await schedule_retry(self._bus.jetstream, delivery, job, attempt=attempt, delay=delay)
+        waiting = {"state": JobState.QUEUED, "error": problem.details}
+        reason = f"tried again in {delay:.1f} s: {problem}"
+        await self._board.update(
+            job.tenant, job.id, lambda entry: entry.model_copy(update=waiting), by=self._instance, reason=reason
+        )
         JOBS_ENDED.labels(job.kind, "retried").inc()
-        await delivery.nak(delay)
+        await delivery.ack()
 
     async def _give_up(self, delivery: Delivery, job: Job, problem: Problem) -> None:
         await self._bury(delivery, str(problem))
-        await self._end(job, JobState.FAILED, problem)
+        await self._finish(job, JobState.FAILED, {}, problem)
         await delivery.ack()
 
-    async def _end(self, job: Job, state: JobState, problem: Problem | None = None) -> None:
+    async def _end(
+        self, delivery: Delivery, run: JobRun, state: JobState, problem: Problem | None = None, reason: str = ""
+    ) -> None:
+        made = {"outputs": run.outputs, "artifacts": tuple(run.artifacts)}
+        await self._finish(run.job, state, made, problem, reason)
+        await delivery.ack()
+
+    async def _finish(
+        self, job: Job, state: JobState, made: Mapping[str, object], problem: Problem | None, reason: str = ""
+    ) -> None:
         JOBS_ENDED.labels(job.kind, state.value).inc()
-        end = {"state": state, "finished_at": time.time(), "error": problem.details if problem else None}
-        await self._board.update(job.tenant, job.id, lambda entry: entry.model_copy(update=end))
+        end = {"state": state, "finished_at": time.time(), "error": problem.details if problem else None, **made}
+        await self._board.update(
+            job.tenant,
+            job.id,
+            lambda entry: entry.model_copy(update=end),
+            by=self._instance,
+            reason=reason or (str(problem) if problem else ""),
+        )
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._dead_letters.bury(
@@ -186,3 +243,9 @@ class JobRunner:
             message_id=f"job:{delivery.sequence}",
             traceback=traceback.format_exc() if sys.exception() else "",
         )
+
+
+def _withdraw(running: _Running, why: str) -> None:
+    if not running.cancelled_at:
+        running.cancelled_at, running.why = time.time(), why
+        running.scope.cancel()

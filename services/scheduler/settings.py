@@ -10,8 +10,9 @@ __all__ = ["SchedulerSettings"]
 
 
 class SchedulerSettings(ServiceSettings):
-    job_room: int = Field(4, ge=1, description="Jobs in work at once.")
-    job_max_deliver: int = Field(20, ge=1, description="Deliveries of one job before it becomes a dead letter.")
+    job_room: int = Field(8, ge=1, description="Short jobs in work at once; a quarter is kept for high priority.")
+    job_long_room: int = Field(32, ge=1, description="Long jobs in work at once: they mostly wait for others.")
+    job_max_crashes: int = Field(5, ge=0, description="Workers that one job may outlive before it is a dead letter.")
     reader_workers: int = Field(2, ge=1, description="Processes that parse and chunk documents.")
     reader_seconds: float = Field(60.0, gt=0, description="Seconds that reading one document may take.")
     reader_memory_mb: int = Field(1024, ge=64, description="Memory (MB) that reading one document may take.")

@@ -2,55 +2,83 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from services.scheduler.runner import JobRun, JobRunner
+from services.scheduler.due import DueWorker
+from services.scheduler.kinds import JobKind, Perform, Pool
+from services.scheduler.queue import JobQueue
+from services.scheduler.retries import forward_due_retry
+from services.scheduler.run import JobRun
+from services.scheduler.runner import JobRunner
+from shared.artifacts import Artifacts
+from shared.bus import Bus
 from shared.dead_letters import DeadLetters
-from shared.envelope import Lane
-from shared.job_board import JobBoard
-from shared.jobs import DropSpec, Job, JobState
+from shared.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
+from shared.jobs.board import JobBoard
 from shared.problems import Problem, ProblemType
-from shared.pull import PullConsumer
 from shared.tasks import background
-from shared.topology import JOBS, job_consumer
 from tests.harness.bench import Bench, open_bench, until
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
 
 SPEC = DropSpec(collection="docs", table="docs-1")
-Drop = Callable[[JobRun], Awaitable[None]]
+QUICK = RetryPolicy(limit=2, delay=0.1, max_delay=0.1)
 
 
 class Desk:
-    """A runner of one kind of job, and what it needs to be watched."""
+    """A job queue with its runner and timers, of one kind of job, and what it needs to be watched."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.board = JobBoard(bench.client, bench.jetstream)
         self.letters = DeadLetters(bench.client, bench.jetstream)
+        self.bus = cast(
+            "Bus",
+            SimpleNamespace(client=bench.client, jetstream=bench.jetstream, topology=bench.topology, connected=True),
+        )
 
-    @asynccontextmanager
-    async def working(self, drop: Drop, *, max_deliver: int = 2) -> AsyncIterator[None]:
-        runner = JobRunner(self.board, self.letters, {"drop": drop}, max_deliver=max_deliver, ack_wait=1.0)
-        consumer = PullConsumer(
-            self.bench.client,
-            stream=JOBS,
-            consumer=job_consumer(Lane.BATCH),
-            room=lambda: 2,
-            handle=runner.handle,
-            repair=self.bench.topology.ensure,
+    def queue(self, drop: Perform, *, pool: Pool = Pool.SHORT, slots: int = 8, max_crashes: int = 2) -> JobQueue:
+        kinds = {"drop": JobKind(name="drop", pool=pool, perform=drop)}
+        artifacts = Artifacts(self.bench.jetstream)
+        self.runner = JobRunner(
+            self.bus,
+            self.board,
+            artifacts,
+            self.letters,
+            kinds,
+            max_crashes=max_crashes,
+            instance="w",
             ack_wait=1.0,
         )
-        async with background(consumer.run()):
-            yield
-            await consumer.drain(5)
+        return JobQueue(
+            self.bus,
+            kinds,
+            handle=self.runner.handle,
+            give_back=self.runner.give_back,
+            slots={Pool.SHORT: slots, Pool.LONG: slots},
+            ack_wait=1.0,
+        )
 
-    async def submit(self, job: str = "j1") -> None:
-        await self.board.submit(SPEC, job=job, tenant="t")
+    @asynccontextmanager
+    async def working(self, drop: Perform, **options: Any) -> AsyncIterator[JobQueue]:
+        queue = self.queue(drop, **options)
+        due = DueWorker(self.bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
+        hearing = await self.bench.client.subscribe("control.job.*.cancel", cb=self.runner.hear_cancel)
+        async with background(queue.run()), background(due.run()):
+            yield queue
+            await asyncio.gather(queue.drain(5), due.drain(5))
+        await hearing.unsubscribe()
+
+    async def submit(self, job: str = "j1", tenant: str = "t", **options: Any) -> None:
+        chosen = JobOptions(**({"retry": QUICK} | options))
+        await self.board.submit(SPEC, job=job, tenant=tenant, options=chosen)
 
     async def ended(self, job: str = "j1", tenant: str = "t") -> Job:
         async def entry() -> Job | None:
@@ -64,7 +92,7 @@ class Desk:
         return result
 
     async def left(self) -> int:
-        return (await self.bench.jetstream.stream_info(JOBS)).state.messages
+        return (await self.bench.jetstream.stream_info("JOBS")).state.messages
 
     async def empty(self) -> bool:
         return await self.left() == 0
@@ -140,7 +168,7 @@ async def test_a_job_that_keeps_failing_becomes_a_dead_letter_and_its_replay_run
 
 async def test_a_job_straight_from_the_bus_runs_and_gets_an_entry(desk: Desk) -> None:
     headers = {"ce-specversion": "1.0", "ce-id": "from-the-bus", "ce-type": "io.sluice.job.drop", "ce-source": "/me"}
-    await desk.bench.jetstream.publish("job.drop.batch", SPEC.model_dump_json().encode(), headers=headers)
+    await desk.bench.jetstream.publish("job.drop.normal.default", SPEC.model_dump_json().encode(), headers=headers)
     async with desk.working(done):
         job = await desk.ended("from-the-bus", "default")
     assert (job.kind, job.state) == ("drop", JobState.SUCCEEDED)
@@ -156,7 +184,7 @@ async def test_a_job_straight_from_the_bus_runs_and_gets_an_entry(desk: Desk) ->
     ],
 )
 async def test_what_is_no_job_becomes_a_dead_letter_at_once(desk: Desk, data: bytes, headers: dict[str, str]) -> None:
-    await desk.bench.jetstream.publish("job.drop.batch", data, headers=headers or None)
+    await desk.bench.jetstream.publish("job.drop.normal.default", data, headers=headers or None)
     async with desk.working(done):
         await until(desk.empty, "the queue empty")
     (letter,) = await desk.letters.list()
@@ -164,7 +192,8 @@ async def test_what_is_no_job_becomes_a_dead_letter_at_once(desk: Desk, data: by
     assert letter.deliveries == 1
 
 
-async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(desk: Desk) -> None:
+@pytest.mark.parametrize("pool", list(Pool))
+async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(desk: Desk, pool: Pool) -> None:
     started = asyncio.Event()
 
     async def for_ever(_: JobRun) -> None:
@@ -172,19 +201,184 @@ async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(desk: D
         await asyncio.Event().wait()
 
     await desk.submit()
-    runner = JobRunner(desk.board, desk.letters, {"drop": for_ever}, max_deliver=5, ack_wait=30.0)
-    consumer = PullConsumer(
-        desk.bench.client,
-        stream=JOBS,
-        consumer=job_consumer(Lane.BATCH),
-        room=lambda: 1,
-        handle=runner.handle,
-        repair=desk.bench.topology.ensure,
-        ack_wait=30.0,
-    )
-    async with background(consumer.run()):
+    queue = desk.queue(for_ever, pool=pool)
+    async with background(queue.run()):
         await started.wait()
-        await consumer.drain(0.01)
-    async with desk.working(done, max_deliver=5):
+        await queue.drain(0.01)
+    async with desk.working(done):
         job = await desk.ended()
-    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+
+
+async def test_a_job_whose_workers_keep_dying_becomes_a_dead_letter(desk: Desk) -> None:
+    started = asyncio.Event()
+
+    async def die(_: JobRun) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await desk.submit()
+    for _ in range(3):
+        queue = desk.queue(die)
+        async with background(queue.run()):
+            await started.wait()
+            started.clear()
+            for delivery in queue._held.values():
+                delivery.settled = True  # as if the process had died: the broker hears nothing any more
+    async with desk.working(done):
+        job = await desk.ended()
+    assert (job.state, job.crashes) == (JobState.FAILED, 3)
+    (letter,) = await desk.letters.list()
+    assert "died 3 times" in letter.reason
+
+
+async def test_a_running_job_can_be_cancelled(desk: Desk) -> None:
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    async def for_ever(_: JobRun) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await desk.submit()
+    async with desk.working(for_ever):
+        await started.wait()
+        await desk.board.cancel("t", "j1", by="me", reason="enough")
+        job = await desk.ended()
+        await until(desk.empty, "the queue empty")
+    assert job.state is JobState.CANCELLED
+    assert ended.is_set()
+
+
+async def test_a_job_that_was_cancelled_while_it_waited_never_runs(desk: Desk) -> None:
+    ran = []
+
+    async def run(run: JobRun) -> None:
+        ran.append(run.job.id)
+
+    await desk.submit("unwanted")
+    await desk.submit("wanted")
+    await desk.board.cancel("t", "unwanted")
+    async with desk.working(run):
+        await desk.ended("wanted")
+        await until(desk.empty, "the queue empty")
+    assert ran == ["wanted"]
+
+
+async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_when_it_is_taken_up(desk: Desk) -> None:
+    started = asyncio.Event()
+
+    async def die(_: JobRun) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await desk.submit()
+    queue = desk.queue(die)
+    async with background(queue.run()):
+        await started.wait()
+        for delivery in queue._held.values():
+            delivery.settled = True
+    await desk.board.cancel("t", "j1")
+    async with desk.working(done):
+        assert (await desk.ended()).state is JobState.CANCELLED
+
+
+async def test_a_job_past_its_deadline_fails(desk: Desk) -> None:
+    async def for_ever(_: JobRun) -> None:
+        await asyncio.Event().wait()
+
+    await desk.submit(deadline=1.0)
+    async with desk.working(for_ever):
+        job = await desk.ended()
+    assert job.error is not None
+    assert (job.state, job.error.type.rpartition(":")[2]) == (JobState.FAILED, "deadline-exceeded")
+
+
+async def test_tenants_take_turns_however_much_one_of_them_submits(desk: Desk) -> None:
+    order: list[str] = []
+
+    async def note(run: JobRun) -> None:
+        order.append(run.tenant)
+
+    for number in range(20):
+        await desk.submit(f"many{number}", tenant="many")
+    for number in range(3):
+        await desk.submit(f"few{number}", tenant="few")
+    async with desk.working(note, slots=1):
+        await until(desk.empty, "the queue empty")
+    assert len(order) == 23
+    assert order[:6].count("few") == 3
+
+
+async def test_of_one_tenants_jobs_the_higher_priority_goes_first(desk: Desk) -> None:
+    order: list[str] = []
+
+    async def note(run: JobRun) -> None:
+        order.append(run.job.id)
+
+    for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
+        await desk.submit(f"j-{priority}", priority=priority)
+    async with desk.working(note, slots=1):
+        await until(desk.empty, "the queue empty")
+    assert order == ["j-high", "j-normal", "j-low"]
+
+
+async def test_a_part_of_the_slots_is_kept_for_high_priority(desk: Desk) -> None:
+    started: asyncio.Queue[str] = asyncio.Queue()
+    free = asyncio.Event()
+
+    async def hold(run: JobRun) -> None:
+        started.put_nowait(run.job.id)
+        await free.wait()
+
+    for number in range(6):
+        await desk.submit(f"normal{number}")
+    async with desk.working(hold, slots=4):
+        taken = {await started.get() for _ in range(3)}
+        await desk.submit("urgent", priority=Priority.HIGH)
+        assert await started.get() == "urgent"
+        assert len(taken) == 3
+        assert started.empty()
+        free.set()
+        await until(desk.empty, "the queue empty")
+
+
+async def test_what_a_try_saved_is_there_for_the_next(desk: Desk) -> None:
+    seen: list[object] = []
+
+    async def work(run: JobRun) -> None:
+        seen.append(await run.checkpoint())
+        await run.save({"line": len(seen)})
+        if len(seen) == 1:
+            raise RuntimeError("broken off")
+        run.outputs["lines"] = 2
+        await run.attach("result.txt", b"all of it")
+
+    await desk.submit()
+    async with desk.working(work):
+        job = await desk.ended()
+    assert seen == [None, {"line": 1}]
+    assert (job.outputs, job.artifacts) == ({"lines": 2}, ("result.txt",))
+    assert await Artifacts(desk.bench.jetstream).get("t", "j1/result.txt") == b"all of it"
+
+
+async def test_a_try_that_came_too_early_waits_for_the_end_of_the_one_before(desk: Desk) -> None:
+    started, free = asyncio.Event(), asyncio.Event()
+    tries: list[int] = []
+
+    async def work(run: JobRun) -> None:
+        tries.append(run.job.attempt)
+        started.set()
+        await free.wait()
+
+    await desk.submit()
+    async with desk.working(work):
+        await started.wait()
+        job = await desk.board.get("t", "j1")
+        await desk.board.requeue(SPEC, job, attempt=2)
+        free.set()
+        await desk.ended()
+        await until(desk.empty, "the queue empty")
+    assert tries == [1]

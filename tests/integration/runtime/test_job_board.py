@@ -5,9 +5,8 @@ import asyncio
 import pytest
 from nats.aio.msg import Msg
 
-from shared.envelope import Lane
-from shared.job_board import JobBoard
-from shared.jobs import DeleteSpec, IngestSpec, Job, JobState, decode_spec, job_id
+from shared.jobs import DeleteSpec, IngestSpec, Job, JobOptions, JobState, Priority, decode_spec, job_id
+from shared.jobs.board import JobBoard, fresh_job
 from shared.problems import Problem, ProblemType
 from tests.harness.bench import Bench, open_bench
 from tests.harness.broker import NatsServer
@@ -49,18 +48,62 @@ async def test_the_same_id_of_another_tenant_is_another_entry(bench: Bench) -> N
     assert len(await board(bench).list("a")) == 1
 
 
-async def test_a_submitter_who_died_before_the_queue_is_completed_by_the_next_try(bench: Bench) -> None:
-    died = Job(id="j", kind="ingest", tenant="t", collection="docs", created_at=1.0)
-    await board(bench).adopt(died)
+async def test_a_submitter_who_died_before_the_entry_is_completed_by_the_next_try(bench: Bench) -> None:
+    died = fresh_job(SPEC, job="j", tenant="t", options=JobOptions(), created_at=1.0)
+    await board(bench).requeue(SPEC, died, attempt=1)
     job, created = await board(bench).submit(SPEC, job="j", tenant="t")
-    assert (job, created) == (died, False)
+    assert (job.id, created) == ("j", True)
     assert await waiting(bench) == 1
 
 
+async def test_a_change_whose_author_died_before_the_copy_is_seen_by_the_next_one(bench: Bench) -> None:
+    first, _ = await board(bench).submit(SPEC, job="j", tenant="t")
+    cancelled = first.model_copy(update={"state": JobState.CANCELLED})
+    assert await board(bench)._announce(cancelled, after=first.event, by="operator", reason="no longer needed")
+    assert (await board(bench).get("t", "j")).state is JobState.QUEUED
+    seen = await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
+    assert seen.state is JobState.CANCELLED
+    assert await board(bench).get("t", "j") == seen
+
+
+async def test_the_entries_can_be_made_again_from_the_audit_log(bench: Bench) -> None:
+    for number, state in enumerate((None, JobState.RUNNING, JobState.SUCCEEDED)):
+        await board(bench).submit(SPEC, job=f"j{number}", tenant="t")
+        if state is not None:
+            await board(bench).update("t", f"j{number}", lambda job, s=state: job.model_copy(update={"state": s}))
+    before = {job.id: job for job in await board(bench).list("t")}
+    await bench.jetstream.delete_key_value("jobs")
+    await bench.topology.ensure()
+    fresh = board(bench)
+    assert await fresh.rebuild() == 3
+    assert {job.id: job for job in await fresh.list("t")} == before
+    assert await fresh.rebuild() == 0
+
+
+async def test_a_cancel_ends_what_waits_and_asks_what_runs_to_end(bench: Bench) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async def hear(message: Msg) -> None:
+        heard.put_nowait(message.subject)
+
+    await bench.client.subscribe("control.job.*.cancel", cb=hear)
+    await board(bench).submit(SPEC, job="waits", tenant="t")
+    await board(bench).submit(SPEC, job="runs", tenant="t")
+    await board(bench).update("t", "runs", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
+    assert (await board(bench).cancel("t", "waits", by="me", reason="wrong file")).state is JobState.CANCELLED
+    running = await board(bench).cancel("t", "runs")
+    assert (running.state, running.cancel_requested) == (JobState.RUNNING, True)
+    assert await asyncio.wait_for(heard.get(), 10) == "control.job.waits.cancel"
+    assert await asyncio.wait_for(heard.get(), 10) == "control.job.runs.cancel"
+    event = await bench.jetstream.get_msg("JOB_EVENTS", subject="event.job.waits.cancelled")
+    assert (event.headers or {})["ce-by"] == "me"
+    assert (event.headers or {})["ce-reason"] == "wrong file"
+
+
 async def test_a_job_travels_as_a_cloud_event(bench: Bench) -> None:
-    await board(bench).submit(SPEC, job="j", tenant="t", lane=Lane.INTERACTIVE)
+    await board(bench).submit(SPEC, job="j", tenant="t", options=JobOptions(priority=Priority.HIGH))
     message = await bench.jetstream.get_msg("JOBS", 1)
-    assert message.subject == "job.ingest.interactive"
+    assert message.subject == "job.ingest.high.t"
     assert decode_spec(message.data or b"") == SPEC
     headers = message.headers or {}
     assert headers["ce-specversion"] == "1.0"
@@ -80,13 +123,10 @@ async def test_a_full_queue_is_a_problem_and_leaves_no_entry_behind(broker: Nats
         assert created
 
 
-async def test_submitting_a_job_again_into_a_full_queue_keeps_its_entry(broker: NatsServer) -> None:
+async def test_submitting_a_job_again_into_a_full_queue_returns_its_entry(broker: NatsServer) -> None:
     async with open_bench(broker.url, job_limit=1) as bench:
-        await board(bench).submit(SPEC, job="other", tenant="t")
-        await board(bench).adopt(Job(id="waits", kind="ingest", tenant="t", collection="docs", created_at=1.0))
-        with pytest.raises(Problem):
-            await board(bench).submit(SPEC, job="waits", tenant="t")
-        assert (await board(bench).get("t", "waits")).state is JobState.QUEUED
+        first, _ = await board(bench).submit(SPEC, job="waits", tenant="t")
+        assert await board(bench).submit(SPEC, job="waits", tenant="t") == (first, False)
 
 
 async def test_concurrent_changes_are_all_applied(bench: Bench) -> None:
@@ -128,7 +168,7 @@ async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_lo
     await bench.client.subscribe("event.job.j.*", cb=hear)
     await board(bench).submit(SPEC, job="j", tenant="t")
     await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
-    await board(bench).update("t", "j", lambda job: job)
+    await board(bench).update("t", "j", lambda job: job.model_copy(update={"attempt": 7}))
     await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.SUCCEEDED}))
     whats = [(await asyncio.wait_for(heard.get(), 10)).rpartition(".")[2] for _ in range(4)]
     assert whats == ["queued", "running", "progress", "succeeded"]

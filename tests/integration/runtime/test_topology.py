@@ -14,8 +14,19 @@ from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
 
-STREAMS = {"QUERIES", "JOBS", "JOB_EVENTS", "DEAD_LETTERS", "SCHEDULES"}
-STORES = {"KV_jobs", "KV_collections", "KV_documents", "KV_routes", "KV_keys", "OBJ_uploads", "OBJ_vectors"}
+STREAMS = {"QUERIES", "JOBS", "JOB_EVENTS", "DEAD_LETTERS", "TIMERS"}
+STORES = {
+    "KV_jobs",
+    "KV_checkpoints",
+    "KV_schedules",
+    "OBJ_artifacts",
+    "KV_collections",
+    "KV_documents",
+    "KV_routes",
+    "KV_keys",
+    "OBJ_uploads",
+    "OBJ_vectors",
+}
 
 
 async def streams(bench: Bench) -> dict[str, Any]:
@@ -27,8 +38,8 @@ async def test_many_processes_may_make_everything_at_once(broker: NatsServer) ->
     await asyncio.gather(*(Topology(client.jetstream(), QueueSettings()).ensure() for client in clients))
     async with open_bench(broker.url) as bench:
         assert set(await streams(bench)) == STREAMS | STORES
-        names = {info.name for info in await bench.jetstream.consumers_info("JOBS")}
-        assert names == {"jobs_interactive", "jobs_batch"}
+        names = {info.name for info in await bench.jetstream.consumers_info("TIMERS")}
+        assert names == {"due"}
     for client in clients:
         await client.close()
 

@@ -1,0 +1,275 @@
+"""What can be asked for as a job: one model per kind, told apart by `kind`."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, model_validator
+
+from shared.envelope import Name, Scalar, Wire
+
+__all__ = [
+    "KINDS",
+    "BatchSpec",
+    "CommandSpec",
+    "DeleteSpec",
+    "DocumentRef",
+    "DropSpec",
+    "Endpoint",
+    "EvaluateSpec",
+    "Executor",
+    "FolderSource",
+    "IngestSpec",
+    "JobSpec",
+    "PipelineSpec",
+    "PipelineStep",
+    "ReindexSpec",
+    "Resources",
+    "RetryPolicy",
+    "S3Source",
+    "SwitchSpec",
+    "decode_spec",
+]
+
+
+class _Spec(Wire):
+    """A typing error in a member's name is told and not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DocumentRef(Wire):
+    """One uploaded document: `object` is its name in the uploads bucket, `sha256` the hash of its bytes."""
+
+    name: str
+    object: str
+    sha256: str
+    bytes: int
+    media_type: str | None = None
+    metadata: dict[str, Scalar] = {}
+
+
+class FolderSource(_Spec):
+    """A folder that the scheduler can read. `pattern` is a glob relative to it."""
+
+    type: Literal["folder"] = "folder"
+    path: str
+    pattern: str = "**/*"
+
+
+class S3Source(_Spec):
+    """A bucket of an S3-compatible store. Credentials come from the scheduler's environment, never with a job."""
+
+    type: Literal["s3"] = "s3"
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+
+
+class IngestSpec(_Spec):
+    """Parse, chunk, embed and index documents, each replacing an earlier version of the same name.
+
+    They were uploaded (`documents`), or are listed in a `source` and compared with what is in the collection; there,
+    `prune` also removes what the source no longer has. `version` writes into that version instead of the live one.
+    """
+
+    kind: Literal["ingest"] = "ingest"
+    collection: str
+    documents: tuple[DocumentRef, ...] = ()
+    source: Annotated[FolderSource | S3Source, Field(discriminator="type")] | None = None
+    prune: bool = False
+    metadata: dict[str, Scalar] = {}
+    version: str | None = None
+
+
+class DeleteSpec(_Spec):
+    """Remove these documents (by id) from a collection."""
+
+    kind: Literal["delete"] = "delete"
+    collection: str
+    documents: tuple[str, ...]
+
+
+class DropSpec(_Spec):
+    """Remove a whole index and its document records."""
+
+    kind: Literal["drop"] = "drop"
+    collection: str
+    table: str
+
+
+class ReindexSpec(_Spec):
+    """Build a new version of a collection beside the live one, with other chunking or another embedding variant.
+
+    With `switch` it becomes the live one in the end; otherwise a `switch` job makes it so. `keep` is how many
+    versions before the live one stay for a rollback.
+    """
+
+    kind: Literal["reindex"] = "reindex"
+    collection: str
+    version: str | None = None
+    chunk_tokens: int | None = Field(None, ge=32, le=8192)
+    chunk_overlap: int | None = Field(None, ge=0)
+    embedding_variant: Name | None = None
+    switch: bool = True
+    keep: int = Field(1, ge=0, le=20)
+
+
+class SwitchSpec(_Spec):
+    """Make another version of a collection the live one, at once; without a `version` the one before: a rollback."""
+
+    kind: Literal["switch"] = "switch"
+    collection: str
+    version: str | None = None
+
+
+class Endpoint(StrEnum):
+    """What each line of a batch is a request to."""
+
+    QUERY = "/v1/query"
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+    EMBEDDINGS = "/v1/embeddings"
+
+
+class BatchSpec(_Spec):
+    """Answer every line of a JSONL file on the batch lane; results come as JSONL, in any order, by `custom_id`.
+
+    `input` names an artifact. Lines are OpenAI's: {"custom_id", "method", "url", "body"}; a line without a `url` is a
+    body for `endpoint`.
+    """
+
+    kind: Literal["batch"] = "batch"
+    input: str
+    endpoint: Endpoint = Endpoint.QUERY
+    concurrency: int = Field(16, ge=1, le=256)
+
+
+class EvaluateSpec(_Spec):
+    """Ask a set of questions and compare with what was expected.
+
+    `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}. `version` asks that
+    version of the collection instead of the live one.
+    """
+
+    kind: Literal["evaluate"] = "evaluate"
+    input: str
+    collection: str = "default"
+    version: str | None = None
+    pipeline: str | None = None
+    top_k: int = Field(10, ge=1, le=100)
+    answers: bool = False
+    concurrency: int = Field(8, ge=1, le=256)
+
+
+class Executor(StrEnum):
+    """Where a command runs: as a process beside the scheduler, or as a Kubernetes Job; auto: that one in a cluster."""
+
+    AUTO = "auto"
+    PROCESS = "process"
+    KUBERNETES = "kubernetes"
+
+
+class Resources(_Spec):
+    """What a command needs, as Kubernetes quantities; `gpus` are whole ones of the resource `gpu`."""
+
+    cpu: str | None = None
+    memory: str | None = None
+    gpus: int = Field(0, ge=0, le=64)
+    gpu: str = "nvidia.com/gpu"
+
+
+class CommandSpec(_Spec):
+    """Run a program: an image and its arguments on Kubernetes, or the arguments as a process of the scheduler's host.
+
+    `completions` above 1 makes an Indexed Job: that many Pods, each with its JOB_COMPLETION_INDEX, `parallelism` at
+    once. What a command prints as a last line of JSON behind `::output::` becomes the job's outputs.
+    """
+
+    kind: Literal["command"] = "command"
+    image: str | None = None
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    executor: Executor = Executor.AUTO
+    resources: Resources = Resources()
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, JsonValue], ...] = ()
+    service_account: str | None = None
+    completions: int = Field(1, ge=1, le=1000)
+    parallelism: int = Field(1, ge=1, le=1000)
+    backoff_limit: int = Field(0, ge=0, le=10)
+    ttl_seconds: int = Field(3600, ge=0)
+
+
+class RetryPolicy(_Spec):
+    """How often a job is tried, and how long it rests between: `delay` seconds, twice as long each time, at most
+    `max_delay`, each between half and the whole of it by chance."""
+
+    limit: int = Field(5, ge=1, le=100)
+    delay: float = Field(1.0, gt=0, le=3600)
+    max_delay: float = Field(300.0, gt=0, le=86400)
+
+
+class PipelineStep(_Spec):
+    """One step: a job spec whose strings may refer to parameters and to outputs of earlier steps as `${{ ... }}`.
+
+    `needs` are steps that must have ended first; what a step refers to is needed too. `when` is a condition over the
+    same names; a step whose condition is false is skipped, and so are those that need its outputs. `each` fans out
+    over a list, with `item` and `index` as names.
+    """
+
+    job: dict[str, JsonValue]
+    needs: tuple[str, ...] = ()
+    when: str | None = None
+    each: JsonValue = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = Field(None, gt=0)
+    cache: bool = False
+    allow_failure: bool = False
+
+
+class PipelineSpec(_Spec):
+    """A graph of jobs."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    parameters: dict[str, JsonValue] = {}
+    steps: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")], PipelineStep], Field(min_length=1)]
+    outputs: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if len(self.steps) > 200:
+            raise ValueError("a pipeline has at most 200 steps")
+        return self
+
+
+JobSpec = (
+    IngestSpec
+    | DeleteSpec
+    | DropSpec
+    | ReindexSpec
+    | SwitchSpec
+    | BatchSpec
+    | EvaluateSpec
+    | CommandSpec
+    | PipelineSpec
+)
+_specs: TypeAdapter[JobSpec] = TypeAdapter(Annotated[JobSpec, Field(discriminator="kind")])
+
+KINDS: Final[tuple[str, ...]] = (
+    "ingest",
+    "delete",
+    "drop",
+    "reindex",
+    "switch",
+    "batch",
+    "evaluate",
+    "command",
+    "pipeline",
+)
+
+
+def decode_spec(data: bytes | dict[str, Any]) -> JobSpec:
+    """Raises pydantic.ValidationError for anything that is no job spec."""
+    return _specs.validate_json(data) if isinstance(data, bytes) else _specs.validate_python(data)
