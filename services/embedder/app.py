@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from services.embedder.embedding import Embedding
 from services.embedder.model import EmbeddingModel
@@ -26,8 +27,14 @@ def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
                     process=embed,
                     room=settings.embedder_room,
                     batch_room=settings.embedder_batch_room,
+                    model=_announced(model.name),
                 )
             ]
 
     service = Service("embedder", settings, setup)
     return service, service.asgi()
+
+
+def _announced(name: str) -> str:
+    """The name to ask for: a model from a folder is called like the folder."""
+    return Path(name).name if Path(name).is_dir() else name

@@ -26,11 +26,12 @@ class Target(StrEnum):
 
 
 class EmbedParams(BaseModel):
-    """Parameters of the stop: what to embed."""
+    """Parameters of the stop: what to embed, and as what if not as what the target is called."""
 
     model_config = ConfigDict(frozen=True)
 
     target: Target = Target.QUESTION
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,22 @@ class _Texts:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    vector: Vector
+    tokens: int
+
+
 class Embedding:
-    """Embeds what comes in together in one call of the model; questions overtake passages between forward passes."""
+    """Embeds what comes in together in one call of the model; questions overtake passages between forward passes.
+
+    The tokens that it took, as the model counts them, go into `notes["embed_tokens"]`.
+    """
 
     def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
         self._batchers = {
-            lane: Batcher[_Texts, list[Vector]](
+            lane: Batcher[_Texts, list[_Made]](
                 partial(self._embed, urgent=lane is Lane.INTERACTIVE),
                 name=f"embed {lane}",
                 max_items=BATCH_ITEMS,
@@ -65,26 +75,35 @@ class Embedding:
     async def __call__(self, query: Query, context: Context) -> Query:
         params = EmbedParams.model_validate(context.params)
         if params.target is Target.QUESTION:
-            vectors = await self._vectors(query.lane, Kind.QUERY, (query.question,))
-            return query.with_embedding(vectors[0])
-        vectors = await self._vectors(query.lane, Kind.PASSAGE, tuple(p.text for p in query.passages))
-        return query.with_passages(
-            passage.model_copy(update={"vector": vector})
-            for passage, vector in zip(query.passages, vectors, strict=True)
+            made = await self._made(query.lane, params.kind or Kind.QUERY, (query.question,))
+            return _noted(query.with_embedding(made[0].vector), made)
+        texts = tuple(passage.text for passage in query.passages)
+        made = await self._made(query.lane, params.kind or Kind.PASSAGE, texts)
+        passages = (
+            passage.model_copy(update={"vector": one.vector}) for passage, one in zip(query.passages, made, strict=True)
         )
+        return _noted(query.with_passages(passages), made)
 
-    async def _vectors(self, lane: Lane, kind: Kind, texts: tuple[str, ...]) -> list[Vector]:
+    async def _made(self, lane: Lane, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
         return await self._batchers[lane].submit(_Texts(kind, texts), lane)
 
-    async def _embed(self, items: Sequence[_Texts], *, urgent: bool) -> list[list[Vector]]:
+    async def _embed(self, items: Sequence[_Texts], *, urgent: bool) -> list[list[_Made]]:
         """One call of the model per kind, off the event loop; the results in the order of the items."""
-        made: dict[int, list[Vector]] = {}
+        results: dict[int, list[_Made]] = {}
         for kind in Kind:
             chosen = [(i, item.texts) for i, item in enumerate(items) if item.kind is kind]
             texts = [text for _, part in chosen for text in part]
             if not texts:
                 continue
-            array = await asyncio.to_thread(self._model.embed, texts, kind, urgent=urgent)
-            vectors = iter(row.astype("<f4", copy=False).tobytes() for row in array)
-            made.update({i: [next(vectors) for _ in part] for i, part in chosen})
-        return [made.get(i, []) for i in range(len(items))]
+            vectors, tokens = await asyncio.to_thread(self._model.encode, texts, kind, urgent=urgent)
+            made = (
+                _Made(row.astype("<f4", copy=False).tobytes(), count)
+                for row, count in zip(vectors, tokens, strict=True)
+            )
+            results.update({i: [next(made) for _ in part] for i, part in chosen})
+        return [results.get(i, []) for i in range(len(items))]
+
+
+def _noted(query: Query, made: Sequence[_Made]) -> Query:
+    tokens = sum(one.tokens for one in made)
+    return query.model_copy(update={"notes": {**query.notes, "embed_tokens": tokens}})

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
-__all__ = ["BUNDLED_MODEL", "EmbeddingModel", "Kind", "ModelConfig", "Vectors"]
+__all__ = ["BUNDLED_MODEL", "EmbeddingModel", "Encoded", "Kind", "ModelConfig", "Vectors"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,13 @@ BUNDLED_MODEL = "all-MiniLM-L6-v2"
 CHARACTERS_PER_TOKEN = 16  # more than any text needs: bounds what counting reads of an over-long text
 
 Vectors = npt.NDArray[np.float32]
+
+
+class Encoded(NamedTuple):
+    """Vectors and, for each, the tokens of its text after the cut, with the model's own marks and its prompt."""
+
+    vectors: Vectors
+    tokens: list[int]
 
 
 class Kind(StrEnum):
@@ -112,9 +119,13 @@ class EmbeddingModel:
         an urgent call goes first, so that a query waits for one pass of a bulk call and not for all.
         Raises Problem(STAGE_FAILED) when the model's numbers overflow (float16).
         """
+        return self.encode(texts, kind, urgent=urgent).vectors
+
+    def encode(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Encoded:
+        """What `embed` returns, and how many tokens each text was."""
         vectors: Vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         if not texts:
-            return vectors
+            return Encoded(vectors, [])
         prompt = _prompt(self._model, kind)
         clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates break tokenizers
         with self._turns.take(urgent=urgent):
@@ -129,7 +140,7 @@ class EmbeddingModel:
                 batch = _rows_of(features, rows, longest, left=self._pads_left)
                 with self._turns.take(urgent=urgent):
                     vectors[rows] = self._forward(batch, kind)
-        return _normalised(vectors)
+        return Encoded(_normalised(vectors), lengths)
 
     def token_count(self, text: str) -> int:
         """Tokens that embedding `text` costs, at most `max_tokens`; takes microseconds for a question."""

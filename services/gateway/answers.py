@@ -6,7 +6,10 @@ answer anew, and is compared with what was given as it comes: the answer goes on
 they differ it cannot go on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from shared.envelope import Hop, Passage
 from shared.generation import ContextReport, TokenLogprob, ToolCallDelta
@@ -46,6 +49,8 @@ class NewToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
+    """`notes` are those of the envelope, where no stage streamed an answer."""
+
     usage: Usage = field(default_factory=Usage)
     engine: str = ""
     model: str = ""
@@ -53,6 +58,7 @@ class Ended:
     context: ContextReport = field(default_factory=ContextReport)
     cited: tuple[int, ...] = ()
     trail: tuple[Hop, ...] = ()
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 Part = NewSources | NewText | NewReasoning | NewToolCall | Ended
@@ -202,7 +208,7 @@ class Answer:
                 self._resume(event.characters)
                 return ()
             case Result():
-                ended = Ended(trail=event.query.trail)
+                ended = Ended(trail=event.query.trail, notes=event.query.notes)
                 return (*self._take_sources(event.query.passages), ended)
             case Failed():
                 raise _failure(event)

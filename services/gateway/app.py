@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from services.gateway.backend import Desk
 from services.gateway.observing import Observed
+from services.gateway.openai.errors import DIALECT
 from services.gateway.openapi import describe_api
 from services.gateway.pipelines import PipelinesError, load_pipelines
 from services.gateway.problems import handle_problems
@@ -50,7 +51,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     )
     app.state.desk = desk
     add_routes(app)
-    handle_problems(app)
+    handle_problems(app, DIALECT)
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=version("sluice"))
     pages = {**service.pages(), "/asyncapi": make_asyncapi_asgi(specification)}

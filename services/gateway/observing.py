@@ -49,7 +49,8 @@ class Observed:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
-                    headers = [*message["headers"], (b"x-trace-id", trace)]
+                    # The second name is the one under which clients for OpenAI's API report it.
+                    headers = [*message["headers"], (b"x-trace-id", trace), (b"x-request-id", trace)]
                     if self._draining.is_set():
                         headers.append((b"connection", b"close"))
                     message = {**message, "headers": headers}

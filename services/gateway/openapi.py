@@ -18,6 +18,8 @@ from services.gateway.models import (
     TextDocuments,
     UploadForm,
 )
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from services.gateway.openai.responses import ChatChunk
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
 
@@ -25,7 +27,11 @@ __all__ = ["body", "describe_api", "event_stream", "problems"]
 
 REF: Final = "#/components/schemas/{model}"
 UNLISTED: Final[tuple[type[BaseModel], ...]] = (
+    ChatChunk,
+    ChatRequest,
+    CompletionRequest,
     DoneBody,
+    EmbeddingRequest,
     NewCollection,
     NewRoute,
     ProblemDetails,

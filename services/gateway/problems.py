@@ -1,7 +1,11 @@
-"""Problems as HTTP responses: whatever goes wrong, the client gets `application/problem+json` (RFC 9457)."""
+"""Problems as HTTP responses: whatever goes wrong, the client gets `application/problem+json` (RFC 9457).
+
+Faces of the API that follow somebody else's conventions have a dialect of their own.
+"""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,7 +21,15 @@ from starlette.responses import Response
 from shared.problems import JSON, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
 
-__all__ = ["CLIENT_LEFT", "ClientLeftError", "handle_problems", "invalid_request", "problem_body"]
+__all__ = [
+    "CLIENT_LEFT",
+    "ClientLeftError",
+    "Dialect",
+    "handle_problems",
+    "invalid_member",
+    "invalid_request",
+    "problem_body",
+]
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +43,17 @@ class ClientLeftError(Exception):
     """Nobody waits for the response any more."""
 
 
-def handle_problems(app: FastAPI) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How problems are said to those who ask for paths that begin so. `render` is given the headers as well."""
+
+    paths: tuple[str, ...]
+    render: Callable[[ProblemDetails, Mapping[str, str]], Response]
+
+
+def handle_problems(app: FastAPI, *dialects: Dialect) -> None:
     """Render every exception as a problem."""
+    app.state.dialects = dialects
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -44,7 +65,11 @@ def handle_problems(app: FastAPI) -> None:
 
 def problem_body(problem: Problem) -> bytes:
     """The problem as JSON in one line, with the trace id under which it can be looked up."""
-    return to_json(problem.details.model_dump(exclude_none=True) | {"trace_id": trace_id()})
+    return _body(problem.details)
+
+
+def _body(details: ProblemDetails) -> bytes:
+    return to_json(details.model_dump(exclude_none=True) | {"trace_id": trace_id()})
 
 
 def invalid_request(errors: Iterable[ErrorDetails]) -> Problem:
@@ -52,6 +77,11 @@ def invalid_request(errors: Iterable[ErrorDetails]) -> Problem:
     found = [{"path": _path(error["loc"]), "message": error["msg"]} for error in errors][:20]
     detail = "; ".join(f"{error['path']}: {error['message']}" for error in found[:3])
     return Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found)
+
+
+def invalid_member(path: str, message: str) -> Problem:
+    """INVALID_REQUEST for one member of the body."""
+    return Problem(ProblemType.INVALID_REQUEST, f"{path}: {message}.", errors=[{"path": path, "message": message}])
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -67,7 +97,15 @@ async def _problem(request: Request, error: Exception) -> Response:
     headers = dict(error.headers)
     if status in RETRY_AFTER:
         headers.setdefault("Retry-After", RETRY_AFTER[status])
-    return Response(problem_body(error), status, headers, JSON)
+    return _response(request, error.details, headers)
+
+
+def _response(request: Request, details: ProblemDetails, headers: Mapping[str, str]) -> Response:
+    for dialect in request.app.state.dialects:
+        if request.url.path.startswith(dialect.paths):
+            rendered: Response = dialect.render(details, headers)
+            return rendered
+    return Response(_body(details), details.status, headers, JSON)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -85,8 +123,7 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = str(error.detail) if error.detail != status.phrase else status.description
     # RFC 9457, 4.2.1: a problem that says no more than its status code has no type of its own.
     plain = ProblemDetails(type="about:blank", title=status.phrase, status=status.value, detail=detail)
-    body = to_json(plain.model_dump(exclude_none=True) | {"trace_id": trace_id()})
-    return Response(body, status.value, dict(error.headers or {}), JSON)
+    return _response(request, plain, error.headers or {})
 
 
 async def _broker(request: Request, error: Exception) -> Response:

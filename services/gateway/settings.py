@@ -14,6 +14,9 @@ class GatewaySettings(ServiceSettings):
     http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes any free one.")
     pipelines: Path | None = Field(None, description="YAML file of named pipelines; none: only the built-in default.")
     default_timeout: float = Field(30.0, ge=0.1, description="Seconds that a query may take unless it says otherwise.")
+    openai_timeout: float = Field(
+        120.0, ge=0.1, description="The same for requests in OpenAI's form; at most longest_deadline counts."
+    )
     max_question_chars: int = Field(8000, ge=1, description="Characters in a question.")
     max_body_bytes: int = Field(256 * 2**20, ge=1, description="Bytes in the body of one upload.")
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Bytes in one uploaded file.")

@@ -51,6 +51,15 @@ def operations(api: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{method.upper()} {path}", operation
 
 
+OPENAI = {
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /v1/embeddings",
+    "GET /v1/models",
+    "GET /v1/models/{model}",
+}
+
+
 async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None:
     assert api["openapi"].startswith("3.1")
     assert {name for name, _ in operations(api)} == {
@@ -71,6 +80,11 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/pipelines",
         "GET /v1/dead-letters",
         "POST /v1/dead-letters/{seq}/replay",
+        "GET /v1/routes",
+        "GET /v1/routes/{stage}",
+        "PUT /v1/routes/{stage}",
+        "DELETE /v1/routes/{stage}",
+        *OPENAI,
     }
 
 
@@ -84,12 +98,23 @@ async def test_every_reference_of_the_api_document_leads_somewhere(api: dict[str
 
 async def test_every_error_of_every_operation_is_documented_as_a_problem(api: dict[str, Any]) -> None:
     for name, operation in operations(api):
+        if name in OPENAI:
+            continue
         errors = {status: r for status, r in operation["responses"].items() if status >= "400"}
         assert {"422", "500", "503"} <= set(errors), name
         for response in errors.values():
             assert list(response["content"]) == ["application/problem+json"], name
             schema = response["content"]["application/problem+json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ProblemDetails"}
+
+
+async def test_every_error_of_the_openai_face_is_documented_in_openai_s_shape(api: dict[str, Any]) -> None:
+    for name, operation in operations(api):
+        if name in OPENAI:
+            errors = {status: r for status, r in operation["responses"].items() if status >= "400"}
+            assert {"400", "500", "503", "default"} <= set(errors), name
+            for response in errors.values():
+                assert response["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorBody"}
 
 
 async def test_every_kind_of_problem_that_a_query_may_meet_is_documented(api: dict[str, Any]) -> None:
@@ -185,6 +210,7 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
         "variant": "default",
         "lane_in_flight": {"interactive": 0, "batch": 0},
         "room": 256,
+        "model": "",
     }
     assert [(q["stage"], q["lane"]) for q in status["queues"] if q["stage"] == "embed"] == [
         ("embed", "interactive"),
