@@ -20,7 +20,16 @@ from shared.envelope import Scalar, Wire
 from shared.problems import Problem, ProblemType
 from shared.topology import COLLECTIONS, DOCUMENTS
 
-__all__ = ["CHANGED", "Collection", "Collections", "Document", "Documents", "check_document_name", "document_id", "snapshot"]
+__all__ = [
+    "CHANGED",
+    "Collection",
+    "Collections",
+    "Document",
+    "Documents",
+    "check_document_name",
+    "document_id",
+    "snapshot",
+]
 
 COLLECTION_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 LONGEST_DOCUMENT_NAME: Final = 512

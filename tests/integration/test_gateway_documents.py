@@ -14,7 +14,7 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from shared.job_board import JobBoard
+from shared.jobs.board import JobBoard
 from shared.jobs import DeleteSpec, DropSpec, IngestSpec, JobState, decode_spec
 from shared.records import Collections, Document, Documents, document_id
 from shared.topology import JOBS, UPLOADS

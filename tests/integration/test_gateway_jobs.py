@@ -9,7 +9,7 @@ import nats
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from shared.job_board import JobBoard
+from shared.jobs.board import JobBoard
 from shared.jobs import Job, JobProgress, JobState
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
