@@ -1,6 +1,7 @@
 """Citations in a streamed answer: `[2]` or `[1, 3]` may stay only where it points at a source."""
 
 import re
+from collections.abc import Collection
 
 __all__ = ["CitationCleaner"]
 
@@ -12,14 +13,14 @@ _UNDECIDED = re.compile(rf" ?(?:\[{_NUMBERS}{{0,{LONGEST}}})?$")
 
 
 class CitationCleaner:
-    """Removes citations that point at no source from a stream of deltas, and remembers the ones that stay.
+    """Removes citations of anything but `sources` from a stream of deltas, and remembers the ones that stay.
 
     However the text is cut into deltas, the pieces returned add up to the same text. At most `LONGEST` + 2
     characters are held back, and only while they may become a citation. Code between backticks is left alone.
     """
 
-    def __init__(self, sources: int) -> None:
-        self._sources = sources
+    def __init__(self, sources: Collection[int]) -> None:
+        self._sources = frozenset(sources)
         self._held = ""
         self._code = False
         self._used: dict[int, None] = {}
@@ -28,6 +29,16 @@ class CitationCleaner:
     def used(self) -> tuple[int, ...]:
         """Sources cited so far, counted from 1, in the order of their first mention."""
         return tuple(self._used)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds back text that it was fed."""
+        return bool(self._held)
+
+    def resume(self, shown: str) -> None:
+        """Go on after text that another cleaner of the same answer has shown. To be called before `feed`."""
+        self.feed(shown)
+        self.flush()
 
     def feed(self, delta: str) -> str:
         """What may be shown after this delta; may be empty."""
@@ -49,7 +60,7 @@ class CitationCleaner:
         if self._code:
             return match[0]
         cited = [int(number) for number in re.findall(r"\d+", match[2])]
-        good = [number for number in cited if 1 <= number <= self._sources]
+        good = [number for number in cited if number in self._sources]
         self._used.update(dict.fromkeys(good))
         if good == cited:
             return match[0]

@@ -8,7 +8,7 @@ from services.generator.citations import LONGEST, CitationCleaner
 
 
 def clean(deltas: list[str], sources: int = 3) -> tuple[str, tuple[int, ...]]:
-    cleaner = CitationCleaner(sources)
+    cleaner = CitationCleaner(range(1, sources + 1))
     text = "".join([cleaner.feed(delta) for delta in deltas]) + cleaner.flush()
     return text, cleaner.used
 
@@ -46,7 +46,7 @@ def test_any_cut_of_the_text_into_deltas_gives_the_same_result(text: str, data: 
 
 @given(fragments)
 def test_what_is_held_back_is_short_and_never_lost(text: str) -> None:
-    cleaner = CitationCleaner(0)
+    cleaner = CitationCleaner(())
     shown = ""
     for character in text:
         shown += cleaner.feed(character)
@@ -55,8 +55,39 @@ def test_what_is_held_back_is_short_and_never_lost(text: str) -> None:
 
 
 def test_text_without_brackets_is_passed_on_at_once() -> None:
-    cleaner = CitationCleaner(1)
+    cleaner = CitationCleaner([1])
 
     assert cleaner.feed("Hello") == "Hello"
     assert cleaner.feed(" world [1") == " world"
     assert cleaner.feed("] and") == " [1] and"
+
+
+def test_only_the_given_sources_may_be_cited() -> None:
+    cleaner = CitationCleaner([1, 3])
+
+    assert cleaner.feed("Yes [1][2], also [2, 3].") == "Yes [1], also [3]."
+    assert cleaner.used == (1, 3)
+
+
+pieces = st.lists(
+    st.sampled_from(
+        ["[1]", " [2]", "[9]", " [9]", "[1, 9]", "1", "42", ",", ";", " ", "  ", "`", "a", "B. ", "\n", "[x"]
+    ),
+    max_size=25,
+)
+
+
+@given(pieces, st.integers(0, 25))
+def test_an_answer_that_is_gone_on_with_is_cleaned_like_one_that_was_never_interrupted(
+    deltas: list[str], cut: int
+) -> None:
+    whole = CitationCleaner(range(1, 4))
+    first = CitationCleaner(range(1, 4))
+    given = "".join(first.feed(delta) for delta in deltas[:cut])
+    second = CitationCleaner(range(1, 4))
+    second.resume(given)
+    rest = first._held + "".join(deltas[cut:])
+
+    text = "".join(whole.feed(delta) for delta in deltas) + whole.flush()
+    assert given + second.feed(rest) + second.flush() == text
+    assert second.used == whole.used

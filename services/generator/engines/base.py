@@ -56,12 +56,14 @@ class PromptPassage:
 class Prompt:
     """What to write, and from what. `params.mode` says which of the others count.
 
-    answer: `question`, `passages`, and the turns before it, `messages`. chat: `messages`. completion: `question`.
+    answer: `question`, `passages`, and the turns before it, `messages`; `standalone` says the question without need
+    of those turns, where it was condensed. chat: `messages`. completion: `question`.
     `adapter` is one of the engine's, or empty for the model itself. An engine ignores parameters that have no meaning
     for it, unless that would break what the caller relies on.
     """
 
     question: str = ""
+    standalone: str = ""
     passages: tuple[PromptPassage, ...] = ()
     messages: tuple[Message, ...] = ()
     params: GenerateParams = GenerateParams()

@@ -60,7 +60,8 @@ class ExtractiveEngine:
 
     The same prompt gives the same answer. Where no sentence answers, it says so and quotes the closest one. A
     bracketed number inside a quoted sentence becomes round, since it is no citation of this answer. Usage counts
-    words, for want of tokens. `temperature`, `seed` and `stop` have no meaning here.
+    words, for want of tokens. Of the parameters only `max_tokens` has a meaning here, and of the conversation only the
+    stand-alone form of the question.
     """
 
     name = EngineName.EXTRACTIVE.value
@@ -101,7 +102,11 @@ class ExtractiveEngine:
             yield Finish(reason, _usage(prompt, pieces))
 
     def _answer(self, prompt: Prompt) -> tuple[list[str], FinishReason]:
-        scored = [one for one in rank(prompt.question, list(_candidates(prompt.passages))) if one.score > 0]
+        scored = [
+            one
+            for one in rank(prompt.standalone or prompt.question, list(_candidates(prompt.passages)))
+            if one.score > 0
+        ]
         if not scored:
             return [NO_ANSWER if prompt.passages else NOTHING_FOUND], FinishReason.STOP
         room = min(
