@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from services.generator.sentences import SentenceKind
 
-__all__ = ["Candidate", "Scored", "overlap", "rank", "terms"]
+__all__ = ["Candidate", "Scored", "keywords", "overlap", "rank", "terms"]
 
 K1 = 1.2
 B = 0.4
@@ -154,6 +154,15 @@ def terms(text: str) -> list[str]:
         elif word not in _STOP_WORDS:
             found.append(_stem(word))
     return found
+
+
+def keywords(text: str) -> list[str]:
+    """The words of `text` but its stop words, as they are written, each once."""
+    found: dict[str, str] = {}
+    for word in _WORD.findall(text):
+        if (folded := word.casefold()) not in _STOP_WORDS:
+            found.setdefault(folded, word)
+    return list(found.values())
 
 
 @lru_cache(maxsize=16_384)
