@@ -72,9 +72,15 @@ class Stages:
             yield [self._stage(name, variant) for name in names]
 
         service = Service("stages", self._settings, setup)
+        failure: Exception | None = None
         async with service.asgi().start_lifespan_context():
             await until(lambda: _ready(service))
-            yield
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001  (a service that fails ends its process, here the test run)
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def arrived(self, name: str, count: int = 1) -> None:
         """Wait until a stage has been given this many queries."""
