@@ -133,6 +133,8 @@ def _pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise typer.BadParameter(f"{name + equals + value!r} is not VARIANT=NUMBER, such as canary=10")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise typer.BadParameter("a variant is named twice")
     return [(name, value) for name, _, value in pairs]
 
 
