@@ -31,11 +31,12 @@ async def ask_chat(desk: Desk, backend: Backend, asked: ChatRequest) -> tuple[Qu
         collection = await _collection(backend, named, asked.sluice)
         return await _ask_documents(desk, backend, asked, collection), _telling(asked, asked.logprobs, collection.name)
     params = asked.generate_params(Mode.CHAT)
+    timeout = timeout_of(asked.sluice.timeout, desk.settings)
     variant = await backend.models.variant(GENERATE, asked.model)
     query = address(
         desk,
         (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
-        timeout=timeout_of(asked.sluice.timeout, desk.settings),
+        timeout=timeout,
         conversation=_conversation(asked),
         messages=tuple(message.message() for message in asked.messages),
     )
@@ -47,11 +48,12 @@ async def ask_completion(desk: Desk, backend: Backend, asked: CompletionRequest)
     if _named_collection(asked.model) is not None or asked.sluice.retrieves:
         raise invalid_member("model", "documents are asked with /v1/chat/completions")
     params = asked.generate_params()
+    timeout = timeout_of(asked.sluice.timeout, desk.settings)
     variant = await backend.models.variant(GENERATE, asked.model)
     query = address(
         desk,
         (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
-        timeout=timeout_of(asked.sluice.timeout, desk.settings),
+        timeout=timeout,
         conversation=asked.sluice.conversation or asked.prompt_cache_key,
         question=asked.prompt,
     )

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
-from services.gateway.problems import invalid_member, invalid_request
+from services.gateway.problems import invalid_member
 from shared.generation import OutputFormat
 
-__all__ = ["JsonSchemaText", "ResponseFormat", "StructuredOutputs", "Tool", "ToolChoice", "only_one", "output_of"]
+__all__ = ["JsonSchemaText", "ResponseFormat", "StructuredOutputs", "Tool", "ToolChoice", "formats_of", "only_one"]
 
 NAMED: Final = "function:"
 
@@ -67,25 +67,20 @@ class StructuredOutputs(BaseModel):
     grammar: str | None = None
 
 
-def output_of(
-    json_schema: dict[str, JsonValue] | None = None,
-    json_object: bool | None = None,
-    regex: str | None = None,
-    choice: Sequence[str] | None = None,
-    grammar: str | None = None,
-) -> list[OutputFormat]:
-    """A format for each of the arguments that is given. Raises Problem INVALID_REQUEST."""
-    given = {
-        "json_schema": json_schema,
-        "json_object": json_object or None,
-        "regex": regex,
-        "choice": choice,
-        "grammar": grammar,
-    }
-    try:
-        return [OutputFormat.model_validate({name: value}) for name, value in given.items() if value is not None]
-    except ValidationError as error:
-        raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+def formats_of(at: str, **given: Any) -> list[OutputFormat]:
+    """A format for each of the arguments that is given, by its name in `OutputFormat`.
+
+    Raises Problem INVALID_REQUEST, which names a member as one that begins with `at`.
+    """
+    formats = []
+    for name, value in given.items():
+        if value in (None, False):
+            continue
+        try:
+            formats.append(OutputFormat.model_validate({name: value}))
+        except ValidationError as error:
+            raise invalid_member(f"{at}{name}", error.errors()[0]["msg"]) from None
+    return formats
 
 
 def only_one(formats: Sequence[OutputFormat]) -> OutputFormat | None:

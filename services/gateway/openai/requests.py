@@ -16,8 +16,8 @@ from services.gateway.openai.formats import (
     StructuredOutputs,
     Tool,
     ToolChoice,
+    formats_of,
     only_one,
-    output_of,
 )
 from services.gateway.openai.messages import ChatMessage
 from services.gateway.problems import invalid_member
@@ -102,8 +102,14 @@ class _Written(_Request, Sampling):
         return only_one(
             [
                 *([asked] if asked else []),
-                *output_of(own.json_, own.json_object, own.regex, own.choice, own.grammar),
-                *output_of(self.guided_json, None, self.guided_regex, self.guided_choice, self.guided_grammar),
+                *formats_of("structured_outputs.", json_schema=own.json_, **own.model_dump(exclude={"json_"})),
+                *formats_of(
+                    "guided_",
+                    json_schema=self.guided_json,
+                    regex=self.guided_regex,
+                    choice=self.guided_choice,
+                    grammar=self.guided_grammar,
+                ),
             ]
         )
 
