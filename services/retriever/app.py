@@ -1,4 +1,4 @@
-"""The retriever: takes `query.retrieve`, both lanes, and `query.index`, the batch lane."""
+"""The retriever: takes `query.retrieve`, both lanes, and as variant `default` also `query.index`, the batch lane."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +20,7 @@ from shared.topology import VECTORS
 
 __all__ = ["make"]
 
+DEFAULT = "default"
 CANARY_VECTOR = (1.0, 0.0, 0.0, 0.0)
 CANARY = "canary"
 """A table of one passage: no collection's table has this name, as those end in a random suffix."""
@@ -39,10 +40,11 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
         vectors = await service.bus.jetstream.object_store(VECTORS)
         try:
             async with upkeep.running():
-                yield [
-                    _retrieve(settings, Searching(store)),
-                    _index(Indexing(store, vectors, upkeep.changed)),
-                ]
+                stages = [_retrieve(settings, Searching(store))]
+                if settings.retriever_variant == DEFAULT:
+                    # Another version, or one that reads another index, is to answer queries and not to write.
+                    stages.append(_index(Indexing(store, vectors, upkeep.changed)))
+                yield stages
         finally:
             await store.close()
 

@@ -12,7 +12,9 @@ class RetrieverSettings(ServiceSettings):
     index_storage_options: dict[str, str] = Field({}, description="Object-store options as JSON, as Lance names them.")
     index_from_rows: int = Field(20_000, ge=256, description="Chunks from which on vectors are indexed, not scanned.")
     index_freshness: float = Field(1.0, ge=0, description="Seconds after which other replicas' commits are seen.")
-    retriever_variant: str = Field("default", description="Variant of the stage that this process serves.")
+    retriever_variant: str = Field(
+        "default", description="Variant of the stage that this process serves; `default` also writes the index."
+    )
     retriever_room: int = Field(32, ge=1, description="Searches in work at once.")
     upkeep_pause: float = Field(
         2.0, ge=0, description="Seconds without a commit before indices are brought up to date."
