@@ -10,6 +10,7 @@ __all__ = [
     "Answer",
     "BrokerStatus",
     "Collection",
+    "ContextReport",
     "DeadLetter",
     "Delta",
     "Document",
@@ -65,8 +66,25 @@ class Source(_Wire):
 
 
 class Usage(_Wire):
+    """Tokens as the engine counts them; `cached_tokens` of the prompt were in its cache already."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class ContextReport(_Wire):
+    """What of the sources fitted into the model's context window; sources are named by their `index`.
+
+    `dropped` did not fit; of the `shortened` ones only their first sentences did; `dropped_turns` counts the oldest
+    turns of the conversation that were left out. `window` and `prompt_tokens` are in tokens; a window of 0 is none.
+    """
+
+    window: int = 0
+    prompt_tokens: int = 0
+    dropped: tuple[int, ...] = ()
+    shortened: tuple[int, ...] = ()
+    dropped_turns: int = 0
 
 
 class StageTiming(_Wire):
@@ -86,12 +104,16 @@ class Timings(_Wire):
 
 
 class Done(_Wire):
-    """The end of a streamed answer."""
+    """The end of a streamed answer. `cited` are the indexes of the sources that its citations name."""
 
     id: str = ""
     usage: Usage = Usage()
     timings: Timings = Timings()
     engine: str = ""
+    model: str = ""
+    finish: str = "stop"
+    cited: tuple[int, ...] = ()
+    context: ContextReport = ContextReport()
     trace_id: str | None = None
 
 

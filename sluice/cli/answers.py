@@ -9,7 +9,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -80,11 +80,12 @@ def _show(events: "Iterator[Event]") -> None:
             case Done():
                 sys.stdout.write("\n" if begun else "(no answer)\n")
                 sys.stdout.flush()
-                _show_sources(terminal, found)
+                _show_sources(terminal, found, event)
+                _show_omissions(terminal, event)
                 _show_timings(terminal, event)
 
 
-def _show_sources(terminal: "Console", sources: "Sequence[Source]") -> None:
+def _show_sources(terminal: "Console", sources: "Sequence[Source]", done: "Done") -> None:
     from rich.markup import escape
 
     if not sources:
@@ -92,8 +93,26 @@ def _show_sources(terminal: "Console", sources: "Sequence[Source]") -> None:
     terminal.print("\n[bold]Sources[/]")
     for source in sources:
         where = f"[cyan]{escape(source.document)}[/] [dim]#{source.position}  {source.score:.3f}[/]"
-        terminal.print(f"  \\[{source.index}] {where}", soft_wrap=True)
+        cited = "  cited" if source.index in done.cited else ""
+        terminal.print(f"  \\[{source.index}] {where}{cited}", soft_wrap=True)
         terminal.print(f"      [dim]{escape(_first_line(source.text))}[/]", soft_wrap=True)
+
+
+def _show_omissions(terminal: "Console", done: "Done") -> None:
+    from rich.markup import escape
+
+    context = done.context
+    said = []
+    if context.dropped:
+        said.append(f"{_numbers(context.dropped)} did not fit into the context window of {context.window:,} tokens")
+    if context.shortened:
+        said.append(f"of {_numbers(context.shortened)} only the first sentences did")
+    if said:
+        terminal.print(f"\n[yellow]{escape(', '.join(said))}[/]", soft_wrap=True)
+
+
+def _numbers(sources: "Iterable[int]") -> str:
+    return " ".join(f"[{number}]" for number in sources)
 
 
 def _show_timings(terminal: "Console", done: "Done") -> None:

@@ -67,9 +67,17 @@ def query(
     filter: Mapping[str, Any] | None = None,  # noqa: A002  (the API's word)
     pipeline: str | None = None,
     timeout: float = 30.0,
+    messages: Sequence[Mapping[str, str]] = (),
+    conversation: str | None = None,
+    generate: Mapping[str, Any] | None = None,
 ) -> Call[Answer]:
-    """Ask a question and wait for the whole answer; `timeout` (seconds) is the query's deadline."""
+    """Ask a question and wait for the whole answer; `timeout` (seconds) is the query's deadline.
+
+    `messages` are the turns before it, `{"role": ..., "content": ...}`, oldest first. All questions with the same
+    `conversation` go to the same variants. `generate` is how to write the answer: `{"max_tokens": 200}`.
+    """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout)
+    body |= _said(messages=list(messages), conversation=conversation, generate=generate)
     return Call(method="POST", path="/v1/query", body=body, parse=_model(Answer), timeout=timeout + GRACE)
 
 
@@ -81,12 +89,16 @@ def stream_query(
     filter: Mapping[str, Any] | None = None,  # noqa: A002  (the API's word)
     pipeline: str | None = None,
     timeout: float = 30.0,
+    messages: Sequence[Mapping[str, str]] = (),
+    conversation: str | None = None,
+    generate: Mapping[str, Any] | None = None,
 ) -> Call[None]:
     """Ask a question and read the answer as it comes: `Sources`, then `Delta`s, then `Done`.
 
-    A failure, also one in the middle of the answer, raises `SluiceError`.
+    The arguments are those of `query`. A failure, also one in the middle of the answer, raises `SluiceError`.
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout) | {"stream": True}
+    body |= _said(messages=list(messages), conversation=conversation, generate=generate)
     return Call(method="POST", path="/v1/query", body=body, parse=_nothing, timeout=timeout + GRACE)
 
 
@@ -273,6 +285,10 @@ def _query_body(
         "pipeline": pipeline,
         "timeout": timeout,
     }
+
+
+def _said(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value}
 
 
 def _read(path: Path) -> Upload:

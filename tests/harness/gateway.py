@@ -74,6 +74,8 @@ class FakeGateway:
     """So many streams of job events end early, as if the gateway were restarted."""
     answer_fails: str = ""
     """The detail of a problem in the middle of the answer."""
+    end: dict[str, Any] = field(default_factory=dict)
+    """What the end of an answer says besides the usual."""
 
     def problem(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
         body = {"type": f"urn:sluice:problem:{code}", "title": code, "status": status, "detail": detail}
@@ -109,7 +111,7 @@ def build(fake: FakeGateway) -> FastAPI:
         if query["collection"] == "missing":
             return fake.problem(404, "collection-not-found", "there is no collection 'missing'")
         if not query.get("stream"):
-            return JSONResponse({**END, "answer": "24 months [1].", "sources": [SOURCE]})
+            return JSONResponse({**END, **fake.end, "answer": "24 months [1].", "sources": [SOURCE]})
 
         async def stream() -> AsyncIterator[str]:
             yield _event("sources", {"id": "q1", "sources": [SOURCE]})
@@ -121,7 +123,7 @@ def build(fake: FakeGateway) -> FastAPI:
                 yield _event("error", {**problem, "detail": fake.answer_fails})
                 return
             yield _event("delta", {"text": "months [1]."})
-            yield _event("done", END)
+            yield _event("done", {**END, **fake.end})
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -62,6 +62,14 @@ def test_an_answer_is_followed_by_its_sources_and_timings(sluice: Run, gateway: 
     assert (asked["collection"], asked["filter"], asked["stream"]) == ("shop", {"year": 2024}, True)
 
 
+def test_an_answer_says_what_it_cites_and_what_did_not_fit(sluice: Run, gateway: FakeGateway) -> None:
+    gateway.end = {"cited": [1], "context": {"window": 4096, "dropped": [3, 4], "shortened": [2]}}
+    _, output, _ = sluice("ask", "How long is the warranty?")
+    assert "  [1] docs/warranty.md #2  0.912  cited" in output.splitlines()
+    left_out = "[3] [4] did not fit into the context window of 4,096 tokens, of [2] only the first sentences did"
+    assert left_out in output.splitlines()
+
+
 def test_ask_json_prints_the_whole_answer(sluice: Run) -> None:
     status, output, _ = sluice("ask", "How long?", "--json")
     answer = json.loads(output)

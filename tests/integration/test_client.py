@@ -56,6 +56,15 @@ def test_a_query_returns_a_typed_answer(client: sluice.Client, gateway: FakeGate
     }
 
 
+def test_a_follow_up_brings_its_conversation(client: sluice.Client, gateway: FakeGateway) -> None:
+    gateway.end = {"cited": [1], "model": "m", "finish": "length", "context": {"dropped": [2]}}
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}]
+    answer = client.query("And when?", messages=turns, conversation="c1", generate={"max_tokens": 9})
+    asked = gateway.queries[0]
+    assert (asked["messages"], asked["conversation"], asked["generate"]) == (turns, "c1", {"max_tokens": 9})
+    assert (answer.cited, answer.model, answer.finish, answer.context.dropped) == ((1,), "m", "length", (2,))
+
+
 def test_a_stream_yields_sources_then_deltas_then_the_end(client: sluice.Client) -> None:
     events = list(client.stream("How long?"))
     assert [type(event) for event in events] == [sluice.Sources, sluice.Delta, sluice.Delta, sluice.Done]
