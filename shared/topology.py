@@ -29,12 +29,15 @@ from shared.settings import QueueSettings
 
 __all__ = [
     "ARTIFACTS",
+    "BATCHES",
     "CHECKPOINTS",
     "COLLECTIONS",
     "DEAD_LETTERS",
     "DOCUMENTS",
+    "FILES",
     "JOBS",
     "JOB_EVENTS",
+    "JOB_SPECS",
     "JOB_STATUS",
     "KEYS",
     "DUE",
@@ -56,12 +59,15 @@ DEAD_LETTERS = "DEAD_LETTERS"
 TIMERS = "TIMERS"
 
 JOB_STATUS = "jobs"
+JOB_SPECS = "job-specs"
 COLLECTIONS = "collections"
 DOCUMENTS = "documents"
 ROUTES = "routes"
 KEYS = "keys"
 SCHEDULES = "schedules"
 CHECKPOINTS = "checkpoints"
+FILES = "files"
+BATCHES = "batches"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
@@ -201,7 +207,7 @@ class Topology:
         return (
             *(
                 KeyValueConfig(bucket=bucket, history=1, ttl=self._settings.history_seconds, replicas=replicas)
-                for bucket in (JOB_STATUS, CHECKPOINTS)
+                for bucket in (JOB_STATUS, JOB_SPECS, CHECKPOINTS, FILES, BATCHES)
             ),
             *(
                 KeyValueConfig(bucket=bucket, history=1, replicas=replicas)
