@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.fleet import ServiceBody
 from shared.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 
-__all__ = ["NewRoute", "RouteBody", "RouteList", "VariantBody", "described", "warnings"]
+__all__ = ["UNROUTED", "NewRoute", "RouteBody", "RouteList", "VariantBody", "described", "warnings"]
+
+UNROUTED: Final = frozenset({"index", "jobs"})
+"""What workers serve and no query visits: a route of theirs would do nothing."""
 
 Workers = Mapping[tuple[str, str], int]
 """Ready processes by stage and variant."""
@@ -61,10 +64,10 @@ class RouteList(BaseModel):
 
 
 def described(stored: Iterable[StoredRoute], services: Iterable[ServiceBody]) -> list[RouteBody]:
-    """Every stage that has a route or a worker, by name."""
+    """Every stage that has a route, or a worker that queries come to, by name."""
     workers = _workers(services)
     routes = {each.route.stage: each for each in stored}
-    for stage in {stage for stage, _ in workers} - routes.keys():
+    for stage in {stage for stage, _ in workers} - routes.keys() - UNROUTED:
         routes[stage] = StoredRoute(route=Route(stage=stage), revision=0)
     return [_described(routes[stage], workers) for stage in sorted(routes)]
 

@@ -106,8 +106,9 @@ def _print_status(found: "Status", address: str) -> None:
     queues = [(f"{q.stage}/{q.variant}", q.lane, f"{q.waiting:,}", f"{q.in_flight:,}") for q in found.queues]
     queues.append(("jobs", "", f"{found.jobs.waiting:,}", f"{found.jobs.in_flight:,}"))
     print_table(("queue", "lane", ">waiting", ">in flight"), queues, empty="")
-    for warning in found.warnings:
-        terminal.print(f"\n[yellow]{escape(warning)}[/]  See `sluice routes`", soft_wrap=True)
+    if found.warnings:
+        warnings = "\n".join(escape(warning) for warning in found.warnings)
+        terminal.print(f"\n[yellow]{warnings}[/]\nSee `sluice routes`", soft_wrap=True)
     if found.dead_letters:
         terminal.print(f"\n[yellow]{counted(found.dead_letters, 'dead letter')}[/]: see `sluice dead-letters`")
 

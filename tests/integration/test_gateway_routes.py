@@ -252,6 +252,12 @@ async def test_a_route_that_makes_no_sense_is_refused(http: httpx.AsyncClient, b
     assert (await http.get("/v1/routes")).json() == {"routes": []}
 
 
+async def test_a_stage_that_no_query_visits_takes_no_route(http: httpx.AsyncClient) -> None:
+    response = await http.put("/v1/routes/index", json={"weights": {"default": 1}})
+    assert (response.status_code, code(response)) == (422, "invalid-request")
+    assert "No query visits" in response.json()["detail"]
+
+
 async def test_a_stage_that_nobody_knows_is_not_found_and_a_wrong_name_is_no_request(http: httpx.AsyncClient) -> None:
     for method in ("GET", "DELETE"):
         missing = await http.request(method, "/v1/routes/nothing")

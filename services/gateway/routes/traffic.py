@@ -9,7 +9,7 @@ from services.gateway import fleet
 from services.gateway.backend import Backend, BackendParameter
 from services.gateway.bodies import read_json
 from services.gateway.openapi import body, problems
-from services.gateway.traffic import NewRoute, RouteBody, RouteList, described
+from services.gateway.traffic import UNROUTED, NewRoute, RouteBody, RouteList, described
 from shared.envelope import Name
 from shared.problems import Problem, ProblemType
 from shared.routes import Route, StoredRoute, overtaken
@@ -28,7 +28,7 @@ IfMatch = Annotated[
 
 @router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
 async def list_all(backend: BackendParameter) -> RouteList:
-    """Every stage that has a route or a worker."""
+    """Every stage that has a route, or a worker that queries come to."""
     return RouteList(routes=described(await backend.routes.list(), await fleet.roll_call(backend.bus.client)))
 
 
@@ -57,6 +57,8 @@ async def put(
     Variants that have no worker are taken, with a warning: their queries wait for the first one.
     """
     wanted = await read_json(request, NewRoute, MAX_BODY)
+    if stage in UNROUTED:
+        raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
     route = Route(
         stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=wanted.by
     )

@@ -34,6 +34,11 @@ def test_a_stage_without_a_route_sends_everything_to_default() -> None:
     assert [(v.variant, v.weight, v.share, v.workers) for v in shown.variants] == [("default", 1, 100, 1)]
 
 
+def test_what_no_query_visits_is_not_shown() -> None:
+    services = [process(("jobs", "short"), ("index", "default"), ("retrieve", "default"))]
+    assert [shown.stage for shown in described([], services)] == ["retrieve"]
+
+
 def test_a_process_that_is_not_ready_is_no_worker() -> None:
     route = Route(stage="generate", weights={"canary": 1, "default": 1})
     found = warnings([route], [process(("generate", "canary"), ready=False), process(("generate", "default"))])
