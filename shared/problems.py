@@ -42,6 +42,7 @@ class ProblemType(Enum):
     BROKER_UNAVAILABLE = "broker-unavailable", 503, "The message broker cannot be reached"
     DEADLINE_EXCEEDED = "deadline-exceeded", 504, "The query did not finish by its deadline"
     ANSWER_INTERRUPTED = "answer-interrupted", 502, "The answer broke off and could not be continued"
+    ENGINE_BUSY = "engine-busy", 503, "The generation engine has too much to do"
     ENGINE_FAILED = "engine-failed", 502, "The generation engine failed"
     STAGE_FAILED = "stage-failed", 500, "A stage failed"
     INTERNAL = "internal-error", 500, "Something went wrong on our side"

@@ -43,7 +43,7 @@ async def server() -> AsyncIterator[ModelServer]:
 
 
 def config(server: ModelServer, **changes: object) -> OpenAIConfig:
-    fixed = {"base_url": server.base_url, "model": "tiny", "api_key": SecretStr(server.key), "timeout": 20.0, "room": 4}
+    fixed = {"base_url": server.base_url, "model": "tiny", "api_key": SecretStr(server.key), "room": 4}
     return OpenAIConfig(**(fixed | changes))  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ class TestOpenAI:
 
         assert items == [
             *deltas(WORDS),
-            Finish(FinishReason.STOP, Usage(prompt_tokens=11, completion_tokens=5)),
+            Finish(FinishReason.STOP, Usage(prompt_tokens=11, completion_tokens=5, cached_tokens=8)),
         ]
 
     async def test_parameters_and_sources_reach_the_server(self, server: ModelServer, stack: AsyncExitStack) -> None:
@@ -270,7 +270,7 @@ class TestOpenAI:
     async def test_a_silent_server_is_a_problem_after_the_timeout(
         self, server: ModelServer, stack: AsyncExitStack, mode: str
     ) -> None:
-        engine = await started(stack, config(server, max_retries=0, timeout=0.3))
+        engine = await started(stack, config(server, max_retries=0, first_token=0.3, silence=0.3))
         server.mode = mode
         with pytest.raises(Problem, match=r"silent for 0\.3 seconds"):
             await collect(engine)
