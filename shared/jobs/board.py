@@ -9,19 +9,22 @@ between the two leaves an older copy, and whoever changes the job next takes the
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
+from shared.dead_letters import REPLAYED as REOPENED
 from shared.forward import QUEUE_FULL
+from shared.jobs.log import stored_events
 from shared.jobs.model import Job, JobOptions, JobProgress, JobState
+from shared.jobs.spec_store import SpecStore
 from shared.jobs.specs import DeleteSpec, IngestSpec, JobSpec
 from shared.problems import Problem, ProblemType
 from shared.records import snapshot
@@ -75,6 +78,7 @@ class JobBoard:
         self._client = client
         self._js = jetstream
         self._bucket: KeyValue | None = None
+        self.specs = SpecStore(jetstream)
 
     async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
         """Put a job on the queue. Returns it, and whether it is new: the same id twice is one job.
@@ -86,26 +90,28 @@ class JobBoard:
         except Problem:
             entry = fresh_job(spec, job=job, tenant=tenant, options=options, created_at=time.time())
             # First the queue: what is in it is done even if its submitter dies now, and then makes its own entry.
-            await self._enqueue(spec, entry)
-            return await self.adopt(entry, by=options.by)
+            new = await self._enqueue(spec, entry)
+            # A worker may have been quicker to make the entry; the job is new all the same.
+            return await self.adopt(entry, spec, by=options.by), new
         check_same(known, spec.kind, getattr(spec, "collection", ""))
         return known, False
 
-    async def adopt(self, job: Job, *, by: str = "") -> tuple[Job, bool]:
-        """Make the entry of a job that is on the queue, unless it has one. Returns it, and whether it is new."""
+    async def adopt(self, job: Job, spec: JobSpec, *, by: str = "") -> Job:
+        """The entry of a job that is on the queue; it is made if there is none."""
         try:
-            return await self.get(job.tenant, job.id), False
+            return await self.get(job.tenant, job.id)
         except Problem:
             pass
+        await self.specs.keep(job.tenant, job.id, spec)
         announced = await self._announce(job, after=0, by=by, reason="submitted")
         if announced is None:
-            return await self._recover(job.tenant, job.id), False
+            return await self._recover(job.tenant, job.id)
         entry = job.model_copy(update={"event": announced})
         try:
             await (await self._open()).create(_key(job.tenant, job.id), entry.model_dump_json().encode())
         except KeyWrongLastSequenceError:
-            return await self.get(job.tenant, job.id), False
-        return entry, True
+            return await self.get(job.tenant, job.id)
+        return entry
 
     async def get(self, tenant: str, job: str) -> Job:
         """Raises Problem NOT_FOUND."""
@@ -191,9 +197,9 @@ class JobBoard:
             await self._client.publish(cancel_subject(job), reason.encode())
         return changed
 
-    async def requeue(self, spec: JobSpec, job: Job, *, attempt: int) -> None:
-        """Put a job on the queue again. Raises Problem QUEUE_FULL."""
-        await self._enqueue(spec, job, attempt=attempt)
+    async def requeue(self, spec: JobSpec, job: Job, *, attempt: int, reopen: bool = False) -> None:
+        """Put a job on the queue again; with `reopen` it runs although it has failed. Raises Problem QUEUE_FULL."""
+        await self._enqueue(spec, job, attempt=attempt, reopen=reopen)
 
     async def replay(self, tenant: str | None = None) -> dict[tuple[str, str], Job]:
         """What the audit log says: the last event of every job, by tenant and id."""
@@ -210,21 +216,14 @@ class JobBoard:
         return repaired
 
     async def _events(self, tenant: str | None) -> AsyncIterator[Job]:
-        config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, inactive_threshold=60.0)
-        subscription = await self._js.subscribe("event.job.>", stream=JOB_EVENTS, ordered_consumer=True, config=config)
-        try:
-            left = (await subscription.consumer_info()).num_pending or 0
-            while left > 0:
-                message = await subscription.next_msg(timeout=10.0)
-                left = message.metadata.num_pending
+        async with aclosing(stored_events(self._js, "event.job.>")) as events:
+            async for message in events:
                 try:
                     job = Job.model_validate_json(message.data)
                 except ValidationError:
                     continue
                 if tenant in (None, job.tenant):
                     yield job.model_copy(update={"event": message.metadata.sequence.stream})
-        finally:
-            await subscription.unsubscribe()
 
     async def _recover(self, tenant: str, job: str) -> Job:
         """Take a job's state from its last event: somebody changed it and has not, or not yet, copied that."""
@@ -261,16 +260,19 @@ class JobBoard:
             return job
         raise Problem(ProblemType.CONFLICT, f"The job '{job.id}' is being changed by others. Try again.")
 
-    async def _enqueue(self, spec: JobSpec, job: Job, *, attempt: int = 1) -> None:
+    async def _enqueue(self, spec: JobSpec, job: Job, *, attempt: int = 1, reopen: bool = False) -> bool:
+        """Returns whether it was not in the queue already."""
         headers = _attributes(job, None) | {"Nats-Msg-Id": f"{job.tenant}.{job.id}.{attempt}"}
         if job.options != USUAL:
             headers[OPTIONS] = job.options.model_dump_json(exclude_defaults=True)
         if attempt > 1:
             headers[ATTEMPT] = str(attempt)
+        if reopen:
+            headers[REOPENED] = str(attempt)
         inject_trace(headers)
         subject = job_subject(spec, job.tenant, job.options)
         try:
-            await self._js.publish(subject, spec.model_dump_json().encode(), headers=headers)
+            ack = await self._js.publish(subject, spec.model_dump_json().encode(), headers=headers)
         except APIError as error:
             if error.err_code not in QUEUE_FULL:
                 raise
@@ -279,6 +281,7 @@ class JobBoard:
                 "Too many jobs are waiting. Try again in a minute.",
                 headers={"Retry-After": "60"},
             ) from None
+        return not ack.duplicate
 
     async def _announce(self, job: Job, *, after: int, by: str, reason: str) -> int | None:
         """Write an event that follows the event `after`. Returns its number, or None where another one came first."""

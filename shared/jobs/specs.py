@@ -161,6 +161,10 @@ class EvaluateSpec(_Spec):
     concurrency: int = Field(8, ge=1, le=256)
 
 
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?$")]
+"""An amount as Kubernetes writes it: "500m", "2", "16Gi"."""
+
+
 class Executor(StrEnum):
     """Where a command runs: as a process beside the scheduler, or as a Kubernetes Job; auto: that one in a cluster."""
 
@@ -172,8 +176,8 @@ class Executor(StrEnum):
 class Resources(_Spec):
     """What a command needs, as Kubernetes quantities; `gpus` are whole ones of the resource `gpu`."""
 
-    cpu: str | None = None
-    memory: str | None = None
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
     gpus: int = Field(0, ge=0, le=64)
     gpu: str = "nvidia.com/gpu"
 
@@ -182,14 +186,15 @@ class CommandSpec(_Spec):
     """Run a program: an image and its arguments on Kubernetes, or the arguments as a process of the scheduler's host.
 
     `completions` above 1 makes an Indexed Job: that many Pods, each with its JOB_COMPLETION_INDEX, `parallelism` at
-    once. What a command prints as a last line of JSON behind `::output::` becomes the job's outputs.
+    once. Up to `backoff_limit` of its Pods may fail and are started again; `ttl_seconds` after its end a Kubernetes Job
+    is removed. The members of each JSON object that a command prints behind `::output::` become outputs of the job.
     """
 
     kind: Literal["command"] = "command"
     image: str | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     executor: Executor = Executor.AUTO
     resources: Resources = Resources()
     node_selector: dict[str, str] = {}

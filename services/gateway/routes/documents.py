@@ -62,7 +62,7 @@ async def add(
         await batch.commit()
         spec = IngestSpec(collection=collection, documents=documents)
         made, new = await backend.jobs.submit(spec, job=job, tenant=TENANT)
-        if not new and made.state is not JobState.QUEUED:
+        if not new:
             # A request with the same key was faster, and its documents are the ones in use.
             await batch.discard()
     return _accepted(response, made)

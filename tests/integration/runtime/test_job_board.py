@@ -52,7 +52,7 @@ async def test_a_submitter_who_died_before_the_entry_is_completed_by_the_next_tr
     died = fresh_job(SPEC, job="j", tenant="t", options=JobOptions(), created_at=1.0)
     await board(bench).requeue(SPEC, died, attempt=1)
     job, created = await board(bench).submit(SPEC, job="j", tenant="t")
-    assert (job.id, created) == ("j", True)
+    assert (job.id, created) == ("j", False)
     assert await waiting(bench) == 1
 
 
