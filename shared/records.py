@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from nats.errors import TimeoutError as NatsTimeout
@@ -19,6 +19,7 @@ from nats.js.kv import KeyValue
 from shared.envelope import Scalar, Wire
 from shared.problems import Problem, ProblemType
 from shared.topology import COLLECTIONS, DOCUMENTS
+from shared.versions import Collection
 
 __all__ = [
     "CHANGED",
@@ -38,19 +39,13 @@ CHANGED: Final = frozenset({10071, 10164})
 """The broker's refusals of a write that names an older revision than the last."""
 
 
-class Collection(Wire):
-    """`table` is where the index lives; it is never reused, so a new collection of the same name starts empty."""
-
-    name: str
-    tenant: str = "default"
-    table: str
-    description: str = ""
-    pipeline: str | None = None
-    created_at: float
-
-
 class Document(Wire):
-    """A document as it stands in the index. `revision` is the sequence of the job that wrote it."""
+    """A document as it stands in one table. `revision` is the sequence of the job that wrote it; a copy in another
+    version of the collection has the revision of what it is a copy of.
+
+    `original` names the bytes that it was made from, "" where they are not kept. A document that came from a folder
+    or a bucket has that as its `origin`, and a `stamp` that changes whenever the file there does.
+    """
 
     id: str
     name: str
@@ -63,6 +58,9 @@ class Document(Wire):
     revision: int
     job: str
     fingerprint: str = ""
+    original: str = ""
+    origin: str = ""
+    stamp: str = ""
 
 
 def document_id(name: str) -> str:
@@ -106,13 +104,15 @@ class Collections:
                 f"The collection name {name[:80]!r} must have 1 to 48 of a-z, 0-9, '-' and '_', "
                 "and start with a letter or digit.",
             )
-        record = Collection(
-            name=name,
-            tenant=tenant,
-            table=f"{name}-{secrets.token_hex(4)}",
-            description=description,
-            pipeline=pipeline,
-            created_at=time.time(),
+        record = Collection.model_validate(
+            {
+                "name": name,
+                "tenant": tenant,
+                "table": f"{name}-{secrets.token_hex(4)}",
+                "description": description,
+                "pipeline": pipeline,
+                "created_at": time.time(),
+            }
         )
         bucket = await self._open()
         try:
@@ -128,18 +128,28 @@ class Collections:
 
     async def get(self, tenant: str, name: str) -> Collection:
         """Raises Problem COLLECTION_NOT_FOUND."""
-        missing = Problem(
-            ProblemType.COLLECTION_NOT_FOUND,
-            f"There is no collection '{name[:80]}'. Create it with POST /v1/collections, or by ingesting into it.",
-        )
-        if not COLLECTION_NAME.fullmatch(name):
-            raise missing
+        record, _ = await self._entry(tenant, name)
+        return record
+
+    async def update(self, known: Collection, change: Callable[[Collection], Collection]) -> Collection:
+        """Change a collection's record, whoever else does at the same time. Returns it as it is then.
+
+        `change` may be called several times, and may raise what it likes. Raises Problem COLLECTION_NOT_FOUND where
+        the collection is not there any more, be there another one of its name.
+        """
         bucket = await self._open()
-        try:
-            entry = await bucket.get(f"{tenant}.{name}")
-        except KeyNotFoundError:
-            raise missing from None
-        return Collection.model_validate_json(entry.value or b"")
+        while True:
+            record, revision = await self._entry(known.tenant, known.name)
+            if record.id != known.id:
+                raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{known.name}' was deleted.")
+            new = change(record)
+            if new == record:
+                return record
+            try:
+                await bucket.update(f"{known.tenant}.{known.name}", new.model_dump_json().encode(), last=revision)
+            except KeyWrongLastSequenceError:
+                continue
+            return new
 
     async def list(self, tenant: str) -> list[Collection]:
         """All collections by name."""
@@ -152,6 +162,20 @@ class Collections:
         record = await self.get(tenant, name)
         await (await self._open()).delete(f"{tenant}.{name}")
         return record
+
+    async def _entry(self, tenant: str, name: str) -> tuple[Collection, int]:
+        missing = Problem(
+            ProblemType.COLLECTION_NOT_FOUND,
+            f"There is no collection '{name[:80]}'. Create it with POST /v1/collections, or by ingesting into it.",
+        )
+        if not COLLECTION_NAME.fullmatch(name):
+            raise missing
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(f"{tenant}.{name}")
+        except KeyNotFoundError:
+            raise missing from None
+        return Collection.model_validate_json(entry.value or b""), entry.revision or 0
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:
@@ -174,19 +198,20 @@ class Documents:
             return None
         return Document.model_validate_json(entry.value or b"")
 
-    async def put(self, table: str, record: Document) -> None:
-        """Write a record, unless a later job has written one already."""
+    async def put(self, table: str, record: Document) -> Document | None:
+        """Write a record, unless a later job has written one already. Returns the one of the two that does not hold
+        now: the record from before, if there was one, or the given one."""
         bucket = await self._open()
         key = f"{table}.{record.id}"
         while True:
             try:
                 entry = await bucket.get(key)
             except KeyNotFoundError:
-                last = 0
+                known, last = None, 0
             else:
-                last = entry.revision or 0
-                if Document.model_validate_json(entry.value or b"").revision > record.revision:
-                    return
+                known, last = Document.model_validate_json(entry.value or b""), entry.revision or 0
+                if known.revision > record.revision:
+                    return record
             try:
                 if last:
                     await bucket.update(key, record.model_dump_json().encode(), last=last)
@@ -194,26 +219,27 @@ class Documents:
                     await bucket.create(key, record.model_dump_json().encode())
             except KeyWrongLastSequenceError:
                 continue
-            return
+            return known
 
-    async def delete(self, table: str, document: str, revision: int) -> None:
-        """Remove a record, unless a later job has written it; one that is not there is no error."""
+    async def delete(self, table: str, document: str, revision: int) -> Document | None:
+        """Remove a record, unless a later job has written it. Returns what was removed."""
         bucket = await self._open()
         key = f"{table}.{document}"
         while True:
             try:
                 entry = await bucket.get(key)
             except KeyNotFoundError:
-                return
-            if Document.model_validate_json(entry.value or b"").revision > revision:
-                return
+                return None
+            known = Document.model_validate_json(entry.value or b"")
+            if known.revision > revision:
+                return None
             try:
                 await bucket.delete(key, last=entry.revision)
             except APIError as error:
                 if error.err_code not in CHANGED:
                     raise
             else:
-                return
+                return known
 
     async def forget(self, table: str) -> None:
         """Remove all records of a table."""
