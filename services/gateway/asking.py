@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.gateway.backend import TENANT, Desk
-from services.gateway.pipelines import DEFAULT, GENERATE
+from services.gateway.pipelines import DEFAULT, EMBED, GENERATE
 from services.gateway.settings import GatewaySettings
 from shared.envelope import Message, Passage, Query, Stop
 from shared.generation import GenerateParams
@@ -21,6 +21,9 @@ from shared.reply import reply_subject
 __all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"]
 
 SHORTEST_TIMEOUT: Final = 0.1
+
+ANY: Final = "default"
+"""The variant of a stop that leaves the choice to the collection and the routes."""
 
 SPOKEN: Final = frozenset({"user", "assistant"})
 """Roles whose turns a later question may refer to."""
@@ -61,7 +64,7 @@ def compose(desk: Desk, asking: Asking) -> Query:
     )
     return address(
         desk,
-        tuple(_generating(stop, asking) if stop.stage == GENERATE else stop for stop in slip),
+        tuple(_for_this(stop, asking) for stop in slip),
         timeout=asking.timeout,
         conversation=asking.conversation,
         question=asking.question,
@@ -102,7 +105,12 @@ def address(
     )
 
 
-def _generating(stop: Stop, asking: Asking) -> Stop:
+def _for_this(stop: Stop, asking: Asking) -> Stop:
+    if stop.stage == EMBED and stop.variant == ANY:
+        # Only what embedded the collection's passages finds them.
+        return stop.model_copy(update={"variant": asking.collection.embedding_variant})
+    if stop.stage != GENERATE:
+        return stop
     stop = stop.with_params(**asking.generate.encode())
     return stop.model_copy(update={"variant": asking.generator}) if asking.generator else stop
 
