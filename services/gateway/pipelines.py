@@ -20,13 +20,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from shared.envelope import Name, Stop
 from shared.problems import Problem, ProblemType
 
-__all__ = ["DEFAULT", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
+__all__ = ["DEFAULT", "EMBED", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
 
 DEFAULT: Final = "default"
+EMBED: Final = "embed"
 RETRIEVE: Final = "retrieve"
 GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
-BUILT_IN: Final = (Stop(stage="embed"), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
+BUILT_IN: Final = (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
 
 
 class PipelinesError(ValueError):
