@@ -41,6 +41,7 @@ __all__ = [
     "JOB_STATUS",
     "KEYS",
     "DUE",
+    "ORIGINALS",
     "QUERIES",
     "ROUTES",
     "SCHEDULES",
@@ -71,6 +72,7 @@ BATCHES = "batches"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
+ORIGINALS = "originals"
 ARTIFACTS = "artifacts"
 
 NAME_IN_USE = 10058
@@ -220,6 +222,7 @@ class Topology:
         return (
             ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
             ObjectStoreConfig(bucket=VECTORS, ttl=86400, replicas=settings.replicas),
+            ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
             ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
         )
 
