@@ -3,18 +3,16 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic_core import to_json
+
 from services.gateway.answers import Ended, NewReasoning, NewSources, NewText, NewToolCall, Part
 from services.gateway.models import sources_from
 from services.gateway.openai.citations import annotations
 from services.gateway.openai.errors import error_event
 from services.gateway.openai.responses import (
     Annotation,
-    AnsweredBy,
     ChatChoice,
-    ChatChunk,
-    ChatChunkChoice,
     ChatCompletion,
-    ChatDelta,
     ChatLogprobs,
     ChatMessageBody,
     TokenUsage,
@@ -75,11 +73,11 @@ class ChatVoice:
         match part:
             case NewText(text, logprobs):
                 shown = ChatLogprobs.of(logprobs) if self._telling.logprobs else None
-                yield self._chunk(flight, ChatDelta(content=text), logprobs=shown)
+                yield self._chunk(flight, {"content": text}, logprobs=shown)
             case NewReasoning(text):
-                yield self._chunk(flight, ChatDelta(reasoning_content=text))
+                yield self._chunk(flight, {"reasoning_content": text})
             case NewToolCall():
-                yield self._chunk(flight, ChatDelta(tool_calls=[_piece(part)]))
+                yield self._chunk(flight, {"tool_calls": [_piece(part)]})
             case Ended():
                 yield from self._last(flight, part)
 
@@ -87,47 +85,49 @@ class ChatVoice:
         return error_event(problem)
 
     def _first(self, flight: Flight, part: Part) -> Event:
-        begin = ChatDelta(role="assistant", content="")
+        begin = {"role": "assistant", "content": ""}
         if self._telling.collection is None or not isinstance(part, NewSources):
             return self._chunk(flight, begin)
-        return self._chunk(flight, begin, sluice=AnsweredBy(sources=sources_from(part.passages)))
+        return self._chunk(flight, begin, sluice={"sources": sources_from(part.passages)})
 
     def _last(self, flight: Flight, ended: Ended) -> Iterable[Event]:
         named = self._annotations(flight, ended)
         yield self._chunk(
             flight,
-            ChatDelta(annotations=named) if named else ChatDelta(),
+            {"annotations": named} if named else {},
             finish=ended.finish,
             system_fingerprint=fingerprint(ended),
-            sluice=answered_by(self._telling, flight, ended, None),
+            sluice=answered_by(self._telling, flight, ended, None).model_dump(exclude_unset=True),
         )
         if self._telling.include_usage:
-            yield self._event(flight, choices=[], usage=TokenUsage.of(ended.usage))
+            yield self._event(flight, [], usage=TokenUsage.of(ended.usage))
         yield END
 
     def _chunk(
         self,
         flight: Flight,
-        delta: ChatDelta,
+        delta: dict[str, Any],
         *,
         logprobs: ChatLogprobs | None = None,
         finish: str | None = None,
         **more: Any,
     ) -> Event:
-        choice = ChatChunkChoice(index=0, delta=delta, logprobs=logprobs, finish_reason=finish)
-        return self._event(flight, choices=[choice], **more)
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._event(flight, [choice], **more)
 
-    def _event(self, flight: Flight, **members: Any) -> Event:
+    def _event(self, flight: Flight, choices: list[dict[str, Any]], **more: Any) -> Event:
+        """A `ChatChunk`; made without the model, as there is one for each token."""
+        chunk = {
+            "id": _id(flight),
+            "object": "chat.completion.chunk",
+            "created": self._telling.created,
+            "model": self._telling.model,
+            "choices": choices,
+            **more,
+        }
         if self._telling.include_usage:
-            members.setdefault("usage", None)
-        chunk = ChatChunk(
-            id=_id(flight),
-            object="chat.completion.chunk",
-            created=self._telling.created,
-            model=self._telling.model,
-            **members,
-        )
-        return Event(encoded(chunk))
+            chunk.setdefault("usage", None)
+        return Event(to_json(chunk))
 
     def _annotations(self, flight: Flight, ended: Ended) -> list[Annotation]:
         if self._telling.collection is None:

@@ -207,6 +207,8 @@ class ChatChunkChoice(_Body):
 
 
 class ChatChunk(_Answer):
+    """What comes of a streamed chat at a time; in the chunk with the usage there is no choice."""
+
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
     usage: TokenUsage | None = None
