@@ -6,7 +6,7 @@ so near to the broker's limit that the headers do not fit beside it is cut: no s
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from nats.aio.client import Client
@@ -47,6 +47,8 @@ class DeadLetter(BaseModel):
     failed_at: float
     traceback: str = ""
     payload_bytes: int
+    job: str = ""
+    """The id of a job, empty for other work."""
 
 
 class DeadLetters:
@@ -96,6 +98,19 @@ class DeadLetters:
                 letters.append(_letter(await self._js.get_msg(DEAD_LETTERS, sequence)))
             sequence -= 1
         return letters
+
+    async def of_job(self, kind: str, tenant: str, job: str) -> Sequence[int]:
+        """The numbers of a job's dead letters."""
+        found: list[int] = []
+        sequence, subject = 1, f"dead.job.{kind}.*.{tenant}"
+        while True:
+            try:
+                message = await self._js.get_msg(DEAD_LETTERS, sequence, subject=subject, next=True)
+            except NotFoundError:
+                return found
+            if _letter(message).job == job:
+                found.append(message.seq or 0)
+            sequence = (message.seq or sequence) + 1
 
     async def replay(self, sequence: int, *, reply: str | None = None) -> str:
         """Put the work back on its queue, then forget the dead letter. Returns the subject that it went to.
@@ -177,4 +192,5 @@ def _letter(message: RawStreamMsg) -> DeadLetter:
         deliveries=int(headers.get(DELIVERIES, "0")),
         failed_at=float(headers.get(FAILED_AT, "0")),
         payload_bytes=len(message.data or b""),
+        job=headers.get("ce-id", "") if (message.subject or "").startswith("dead.job.") else "",
     )

@@ -223,6 +223,7 @@ class DeadLetterBody(_Response):
     failed_at: float
     traceback: str
     payload_bytes: int
+    job: str = ""
 
 
 class DeadLetterList(_Response):

@@ -78,7 +78,11 @@ async def _workers(parts: Parts) -> list[Worker]:
         kinds,
         handle=runner.handle,
         give_back=runner.give_back,
-        slots={Pool.SHORT: settings.job_room, Pool.LONG: settings.job_long_room},
+        slots={
+            Pool.SHORT: settings.job_room,
+            Pool.LONG: settings.job_long_room,
+            Pool.FLOW: settings.job_flow_room,
+        },
         ack_wait=settings.ack_wait,
     )
     handlers = {"retry": partial(forward_due_retry, bus.jetstream)}

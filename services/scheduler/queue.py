@@ -129,7 +129,7 @@ class JobQueue:
     async def drain(self, grace: float) -> None:
         """Take no more jobs. Long ones go back at once, short ones may finish within `grace` seconds."""
         self._draining = True
-        long = [task for task, held in self._held.items() if self._pool(held.subject) is Pool.LONG]
+        long = [task for task, held in self._held.items() if self._pool(held.subject) is not Pool.SHORT]
         await self._return(long)
         try:
             async with asyncio.timeout(grace):

@@ -106,7 +106,7 @@ class JobRunner:
         running = self._running[job_id] = _Running()
         try:
             entry = fresh_job(spec, job=job_id, tenant=tenant, options=options, created_at=delivery.stored_at)
-            await self._board.adopt(entry, by=options.by)
+            await self._board.adopt(entry, spec, by=options.by)
             job = await self._begin(delivery, tenant, job_id, attempt)
             if job is not None:
                 await self._try(delivery, spec, job, running)
@@ -124,13 +124,15 @@ class JobRunner:
             begun = replayed or attempt == job.attempt + (job.state is JobState.QUEUED)
             if not begun:
                 return job
-            crashed = job.state is JobState.RUNNING and not job.given_back
+            running = job.state is JobState.RUNNING
+            crashed = running and not job.given_back
+            again = replayed and not running
             return job.model_copy(
                 update={
                     "state": JobState.RUNNING,
                     "started_at": job.started_at or time.time(),
-                    "attempt": attempt if not replayed else job.attempt + 1,
-                    "crashes": 0 if replayed else job.crashes + crashed,
+                    "attempt": job.attempt + again if replayed else attempt,
+                    "crashes": 0 if again else job.crashes + crashed,
                     "given_back": False,
                     "revision": job.revision or delivery.sequence,
                     "finished_at": None,

@@ -4,14 +4,16 @@ from pathlib import Path
 
 from pydantic import Field
 
+from services.scheduler.executors.settings import CommandSettings
 from shared.settings import ServiceSettings
 
 __all__ = ["SchedulerSettings"]
 
 
-class SchedulerSettings(ServiceSettings):
+class SchedulerSettings(ServiceSettings, CommandSettings):
     job_room: int = Field(8, ge=1, description="Short jobs in work at once; a quarter is kept for high priority.")
     job_long_room: int = Field(32, ge=1, description="Long jobs in work at once: they mostly wait for others.")
+    job_flow_room: int = Field(64, ge=1, description="Pipelines in work at once.")
     job_max_crashes: int = Field(5, ge=0, description="Workers that one job may outlive before it is a dead letter.")
     reader_workers: int = Field(2, ge=1, description="Processes that parse and chunk documents.")
     reader_seconds: float = Field(60.0, gt=0, description="Seconds that reading one document may take.")

@@ -62,7 +62,7 @@ class Desk:
             kinds,
             handle=self.runner.handle,
             give_back=self.runner.give_back,
-            slots={Pool.SHORT: slots, Pool.LONG: slots},
+            slots=dict.fromkeys(Pool, slots),
             ack_wait=1.0,
         )
 

@@ -24,11 +24,13 @@ class Pool(StrEnum):
     """Which of a worker's slots a kind takes, so that long work never keeps short work waiting.
 
     `long` is for kinds that mostly wait for others, for hours if need be. They save what they have done as a
-    checkpoint: when the worker stops they are broken off at once and go on elsewhere.
+    checkpoint: when the worker stops they are broken off at once and go on elsewhere. `flow` is the same for jobs that
+    wait for jobs: in slots of their own they never keep those waiting that they wait for.
     """
 
     SHORT = "short"
     LONG = "long"
+    FLOW = "flow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
