@@ -4,12 +4,13 @@ An artifact's name is `<tenant>/<owner>/<file>`; the owner is a job or an upload
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ObjectInfo
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
@@ -17,6 +18,9 @@ from shared.problems import Problem, ProblemType
 from shared.topology import ARTIFACTS
 
 __all__ = ["Artifacts", "check_artifact"]
+
+FETCHED: Final = 16
+"""Chunks, 128 kB each, that are asked for at once."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -58,12 +62,40 @@ class Artifacts:
             except ObjectNotFoundError:
                 raise _missing(name) from None
 
+    async def chunks(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
+        """The bytes of an artifact piece by piece, no faster than they are taken. Raises Problem NOT_FOUND at once.
+
+        Raises nats errors, also where the artifact is replaced or removed meanwhile.
+        """
+        info = await self._info(tenant, name)
+        return self._read(str(info.nuid), info.size or 0)
+
+    async def _read(self, nuid: str, size: int) -> AsyncGenerator[bytes, None]:
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=300.0,
+            num_replicas=1,
+            mem_storage=True,
+        )
+        chunks = await self._js.pull_subscribe(f"$O.{ARTIFACTS}.C.{nuid}", stream=f"OBJ_{ARTIFACTS}", config=config)
+        try:
+            while size > 0:
+                for message in await chunks.fetch(FETCHED, timeout=10.0):
+                    size -= len(message.data)
+                    yield message.data
+                    if size <= 0:
+                        break
+        finally:
+            await chunks.unsubscribe()
+
     async def size(self, tenant: str, name: str) -> int:
         """Raises Problem NOT_FOUND."""
-        try:
-            return (await (await self._open()).get_info(f"{tenant}/{check_artifact(name)}")).size or 0
-        except ObjectNotFoundError:
-            raise _missing(name) from None
+        return (await self._info(tenant, name)).size or 0
+
+    async def digest(self, tenant: str, name: str) -> str:
+        """The hash of an artifact's bytes: artifacts of the same bytes have the same. Raises Problem NOT_FOUND."""
+        return (await self._info(tenant, name)).digest or ""
 
     async def delete(self, tenant: str, name: str) -> None:
         """One that is not there is no error."""
@@ -78,6 +110,12 @@ class Artifacts:
         for info in await (await self._open()).list():
             if info.name.startswith(prefix) and not info.deleted:
                 yield info.name.removeprefix(prefix)
+
+    async def _info(self, tenant: str, name: str) -> ObjectInfo:
+        try:
+            return await (await self._open()).get_info(f"{tenant}/{check_artifact(name)}")
+        except ObjectNotFoundError:
+            raise _missing(name) from None
 
     async def _open(self) -> ObjectStore:
         if self._store is None:
