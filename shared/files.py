@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.errors import InvalidKeyError, KeyNotFoundError
+from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from shared.envelope import Wire
@@ -52,12 +52,13 @@ class Files:
 
     async def get(self, tenant: str, file: str) -> FileRecord:
         """Raises Problem NOT_FOUND."""
+        missing = Problem(ProblemType.NOT_FOUND, f"There is no file '{file[:80]}'.")
+        if not ID.fullmatch(file):
+            raise missing
         try:
-            if not ID.fullmatch(file):
-                raise KeyNotFoundError
             entry = await (await self._open()).get(f"{tenant}.{file}")
-        except (KeyNotFoundError, InvalidKeyError):
-            raise Problem(ProblemType.NOT_FOUND, f"There is no file '{file[:80]}'.") from None
+        except KeyNotFoundError:
+            raise missing from None
         return FileRecord.model_validate_json(entry.value or b"")
 
     async def list(self, tenant: str) -> list[FileRecord]:

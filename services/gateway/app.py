@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import anyio
@@ -19,6 +20,7 @@ from services.gateway.openai.errors import DIALECT
 from services.gateway.openapi import describe_api
 from services.gateway.pipelines import PipelinesError, load_pipelines
 from services.gateway.problems import handle_problems
+from services.gateway.request_stage import RequestStage
 from services.gateway.routes import add_routes
 from services.gateway.settings import GatewaySettings
 from shared.service import ASGIApp, Service
@@ -37,7 +39,8 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     _warn_if_open(settings)
 
     desk = Desk(settings, pipelines)
-    service = Service("gateway", settings, desk.setup)
+    requests = RequestStage(desk, settings.request_room)
+    service = Service("gateway", settings, partial(desk.setup, [requests.stage]))
     desk.news.subscribe(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
@@ -50,6 +53,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         redoc_url=None,
     )
     app.state.desk = desk
+    requests.app = app
     add_routes(app)
     handle_problems(app, DIALECT)
     describe_api(app)

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from services.gateway.backend import TENANT, Desk
+from services.gateway.backend import Desk
 from services.gateway.pipelines import DEFAULT, EMBED, GENERATE
 from services.gateway.settings import GatewaySettings
 from shared.envelope import Message, Passage, Query, Stop
@@ -86,6 +86,7 @@ def address(
 ) -> Query:
     """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now.
 
+    The desk's terms say on which lane, and may give it another deadline.
     Stops of the slip that name no variant get one by the routes, the same for all queries of a `conversation`.
     """
     now = time.time()
@@ -93,9 +94,10 @@ def address(
     query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
     return Query(
         id=query_id,
-        tenant=TENANT,
+        tenant=desk.terms.tenant,
+        lane=desk.terms.lane,
         asked_at=now,
-        deadline=now + timeout,
+        deadline=desk.terms.deadline or now + timeout,
         reply=reply_subject(desk.settings.instance, query_id),
         slip=desk.router.route(slip, conversation or query_id),
         question=question,

@@ -1,13 +1,14 @@
 """The gateway's own side of the broker: what its endpoints work with once the connection is there."""
 
 import asyncio
+import copy
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from fastapi import Depends, Request
 
@@ -20,8 +21,11 @@ from services.gateway.queries import Queries
 from services.gateway.routing import Router
 from services.gateway.settings import GatewaySettings
 from services.gateway.shadows import Shadows
+from shared.artifacts import Artifacts
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
+from shared.envelope import Lane
+from shared.files import Files
 from shared.jobs.board import JobBoard
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
@@ -29,11 +33,15 @@ from shared.reply import Progress, encode_event, open_mailbox, reply_subject
 from shared.routes import Routes, followed_routes
 from shared.service import Service
 from shared.stage import Stage
+from shared.topology import ARTIFACTS
 
-__all__ = ["TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter", "desk_of"]
+__all__ = ["DESK", "TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter", "Terms", "desk_of"]
 
 TENANT: Final = "default"
 """Whose requests these are, as long as requests carry no key."""
+
+DESK: Final = "sluice.desk"
+"""Member of an ASGI scope: the desk of a request that did not come over HTTP."""
 
 RECONNECT_PATIENCE: Final = 1.0
 CANARY_TIMEOUT: Final = 10.0
@@ -75,13 +83,27 @@ class Backend:
     documents: Documents
     jobs: JobBoard
     objects: ObjectStage
+    artifacts: Artifacts
+    artifact_objects: ObjectStage
+    files: Files
     dead_letters: DeadLetters
     routes: Routes
     models: ModelDirectory
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms queries are made. A `deadline` (Unix seconds) goes before whatever timeout a request names."""
+
+    lane: Lane = Lane.INTERACTIVE
+    tenant: str = TENANT
+    deadline: float | None = None
+
+
 class Desk:
     """What the endpoints share. The backend comes with the broker, and is waited for a moment only."""
+
+    terms = Terms()
 
     def __init__(self, settings: GatewaySettings, pipelines: Pipelines) -> None:
         self.settings = settings
@@ -90,9 +112,18 @@ class Desk:
         self.router = Router()
         self._backend: Backend | None = None
 
+    def under(self, terms: Terms) -> Self:
+        """The same desk for requests on other terms."""
+        desk = copy.copy(self)
+        desk.terms = terms
+        return desk
+
     @asynccontextmanager
-    async def setup(self, service: Service) -> AsyncIterator[Sequence[Stage]]:
-        """Open the backend, prove that replies arrive, and on the way down let queries in flight finish."""
+    async def setup(self, stages: Sequence[Stage], service: Service) -> AsyncIterator[Sequence[Stage]]:
+        """Open the backend, prove that replies arrive, and on the way down let queries in flight finish.
+
+        `stages` are those that the gateway itself works on.
+        """
         bus, instance = service.bus, self.settings.instance
         shadows = Shadows(bus, instance, self.router, self.settings.max_shadows)
         queries = Queries(bus, instance, shadows.beside)
@@ -105,6 +136,9 @@ class Desk:
             documents=Documents(bus.jetstream),
             jobs=JobBoard(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
+            artifacts=Artifacts(bus.jetstream),
+            artifact_objects=ObjectStage(bus.jetstream, ARTIFACTS),
+            files=Files(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
             models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
@@ -116,7 +150,7 @@ class Desk:
         async with following, shadows.running(), backend.models.running():
             self._backend = backend
             try:
-                yield []
+                yield stages
             finally:
                 self.news.close()
                 shadows.stop()
@@ -144,8 +178,8 @@ async def _canary(bus: Bus, instance: str) -> None:
 
 
 def desk_of(request: Request) -> Desk:
-    """The desk of the app that a request came to."""
-    desk: Desk = request.app.state.desk
+    """The desk of the app that a request came to, on the request's own terms if it has any."""
+    desk: Desk = request.scope.get(DESK) or request.app.state.desk
     return desk
 
 

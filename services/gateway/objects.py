@@ -28,7 +28,6 @@ __all__ = ["ObjectBatch", "ObjectStage", "ObjectWriter", "StoredObject"]
 log = logging.getLogger(__name__)
 
 CHUNK: Final = 128 * 1024
-STREAM: Final = f"OBJ_{UPLOADS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +40,16 @@ class StoredObject:
 
 
 class ObjectStage:
-    """Where uploads are written."""
+    """Where uploads are written: into the bucket of this name."""
 
-    def __init__(self, jetstream: JetStreamContext) -> None:
+    def __init__(self, jetstream: JetStreamContext, bucket: str = UPLOADS) -> None:
         self._js = jetstream
+        self._bucket = bucket
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator["ObjectBatch"]:
         """A batch of objects; everything of it is removed again if the block fails."""
-        batch = ObjectBatch(self._js)
+        batch = ObjectBatch(self._js, self._bucket)
         try:
             yield batch
         except BaseException:
@@ -61,28 +61,29 @@ class ObjectStage:
 class ObjectBatch:
     """Objects that come to be together, at `commit`. Methods raise nats errors."""
 
-    def __init__(self, jetstream: JetStreamContext) -> None:
+    def __init__(self, jetstream: JetStreamContext, bucket: str) -> None:
         self._js = jetstream
+        self._bucket = bucket
         self._id = secrets.token_hex(12)
         self._written: list[ObjectInfo] = []
         self._committed: list[str] = []
 
-    def begin(self) -> "ObjectWriter":
-        """A new object. One is written at a time."""
-        return ObjectWriter(self._js, self._written, f"{self._id}.{len(self._written)}")
+    def begin(self, name: str | None = None) -> "ObjectWriter":
+        """A new object, under this name that no other object has, or under one of its own. One is written at a time."""
+        return ObjectWriter(self._js, self._bucket, self._written, f"{self._id}.{len(self._written)}", name)
 
     async def commit(self) -> None:
         """Make all objects of the batch visible."""
         for info in self._written:
-            subject = f"$O.{UPLOADS}.M.{base64.urlsafe_b64encode(str(info.name).encode()).decode()}"
+            subject = f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(str(info.name).encode()).decode()}"
             self._committed.append(subject)
             await self._js.publish(subject, json.dumps(info.as_dict()).encode(), headers={"Nats-Rollup": "sub"})
 
     async def discard(self) -> None:
         """Remove what was written. What the broker cannot remove now expires with the bucket's time to live."""
         try:
-            for subject in (*self._committed, f"$O.{UPLOADS}.C.{self._id}.>"):
-                await self._js.purge_stream(STREAM, subject=subject)
+            for subject in (*self._committed, f"$O.{self._bucket}.C.{self._id}.>"):
+                await self._js.purge_stream(f"OBJ_{self._bucket}", subject=subject)
         except (NatsError, TimeoutError) as error:
             log.warning("cannot remove an upload that failed: %r", error, extra={"upload": self._id})
         self._committed.clear()
@@ -92,10 +93,14 @@ class ObjectBatch:
 class ObjectWriter:
     """One object on its way into the bucket."""
 
-    def __init__(self, jetstream: JetStreamContext, written: list[ObjectInfo], name: str) -> None:
+    def __init__(
+        self, jetstream: JetStreamContext, bucket: str, written: list[ObjectInfo], nuid: str, name: str | None
+    ) -> None:
         self._js = jetstream
+        self._bucket = bucket
         self._written = written
-        self._name = name
+        self._nuid = nuid
+        self._name = name or nuid
         self._pending = bytearray()
         self._hash = hashlib.sha256()
         self._chunks = 0
@@ -116,8 +121,8 @@ class ObjectWriter:
         digest = base64.urlsafe_b64encode(self._hash.digest()).decode()
         info = ObjectInfo(
             name=self._name,
-            bucket=UPLOADS,
-            nuid=self._name,
+            bucket=self._bucket,
+            nuid=self._nuid,
             size=self.size,
             chunks=self._chunks,
             digest=f"SHA-256={digest}",
@@ -128,5 +133,5 @@ class ObjectWriter:
         return StoredObject(name=self._name, sha256=self._hash.hexdigest(), bytes=self.size)
 
     async def _publish(self, chunk: bytes) -> None:
-        await self._js.publish(f"$O.{UPLOADS}.C.{self._name}", chunk)
+        await self._js.publish(f"$O.{self._bucket}.C.{self._nuid}", chunk)
         self._chunks += 1

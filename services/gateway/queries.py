@@ -17,7 +17,7 @@ from services.gateway.answers import Answer, Ended, NewText, Part
 from services.gateway.course import Course, QueueState, overdue
 from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
-from shared.envelope import Query, Stop
+from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
 from shared.problems import Problem, ProblemType
 from shared.reply import (
@@ -36,7 +36,7 @@ __all__ = ["Flight", "Queries"]
 
 FIRST_DELTA = Histogram(
     "sluice_gateway_first_delta_seconds",
-    "Time from a query's request to the first text of its answer.",
+    "Time from an interactive query's request to the first text of its answer.",
     buckets=SECONDS,
 )
 IN_FLIGHT = Gauge("sluice_gateway_queries_in_flight", "Queries that wait for their answer.")
@@ -139,7 +139,8 @@ class Flight:
             if isinstance(part, NewText):
                 if self.first_delta_ms is None:
                     self.first_delta_ms = self.elapsed_ms
-                    FIRST_DELTA.observe(self.first_delta_ms / 1e3)
+                    if self.query.lane is Lane.INTERACTIVE:
+                        FIRST_DELTA.observe(self.first_delta_ms / 1e3)
             elif isinstance(part, Ended):
                 self.ended = part
 

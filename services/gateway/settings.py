@@ -22,6 +22,8 @@ class GatewaySettings(ServiceSettings):
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Bytes in one uploaded file.")
     max_files: int = Field(1000, ge=1, description="Documents in one upload.")
     max_texts_bytes: int = Field(32 * 2**20, ge=1, description="Bytes in one upload of documents as JSON texts.")
+    max_batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Bytes in one file for the Files API.")
+    request_room: int = Field(64, ge=1, description="Lines of batches in work at once.")
     max_shadows: int = Field(32, ge=0, description="Shadow queries in flight at once; more are left out.")
 
     @model_validator(mode="after")

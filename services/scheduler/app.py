@@ -8,6 +8,7 @@ from services.scheduler.documents import DocumentReader
 from services.scheduler.due import DueWorker
 from services.scheduler.kinds import Parts, Pool, load_kinds
 from services.scheduler.queue import JobQueue
+from services.scheduler.requests import Requests
 from services.scheduler.retries import forward_due_retry
 from services.scheduler.runner import JobRunner
 from services.scheduler.settings import SchedulerSettings
@@ -15,6 +16,7 @@ from services.scheduler.stages import StageClient
 from shared.artifacts import Artifacts
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
+from shared.files import Files
 from shared.jobs.board import JobBoard, cancel_subject
 from shared.records import Collections, Documents
 from shared.service import ASGIApp, Service, Worker
@@ -45,14 +47,18 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
 
 
 async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
+    stages = StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries)
+    artifacts = Artifacts(bus.jetstream)
     return Parts(
         bus=bus,
         settings=settings,
         board=JobBoard(bus.client, bus.jetstream),
-        stages=StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries),
+        stages=stages,
+        requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
         collections=Collections(bus.jetstream),
         documents=Documents(bus.jetstream),
-        artifacts=Artifacts(bus.jetstream),
+        artifacts=artifacts,
+        files=Files(bus.jetstream),
         uploads=await bus.jetstream.object_store(UPLOADS),
         vectors=await bus.jetstream.object_store(VECTORS),
         reader=reader,

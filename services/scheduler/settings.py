@@ -25,5 +25,6 @@ class SchedulerSettings(ServiceSettings, CommandSettings):
     embedding_model: str = Field("all-MiniLM-L6-v2", description="Name of the embedding model, to notice a change.")
     embedding_variant: str = Field("default", description="Variant of the stage `embed` that embeds documents.")
     embed_passages: int = Field(32, ge=1, le=256, description="Passages in one message to the embedder.")
+    request_room: int = Field(64, ge=1, description="Requests to gateways at once, over all batches.")
     stage_seconds: float = Field(120.0, gt=0, description="Seconds to wait for a stage before asking again.")
     stage_tries: int = Field(5, ge=1, description="Times to ask a stage before the job is put back.")

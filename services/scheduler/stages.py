@@ -2,7 +2,11 @@
 
 import secrets
 import time
+from contextlib import suppress
 from typing import Final
+
+import anyio
+from nats.errors import Error as NatsError
 
 from shared.bus import Bus
 from shared.envelope import Lane, Passage, Query, Stop
@@ -30,34 +34,52 @@ class StageClient:
         self._reconnections = 0
         bus.after_reconnect(self._reconnected)
 
-    async def ask(self, stop: Stop, *, tenant: str, collection: str, passages: tuple[Passage, ...] = ()) -> Query:
+    async def ask(
+        self,
+        stop: Stop,
+        *,
+        tenant: str,
+        collection: str = "",
+        passages: tuple[Passage, ...] = (),
+        seconds: float | None = None,
+    ) -> Query:
         """The envelope as the stage left it. Stages do the same work twice harmlessly, so a lost request is repeated.
 
-        Raises the stage's Problem, or STAGE_UNAVAILABLE when no worker answered in time.
+        `seconds` is how long a worker may take. Whoever stops waiting stops the work as well. Raises the stage's
+        Problem, or STAGE_UNAVAILABLE when no worker answered in time.
         """
         query_id = secrets.token_hex(16)
+        seconds = seconds or self._seconds
         query = Query(
             id=query_id,
             tenant=tenant,
             lane=Lane.BATCH,
             asked_at=time.time(),
-            deadline=time.time() + self._seconds,
+            deadline=time.time() + seconds,
             reply=reply_subject(self._asker, query_id),
             slip=(stop,),
             collection=collection,
             passages=passages,
         )
         async with open_mailbox(self._bus.client, self._asker, query_id) as mailbox:
-            for attempt in range(1, self._tries + 1):
-                now = time.time()
-                query = query.model_copy(update={"attempt": attempt, "asked_at": now, "deadline": now + self._seconds})
-                await forward(self._bus.jetstream, self._bus.topology, query, patience=ROOM_PATIENCE)
-                answer = await self._listen(mailbox, query)
-                if answer is not None:
-                    return answer
+            try:
+                return await self._submit(mailbox, query, seconds)
+            except BaseException:
+                with anyio.CancelScope(shield=True), suppress(NatsError):
+                    await mailbox.cancel()
+                raise
+
+    async def _submit(self, mailbox: Mailbox, query: Query, seconds: float) -> Query:
+        for attempt in range(1, self._tries + 1):
+            now = time.time()
+            query = query.model_copy(update={"attempt": attempt, "asked_at": now, "deadline": now + seconds})
+            await forward(self._bus.jetstream, self._bus.topology, query, patience=ROOM_PATIENCE)
+            answer = await self._listen(mailbox, query)
+            if answer is not None:
+                return answer
         raise Problem(
             ProblemType.STAGE_UNAVAILABLE,
-            f"No worker of the stage '{stop.stage}' answered within {self._tries * self._seconds:.0f} s. "
+            f"No worker of the stage '{query.stop.stage}' answered within {self._tries * seconds:.0f} s. "
             "Is one running? `sluice status` shows.",
         )
 

@@ -203,7 +203,7 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
     services = {service["service"]: service for service in status["services"]}
     assert set(services) == {"gateway", "stages"}
     assert services["gateway"]["ready"] is True
-    assert services["gateway"]["stages"] == []
+    assert [stage["stage"] for stage in services["gateway"]["stages"]] == ["request"]
     stage = services["stages"]["stages"][0]
     assert stage == {
         "stage": "embed",

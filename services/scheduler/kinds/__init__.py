@@ -9,11 +9,13 @@ from enum import StrEnum
 from nats.js.object_store import ObjectStore
 
 from services.scheduler.documents import DocumentReader
+from services.scheduler.requests import Requests
 from services.scheduler.run import JobRun
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.stages import StageClient
 from shared.artifacts import Artifacts
 from shared.bus import Bus
+from shared.files import Files
 from shared.jobs.board import JobBoard
 from shared.records import Collections, Documents
 
@@ -41,9 +43,11 @@ class Parts:
     settings: SchedulerSettings
     board: JobBoard
     stages: StageClient
+    requests: Requests
     collections: Collections
     documents: Documents
     artifacts: Artifacts
+    files: Files
     uploads: ObjectStore
     vectors: ObjectStore
     reader: DocumentReader
