@@ -23,6 +23,8 @@ PASSING: Final = frozenset(
         ProblemType.DEADLINE_EXCEEDED,
         ProblemType.ENGINE_FAILED,
         ProblemType.ANSWER_INTERRUPTED,
+        ProblemType.COMMAND_INTERRUPTED,
+        ProblemType.CLUSTER_UNAVAILABLE,
         ProblemType.INTERNAL,
     }
 )
