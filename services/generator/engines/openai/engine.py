@@ -17,7 +17,6 @@ from services.generator.engines.openai.chunks import Chunk, read_chat, read_comp
 from services.generator.engines.openai.config import OpenAIConfig
 from services.generator.engines.openai.errors import UpstreamError, explain, failed, retry_delay
 from services.generator.engines.openai.requests import chat_request, completion_request
-from services.generator.prompt import PromptBuilder
 from services.generator.tokens import Tokens, load_tokens
 from shared.envelope import Message
 from shared.generation import ContextReport, Mode
@@ -26,6 +25,8 @@ from shared.reply import Delivered, Usage
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Model
+
+    from services.generator.prompt import PromptBuilder
 
 __all__ = ["OpenAIEngine"]
 
@@ -44,7 +45,7 @@ WINDOW: Final = 8192
 ESTIMATED_SHARE: Final = 0.75
 """Of the window, what is used where tokens are estimated."""
 
-LONG_PROMPT: Final = 20_000
+LONG_PROMPT: Final = 8_000
 """Characters of passages from which on a prompt is built off the event loop."""
 
 
@@ -85,6 +86,8 @@ class OpenAIEngine:
         A server without that endpoint is taken on trust when the configuration names a model.
         """
         from openai import AsyncOpenAI, Timeout
+
+        from services.generator.prompt import PromptBuilder
 
         config = self._config
         self._client = AsyncOpenAI(
