@@ -21,26 +21,41 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = ["TERMINATE", "main"]
 
 TERMINATE = b"t"
 
+_CHUNK = 64 * 1024
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
-    line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):
-        return 0  # the scheduler has gone before it said what to run
-    order = json.loads(line)
+    order = _order()
+    if order is None:
+        return 128 + signal.SIGTERM
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     folder = tempfile.mkdtemp(prefix="sluice-command-")
     try:
         return _run(order["argv"], {"HOME": folder, "TMPDIR": folder, **order["env"]}, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _order() -> dict[str, Any] | None:
+    """What to run; None if there is nothing to run any more."""
+    # Not through sys.stdin: a thread that waits in its lock cannot be left behind at the end.
+    text = b""
+    while b"\n" not in text:
+        data = os.read(0, _CHUNK)
+        if not data:
+            return None
+        text += data
+    line, _, rest = text.partition(b"\n")
+    order: dict[str, Any] = json.loads(line)
+    return None if TERMINATE in rest else order
 
 
 def _run(argv: list[str], env: dict[str, str], folder: str) -> int:
@@ -66,10 +81,9 @@ def _run(argv: list[str], env: dict[str, str], folder: str) -> int:
 
 
 def _obey(group: int) -> None:
-    while (byte := sys.stdin.buffer.read(1)) == TERMINATE:
+    while os.read(0, 1) == TERMINATE:
         _kill_group(group, signal.SIGTERM)
-    if not byte:
-        _kill_group(group, signal.SIGKILL)
+    _kill_group(group, signal.SIGKILL)
 
 
 def _kill_group(group: int, number: int) -> None:
