@@ -7,11 +7,12 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.fleet import ServiceBody
+from shared.requests import REQUEST
 from shared.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 
 __all__ = ["UNROUTED", "NewRoute", "RouteBody", "RouteList", "VariantBody", "described", "warnings"]
 
-UNROUTED: Final = frozenset({"index", "jobs"})
+UNROUTED: Final = frozenset({"index", "jobs", REQUEST})
 """What workers serve and no query visits: a route of theirs would do nothing."""
 
 Workers = Mapping[tuple[str, str], int]
