@@ -30,9 +30,11 @@ __all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "o
 PATIENCE = 30.0
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str = "the condition") -> Any:
+async def until(
+    condition: Callable[[], Awaitable[Any]], what: str = "the condition", *, patience: float = PATIENCE
+) -> Any:
     """Poll until a condition is true and return its value."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (value := await condition()):
         assert time.monotonic() < deadline, f"{what} did not come true"
         await asyncio.sleep(0.01)

@@ -1,0 +1,66 @@
+"""A job worker whose jobs of the kind `drop` each leave one mark in the bucket `marks`, and its count of tries."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from nats.js.api import KeyValueConfig
+from nats.js.errors import APIError, KeyWrongLastSequenceError
+
+from services.scheduler.due import DueWorker
+from services.scheduler.kinds import JobKind, Pool
+from services.scheduler.queue import JobQueue
+from services.scheduler.retries import forward_due_retry
+from services.scheduler.run import JobRun
+from services.scheduler.runner import JobRunner
+from shared.artifacts import Artifacts
+from shared.dead_letters import DeadLetters
+from shared.jobs.board import JobBoard, cancel_subject
+from shared.process import main
+from shared.service import ASGIApp, Service, Worker
+from shared.settings import ServiceSettings
+
+MARKS = "marks"
+
+
+def make(settings: ServiceSettings) -> tuple[Service, ASGIApp]:
+    @asynccontextmanager
+    async def setup(service: Service) -> AsyncIterator[list[Worker]]:
+        bus = service.bus
+        with suppress(APIError):
+            await bus.jetstream.create_key_value(KeyValueConfig(bucket=MARKS))
+        marks = await bus.jetstream.key_value(MARKS)
+
+        async def leave_mark(run: JobRun) -> None:
+            with suppress(KeyWrongLastSequenceError):  # an earlier try got this far
+                await marks.create(run.job.id, settings.instance.encode())
+
+        kinds = {"drop": JobKind(name="drop", pool=Pool.SHORT, perform=leave_mark)}
+        runner = JobRunner(
+            bus,
+            JobBoard(bus.client, bus.jetstream),
+            Artifacts(bus.jetstream),
+            DeadLetters(bus.client, bus.jetstream),
+            kinds,
+            max_crashes=50,
+            instance=settings.instance,
+            ack_wait=settings.ack_wait,
+        )
+        await bus.client.subscribe(cancel_subject("*"), cb=runner.hear_cancel)
+        queue = JobQueue(
+            bus,
+            kinds,
+            handle=runner.handle,
+            give_back=runner.give_back,
+            slots={Pool.SHORT: 16},
+            ack_wait=settings.ack_wait,
+        )
+        due = DueWorker(bus, {"retry": partial(forward_due_retry, bus.jetstream)}, ack_wait=settings.ack_wait)
+        yield [queue, due]
+
+    service = Service("counting", settings, setup)
+    return service, service.asgi()
+
+
+if __name__ == "__main__":
+    main("counting", ServiceSettings, make)
