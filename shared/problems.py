@@ -48,6 +48,10 @@ class ProblemType(Enum):
     COMMAND_FAILED = "command-failed", 422, "The command failed"
     COMMAND_INTERRUPTED = "command-interrupted", 503, "The command could not finish now"
     CLUSTER_UNAVAILABLE = "cluster-unavailable", 503, "The Kubernetes API cannot be reached"
+    SOURCE_REFUSED = "source-refused", 403, "The source may not be read from here"
+    SOURCE_UNAVAILABLE = "source-unavailable", 503, "The source cannot be read now"
+    ORIGINALS_MISSING = "originals-missing", 409, "The documents' originals are not kept"
+    VERSION_NOT_READY = "version-not-ready", 409, "The version cannot become the live one"
     STAGE_FAILED = "stage-failed", 500, "A stage failed"
     INTERNAL = "internal-error", 500, "Something went wrong on our side"
 
