@@ -25,6 +25,7 @@ PASSING: Final = frozenset(
         ProblemType.ANSWER_INTERRUPTED,
         ProblemType.COMMAND_INTERRUPTED,
         ProblemType.CLUSTER_UNAVAILABLE,
+        ProblemType.SOURCE_UNAVAILABLE,
         ProblemType.INTERNAL,
     }
 )
