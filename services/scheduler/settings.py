@@ -24,6 +24,13 @@ class SchedulerSettings(ServiceSettings, CommandSettings):
     tokenizer: Path | None = Field(None, description="tokenizer.json or model folder; none: the bundled model's.")
     embedding_model: str = Field("all-MiniLM-L6-v2", description="Name of the embedding model, to notice a change.")
     embedding_variant: str = Field("default", description="Variant of the stage `embed` that embeds documents.")
+    keep_originals: bool = Field(True, description="Keep the bytes of documents, so that they can be indexed anew.")
+    source_roots: str = Field(
+        "", description="Folders and s3://bucket/prefix that jobs may ingest from, separated by commas; none: no source."
+    )
+    source_endpoints: str = Field(
+        "", description="URLs of S3-compatible stores that jobs may name, separated by commas."
+    )
     embed_passages: int = Field(32, ge=1, le=256, description="Passages in one message to the embedder.")
     request_room: int = Field(64, ge=1, description="Requests to gateways at once, over all batches.")
     stage_seconds: float = Field(120.0, gt=0, description="Seconds to wait for a stage before asking again.")
