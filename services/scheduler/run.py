@@ -71,7 +71,7 @@ class JobRun:
         """Show progress while the block runs, and once more at its end."""
         async with background(self._keep_reporting()):
             yield
-        await self._show()
+        await self.show()
 
     async def checkpoint(self) -> JsonValue:
         """What an earlier try has saved; None if there is nothing."""
@@ -105,11 +105,12 @@ class JobRun:
             await asyncio.sleep(INTERVAL)
             if self._dirty:
                 try:
-                    await self._show()
+                    await self.show()
                 except (NatsError, TimeoutError):
                     self._dirty = True  # the broker is away; the job need not wait for it
 
-    async def _show(self) -> None:
+    async def show(self) -> None:
+        """Show progress now."""
         self._dirty = False
         progress: JobProgress = self._progress
         shown = {"progress": progress, "errors": tuple(self._errors)}

@@ -1,0 +1,1 @@
+"""Batches: JSONL files of requests, answered line by line."""
