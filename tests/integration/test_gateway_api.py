@@ -247,11 +247,11 @@ async def test_a_query_that_died_is_listed_answered_by_its_replay_and_forgotten(
 async def test_a_job_that_died_goes_back_on_its_queue(broker: NatsServer, http: httpx.AsyncClient) -> None:
     connection = await nats.connect(broker.url)
     await DeadLetters(connection, connection.jetstream()).bury(
-        "job.drop.batch", b"{}", {"ce-id": "j1"}, reason="It broke.", deliveries=4, message_id="j1"
+        "job.drop.normal.default", b"{}", {"ce-id": "j1"}, reason="It broke.", deliveries=4, message_id="j1"
     )
     (letter,) = (await http.get("/v1/dead-letters")).json()["dead_letters"]
     replayed = await http.post(f"/v1/dead-letters/{letter['seq']}/replay")
-    assert (replayed.status_code, replayed.json()) == (200, {"subject": "job.drop.batch"})
+    assert (replayed.status_code, replayed.json()) == (200, {"subject": "job.drop.normal.default"})
     assert (await http.get("/v1/status")).json()["jobs"]["waiting"] == 1
     await connection.close()
 
