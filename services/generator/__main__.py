@@ -1,8 +1,9 @@
 """`python -m services.generator`: run the generator; `--settings` prints its settings."""
 
-from services.generator.app import make
-from services.generator.settings import GeneratorSettings
-from shared.process import main
-
 if __name__ == "__main__":
+    # Imported here, since each process that vLLM starts imports this module first.
+    from services.generator.app import make
+    from services.generator.settings import GeneratorSettings
+    from shared.process import main
+
     main("generator", GeneratorSettings, make)

@@ -1,11 +1,16 @@
-"""The generator: takes `query.generate`, both lanes."""
+"""The generator: takes `query.generate` and `query.condense`, both lanes."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from services.generator.engines import Engine, create_engine
+from services.generator.condense import Condense
+from services.generator.engines import Engine, EngineConfig, VLLMConfig, create_engine
+from services.generator.engines.vllm import VLLMEngine
 from services.generator.generation import Generation
+from services.generator.lifeline import tied
+from services.generator.metrics import MeasuredEngine
 from services.generator.settings import GeneratorSettings
+from services.generator.templating import TemplateError
 from shared.envelope import Passage, Query
 from shared.service import ASGIApp, Service
 from shared.stage import Stage
@@ -24,12 +29,18 @@ CANARY = Query(
 
 
 def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
+    """The service and its ASGI app. Exits with a message when the engine or a template cannot be what is set."""
+    config = _config(settings)
+
     @asynccontextmanager
-    async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
-        engine = create_engine(settings.engine_config)
+    async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
+        bare = create_engine(config)
+        engine = MeasuredEngine(bare)
         await engine.start()
         try:
-            yield [_stage(engine, settings, settings.generator_variant), *_adapted(engine, settings)]
+            async with tied(service, bare):
+                generate = _generate(engine, settings, settings.generator_variant)
+                yield [generate, *_adapted(engine, settings), _condense(engine, settings)]
         finally:
             await engine.close()
 
@@ -37,7 +48,18 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
     return service, service.asgi()
 
 
-def _stage(engine: Engine, settings: GeneratorSettings, variant: str, adapter: str = "") -> Stage:
+def _config(settings: GeneratorSettings) -> EngineConfig:
+    try:
+        settings.prompt_templates  # noqa: B018  (every engine needs them sooner or later)
+        config = settings.engine_config
+    except TemplateError as error:
+        raise SystemExit(f"generator: {error}") from None
+    if isinstance(config, VLLMConfig) and (obstacle := VLLMEngine.obstacle(config)):
+        raise SystemExit(f"generator: {obstacle}")
+    return config
+
+
+def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter: str = "") -> Stage:
     return Stage(
         name="generate",
         variant=variant,
@@ -49,5 +71,15 @@ def _stage(engine: Engine, settings: GeneratorSettings, variant: str, adapter: s
     )
 
 
+def _condense(engine: Engine, settings: GeneratorSettings) -> Stage:
+    return Stage(
+        name="condense",
+        variant=settings.generator_variant,
+        process=Condense(engine, settings.prompt_templates),
+        room=engine.room,
+        batch_room=min(settings.generator_batch_room, engine.room),
+    )
+
+
 def _adapted(engine: Engine, settings: GeneratorSettings) -> list[Stage]:
-    return [_stage(engine, settings, adapter, adapter) for adapter in engine.adapters]
+    return [_generate(engine, settings, adapter, adapter) for adapter in engine.adapters]

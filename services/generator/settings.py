@@ -4,11 +4,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, JsonValue, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.generator.engines import EngineConfig, EngineName, ExtractiveConfig, OpenAIConfig
+from services.generator.engines import EngineConfig, EngineName, ExtractiveConfig, OpenAIConfig, VLLMConfig
 from services.generator.templating import Templates
+from shared.envelope import Name
 from shared.settings import ServiceSettings
 
 __all__ = ["GeneratorSettings"]
@@ -39,9 +40,40 @@ class OpenAISettings(BaseSettings):
     )
 
 
-class GeneratorSettings(OpenAISettings, ServiceSettings):
+class VLLMSettings(BaseSettings):
+    """The engine vllm. What is not set here is vLLM's own choice for the model and the machine."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+
+    vllm_model: str = Field("", description="vllm: folder of the model, or its name on the Hugging Face hub.")
+    vllm_served_name: str = Field("", description="vllm: name by which the model is asked for; empty: its own.")
+    vllm_adapters: dict[Name, str] = Field(
+        {}, description='vllm: LoRA adapters, {"name": "folder"}; each is a variant.'
+    )
+    vllm_max_tokens: int = Field(1024, ge=1, description="vllm: tokens of an answer that sets no limit of its own.")
+    vllm_max_model_len: int | None = Field(None, ge=1, description="vllm: tokens of the context window.")
+    vllm_max_num_seqs: int | None = Field(None, ge=1, description="vllm: answers at once; the stage's room follows it.")
+    vllm_dtype: str = Field("auto", description="vllm: auto, bfloat16, float16 or float32.")
+    vllm_quantization: str = Field("", description="vllm: awq, gptq, fp8 ...; empty: as the model says.")
+    vllm_tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs that the model is spread over.")
+    vllm_gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="vllm: share of a GPU's memory to take.")
+    vllm_kv_cache_gb: float | None = Field(
+        None, gt=0, description="vllm: GiB of the KV cache; none: what the share leaves, on a CPU 2."
+    )
+    vllm_kv_cache_dtype: str = Field("auto", description="vllm: auto or fp8.")
+    vllm_enforce_eager: bool | None = Field(None, description="vllm: do not compile; none: only on a CPU.")
+    vllm_tool_parser: str = Field("", description="vllm: how the model writes tool calls: hermes, llama3_json ...")
+    vllm_reasoning_parser: str = Field(
+        "", description="vllm: how the model marks its reasoning: deepseek_r1, qwen3 ..."
+    )
+    vllm_chat_template: Path | None = Field(None, description="vllm: a chat template instead of the model's own.")
+    vllm_args: dict[str, JsonValue] = Field({}, description="vllm: further members of AsyncEngineArgs, as JSON.")
+
+
+class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     engine: EngineName = Field(
-        EngineName.EXTRACTIVE, description="extractive (quotes the sources) or openai (any compatible server)."
+        EngineName.EXTRACTIVE,
+        description="extractive (quotes the sources), openai (any compatible server) or vllm (in this process).",
     )
     generator_variant: str = Field("default", description="Variant of the stage that this process serves.")
     generator_room: int = Field(32, ge=1, description="Answers in work at once.")
@@ -63,6 +95,8 @@ class GeneratorSettings(OpenAISettings, ServiceSettings):
             return ExtractiveConfig(
                 sentences=self.extract_sentences, characters=self.extract_characters, room=self.generator_room
             )
+        if self.engine is EngineName.VLLM:
+            return self._vllm_config
         return OpenAIConfig(
             base_url=self.openai_base_url,
             api_key=self.openai_api_key,
@@ -76,4 +110,30 @@ class GeneratorSettings(OpenAISettings, ServiceSettings):
             resumes=self.openai_resumes,
             limit_field=self.openai_limit_field,
             templates=self.prompt_templates,
+        )
+
+    @property
+    def _vllm_config(self) -> VLLMConfig:
+        return VLLMConfig(
+            model=self.vllm_model,
+            served_name=self.vllm_served_name,
+            adapters=self.vllm_adapters,
+            max_tokens=self.vllm_max_tokens,
+            max_model_len=self.vllm_max_model_len,
+            max_num_seqs=self.vllm_max_num_seqs,
+            dtype=self.vllm_dtype,
+            quantization=self.vllm_quantization,
+            tensor_parallel_size=self.vllm_tensor_parallel_size,
+            gpu_memory_utilization=self.vllm_gpu_memory_utilization,
+            kv_cache_gib=self.vllm_kv_cache_gb,
+            kv_cache_dtype=self.vllm_kv_cache_dtype,
+            enforce_eager=self.vllm_enforce_eager,
+            tool_parser=self.vllm_tool_parser,
+            reasoning_parser=self.vllm_reasoning_parser,
+            chat_template=self.vllm_chat_template,
+            templates=self.prompt_templates,
+            arguments=self.vllm_args,
+            templates=self.prompt_templates,
+            instance=self.instance,
+            log_level=self.log_level,
         )

@@ -3,10 +3,11 @@
 from services.generator.engines.base import Engine, EngineName
 from services.generator.engines.extractive import ExtractiveConfig, ExtractiveEngine
 from services.generator.engines.openai import OpenAIConfig, OpenAIEngine
+from services.generator.engines.vllm import VLLMConfig, VLLMEngine
 
-__all__ = ["Engine", "EngineConfig", "EngineName", "ExtractiveConfig", "OpenAIConfig", "create_engine"]
+__all__ = ["Engine", "EngineConfig", "EngineName", "ExtractiveConfig", "OpenAIConfig", "VLLMConfig", "create_engine"]
 
-EngineConfig = ExtractiveConfig | OpenAIConfig
+EngineConfig = ExtractiveConfig | OpenAIConfig | VLLMConfig
 
 
 def create_engine(config: EngineConfig) -> Engine:
@@ -16,3 +17,5 @@ def create_engine(config: EngineConfig) -> Engine:
             return ExtractiveEngine(config)
         case OpenAIConfig():
             return OpenAIEngine(config)
+        case VLLMConfig():
+            return VLLMEngine(config)

