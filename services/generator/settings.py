@@ -133,7 +133,6 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
             chat_template=self.vllm_chat_template,
             templates=self.prompt_templates,
             arguments=self.vllm_args,
-            templates=self.prompt_templates,
             instance=self.instance,
             log_level=self.log_level,
         )
