@@ -129,6 +129,7 @@ class JobBoard:
         state: JobState | None = None,
         kind: str | None = None,
         labels: dict[str, str] | None = None,
+        parent: str | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first."""
@@ -139,6 +140,7 @@ class JobBoard:
             for job in jobs
             if (state is None or job.state is state)
             and (kind is None or job.kind == kind)
+            and (parent is None or job.options.parent == parent)
             and (not labels or labels.items() <= job.options.labels.items())
         ]
         return sorted(chosen, key=lambda job: job.created_at, reverse=True)[:limit]

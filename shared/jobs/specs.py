@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
 
 from shared.envelope import Name, Scalar, Wire
 
@@ -220,17 +220,26 @@ class PipelineStep(_Spec):
 
     `needs` are steps that must have ended first; what a step refers to is needed too. `when` is a condition over the
     same names; a step whose condition is false is skipped, and so are those that need its outputs. `each` fans out
-    over a list, with `item` and `index` as names.
+    over a list, `parallel` jobs at once, with `item` and `index` as names. `timeout` (seconds) counts from the step's
+    start. With `cache`, a step whose spec and input artifacts are those of an earlier success is not run again. The
+    pipeline goes on after the failure of a step with `allow_failure`.
     """
 
     job: dict[str, JsonValue]
     needs: tuple[str, ...] = ()
     when: str | None = None
     each: JsonValue = None
+    parallel: int = Field(8, ge=1, le=64)
     retry: RetryPolicy | None = None
     timeout: float | None = Field(None, gt=0)
     cache: bool = False
     allow_failure: bool = False
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _written(cls, when: object) -> object:
+        """`when: false` switches a step off."""
+        return str(when).lower() if isinstance(when, bool) else when
 
 
 class PipelineSpec(_Spec):

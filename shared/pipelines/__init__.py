@@ -1,0 +1,23 @@
+"""Pipelines as they are written: expressions, placeholders, and what can be checked before a pipeline runs."""
+
+from shared.pipelines.check import MOST_ITEMS, STEP_KINDS, PipelineError, Plan, check_pipeline, condition
+from shared.pipelines.expressions import Expression, ExpressionError, Scope, parse
+from shared.pipelines.state import PipelineState, StepState, StepStatus
+from shared.pipelines.templates import resolve
+
+__all__ = [
+    "MOST_ITEMS",
+    "STEP_KINDS",
+    "Expression",
+    "ExpressionError",
+    "PipelineError",
+    "PipelineState",
+    "Plan",
+    "Scope",
+    "StepState",
+    "StepStatus",
+    "check_pipeline",
+    "condition",
+    "parse",
+    "resolve",
+]

@@ -1,0 +1,60 @@
+"""How far a pipeline is: what its job saves, for the next worker and for those who look."""
+
+from enum import StrEnum
+
+from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError
+
+from shared.envelope import Wire
+from shared.topology import CHECKPOINTS
+
+__all__ = ["PipelineState", "StepState", "StepStatus", "pipeline_state"]
+
+
+class StepStatus(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (StepStatus.WAITING, StepStatus.RUNNING)
+
+
+class StepState(Wire):
+    """One step. `job` is the id of its job, or what those of a step with `each` begin with; `total` is how many jobs it
+    has, `reason` why it was skipped or failed. `cached` are the jobs, by number, whose results were there already;
+    `failures` the audit log's numbers of failures that are to be tried again, by job. Times are Unix seconds."""
+
+    kind: str
+    status: StepStatus = StepStatus.WAITING
+    job: str = ""
+    looped: bool = False
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    reason: str = ""
+    cached: dict[int, str] = {}
+    failures: dict[str, int] = {}
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class PipelineState(Wire):
+    """`failed` says that the pipeline has ended so; its next try runs again what failed."""
+
+    name: str
+    steps: dict[str, StepState]
+    failed: bool = False
+
+
+async def pipeline_state(jetstream: JetStreamContext, tenant: str, job: str) -> PipelineState | None:
+    """What the job of a pipeline has saved last; None if nothing."""
+    bucket = await jetstream.key_value(CHECKPOINTS)
+    try:
+        entry = await bucket.get(f"{tenant}.{job}")
+    except KeyNotFoundError:
+        return None
+    return PipelineState.model_validate_json(entry.value or b"")
