@@ -79,12 +79,12 @@ class Pipelines:
 
 
 def _condensing(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
-    """The stop that makes a question stand alone, by the generator that answers it; none where it has no use."""
-    generators = [stop for stop in slip if stop.stage == GENERATE]
+    """The stop that makes a question stand alone; none where it has no use.
+
+    It names no variant: an adapter that a pipeline generates with serves that stage alone.
+    """
     named = {stop.stage for stop in slip}
-    if not generators or RETRIEVE not in named or CONDENSE in named:
-        return ()
-    return (Stop(stage=CONDENSE, variant=generators[0].variant),)
+    return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
 
 
 def _retrieving(stop: Stop, top_k: int | None, default_top_k: int, narrower: Mapping[str, JsonValue] | None) -> Stop:
