@@ -16,6 +16,7 @@ from services.gateway.fleet import roll_call
 from services.gateway.job_news import JobNews
 from services.gateway.models_directory import ModelDirectory
 from services.gateway.objects import ObjectStage
+from services.gateway.openai.batches import Batches
 from services.gateway.pipelines import Pipelines
 from services.gateway.queries import Queries
 from services.gateway.routing import Router
@@ -86,6 +87,7 @@ class Backend:
     artifacts: Artifacts
     artifact_objects: ObjectStage
     files: Files
+    batches: Batches
     dead_letters: DeadLetters
     routes: Routes
     models: ModelDirectory
@@ -139,6 +141,7 @@ class Desk:
             artifacts=Artifacts(bus.jetstream),
             artifact_objects=ObjectStage(bus.jetstream, ARTIFACTS),
             files=Files(bus.jetstream),
+            batches=Batches(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
             models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),

@@ -19,6 +19,8 @@ from services.gateway.models import (
     UploadForm,
 )
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from services.gateway.openai.batches import NewBatch
+from services.gateway.openai.files import FileForm
 from services.gateway.openai.responses import ChatChunk
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
@@ -34,6 +36,8 @@ UNLISTED: Final[tuple[type[BaseModel], ...]] = (
     EmbeddingRequest,
     NewCollection,
     NewRoute,
+    FileForm,
+    NewBatch,
     ProblemDetails,
     QueryRequest,
     SourcesBody,

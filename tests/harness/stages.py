@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from shared.envelope import Passage, Query, pack_vector
 from shared.reply import Usage
@@ -50,7 +51,7 @@ def answer_with(*pieces: str) -> Process:
 class Stages:
     """What each stage does, by name, and what it has been given so far."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **settings: Any) -> None:
         self.does: dict[str, Process] = {
             "condense": pass_on,
             "embed": embed,
@@ -60,7 +61,7 @@ class Stages:
         self.given: defaultdict[str, list[Query]] = defaultdict(list)
         self.models: dict[str, str] = {}
         """The model that a stage says it runs, by the stage's name."""
-        self._settings = ServiceSettings(nats_url=url, instance=f"stages-{time.time_ns()}")
+        self._settings = ServiceSettings(nats_url=url, instance=f"stages-{time.time_ns()}", **settings)
         self._arrived = asyncio.Condition()
 
     @asynccontextmanager

@@ -63,7 +63,7 @@ def _render(details: ProblemDetails, headers: Mapping[str, str]) -> Response:
 
 
 DIALECT: Final = Dialect(
-    paths=("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models"),
+    paths=("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches"),
     render=_render,
 )
 

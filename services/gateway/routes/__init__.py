@@ -2,11 +2,33 @@
 
 from fastapi import FastAPI
 
-from services.gateway.routes import collections, dead_letters, documents, jobs, openai, queries, status, traffic
+from services.gateway.routes import (
+    batches,
+    collections,
+    dead_letters,
+    documents,
+    files,
+    jobs,
+    openai,
+    queries,
+    status,
+    traffic,
+)
 
 __all__ = ["add_routes"]
 
 
 def add_routes(app: FastAPI) -> None:
-    for module in (queries, openai, collections, documents, jobs, status, traffic, dead_letters):
+    for module in (
+        queries,
+        openai,
+        files,
+        batches,
+        collections,
+        documents,
+        jobs,
+        status,
+        traffic,
+        dead_letters,
+    ):
         app.include_router(module.router)

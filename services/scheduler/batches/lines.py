@@ -5,7 +5,7 @@ A line is what OpenAI's Batch API takes, {"custom_id", "method": "POST", "url", 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedRandom
+from io import BufferedIOBase
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -42,7 +42,7 @@ class _Mistake(Exception):  # noqa: N818  (it never leaves this module)
         self.param = param
 
 
-def scan(source: BufferedRandom, endpoint: Endpoint) -> list[Line]:
+def scan(source: BufferedIOBase, endpoint: Endpoint) -> list[Line]:
     """All lines of an input. Blank ones count as lines and are left out.
 
     Raises Problem INVALID_REQUEST where the input cannot be used; its extra `errors` is a list of {line, code, message,
@@ -68,14 +68,14 @@ def scan(source: BufferedRandom, endpoint: Endpoint) -> list[Line]:
     return lines
 
 
-def body_of(source: BufferedRandom, line: Line) -> bytes:
+def body_of(source: BufferedIOBase, line: Line) -> bytes:
     """The body of a line's request, as JSON."""
     source.seek(line.start)
     value: dict[str, Any] = from_json(source.read(line.length))
     return to_json(value["body"] if _is_full(value) else {k: v for k, v in value.items() if k != "custom_id"})
 
 
-def _numbered(source: BufferedRandom) -> Iterator[tuple[int, int, bytes]]:
+def _numbered(source: BufferedIOBase) -> Iterator[tuple[int, int, bytes]]:
     """Each line that is not blank: its number, where it starts, and its bytes."""
     start = 0
     source.seek(0)

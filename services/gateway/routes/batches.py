@@ -1,0 +1,108 @@
+"""/v1/batches"""
+
+import time
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+
+from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.bodies import read_json
+from services.gateway.idempotency import IdempotencyKey, job_for
+from services.gateway.openai.batches import BatchBody, BatchList, BatchRecord, NewBatch
+from services.gateway.openai.errors import errors
+from services.gateway.openai.paging import page_of
+from services.gateway.openapi import body
+from shared.jobs import BatchSpec, Job, JobOptions, RetryPolicy
+from shared.problems import Problem, ProblemType
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["openai"])
+
+MAX_BODY: Final = 64 * 1024
+
+PATIENT: Final = RetryPolicy(limit=20)
+"""A batch has its window to outlast what goes wrong around it."""
+
+
+@router.post(
+    "/v1/batches",
+    summary="Create a batch",
+    openapi_extra=body(json=NewBatch),
+    responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+)
+async def create(
+    request: Request, desk: DeskParameter, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+) -> BatchBody:
+    """Makes a job that answers every line of a file on the batch lane, in the room that interactive queries leave."""
+    asked = await read_json(request, NewBatch, MAX_BODY)
+    job = job_for(idempotency_key)
+    try:
+        file = await backend.files.get(TENANT, asked.input_file_id)
+    except Problem as problem:
+        raise Problem(problem.kind, problem.detail, param="input_file_id") from None
+    now = time.time()
+    record = await backend.batches.create(
+        BatchRecord(
+            job=job,
+            tenant=TENANT,
+            input_file_id=file.id,
+            endpoint=asked.endpoint,
+            completion_window=asked.completion_window,
+            metadata=asked.metadata,
+            created_at=now,
+            expires_at=now + asked.seconds,
+        )
+    )
+    made, _ = await backend.jobs.submit(
+        BatchSpec(input=file.id, endpoint=record.endpoint, concurrency=desk.settings.batch_concurrency),
+        job=job,
+        tenant=TENANT,
+        options=JobOptions(deadline=record.expires_at, retry=PATIENT),
+    )
+    return BatchBody.of(record, made)
+
+
+@router.get("/v1/batches", summary="List batches", responses=errors(ProblemType.NOT_FOUND))
+async def list_page(
+    backend: BackendParameter,
+    after: Annotated[str, Query(description="The id of the last batch of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> BatchList:
+    """The newest first."""
+    page, more = page_of(await backend.batches.list(TENANT), after, limit, lambda record: record.id)
+    data = [BatchBody.of(record, await _job(backend, record)) for record in page]
+    return BatchList.of(data, [record.id for record in page], more)
+
+
+@router.get("/v1/batches/{batch}", summary="Look at a batch", responses=errors(ProblemType.NOT_FOUND))
+async def get(batch: str, backend: BackendParameter) -> BatchBody:
+    record = await backend.batches.get(TENANT, batch)
+    return BatchBody.of(record, await _job(backend, record))
+
+
+@router.post(
+    "/v1/batches/{batch}/cancel",
+    summary="Cancel a batch",
+    responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT),
+)
+async def cancel(batch: str, backend: BackendParameter) -> BatchBody:
+    """What has been answered by then can be downloaded."""
+    record = await backend.batches.get(TENANT, batch)
+    job = await _job(backend, record)
+    if job is None or job.state.ended:
+        status = BatchBody.of(record, job).status
+        raise Problem(ProblemType.CONFLICT, f"A batch with the status '{status}' cannot be cancelled.")
+    if record.cancelling_at is None:
+        record = record.model_copy(update={"cancelling_at": time.time()})
+        await backend.batches.put(record)
+    return BatchBody.of(record, await backend.jobs.cancel(TENANT, record.job, reason="the batch was cancelled"))
+
+
+async def _job(backend: Backend, record: BatchRecord) -> Job | None:
+    try:
+        return await backend.jobs.get(TENANT, record.job)
+    except Problem as problem:
+        if problem.kind is ProblemType.NOT_FOUND:
+            return None
+        raise
