@@ -2,7 +2,7 @@
 
 from shared.pipelines.check import MOST_ITEMS, STEP_KINDS, PipelineError, Plan, check_pipeline, condition
 from shared.pipelines.expressions import Expression, ExpressionError, Scope, parse
-from shared.pipelines.state import PipelineState, StepState, StepStatus
+from shared.pipelines.state import PipelineState, StepState, StepStatus, pipeline_state
 from shared.pipelines.templates import resolve
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "check_pipeline",
     "condition",
     "parse",
+    "pipeline_state",
     "resolve",
 ]

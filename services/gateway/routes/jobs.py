@@ -3,14 +3,32 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
-from starlette.responses import Response
+from fastapi import APIRouter, Query, Request, Response, status
+from fastapi.responses import StreamingResponse
 
 from services.gateway.backend import TENANT, BackendParameter, DeskParameter
+from services.gateway.bodies import read_json
+from services.gateway.downloads import download
 from services.gateway.following import FollowedJob
-from services.gateway.models import JobList
-from services.gateway.openapi import event_stream, problems
-from shared.jobs import Job, JobState
+from services.gateway.idempotency import IdempotencyKey, job_for
+from services.gateway.jobs import (
+    ArtifactBody,
+    ArtifactList,
+    AuditList,
+    Cancel,
+    NewJob,
+    Retry,
+    StepBody,
+    StepList,
+    submit,
+)
+from services.gateway.models import JobBody, JobList
+from services.gateway.openapi import body, event_stream, problems
+from services.gateway.problems import invalid_member
+from shared.jobs import Job, JobSpec, JobState
+from shared.jobs.again import run_again
+from shared.jobs.audit import audit
+from shared.pipelines import pipeline_state
 from shared.problems import Problem, ProblemType
 
 __all__ = ["router"]
@@ -18,21 +36,129 @@ __all__ = ["router"]
 router = APIRouter(tags=["jobs"])
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_BODY: Final = 512 * 1024
+"""Bytes; an event may have a megabyte."""
+
+LabelFilter = Annotated[
+    list[str], Query(description="`key=value`; may be repeated: jobs that have all of them.", max_length=32)
+]
+
+
+@router.post(
+    "/v1/jobs",
+    summary="Submit a job",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=NewJob),
+    responses=problems(ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
+)
+async def create(
+    request: Request, response: Response, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+) -> JobBody:
+    """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
+    asked = await read_json(request, NewJob, MAX_BODY)
+    made = await submit(backend.jobs, TENANT, job_for(idempotency_key), asked.spec, asked.options())
+    response.headers["Location"] = f"/v1/jobs/{made.id}"
+    return JobBody(job=made)
 
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems())
 async def list_newest(
     backend: BackendParameter,
     state: JobState | None = None,
+    kind: str | None = None,
+    parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
+    label: LabelFilter = [],  # noqa: B006  (FastAPI copies it)
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobList:
     """The newest jobs, newest first."""
-    return JobList(jobs=await backend.jobs.list(TENANT, state=state, limit=limit))
+    labels = dict(_label(text) for text in label)
+    found = await backend.jobs.list(TENANT, state=state, kind=kind, labels=labels, parent=parent, limit=limit)
+    return JobList(jobs=found)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
 async def get(job: str, backend: BackendParameter) -> Job:
     return await backend.jobs.get(TENANT, _checked(job))
+
+
+@router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
+async def get_spec(job: str, backend: BackendParameter) -> JobSpec:
+    return await backend.jobs.specs.get(TENANT, _checked(job))
+
+
+@router.post(
+    "/v1/jobs/{job}/cancel",
+    summary="Cancel a job",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=Cancel),
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
+)
+async def cancel(job: str, request: Request, backend: BackendParameter) -> JobBody:
+    """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
+
+    A job that has ended stays as it is.
+    """
+    asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
+    return JobBody(job=await backend.jobs.cancel(TENANT, _checked(job), by=asked.by, reason=asked.reason))
+
+
+@router.post(
+    "/v1/jobs/{job}/retry",
+    summary="Try a failed job again",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=Retry),
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
+)
+async def retry(job: str, request: Request, backend: BackendParameter) -> JobBody:
+    """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
+
+    A pipeline keeps the steps that have succeeded.
+    """
+    asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
+    queued = await run_again(
+        backend.jobs, backend.dead_letters, TENANT, _checked(job), by=asked.by, reason=asked.reason
+    )
+    return JobBody(job=queued)
+
+
+@router.get(
+    "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
+)
+async def steps(job: str, backend: BackendParameter) -> StepList:
+    """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
+    found = await backend.jobs.get(TENANT, _checked(job))
+    state = await pipeline_state(backend.bus.jetstream, TENANT, job) if found.kind == "pipeline" else None
+    return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
+
+
+@router.get(
+    "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
+)
+async def history(job: str, backend: BackendParameter) -> AuditList:
+    """Every change of the job's state: when, who and why."""
+    await backend.jobs.get(TENANT, _checked(job))
+    return AuditList(events=await audit(backend.bus.jetstream, TENANT, job))
+
+
+@router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
+async def artifacts(job: str, backend: BackendParameter) -> ArtifactList:
+    found = await backend.jobs.get(TENANT, _checked(job))
+    sizes = [(file, await _size(backend, f"{job}/{file}")) for file in found.artifacts]
+    made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
+    return ArtifactList(artifacts=made)
+
+
+@router.get(
+    "/v1/jobs/{job}/artifacts/{file}",
+    summary="Download what a job has made",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file", "content": {"application/octet-stream": {}}},
+        **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
+    },
+)
+async def artifact(job: str, file: str, backend: BackendParameter) -> Response:
+    return await download(backend.artifacts, TENANT, f"{_checked(job)}/{file}")
 
 
 @router.get(
@@ -56,3 +182,21 @@ def _checked(job: str) -> str:
     if JOB_ID.fullmatch(job) is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
     return job
+
+
+async def _size(backend: BackendParameter, name: str) -> int | None:
+    try:
+        return await backend.artifacts.size(TENANT, name)
+    except Problem:
+        return None  # it has expired
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise invalid_member("label", f"write key=value, not {text[:80]!r}")
+    return key, value

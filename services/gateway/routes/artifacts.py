@@ -1,0 +1,79 @@
+"""/v1/artifacts: files for jobs to read, and what jobs have made"""
+
+from io import BufferedIOBase
+from tempfile import SpooledTemporaryFile
+from typing import Final, cast
+
+from fastapi import APIRouter, Request, Response, status
+from fastapi.responses import StreamingResponse
+
+from services.gateway.backend import TENANT, BackendParameter, DeskParameter
+from services.gateway.bodies import bounded
+from services.gateway.downloads import download
+from services.gateway.jobs import ArtifactBody
+from services.gateway.openapi import problems
+from shared.artifacts import check_artifact
+from shared.problems import Problem, ProblemType
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["jobs"])
+
+IN_MEMORY: Final = 2**20
+"""Bytes of an upload that are held in memory; what is beyond goes through a temporary file."""
+
+BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.put(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Upload a file for jobs to read",
+    status_code=status.HTTP_201_CREATED,
+    openapi_extra={"requestBody": {"required": True, "content": BINARY}},
+    responses=problems(ProblemType.INVALID_NAME, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
+)
+async def put(folder: str, file: str, request: Request, desk: DeskParameter, backend: BackendParameter) -> ArtifactBody:
+    """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
+
+    Files are kept as long as the history of jobs.
+    """
+    name = check_artifact(f"{folder}/{file}")
+    await _refuse_a_jobs_own(backend, folder)
+    with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
+        async for piece in bounded(request, desk.settings.max_body_bytes):
+            received.write(piece)
+        received.seek(0)
+        size = await backend.artifacts.put(TENANT, name, cast("BufferedIOBase", received))
+    return ArtifactBody(name=name, file=file, bytes=size)
+
+
+@router.get(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Download a file of jobs",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file", "content": BINARY},
+        **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
+    },
+)
+async def get(folder: str, file: str, backend: BackendParameter) -> Response:
+    return await download(backend.artifacts, TENANT, f"{folder}/{file}")
+
+
+@router.delete(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Remove a file of jobs",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ProblemType.INVALID_NAME),
+)
+async def delete(folder: str, file: str, backend: BackendParameter) -> None:
+    """One that is not there is no error."""
+    await backend.artifacts.delete(TENANT, f"{folder}/{file}")
+
+
+async def _refuse_a_jobs_own(backend: BackendParameter, folder: str) -> None:
+    try:
+        await backend.jobs.get(TENANT, folder)
+    except Problem:
+        return
+    raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")

@@ -1,0 +1,105 @@
+"""A worker of jobs inside the test's own process, of whatever kinds the test brings."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import cast
+
+import nats
+
+from services.scheduler.due import DueWorker
+from services.scheduler.kinds import JobKind, Perform, Pool
+from services.scheduler.queue import JobQueue
+from services.scheduler.retries import forward_due_retry
+from services.scheduler.runner import JobRunner
+from shared.artifacts import Artifacts
+from shared.bus import Bus
+from shared.dead_letters import DeadLetters
+from shared.jobs import Job, JobOptions, JobSpec
+from shared.jobs.board import JobBoard
+from shared.problems import Problem
+from shared.settings import QueueSettings
+from shared.tasks import background
+from shared.topology import Topology
+from tests.harness.bench import until
+
+__all__ = ["JobDesk", "open_desk"]
+
+
+class JobDesk:
+    """The board, and workers on the same connection."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.board = JobBoard(bus.client, bus.jetstream)
+        self.artifacts = Artifacts(bus.jetstream)
+        self.letters = DeadLetters(bus.client, bus.jetstream)
+
+    @asynccontextmanager
+    async def working(
+        self, kinds: Mapping[str, Perform], *, long: frozenset[str] = frozenset(), instance: str = "w"
+    ) -> AsyncIterator[JobQueue]:
+        """Work on these kinds while the block runs; those in `long` go back to the queue at its end."""
+        made = {
+            name: JobKind(name=name, pool=Pool.FLOW if name in long else Pool.SHORT, perform=perform)
+            for name, perform in kinds.items()
+        }
+        runner = JobRunner(
+            self.bus,
+            self.board,
+            self.artifacts,
+            self.letters,
+            made,
+            max_crashes=5,
+            instance=instance,
+            ack_wait=1.0,
+        )
+        queue = JobQueue(
+            self.bus,
+            made,
+            handle=runner.handle,
+            give_back=runner.give_back,
+            slots=dict.fromkeys(Pool, 32),
+            ack_wait=1.0,
+        )
+        due = DueWorker(self.bus, {"retry": partial(forward_due_retry, self.bus.jetstream)}, ack_wait=1.0)
+        hearing = await self.bus.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
+        async with background(queue.run()), background(due.run()):
+            yield queue
+            await asyncio.gather(queue.drain(5), due.drain(5))
+        await hearing.unsubscribe()
+
+    async def submit(self, spec: JobSpec, job: str, **options: object) -> Job:
+        made, _ = await self.board.submit(spec, job=job, tenant="default", options=JobOptions.model_validate(options))
+        return made
+
+    async def ended(self, job: str) -> Job:
+        async def entry() -> Job | None:
+            try:
+                found = await self.board.get("default", job)
+            except Problem:
+                return None
+            return found if found.state.ended else None
+
+        result: Job = await until(entry, f"job {job} ended")
+        return result
+
+
+@asynccontextmanager
+async def open_desk(url: str) -> AsyncIterator[JobDesk]:
+    """A desk on a broker, whose topology is made."""
+    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
+    jetstream = client.jetstream()
+    topology = Topology(jetstream, QueueSettings(ack_wait=1.0))
+    await topology.ensure()
+    bus = SimpleNamespace(client=client, jetstream=jetstream, topology=topology, connected=True)
+    try:
+        yield JobDesk(cast("Bus", bus))
+    finally:
+        await client.close()
+
+
+async def _ignore(_: Exception) -> None:
+    """A broker that a test has killed is no news."""
