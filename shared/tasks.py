@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-__all__ = ["background"]
+__all__ = ["background", "raise_first"]
 
 AGAIN: Final = 0.05
 
@@ -26,3 +26,11 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await asyncio.wait([task], timeout=AGAIN)
     if not task.cancelled():
         task.result()
+
+
+def raise_first(group: ExceptionGroup[Exception]) -> NoReturn:
+    """What went wrong first, out of the wrapping that a task group puts around it."""
+    first: Exception = group
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    raise first from None

@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from services.scheduler.chunking import Chunking
 from services.scheduler.documents import DocumentReader
 from services.scheduler.due import DueWorker
+from services.scheduler.indexing import Indexer
 from services.scheduler.kinds import Parts, Pool, load_kinds
+from services.scheduler.originals import Originals
 from services.scheduler.queue import JobQueue
 from services.scheduler.requests import Requests
 from services.scheduler.retries import forward_due_retry
@@ -39,8 +42,7 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
     return DocumentReader(
         workers=settings.reader_workers,
         tokenizer=settings.tokenizer,
-        max_tokens=settings.chunk_tokens,
-        overlap_tokens=settings.chunk_overlap,
+        chunking=Chunking(max_tokens=settings.chunk_tokens, overlap_tokens=settings.chunk_overlap),
         time_limit_s=settings.reader_seconds,
         memory_limit_bytes=settings.reader_memory_mb * 2**20,
     )
@@ -49,19 +51,30 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
 async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
     stages = StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries)
     artifacts = Artifacts(bus.jetstream)
+    collections, documents = Collections(bus.jetstream), Documents(bus.jetstream)
+    vectors = await bus.jetstream.object_store(VECTORS)
+    originals = Originals(bus.jetstream, documents)
     return Parts(
         bus=bus,
         settings=settings,
         board=JobBoard(bus.client, bus.jetstream),
         stages=stages,
         requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
-        collections=Collections(bus.jetstream),
-        documents=Documents(bus.jetstream),
+        collections=collections,
+        documents=documents,
+        originals=originals,
+        indexer=Indexer(
+            stages=stages,
+            collections=collections,
+            documents=documents,
+            vectors=vectors,
+            originals=originals,
+            reader=reader,
+            settings=settings,
+        ),
         artifacts=artifacts,
         files=Files(bus.jetstream),
         uploads=await bus.jetstream.object_store(UPLOADS),
-        vectors=await bus.jetstream.object_store(VECTORS),
-        reader=reader,
     )
 
 

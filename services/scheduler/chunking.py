@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from services.scheduler.parsing.document import Section
 from services.scheduler.tokens import TokenCounter, packaged_tokenizer, tokenizer_file
 from services.scheduler.words import Boundary, Window
 
-__all__ = ["MIN_TOKENS", "Chunk", "Chunker"]
+__all__ = ["MIN_TOKENS", "Chunk", "Chunker", "Chunking"]
 
 CHUNKING_VERSION = 1
 """Raised whenever the same text and settings may give other chunks."""
@@ -19,6 +20,23 @@ MIN_TOKENS = 32
 _CHARS_PER_TOKEN = 16  # text of unknown words counts few tokens: bounds what a chunk can weigh
 _HEADING_SHARE = 4  # a heading takes at most a quarter of a chunk
 _HEADING_SEPARATOR = " > "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunking:
+    """How large chunks are, in tokens of the embedding model: at most `max_tokens` with its special tokens, of which
+    up to `overlap_tokens` are repeated from the chunk before. Raises ValueError for sizes that do not go together."""
+
+    max_tokens: int = 256
+    overlap_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < MIN_TOKENS or not 0 <= self.overlap_tokens <= self.max_tokens // 4:
+            raise ValueError(f"max_tokens is at least {MIN_TOKENS}, overlap_tokens at most a quarter of it.")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"max={self.max_tokens};overlap={self.overlap_tokens}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +68,27 @@ class Chunker:
 
     def __init__(self, tokenizer: Path | None = None, *, max_tokens: int = 256, overlap_tokens: int = 32) -> None:
         """`tokenizer` is a tokenizer.json or a model folder; None takes that of the packaged model."""
-        if max_tokens < MIN_TOKENS or not 0 <= overlap_tokens <= max_tokens // 4:
-            raise ValueError(f"max_tokens is at least {MIN_TOKENS}, overlap_tokens at most a quarter of it.")
+        chunking = Chunking(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
         self._counter = TokenCounter(tokenizer_file(tokenizer) if tokenizer else packaged_tokenizer())
-        self._max_tokens = max_tokens
-        self._overlap = overlap_tokens
-        self.fingerprint = (
-            f"chunking={CHUNKING_VERSION};tokenizer={self._counter.digest[:16]}"
-            f";max={max_tokens};overlap={overlap_tokens}"
-        )
+        self._resize(chunking)
+        self.method = f"chunking={CHUNKING_VERSION};tokenizer={self._counter.digest[:16]}"
+        """Equal methods promise equal chunks for equal sections and equal sizes."""
+
+    @property
+    def fingerprint(self) -> str:
         """Equal fingerprints promise equal chunks for equal sections."""
+        return f"{self.method};{self._chunking.fingerprint}"
+
+    def resized(self, chunking: Chunking) -> Chunker:
+        """Another one with the same tokenizer, which is loaded only once."""
+        other = copy(self)
+        other._resize(chunking)
+        return other
+
+    def _resize(self, chunking: Chunking) -> None:
+        self._chunking = chunking
+        self._max_tokens = chunking.max_tokens
+        self._overlap = chunking.overlap_tokens
 
     def chunk(self, sections: Iterable[Section]) -> Iterator[Chunk]:
         """The chunks of a document, made as they are asked for."""

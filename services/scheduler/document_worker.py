@@ -1,8 +1,8 @@
 """The process that reads documents, one after another: `python -m services.scheduler.document_worker <options>`.
 
 It speaks over its standard streams. A frame is a four-byte big-endian length and that many bytes of JSON. It
-sends a frame {"ready": fingerprint} or {"failed": reason}; then, for each request frame {name, media_type,
-path, size} followed by `size` bytes of the document (none if `path` is given), frames {"chunks": [[text,
+sends a frame {"ready": method} or {"failed": reason}; then, for each request frame {name, media_type, path,
+size, chunking} followed by `size` bytes of the document (none if `path` is given), frames {"chunks": [[text,
 page, heading], …]} and at last {"done": {media_type, metadata, retire}} or {"problem": {…}, "retire": …}.
 
 JSON, not pickle: what a hostile document has taken over must not be able to run code in the service.
@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.scheduler.chunking import Chunk, Chunker
+from services.scheduler.chunking import Chunk, Chunker, Chunking
 from services.scheduler.parsing import BUILT_IN, PARSING_VERSION, Format, Formats
 from shared.problems import Problem
 
@@ -45,8 +45,6 @@ class WorkerOptions:
 
     parent: int
     tokenizer: str | None
-    max_tokens: int
-    overlap_tokens: int
     memory_bytes: int
     documents: int
     formats: tuple[str, ...] = ()
@@ -64,7 +62,7 @@ def main(argument: str) -> None:
     except Exception as error:  # noqa: BLE001  (whatever it is, the service is told instead of left waiting)
         _send(replies, {"failed": f"{type(error).__name__}: {error}"})
         return
-    _send(replies, {"ready": reader.fingerprint})
+    _send(replies, {"ready": reader.method})
     try:
         while request := _receive(requests):
             for reply in reader.replies(request, requests):
@@ -79,16 +77,12 @@ class _Reader:
     def __init__(self, options: WorkerOptions) -> None:
         extra = [form for name in options.formats for form in _formats(name)]
         self._formats = Formats((*BUILT_IN, *extra))
-        self._chunker = Chunker(
-            Path(options.tokenizer) if options.tokenizer else None,
-            max_tokens=options.max_tokens,
-            overlap_tokens=options.overlap_tokens,
-        )
+        self._chunker = Chunker(Path(options.tokenizer) if options.tokenizer else None)
         self._left = options.documents
         self._memory_bytes = options.memory_bytes
         self._most_bytes = _data_bytes() + options.memory_bytes // 2
         parsers = ",".join(options.formats)
-        self.fingerprint = f"parsing={PARSING_VERSION};formats={parsers};{self._chunker.fingerprint}"
+        self.method = f"parsing={PARSING_VERSION};formats={parsers};{self._chunker.method}"
 
     def replies(self, request: dict[str, Any], stream: BinaryIO) -> Iterator[dict[str, Any]]:
         """All frames that answer one request. Memory is limited relative to what is in use now."""
@@ -99,7 +93,8 @@ class _Reader:
             data = Path(path).read_bytes() if path else stream.read(request["size"])
             document = self._formats.parse(request["name"], data, request["media_type"])
             del data
-            for chunks in _batches(self._chunker.chunk(document.sections), _CHUNKS_PER_FRAME):
+            chunker = self._chunker.resized(Chunking(**request["chunking"]))
+            for chunks in _batches(chunker.chunk(document.sections), _CHUNKS_PER_FRAME):
                 yield {"chunks": [(chunk.text, chunk.page, chunk.heading) for chunk in chunks]}
             about = {"media_type": document.media_type, "metadata": dict(document.metadata)}
             del document

@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from services.scheduler.chunking import Chunk
+from services.scheduler.chunking import Chunk, Chunking
 from services.scheduler.document_worker import EXIT_MEMORY, LENGTH_BYTES, WorkerOptions
 from shared.problems import Problem, ProblemDetails, ProblemType
 
@@ -65,8 +65,7 @@ class DocumentReader:
         *,
         workers: int = 2,
         tokenizer: Path | None = None,
-        max_tokens: int = 256,
-        overlap_tokens: int = 32,
+        chunking: Chunking | None = None,
         time_limit_s: float = 60.0,
         memory_limit_bytes: int = 2**30,
         max_document_bytes: int = MAX_DOCUMENT_BYTES,
@@ -79,12 +78,11 @@ class DocumentReader:
         self._max_document_bytes = max_document_bytes
         self._room = anyio.CapacityLimiter(workers)
         self._idle: list[_Worker] = []
-        self._fingerprint = ""
+        self._method = ""
+        self._chunking = chunking or Chunking()
         self._options = WorkerOptions(
             parent=os.getpid(),
             tokenizer=str(tokenizer) if tokenizer else None,
-            max_tokens=max_tokens,
-            overlap_tokens=overlap_tokens,
             memory_bytes=memory_limit_bytes,
             documents=documents_per_worker,
             formats=tuple(formats),
@@ -106,11 +104,17 @@ class DocumentReader:
         await self._stop_all()
 
     @property
-    def fingerprint(self) -> str:
-        """Equal fingerprints promise equal chunks for equal documents. "" before the reader is entered."""
-        return self._fingerprint
+    def chunking(self) -> Chunking:
+        """How documents are cut where `read` is not told otherwise."""
+        return self._chunking
 
-    async def read(self, name: str, source: Path | bytes, media_type: str | None = None) -> ChunkedDocument:
+    def fingerprint(self, chunking: Chunking | None = None) -> str:
+        """Equal fingerprints promise equal chunks for equal documents. Only once the reader is entered."""
+        return f"{self._method};{(chunking or self._chunking).fingerprint}"
+
+    async def read(
+        self, name: str, source: Path | bytes, media_type: str | None = None, *, chunking: Chunking | None = None
+    ) -> ChunkedDocument:
         """The chunks of a document that is given as its bytes or as the path of a file that holds them.
 
         `name` and `media_type` only help to recognise the format. Raises Problem with TOO_LARGE,
@@ -124,17 +128,19 @@ class DocumentReader:
         async with self._room:
             worker = self._idle.pop() if self._idle else await _Worker.start(self._options)
             try:
-                return await self._read(worker, name, source, media_type)
+                return await self._read(worker, name, source, media_type, chunking or self._chunking)
             finally:
                 if worker.is_usable:
                     self._idle.append(worker)
                 else:
                     await worker.stop()
 
-    async def _read(self, worker: _Worker, name: str, source: Path | bytes, media_type: str | None) -> ChunkedDocument:
+    async def _read(
+        self, worker: _Worker, name: str, source: Path | bytes, media_type: str | None, chunking: Chunking
+    ) -> ChunkedDocument:
         try:
             with anyio.fail_after(self._time_limit_s):
-                return await worker.read(name, source, media_type)
+                return await worker.read(name, source, media_type, chunking)
         except TimeoutError as error:
             detail = f"Reading the document took longer than {self._time_limit_s:g} s."
             raise Problem(ProblemType.DOCUMENT_LIMIT, detail) from error
@@ -160,7 +166,7 @@ class DocumentReader:
                     starts.start_soon(start)
         except* WorkerStartError as failures:
             raise failures.exceptions[0] from None
-        self._fingerprint = self._idle[0].fingerprint
+        self._method = self._idle[0].method
 
     async def _stop_all(self) -> None:
         while self._idle:
@@ -184,7 +190,7 @@ class _Worker:
         self._requests = process.stdin
         self._replies = BufferedByteReceiveStream(process.stdout)
         self.is_usable = False
-        self.fingerprint = ""
+        self.method = ""
 
     @classmethod
     async def start(cls, options: WorkerOptions) -> Self:
@@ -215,15 +221,18 @@ class _Worker:
         reply = await self._receive()
         if "ready" not in reply:
             raise WorkerStartError(reply["failed"])
-        self.fingerprint = reply["ready"]
+        self.method = reply["ready"]
         self.is_usable = True
 
-    async def read(self, name: str, source: Path | bytes, media_type: str | None) -> ChunkedDocument:
+    async def read(
+        self, name: str, source: Path | bytes, media_type: str | None, chunking: Chunking
+    ) -> ChunkedDocument:
         """As DocumentReader.read; raises _EndedError if the process ended."""
         self.is_usable = False
         data = source if isinstance(source, bytes) else b""
         path = None if isinstance(source, bytes) else os.fspath(await anyio.Path(source).absolute())
-        await self._send({"name": name, "media_type": media_type, "path": path, "size": len(data)}, data)
+        about = {"name": name, "media_type": media_type, "path": path, "chunking": asdict(chunking)}
+        await self._send({**about, "size": len(data)}, data)
         chunks: list[Chunk] = []
         while "chunks" in (reply := await self._receive()):
             for text, page, heading in reply["chunks"]:

@@ -1,4 +1,4 @@
-"""The progress of one job, shown on the board often enough to watch and seldom enough to cost nothing."""
+"""The progress of a job on documents, shown on the board often enough to watch and seldom enough to cost nothing."""
 
 import asyncio
 import logging
@@ -26,13 +26,28 @@ KEPT_ERRORS: Final = 100
 class ProgressReport:
     """Counts what has been done; `reporting` shows it as it grows, and once more at the end."""
 
-    def __init__(self, run: JobRun, documents: int) -> None:
+    def __init__(self, run: JobRun, documents: int = 0) -> None:
         self._run = run
-        self._progress = JobProgress(documents=documents)
         self._errors: list[DocumentError] = []
+        self._progress = JobProgress(documents=documents)
+        self._counting = True
+        self._dirty = True
+
+    def begin(self, documents: int, message: str = "", *, counting: bool = True) -> None:
+        """Count from the start again, up to so many documents; or leave it at what has been counted."""
+        self._counting = counting
+        if counting:
+            self._progress = JobProgress(documents=documents, message=message)
+            self._errors.clear()
+            self._dirty = True
+
+    def say(self, message: str) -> None:
+        self._progress = self._progress.model_copy(update={"message": message})
         self._dirty = True
 
     def add(self, *, indexed: int = 0, skipped: int = 0, deleted: int = 0, chunks: int = 0, size: int = 0) -> None:
+        if not self._counting:
+            return
         old = self._progress
         self._progress = old.model_copy(
             update={
@@ -47,6 +62,8 @@ class ProgressReport:
 
     def fail(self, document: str, problem: Problem) -> None:
         """One document cannot be done; the job goes on."""
+        if not self._counting:
+            return
         self._progress = self._progress.model_copy(update={"failed": self._progress.failed + 1})
         if len(self._errors) < KEPT_ERRORS:
             kind = problem.kind

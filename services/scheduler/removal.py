@@ -1,48 +1,97 @@
-"""The job kinds `delete` and `drop`: take documents, or a whole collection, out of the index."""
+"""The job kinds `delete` and `drop`: take documents, or whole indexes, out of the retriever."""
 
 from functools import partial
 
+from services.scheduler.incoming import MovedOnError
+from services.scheduler.indexing import Indexer
+from services.scheduler.originals import Originals
+from services.scheduler.reaching import reaching
 from services.scheduler.run import JobRun
 from services.scheduler.stages import StageClient
 from shared.envelope import Stop
-from shared.indexing import IndexChange, IndexedDocumentRef
+from shared.indexing import IndexChange
 from shared.jobs import DeleteSpec, DropSpec, Job
+from shared.problems import Problem, ProblemType
 from shared.records import Collections, Documents
+from shared.versions import Collection, VersionState
 
 __all__ = ["Removal"]
 
-GROUP = 500
-"""Documents that one commit removes."""
-
 
 class Removal:
-    def __init__(self, stages: StageClient, collections: Collections, documents: Documents) -> None:
+    def __init__(
+        self,
+        *,
+        stages: StageClient,
+        indexer: Indexer,
+        collections: Collections,
+        documents: Documents,
+        originals: Originals,
+    ) -> None:
         self._stages = stages
+        self._indexer = indexer
         self._collections = collections
         self._documents = documents
+        self._originals = originals
 
     async def delete(self, run: JobRun) -> None:
-        """First from the index, then the records: a crash between the two is repaired by running again."""
+        """Remove documents from whichever version is live when the job ends."""
         assert isinstance(run.spec, DeleteSpec)
-        collection = await self._collections.get(run.job.tenant, run.spec.collection)
-        done = 0
-        for start in range(0, len(run.spec.documents), GROUP):
-            group = run.spec.documents[start : start + GROUP]
-            refs = tuple(IndexedDocumentRef(id=name, name="", revision=run.revision) for name in group)
-            await self._change(run, IndexChange(table=collection.table, documents=refs))
-            for document in group:
-                await self._documents.delete(collection.table, document, run.revision)
-            done += len(group)
-            await run.report(partial(_with_deleted, deleted=done))
+        documents = [(document, run.revision) for document in run.spec.documents]
+        async for version in reaching(self._collections, run):
+            try:
+                async for done in self._indexer.remove(version.target, documents):
+                    if version.is_live:
+                        await run.report(partial(_with_deleted, deleted=done))
+            except MovedOnError:
+                continue
+            version.done()
 
     async def drop(self, run: JobRun) -> None:
+        """Remove a whole collection, or one version that nobody uses any more."""
         assert isinstance(run.spec, DropSpec)
-        await self._change(run, IndexChange(table=run.spec.table, drop=True))
-        await self._documents.forget(run.spec.table)
+        if run.spec.version is None:
+            await self._drop_collection(run, run.spec)
+        else:
+            await self._drop_version(run, run.spec)
 
-    async def _change(self, run: JobRun, change: IndexChange) -> None:
-        stop = Stop(stage="index", params=change.as_params())
-        await self._stages.ask(stop, tenant=run.job.tenant, collection=change.table)
+    async def _drop_collection(self, run: JobRun, spec: DropSpec) -> None:
+        originals: list[str] = []
+        tables = (spec.table, *spec.others)
+        for table in tables:
+            await self._drop_table(run, table)
+            originals += [record.original for record in await self._documents.list(table) if record.original]
+        await self._originals.forget(spec.id or spec.table, originals)
+        for table in tables:
+            await self._documents.forget(table)
+
+    async def _drop_version(self, run: JobRun, spec: DropSpec) -> None:
+        """Raises Problem CONFLICT for a version that is in use."""
+        try:
+            collection = await self._collections.get(run.tenant, spec.collection)
+        except Problem:
+            collection = None
+        version = collection.find(table=spec.table) if collection is not None else None
+        if version is not None and version.state is not VersionState.LEAVING:
+            raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
+        await self._drop_table(run, spec.table)
+        records = await self._documents.list(spec.table)
+        await self._documents.forget(spec.table)
+        if collection is None or version is None:
+            return
+        for record in records:
+            if record.original:
+                await self._originals.release(collection, record.id, record.original)
+        await self._collections.update(collection, partial(_without, table=spec.table))
+
+    async def _drop_table(self, run: JobRun, table: str) -> None:
+        stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
+        await self._stages.ask(stop, tenant=run.tenant, collection=table)
+
+
+def _without(collection: Collection, *, table: str) -> Collection:
+    version = collection.find(table=table)
+    return collection if version is None else collection.without(version.name)
 
 
 def _with_deleted(job: Job, *, deleted: int) -> Job:

@@ -26,7 +26,8 @@ class SchedulerSettings(ServiceSettings, CommandSettings):
     embedding_variant: str = Field("default", description="Variant of the stage `embed` that embeds documents.")
     keep_originals: bool = Field(True, description="Keep the bytes of documents, so that they can be indexed anew.")
     source_roots: str = Field(
-        "", description="Folders and s3://bucket/prefix that jobs may ingest from, separated by commas; none: no source."
+        "",
+        description="Folders and s3://bucket/prefix that jobs may ingest from, separated by commas; none: no source.",
     )
     source_endpoints: str = Field(
         "", description="URLs of S3-compatible stores that jobs may name, separated by commas."

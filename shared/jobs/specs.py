@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
 
 from shared.envelope import Name, Scalar, Wire
+from shared.versions import VersionName
 
 __all__ = [
     "KINDS",
@@ -27,6 +28,7 @@ __all__ = [
     "RetryPolicy",
     "S3Source",
     "SwitchSpec",
+    "Toleration",
     "decode_spec",
 ]
 
@@ -69,7 +71,7 @@ class IngestSpec(_Spec):
     """Parse, chunk, embed and index documents, each replacing an earlier version of the same name.
 
     They were uploaded (`documents`), or are listed in a `source` and compared with what is in the collection; there,
-    `prune` also removes what the source no longer has. `version` writes into that version instead of the live one.
+    `prune` also removes what came from the source and is no longer there. `metadata` is for all documents of a source.
     """
 
     kind: Literal["ingest"] = "ingest"
@@ -78,7 +80,6 @@ class IngestSpec(_Spec):
     source: Annotated[FolderSource | S3Source, Field(discriminator="type")] | None = None
     prune: bool = False
     metadata: dict[str, Scalar] = {}
-    version: str | None = None
 
 
 class DeleteSpec(_Spec):
@@ -90,23 +91,28 @@ class DeleteSpec(_Spec):
 
 
 class DropSpec(_Spec):
-    """Remove a whole index and its document records."""
+    """Remove a deleted collection: the live version's `table` and the `others`, with their document records and the
+    originals of the collection's `id`. With a `version` only this one, whose `table` nobody can go back to."""
 
     kind: Literal["drop"] = "drop"
     collection: str
     table: str
+    others: tuple[str, ...] = ()
+    id: str = ""
+    version: str | None = None
 
 
 class ReindexSpec(_Spec):
     """Build a new version of a collection beside the live one, with other chunking or another embedding variant.
 
-    With `switch` it becomes the live one in the end; otherwise a `switch` job makes it so. `keep` is how many
-    versions before the live one stay for a rollback.
+    What is not said stays as it is in the live one. With `switch` the new one becomes the live one in the end;
+    otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
+    were never live.
     """
 
     kind: Literal["reindex"] = "reindex"
     collection: str
-    version: str | None = None
+    version: VersionName | None = None
     chunk_tokens: int | None = Field(None, ge=32, le=8192)
     chunk_overlap: int | None = Field(None, ge=0)
     embedding_variant: Name | None = None
@@ -115,11 +121,13 @@ class ReindexSpec(_Spec):
 
 
 class SwitchSpec(_Spec):
-    """Make another version of a collection the live one, at once; without a `version` the one before: a rollback."""
+    """Make another version of a collection the live one, once it has the same documents; without a `version` the one
+    that was live before: a rollback. `keep` is as for `reindex`."""
 
     kind: Literal["switch"] = "switch"
     collection: str
-    version: str | None = None
+    version: VersionName | None = None
+    keep: int = Field(1, ge=0, le=20)
 
 
 class Endpoint(StrEnum):
@@ -148,17 +156,27 @@ class EvaluateSpec(_Spec):
     """Ask a set of questions and compare with what was expected.
 
     `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}. `version` asks that
-    version of the collection instead of the live one.
+    version of the collection instead of the live one. With `answers` each question goes through the whole `pipeline`,
+    otherwise it is only embedded and searched for, as `mode` says: hybrid, vector or text.
     """
 
     kind: Literal["evaluate"] = "evaluate"
     input: str
     collection: str = "default"
-    version: str | None = None
-    pipeline: str | None = None
+    version: VersionName | None = None
     top_k: int = Field(10, ge=1, le=100)
+    mode: Literal["hybrid", "vector", "text"] = "hybrid"
     answers: bool = False
+    pipeline: str | None = None
     concurrency: int = Field(8, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pipeline is not None and not self.answers:
+            raise ValueError("a pipeline is for evaluations with answers")
+        if self.mode != "hybrid" and self.answers:
+            raise ValueError("with answers the pipeline says how to search: leave out 'mode'")
+        return self
 
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?$")]
@@ -182,6 +200,16 @@ class Resources(_Spec):
     gpu: str = "nvidia.com/gpu"
 
 
+class Toleration(_Spec):
+    """A taint of nodes that a command may run on nevertheless, as Kubernetes writes it."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    tolerationSeconds: int | None = None  # noqa: N815
+
+
 class CommandSpec(_Spec):
     """Run a program: an image and its arguments on Kubernetes, or the arguments as a process of the scheduler's host.
 
@@ -198,12 +226,12 @@ class CommandSpec(_Spec):
     executor: Executor = Executor.AUTO
     resources: Resources = Resources()
     node_selector: dict[str, str] = {}
-    tolerations: tuple[dict[str, JsonValue], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
     service_account: str | None = None
     completions: int = Field(1, ge=1, le=1000)
     parallelism: int = Field(1, ge=1, le=1000)
     backoff_limit: int = Field(0, ge=0, le=10)
-    ttl_seconds: int = Field(3600, ge=0)
+    ttl_seconds: int = Field(3600, ge=60, le=30 * 86400)
 
 
 class RetryPolicy(_Spec):

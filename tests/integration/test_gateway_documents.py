@@ -332,7 +332,7 @@ async def test_a_deleted_collection_is_gone_and_its_table_is_left_to_a_job(
     key = {"Idempotency-Key": "drop-old"}
     response = await http.delete("/v1/collections/old", headers=key)
     assert response.status_code == 202
-    assert await spec_of(js) == DropSpec(collection="old", table=table)
+    assert await spec_of(js) == DropSpec(collection="old", table=table, id=table)
     assert (await http.get("/v1/collections/old")).status_code == 404
     assert (await http.delete("/v1/collections/old")).status_code == 404
     again = await http.delete("/v1/collections/old", headers=key)

@@ -91,7 +91,8 @@ async def delete(
     if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
         return _accepted(response, earlier)
     # The job comes first: were the record gone first and the job never made, nobody would know of the table.
-    spec = DropSpec(collection=collection, table=record.table)
+    others = tuple(version.table for version in record.versions if version.table != record.table)
+    spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
     made, _ = await backend.jobs.submit(spec, job=job, tenant=TENANT)
     await backend.collections.delete(TENANT, collection)
     backend.cache.forget(collection)

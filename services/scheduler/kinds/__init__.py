@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from nats.js.object_store import ObjectStore
 
-from services.scheduler.documents import DocumentReader
+from services.scheduler.indexing import Indexer
+from services.scheduler.originals import Originals
 from services.scheduler.requests import Requests
 from services.scheduler.run import JobRun
 from services.scheduler.settings import SchedulerSettings
@@ -46,11 +47,11 @@ class Parts:
     requests: Requests
     collections: Collections
     documents: Documents
+    originals: Originals
+    indexer: Indexer
     artifacts: Artifacts
     files: Files
     uploads: ObjectStore
-    vectors: ObjectStore
-    reader: DocumentReader
 
 
 Perform = Callable[[JobRun], Awaitable[None]]

@@ -10,21 +10,29 @@ __all__: list[str] = []
 @job_kind("ingest")
 def ingest(parts: Parts) -> Perform:
     return Ingestion(
-        stages=parts.stages,
+        indexer=parts.indexer,
         collections=parts.collections,
         documents=parts.documents,
         uploads=parts.uploads,
-        vectors=parts.vectors,
-        reader=parts.reader,
         settings=parts.settings,
     )
 
 
 @job_kind("delete")
 def delete(parts: Parts) -> Perform:
-    return Removal(parts.stages, parts.collections, parts.documents).delete
+    return _removal(parts).delete
 
 
 @job_kind("drop")
 def drop(parts: Parts) -> Perform:
-    return Removal(parts.stages, parts.collections, parts.documents).drop
+    return _removal(parts).drop
+
+
+def _removal(parts: Parts) -> Removal:
+    return Removal(
+        stages=parts.stages,
+        indexer=parts.indexer,
+        collections=parts.collections,
+        documents=parts.documents,
+        originals=parts.originals,
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from services.scheduler.chunking import Chunker
+from services.scheduler.chunking import Chunker, Chunking
 from services.scheduler.documents import DocumentReader, WorkerStartError
 from services.scheduler.parsing import parse
 from shared.problems import Problem, ProblemType
@@ -224,7 +224,7 @@ def test_workers_end_with_a_service_that_is_killed_while_they_read(pipe):
 
 
 async def test_settings_that_cannot_work_are_reported_when_the_reader_is_entered(tmp_path):
-    for wrong in ({"tokenizer": tmp_path}, {"formats": ["no_such_module:FORMATS"]}, {"max_tokens": 1}):
+    for wrong in ({"tokenizer": tmp_path}, {"formats": ["no_such_module:FORMATS"]}):
         with pytest.raises(WorkerStartError):
             async with reading(workers=2, **{"formats": [], **wrong}):
                 pass
@@ -232,9 +232,9 @@ async def test_settings_that_cannot_work_are_reported_when_the_reader_is_entered
 
 async def test_the_fingerprint_tells_the_settings_apart():
     prints = []
-    for settings in ({}, {"max_tokens": 128}, {"formats": []}):
+    for settings in ({}, {"chunking": Chunking(max_tokens=128)}, {"formats": []}):
         async with reading(**settings) as reader:
-            prints.append(reader.fingerprint)
+            prints.append(reader.fingerprint())
     async with reading() as reader:
-        assert reader.fingerprint == prints[0]
+        assert reader.fingerprint() == prints[0]
     assert len(set(prints)) == 3
