@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.jobs import Cancel, NewJob, Retry
 from services.gateway.models import (
     DoneBody,
     NewCollection,
@@ -18,9 +19,9 @@ from services.gateway.models import (
     TextDocuments,
     UploadForm,
 )
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from services.gateway.openai.batches import NewBatch
 from services.gateway.openai.files import FileForm
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from services.gateway.openai.responses import ChatChunk
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
@@ -29,17 +30,20 @@ __all__ = ["body", "describe_api", "event_stream", "problems"]
 
 REF: Final = "#/components/schemas/{model}"
 UNLISTED: Final[tuple[type[BaseModel], ...]] = (
+    Cancel,
     ChatChunk,
     ChatRequest,
     CompletionRequest,
     DoneBody,
     EmbeddingRequest,
-    NewCollection,
-    NewRoute,
     FileForm,
     NewBatch,
+    NewCollection,
+    NewJob,
+    NewRoute,
     ProblemDetails,
     QueryRequest,
+    Retry,
     SourcesBody,
     TextDelta,
     TextDocuments,

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from services.gateway.routes import (
+    artifacts,
     batches,
     collections,
     dead_letters,
@@ -27,6 +28,7 @@ def add_routes(app: FastAPI) -> None:
         collections,
         documents,
         jobs,
+        artifacts,
         status,
         traffic,
         dead_letters,
