@@ -182,6 +182,8 @@ class Chunker:
 
     def _next(self, window: Window, first: int, end: int, budget: int) -> int:
         """Where the chunk after words[first:end] starts: `end`, or before it by the overlap."""
+        if not self._overlap:
+            return end  # also where the last words have no tokens
         cut = window.boundary(end)
         accepted = min(cut, Boundary.SENTENCE) or Boundary.LINE
         start = furthest = end
