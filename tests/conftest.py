@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.broker import NatsServer
+from tests.harness.tiny_model import make_adapter, make_model
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +19,15 @@ def broker(tmp_path: Path) -> Iterator[NatsServer]:
     """A real nats-server of the test's own."""
     with NatsServer(tmp_path / "nats") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of random weights, in its folder."""
+    return make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_model: Path) -> Path:
+    """A LoRA adapter for it."""
+    return make_adapter(tiny_model.parent / "adapter", tiny_model)

@@ -11,7 +11,8 @@ from services.generator.lifeline import tied
 from services.generator.metrics import MeasuredEngine
 from services.generator.settings import GeneratorSettings
 from services.generator.templating import TemplateError
-from shared.envelope import Passage, Query
+from shared.envelope import Passage, Query, Stop
+from shared.generation import GenerateParams
 from shared.service import ASGIApp, Service
 from shared.stage import Stage
 
@@ -26,6 +27,7 @@ CANARY = Query(
     question="What sings in the mine?",
     passages=(Passage(id="0", document_id="0", document="canary", position=0, text="The canary sings in the mine."),),
 )
+CANARY_PARAMS = GenerateParams(max_tokens=16).encode()
 
 
 def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
@@ -66,7 +68,7 @@ def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter
         process=Generation(engine, adapter),
         room=engine.room,
         batch_room=min(settings.generator_batch_room, engine.room),
-        canary=CANARY,
+        canary=CANARY.model_copy(update={"slip": (Stop(stage="generate", variant=variant, params=CANARY_PARAMS),)}),
         model=adapter or engine.model,
     )
 

@@ -1,7 +1,6 @@
 """A language model small enough for a test: two layers of random weights, a tokenizer of its own, and adapters."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +11,11 @@ WINDOW: Final = 1024
 
 VOCABULARY: Final = 1024
 HIDDEN: Final = 64
-TEXTS: Final = Path(__file__).parents[2] / "docs"
+TEXT: Final = Path(__file__).parents[2] / "LICENSE"
+"""What the tokenizer is trained on: English that does not change."""
+
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+MARKS: Final = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 
 CHAT_TEMPLATE: Final = """\
 {%- if tools %}{{ "<|im_start|>system\\nTools: " + tools | tojson + "<|im_end|>\\n" }}{% endif -%}
@@ -83,7 +85,7 @@ def make_adapter(folder: Path, model: Path, *, rank: int = 8, seed: int = 1) -> 
 
 
 def _make_tokenizer(folder: Path) -> int:
-    """Trained on the documentation. Returns the id of the token that ends an answer."""
+    """Returns the id of the token that ends an answer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -92,17 +94,16 @@ def _make_tokenizer(folder: Path) -> int:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[END, START, STOP], initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY - len(MARKS),
+        special_tokens=[END, START, STOP],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(TEXT.read_text().splitlines(keepends=True), trainer)
+    tokenizer.add_tokens(list(MARKS))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=STOP, pad_token=END, extra_special_tokens=[START]
     )
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
     return int(fast.convert_tokens_to_ids(STOP))
-
-
-def _texts() -> Iterator[str]:
-    for path in sorted(TEXTS.glob("*.md")):
-        yield path.read_text()

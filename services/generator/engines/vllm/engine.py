@@ -27,7 +27,7 @@ __all__ = ["VLLMEngine"]
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS: Final = 0.25
+WATCH_SECONDS: Final = 0.05
 
 MISSING: Final = (
     "vLLM is not installed. On a machine with a GPU: `pip install 'sluice[vllm]'`; on a CPU, in a clone: `make vllm`."
