@@ -23,6 +23,7 @@ from services.gateway.problems import handle_problems
 from services.gateway.request_stage import RequestStage
 from services.gateway.routes import add_routes
 from services.gateway.settings import GatewaySettings
+from shared.jobs.describing import describe_jobs
 from shared.service import ASGIApp, Service
 
 __all__ = ["make"]
@@ -42,6 +43,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     requests = RequestStage(desk, settings.request_room)
     service = Service("gateway", settings, partial(desk.setup, [requests.stage]))
     desk.news.subscribe(service.bus.broker)
+    describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
         version=version("sluice"),

@@ -26,7 +26,7 @@ class JobNews:
             "event.job.*.*",
             ack_policy=AckPolicy.MANUAL,
             decoder=_undecoded,
-            title="event.job.<job>.<state>",
+            title="event.job.*.*",
             no_reply=True,
         )
         async def hear(message: NatsMessage) -> None:

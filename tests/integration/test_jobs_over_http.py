@@ -284,3 +284,9 @@ async def test_a_job_that_is_not_there_is_404_for_every_verb(http: httpx.AsyncCl
         assert (await http.post(f"/v1/jobs/nope/{verb}")).status_code == 404
     for part in ("spec", "audit", "artifacts", "steps"):
         assert (await http.get(f"/v1/jobs/nope/{part}")).status_code == 404
+
+
+async def test_the_asyncapi_page_describes_jobs_and_their_events(http: httpx.AsyncClient) -> None:
+    page = (await http.get("/asyncapi")).text
+    for told in ("job.<kind>.<priority>.<tenant>", "event.job.<job>.<state>", "PipelineSpec", "Sluice-Job-Options"):
+        assert told in page
