@@ -19,8 +19,8 @@ submits what POST /v1/jobs does. The payload is the spec, its kind that of the s
 
 TELL = """A change of a job's state, kept as the audit log in the stream JOB_EVENTS: a CloudEvent whose payload is the
 job as it is now. `<state>` is queued, running, succeeded, failed or cancelled. `ce-type` is `io.sluice.job.<state>`,
-`ce-subject` the job's id, `ce-time` when, `ce-by` who made the change and `ce-reason` why. Of progress there is an event
-`event.job.<job>.progress` without a payload, which is not kept.
+`ce-subject` the job's id, `ce-time` when, `ce-by` who made the change and `ce-reason` why. Of progress there are events
+`event.job.<job>.progress` without a payload, which are not kept.
 """
 
 
