@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from services.scheduler.executors import failed, job_facts, keeper, to_the_end
+from services.scheduler.executors import failed, job_facts, keeper, task_group, to_the_end
 from services.scheduler.executors.log import CommandLog, Lines
 from services.scheduler.executors.settings import CommandSettings, LocalCommands
 from services.scheduler.run import JobRun
@@ -54,12 +54,9 @@ class ProcessExecutor:
                     else:
                         return
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for index in range(spec.completions):
-                    tasks.create_task(complete(index))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+        async with task_group() as tasks:
+            for index in range(spec.completions):
+                tasks.create_task(complete(index))
 
     def _check(self, spec: CommandSpec) -> None:
         if self._settings.commands is not LocalCommands.PROCESS:
