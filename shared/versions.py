@@ -145,10 +145,11 @@ class Collection(Wire):
         live = old.changed(name, state=VersionState.LIVE, retired_at=None)
         return live.model_copy(update={"table": new.table, "embedding_variant": new.embedding_variant}).pruned(keep)
 
-    def pruned(self, keep: int) -> Self:
-        """With at most `keep` versions for a rollback and as many that were never live, the latest of each."""
+    def pruned(self, keep: int, *, sparing: str = "") -> Self:
+        """With at most `keep` versions for a rollback and as many that were never live, the latest of each, and the
+        one that is spared."""
         retired = [v for v in self.versions if v.state is VersionState.RETIRED]
-        unused = [v for v in self.versions if v.state is VersionState.READY]
+        unused = [v for v in self.versions if v.state is VersionState.READY and v.name != sparing]
         retired.sort(key=lambda v: v.retired_at or 0.0, reverse=True)
         unused.sort(key=lambda v: v.created_at, reverse=True)
         pruned = self

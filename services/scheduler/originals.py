@@ -54,14 +54,16 @@ class Originals:
         return name
 
     async def load(self, name: str) -> bytes:
-        """Raises Problem NOT_FOUND."""
+        """The bytes of an original. Raises Problem ORIGINALS_MISSING where there is none, or no name of one."""
         if self._store is None:
             self._store = await self._js.object_store(ORIGINALS)
         data = io.BytesIO()
         try:
+            if not name:
+                raise ObjectNotFoundError  # noqa: TRY301
             await self._store.get(name, writeinto=data)
         except ObjectNotFoundError:
-            raise Problem(ProblemType.NOT_FOUND, "The document's original is not kept. Ingest it again.") from None
+            raise Problem(ProblemType.ORIGINALS_MISSING, "Its original is not kept. Ingest it again.") from None
         return data.getvalue()
 
     async def release(self, collection: Collection, document: str, name: str) -> None:

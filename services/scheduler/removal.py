@@ -15,7 +15,7 @@ from shared.problems import Problem, ProblemType
 from shared.records import Collections, Documents
 from shared.versions import Collection, VersionState
 
-__all__ = ["Removal"]
+__all__ = ["Removal", "drop_index"]
 
 
 class Removal:
@@ -59,7 +59,7 @@ class Removal:
         originals: list[str] = []
         tables = (spec.table, *spec.others)
         for table in tables:
-            await self._drop_table(run, table)
+            await drop_index(self._stages, run.tenant, table)
             originals += [record.original for record in await self._documents.list(table) if record.original]
         await self._originals.forget(spec.id or spec.table, originals)
         for table in tables:
@@ -74,7 +74,7 @@ class Removal:
         version = collection.find(table=spec.table) if collection is not None else None
         if version is not None and version.state is not VersionState.LEAVING:
             raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
-        await self._drop_table(run, spec.table)
+        await drop_index(self._stages, run.tenant, spec.table)
         records = await self._documents.list(spec.table)
         await self._documents.forget(spec.table)
         if collection is None or version is None:
@@ -84,9 +84,11 @@ class Removal:
                 await self._originals.release(collection, record.id, record.original)
         await self._collections.update(collection, partial(_without, table=spec.table))
 
-    async def _drop_table(self, run: JobRun, table: str) -> None:
-        stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
-        await self._stages.ask(stop, tenant=run.tenant, collection=table)
+
+async def drop_index(stages: StageClient, tenant: str, table: str) -> None:
+    """Remove an index; one that is not there is no error."""
+    stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
+    await stages.ask(stop, tenant=tenant, collection=table)
 
 
 def _without(collection: Collection, *, table: str) -> Collection:
