@@ -15,7 +15,7 @@ __all__ = ["Pods"]
 AT_ONCE: Final = 16
 """Logs that are followed at once; those of further Pods are read when one of these has ended."""
 
-LAST_LOGS: Final = 60.0
+LAST_LOGS: Final = 30.0
 """Seconds for the logs to be read after the Job has ended."""
 
 

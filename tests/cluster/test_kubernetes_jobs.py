@@ -1,0 +1,74 @@
+"""Commands on a real cluster: the one that KUBECONFIG names.
+
+They run in its context's namespace, and leave Jobs there that remove themselves. SLUICE_TEST_IMAGE is an image with a
+shell (busybox by default).
+"""
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.scheduler.executors.kubernetes import sweep
+from shared.jobs import JobState, Resources
+from tests.harness.bench import open_bench, until
+from tests.harness.broker import NatsServer
+from tests.harness.command_cases import CommandCases, Place
+from tests.harness.commands import CommandDesk, WorkerProcess
+
+KUBECONFIG = os.environ.get("KUBECONFIG", "")
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        not KUBECONFIG or not Path(KUBECONFIG.split(os.pathsep)[0]).exists(),
+        reason="KUBECONFIG names no cluster",
+    ),
+]
+
+
+@pytest.fixture
+async def place(broker: NatsServer) -> AsyncIterator[Place]:
+    async with open_bench(broker.url, ack_wait=1.0) as bench:
+        prefix = f"t{uuid.uuid4().hex[:8]}"
+
+        def desk(**settings: Any) -> CommandDesk:
+            cluster = {"kubernetes": True, "kubernetes_config": KUBECONFIG, "kubernetes_prefix": prefix}
+            return CommandDesk(bench, **cluster, kubernetes_run_as_user=65532, **settings)
+
+        yield Place(desk(), os.environ.get("SLUICE_TEST_IMAGE", "busybox:1.37"), desk, {"ttl_seconds": 60})
+
+
+class TestRealCluster(CommandCases):
+    async def test_a_command_that_takes_too_much_memory_is_told_so(self, place: Place) -> None:
+        greedy = place.shell("tail /dev/zero", resources=Resources(cpu="100m", memory="32Mi"))
+        job = await place.desk.run(greedy)
+        assert job.error is not None
+        assert "memory" in job.error.detail
+
+    async def test_a_worker_that_is_killed_leaves_the_job_to_the_next(self, place: Place, broker: NatsServer) -> None:
+        desk = place.desk
+        await desk.submit(place.shell("echo first; sleep 5; echo last"))
+        with WorkerProcess(broker.url, **desk.settings.model_dump(mode="json", exclude_none=True)) as worker:
+            running = await desk.says("first")
+            worker.kill()
+        async with desk.working():
+            assert (await desk.ended()).state is JobState.SUCCEEDED
+        assert len(await place.pods(running)) == 1
+
+    async def test_a_job_that_nobody_wants_is_swept_away(self, place: Place) -> None:
+        desk = place.desk
+        await desk.submit(place.shell("echo ready; sleep 600"))
+        async with desk.working():
+            job = await desk.says("ready")
+        await desk.board.update("t", "j1", lambda entry: entry.model_copy(update={"state": JobState.CANCELLED}))
+        assert await sweep(desk.settings, desk.board, desk.bench.jetstream) == 1
+
+        async def gone() -> bool:
+            return not await place.exists(job)
+
+        await until(gone, "the Job gone")

@@ -1,0 +1,119 @@
+"""What every cluster owes a command: the same cases for the fake one and for a real one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes.aio.client import V1Job
+
+from services.scheduler.executors.kubernetes.cluster import Cluster
+from services.scheduler.executors.kubernetes.manifest import job_manifest, job_name
+from services.scheduler.executors.kubernetes.views import PodView
+from shared.jobs import CommandSpec, Job, JobState
+from tests.harness.bench import until
+from tests.harness.commands import CommandDesk
+
+__all__ = ["CommandCases", "Place"]
+
+
+@dataclass
+class Place:
+    """A desk whose commands run in a cluster, with an image that has a shell."""
+
+    desk: CommandDesk
+    image: str
+    again: Callable[..., CommandDesk]
+    members: dict[str, Any] = field(default_factory=dict)
+
+    def shell(self, script: str, **members: Any) -> CommandSpec:
+        return CommandSpec(image=self.image, command=("sh", "-c", script), **(self.members | members))
+
+    async def pods(self, job: Job) -> list[PodView]:
+        async with Cluster.connect(self.desk.settings) as cluster:
+            return [PodView.of(thing) for thing in await cluster.pods(self.name(job))]
+
+    async def exists(self, job: Job) -> bool:
+        async with Cluster.connect(self.desk.settings) as cluster:
+            return await cluster.job(self.name(job)) is not None
+
+    def name(self, job: Job) -> str:
+        return job_name(self.desk.settings.kubernetes_prefix, job)
+
+
+class CommandCases:
+    async def test_what_a_pod_prints_is_kept_and_its_outputs_are_the_jobs(self, place: Place) -> None:
+        script = """echo one; echo '::output:: {"rows": 2}'; echo '::progress:: 2/3'; echo "$MINE $SLUICE_JOB" """
+        job = await place.desk.succeeds(place.shell(script, env={"MINE": "yes"}))
+        assert job.outputs == {"rows": 2}
+        assert job.progress.message == "yes j1"
+        assert (await place.desk.log()).splitlines()[-4:] == [
+            "one",
+            '::output:: {"rows": 2}',
+            "::progress:: 2/3",
+            "yes j1",
+        ]
+
+    async def test_an_exit_code_fails_the_job_with_its_last_words(self, place: Place) -> None:
+        job = await place.desk.run(place.shell("echo 'no such model' >&2; exit 3"))
+        assert (job.state, job.attempt) == (JobState.FAILED, 1)
+        assert job.error is not None
+        assert "exit code 3:\nno such model" in job.error.detail
+
+    async def test_exit_code_75_asks_for_another_try(self, place: Place) -> None:
+        job = await place.desk.succeeds(place.shell('test "$SLUICE_ATTEMPT" = 2 || exit 75'))
+        assert job.attempt == 2
+
+    async def test_failures_within_the_backoff_limit_start_another_pod(self, place: Place) -> None:
+        job = await place.desk.run(place.shell("echo tried; exit 1", backoff_limit=1))
+        assert job.state is JobState.FAILED
+        assert (await place.desk.log()).count("tried") == 2
+
+    async def test_a_cancel_deletes_the_job_and_its_pods(self, place: Place) -> None:
+        desk = place.desk
+        await desk.submit(place.shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"))
+        async with desk.working():
+            job = await desk.says("ready")
+            await desk.board.cancel("t", "j1")
+            assert (await desk.ended()).state is JobState.CANCELLED
+        assert not await place.exists(job)
+        assert await place.pods(job) == []
+
+    async def test_a_job_is_taken_up_by_the_next_worker_and_never_started_twice(self, place: Place) -> None:
+        desk = place.desk
+        # It ends when it is told to: by an entry in its own Pod's file system, which only it can see, after a while.
+        await desk.submit(place.shell("echo first; for i in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $i; done"))
+        async with desk.working():
+            running = await desk.says("first")
+        assert (await desk.job()).state is JobState.RUNNING
+        async with desk.working():
+            job = await desk.ended()
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+        assert [line for line in (await desk.log()).splitlines() if not line.startswith("sluice:")] == [
+            "first",
+            *"12345678",
+        ]
+        assert len(await place.pods(running)) == 1
+
+    async def test_indexed_pods_know_their_index(self, place: Place) -> None:
+        script = 'echo "I am $JOB_COMPLETION_INDEX"; echo "::output:: {\\"i$JOB_COMPLETION_INDEX\\": true}"'
+        job = await place.desk.succeeds(place.shell(script, completions=3, parallelism=2))
+        assert job.outputs == {"i0": True, "i1": True, "i2": True}
+        assert {f"[{index}] I am {index}" for index in range(3)} <= set((await place.desk.log()).splitlines())
+
+    async def test_an_image_that_cannot_be_had_is_told_and_at_last_given_up(self, place: Place) -> None:
+        desk = place.again(kubernetes_start_seconds=0.0)
+        job = await desk.run(CommandSpec(image="no.such.registry/nothing:1", command=("true",)))
+        assert job.error is not None
+        assert "no.such.registry/nothing:1" in job.error.detail or "Pull" in job.error.detail
+
+        async def gone() -> bool:
+            return not await place.exists(job)
+
+        await until(gone, "the Job gone")
+
+    async def test_a_deadline_is_the_clusters_too(self, place: Place) -> None:
+        job = Job(id="j1", kind="command", created_at=0, attempt=1)
+        manifest = job_manifest("n", job, place.shell("true"), place.desk.settings, facts={}, remaining=60.0)
+        spec = V1Job.from_dict(manifest).spec
+        assert spec is not None
+        assert spec.active_deadline_seconds == 65
