@@ -116,6 +116,17 @@ class Collection(Wire):
             )
         return found
 
+    def as_if(self, name: str) -> Self:
+        """For questions: the collection as if this version were the live one. Raises Problem NOT_FOUND, or
+        VERSION_NOT_READY for one that is not whole yet or any more."""
+        version = self.version(name)
+        if version.state in (VersionState.BUILDING, VersionState.LEAVING):
+            raise Problem(
+                ProblemType.VERSION_NOT_READY,
+                f"The version '{name}' of the collection '{self.name}' is {version.state}, so it cannot be asked.",
+            )
+        return self.model_copy(update={"table": version.table, "embedding_variant": version.embedding_variant})
+
     def free_name(self) -> str:
         """A name for the next version: v2, v3 and so on."""
         taken = {version.name for version in self.versions}

@@ -57,8 +57,20 @@ class CollectionCache:
         self._collections = collections
         self._known: OrderedDict[str, tuple[float, Collection]] = OrderedDict()
 
-    async def get(self, name: str) -> Collection:
-        """Raises Problem COLLECTION_NOT_FOUND; that there is none is never remembered."""
+    async def get(self, name: str, version: str | None = None) -> Collection:
+        """A collection; with a version, as if that were the live one. What is not there is never remembered.
+
+        Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY.
+        """
+        if version is None:
+            return await self._get(name)
+        try:
+            return (await self._get(name)).as_if(version)
+        except Problem:  # unless it has just been made
+            self.forget(name)
+            return (await self._get(name)).as_if(version)
+
+    async def _get(self, name: str) -> Collection:
         known = self._known.get(name)
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:

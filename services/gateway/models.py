@@ -11,6 +11,7 @@ from shared.generation import ContextReport
 from shared.jobs import Job
 from shared.records import Collection, Document
 from shared.reply import Usage
+from shared.versions import VersionName, VersionState
 
 __all__ = [
     "AnswerBody",
@@ -36,6 +37,7 @@ __all__ = [
     "Timings",
     "Turn",
     "UploadForm",
+    "VersionBody",
     "sources_from",
 ]
 
@@ -64,6 +66,7 @@ class QueryRequest(_Request):
     question: str = Field(description="What to answer: up to 8,000 characters of text.")
     messages: list[Turn] = Field([], description="The turns of the conversation before the question, oldest first.")
     collection: str = "default"
+    version: VersionName | None = Field(None, description="A version of the collection to ask instead of the live one.")
     top_k: int = Field(5, ge=1, le=100, description="Passages to answer from.")
     filter: dict[str, JsonValue] | None = Field(
         None, description='Which documents to use, by metadata: {"year": {"$gte": 2020}, "lang": "en"}.'
@@ -132,8 +135,25 @@ class NewCollection(_Request):
     pipeline: str | None = Field(None, description="The pipeline of queries that name none.")
 
 
+class VersionBody(_Response):
+    """One way in which the collection's documents are indexed. Chunk sizes are in tokens, null for the scheduler's
+    settings. `job` has built it; `retired_at` says when it was live last."""
+
+    name: str
+    state: VersionState
+    documents: int
+    chunks: int
+    chunk_tokens: int | None
+    chunk_overlap: int | None
+    embedding_variant: str
+    created_at: float
+    retired_at: float | None
+    job: str
+
+
 class CollectionBody(_Response):
-    """`documents` and `chunks` count what is in the index."""
+    """`documents` and `chunks` count what is in the index of `version`, the live one; those of other `versions` what
+    was in them when they were built or retired."""
 
     name: str
     description: str
@@ -141,10 +161,13 @@ class CollectionBody(_Response):
     documents: int
     chunks: int
     created_at: float
+    version: str
+    versions: tuple[VersionBody, ...]
 
     @classmethod
     def of(cls, record: Collection, documents: Iterable[Document]) -> "CollectionBody":
         chunks = [document.chunks for document in documents]
+        counted = record.changed(record.live.name, documents=len(chunks), chunks=sum(chunks))
         return cls(
             name=record.name,
             description=record.description,
@@ -152,6 +175,8 @@ class CollectionBody(_Response):
             documents=len(chunks),
             chunks=sum(chunks),
             created_at=record.created_at,
+            version=record.live.name,
+            versions=tuple(VersionBody.model_validate(v, from_attributes=True) for v in counted.versions),
         )
 
 
