@@ -10,6 +10,7 @@ from services.scheduler.due import DueWorker
 from services.scheduler.indexing import Indexer
 from services.scheduler.kinds import Parts, Pool, load_kinds
 from services.scheduler.originals import Originals
+from services.scheduler.orphans import no_orphans
 from services.scheduler.queue import JobQueue
 from services.scheduler.requests import Requests
 from services.scheduler.retries import forward_due_retry
@@ -32,7 +33,9 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[Sequence[Worker]]:
         async with _reader(settings) as reader:
-            yield await _workers(await _parts(service.bus, settings, reader))
+            parts = await _parts(service.bus, settings, reader)
+            async with no_orphans(settings, parts.board, service.bus.jetstream):
+                yield await _workers(parts)
 
     service = Service("scheduler", settings, setup)
     return service, service.asgi()
