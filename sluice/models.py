@@ -19,6 +19,7 @@ __all__ = [
     "Done",
     "Event",
     "Job",
+    "JobOptions",
     "JobState",
     "JobsStatus",
     "LaneCounts",
@@ -174,8 +175,14 @@ class JobState(StrEnum):
 
 
 class Progress(_Wire):
-    """Counts of documents (`documents` is the total), and the chunks and bytes indexed so far."""
+    """How far a job is: `done` of `total` units of its kind, and what it does now.
 
+    Jobs on documents count those: `documents` is the total; the chunks and bytes are those indexed so far.
+    """
+
+    done: int = 0
+    total: int = 0
+    message: str = ""
     documents: int = 0
     indexed: int = 0
     skipped: int = 0
@@ -185,8 +192,13 @@ class Progress(_Wire):
     bytes: int = 0
 
     @property
-    def done(self) -> int:
+    def documents_done(self) -> int:
         return self.indexed + self.skipped + self.deleted + self.failed
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """How many of how many units are done, whatever they are."""
+        return (self.documents_done, self.documents) if self.documents else (self.done, self.total)
 
 
 class DocumentError(_Wire):
@@ -200,8 +212,22 @@ class DocumentError(_Wire):
         return ": ".join(part for part in (self.title, self.detail) if part) or self.type
 
 
+class JobOptions(_Wire):
+    """What was said about a job: `by` whom, `parent` the pipeline that it is a step of, `schedule` whose tick it is."""
+
+    priority: str = "normal"
+    deadline: datetime | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    by: str = ""
+    parent: str | None = None
+    schedule: str | None = None
+
+
 class Job(_Wire):
-    """A job succeeds even where single documents failed: look at `progress.failed` and `errors`."""
+    """A job succeeds even where single documents failed: look at `progress.failed` and `errors`.
+
+    `outputs` are small results; `artifacts` are files that it has made.
+    """
 
     id: str
     kind: str = ""
@@ -215,6 +241,10 @@ class Job(_Wire):
     progress: Progress = Progress()
     errors: tuple[DocumentError, ...] = ()
     error: ProblemDetails | None = None
+    options: JobOptions = JobOptions()
+    outputs: dict[str, Any] = Field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+    cancel_requested: bool = False
 
     @property
     def finished(self) -> bool:
@@ -309,6 +339,9 @@ class DeadLetter(_Wire):
     subject: str = ""
     reason: str = ""
     deliveries: int = 0
+    failed_at: datetime | None = None
+    traceback: str = ""
+    job: str = ""
 
 
 class Pipeline(_Wire):

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sluice.cli import answers, ingest, local, resources, routes, system
+from sluice.cli import answers, ingest, job_commands, local, resources, routes, run, schedule_commands, system
 
 __all__ = ["app", "main"]
 
@@ -28,7 +28,9 @@ app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(answers.ask)
 app.add_typer(resources.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
-app.add_typer(resources.jobs, name="jobs", rich_help_panel="What goes on")
+app.command("run", rich_help_panel="Jobs")(run.run)
+app.add_typer(job_commands.jobs, name="jobs", rich_help_panel="Jobs")
+app.add_typer(schedule_commands.schedules, name="schedules", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="What goes on")(system.status)
 app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
 app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)

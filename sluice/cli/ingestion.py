@@ -17,6 +17,7 @@ from sluice.models import Job, JobState, Progress
 
 __all__ = ["Outcome", "Plan", "Progressing", "run"]
 
+COUNTS = tuple(name for name, field in Progress.model_fields.items() if field.annotation is int)
 FOLLOWED_AT_ONCE = 8
 NAMES_BYTES = 4096
 """Encoded document names in one request's address; servers bound its length."""
@@ -48,7 +49,7 @@ class Outcome:
         """The sums over all jobs, and the local failures."""
         sums: Counter[str] = Counter()
         for job in self.jobs.values():
-            sums.update({name: getattr(job.progress, name) for name in Progress.model_fields})
+            sums.update({name: getattr(job.progress, name) for name in COUNTS})
         sums["failed"] += len(self.local)
         return Progress(**sums)
 

@@ -1,11 +1,16 @@
 """A job in words."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import typer
 from rich.markup import escape
 
-from sluice.cli.output import ago, console, counted, file_size
+from sluice.cli.output import ago, console, counted, file_size, print_json
 from sluice.models import Job, JobState
 
-__all__ = ["failed", "print_failures", "print_job"]
+__all__ = ["STYLES", "failed", "print_failures", "print_job", "report", "units"]
 
 STYLES = {JobState.SUCCEEDED: "green", JobState.FAILED: "red", JobState.CANCELLED: "yellow"}
 
@@ -15,8 +20,21 @@ def failed(job: Job) -> bool:
     return job.progress.failed > 0 or job.state in (JobState.FAILED, JobState.CANCELLED)
 
 
+def report(job: Job, *, as_json: bool) -> None:
+    """Print a job; exit status 1 where it, or one of its documents, failed."""
+    print_json(job) if as_json else print_job(job)
+    if failed(job):
+        raise typer.Exit(1)
+
+
+def units(job: Job) -> str:
+    """How far a job is, in a few signs; empty where it does not count."""
+    done, total = job.progress.units
+    return f"{done:,}/{total:,}" if total else f"{done:,}" if done else ""
+
+
 def print_job(job: Job) -> None:
-    """The job, its counts, and a line for every document that failed."""
+    """The job, how far it is, what it has made, and a line for everything that failed."""
     terminal = console()
     style = STYLES.get(job.state, "cyan")
     into = f" in {job.collection}" if job.collection else ""
@@ -24,14 +42,9 @@ def print_job(job: Job) -> None:
         f"[bold]{escape(job.id)}[/] {escape(job.kind + into)} [{style}]{job.state}[/] [dim]{ago(job.created_at)}[/]",
         soft_wrap=True,
     )
-    p = job.progress
-    counts = {"indexed": p.indexed, "skipped": p.skipped, "deleted": p.deleted, "failed": p.failed}
-    said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none done"
-    terminal.print(
-        f"  {counted(p.documents, 'document')}: {said}; {counted(p.chunks, 'chunk')}, {file_size(p.bytes)}",
-        soft_wrap=True,
-    )
-    print_failures([(error.document, error.reason) for error in job.errors], p.failed)
+    for line in _lines(job):
+        terminal.print(f"  {line}", soft_wrap=True)
+    print_failures([(error.document, error.reason) for error in job.errors], job.progress.failed)
     if job.error is not None:
         terminal.print(f"  [red]{escape(f'{job.error.title}: {job.error.detail}')}[/]", soft_wrap=True)
 
@@ -43,3 +56,39 @@ def print_failures(failures: list[tuple[str, str]], total: int) -> None:
         terminal.print(f"  [red]✗[/] {escape(document)}  [dim]{escape(reason)}[/]", soft_wrap=True)
     if total > len(failures):
         terminal.print(f"  [red]✗[/] and {total - len(failures):,} more", soft_wrap=True)
+
+
+def _lines(job: Job) -> list[str]:
+    p = job.progress
+    lines = []
+    if p.documents or job.kind in ("ingest", "delete"):
+        counts = {"indexed": p.indexed, "skipped": p.skipped, "deleted": p.deleted, "failed": p.failed}
+        said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none done"
+        size = f"{counted(p.chunks, 'chunk')}, {file_size(p.bytes)}"
+        lines.append(f"{counted(p.documents, 'document')}: {said}; {size}")
+    elif p.total:
+        lines.append(f"{p.done:,} of {p.total:,} done" + (f", {p.failed:,} failed" if p.failed else ""))
+    if p.message:
+        lines.append(escape(p.message))
+    options = job.options
+    about = {"priority": options.priority, "by": options.by, "step of": options.parent, "schedule": options.schedule}
+    usual = {"priority": "normal"}
+    said = ", ".join(f"{what} {value}" for what, value in about.items() if value and usual.get(what) != value)
+    labels = " ".join(f"{key}={value}" for key, value in sorted(options.labels.items()))
+    lines += [f"[dim]{escape(part)}[/]" for part in (said, labels) if part]
+    if job.cancel_requested and not job.finished:
+        lines.append("[yellow]is being cancelled[/]")
+    if job.attempt > 1:
+        lines.append(f"[dim]try number {job.attempt}[/]")
+    lines += [f"{escape(name)}: {escape(value)}" for name, value in _shown(job.outputs).items()]
+    if job.artifacts:
+        lines.append(f"[dim]artifacts[/] {escape(', '.join(job.artifacts))}")
+    return lines
+
+
+def _shown(outputs: Mapping[str, Any]) -> dict[str, str]:
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in outputs.items()
+    }
+    return {name: text if len(text) <= 200 else f"{text[:197]}..." for name, text in texts.items()}

@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from sluice.client import AsyncClient, Client
 
-__all__ = ["AsJson", "Data", "Url", "async_client", "client", "hand_down"]
+__all__ = ["AsJson", "Data", "Url", "async_client", "client", "hand_down", "me", "pairs"]
 
 Url = Annotated[
     str | None,
@@ -34,3 +34,22 @@ def hand_down(ctx: typer.Context, **given: object) -> bool:
     if ctx.invoked_subcommand is not None:
         ctx.default_map = {ctx.invoked_subcommand: {name: value for name, value in given.items() if value is not None}}
     return ctx.invoked_subcommand is None
+
+
+def pairs(texts: list[str], option: str) -> dict[str, str]:
+    """What was given as KEY=VALUE."""
+    found = [text.partition("=") for text in texts]
+    for key, equals, value in found:
+        if not key or not equals:
+            raise typer.BadParameter(f"{key + equals + value!r} is not KEY=VALUE", param_hint=option)
+    return {key: value for key, _, value in found}
+
+
+def me() -> str:
+    """Who runs this, to be shown with what he changes."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["ago", "console", "counted", "errors", "explain", "file_size", "print_json", "print_table"]
+__all__ = ["ago", "console", "counted", "errors", "explain", "file_size", "moment", "print_json", "print_table", "took"]
 
 UNREACHABLE = 3
 
@@ -70,6 +70,23 @@ def ago(moment: datetime | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def took(started: datetime | None, ended: datetime | None) -> str:
+    """How long something has taken so far, or took."""
+    if started is None:
+        return ""
+    seconds = max(0.0, ((ended or datetime.now(started.tzinfo)) - started).total_seconds())
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def moment(at: datetime | None) -> str:
+    """A point in time, in this machine's time zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at is not None else ""
 
 
 def counted(number: int, noun: str) -> str:

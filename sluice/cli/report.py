@@ -38,7 +38,7 @@ class Screen:
     def advance(self, outcome: Outcome) -> None:
         if self._progress is not None:
             counts = outcome.counts
-            self._progress.update(self._progress.task_ids[0], completed=counts.done, chunks=counts.chunks)
+            self._progress.update(self._progress.task_ids[0], completed=counts.documents_done, chunks=counts.chunks)
 
     def end(self, plan: Plan, outcome: Outcome) -> None:
         self._close()
@@ -49,7 +49,7 @@ class Screen:
             self._summary(outcome)
         else:
             for job_id in outcome.jobs:
-                self._say(f"Job {job_id} runs; follow it with [cyan]sluice jobs watch {job_id}[/]")
+                self._say(f"Job {job_id} runs; follow it with [cyan]sluice jobs follow {job_id}[/]")
         print_failures(outcome.failures, outcome.counts.failed)
         for job in outcome.broken:
             reason = f": {job.error.title}: {job.error.detail}" if job.error else ""
@@ -62,7 +62,7 @@ class Screen:
         if running and not self._as_json:
             errors().print("What was uploaded is still being indexed:", soft_wrap=True)
             for job_id in running:
-                errors().print(f"  [cyan]sluice jobs watch {job_id}[/]", soft_wrap=True)
+                errors().print(f"  [cyan]sluice jobs follow {job_id}[/]", soft_wrap=True)
 
     def _summary(self, outcome: Outcome) -> None:
         counts = outcome.counts

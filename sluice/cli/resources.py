@@ -1,4 +1,4 @@
-"""`sluice collections`, `documents`, `jobs`, `dead-letters` and `pipelines`."""
+"""`sluice collections`, `documents`, `dead-letters` and `pipelines`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,13 +7,12 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down
 
 if TYPE_CHECKING:
-    from sluice.models import Job, JobState
+    from sluice.models import Job
 
-__all__ = ["collections", "dead_letters", "documents", "jobs", "pipelines"]
+__all__ = ["collections", "dead_letters", "documents", "pipelines"]
 
 collections = typer.Typer(help="List, create and delete collections.", invoke_without_command=True)
 documents = typer.Typer(help="List and delete documents.", invoke_without_command=True)
-jobs = typer.Typer(help="List, show and watch jobs.", invoke_without_command=True)
 dead_letters = typer.Typer(help="List and replay what was given up on.", invoke_without_command=True)
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
@@ -110,58 +109,6 @@ def delete_documents(
         _report(sluice.wait(sluice.delete_documents(collection, names).id), as_json)
 
 
-@jobs.callback()
-def _jobs(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
-        list_jobs(url=url, as_json=as_json)
-
-
-@jobs.command("list")
-def list_jobs(
-    state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
-    limit: Limit = 20,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the latest jobs."""
-    from sluice.cli.output import ago, print_json, print_table
-
-    with client(url) as sluice:
-        found = sluice.jobs(state=_state(state), limit=limit)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (j.id, j.kind, j.state, f"{j.progress.done:,}/{j.progress.documents:,}", j.progress.failed, ago(j.created_at))
-        for j in found
-    ]
-    print_table(("job", "kind", "state", ">done", ">failed", "created"), rows, empty="There are no jobs.")
-
-
-@jobs.command("show")
-def show_job(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.")], url: Url = None, as_json: AsJson = False
-) -> None:
-    """Show one job."""
-    with client(url) as sluice:
-        _report(sluice.job(job_id), as_json)
-
-
-@jobs.command("watch")
-def watch_job(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.")], url: Url = None, as_json: AsJson = False
-) -> None:
-    """Follow a job until it ends; exit status 1 if it or one of its documents failed."""
-    with client(url) as sluice:
-        last = ""
-        for job in sluice.watch(job_id):
-            line = f"{job.state}  {job.progress.done:,} of {job.progress.documents:,} documents"
-            if not as_json and not job.finished and line != last:
-                typer.echo(line)
-            last = line
-    _report(job, as_json)
-
-
 @dead_letters.callback()
 def _dead_letters(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
     if hand_down(ctx, url=url, as_json=as_json):
@@ -209,21 +156,7 @@ def pipelines(url: Url = None, as_json: AsJson = False) -> None:
     print_table(("pipeline",), [(pipeline.name,) for pipeline in found], empty="There are no pipelines.")
 
 
-def _state(text: str | None) -> "JobState | None":
-    from sluice.models import JobState
-
-    try:
-        return JobState(text) if text else None
-    except ValueError:
-        states = ", ".join(JobState)
-        raise typer.BadParameter(f"{text!r} is none of {states}", param_hint="--state") from None
-
-
 def _report(job: "Job", as_json: bool) -> None:
-    """Print a job; exit status 1 where it, or one of its documents, failed."""
-    from sluice.cli.jobs import failed, print_job
-    from sluice.cli.output import print_json
+    from sluice.cli.jobs import report
 
-    print_json(job) if as_json else print_job(job)
-    if failed(job):
-        raise typer.Exit(1)
+    report(job, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down
+from sluice.cli.options import AsJson, Url, client, hand_down, me
 
 if TYPE_CHECKING:
     from sluice.client import Client
@@ -68,7 +68,7 @@ def set_weights(
         raise typer.BadParameter("at least one weight must be above zero")
     with client(url) as sluice:
         before = _current(sluice, stage)
-        after = sluice.set_route(stage, wanted, shadows=before.shadows, revision=before.revision, by=_me())
+        after = sluice.set_route(stage, wanted, shadows=before.shadows, revision=before.revision, by=me())
     print_json(after) if as_json else _show([after])
 
 
@@ -96,7 +96,7 @@ def set_shadows(
         before = _current(sluice, stage)
         merged = {} if wanted is None else before.shadows | wanted
         kept = {variant: percent for variant, percent in merged.items() if percent}
-        after = sluice.set_route(stage, before.weights, shadows=kept, revision=before.revision, by=_me())
+        after = sluice.set_route(stage, before.weights, shadows=kept, revision=before.revision, by=me())
     print_json(after) if as_json else _show([after])
 
 
@@ -150,16 +150,6 @@ def _number(text: str, what: str, most: float) -> float:
     if not 0 <= number <= most:
         raise typer.BadParameter(f"{text!r} is no {what}: a number from 0 to {most:g}")
     return number
-
-
-def _me() -> str:
-    """Who runs this, to be shown with the route."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
 
 
 def _show(found: "Iterable[Route]") -> None:

@@ -4,13 +4,14 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from sluice.client import calls, wire
+from sluice.client import calls, job_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.watching import AGAIN, PATIENCE, SILENCE, Vigil, update
 from sluice.errors import SluiceError
@@ -89,8 +90,25 @@ class AsyncClient:
     document_page = _operation(calls.document_page)
     document = _operation(calls.document)
     delete_documents = _operation(calls.delete_documents)
-    jobs = _operation(calls.jobs)
-    job = _operation(calls.job)
+    submit_job = _operation(job_calls.submit_job)
+    jobs = _operation(job_calls.jobs)
+    job = _operation(job_calls.job)
+    job_spec = _operation(job_calls.job_spec)
+    job_audit = _operation(job_calls.job_audit)
+    job_steps = _operation(job_calls.job_steps)
+    job_artifacts = _operation(job_calls.job_artifacts)
+    cancel_job = _operation(job_calls.cancel_job)
+    retry_job = _operation(job_calls.retry_job)
+    artifact = _operation(job_calls.artifact)
+    put_artifact = _operation(job_calls.put_artifact)
+    delete_artifact = _operation(job_calls.delete_artifact)
+    schedules = _operation(job_calls.schedules)
+    schedule = _operation(job_calls.schedule)
+    create_schedule = _operation(job_calls.create_schedule)
+    delete_schedule = _operation(job_calls.delete_schedule)
+    pause_schedule = _operation(job_calls.pause_schedule)
+    resume_schedule = _operation(job_calls.resume_schedule)
+    trigger_schedule = _operation(job_calls.trigger_schedule)
     status = _operation(calls.status)
     pipelines = _operation(calls.pipelines)
     routes = _operation(calls.routes)
@@ -124,7 +142,7 @@ class AsyncClient:
                 yield current
                 if current.finished:
                     return
-                async with aclosing(self._events(calls.job_events(job_id, silence=SILENCE))) as events:
+                async with aclosing(self._events(job_calls.job_events(job_id, silence=SILENCE))) as events:
                     async for sse in events:
                         vigil.heard()
                         if (changed := update(sse)) is not None:
@@ -142,6 +160,22 @@ class AsyncClient:
                 if current.finished:
                     return current
         raise AssertionError("a watch ends with a finished job")
+
+    async def save_artifact(self, name: str, path: Path) -> int:
+        """Write a file of jobs, called `<job or folder>/<file>`, to disk. Returns its size in bytes."""
+        arguments = wire.request_arguments(job_calls.artifact(name), self._timeout)
+        size = 0
+        try:
+            async with self._http.stream(**arguments) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise wire.problem_of(response)
+                with path.open("wb") as file:
+                    async for piece in response.aiter_bytes():
+                        size += file.write(piece)
+        except httpx.TransportError as error:
+            raise wire.fault(error, self.url) from error
+        return size
 
     async def _send(self, call: Call[T]) -> T:
         for attempt in range(wire.RETRIES + 1):

@@ -29,6 +29,7 @@ class Call(Generic[T]):
     parse: Callable[[httpx.Response], T]
     params: tuple[tuple[str, str], ...] = ()
     body: Any = None
+    content: bytes | None = None
     files: tuple[Upload, ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)

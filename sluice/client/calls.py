@@ -5,15 +5,14 @@ The functions here are what a user sees as the clients' methods, with these name
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 
 import httpx
-from pydantic import TypeAdapter
 
 from sluice.client.call import Call, Upload
+from sluice.client.reading import get, listing, model, nothing, pairs, segment, submitted
 from sluice.models import (
     Answer,
     Collection,
@@ -21,7 +20,6 @@ from sluice.models import (
     Document,
     DocumentPage,
     Job,
-    JobState,
     Pipeline,
     Route,
     Status,
@@ -38,9 +36,6 @@ __all__ = [
     "delete_route",
     "document",
     "document_page",
-    "job",
-    "job_events",
-    "jobs",
     "pipelines",
     "query",
     "replay_dead_letter",
@@ -51,8 +46,6 @@ __all__ = [
     "stream_query",
     "upload",
 ]
-
-T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds that the client waits longer than the query's own time-out, so that the server's reason arrives."""
@@ -78,7 +71,7 @@ def query(
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout)
     body |= _said(messages=list(messages), conversation=conversation, generate=generate)
-    return Call(method="POST", path="/v1/query", body=body, parse=_model(Answer), timeout=timeout + GRACE)
+    return Call(method="POST", path="/v1/query", body=body, parse=model(Answer), timeout=timeout + GRACE)
 
 
 def stream_query(
@@ -99,28 +92,28 @@ def stream_query(
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout) | {"stream": True}
     body |= _said(messages=list(messages), conversation=conversation, generate=generate)
-    return Call(method="POST", path="/v1/query", body=body, parse=_nothing, timeout=timeout + GRACE)
+    return Call(method="POST", path="/v1/query", body=body, parse=nothing, timeout=timeout + GRACE)
 
 
 def collections() -> Call[list[Collection]]:
     """All collections."""
-    return _get("/v1/collections", parse=_listing(Collection, "collections"))
+    return get("/v1/collections", parse=listing(Collection, "collections"))
 
 
 def collection(name: str) -> Call[Collection]:
     """One collection; `SluiceError` with the code `collection-not-found` where there is none."""
-    return _get(f"/v1/collections/{_segment(name)}", parse=_model(Collection))
+    return get(f"/v1/collections/{segment(name)}", parse=model(Collection))
 
 
 def create_collection(name: str, *, description: str = "", pipeline: str | None = None) -> Call[Collection]:
     """Create a collection, or return the existing one where its settings are the same."""
     body = {"name": name, "description": description, "pipeline": pipeline}
-    return Call(method="POST", path="/v1/collections", body=body, parse=_model(Collection))
+    return Call(method="POST", path="/v1/collections", body=body, parse=model(Collection))
 
 
 def delete_collection(name: str) -> Call[Job]:
     """Delete a collection with all its documents; the work is done by the job that this returns."""
-    return Call(method="DELETE", path=f"/v1/collections/{_segment(name)}", parse=_submitted)
+    return Call(method="DELETE", path=f"/v1/collections/{segment(name)}", parse=submitted)
 
 
 def upload(
@@ -141,7 +134,7 @@ def upload(
         files=uploads,
         form={"metadata": json.dumps(dict(metadata))} if metadata else {},
         headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-        parse=_submitted,
+        parse=submitted,
         timeout=UPLOAD_TIMEOUT,
         safe=True,
     )
@@ -162,7 +155,7 @@ def add_texts(
         path=_documents_path(collection),
         body={"documents": documents},
         headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-        parse=_submitted,
+        parse=submitted,
         timeout=UPLOAD_TIMEOUT,
         safe=True,
     )
@@ -172,13 +165,13 @@ def document_page(
     collection: str, *, prefix: str | None = None, after: str | None = None, limit: int = 100
 ) -> Call[DocumentPage]:
     """One page of a collection's documents, those whose names begin with `prefix`."""
-    params = _params(prefix=prefix, after=after, limit=limit)
-    return _get(_documents_path(collection), params=params, parse=_model(DocumentPage))
+    params = pairs(prefix=prefix, after=after, limit=limit)
+    return get(_documents_path(collection), params=params, parse=model(DocumentPage))
 
 
 def document(collection: str, document_id: str) -> Call[Document]:
     """One document's record."""
-    return _get(f"{_documents_path(collection)}/{_segment(document_id)}", parse=_model(Document))
+    return get(f"{_documents_path(collection)}/{segment(document_id)}", parse=model(Document))
 
 
 def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
@@ -186,43 +179,27 @@ def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
     if not names:
         raise ValueError("delete_documents wants at least one name")
     params = tuple(("name", name) for name in names)
-    return Call(method="DELETE", path=_documents_path(collection), params=params, parse=_submitted)
-
-
-def jobs(*, state: JobState | None = None, limit: int = 50) -> Call[list[Job]]:
-    """The latest jobs, those in `state` only where it is given."""
-    params = _params(state=state.value if state else None, limit=limit)
-    return _get("/v1/jobs", params=params, parse=_listing(Job, "jobs"))
-
-
-def job(job_id: str) -> Call[Job]:
-    """One job as it stands."""
-    return _get(f"/v1/jobs/{_segment(job_id)}", parse=_model(Job))
-
-
-def job_events(job_id: str, *, silence: float) -> Call[None]:
-    """A job's changes as server-sent events; breaks off after `silence` seconds without one."""
-    return _get(f"/v1/jobs/{_segment(job_id)}/events", parse=_nothing, timeout=silence)
+    return Call(method="DELETE", path=_documents_path(collection), params=params, parse=submitted)
 
 
 def status() -> Call[Status]:
     """What runs: services, stages, queues, jobs, dead letters."""
-    return _get("/v1/status", parse=_model(Status))
+    return get("/v1/status", parse=model(Status))
 
 
 def pipelines() -> Call[list[Pipeline]]:
     """The pipelines that a query can name."""
-    return _get("/v1/pipelines", parse=_listing(Pipeline, "pipelines"))
+    return get("/v1/pipelines", parse=listing(Pipeline, "pipelines"))
 
 
 def routes() -> Call[list[Route]]:
     """The variants of every stage: who gets which share of the queries, and how many workers serve it."""
-    return _get("/v1/routes", parse=_listing(Route, "routes"))
+    return get("/v1/routes", parse=listing(Route, "routes"))
 
 
 def route(stage: str) -> Call[Route]:
     """One stage's variants; `SluiceError` with the code `not-found` where there is no such stage."""
-    return _get(_route_path(stage), parse=_model(Route))
+    return get(_route_path(stage), parse=model(Route))
 
 
 def set_route(
@@ -240,33 +217,23 @@ def set_route(
     """
     body = {"weights": dict(weights), "shadows": dict(shadows or {}), "by": by}
     headers = _if_match(revision)
-    return Call(method="PUT", path=_route_path(stage), body=body, headers=headers, parse=_model(Route))
+    return Call(method="PUT", path=_route_path(stage), body=body, headers=headers, parse=model(Route))
 
 
 def delete_route(stage: str, *, revision: int | None = None) -> Call[None]:
     """Send all queries of a stage to the variant `default` again, without any shadow."""
-    return Call(method="DELETE", path=_route_path(stage), headers=_if_match(revision), parse=_nothing)
+    return Call(method="DELETE", path=_route_path(stage), headers=_if_match(revision), parse=nothing)
 
 
 def dead_letters(*, limit: int = 50) -> Call[list[DeadLetter]]:
     """Messages that the system gave up on, with their reasons."""
-    params = _params(limit=limit)
-    return _get("/v1/dead-letters", params=params, parse=_listing(DeadLetter, "dead_letters"))
+    params = pairs(limit=limit)
+    return get("/v1/dead-letters", params=params, parse=listing(DeadLetter, "dead_letters"))
 
 
 def replay_dead_letter(seq: int) -> Call[Answer | None]:
     """Send a dead letter again to where it was bound. A query's is answered; other work has no answer."""
     return Call(method="POST", path=f"/v1/dead-letters/{seq}/replay", parse=_replayed)
-
-
-def _get(
-    path: str,
-    *,
-    parse: Callable[[httpx.Response], T],
-    params: tuple[tuple[str, str], ...] = (),
-    timeout: float | None = None,
-) -> Call[T]:
-    return Call(method="GET", path=path, params=params, parse=parse, timeout=timeout, safe=True)
 
 
 def _query_body(
@@ -295,41 +262,17 @@ def _read(path: Path) -> Upload:
     return Upload(name=path.name, content=path.read_bytes())
 
 
-def _segment(text: str) -> str:
-    return quote(text, safe="")
-
-
 def _documents_path(collection: str) -> str:
-    return f"/v1/collections/{_segment(collection)}/documents"
+    return f"/v1/collections/{segment(collection)}/documents"
 
 
 def _route_path(stage: str) -> str:
-    return f"/v1/routes/{_segment(stage)}"
+    return f"/v1/routes/{segment(stage)}"
 
 
 def _if_match(revision: int | None) -> dict[str, str]:
     return {} if revision is None else {"If-Match": f'"{revision}"'}
 
 
-def _params(**values: str | int | None) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(value)) for name, value in values.items() if value is not None)
-
-
-def _model(kind: type[T]) -> Callable[[httpx.Response], T]:
-    return lambda response: TypeAdapter(kind).validate_json(response.content)
-
-
-def _listing(kind: type[T], key: str) -> Callable[[httpx.Response], list[T]]:
-    return lambda response: TypeAdapter(list[kind]).validate_python(response.json()[key])  # type: ignore[valid-type]
-
-
-def _submitted(response: httpx.Response) -> Job:
-    return Job.model_validate(response.json()["job"])
-
-
 def _replayed(response: httpx.Response) -> Answer | None:
     return Answer.model_validate(response.json()) if "answer" in response.json() else None
-
-
-def _nothing(_: httpx.Response) -> None:
-    return None

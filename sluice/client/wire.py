@@ -53,6 +53,8 @@ def request_arguments(call: Call[Any], default_timeout: float) -> dict[str, Any]
     if call.files:
         arguments["files"] = [("files", (file.name, file.content)) for file in call.files]
         arguments["data"] = dict(call.form)
+    elif call.content is not None:
+        arguments["content"] = call.content
     elif call.body is not None:
         arguments["json"] = call.body
     return arguments

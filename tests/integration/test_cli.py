@@ -160,7 +160,7 @@ def test_documents_without_a_file_are_hinted_at_and_pruned_when_asked(
 def test_no_wait_prints_the_jobs(sluice: Run, docs: Path) -> None:
     status, output, _ = sluice("ingest", str(docs), "--no-wait")
     assert status == 0
-    assert "sluice jobs watch job-1" in output
+    assert "sluice jobs follow job-1" in output
 
 
 def test_wrong_usage_of_ingest_is_said_before_anything_is_sent(
@@ -202,15 +202,15 @@ def test_documents_are_listed_over_all_pages_and_deleted(sluice: Run, gateway: F
     assert gateway.deletions == [["docs/1.md", "docs/3.md"]]
 
 
-def test_jobs_are_listed_shown_and_watched(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
+def test_jobs_are_listed_shown_and_followed(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
     gateway.broken_documents["docs/a.md"] = "it is not text"
     sluice("ingest", str(docs), "--no-wait")
     assert sluice("jobs")[1].split("\t")[:4] == ["job-1", "ingest", "succeeded", "2/2"]
     assert sluice("jobs", "list", "--state", "failed", "--json")[1] == "[]\n"
     assert sluice("jobs", "list", "--state", "lost")[0] == 2
-    status, output, _ = sluice("jobs", "watch", "job-1")
+    status, output, _ = sluice("jobs", "follow", "job-1")
     assert status == 1
-    assert "running  1 of 2 documents" in output
+    assert "running  1/2" in output
     assert "✗ docs/a.md  Broken: it is not text" in output
     assert sluice("jobs", "show", "job-9")[2] == "not-found: there is no job job-9\n"
 

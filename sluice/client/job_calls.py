@@ -1,0 +1,228 @@
+"""The operations of the HTTP API on jobs, their files and schedules. See `calls`."""
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sluice.client.call import Call
+from sluice.client.reading import get, listing, model, nothing, pairs, segment, submitted
+from sluice.job_models import Artifact, AuditEvent, Schedule, Step
+from sluice.models import Job, JobState
+
+__all__ = [
+    "artifact",
+    "cancel_job",
+    "create_schedule",
+    "delete_artifact",
+    "delete_schedule",
+    "job",
+    "job_artifacts",
+    "job_audit",
+    "job_events",
+    "job_spec",
+    "job_steps",
+    "jobs",
+    "pause_schedule",
+    "put_artifact",
+    "resume_schedule",
+    "retry_job",
+    "schedule",
+    "schedules",
+    "submit_job",
+    "trigger_schedule",
+]
+
+TRANSFER_TIMEOUT = 300.0
+
+
+def submit_job(
+    spec: Mapping[str, Any],
+    *,
+    priority: str = "normal",
+    labels: Mapping[str, str] | None = None,
+    retry: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    by: str = "",
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Submit a job: `spec` has its `kind` and that kind's members; `timeout` is in seconds from now.
+
+    Two calls with one idempotency key are one job.
+    """
+    settings = {"priority": priority, "labels": dict(labels or {}), "timeout": timeout, "by": by}
+    policy = {"retry": dict(retry)} if retry else {}
+    return Call(
+        method="POST",
+        path="/v1/jobs",
+        body={"spec": dict(spec), **settings, **policy},
+        headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        parse=submitted,
+        safe=True,
+    )
+
+
+def jobs(
+    *,
+    state: JobState | None = None,
+    kind: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    limit: int = 50,
+) -> Call[list[Job]]:
+    """The latest jobs: those in `state`, of a `kind`, with all of the `labels`, or the steps of a `parent`."""
+    chosen = pairs(state=state.value if state else None, kind=kind, parent=parent, limit=limit)
+    chosen += tuple(("label", f"{key}={value}") for key, value in (labels or {}).items())
+    return get("/v1/jobs", params=chosen, parse=listing(Job, "jobs"))
+
+
+def job(job_id: str) -> Call[Job]:
+    """One job as it stands."""
+    return get(_path(job_id), parse=model(Job))
+
+
+def job_spec(job_id: str) -> Call[dict[str, Any]]:
+    """What a job is to do, as it was submitted."""
+    return get(f"{_path(job_id)}/spec", parse=model(dict[str, Any]))
+
+
+def job_events(job_id: str, *, silence: float) -> Call[None]:
+    """A job's changes as server-sent events; breaks off after `silence` seconds without one."""
+    return get(f"{_path(job_id)}/events", parse=nothing, timeout=silence)
+
+
+def job_audit(job_id: str) -> Call[list[AuditEvent]]:
+    """Every change of a job's state, oldest first: when, by whom and why."""
+    return get(f"{_path(job_id)}/audit", parse=listing(AuditEvent, "events"))
+
+
+def job_steps(job_id: str) -> Call[list[Step]]:
+    """Where each step of a pipeline's job stands."""
+    return get(f"{_path(job_id)}/steps", parse=listing(Step, "steps"))
+
+
+def cancel_job(job_id: str, *, reason: str = "", by: str = "") -> Call[Job]:
+    """End a job that waits, or ask whoever runs it to end it; one that has ended stays as it is."""
+    body = {"reason": reason, "by": by}
+    return Call(method="POST", path=f"{_path(job_id)}/cancel", body=body, parse=submitted, safe=True)
+
+
+def retry_job(job_id: str, *, reason: str = "", by: str = "") -> Call[Job]:
+    """Try a failed job again, from its last checkpoint; `SluiceError` with the code `conflict` for any other."""
+    return Call(method="POST", path=f"{_path(job_id)}/retry", body={"reason": reason, "by": by}, parse=submitted)
+
+
+def job_artifacts(job_id: str) -> Call[list[Artifact]]:
+    """The files that a job has made."""
+    return get(f"{_path(job_id)}/artifacts", parse=listing(Artifact, "artifacts"))
+
+
+def artifact(name: str) -> Call[bytes]:
+    """The bytes of a file, called `<job or folder>/<file>`. `save_artifact` writes a large one to disk instead."""
+    return get(_artifact_path(name), parse=_bytes, timeout=TRANSFER_TIMEOUT)
+
+
+def put_artifact(name: str, content: bytes | Path) -> Call[Artifact]:
+    """Upload a file for jobs to read as `<folder>/<file>`, in place of an earlier one of that name."""
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return Call(
+        method="PUT",
+        path=_artifact_path(name),
+        content=data,
+        parse=model(Artifact),
+        timeout=TRANSFER_TIMEOUT,
+        safe=True,
+    )
+
+
+def delete_artifact(name: str) -> Call[None]:
+    """Remove a file; one that is not there is no error."""
+    return Call(method="DELETE", path=_artifact_path(name), parse=nothing, safe=True)
+
+
+def schedules() -> Call[list[Schedule]]:
+    """All schedules by name."""
+    return get("/v1/schedules", parse=listing(Schedule, "schedules"))
+
+
+def schedule(name: str) -> Call[Schedule]:
+    """One schedule; `SluiceError` with the code `not-found` where there is none."""
+    return get(_schedule_path(name), parse=model(Schedule))
+
+
+def create_schedule(
+    name: str,
+    spec: Mapping[str, Any],
+    *,
+    cron: str | None = None,
+    every: str | None = None,
+    zone: str | None = None,
+    missed: str = "skip",
+    overlap: str = "allow",
+    paused: bool = False,
+    priority: str = "normal",
+    labels: Mapping[str, str] | None = None,
+    retry: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    by: str = "",
+) -> Call[Schedule]:
+    """Submit a job by `cron` (5 or 6 fields, in the time zone `zone`) or `every` so often ("90s", "1h30m").
+
+    Replaces a schedule of the same name. `missed` says what to do for ticks that nobody was there to hear: "skip" or
+    "run_once"; `overlap` whether a tick counts while the job of the one before still runs: "allow" or "skip".
+    """
+    body = {
+        "spec": dict(spec),
+        "cron": cron,
+        "every": every,
+        "zone": zone,
+        "missed": missed,
+        "overlap": overlap,
+        "paused": paused,
+        "priority": priority,
+        "labels": dict(labels or {}),
+        "timeout": timeout,
+        "by": by,
+    }
+    if retry:
+        body["retry"] = dict(retry)
+    return Call(method="PUT", path=_schedule_path(name), body=body, parse=model(Schedule), safe=True)
+
+
+def delete_schedule(name: str) -> Call[None]:
+    """Remove a schedule; what it has submitted goes on."""
+    return Call(method="DELETE", path=_schedule_path(name), parse=nothing, safe=True)
+
+
+def pause_schedule(name: str) -> Call[Schedule]:
+    """Submit nothing until the schedule is resumed."""
+    return Call(method="POST", path=f"{_schedule_path(name)}/pause", parse=model(Schedule), safe=True)
+
+
+def resume_schedule(name: str) -> Call[Schedule]:
+    """Go on from the next tick."""
+    return Call(method="POST", path=f"{_schedule_path(name)}/resume", parse=model(Schedule), safe=True)
+
+
+def trigger_schedule(name: str) -> Call[Job]:
+    """Submit a schedule's job now, paused or not."""
+    return Call(method="POST", path=f"{_schedule_path(name)}/trigger", parse=submitted)
+
+
+def _path(job_id: str) -> str:
+    return f"/v1/jobs/{segment(job_id)}"
+
+
+def _artifact_path(name: str) -> str:
+    folder, _, file = name.partition("/")
+    return f"/v1/artifacts/{segment(folder)}/{segment(file)}"
+
+
+def _schedule_path(name: str) -> str:
+    return f"/v1/schedules/{segment(name)}"
+
+
+def _bytes(response: httpx.Response) -> bytes:
+    return response.content

@@ -1,0 +1,97 @@
+"""YAML files of jobs: read with the place of every member, so that what is wrong can be pointed at."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["YamlFile", "YamlFileError", "read_scalar", "read_yaml"]
+
+Place = tuple[str | int, ...]
+
+
+class YamlFileError(Exception):
+    """A file that cannot be read; the message begins with `file:line:column`."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Texts stay texts: JSON has no dates, and `on`, `yes` and `no` are words."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tTfF"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YamlFile:
+    """A JSON-like value and where in the file its members are."""
+
+    name: str
+    value: Any
+    marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
+
+    def at(self, path: str) -> str:
+        """`file:line:column` of a path such as `spec.steps.evaluate.when`, or of what of it is in the file."""
+        place: Place = ()
+        for part in re.findall(r"[^.\[\]]+", path):
+            for step in (part, int(part) if part.isdecimal() else part):
+                if (*place, step) in self.marks:
+                    place = (*place, step)
+                    break
+        line, column = self.marks.get(place, (1, 1))
+        return f"{self.name}:{line}:{column}"
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Raises YamlFileError for what is no YAML, or none that JSON could say."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise YamlFileError(f"{path}: cannot be read: {reason}") from None
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        marks: dict[Place, tuple[int, int]] = {}
+        value = _value(loader, node, (), marks, str(path)) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise YamlFileError(f"{path}{where}: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise YamlFileError(f"{path}: {error}") from None
+    finally:
+        loader.dispose()
+    return YamlFile(name=str(path), value=value, marks=marks)
+
+
+def read_scalar(text: str) -> Any:
+    """A value as it would be read in a file: `0.9`, `true`, `[a, b]`; what is no YAML is a text."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+    except yaml.YAMLError:
+        return text
+
+
+def _value(loader: _Loader, node: yaml.Node, at: Place, marks: dict[Place, tuple[int, int]], name: str) -> Any:
+    marks.setdefault(at, (node.start_mark.line + 1, node.start_mark.column + 1))
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*at, index), marks, name) for index, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node)
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        where = f"{name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
+        if not isinstance(key, str | int):
+            raise YamlFileError(f"{where}: {key!r} cannot be the name of a member")
+        if str(key) in found:
+            raise YamlFileError(f"{where}: '{key}' is here twice")
+        marks[(*at, str(key))] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        found[str(key)] = _value(loader, value_node, (*at, str(key)), marks, name)
+    return found
