@@ -37,13 +37,15 @@ class StageClient:
     async def ask(
         self,
         stop: Stop,
-        *,
+        *then: Stop,
         tenant: str,
         collection: str = "",
+        question: str = "",
         passages: tuple[Passage, ...] = (),
         seconds: float | None = None,
     ) -> Query:
-        """The envelope as the stage left it. Stages do the same work twice harmlessly, so a lost request is repeated.
+        """The envelope as the last of these stages left it. They do the same work twice harmlessly, so a lost request
+        is repeated.
 
         `seconds` is how long a worker may take. Whoever stops waiting stops the work as well. Raises the stage's
         Problem, or STAGE_UNAVAILABLE when no worker answered in time.
@@ -57,7 +59,8 @@ class StageClient:
             asked_at=time.time(),
             deadline=time.time() + seconds,
             reply=reply_subject(self._asker, query_id),
-            slip=(stop,),
+            slip=(stop, *then),
+            question=question,
             collection=collection,
             passages=passages,
         )
