@@ -1,4 +1,5 @@
-"""A small Kubernetes API server: real HTTP, Jobs and Pods of one namespace, and faults to order.
+"""A small Kubernetes API server: real HTTP, Jobs and Pods of one namespace, and faults to order. It allows what the
+role in deploy/ does.
 
 The test plays the controllers: it makes Pods, lets them speak and end, and ends Jobs (or `tests.harness.kubelet` does).
 """
@@ -17,12 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import yaml
 from aiohttp import web
 
 from tests.harness.bench import PATIENCE
 
-__all__ = ["FakeKubernetes", "FakePod", "Hold"]
+__all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 
+ROLE = Path(__file__).parents[2] / "deploy" / "k8s" / "base" / "scheduler-rbac.yaml"
 TOKEN = "let-me-in"
 NAMESPACE = "team"
 KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
@@ -110,6 +113,7 @@ class FakeKubernetes:
         self._news = asyncio.Condition()
         self._telling: set[asyncio.Task[None]] = set()
         self._holds: dict[str, Hold] = {}
+        self._allowed = _allowed()
         self.refused = 0
 
     # What a test tells it and asks of it.
@@ -252,6 +256,8 @@ class FakeKubernetes:
             self.changed()
             return _status(401, "Unauthorized", "Unauthorized")
         what = _what(request)
+        if what not in self._allowed:
+            return _status(403, "Forbidden", f"the scheduler's role does not allow: {what}")
         self.served[what] += 1
         self.changed()
         fault = next((fault for fault in self._faults if fault.what == what), None)
@@ -399,6 +405,13 @@ class FakeKubernetes:
         thing["metadata"]["resourceVersion"] = str(self._version)
         self._history.append((self._version, kind, event, thing))
         self.changed()
+
+
+def _allowed() -> set[str]:
+    """What the role that is shipped allows, in the words of `_what`."""
+    role = next(thing for thing in yaml.safe_load_all(ROLE.read_text()) if thing["kind"] == "Role")
+    pairs = [(verb, name) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]]
+    return {"log" if name == "pods/log" else f"{verb} {name}" for verb, name in pairs}
 
 
 def _what(request: web.Request) -> str:

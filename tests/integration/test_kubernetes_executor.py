@@ -7,6 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from services.scheduler.executors.kubernetes import sweep
 from services.scheduler.executors.kubernetes.manifest import job_manifest, job_name
@@ -20,7 +21,7 @@ from tests.harness.broker import NatsServer
 from tests.harness.command_cases import CommandCases, Place
 from tests.harness.commands import CommandDesk, WorkerProcess
 from tests.harness.kubelet import run_pods
-from tests.harness.kubernetes import FakeKubernetes, FakePod
+from tests.harness.kubernetes import ROLE, FakeKubernetes, FakePod
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +137,11 @@ def test_names_follow_from_the_job_and_its_try_alone() -> None:
     assert name() == name(created_at=1)
     assert len(names) == 4
     assert max(map(len, names)) <= 54
+
+
+def test_the_role_that_is_shipped_is_valid() -> None:
+    for thing in yaml.safe_load_all(ROLE.read_text()):
+        kubernetes_validate.validate(thing, "1.34", strict=True)
 
 
 def test_a_command_without_an_image_is_no_kubernetes_job() -> None:
