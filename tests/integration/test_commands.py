@@ -11,6 +11,7 @@ from shared.jobs import CommandSpec, Executor, JobState
 from tests.harness.bench import open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.commands import CommandDesk, WorkerProcess
+from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +236,11 @@ async def test_a_command_of_a_worker_that_was_killed_is_run_by_the_next(
     async with desk.working():
         job = await desk.ended()
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+
+
+async def test_the_scheduler_runs_commands_where_it_is_allowed_to(
+    desk: CommandDesk, broker: NatsServer, tmp_path: Path
+) -> None:
+    await desk.submit(shell("echo '::output:: {\"ran\": true}'"))
+    with ServiceProcess("services.scheduler", tmp_path, nats_url=broker.url, commands="process", reader_workers=1):
+        assert (await desk.ended()).outputs == {"ran": True}
