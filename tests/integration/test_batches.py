@@ -1,0 +1,390 @@
+"""OpenAI's Files and Batches API with the real SDK: a gateway, a scheduler, and stages that a test directs."""
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types import Batch
+
+from shared.envelope import Lane, Query
+from shared.problems import Problem, ProblemType
+from shared.stage import Context
+from tests.harness.bench import until
+from tests.harness.broker import NatsServer
+from tests.harness.openai_face import MODEL, face, sdk_async
+from tests.harness.processes import ServiceProcess
+from tests.harness.stages import Stages, answer_with
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+
+
+def chat(number: int, **more: Any) -> dict[str, Any]:
+    """A line of a batch."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"question {number}"}], **more}
+    return {"custom_id": f"c{number}", "method": "POST", "url": CHAT, "body": body}
+
+
+def jsonl(lines: Sequence[Any]) -> bytes:
+    return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+
+
+class Bench:
+    """The SDK on a gateway, and the stages behind it."""
+
+    def __init__(self, gateway: ServiceProcess, client: openai.AsyncOpenAI, stages: Stages) -> None:
+        self.gateway = gateway
+        self.stages = stages
+        self.client = client
+
+    async def create(self, lines: Sequence[Any], endpoint: str = CHAT, window: str = "24h") -> Batch:
+        data = lines if isinstance(lines, bytes) else jsonl(lines)
+        file = await self.client.files.create(file=("lines.jsonl", data), purpose="batch")
+        return await self.client.batches.create(
+            input_file_id=file.id,
+            endpoint=endpoint,  # type: ignore[arg-type]
+            completion_window=window,  # type: ignore[arg-type]
+            metadata={"nightly": "yes"},
+        )
+
+    async def ended(self, batch: Batch) -> Batch:
+        return await self.seen(batch, lambda now: now.status in ("completed", "failed", "expired", "cancelled"))
+
+    async def seen(self, batch: Batch, condition: Callable[[Batch], bool]) -> Batch:
+        async def look() -> Batch | None:
+            now = await self.client.batches.retrieve(batch.id)
+            return now if condition(now) else None
+
+        found: Batch = await until(
+            look, f"the batch as wanted, which is {await self.client.batches.retrieve(batch.id)}"
+        )
+        return found
+
+    async def lines(self, file: str | None) -> list[dict[str, Any]]:
+        if file is None:
+            return []
+        text = (await self.client.files.content(file)).text
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with face(broker, tmp_path_factory.mktemp("gateway"), ack_wait=1.0, batch_concurrency=8) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def scheduler(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with scheduling(broker, tmp_path_factory.mktemp("scheduler")) as process:
+        yield process
+
+
+def scheduling(broker: NatsServer, folder: Path) -> ServiceProcess:
+    return ServiceProcess("services.scheduler", folder, nats_url=broker.url, ack_wait=1.0, reader_workers=1)
+
+
+@pytest.fixture
+async def bench(broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceProcess) -> AsyncIterator[Bench]:
+    async with working(broker, gateway) as bench:
+        yield bench
+
+
+@asynccontextmanager
+async def working(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[Bench]:
+    stages = Stages(broker.url, ack_wait=1.0)
+    stages.models["generate"] = MODEL
+    async with stages.running(), sdk_async(gateway, retries=3) as client:
+        bench = Bench(gateway, client, stages)
+
+        async def known() -> bool:
+            return any(model.id == MODEL for model in (await bench.client.models.list()).data)
+
+        await until(known, "the model known")
+        yield bench
+
+
+class Held:
+    """A generator whose answers wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self._free = 0
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, query: Query, context: Context) -> None:
+        async with self._changed:
+            self.seen[query.messages[-1].content or ""] += 1
+            await self._changed.wait_for(lambda: self._free > 0)
+            self._free -= 1
+        await answer_with(f"to {query.messages[-1].content}")(query, context)
+
+    async def release(self, count: int) -> None:
+        async with self._changed:
+            self._free += count
+            self._changed.notify_all()
+
+
+async def test_a_batch_is_uploaded_answered_and_downloaded_with_the_sdk(bench: Bench) -> None:
+    batch = await bench.create([chat(number) for number in range(25)])
+    assert (batch.object, batch.endpoint, batch.completion_window) == ("batch", CHAT, "24h")
+    assert batch.metadata == {"nightly": "yes"}
+    done = await bench.ended(batch)
+    assert (done.status, done.errors, done.error_file_id) == ("completed", None, None)
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 25, "completed": 25, "failed": 0}
+    assert done.completed_at is not None
+    lines = await bench.lines(done.output_file_id)
+    assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(25)]
+    first = lines[0]
+    assert first["error"] is None
+    assert first["response"]["status_code"] == 200
+    answer = first["response"]["body"]
+    assert (answer["object"], answer["model"]) == ("chat.completion", MODEL)
+    assert answer["choices"][0]["message"]["content"] == "Hello world"
+    assert all(query.lane is Lane.BATCH for query in bench.stages.given["generate"])
+
+
+async def test_a_line_answers_what_the_same_request_over_http_answers(bench: Bench) -> None:
+    lines = [chat(1), chat(2, model="nobody"), chat(3, messages=[]), chat(4, n=2), chat(5, max_tokens=-1)]
+    done = await bench.ended(await bench.create(lines))
+    assert done.status == "completed"
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 5, "completed": 1, "failed": 4}
+    told = [*await bench.lines(done.output_file_id), *await bench.lines(done.error_file_id)]
+    async with httpx.AsyncClient(base_url=bench.gateway.url, trust_env=False) as http:
+        for line, result in zip(lines, told, strict=True):
+            assert result["custom_id"] == line["custom_id"]
+            over_http = await http.post(CHAT, json=line["body"])
+            assert result["response"]["status_code"] == over_http.status_code
+            assert _shape(result["response"]["body"]) == _shape(over_http.json())
+            assert len(result["response"]["request_id"]) == 32
+
+
+def _shape(body: dict[str, Any]) -> Any:
+    return {key: body["error"][key] for key in ("message", "code", "param")} if "error" in body else sorted(body)
+
+
+async def test_questions_embeddings_and_completions_can_be_asked_as_well(bench: Bench) -> None:
+    bench.stages.models["embed"] = "vectors-1"
+    questions = await bench.create([{"question": "What?"}, {"custom_id": "b", "question": ""}], "/v1/query")
+    asked = await bench.ended(questions)
+    (answer,) = await bench.lines(asked.output_file_id)
+    assert (answer["custom_id"], answer["response"]["body"]["answer"]) == ("line-1", "Hello world")
+    (refused,) = await bench.lines(asked.error_file_id)
+    assert (refused["custom_id"], refused["response"]["status_code"]) == ("b", 422)
+
+    url = "/v1/completions"
+    line = {"custom_id": "a", "method": "POST", "url": url, "body": {"model": MODEL, "prompt": "Once"}}
+    (told,) = await bench.lines((await bench.ended(await bench.create([line], url))).output_file_id)
+    assert told["response"]["body"]["choices"][0]["text"] == "Hello world"
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "number"),
+    [
+        ([chat(1), b"{not json"], "invalid_json_line", 2),
+        ([chat(1), chat(2), chat(1)], "duplicate_custom_id", 3),
+        ([chat(1) | {"url": "/v1/embeddings"}], "invalid_url", 1),
+        ([chat(1) | {"method": "GET"}], "invalid_method", 1),
+        ([chat(1, stream=True)], "invalid_value", 1),
+        ([{"method": "POST", "url": CHAT, "body": {}}], "missing_required_parameter", 1),
+        ([], "empty_file", None),
+    ],
+)
+async def test_a_file_that_cannot_be_used_fails_the_batch_before_anything_is_asked(
+    bench: Bench, lines: list[Any], code: str, number: int | None
+) -> None:
+    before = len(bench.stages.given["generate"])
+    failed = await bench.ended(await bench.create(lines))
+    assert failed.status == "failed"
+    assert failed.errors is not None
+    assert failed.errors.data is not None
+    assert [(error.code, error.line) for error in failed.errors.data] == [(code, number)]
+    assert failed.output_file_id is None
+    assert len(bench.stages.given["generate"]) == before
+
+
+async def test_a_cancelled_batch_keeps_what_was_answered(bench: Bench) -> None:
+    held = Held()
+    bench.stages.does["generate"] = held
+    batch = await bench.create([chat(number) for number in range(40)])
+    await held.release(10)
+    await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 10)
+    cancelled = await bench.client.batches.cancel(batch.id)
+    assert cancelled.status in ("cancelling", "cancelled")
+    done = await bench.ended(batch)
+    assert done.status == "cancelled"
+    assert done.cancelled_at is not None
+    lines = await bench.lines(done.output_file_id)
+    assert len({line["custom_id"] for line in lines}) == len(lines) == 10
+    with pytest.raises(openai.ConflictError):
+        await bench.client.batches.cancel(batch.id)
+
+
+async def test_what_is_not_answered_in_time_expires(bench: Bench) -> None:
+    held = Held()
+    bench.stages.does["generate"] = held
+    await held.release(3)
+    done = await bench.ended(await bench.create([chat(number) for number in range(10)], window="4s"))
+    assert (done.status, done.errors) == ("expired", None)
+    assert len(await bench.lines(done.output_file_id)) == 3
+    late = await bench.lines(done.error_file_id)
+    assert [line["error"]["code"] for line in late] == ["batch_expired"] * 7
+    assert all(line["response"] is None for line in late)
+
+
+async def test_a_full_queue_and_a_missing_worker_are_waited_for(bench: Bench) -> None:
+    refusals = iter([ProblemType.QUEUE_FULL, ProblemType.STAGE_UNAVAILABLE, ProblemType.ENGINE_FAILED])
+
+    async def generate(query: Query, context: Context) -> None:
+        if (refusal := next(refusals, None)) is not None:
+            raise Problem(refusal, "Not now.")
+        await answer_with("at last")(query, context)
+
+    bench.stages.does["generate"] = generate
+    done = await bench.ended(await bench.create([chat(1)]))
+    (line,) = await bench.lines(done.output_file_id)
+    assert line["response"]["body"]["choices"][0]["message"]["content"] == "at last"
+
+
+async def test_what_fails_again_and_again_fails_its_line_alone(bench: Bench) -> None:
+    async def generate(query: Query, context: Context) -> None:
+        if query.messages[-1].content == "question 1":
+            raise Problem(ProblemType.ENGINE_FAILED, "Out of tune.")
+        await answer_with("fine")(query, context)
+
+    bench.stages.does["generate"] = generate
+    done = await bench.ended(await bench.create([chat(0), chat(1), chat(2)]))
+    assert done.status == "completed"
+    assert [line["custom_id"] for line in await bench.lines(done.output_file_id)] == ["c0", "c2"]
+    (failed,) = await bench.lines(done.error_file_id)
+    assert failed["response"]["status_code"] == 502
+    assert failed["response"]["body"]["error"]["code"] == "engine-failed"
+
+
+async def test_the_scheduler_dies_in_the_middle_and_every_line_is_answered_once(tmp_path: Path) -> None:
+    held = Held()
+    with (
+        NatsServer(tmp_path / "nats") as broker,
+        face(broker, tmp_path, ack_wait=1.0) as gateway,
+        scheduling(broker, tmp_path) as scheduler,
+    ):
+        async with working(broker, gateway) as bench:
+            bench.stages.does["generate"] = held
+            batch = await bench.create([chat(number) for number in range(150)])
+            await held.release(120)
+            # The first hundred results are kept as a part; those after them are not yet.
+            await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 120)
+            scheduler.kill()
+            with scheduling(broker, tmp_path / "second"):
+                await held.release(1000)
+                done = await bench.ended(batch)
+            lines = await bench.lines(done.output_file_id)
+    assert done.status == "completed"
+    assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(150)]
+    assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines] == [
+        f"to question {number}" for number in range(150)
+    ]
+    assert sum(count == 1 for count in held.seen.values()) >= 100
+
+
+async def test_a_gateway_dies_in_the_middle_and_another_one_answers(
+    broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceProcess, tmp_path: Path
+) -> None:
+    held = Held()
+    async with working(broker, gateway) as bench:
+        bench.stages.does["generate"] = held
+        with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, ack_wait=1.0) as second:
+            batch = await bench.create([chat(number) for number in range(60)])
+            await held.release(20)
+            await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 20)
+            second.signal(signal.SIGKILL)
+            second.wait()
+            await held.release(1000)
+            done = await bench.ended(batch)
+        assert (done.status, done.error_file_id) == ("completed", None)
+        lines = await bench.lines(done.output_file_id)
+    assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(60)]
+
+
+async def test_files_are_listed_described_downloaded_and_deleted(bench: Bench) -> None:
+    data = b"x" * 3_000_000
+    file = await bench.client.files.create(file=("grün.jsonl", data), purpose="batch")
+    assert (file.bytes, file.filename, file.purpose, file.status) == (len(data), "grün.jsonl", "batch", "processed")
+    assert file.expires_at is not None
+    assert (await bench.client.files.retrieve(file.id)) == file
+    assert (await bench.client.files.content(file.id)).content == data
+    newest = await bench.client.files.list(purpose="batch", limit=1)
+    assert [one.id for one in newest.data] == [file.id]
+    assert (await bench.client.files.delete(file.id)).deleted
+    for attempt in (bench.client.files.retrieve, bench.client.files.content):
+        with pytest.raises(openai.NotFoundError):
+            await attempt(file.id)
+
+
+async def test_files_and_batches_are_listed_page_by_page(bench: Bench) -> None:
+    made = [await bench.create([chat(1)]) for _ in range(5)]
+    ids = [batch.id async for batch in bench.client.batches.list(limit=2)]
+    assert ids[:5] == [batch.id for batch in reversed(made)]
+    files = [file.id async for file in bench.client.files.list(limit=2)]
+    assert len(set(files)) == len(files)
+    assert {batch.input_file_id for batch in made} <= set(files)
+    with pytest.raises(openai.NotFoundError):
+        await bench.client.batches.list(after="batch_nothing")
+
+
+async def test_what_is_wrong_with_a_request_is_told_as_openai_tells_it(bench: Bench) -> None:
+    create: Any = bench.client.batches.create
+    with pytest.raises(openai.NotFoundError) as missing:
+        await create(input_file_id="file-nothing", endpoint=CHAT, completion_window="24h")
+    assert missing.value.param == "input_file_id"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await create(input_file_id="file-nothing", endpoint="/v1/images", completion_window="24h")
+    assert wrong.value.param == "endpoint"
+    upload: Any = bench.client.files.create
+    with pytest.raises(openai.BadRequestError) as purpose:
+        await upload(file=("a.jsonl", b"{}"), purpose="fine-tune")
+    assert purpose.value.param == "purpose"
+    for look in (bench.client.batches.retrieve, bench.client.batches.cancel):
+        with pytest.raises(openai.NotFoundError):
+            await look("batch_nothing")
+
+
+async def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
+    broker: NatsServer, tmp_path: Path, scheduler: ServiceProcess
+) -> None:
+    with face(broker, tmp_path, max_batch_file_bytes=1000) as small:
+        async with sdk_async(small) as client:
+            with pytest.raises(openai.APIStatusError) as refused:
+                await client.files.create(file=("a.jsonl", b"x" * 1001), purpose="batch")
+            assert (refused.value.status_code, refused.value.param) == (413, "file")
+            assert all(file.bytes != 1001 for file in (await client.files.list()).data)
+
+
+async def test_the_same_idempotency_key_makes_one_batch(bench: Bench) -> None:
+    file = await bench.client.files.create(file=("a.jsonl", jsonl([chat(1)])), purpose="batch")
+    made = [
+        await bench.client.batches.create(
+            input_file_id=file.id,
+            endpoint=CHAT,
+            completion_window="24h",
+            extra_headers={"Idempotency-Key": "tonight"},
+        )
+        for _ in range(2)
+    ]
+    assert made[0].id == made[1].id
