@@ -1,0 +1,197 @@
+"""The job kind `evaluate`: asks a set of questions on the batch lane and compares with what was expected."""
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from nats.errors import Error as NatsError
+from pydantic import TypeAdapter
+
+from services.scheduler.evaluation.questions import Judged, Question, judge, read_questions
+from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
+from services.scheduler.indexing import Indexer
+from services.scheduler.requests import Requests
+from services.scheduler.run import JobRun
+from services.scheduler.stages import StageClient
+from shared.artifacts import Artifacts
+from shared.envelope import Stop
+from shared.jobs import Endpoint, EvaluateSpec
+from shared.problems import Problem, ProblemDetails, ProblemType
+from shared.records import Collections
+from shared.tasks import background, raise_first
+from shared.versions import Collection
+
+__all__ = ["Evaluating"]
+
+SAVE_EVERY: Final = 10.0
+"""Seconds between two copies of the results so far, for a next try."""
+
+PARTIAL: Final = "partial.json"
+
+ALL_ALIKE: Final = frozenset(
+    {
+        ProblemType.COLLECTION_NOT_FOUND,
+        ProblemType.COLLECTION_EMPTY,
+        ProblemType.PIPELINE_NOT_FOUND,
+        ProblemType.VERSION_NOT_READY,
+        ProblemType.NOT_FOUND,
+    }
+)
+"""Problems that every question would meet."""
+
+LATER: Final = frozenset(
+    {
+        ProblemType.STAGE_UNAVAILABLE,
+        ProblemType.BROKER_UNAVAILABLE,
+        ProblemType.QUEUE_FULL,
+        ProblemType.DEADLINE_EXCEEDED,
+    }
+)
+"""Problems that say nothing of a question: the job is tried again, with those that are left."""
+
+_partial: TypeAdapter[dict[int, Judged]] = TypeAdapter(dict[int, Judged])
+
+
+class Evaluating:
+    """One per process."""
+
+    def __init__(
+        self,
+        *,
+        stages: StageClient,
+        requests: Requests,
+        collections: Collections,
+        artifacts: Artifacts,
+        indexer: Indexer,
+    ) -> None:
+        self._stages = stages
+        self._requests = requests
+        self._collections = collections
+        self._artifacts = artifacts
+        self._indexer = indexer
+
+    async def __call__(self, run: JobRun) -> None:
+        """Raises Problem NOT_FOUND, INVALID_REQUEST, or what every question would meet. What one question meets is
+        told in the report, and counts as an answer that found nothing."""
+        assert isinstance(run.spec, EvaluateSpec)
+        spec = run.spec
+        questions = read_questions(await self._artifacts.get(run.tenant, spec.input), answers=spec.answers)
+        collection = await self._collections.get(run.tenant, spec.collection)
+        # All questions go to one version, also if another one becomes live meanwhile.
+        version = spec.version or await self._chosen(run, collection)
+        collection = collection.as_if(version)
+        results = await self._earlier(run)
+        async with run.reporting(), background(self._keep_saving(run, results)):
+            run.progress(total=len(questions), done=len(results))
+            try:
+                await self._ask_all(run, spec, collection, version, questions, results)
+            except Problem:
+                await self._save(run, results)
+                raise
+        judged = [results[index] for index in range(len(questions))]
+        metrics = metrics_of(judged, spec.top_k)
+        await run.attach("report.json", as_json(spec, version, metrics, judged))
+        await run.attach("report.svg", as_picture(spec, version, metrics, judged))
+        run.outputs.update(metrics, version=version)
+        await self._artifacts.delete(run.tenant, f"{run.job.id}/{PARTIAL}")
+
+    async def _chosen(self, run: JobRun, collection: Collection) -> str:
+        """The version that was live when the first try began."""
+        saved = await run.checkpoint()
+        if isinstance(saved, str):
+            return saved
+        await run.save(collection.live.name)
+        return collection.live.name
+
+    async def _ask_all(
+        self,
+        run: JobRun,
+        spec: EvaluateSpec,
+        collection: Collection,
+        version: str,
+        questions: list[Question],
+        results: dict[int, Judged],
+    ) -> None:
+        room = asyncio.Semaphore(spec.concurrency)
+
+        async def ask(index: int, question: Question) -> None:
+            try:
+                results[index] = await self._judged(run, spec, collection, version, question)
+            finally:
+                room.release()
+            if (error := results[index].error) is not None:
+                run.fail_item(question.question[:200], Problem(ProblemType.STAGE_FAILED, error))
+            run.progress(done=len(results))
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, question in enumerate(questions):
+                    if index not in results:
+                        await room.acquire()
+                        tasks.create_task(ask(index, question))
+        except ExceptionGroup as group:
+            raise_first(group)
+
+    async def _judged(
+        self, run: JobRun, spec: EvaluateSpec, collection: Collection, version: str, question: Question
+    ) -> Judged:
+        try:
+            if spec.answers:
+                return await self._answered(run, spec, version, question)
+            return await self._searched(run, spec, collection, question)
+        except Problem as problem:
+            if problem.kind in ALL_ALIKE or problem.kind in LATER:
+                raise
+            return judge(question, error=str(problem))
+
+    async def _searched(self, run: JobRun, spec: EvaluateSpec, collection: Collection, question: Question) -> Judged:
+        live = collection.find(table=collection.table)
+        assert live is not None
+        embed = Stop(stage="embed", variant=self._indexer.variant(live))
+        retrieve = Stop(stage="retrieve", params={"top_k": spec.top_k, "mode": spec.mode})
+        slip = (retrieve,) if spec.mode == "text" else (embed, retrieve)
+        began = time.perf_counter()
+        found = await self._stages.ask(
+            *slip, tenant=run.tenant, collection=collection.table, question=question.question
+        )
+        latency = round((time.perf_counter() - began) * 1e3, 3)
+        return judge(question, [passage.document for passage in found.passages], latency_ms=latency)
+
+    async def _answered(self, run: JobRun, spec: EvaluateSpec, version: str, question: Question) -> Judged:
+        body = {"question": question.question, "collection": spec.collection, "version": version, "top_k": spec.top_k}
+        if spec.pipeline is not None:
+            body["pipeline"] = spec.pipeline
+        reply = await self._requests.send(Endpoint.QUERY, json.dumps(body).encode(), tenant=run.tenant)
+        if reply.status != 200:
+            raise Problem.from_details(ProblemDetails.model_validate_json(reply.body))
+        answer: dict[str, Any] = json.loads(reply.body)
+        documents = {source["index"]: source["document"] for source in answer["sources"]}
+        return judge(
+            question,
+            [source["document"] for source in answer["sources"]],
+            latency_ms=answer["timings"]["total_ms"],
+            answer=answer["answer"],
+            cited=[documents[index] for index in answer["cited"] if index in documents],
+        )
+
+    async def _earlier(self, run: JobRun) -> dict[int, Judged]:
+        """The results of an earlier try."""
+        try:
+            data = await self._artifacts.get(run.tenant, f"{run.job.id}/{PARTIAL}")
+        except Problem:
+            return {}
+        return {index: one for index, one in _partial.validate_json(data).items() if one.error is None}
+
+    async def _keep_saving(self, run: JobRun, results: dict[int, Judged]) -> None:
+        saved = len(results)
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            if len(results) > saved:
+                saved = len(results)
+                with suppress(NatsError, TimeoutError):  # the job need not wait for a broker that is away
+                    await self._save(run, results)
+
+    async def _save(self, run: JobRun, results: dict[int, Judged]) -> None:
+        await self._artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(results))

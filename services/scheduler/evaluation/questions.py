@@ -1,0 +1,96 @@
+"""The questions of an evaluation, and what came of each."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.scheduler.evaluation.metrics import citation_precision, first_rank, token_f1
+from shared.problems import Problem, ProblemType
+
+__all__ = ["Judged", "Question", "judge", "read_questions"]
+
+MOST: Final = 100_000
+
+
+class Question(BaseModel):
+    """One line of the input: a question, the names of the documents that answer it, and the expected answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str = Field(min_length=1)
+    sources: tuple[str, ...] = ()
+    answer: str | None = None
+
+
+class Judged(BaseModel):
+    """What came of a question. `found` are the documents of the retrieved passages, best first, and `rank` is the place
+    of the first expected one; `error` says why there is no result."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str
+    expected: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    rank: int | None = None
+    latency_ms: float | None = None
+    expected_answer: str | None = None
+    answer: str | None = None
+    answer_f1: float | None = None
+    citation_precision: float | None = None
+    error: str | None = None
+
+
+def judge(
+    question: Question,
+    found: Sequence[str] = (),
+    *,
+    latency_ms: float | None = None,
+    answer: str | None = None,
+    cited: Sequence[str] = (),
+    error: str | None = None,
+) -> Judged:
+    """Compare with what was expected. A question without a result has found nothing and answered nothing."""
+    wanted = question.answer is not None and (answer is not None or error is not None)
+    return Judged(
+        question=question.question,
+        expected=question.sources,
+        found=tuple(found),
+        rank=first_rank(found, question.sources),
+        latency_ms=latency_ms,
+        expected_answer=question.answer,
+        answer=answer,
+        answer_f1=token_f1(answer or "", question.answer or "") if wanted else None,
+        citation_precision=citation_precision(cited, question.sources) if question.sources else None,
+        error=error,
+    )
+
+
+def read_questions(data: bytes, *, answers: bool) -> list[Question]:
+    """The questions of a JSONL file; blank lines are left out.
+
+    Raises Problem INVALID_REQUEST with the line of the first mistake: each question needs sources, or with `answers`
+    sources or an answer.
+    """
+    questions = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            question = Question.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise _mistake(number, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        if not question.sources and not (answers and question.answer is not None):
+            raise _mistake(number, "it says no 'sources', so there is nothing to compare with")
+        questions.append(question)
+    if not 0 < len(questions) <= MOST:
+        raise Problem(
+            ProblemType.INVALID_REQUEST, f"An evaluation has 1 to {MOST:,} questions, not {len(questions):,}."
+        )
+    return questions
+
+
+def _mistake(line: int, what: str) -> Problem:
+    return Problem(ProblemType.INVALID_REQUEST, f"Line {line:,} of the questions: {what}.", line=line)
