@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ import openai
 import pytest
 from openai.types import Batch
 
-from shared.envelope import Lane, Query
+from shared.envelope import Lane, Query, pack_vector
 from shared.problems import Problem, ProblemType
 from shared.stage import Context
 from tests.harness.bench import until
@@ -26,6 +25,7 @@ from tests.harness.stages import Stages, answer_with
 pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
+VECTORS = "vectors-1"
 
 
 def chat(number: int, **more: Any) -> dict[str, Any]:
@@ -69,6 +69,13 @@ class Bench:
         )
         return found
 
+    async def lines_in_work(self, pid: int) -> int:
+        """How many lines the gateway with this process id is answering."""
+        async with httpx.AsyncClient(base_url=self.gateway.url, trust_env=False) as http:
+            services = (await http.get("/v1/status")).json()["services"]
+        (gateway,) = [service for service in services if service["instance"].endswith(f"-{pid}")]
+        return int(gateway["stages"][0]["lane_in_flight"]["batch"])
+
     async def lines(self, file: str | None) -> list[dict[str, Any]]:
         if file is None:
             return []
@@ -84,7 +91,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="module")
 def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway"), ack_wait=1.0, batch_concurrency=8) as gateway:
+    with face(broker, tmp_path_factory.mktemp("gateway"), ack_wait=1.0, batch_concurrency=8, request_room=4) as gateway:
         yield gateway
 
 
@@ -107,14 +114,14 @@ async def bench(broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceP
 @asynccontextmanager
 async def working(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[Bench]:
     stages = Stages(broker.url, ack_wait=1.0)
-    stages.models["generate"] = MODEL
+    stages.models = {"generate": MODEL, "embed": VECTORS}
     async with stages.running(), sdk_async(gateway, retries=3) as client:
         bench = Bench(gateway, client, stages)
 
         async def known() -> bool:
-            return any(model.id == MODEL for model in (await bench.client.models.list()).data)
+            return {MODEL, VECTORS} <= {model.id for model in (await bench.client.models.list()).data}
 
-        await until(known, "the model known")
+        await until(known, "the models known")
         yield bench
 
 
@@ -179,8 +186,7 @@ def _shape(body: dict[str, Any]) -> Any:
     return {key: body["error"][key] for key in ("message", "code", "param")} if "error" in body else sorted(body)
 
 
-async def test_questions_embeddings_and_completions_can_be_asked_as_well(bench: Bench) -> None:
-    bench.stages.models["embed"] = "vectors-1"
+async def test_questions_and_completions_can_be_asked_as_well(bench: Bench) -> None:
     questions = await bench.create([{"question": "What?"}, {"custom_id": "b", "question": ""}], "/v1/query")
     asked = await bench.ended(questions)
     (answer,) = await bench.lines(asked.output_file_id)
@@ -192,6 +198,21 @@ async def test_questions_embeddings_and_completions_can_be_asked_as_well(bench: 
     line = {"custom_id": "a", "method": "POST", "url": url, "body": {"model": MODEL, "prompt": "Once"}}
     (told,) = await bench.lines((await bench.ended(await bench.create([line], url))).output_file_id)
     assert told["response"]["body"]["choices"][0]["text"] == "Hello world"
+
+
+async def test_bodies_larger_than_a_message_of_the_broker_go_beside_it(bench: Bench) -> None:
+    async def embed(query: Query, _: Context) -> Query:
+        vector = pack_vector([0.123456789] * 100)
+        return query.with_passages(passage.model_copy(update={"vector": vector}) for passage in query.passages)
+
+    bench.stages.does["embed"] = embed
+    url = "/v1/embeddings"
+    texts = ["word " * 200] * 1200
+    line = {"custom_id": "a", "method": "POST", "url": url, "body": {"model": VECTORS, "input": texts}}
+    done = await bench.ended(await bench.create([line, line | {"custom_id": "b"}], url))
+    told = await bench.lines(done.output_file_id)
+    assert [len(one["response"]["body"]["data"]) for one in told] == [1200, 1200]
+    assert len(told[0]["response"]["body"]["data"][1199]["embedding"]) == 100
 
 
 @pytest.mark.parametrize(
@@ -313,8 +334,8 @@ async def test_a_gateway_dies_in_the_middle_and_another_one_answers(
             batch = await bench.create([chat(number) for number in range(60)])
             await held.release(20)
             await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 20)
-            second.signal(signal.SIGKILL)
-            second.wait()
+            assert await bench.lines_in_work(second.pid) > 0
+            second.kill()
             await held.release(1000)
             done = await bench.ended(batch)
         assert (done.status, done.error_file_id) == ("completed", None)
