@@ -45,6 +45,7 @@ __all__ = [
     "QUERIES",
     "ROUTES",
     "SCHEDULES",
+    "STEP_CACHE",
     "TIMERS",
     "UPLOADS",
     "VECTORS",
@@ -66,6 +67,7 @@ DOCUMENTS = "documents"
 ROUTES = "routes"
 KEYS = "keys"
 SCHEDULES = "schedules"
+STEP_CACHE = "step-cache"
 CHECKPOINTS = "checkpoints"
 FILES = "files"
 BATCHES = "batches"
@@ -209,7 +211,7 @@ class Topology:
         return (
             *(
                 KeyValueConfig(bucket=bucket, history=1, ttl=self._settings.history_seconds, replicas=replicas)
-                for bucket in (JOB_STATUS, JOB_SPECS, CHECKPOINTS, FILES, BATCHES)
+                for bucket in (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES)
             ),
             *(
                 KeyValueConfig(bucket=bucket, history=1, replicas=replicas)

@@ -44,6 +44,8 @@ STALE: Final = 10071
 
 USUAL: Final = JobOptions()
 
+MOST_STEPS: Final = 100_000
+
 TRIES: Final = 50
 """Changes of one entry by others that one change outlives."""
 
@@ -175,19 +177,23 @@ class JobBoard:
                 if announced is None:
                     await self._recover(tenant, job)
                     continue
-                return await self._copy(new.model_copy(update={"event": announced}))
+                copied = await self._copy(new.model_copy(update={"event": announced}))
+                await self._tell(copied)
+                return copied
             if new == old:
                 return old
             try:
                 await bucket.update(_key(tenant, job), new.model_dump_json().encode(), last=stored.revision)
             except KeyWrongLastSequenceError:
                 continue
-            await self._client.publish(f"event.job.{job}.progress", b"", headers=_attributes(new, "progress"))
+            await self._tell(new)
             return new
         raise Problem(ProblemType.CONFLICT, f"The job '{job}' is being changed by others. Try again.")
 
     async def cancel(self, tenant: str, job: str, *, by: str = "", reason: str = "") -> Job:
-        """End a job that waits, and ask whoever runs one that runs to end it. Raises Problem NOT_FOUND."""
+        """End a job that waits, and ask whoever runs one that runs to end it; a pipeline's steps as well.
+
+        Raises Problem NOT_FOUND."""
 
         def change(old: Job) -> Job:
             if old.state is JobState.QUEUED:
@@ -197,7 +203,14 @@ class JobBoard:
         changed = await self.update(tenant, job, change, by=by, reason=reason or "cancelled")
         if not changed.state.ended or changed.state is JobState.CANCELLED:
             await self._client.publish(cancel_subject(job), reason.encode())
+            if changed.kind == "pipeline":
+                await self._cancel_steps(changed, by=by, reason=reason)
         return changed
+
+    async def _cancel_steps(self, pipeline: Job, *, by: str, reason: str) -> None:
+        for step in await self.list(pipeline.tenant, parent=pipeline.id, limit=MOST_STEPS):
+            if not step.state.ended:
+                await self.cancel(step.tenant, step.id, by=by, reason=reason or "its pipeline was cancelled")
 
     async def requeue(self, spec: JobSpec, job: Job, *, attempt: int, reopen: bool = False) -> None:
         """Put a job on the queue again; with `reopen` it runs although it has failed. Raises Problem QUEUE_FULL."""
@@ -306,6 +319,10 @@ class JobBoard:
             # It may have been stored: then the next change finds it.
             raise
         return int(ack.seq)
+
+    async def _tell(self, job: Job) -> None:
+        """Say that a job's entry has changed, to those who read it then: after its event it may be an older one."""
+        await self._client.publish(f"event.job.{job.id}.progress", b"", headers=_attributes(job, "progress"))
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:

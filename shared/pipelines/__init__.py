@@ -3,7 +3,8 @@
 from shared.pipelines.check import MOST_ITEMS, STEP_KINDS, PipelineError, Plan, check_pipeline, condition
 from shared.pipelines.expressions import Expression, ExpressionError, Scope, parse
 from shared.pipelines.state import PipelineState, StepState, StepStatus, pipeline_state
-from shared.pipelines.templates import resolve
+from shared.pipelines.steps import step_spec
+from shared.pipelines.templates import placeholders, resolve
 
 __all__ = [
     "MOST_ITEMS",
@@ -20,5 +21,7 @@ __all__ = [
     "condition",
     "parse",
     "pipeline_state",
+    "placeholders",
     "resolve",
+    "step_spec",
 ]

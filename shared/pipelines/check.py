@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from shared.jobs.specs import KINDS, PipelineSpec, PipelineStep, decode_spec
+from shared.jobs.specs import KINDS, PipelineSpec, PipelineStep
 from shared.pipelines.expressions import Expression, ExpressionError, parse
 from shared.pipelines.names import RESERVED, Names
+from shared.pipelines.steps import step_spec
 from shared.pipelines.templates import Place, placeholders, replaced, unclosed
 from shared.pipelines.types import Kind, infer
 
@@ -152,7 +153,7 @@ class _Checker:
             return
         unknown = [place for place, text in placeholders(job) if not self._is_known(text)]
         try:
-            decode_spec(_as_object(replaced(job, self._known)))
+            step_spec(replaced(job, self._known))
         except ValidationError as error:
             for found in error.errors(include_url=False, include_context=False, include_input=False):
                 if not _may_pass(found["loc"][1:], unknown):
@@ -196,11 +197,6 @@ def _strings(value: JsonValue, at: Place = ()) -> Iterator[tuple[Place, str]]:
 
 def _joined(at: str, place: Place) -> str:
     return at + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-
-
-def _as_object(value: JsonValue) -> dict[str, Any]:
-    assert isinstance(value, dict)
-    return value
 
 
 def _may_pass(location: tuple[int | str, ...], unknown: Sequence[Place]) -> bool:

@@ -43,11 +43,11 @@ class StepState(Wire):
 
 
 class PipelineState(Wire):
-    """`failed` says that the pipeline has ended so; its next try runs again what failed."""
+    """`failed_in` is the try in which the pipeline has failed, 0 for none; a later one runs again what failed."""
 
     name: str
     steps: dict[str, StepState]
-    failed: bool = False
+    failed_in: int = 0
 
 
 async def pipeline_state(jetstream: JetStreamContext, tenant: str, job: str) -> PipelineState | None:

@@ -1,0 +1,1 @@
+"""Running pipelines: each step is a job, or several, of its own."""

@@ -1,0 +1,77 @@
+"""Results of steps that need not be made again: those of the same spec, whose input artifacts have the same bytes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
+from pydantic import JsonValue
+
+from shared.artifacts import Artifacts
+from shared.jobs import Job, JobSpec, JobState
+from shared.jobs.board import JobBoard
+from shared.problems import Problem
+from shared.topology import STEP_CACHE
+
+__all__ = ["StepCache"]
+
+ARTIFACT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class StepCache:
+    """The jobs whose results can be used again, of all tenants."""
+
+    def __init__(self, jetstream: JetStreamContext, board: JobBoard, artifacts: Artifacts) -> None:
+        self._js = jetstream
+        self._board = board
+        self._artifacts = artifacts
+        self._bucket: KeyValue | None = None
+
+    async def key(self, tenant: str, spec: JobSpec) -> str:
+        """What a spec and the bytes of the artifacts that it names stand for."""
+        content = spec.model_dump(mode="json")
+        inputs = {}
+        for text in _texts(content):
+            if ARTIFACT.fullmatch(text):
+                try:
+                    inputs[text] = await self._artifacts.digest(tenant, text)
+                except Problem:
+                    continue  # it is no artifact, or none any more
+        canonical = json.dumps([content, inputs], sort_keys=True, ensure_ascii=False)
+        return f"{tenant}.{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+    async def find(self, key: str, tenant: str) -> Job | None:
+        """The job that has succeeded with this key, as long as it is known."""
+        try:
+            entry = await (await self._open()).get(key)
+        except KeyNotFoundError:
+            return None
+        try:
+            job = await self._board.get(tenant, (entry.value or b"").decode())
+        except Problem:
+            return None
+        return job if job.state is JobState.SUCCEEDED else None
+
+    async def keep(self, key: str, job: Job) -> None:
+        await (await self._open()).put(key, job.id.encode())
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            self._bucket = await self._js.key_value(STEP_CACHE)
+        return self._bucket
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for member in value.values():
+                yield from _texts(member)

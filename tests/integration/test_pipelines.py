@@ -1,0 +1,418 @@
+"""Pipelines: a graph of jobs runs to its end, whatever happens to those who run it."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.scheduler.kinds import Parts, Perform
+from services.scheduler.kinds.pipeline import pipeline as make_pipeline
+from services.scheduler.queue import JobQueue
+from services.scheduler.run import JobRun
+from shared.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
+from shared.jobs.again import run_again
+from shared.pipelines import PipelineState, StepStatus, pipeline_state
+from shared.problems import Problem, ProblemType
+from tests.harness.bench import until
+from tests.harness.broker import NatsServer
+from tests.harness.job_desk import JobDesk, open_desk
+
+pytestmark = pytest.mark.anyio
+
+Work = Callable[[JobRun], Awaitable[None]]
+
+
+class Stage:
+    """A desk where steps are stand-ins: what each does is looked up by the step's name."""
+
+    def __init__(self, desk: JobDesk) -> None:
+        self.desk = desk
+        self.begun: list[str] = []
+        self.specs: dict[str, Any] = {}
+        self.do: dict[str, Work] = {}
+        self.running: Counter[str] = Counter()
+        self.most = 0
+
+    def working(self) -> AbstractAsyncContextManager[JobQueue]:
+        """Workers of pipelines and of the stand-ins."""
+        desk = self.desk
+        parts = cast("Parts", SimpleNamespace(bus=desk.bus, board=desk.board, artifacts=desk.artifacts))
+        kinds: dict[str, Perform] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
+        return desk.working({"pipeline": make_pipeline(parts), **kinds}, long=frozenset({"pipeline"}))
+
+    async def _perform(self, run: JobRun) -> None:
+        step = run.job.options.labels["step"]
+        self.begun.append(run.job.id)
+        self.specs[run.job.id] = run.spec
+        self.running[step] += 1
+        self.most = max(self.most, self.running[step])
+        try:
+            await self.do.get(step, _nothing)(run)
+        finally:
+            self.running[step] -= 1
+
+    async def submit(self, job: str = "p", **members: Any) -> Job:
+        return await self.desk.submit(PipelineSpec(name="test", **members), job)
+
+    async def run(self, job: str = "p", **members: Any) -> Job:
+        """Submit a pipeline and see it end."""
+        await self.submit(job, **members)
+        async with self.working():
+            return await self.desk.ended(job)
+
+    async def state(self, job: str = "p") -> PipelineState:
+        state = await pipeline_state(self.desk.bus.jetstream, "default", job)
+        assert state is not None
+        return state
+
+    async def statuses(self, job: str = "p") -> dict[str, str]:
+        return {name: step.status.value for name, step in (await self.state(job)).steps.items()}
+
+    async def works(self, step: str) -> None:
+        async def begun() -> bool:
+            return bool(self.running[step])
+
+        await until(begun, f"{step} at work")
+
+
+async def _nothing(_: JobRun) -> None: ...
+
+
+async def for_ever(_: JobRun) -> None:
+    await asyncio.Event().wait()
+
+
+async def broken(_: JobRun) -> None:
+    raise Problem(ProblemType.CONFLICT, "it does not work")
+
+
+def puts(**outputs: Any) -> Work:
+    async def put(run: JobRun) -> None:
+        run.outputs.update(outputs)
+
+    return put
+
+
+def command(*args: str, **members: Any) -> dict[str, Any]:
+    return {"job": {"kind": "command", "args": list(args)}, **members}
+
+
+EVALUATE = {"job": {"kind": "evaluate", "input": "questions/a.jsonl"}}
+SWITCH = {"kind": "switch", "collection": "docs"}
+
+
+@pytest.fixture
+async def stage(broker: NatsServer) -> AsyncIterator[Stage]:
+    async with open_desk(broker.url) as desk:
+        yield Stage(desk)
+
+
+async def test_outputs_of_a_step_are_inputs_of_the_next_with_their_types(stage: Stage) -> None:
+    async def first(run: JobRun) -> None:
+        run.outputs |= {"workers": 7, "names": ["a", "b"]}
+        await run.attach("lines.jsonl", b"{}")
+
+    stage.do["first"] = first
+    batch = {"kind": "batch", "input": "${{ first.artifacts['lines.jsonl'] }}", "concurrency": "${{ first.workers }}"}
+    job = await stage.run(
+        parameters={"word": "and"},
+        steps={
+            "second": {"job": batch},
+            "first": command(),
+            "third": command("${{ second.job }}", "${{ first.workers * 2 }} ${{ parameters.word }} ${{ first.names }}"),
+        },
+        outputs={"workers": "${{ steps.first.outputs.workers }}", "state": "${{ third.state }}"},
+    )
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.outputs == {"workers": 7, "state": "succeeded"}
+    assert (job.progress.done, job.progress.total) == (3, 3)
+    spec = stage.specs["p-second"]
+    assert isinstance(spec, BatchSpec)
+    assert (spec.input, spec.concurrency) == ("p-first/lines.jsonl", 7)
+    third = stage.specs["p-third"]
+    assert isinstance(third, CommandSpec)
+    assert third.args == ("p-second", '14 and ["a", "b"]')
+    assert stage.begun == ["p-first", "p-second", "p-third"]
+
+
+async def test_steps_that_do_not_need_each_other_run_side_by_side(stage: Stage) -> None:
+    both = asyncio.Barrier(2)
+
+    async def meet(_: JobRun) -> None:
+        await both.wait()
+
+    stage.do |= {"a": meet, "b": meet}
+    job = await stage.run(steps={"a": command(), "b": command(), "c": command(needs=["a", "b"])})
+    assert job.state is JobState.SUCCEEDED
+    assert stage.begun[-1] == "p-c"
+
+
+@pytest.mark.parametrize(("recall", "state"), [(0.95, "succeeded"), (0.5, "skipped")])
+async def test_a_condition_decides_over_a_step_and_what_reads_it(stage: Stage, recall: float, state: str) -> None:
+    stage.do["evaluate"] = puts(recall_at_5=recall)
+    job = await stage.run(
+        parameters={"minimum": 0.9},
+        steps={
+            "evaluate": EVALUATE,
+            "switch": {"job": SWITCH, "when": "evaluate.recall_at_5 >= parameters.minimum"},
+            "reader": command("${{ switch.job }}"),
+            "after": command(needs=["switch"]),
+        },
+        outputs={
+            "message": "${{ 'switched' if switch.state == 'succeeded' else 'kept' }}",
+            "switched": "${{ switch.job }}",
+        },
+    )
+    assert job.state is JobState.SUCCEEDED
+    assert await stage.statuses() == {
+        "evaluate": "succeeded",
+        "switch": state,
+        "reader": state,
+        "after": "succeeded",
+    }
+    switched = state == "succeeded"
+    assert job.outputs == {"message": "switched" if switched else "kept", "switched": "p-switch" if switched else None}
+    assert job.progress.message == job.outputs["message"]
+    steps = (await stage.state()).steps
+    assert steps["switch"].reason == ("" if switched else "not evaluate.recall_at_5 >= parameters.minimum")
+    assert steps["reader"].reason == ("" if switched else "switch has been skipped")
+
+
+async def test_a_step_fans_out_over_a_list_with_so_many_jobs_at_once(stage: Stage) -> None:
+    full = asyncio.Barrier(3)
+
+    async def square(run: JobRun) -> None:
+        assert isinstance(run.spec, CommandSpec)
+        await full.wait()
+        run.outputs["square"] = int(run.spec.args[0]) ** 2
+
+    stage.do["squares"] = square
+    stage.do["numbers"] = puts(list=[1, 2, 3, 4, 5, 6])
+    job = await stage.run(
+        steps={
+            "numbers": command(),
+            "squares": command("${{ item }}", "${{ index }}", each="numbers.list", parallel=3),
+            "total": command("${{ sum(squares.square) }}"),
+        },
+        outputs={"squares": "${{ squares.square }}", "last": "${{ squares.outputs[5].square }}"},
+    )
+    assert job.outputs == {"squares": [1, 4, 9, 16, 25, 36], "last": 36}
+    assert stage.most == 3
+    assert stage.specs["p-total"].args == ("91",)
+    assert stage.specs["p-squares-4"].args == ("5", "4")
+    step = (await stage.state()).steps["squares"]
+    assert (step.total, step.done, step.failed) == (6, 6, 0)
+
+
+async def test_an_empty_list_is_no_work(stage: Stage) -> None:
+    job = await stage.run(steps={"a": command("${{ item }}", each=[])}, outputs={"jobs": "${{ a.job }}"})
+    assert (job.state, job.outputs, stage.begun) == (JobState.SUCCEEDED, {"jobs": []}, [])
+
+
+async def test_a_failed_step_fails_the_pipeline_once_what_runs_has_ended_and_nothing_new_begins(stage: Stage) -> None:
+    failed = asyncio.Event()
+
+    async def fail(run: JobRun) -> None:
+        await stage.works("slow")
+        failed.set()
+        await broken(run)
+
+    async def slow(_: JobRun) -> None:
+        await failed.wait()
+
+        async def seen() -> bool:
+            return (await stage.statuses())["bad"] == "failed"
+
+        await until(seen)
+
+    stage.do |= {"bad": fail, "slow": slow}
+    job = await stage.run(
+        steps={"bad": command(), "slow": command(), "later": command(needs=["slow"])}, outputs={"x": "${{ bad.job }}"}
+    )
+    assert job.error is not None
+    assert (job.state, job.error.type, job.error.detail) == (
+        JobState.FAILED,
+        "urn:sluice:problem:step-failed",
+        "bad: it does not work",
+    )
+    assert await stage.statuses() == {"bad": "failed", "slow": "succeeded", "later": "waiting"}
+    table = json.loads(await stage.desk.artifacts.get("default", "p/steps.json"))
+    assert table["bad"]["reason"] == "it does not work"
+
+
+async def test_the_pipeline_goes_on_after_a_failure_that_is_allowed(stage: Stage) -> None:
+    stage.do["bad"] = broken
+    job = await stage.run(
+        steps={
+            "bad": command(allow_failure=True),
+            "reader": command("${{ bad.job }}"),
+            "handler": command(when="bad.state == 'failed'"),
+        }
+    )
+    assert job.state is JobState.SUCCEEDED
+    assert await stage.statuses() == {"bad": "failed", "reader": "skipped", "handler": "succeeded"}
+
+
+async def test_a_step_has_its_own_retries_and_its_own_time(stage: Stage) -> None:
+    tries: Counter[str] = Counter()
+
+    async def flaky(run: JobRun) -> None:
+        tries[run.job.id] += 1
+        if tries[run.job.id] < 3:
+            raise RuntimeError("not yet")
+
+    stage.do |= {"flaky": flaky, "slow": for_ever}
+    job = await stage.run(
+        steps={
+            "flaky": command(retry={"limit": 3, "delay": 0.05, "max_delay": 0.05}),
+            "slow": command(timeout=0.5, allow_failure=True),
+        }
+    )
+    assert (job.state, tries["p-flaky"]) == (JobState.SUCCEEDED, 3)
+    assert "deadline" in (await stage.state()).steps["slow"].reason
+
+
+async def test_what_cannot_be_known_before_fails_its_step_with_the_reason(stage: Stage) -> None:
+    stage.do["a"] = puts(size="many", list=3)
+    job = await stage.run(
+        steps={
+            "a": command(),
+            "spec": {
+                "job": {"kind": "batch", "input": "x/y", "concurrency": "${{ a.size }}"},
+                "allow_failure": True,
+            },
+            "when": command(when="a.size > 3", allow_failure=True),
+            "each": command(each="a.list", allow_failure=True),
+            "name": command("${{ a.sise }}", allow_failure=True),
+        }
+    )
+    assert job.state is JobState.SUCCEEDED
+    reasons = {name: step.reason for name, step in (await stage.state()).steps.items() if step.reason}
+    assert reasons == {
+        "spec": "concurrency: Input should be a valid integer, unable to parse string as an integer (it is 'many')",
+        "when": "when: `a.size > 3` compares a text with a number",
+        "each": "each: this is no list of at most 500 items",
+        "name": "there is no `a.sise`; known here: artifacts, job, list, outputs, size, state",
+    }
+
+
+async def test_a_cancelled_pipeline_ends_its_steps(stage: Stage) -> None:
+    stage.do |= {"a": for_ever, "b": for_ever}
+    await stage.submit(steps={"a": command(), "b": command(each=[1, 2]), "c": command(needs=["a"])})
+    async with stage.working():
+        await stage.works("a")
+        await stage.works("b")
+        await stage.desk.board.cancel("default", "p", reason="enough")
+        ended = [await stage.desk.ended(job) for job in ("p", "p-a", "p-b-0", "p-b-1")]
+    assert {job.state for job in ended} == {JobState.CANCELLED}
+    assert "p-c" not in stage.begun
+
+
+async def test_a_pipeline_past_its_deadline_fails_and_so_do_its_steps(stage: Stage) -> None:
+    stage.do["a"] = for_ever
+    await stage.desk.submit(PipelineSpec(name="test", steps={"a": command()}), "p", deadline=time.time() + 1)
+    async with stage.working():
+        ended = [await stage.desk.ended(job) for job in ("p", "p-a")]
+    assert [job.state for job in ended] == [JobState.FAILED, JobState.FAILED]
+
+
+async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stage) -> None:
+    async def count(run: JobRun) -> None:
+        run.outputs["lines"] = len(await stage.desk.artifacts.get("default", "in/lines.jsonl"))
+        await run.attach("out.txt", b"x")
+
+    stage.do["count"] = count
+    batch = {"job": {"kind": "batch", "input": "in/lines.jsonl"}, "cache": True}
+    members: dict[str, Any] = {
+        "steps": {"count": batch, "plain": command("${{ count.artifacts['out.txt'] }}")},
+        "outputs": {"lines": "${{ count.lines }}"},
+    }
+    await stage.desk.artifacts.put("default", "in/lines.jsonl", b"12345")
+    first = await stage.run("one", **members)
+    second = await stage.run("two", **members)
+    await stage.desk.artifacts.put("default", "in/lines.jsonl", b"1234567")
+    third = await stage.run("three", **members)
+    assert [job.outputs["lines"] for job in (first, second, third)] == [5, 5, 7]
+    assert [job for job in stage.begun if job.endswith("count")] == ["one-count", "three-count"]
+    assert (await stage.state("two")).steps["count"].cached == {0: "one-count"}
+    assert stage.specs["two-plain"].args == ("one-count/out.txt",)
+
+
+async def test_a_retried_pipeline_keeps_what_has_succeeded_and_runs_what_failed(stage: Stage) -> None:
+    async def odd_ones_fail(run: JobRun) -> None:
+        assert isinstance(run.spec, CommandSpec)
+        if int(run.spec.args[0]) % 2:
+            await broken(run)
+
+    stage.do |= {"each": odd_ones_fail, "bad": broken}
+    members = {
+        "good": command(),
+        "bad": command(),
+        "each": command("${{ item }}", each=[0, 1, 2], parallel=3),
+        "last": command(needs=["bad", "each", "good"]),
+    }
+    assert (await stage.run(steps=members)).state is JobState.FAILED
+    stage.do.clear()
+    async with stage.working():
+        desk = stage.desk
+        await run_again(desk.board, desk.letters, "default", "p", by="me", reason="repaired")
+
+        async def succeeded() -> bool:
+            return (await desk.board.get("default", "p")).state is JobState.SUCCEEDED
+
+        await until(succeeded)
+    counts = Counter(stage.begun)
+    assert counts["p-good"] == counts["p-last"] == 1
+    assert counts["p-bad"] == counts["p-each-1"] == 2
+    assert counts["p-each-0"] == 1
+    assert set((await stage.statuses()).values()) == {"succeeded"}
+
+
+async def test_a_pipeline_goes_on_with_the_next_worker_and_no_step_is_run_twice(stage: Stage) -> None:
+    go = asyncio.Event()
+
+    async def wait(_: JobRun) -> None:
+        await go.wait()
+
+    stage.do["second"] = wait
+    await stage.submit(
+        steps={
+            "first": command(),
+            "no": command(when="first.state == 'failed'"),
+            "second": command(needs=["first"]),
+            "third": command(needs=["second", "no"]),
+        }
+    )
+    async with stage.working() as queue:
+        await stage.works("second")
+        for task, delivery in list(queue._held.items()):
+            if delivery.subject.startswith("job.pipeline."):
+                delivery.settled = True  # as if its process had died: the broker hears nothing any more
+                task.cancel()
+        async with stage.working():
+            go.set()
+            job = await stage.desk.ended("p")
+    assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
+    assert sorted(stage.begun) == ["p-first", "p-second", "p-third"]
+    assert (await stage.statuses())["no"] == StepStatus.SKIPPED
+
+
+async def test_a_pipeline_that_came_over_the_bus_unchecked_fails_with_what_is_wrong(stage: Stage) -> None:
+    job = await stage.run(steps={"a": command(needs=["b"]), "b": command(when="a.x > 1")})
+    assert job.error is not None
+    assert (job.state, job.error.type) == (JobState.FAILED, "urn:sluice:problem:invalid-request")
+    assert "these steps wait for each other: a -> b -> a" in job.error.detail
+
+
+async def test_long_names_make_ids_of_an_allowed_length(stage: Stage) -> None:
+    parent = "p" * 60
+    job = await stage.run(parent, steps={"a_step_with_a_long_name": command(each=[1, 2])})
+    assert job.state is JobState.SUCCEEDED
+    assert len(set(stage.begun)) == 2
+    assert all(len(name) <= 64 for name in stage.begun)
