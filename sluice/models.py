@@ -10,6 +10,7 @@ __all__ = [
     "Answer",
     "BrokerStatus",
     "Collection",
+    "CollectionVersion",
     "ContextReport",
     "DeadLetter",
     "Delta",
@@ -139,13 +140,35 @@ class Delta(_Wire):
 Event = Sources | Delta | Done
 
 
+class CollectionVersion(_Wire):
+    """One way in which a collection's documents are indexed; chunk sizes are in tokens, None for the usual ones.
+
+    `state` is building, ready, following, live, retired or leaving.
+    """
+
+    name: str
+    state: str = ""
+    documents: int = 0
+    chunks: int = 0
+    chunk_tokens: int | None = None
+    chunk_overlap: int | None = None
+    embedding_variant: str = "default"
+    created_at: datetime | None = None
+    retired_at: datetime | None = None
+    job: str = ""
+
+
 class Collection(_Wire):
+    """`version` is the live one of the `versions`, which are listed oldest first."""
+
     name: str
     description: str = ""
     pipeline: str | None = None
     documents: int = 0
     chunks: int = 0
     created_at: datetime | None = None
+    version: str = ""
+    versions: tuple[CollectionVersion, ...] = ()
 
 
 class Document(_Wire):

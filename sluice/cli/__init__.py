@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sluice.cli import answers, ingest, job_commands, local, resources, routes, run, schedule_commands, system
+from sluice.cli import answers, ingest, job_commands, local, resources, routes, run, schedule_commands, system, versions
 
 __all__ = ["app", "main"]
 
@@ -26,7 +26,7 @@ app.command("down", rich_help_panel="This machine")(local.down)
 app.command("doctor", rich_help_panel="This machine")(system.doctor)
 app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(answers.ask)
-app.add_typer(resources.collections, name="collections", rich_help_panel="Documents and answers")
+app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)
 app.add_typer(job_commands.jobs, name="jobs", rich_help_panel="Jobs")

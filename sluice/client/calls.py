@@ -63,14 +63,16 @@ def query(
     messages: Sequence[Mapping[str, str]] = (),
     conversation: str | None = None,
     generate: Mapping[str, Any] | None = None,
+    version: str | None = None,
 ) -> Call[Answer]:
     """Ask a question and wait for the whole answer; `timeout` (seconds) is the query's deadline.
 
     `messages` are the turns before it, `{"role": ..., "content": ...}`, oldest first. All questions with the same
     `conversation` go to the same variants. `generate` is how to write the answer: `{"max_tokens": 200}`.
+    `version` is a version of the collection to ask instead of the live one.
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout)
-    body |= _said(messages=list(messages), conversation=conversation, generate=generate)
+    body |= _said(messages=list(messages), conversation=conversation, generate=generate, version=version)
     return Call(method="POST", path="/v1/query", body=body, parse=model(Answer), timeout=timeout + GRACE)
 
 
@@ -85,13 +87,14 @@ def stream_query(
     messages: Sequence[Mapping[str, str]] = (),
     conversation: str | None = None,
     generate: Mapping[str, Any] | None = None,
+    version: str | None = None,
 ) -> Call[None]:
     """Ask a question and read the answer as it comes: `Sources`, then `Delta`s, then `Done`.
 
     The arguments are those of `query`. A failure, also one in the middle of the answer, raises `SluiceError`.
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout) | {"stream": True}
-    body |= _said(messages=list(messages), conversation=conversation, generate=generate)
+    body |= _said(messages=list(messages), conversation=conversation, generate=generate, version=version)
     return Call(method="POST", path="/v1/query", body=body, parse=nothing, timeout=timeout + GRACE)
 
 
