@@ -150,6 +150,7 @@ def test_the_model_calls_a_tool(sdk: openai.OpenAI, choice: Any) -> None:
         messages=[{"role": "user", "content": "Vote."}],
         tools=[TOOL],
         tool_choice=choice,
+        parallel_tool_calls=False,
         max_tokens=200,
     )
     assert made.choices[0].finish_reason == "tool_calls"

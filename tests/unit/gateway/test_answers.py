@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from services.gateway.answers import Answer, Ended, NewReasoning, NewSources, NewText, NewToolCall, Part, ToolCall
 from shared.envelope import Hop, Passage, Query
-from shared.problems import Problem, ProblemType
 from shared.generation import TokenLogprob, ToolCallDelta
+from shared.problems import Problem, ProblemType
 from shared.reply import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 
 TEXT = st.text(alphabet="abc \n\u00e9\u4e16", max_size=30)
