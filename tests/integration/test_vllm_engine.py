@@ -462,6 +462,58 @@ class TestStopping:
         assert written(await collect(engine, chat()))
 
 
+class TestReasoning:
+    """A model of noise does not reason, so what it would write is given."""
+
+    @pytest.fixture(scope="class")
+    def parsers(self, tiny_model: Path) -> Any:
+        from transformers import AutoTokenizer
+        from vllm.config import ModelConfig
+
+        from services.generator.engines.vllm.parsing import Parsers
+
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        return Parsers(
+            tokenizer, ModelConfig(model=str(tiny_model)), tools="hermes", reasoning="deepseek_r1"
+        ), tokenizer
+
+    def read(self, parsers: Any, text: str, *, after: str = "", **params: Any) -> tuple[str, str, list[TextDelta]]:
+        from services.generator.engines.vllm.cutting import Piece
+        from services.generator.engines.vllm.parsing import Reader
+
+        parsers, tokenizer = parsers
+        prompt = chat(**params)
+        assert parsers.wanted(prompt.params)
+        reading = Reader(parsers.parsing(prompt.params, [{"role": "user", "content": "Hi"}], [5], None), None)
+        if after:
+            reading.skip(Piece(after, tuple(tokenizer.encode(after))))
+        ids = tokenizer.encode(text)
+        found = [
+            delta
+            for at, token in enumerate(ids, start=1)
+            for delta in reading.read(Piece(tokenizer.decode([token]), (token,)), last=at == len(ids))
+        ]
+        assert [token for delta in found for token in delta.tokens] == ids[: sum(len(d.tokens) for d in found)]
+        return "".join(d.reasoning for d in found), "".join(d.text for d in found), found
+
+    async def test_what_the_model_thinks_is_told_apart_from_what_it_says(self, parsers: Any) -> None:
+        reasoning, text, _ = self.read(parsers, "It is tall.</think>300 metres.")
+
+        assert (reasoning, text) == ("It is tall.", "300 metres.")
+
+    async def test_after_its_thoughts_it_may_call_a_tool(self, parsers: Any) -> None:
+        call = '<tool_call>{"name": "find", "arguments": {"level": 1, "open": true}}</tool_call>'
+        reasoning, _, found = self.read(parsers, f"Look it up.</think>{call}", tools=TOOLS)
+
+        assert reasoning == "Look it up."
+        assert calls([*found]) == [("find", {"level": 1, "open": True})]
+
+    async def test_an_answer_goes_on_after_thoughts_that_were_over(self, parsers: Any) -> None:
+        reasoning, text, _ = self.read(parsers, " metres.", after="It is tall.</think>300")
+
+        assert (reasoning, text) == ("", " metres.")
+
+
 class TestLife:
     async def test_a_model_that_is_not_there_is_named(self) -> None:
         assert "no model in /nowhere" in VLLMEngine.obstacle(VLLMConfig(model="/nowhere"))
