@@ -4,6 +4,7 @@ Credentials and region are those of the scheduler's environment (AWS_ACCESS_KEY_
 service of its machine), so that none ever travels with a job.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = ["Bucket"]
 
 TIMEOUT: Final = timedelta(seconds=60)
 RETRIES: Final = 3
+STATUS: Final = re.compile(r"status code: (\d{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +102,17 @@ def _told(bucket: str) -> Iterator[None]:
     """What the store says, as a Problem."""
     try:
         yield
-    except NotFoundError as error:
-        raise Problem(ProblemType.NOT_FOUND, f"It is not in the bucket '{bucket}': {_first_line(error)}") from None
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        detail = f"The store refuses the scheduler's credentials for the bucket '{bucket}': {_first_line(error)}"
-        raise Problem(ProblemType.SOURCE_REFUSED, detail) from None
     except BaseError as error:
-        detail = f"The bucket '{bucket}' cannot be read: {_first_line(error)}"
-        raise Problem(ProblemType.SOURCE_UNAVAILABLE, detail) from None
+        detail = f"The bucket '{bucket}' cannot be read: {str(error).strip().partition(chr(10))[0][:300]}"
+        raise Problem(_kind(error), detail) from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+def _kind(error: BaseError) -> ProblemType:
+    # For a listing the library tells the store's refusal only in words.
+    found = STATUS.search(str(error))
+    status = found.group(1) if found else ""
+    if isinstance(error, NotFoundError) or status == "404":
+        return ProblemType.NOT_FOUND
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in ("401", "403"):
+        return ProblemType.SOURCE_REFUSED
+    return ProblemType.SOURCE_UNAVAILABLE
