@@ -74,8 +74,12 @@ class ProgressReport:
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
-        async with background(self._keep_reporting()):
-            yield
+        try:
+            async with background(self._keep_reporting()):
+                yield
+        except Problem:
+            await self._report()  # it may say which documents are to blame
+            raise
         await self._report()
 
     async def _keep_reporting(self) -> None:

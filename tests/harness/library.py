@@ -1,0 +1,207 @@
+"""A scheduler's document jobs on a real broker and a real store, with an embedder that counts words."""
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from services.retriever.indexing import Indexing
+from services.retriever.lance import LanceStore
+from services.retriever.searching import Searching
+from services.retriever.store import Mode
+from services.scheduler.documents import DocumentReader
+from services.scheduler.evaluation import Evaluating
+from services.scheduler.indexing import Indexer
+from services.scheduler.ingest import Ingestion
+from services.scheduler.kinds import Perform
+from services.scheduler.mirroring import Mirror
+from services.scheduler.originals import Originals
+from services.scheduler.reindexing import Reindexing
+from services.scheduler.removal import Removal
+from services.scheduler.requests import Requests
+from services.scheduler.settings import SchedulerSettings
+from services.scheduler.stages import StageClient
+from services.scheduler.switching import GATEWAY_MEMORY, Switching
+from shared.bus import Bus
+from shared.envelope import Lane, Passage, Query, pack_vector
+from shared.jobs import DocumentRef, IngestSpec, Job, JobSpec
+from shared.records import Collection, Collections, Documents
+from shared.stage import Context
+from shared.topology import UPLOADS, VECTORS
+from tests.harness.bench import open_bench
+from tests.harness.job_desk import JobDesk, open_desk
+
+__all__ = ["Library", "open_library"]
+
+Look = Callable[[str, tuple[Passage, ...]], Any]
+
+
+def vector_of(text: str, dimension: int) -> bytes:
+    """Words hashed into a few dimensions, so that equal words make near texts."""
+    counts = Counter(int(hashlib.md5(word.encode()).hexdigest(), 16) % dimension for word in text.lower().split())
+    return pack_vector([float(counts[place]) + 0.01 for place in range(dimension)])
+
+
+class Library:
+    """What the tests ask for: jobs, what they made of the records and the index, and what was embedded."""
+
+    def __init__(self, desk: JobDesk, store: LanceStore, folder: Path) -> None:
+        self.desk = desk
+        self.store = store
+        self.folder = folder
+        self.collections = Collections(desk.bus.jetstream)
+        self.documents = Documents(desk.bus.jetstream)
+        self.originals = Originals(desk.bus.jetstream, self.documents)
+        self.embedded: list[tuple[str, str]] = []
+        """The variant that embedded a passage, and the passage's document, for each passage."""
+        self.before_embedding: Look | None = None
+        """Is awaited with the variant and the passages that come in."""
+        self.kinds: Mapping[str, Perform] = {}
+        self._jobs = 0
+
+    async def embed(self, variant: str, dimension: int, query: Query) -> Query:
+        if query.question:
+            return query.with_embedding(vector_of(query.question, dimension))
+        if self.before_embedding is not None:
+            await self.before_embedding(variant, query.passages)
+        self.embedded += [(variant, passage.document) for passage in query.passages]
+        return query.with_passages(
+            passage.model_copy(update={"vector": vector_of(passage.text, dimension)}) for passage in query.passages
+        )
+
+    async def submit(self, spec: JobSpec, **options: Any) -> str:
+        """Put a job on the queue. Returns its id."""
+        self._jobs += 1
+        job = f"job{self._jobs}"
+        await self.desk.submit(spec, job, **options)
+        return job
+
+    async def do(self, spec: JobSpec, **options: Any) -> Job:
+        """Run a job to its end, with a worker of its own."""
+        job = await self.submit(spec, **options)
+        async with self.desk.working(self.kinds):
+            return await self.desk.ended(job)
+
+    async def upload(self, collection: str, texts: Mapping[str, str]) -> IngestSpec:
+        """A job that ingests these texts."""
+        uploads = await self.desk.bus.jetstream.object_store(UPLOADS)
+        refs = []
+        for name, text in texts.items():
+            data = text.encode()
+            stored = f"{name}-{len(self.embedded)}-{hashlib.sha256(data).hexdigest()[:8]}"
+            await uploads.put(stored, data)
+            digest = hashlib.sha256(data).hexdigest()
+            refs.append(DocumentRef(name=name, object=stored, sha256=digest, bytes=len(data), media_type="text/plain"))
+        return IngestSpec(collection=collection, documents=tuple(refs))
+
+    async def collection(self, name: str = "docs") -> Collection:
+        return await self.collections.get("default", name)
+
+    async def names(self, table: str) -> list[str]:
+        """The documents that have a record in a table."""
+        return [record.name for record in await self.documents.list(table)]
+
+    async def texts(self, table: str) -> list[str]:
+        """The chunks of a table that speak of a day or a document, by document and position."""
+        hits = await self.store.search(table, "day document", None, top_k=200, mode=Mode.TEXT)
+        return [hit.text for hit in sorted(hits, key=lambda hit: (hit.document, hit.position))]
+
+    async def kept(self) -> int:
+        """Messages that hold originals, or say where they are."""
+        return (await self.desk.bus.jetstream.stream_info("OBJ_originals")).state.messages
+
+
+@asynccontextmanager
+async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator[Library]:
+    """A library whose embedder has two variants, `default` and `wide`, of other dimensions."""
+    async with AsyncExitStack() as stack:
+        bench = await stack.enter_async_context(open_bench(url))
+        desk = await stack.enter_async_context(open_desk(url))
+        reader = await stack.enter_async_context(DocumentReader(workers=1))
+        store = await LanceStore.open(str(folder / "index"))
+        stack.push_async_callback(store.close)
+        library = Library(desk, store, folder)
+        chosen = SchedulerSettings(instance=desk_name(folder), reader_workers=1, **settings)
+        library.kinds = await _kinds(library, reader, chosen)
+        vectors = await bench.jetstream.object_store(VECTORS)
+        for variant, dimension in (("default", 16), ("wide", 24)):
+            process = _embedder(library, variant, dimension)
+            await stack.enter_async_context(bench.working(process, "embed", variant=variant, room=16, batch_room=16))
+        indexing = Indexing(store, vectors, lambda _: None)
+        await stack.enter_async_context(
+            bench.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
+        )
+        await stack.enter_async_context(bench.working(Searching(store), "retrieve", room=16, batch_room=16))
+        yield library
+
+
+def desk_name(folder: Path) -> str:
+    return f"library-{hashlib.md5(str(folder).encode()).hexdigest()[:8]}"
+
+
+def _embedder(library: Library, variant: str, dimension: int) -> Any:
+    async def process(query: Query, _: Context) -> Query:
+        return await library.embed(variant, dimension, query)
+
+    return process
+
+
+async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSettings) -> dict[str, Perform]:
+    real = library.desk.bus
+    bus = cast("Bus", SimpleNamespace(**vars(real), after_reconnect=lambda _: None))
+    stages = StageClient(bus, asker=settings.instance, seconds=30, tries=2)
+    indexer = Indexer(
+        stages=stages,
+        collections=library.collections,
+        documents=library.documents,
+        vectors=await bus.jetstream.object_store(VECTORS),
+        originals=library.originals,
+        reader=reader,
+        settings=settings,
+    )
+    mirror = Mirror(indexer=indexer, documents=library.documents, originals=library.originals)
+    switching = Switching(
+        jetstream=bus.jetstream,
+        collections=library.collections,
+        documents=library.documents,
+        mirror=mirror,
+        longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
+    )
+    removal = Removal(
+        stages=stages,
+        indexer=indexer,
+        collections=library.collections,
+        documents=library.documents,
+        originals=library.originals,
+    )
+    return {
+        "ingest": Ingestion(
+            indexer=indexer,
+            collections=library.collections,
+            documents=library.documents,
+            uploads=await bus.jetstream.object_store(UPLOADS),
+            settings=settings,
+        ),
+        "delete": removal.delete,
+        "drop": removal.drop,
+        "switch": switching,
+        "reindex": Reindexing(
+            board=library.desk.board,
+            stages=stages,
+            collections=library.collections,
+            documents=library.documents,
+            indexer=indexer,
+            mirror=mirror,
+            switching=switching,
+        ),
+        "evaluate": Evaluating(
+            stages=stages,
+            requests=Requests(stages, library.desk.artifacts, room=4, seconds=30),
+            collections=library.collections,
+            artifacts=library.desk.artifacts,
+            indexer=indexer,
+        ),
+    }

@@ -1,0 +1,311 @@
+"""Versions of a collection: built, made live and left again, whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from shared.envelope import Passage
+from shared.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
+from shared.problems import Problem
+from shared.records import document_id
+from shared.versions import Collection, VersionState
+from tests.harness.bench import until
+from tests.harness.broker import NatsServer
+from tests.harness.library import Library, open_library
+
+pytestmark = pytest.mark.anyio
+
+LONG = " ".join(f"On day {day} the keeper lit the lamp and wrote the log of the day." for day in range(40))
+TEXTS = {name: LONG.replace("keeper", f"keeper of {name}") for name in ("a", "b", "c")}
+
+
+@pytest.fixture
+async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[Library]:
+    async with open_library(broker.url, tmp_path) as library:
+        yield library
+
+
+async def fill(library: Library, texts: Mapping[str, str] = TEXTS) -> Collection:
+    await library.collections.create("default", "docs")
+    job = await library.do(await library.upload("docs", texts))
+    assert (job.state, job.progress.indexed) == (JobState.SUCCEEDED, len(texts)), job
+    return await library.collection()
+
+
+def states(collection: Collection) -> dict[str, str]:
+    return {version.name: version.state.value for version in collection.versions}
+
+
+async def test_a_new_version_is_cut_anew_and_becomes_live_while_the_old_one_stays(library: Library) -> None:
+    before = await fill(library)
+    job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
+    after = await library.collection()
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert states(after) == {"v1": "retired", "v2": "live"}
+    assert (after.id, after.table) == (before.id, after.version("v2").table)
+    assert await library.names(after.table) == ["a", "b", "c"]
+    assert len(await library.texts(after.table)) > len(await library.texts(before.table)) > 3
+    counts = (job.outputs["version"], job.outputs["documents"], job.outputs["live"], job.outputs["previous"])
+    assert counts == ("v2", 3, True, "v1")
+    assert (job.progress.documents, job.progress.indexed) == (3, 3)
+
+
+async def test_another_embedding_goes_with_the_version_and_back_with_the_rollback(library: Library) -> None:
+    await fill(library)
+    job = await library.do(ReindexSpec(collection="docs", embedding_variant="wide"))
+    assert job.state is JobState.SUCCEEDED, job.error
+    switched = await library.collection()
+    assert switched.embedding_variant == "wide"
+    await library.do(await library.upload("docs", {"d": "A new document."}))
+    assert ("wide", "d") in library.embedded
+    assert ("default", "d") not in library.embedded
+
+    await library.do(SwitchSpec(collection="docs"))
+    back = await library.collection()
+    assert (back.live.name, back.embedding_variant) == ("v1", "default")
+    assert ("default", "d") in library.embedded, "the rollback has brought the new document along"
+    assert await library.names(back.table) == ["a", "b", "c", "d"]
+
+
+async def test_a_job_that_runs_through_the_switch_loses_nothing(library: Library) -> None:
+    await fill(library)
+    arrived, free = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: str, passages: tuple[Passage, ...]) -> None:
+        if passages[0].document == "late" and not arrived.is_set():
+            arrived.set()
+            await free.wait()
+
+    library.before_embedding = hold
+    late = await library.submit(await library.upload("docs", {"late": "The late document."}))
+    async with library.desk.working(library.kinds):
+        await arrived.wait()
+        reindex = await library.submit(ReindexSpec(collection="docs", chunk_tokens=48))
+        assert (await library.desk.ended(reindex)).state is JobState.SUCCEEDED
+        assert "late" not in await library.names((await library.collection()).table)
+        free.set()
+        job = await library.desk.ended(late)
+    assert (job.state, job.progress.indexed) == (JobState.SUCCEEDED, 1)
+    now = await library.collection()
+    assert now.live.name == "v2"
+    assert await library.names(now.table) == ["a", "b", "c", "late"]
+    assert "The late document." in await library.texts(now.table)
+
+
+async def test_what_changes_while_a_version_is_built_is_in_it(library: Library) -> None:
+    await fill(library)
+    arrived, free = asyncio.Event(), asyncio.Event()
+    small: list[str] = []
+
+    async def hold(_: str, passages: tuple[Passage, ...]) -> None:
+        small.extend(p.document for p in passages if len(p.text) < 300)
+        if small and not arrived.is_set():
+            arrived.set()
+            await free.wait()
+
+    library.before_embedding = hold
+    async with library.desk.working(library.kinds):
+        reindex = await library.submit(ReindexSpec(collection="docs", chunk_tokens=48))
+        await arrived.wait()
+        delete = await library.submit(DeleteSpec(collection="docs", documents=(document_id("b"),)))
+        change = await library.submit(await library.upload("docs", {"a": LONG + " The end.", "new": LONG}))
+        assert (await library.desk.ended(delete)).progress.deleted == 1
+        assert (await library.desk.ended(change)).progress.indexed == 2
+        free.set()
+        job = await library.desk.ended(reindex)
+    assert job.state is JobState.SUCCEEDED, job.error
+    now = await library.collection()
+    assert await library.names(now.table) == ["a", "c", "new"]
+    assert any(text.endswith("The end.") for text in await library.texts(now.table))
+
+
+async def test_a_job_broken_off_goes_on_with_what_is_missing(library: Library) -> None:
+    await fill(library, {f"doc{number}": LONG for number in range(4)})
+    library.embedded.clear()
+    arrived = asyncio.Event()
+
+    async def hold(_: str, passages: tuple[Passage, ...]) -> None:
+        if passages[0].document == "doc3":
+            arrived.set()
+            await asyncio.Event().wait()
+
+    library.before_embedding = hold
+    job = await library.submit(ReindexSpec(collection="docs", chunk_tokens=48, version="small"))
+    async with library.desk.working(library.kinds, long=frozenset({"reindex"})):
+        await arrived.wait()
+        table = (await library.collection()).version("small").table
+
+        async def three() -> bool:
+            return len(await library.names(table)) == 3
+
+        await until(three, "three documents in the new version")
+    library.before_embedding = None
+    done = library.embedded.copy()
+    assert {document for _, document in done} == {"doc0", "doc1", "doc2"}
+    async with library.desk.working(library.kinds):
+        ended = await library.desk.ended(job)
+    assert ended.state is JobState.SUCCEEDED, ended.error
+    assert {document for _, document in library.embedded[len(done) :]} == {"doc3"}
+    assert states(await library.collection()) == {"v1": "retired", "small": "live"}
+
+
+async def test_originals_are_kept_for_as_long_as_a_document_is_and_no_longer(library: Library) -> None:
+    await fill(library, {"a": "The first text.", "b": "The second text."})
+    table = (await library.collection()).table
+    first = await library.documents.get(table, document_id("a"))
+    assert first is not None
+    assert await library.originals.load(first.original) == b"The first text."
+
+    await library.do(await library.upload("docs", {"a": "The first text.", "b": "Another text."}))
+    kept = await library.kept()
+    assert kept == 4, "a chunk and an entry for each"
+    second = await library.documents.get(table, document_id("b"))
+    assert second is not None
+    assert await library.originals.load(second.original) == b"Another text."
+
+    await library.do(DeleteSpec(collection="docs", documents=(document_id("a"),)))
+    assert await library.kept() == 2
+    collection = await library.collection()
+    await library.do(DropSpec(collection="docs", table=collection.table, id=collection.id))
+    assert await library.kept() == 0
+
+
+async def test_an_original_that_an_older_version_needs_outlives_the_switch(library: Library) -> None:
+    await fill(library, {"a": LONG})
+    await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
+    await library.do(SwitchSpec(collection="docs"))
+    job = await library.do(ReindexSpec(collection="docs", chunk_tokens=64))
+    assert job.state is JobState.SUCCEEDED, job.error
+
+
+async def test_versions_beyond_those_to_keep_are_dropped(library: Library) -> None:
+    first = await fill(library)
+    for tokens in (48, 64):
+        await library.do(ReindexSpec(collection="docs", chunk_tokens=tokens, keep=1))
+    assert states(await library.collection()) in (
+        {"v1": "leaving", "v2": "retired", "v3": "live"},
+        {"v2": "retired", "v3": "live"},
+    )
+
+    async def gone() -> bool:
+        return states(await library.collection()) == {"v2": "retired", "v3": "live"}
+
+    async with library.desk.working(library.kinds):
+        await until(gone, "the first version gone")
+    assert await library.store.count(first.table) == 0
+    assert await library.names(first.table) == []
+    assert await library.names((await library.collection()).table) == ["a", "b", "c"]
+
+
+async def test_a_version_in_use_cannot_be_dropped(library: Library) -> None:
+    collection = await fill(library)
+    job = await library.do(DropSpec(collection="docs", table=collection.table, version="v1"))
+    assert (job.state, job.error and job.error.type.rpartition(":")[2]) == (JobState.FAILED, "conflict")
+    assert await library.store.count(collection.table) > 0
+
+
+async def test_without_originals_a_reindex_says_so_before_it_begins(broker: NatsServer, tmp_path: Path) -> None:
+    async with open_library(broker.url, tmp_path, keep_originals=False) as library:
+        await fill(library)
+        assert await library.kept() == 0
+        job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
+        assert job.error is not None
+        assert (job.state, job.error.type.rpartition(":")[2]) == (JobState.FAILED, "originals-missing")
+        assert (await library.collection()).live.name == "v1"
+
+
+async def test_a_version_that_would_lack_a_document_never_becomes_live(library: Library) -> None:
+    collection = await fill(library)
+    record = await library.documents.get(collection.table, document_id("b"))
+    assert record is not None
+    await library.originals._remove(record.original)
+    job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
+    assert job.error is not None
+    assert (job.state, job.error.type.rpartition(":")[2]) == (JobState.FAILED, "version-not-ready")
+    assert [error.document for error in job.errors] == ["b"]
+    assert (await library.collection()).live.name == "v1"
+
+    await library.do(await library.upload("docs", {"b": TEXTS["b"] + " Again."}))
+    assert (await library.do(ReindexSpec(collection="docs", chunk_tokens=64))).state is JobState.SUCCEEDED
+    now = await library.collection()
+    assert now.live.name == "v3"
+    assert now.find(name="v2") is None or now.version("v2").state is VersionState.LEAVING
+
+
+async def test_a_failed_switch_leaves_everything_as_it_was(library: Library) -> None:
+    await fill(library)
+    await library.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
+    await library.do(await library.upload("docs", {"d": LONG}))
+    record = await library.documents.get((await library.collection()).table, document_id("d"))
+    assert record is not None
+    await library.originals._remove(record.original)
+    job = await library.do(SwitchSpec(collection="docs", version="small"))
+    assert job.state is JobState.FAILED
+    assert states(await library.collection()) == {"v1": "live", "small": "ready"}
+
+
+async def test_an_empty_collection_can_be_reindexed(library: Library) -> None:
+    await library.collections.create("default", "docs")
+    job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
+    assert (job.state, job.outputs["documents"]) == (JobState.SUCCEEDED, 0)
+
+
+async def test_a_collection_deleted_meanwhile_leaves_no_table_behind(library: Library) -> None:
+    collection = await fill(library)
+    arrived, free = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: str, passages: tuple[Passage, ...]) -> None:
+        arrived.set()
+        await free.wait()
+
+    library.before_embedding = hold
+    async with library.desk.working(library.kinds):
+        reindex = await library.submit(ReindexSpec(collection="docs", chunk_tokens=48, version="small"))
+        await arrived.wait()
+        table = (await library.collection()).version("small").table
+        await library.collections.delete("default", "docs")
+        drop = await library.submit(DropSpec(collection="docs", table=collection.table, others=(table,)))
+        await library.desk.ended(drop)
+        free.set()
+        job = await library.desk.ended(reindex)
+    assert job.error is not None
+    assert job.error.type.endswith("collection-not-found")
+    assert await library.store.count(table) == 0
+    assert await library.names(table) == []
+    with pytest.raises(Problem):
+        await library.collection()
+
+
+@pytest.mark.parametrize("sizes", [{"chunk_tokens": 64, "chunk_overlap": 60}, {"version": "v1"}])
+async def test_what_cannot_be_built_is_refused_at_once(library: Library, sizes: dict[str, object]) -> None:
+    await fill(library)
+    job = await library.do(ReindexSpec.model_validate({"collection": "docs", **sizes}))
+    assert job.state is JobState.FAILED
+    assert states(await library.collection()) == {"v1": "live"}
+
+
+async def test_whatever_runs_beside_switches_to_and_fro_ends_up_in_the_live_version(library: Library) -> None:
+    await fill(library)
+    await library.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
+    async with library.desk.working(library.kinds):
+        jobs = []
+        for number in range(12):
+            jobs.append(await library.submit(await library.upload("docs", {f"n{number}": f"Number {number}."})))
+            jobs.append(await library.submit(await library.upload("docs", {"shared": f"Document {number}."})))
+            if number % 3 == 1:
+                jobs.append(await library.submit(DeleteSpec(collection="docs", documents=(document_id(f"n{number}"),))))
+            if number % 4 == 0:
+                jobs.append(
+                    await library.submit(SwitchSpec(collection="docs", version="small" if number % 8 else "v1"))
+                )
+            if number % 4 == 2:
+                jobs.append(await library.submit(SwitchSpec(collection="docs", version="small")))
+        ended = [await library.desk.ended(job) for job in jobs]
+    assert [(job.id, job.error) for job in ended if job.state is not JobState.SUCCEEDED] == []
+    now = await library.collection()
+    gone = {f"n{number}" for number in range(12) if number % 3 == 1}
+    assert set(await library.names(now.table)) == ({*TEXTS, "shared"} | {f"n{number}" for number in range(12)}) - gone
+    texts = await library.texts(now.table)
+    assert [text for text in texts if text.startswith("Document")] == ["Document 11."]
