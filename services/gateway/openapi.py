@@ -23,6 +23,7 @@ from services.gateway.openai.batches import NewBatch
 from services.gateway.openai.files import FileForm
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from services.gateway.openai.responses import ChatChunk
+from services.gateway.schedules import NewSchedule
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
 
@@ -41,6 +42,7 @@ UNLISTED: Final[tuple[type[BaseModel], ...]] = (
     NewCollection,
     NewJob,
     NewRoute,
+    NewSchedule,
     ProblemDetails,
     QueryRequest,
     Retry,

@@ -1,6 +1,6 @@
 """The scheduler: takes `job.*` and what is due, and asks stages for their part of it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -17,11 +17,14 @@ from services.scheduler.retries import forward_due_retry
 from services.scheduler.runner import JobRunner
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.stages import StageClient
+from services.scheduler.ticking import Ticker
 from shared.artifacts import Artifacts
 from shared.bus import Bus
 from shared.dead_letters import DeadLetters
+from shared.delivery import Delivery
 from shared.files import Files
 from shared.jobs.board import JobBoard, cancel_subject
+from shared.jobs.describing import describe_jobs
 from shared.records import Collections, Documents
 from shared.service import ASGIApp, Service, Worker
 from shared.topology import UPLOADS, VECTORS
@@ -38,6 +41,7 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
                 yield await _workers(parts)
 
     service = Service("scheduler", settings, setup)
+    describe_jobs(service.bus.broker)
     return service, service.asgi()
 
 
@@ -107,5 +111,11 @@ async def _workers(parts: Parts) -> list[Worker]:
         },
         ack_wait=settings.ack_wait,
     )
-    handlers = {"retry": partial(forward_due_retry, bus.jetstream)}
+    ticker = Ticker(bus, parts.board)
+    bus.after_reconnect(ticker.catch_up)
+    await ticker.catch_up()
+    handlers: dict[str, Callable[[Delivery], Awaitable[None]]] = {
+        "retry": partial(forward_due_retry, bus.jetstream),
+        "tick": ticker.tick,
+    }
     return [queue, DueWorker(bus, handlers, ack_wait=settings.ack_wait)]

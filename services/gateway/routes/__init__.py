@@ -12,6 +12,7 @@ from services.gateway.routes import (
     jobs,
     openai,
     queries,
+    schedules,
     status,
     traffic,
 )
@@ -29,6 +30,7 @@ def add_routes(app: FastAPI) -> None:
         documents,
         jobs,
         artifacts,
+        schedules,
         status,
         traffic,
         dead_letters,

@@ -3,11 +3,11 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from services.gateway.backend import TENANT, BackendParameter, DeskParameter
-from services.gateway.bodies import read_json
+from services.gateway.bodies import read_json, refuse_other_sites
 from services.gateway.downloads import download
 from services.gateway.following import FollowedJob
 from services.gateway.idempotency import IdempotencyKey, job_for
@@ -90,6 +90,7 @@ async def get_spec(job: str, backend: BackendParameter) -> JobSpec:
     "/v1/jobs/{job}/cancel",
     summary="Cancel a job",
     status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[Depends(refuse_other_sites)],
     openapi_extra=body(json=Cancel),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
@@ -106,6 +107,7 @@ async def cancel(job: str, request: Request, backend: BackendParameter) -> JobBo
     "/v1/jobs/{job}/retry",
     summary="Try a failed job again",
     status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[Depends(refuse_other_sites)],
     openapi_extra=body(json=Retry),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
