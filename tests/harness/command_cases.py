@@ -1,13 +1,12 @@
 """What every cluster owes a command: the same cases for the fake one and for a real one."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernetes.aio.client import V1Job
-
 from services.scheduler.executors.kubernetes.cluster import Cluster
-from services.scheduler.executors.kubernetes.manifest import job_manifest, job_name
+from services.scheduler.executors.kubernetes.manifest import job_name
 from services.scheduler.executors.kubernetes.views import PodView
 from shared.jobs import CommandSpec, Job, JobState
 from tests.harness.bench import until
@@ -80,7 +79,6 @@ class CommandCases:
 
     async def test_a_job_is_taken_up_by_the_next_worker_and_never_started_twice(self, place: Place) -> None:
         desk = place.desk
-        # It ends when it is told to: by an entry in its own Pod's file system, which only it can see, after a while.
         await desk.submit(place.shell("echo first; for i in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $i; done"))
         async with desk.working():
             running = await desk.says("first")
@@ -111,9 +109,9 @@ class CommandCases:
 
         await until(gone, "the Job gone")
 
-    async def test_a_deadline_is_the_clusters_too(self, place: Place) -> None:
-        job = Job(id="j1", kind="command", created_at=0, attempt=1)
-        manifest = job_manifest("n", job, place.shell("true"), place.desk.settings, facts={}, remaining=60.0)
-        spec = V1Job.from_dict(manifest).spec
-        assert spec is not None
-        assert spec.active_deadline_seconds == 65
+    async def test_a_deadline_ends_the_job_and_its_pods(self, place: Place) -> None:
+        job = await place.desk.run(place.shell("sleep 600"), deadline=time.time() + 2)
+        assert job.error is not None
+        assert job.error.type.endswith("deadline-exceeded")
+        assert not await place.exists(job)
+        assert await place.pods(job) == []

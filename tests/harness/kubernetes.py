@@ -108,6 +108,7 @@ class FakeKubernetes:
         self._history: list[tuple[int, str, str, Object]] = []
         self._version = 100
         self._forgotten = 0
+        self._expired = 0
         self._faults: list[Fault] = []
         self._streams: dict[str, list[web.Request]] = {"watch": [], "log": []}
         self._news = asyncio.Condition()
@@ -158,8 +159,13 @@ class FakeKubernetes:
         self.changed()
 
     def bookmark(self) -> None:
-        self._note("jobs", "BOOKMARK", {"metadata": {}})
-        self._note("pods", "BOOKMARK", {"metadata": {}})
+        """Tell all watches how far they are, forget what was before that, and end them as after their time."""
+        self._version += 1
+        mark = {"metadata": {"resourceVersion": str(self._version)}}
+        self._history += [(self._version, kind, "BOOKMARK", mark) for kind in KINDS]
+        self._forgotten = self._version
+        self._expired = self._version
+        self.changed()
 
     async def until(self, condition: Any, what: str) -> Any:
         try:
@@ -308,22 +314,21 @@ class FakeKubernetes:
 
     async def _watch(self, request: web.Request, kind: str) -> web.StreamResponse:
         response = await self._open(request, "watch", "application/json")
-        place = int(request.query["resourceVersion"])
+        start = place = int(request.query["resourceVersion"])
         try:
+            if start < self._forgotten:
+                status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+                await response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+                return response
             async with asyncio.timeout(int(request.query["timeoutSeconds"])):
-                while True:
-                    if place < self._forgotten:
-                        status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-                        await response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
-                        break
+                while start >= self._expired or place < self._expired:
                     for version, of, event, thing in list(self._history):
                         if version > place and of == kind and (event == "BOOKMARK" or _selected(thing, request.query)):
                             await response.write(json.dumps({"type": event, "object": thing}).encode() + b"\n")
                     place = max(place, self._version)
-                    async with self._news:
-                        while self._version == place:
-                            await self._news.wait()
-        except TimeoutError:
+                    if start >= self._expired:
+                        await self.when(lambda place=place: self._version > place)
+        except (TimeoutError, ConnectionResetError):
             pass
         finally:
             self._streams["watch"].remove(request)
@@ -369,6 +374,8 @@ class FakeKubernetes:
                 async with self._news:
                     while written == len(pod.lines) and not pod.ended:
                         await self._news.wait()
+        except ConnectionResetError:
+            return response
         finally:
             self._streams["log"].remove(request)
 
@@ -382,7 +389,7 @@ class FakeKubernetes:
 
     @property
     def open_streams(self) -> dict[str, int]:
-        return {what: len(requests) for what, requests in self._streams.items()}
+        return {what: sum(r.transport is not None for r in requests) for what, requests in self._streams.items()}
 
     def _end(self, job: str, what: str, reason: str, message: str, **counts: int) -> None:
         condition = {"type": what, "status": "True", "reason": reason, "message": message}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,7 @@ async def test_a_watch_whose_place_is_forgotten_lists_again(desk: CommandDesk, s
         await server.until(lambda: server.open_streams["watch"] == 2, "two watches")
         lists = server.served["list jobs"], server.served["list pods"]
         server.forget()
+        server.cut("watch")
         await server.reached("list jobs", lists[0] + 1)
         await server.reached("list pods", lists[1] + 1)
         finish(server, pod)
@@ -268,11 +270,10 @@ async def test_a_bookmark_moves_the_place_of_a_watch(desk: CommandDesk, server: 
     async with desk.working():
         pod = await start(desk, server)
         await server.until(lambda: server.open_streams["watch"] == 2, "two watches")
+        server.fail("list jobs", 500, times=1000)  # whoever loses his place would have to list
+        watches = server.served["watch jobs"]
         server.bookmark()
-        pod.says("after the bookmark")
-        await desk.says("after the bookmark")
-        server.fail("list jobs", 500, times=1000)  # whoever has lost his place would have to list
-        server.cut("watch")
+        await server.reached("watch jobs", watches + 1)
         finish(server, pod)
         assert (await desk.ended()).state is JobState.SUCCEEDED
 
@@ -308,12 +309,12 @@ async def test_a_log_that_is_cut_again_and_again_has_every_line_once(desk: Comma
     async with desk.working():
         pod = await start(desk, server)
         for number in range(6):
-            pod.says(f"line {number}")
-            pod.says(f"twin {number}", together=True)
-            await desk.says(f"twin {number}")
-            streams = server.served["log"]
-            server.cut("log")
-            await server.reached("log", streams + 1)
+            for word, together in (("line", False), ("twin", True)):
+                pod.says(f"{word} {number}", together=together)
+                await desk.says(f"{word} {number}")
+                streams = server.served["log"]
+                server.cut("log")
+                await server.reached("log", streams + 1)
         pod.says("the last")
         finish(server, pod)
         await desk.ended()
@@ -371,12 +372,18 @@ async def test_a_cancelled_job_waits_for_its_pods_to_be_gone(desk: CommandDesk, 
         pod.says("ready")
         await desk.says("ready")
         await desk.board.cancel("t", "j1")
+        watches = server.served["watch jobs"]
         await server.reached("delete jobs")
+        await server.reached("watch jobs", watches + 1)
         name = (await server.job())["metadata"]["name"]
         assert (await desk.job()).state is JobState.RUNNING
         server.finish_deletion(name)
         assert (await desk.ended()).state is JobState.CANCELLED
-        await server.until(lambda: not any(server.open_streams.values()), "no stream open")
+
+        async def no_stream_is_open() -> bool:
+            return not any(server.open_streams.values())
+
+        await until(no_stream_is_open, "no stream open")
 
 
 async def test_a_cancel_while_the_job_is_made_leaves_none(desk: CommandDesk, server: FakeKubernetes) -> None:
@@ -384,6 +391,9 @@ async def test_a_cancel_while_the_job_is_made_leaves_none(desk: CommandDesk, ser
         await desk.submit(SPEC)
         await held.wait()
         await desk.board.cancel("t", "j1")
+        with suppress(TimeoutError):  # time enough to look for the Job before it is there
+            async with asyncio.timeout(1.0):
+                await server.when(lambda: server.served["delete jobs"])
         held.release()
         assert (await desk.ended()).state is JobState.CANCELLED
     assert len(server.created) == 1
