@@ -144,6 +144,7 @@ class Answer:
         self._calls: dict[int, _Call] = {}
         self._logprobs: list[TokenLogprob] = []
         self._delivered = Delivered()
+        self._delivered_logprobs: list[TokenLogprob] = []
 
     @property
     def sources(self) -> tuple[Passage, ...]:
@@ -187,6 +188,7 @@ class Answer:
             # Only text can be gone on from.
             text, tokens = "", None
         self._delivered = Delivered(text=text, tokens=tuple(tokens or ()))
+        self._delivered_logprobs = self._logprobs if text else []
         return self._delivered
 
     def take(self, event: AnyEvent) -> tuple[Part, ...]:
@@ -242,7 +244,8 @@ class Answer:
         parts: list[Part] = []
         if reasoning := self._reasoning.write(event.reasoning):
             parts.append(NewReasoning(reasoning))
-        if text := self._text.write(event.text):
+        text = self._text.write(event.text)
+        if text or (event.logprobs and not event.text):  # a token may be a part of a character, and show nothing yet
             parts.append(NewText(text, event.logprobs))
         for call in event.tool_calls:
             parts += self._take_call(call)
@@ -302,6 +305,7 @@ class Answer:
         delivered = self._delivered
         if characters != len(delivered.text):
             raise _interrupted("its worker was lost, and another one went on from elsewhere")
+        self._logprobs = list(self._delivered_logprobs)
         self._text.pieces = [delivered.text]
         self._text.length = characters
         self._try.tokens = list(delivered.tokens) if delivered.tokens or not delivered.text else None

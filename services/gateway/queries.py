@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from services.gateway.answers import Answer, Ended, NewText, Part
 from services.gateway.course import Course, QueueState, overdue
+from services.gateway.pacing import Pace
 from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
 from shared.envelope import Lane, Query, Stop
@@ -136,7 +137,7 @@ class Flight:
 
     def _account(self, parts: tuple[Part, ...]) -> None:
         for part in parts:
-            if isinstance(part, NewText):
+            if isinstance(part, NewText) and part.text:
                 if self.first_delta_ms is None:
                     self.first_delta_ms = self.elapsed_ms
                     if self.query.lane is Lane.INTERACTIVE:
@@ -151,8 +152,11 @@ class Queries:
     `beside` is entered once a query has been submitted, and left when it has ended or failed.
     """
 
-    def __init__(self, bus: Bus, instance: str, beside: Callable[[Flight], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, bus: Bus, instance: str, beside: Callable[[Flight], AbstractContextManager[None]], pace: Pace
+    ) -> None:
         self._bus = bus
+        self._pace = pace
         self._instance = instance
         self._beside = beside
         self._flights: set[Flight] = set()
@@ -175,6 +179,9 @@ class Queries:
         async with open_mailbox(self._bus.client, self._instance, query.id) as mailbox:
             flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
             self._flights.add(flight)
+            interactive = query.lane is Lane.INTERACTIVE
+            if interactive:
+                self._pace.begin()
             self._by_reply[query.reply] = flight
             watch = asyncio.create_task(_leave_when(gone, flight))
             try:
@@ -185,6 +192,8 @@ class Queries:
             finally:
                 watch.cancel()
                 self._flights.discard(flight)
+                if interactive:
+                    self._pace.end()
                 del self._by_reply[query.reply]
                 self._landed.set()
                 if flight.ended is None:

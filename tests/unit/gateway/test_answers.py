@@ -288,3 +288,18 @@ def test_thoughts_and_logprobs_come_with_their_text() -> None:
     parts = read(answer, [Delta(index=0, reasoning="hm"), Delta(index=1, text="The", logprobs=(logprob,))])
     assert parts == [NewReasoning("hm"), NewText("The", (logprob,))]
     assert (answer.reasoning, answer.logprobs) == ("hm", (logprob,))
+
+
+def test_the_logprobs_of_a_token_that_shows_nothing_yet_are_passed_on() -> None:
+    logprob = TokenLogprob(token="\\xe2", logprob=-0.5)
+    assert Answer(standing=True).take(Delta(index=0, logprobs=(logprob,))) == (NewText("", (logprob,)),)
+
+
+def test_an_answer_that_was_gone_on_with_has_the_logprobs_of_all_of_it() -> None:
+    first, second = TokenLogprob(token="a", logprob=-1.0), TokenLogprob(token="b", logprob=-2.0)
+    answer = Answer(standing=False)
+    answer.take(Delta(index=0, text="a", logprobs=(first,), tokens=(1,)))
+    answer.hand_over(Progress(**SECOND))
+    answer.take(Resumed(characters=1, **SECOND))
+    answer.take(Delta(index=0, text="b", logprobs=(second,), tokens=(2,), **SECOND))
+    assert (answer.text, answer.logprobs) == ("ab", (first, second))
