@@ -15,8 +15,8 @@ from services.gateway.backend import TENANT
 from services.gateway.job_news import JobNews
 from services.gateway.problems import problem_body
 from services.gateway.sse import PING_SECONDS, Channel, until_gone
-from shared.jobs.board import JobBoard
 from shared.jobs import Job
+from shared.jobs.board import JobBoard
 from shared.problems import Problem
 
 __all__ = ["FollowedJob"]

@@ -5,8 +5,8 @@ from typing import Annotated, Final
 from fastapi import Header
 
 from services.gateway.backend import TENANT
-from shared.jobs.board import JobBoard, check_same
 from shared.jobs import Job, job_id
+from shared.jobs.board import JobBoard, check_same
 from shared.problems import Problem, ProblemType
 
 __all__ = ["IdempotencyKey", "earlier_job", "job_for"]
