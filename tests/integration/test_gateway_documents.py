@@ -14,8 +14,8 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from shared.jobs.board import JobBoard
 from shared.jobs import DeleteSpec, DropSpec, IngestSpec, JobState, decode_spec
+from shared.jobs.board import JobBoard
 from shared.records import Collections, Document, Documents, document_id
 from shared.topology import JOBS, UPLOADS
 from tests.harness.bench import until
