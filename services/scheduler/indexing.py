@@ -169,14 +169,16 @@ class Indexer:
         document = replace(document, name=check_document_name(document.name))
         known = await self._documents.get(target.table, document.id)
         fingerprint = self.fingerprint(target.version)
-        if known is not None and is_same(known, document, fingerprint, document.sha256):
+        whole = known is not None and bool(known.original or not self._settings.keep_originals)
+        if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
             return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
         async with self._reading:
             data = await document.load()
             sha256 = document.sha256 or await asyncio.to_thread(_digest, data)
             if known is not None and is_same(known, document, fingerprint, sha256):
-                # Only the stamp differs: with the new one it need not be loaded the next time.
-                await self._documents.put(target.table, _stamped(known, document))
+                # With the new stamp it need not be loaded the next time, and its original may not have been kept.
+                original = known.original or (await self._kept(target, document, data)).original
+                await self._documents.put(target.table, _noted(known, document, original))
                 return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
             chunking = self.chunking(target.version)
             read = await self._reader.read(document.name, data, document.media_type, chunking=chunking)
@@ -266,8 +268,9 @@ async def discard(store: ObjectStore, name: str) -> None:
         return  # an earlier try got this far
 
 
-def _stamped(known: Document, document: Incoming) -> Document:
-    return known.model_copy(update={"origin": document.origin, "stamp": document.stamp})
+def _noted(known: Document, document: Incoming, original: str) -> Document:
+    """The record of a document that came again, unchanged."""
+    return known.model_copy(update={"origin": document.origin, "stamp": document.stamp, "original": original})
 
 
 def _digest(data: bytes) -> str:

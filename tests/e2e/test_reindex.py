@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from sluice import Client
+from sluice.errors import SluiceError
 from sluice.models import Answer, Job
 from tests.harness.platform import Platform, eventually
 
@@ -27,20 +27,13 @@ LONGEST_SMALL_CHUNK = 250
 """Characters: chunks of 48 tokens have fewer, those of 256 have many more."""
 
 
-def submit(platform: Platform, client: Client, **spec: Any) -> Job:
+def submit(client: Client, **spec: Any) -> Job:
     """Submit a job and wait for its end."""
-    response = httpx.post(f"{platform.url}/v1/jobs", json={"spec": spec}, timeout=30, trust_env=False)
-    assert response.status_code == 202, response.text
-    return client.wait(response.json()["job"]["id"], timeout=300)
+    return client.wait(client.submit_job(spec).id, timeout=300)
 
 
-def look(platform: Platform, collection: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{platform.url}/v1/collections/{collection}", trust_env=False).json()
-    return found
-
-
-def states(platform: Platform, collection: str) -> dict[str, str]:
-    return {version["name"]: version["state"] for version in look(platform, collection)["versions"]}
+def states(client: Client, collection: str) -> dict[str, str]:
+    return {version.name: version.state for version in client.collection(collection).versions}
 
 
 def is_small(answer: Answer) -> set[bool]:
@@ -104,30 +97,28 @@ def test_no_question_fails_or_sees_two_versions_while_one_is_built_switched_to_a
     with askers.asking():
         askers.until(lambda answer: is_small(answer) == {False}, since=0)
 
-        job = submit(platform, client, kind="reindex", collection=logs, chunk_tokens=48, chunk_overlap=0)
+        job = submit(client, kind="reindex", collection=logs, chunk_tokens=48, chunk_overlap=0)
         assert job.state == "succeeded", job.error
         assert job.outputs["version"] == "v2"
-        assert states(platform, logs) == {"v1": "retired", "v2": "live"}
+        assert states(client, logs) == {"v1": "retired", "v2": "live"}
         askers.until(lambda answer: is_small(answer) == {True}, since=len(askers.answers))
 
-        job = submit(platform, client, kind="switch", collection=logs)
+        job = submit(client, kind="switch", collection=logs)
         assert job.state == "succeeded", job.error
-        assert states(platform, logs) == {"v1": "live", "v2": "retired"}
+        assert states(client, logs) == {"v1": "live", "v2": "retired"}
         askers.until(lambda answer: is_small(answer) == {False}, since=len(askers.answers))
     assert not askers.errors, askers.errors[0]
     assert all(len(is_small(answer)) == 1 for answer in askers.answers)
 
 
-def test_what_changes_while_a_version_waits_is_in_it_once_it_is_live(
-    platform: Platform, client: Client, logs: str
-) -> None:
-    job = submit(platform, client, kind="reindex", collection=logs, version="small", chunk_tokens=48, switch=False)
+def test_what_changes_while_a_version_waits_is_in_it_once_it_is_live(client: Client, logs: str) -> None:
+    job = submit(client, kind="reindex", collection=logs, version="small", chunk_tokens=48, switch=False)
     assert (job.state, job.outputs["live"]) == ("succeeded", False)
-    assert states(platform, logs) == {"v1": "live", "small": "ready"}
+    assert states(client, logs) == {"v1": "live", "small": "ready"}
 
     client.wait(client.add_texts(logs, {"log-0": "Keeper 0 burned the log.", "new": "The mole is new."}).id)
     client.wait(client.delete_documents(logs, ["log-1"]).id)
-    assert submit(platform, client, kind="switch", collection=logs, version="small").state == "succeeded"
+    assert submit(client, kind="switch", collection=logs, version="small").state == "succeeded"
 
     assert {document.name for document in client.documents(logs)} == (DOCUMENTS.keys() - {"log-1"}) | {"new"}
     answer = client.query("Is the mole new?", collection=logs, top_k=20)
@@ -138,42 +129,37 @@ def test_what_changes_while_a_version_waits_is_in_it_once_it_is_live(
     assert all(text == "Keeper 0 burned the log." for text in texts)
 
 
-def test_a_rollback_brings_back_the_way_of_indexing_and_not_the_old_documents(
-    platform: Platform, client: Client, logs: str
-) -> None:
-    submit(platform, client, kind="reindex", collection=logs, chunk_tokens=48)
+def test_a_rollback_brings_back_the_way_of_indexing_and_not_the_old_documents(client: Client, logs: str) -> None:
+    submit(client, kind="reindex", collection=logs, chunk_tokens=48)
     client.wait(client.add_texts(logs, {"later": "The fog signal came later."}).id)
-    assert submit(platform, client, kind="switch", collection=logs).state == "succeeded"
-    assert look(platform, logs)["version"] == "v1"
+    assert submit(client, kind="switch", collection=logs).state == "succeeded"
+    assert client.collection(logs).version == "v1"
     answer = client.query("What of the fog signal?", collection=logs, top_k=1)
     assert answer.sources[0].document == "later"
 
 
-def test_a_version_that_is_not_live_can_be_asked_by_its_name(platform: Platform, client: Client, logs: str) -> None:
-    submit(platform, client, kind="reindex", collection=logs, version="small", chunk_tokens=48, switch=False)
-    body = {"question": "How much oil did lamp 2 burn on day 3?", "collection": logs, "version": "small"}
-    response = httpx.post(f"{platform.url}/v1/query", json=body, timeout=60, trust_env=False)
-    assert response.status_code == 200, response.text
-    assert all(len(source["text"]) < LONGEST_SMALL_CHUNK for source in response.json()["sources"])
-    body["version"] = "large"
-    response = httpx.post(f"{platform.url}/v1/query", json=body, timeout=60, trust_env=False)
-    assert (response.status_code, response.json()["type"].rpartition(":")[2]) == (404, "not-found")
+def test_a_version_that_is_not_live_can_be_asked_by_its_name(client: Client, logs: str) -> None:
+    submit(client, kind="reindex", collection=logs, version="small", chunk_tokens=48, switch=False)
+    question = "How much oil did lamp 2 burn on day 3?"
+    assert is_small(client.query(question, collection=logs, version="small")) == {True}
+    assert is_small(client.query(question, collection=logs)) == {False}
+    with pytest.raises(SluiceError) as unknown:
+        client.query(question, collection=logs, version="large")
+    assert unknown.value.code == "not-found"
 
 
-def test_documents_ingested_after_a_switch_are_cut_as_the_live_version_is(
-    platform: Platform, client: Client, logs: str
-) -> None:
-    submit(platform, client, kind="reindex", collection=logs, chunk_tokens=48)
+def test_documents_ingested_after_a_switch_are_cut_as_the_live_version_is(client: Client, logs: str) -> None:
+    submit(client, kind="reindex", collection=logs, chunk_tokens=48)
     client.wait(client.add_texts(logs, {"after": DOCUMENTS["log-3"].replace("lamp 3", "the siren")}).id)
     answer = client.query("How much oil did the siren burn?", collection=logs, top_k=8)
     assert "after" in {source.document for source in answer.sources}
     assert is_small(answer) == {True}
 
 
-def test_a_switch_to_nothing_is_refused_and_changes_nothing(platform: Platform, client: Client, logs: str) -> None:
+def test_a_switch_to_nothing_is_refused_and_changes_nothing(client: Client, logs: str) -> None:
     for version, code in ((None, "version-not-ready"), ("v9", "not-found")):
-        job = submit(platform, client, kind="switch", collection=logs, **({"version": version} if version else {}))
+        job = submit(client, kind="switch", collection=logs, **({"version": version} if version else {}))
         assert job.state == "failed"
         assert job.error is not None
         assert job.error.type.endswith(code)
-    assert states(platform, logs) == {"v1": "live"}
+    assert states(client, logs) == {"v1": "live"}

@@ -1,6 +1,7 @@
 """A scheduler's document jobs on a real broker and a real store, with an embedder that counts words."""
 
 import hashlib
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -60,7 +61,6 @@ class Library:
         self.before_embedding: Look | None = None
         """Is awaited with the variant and the passages that come in."""
         self.kinds: Mapping[str, Perform] = {}
-        self._jobs = 0
 
     async def embed(self, variant: str, dimension: int, query: Query) -> Query:
         if query.question:
@@ -74,8 +74,7 @@ class Library:
 
     async def submit(self, spec: JobSpec, **options: Any) -> str:
         """Put a job on the queue. Returns its id."""
-        self._jobs += 1
-        job = f"job{self._jobs}"
+        job = uuid.uuid4().hex
         await self.desk.submit(spec, job, **options)
         return job
 

@@ -309,3 +309,15 @@ async def test_whatever_runs_beside_switches_to_and_fro_ends_up_in_the_live_vers
     assert set(await library.names(now.table)) == ({*TEXTS, "shared"} | {f"n{number}" for number in range(12)}) - gone
     texts = await library.texts(now.table)
     assert [text for text in texts if text.startswith("Document")] == ["Document 11."]
+
+
+async def test_documents_from_before_originals_were_kept_get_theirs_when_they_come_again(
+    broker: NatsServer, tmp_path: Path
+) -> None:
+    async with open_library(broker.url, tmp_path / "before", keep_originals=False) as library:
+        await fill(library)
+    async with open_library(broker.url, tmp_path / "before") as library:
+        job = await library.do(await library.upload("docs", TEXTS))
+        assert (job.state, job.progress.skipped) == (JobState.SUCCEEDED, 3)
+        assert library.embedded == []
+        assert (await library.do(ReindexSpec(collection="docs", chunk_tokens=48))).state is JobState.SUCCEEDED

@@ -1,0 +1,57 @@
+"""Evaluations through the front door: with answers, and from the command line to a switch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sluice import Client
+from tests.harness.platform import Platform
+
+QUESTIONS = [
+    {"question": "Who built the blue lamp?", "sources": ["library/lamps/blue.md"], "answer": "Ottilie Brandt in 1911"},
+    {"question": "What is the red lamp lit with?", "sources": ["library/lamps/red.txt"], "answer": "rape-seed oil"},
+    {"question": "When does the ferry to Rauma leave?", "sources": ["library/ferries.html"]},
+    {"question": "Who is the captain?", "sources": ["library/crew.json"], "answer": "Ilse Varga"},
+]
+
+
+def sluice(platform: Platform, *arguments: str) -> str:
+    command = [sys.executable, "-m", "sluice", *arguments, "--url", platform.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client, library: Path) -> None:
+    sluice(platform, "ingest", str(library), "--collection", "judged", "--json")
+    client.put_artifact("judged/questions.jsonl", "\n".join(map(json.dumps, QUESTIONS)).encode())
+    spec = {"kind": "evaluate", "collection": "judged", "input": "judged/questions.jsonl", "answers": True}
+    job = client.wait(client.submit_job(spec).id, timeout=200)
+    assert job.state == "succeeded", job.error
+    outputs: dict[str, Any] = dict(job.outputs)
+    assert (outputs["questions"], outputs["failed"]) == (4, 0)
+    assert outputs["recall_at_1"] == outputs["mrr"] == 1.0
+    assert outputs["answer_f1"] > 0.2
+    assert outputs["citation_precision"] > 0.5
+    report = json.loads(client.artifact(f"{job.id}/report.json"))
+    assert "Ottilie Brandt" in report["questions"][0]["answer"]
+    assert client.artifact(f"{job.id}/report.svg").startswith(b"<svg")
+
+
+def test_a_version_is_built_listed_and_switched_to_from_the_command_line(
+    platform: Platform, client: Client, library: Path
+) -> None:
+    sluice(platform, "ingest", str(library), "--collection", "lines", "--json")
+    built = ("collections", "reindex", "lines", "--chunk-tokens", "64", "--version", "small", "--no-switch")
+    assert "succeeded" in sluice(platform, *built)
+    listed = json.loads(sluice(platform, "collections", "versions", "lines", "--json"))
+    assert [(version["name"], version["state"]) for version in listed] == [("v1", "live"), ("small", "ready")]
+    assert listed[1]["chunk_tokens"] == 64
+    sluice(platform, "collections", "switch", "lines", "small")
+    table = sluice(platform, "collections", "versions", "lines")
+    assert "small" in table
+    assert client.collection("lines").version == "small"
+    sluice(platform, "collections", "switch", "lines")
+    assert client.collection("lines").version == "v1"
