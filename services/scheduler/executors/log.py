@@ -4,9 +4,8 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Final, Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -129,33 +128,37 @@ class CommandLog:
 
 
 class _Kept:
-    """The end of a text, in two files: when the newer one is full it takes the place of the older."""
+    """The end of a text, in two files: when the newer one is full it takes the place of the older. The files have no
+    names, so that nothing of them stays however the process ends."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._folder = tempfile.TemporaryDirectory(prefix="sluice-log-")
-        self._new = Path(self._folder.name, "new")
-        self._old = Path(self._folder.name, "old")
-        self._file: IO[Any] = self._new.open("wb")
+        self._old, self._new = _file(), _file()
         self._size = 0
 
     def write(self, line: str) -> None:
         data = line.encode(errors="replace") + b"\n"
         if self._size + len(data) > self._most:
-            self._file.close()
-            self._new.replace(self._old)
-            self._file = self._new.open("wb")
+            self._old.close()
+            self._old, self._new = self._new, _file()
             self._size = 0
-        self._size += self._file.write(data)
+        self._size += self._new.write(data)
 
     def read(self) -> bytes:
-        self._file.flush()
-        old = self._old.read_bytes() if self._old.exists() else b""
-        whole = old + self._new.read_bytes()
+        whole = b"".join(_contents(file) for file in (self._old, self._new))
         if len(whole) <= self._most:
             return whole
         return whole[whole.index(b"\n", len(whole) - self._most - 1) + 1 :]
 
     def close(self) -> None:
-        self._file.close()
-        self._folder.cleanup()
+        self._old.close()
+        self._new.close()
+
+
+def _file() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="sluice-log-")
+
+
+def _contents(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
