@@ -17,6 +17,7 @@ from services.gateway.job_news import JobNews
 from services.gateway.models_directory import ModelDirectory
 from services.gateway.objects import ObjectStage
 from services.gateway.openai.batches import Batches
+from services.gateway.pacing import Pace
 from services.gateway.pipelines import Pipelines
 from services.gateway.queries import Queries
 from services.gateway.routing import Router
@@ -124,6 +125,7 @@ class Desk:
         self.pipelines = pipelines
         self.news = JobNews()
         self.router = Router()
+        self.pace = Pace(yields=settings.batch_yields)
         self._backend: Backend | None = None
 
     def under(self, terms: Terms) -> Self:
@@ -140,7 +142,7 @@ class Desk:
         """
         bus, instance = service.bus, self.settings.instance
         shadows = Shadows(bus, instance, self.router, self.settings.max_shadows)
-        queries = Queries(bus, instance, shadows.beside)
+        queries = Queries(bus, instance, shadows.beside, self.pace)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,

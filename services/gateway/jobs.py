@@ -79,9 +79,9 @@ class AuditList(BaseModel):
 
 
 class StepBody(BaseModel):
-    """A step of a pipeline. `status` is waiting, running, succeeded, failed or skipped; `reason` says why it failed or
-    was skipped. `job` is its job's id; with `each` there are `total` of them, and `job` is what their ids begin with.
-    `cached` is how many of them were not run, as an earlier result is used."""
+    """A step of a pipeline. `status` is waiting, running, succeeded, failed, skipped or cancelled; `reason` says why.
+    `job` is its job's id; with `each` there are `total` of them, and `job` is what their ids begin with. `cached` is
+    how many of them were not run, as an earlier result is used."""
 
     model_config = ConfigDict(frozen=True)
 

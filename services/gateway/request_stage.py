@@ -45,6 +45,7 @@ class RequestStage:
     async def _process(self, query: Query, _: Context) -> Query:
         request = Request.of(query)
         backend = await self._desk.backend()
+        await self._desk.pace.turn()
         loads = Loads(backend.artifacts)
         terms = Terms(lane=query.lane, tenant=query.tenant, deadline=max(time.time(), query.deadline - LAST_WORDS))
         exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))

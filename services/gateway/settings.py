@@ -24,6 +24,9 @@ class GatewaySettings(ServiceSettings):
     max_texts_bytes: int = Field(32 * 2**20, ge=1, description="Bytes in one upload of documents as JSON texts.")
     max_batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Bytes in one file for the Files API.")
     batch_concurrency: int = Field(32, ge=1, le=256, description="Lines of one batch in work at once.")
+    batch_yields: bool = Field(
+        False, description="Lines of batches wait while queries are in flight: for when all stages share a few CPUs."
+    )
     request_room: int = Field(64, ge=1, description="Lines of batches in work at once.")
     max_shadows: int = Field(32, ge=0, description="Shadow queries in flight at once; more are left out.")
 
