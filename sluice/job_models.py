@@ -25,7 +25,8 @@ class AuditEvent(_Wire):
 
 
 class Step(_Wire):
-    """A step of a pipeline; `status` is waiting, running, succeeded, failed or skipped, `reason` says why.
+    """A step of a pipeline; `status` is waiting, running, succeeded, failed, skipped or cancelled;
+    `reason` says why.
 
     With `each` it has `total` jobs, and `job` is what their ids begin with. `cached` of them used an earlier result.
     """

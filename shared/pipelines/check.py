@@ -236,9 +236,15 @@ def _cycle(needs: Mapping[str, set[str]]) -> list[str]:
 
 def _ordered(needs: Mapping[str, set[str]]) -> Iterator[str]:
     """The steps, each after those that it needs, else as they are written. There must be no cycle."""
-    waiting = dict(needs)
-    while waiting:
-        ready = [step for step, needed in waiting.items() if not needed & waiting.keys()]
-        yield from ready
-        for step in ready:
-            del waiting[step]
+    done: set[str] = set()
+
+    def with_needs(step: str) -> Iterator[str]:
+        if step not in done:
+            for need in needs:
+                if need in needs[step]:
+                    yield from with_needs(need)
+            done.add(step)
+            yield step
+
+    for step in needs:
+        yield from with_needs(step)

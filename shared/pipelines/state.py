@@ -17,6 +17,7 @@ class StepStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
 
     @property
     def ended(self) -> bool:
@@ -25,8 +26,8 @@ class StepStatus(StrEnum):
 
 class StepState(Wire):
     """One step. `job` is the id of its job, or what those of a step with `each` begin with; `total` is how many jobs it
-    has, `reason` why it was skipped or failed. `cached` are the jobs, by number, whose results were there already;
-    `failures` the audit log's numbers of failures that are to be tried again, by job. Times are Unix seconds."""
+    has, `reason` why it was skipped, failed or cancelled. `cached` are the jobs, by number, whose results were there
+    already; `failures` the audit log's numbers of failures that are to be tried again, by job. Times: Unix seconds."""
 
     kind: str
     status: StepStatus = StepStatus.WAITING

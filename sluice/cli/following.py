@@ -29,6 +29,7 @@ SIGNS = {
     "succeeded": ("✓", "green"),
     "failed": ("✗", "red"),
     "skipped": ("-", "yellow"),
+    "cancelled": ("■", "yellow"),
 }
 FRAMES = 8
 

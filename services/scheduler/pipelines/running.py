@@ -87,7 +87,7 @@ class RunningPipeline:
         again = before is not None and 0 < before.failed_in < self._job.job.attempt
         for name in self._plan.order:
             state = before.steps[name] if before else StepState(kind=str(self._spec.steps[name].job["kind"]))
-            if again and state.status is StepStatus.FAILED and not self._step(name).allow_failure:
+            if again and self._is_to_be_tried_again(name, state):
                 state = state.model_copy(update={"status": StepStatus.RUNNING, "reason": "", "finished_at": None})
             self._states[name] = state
         for name, state in list(self._states.items()):
@@ -95,6 +95,10 @@ class RunningPipeline:
                 self._results.add(name, state, await self._jobs(name, state))
             elif state.status is StepStatus.RUNNING:
                 await self._begin(name)
+
+    def _is_to_be_tried_again(self, name: str, state: StepState) -> bool:
+        failed = state.status is StepStatus.FAILED and not self._step(name).allow_failure
+        return failed or state.status is StepStatus.CANCELLED
 
     async def _advance(self, changed: set[str] | None) -> None:
         """Look at what runs and has changed, begin what can begin, and again as long as that has ended something."""
@@ -157,7 +161,7 @@ class RunningPipeline:
             self._states[name] = self._states[name].model_copy(update={"failures": seen})
             self._close(name, StepStatus.FAILED, _why(failures))
         elif len(running.children) < self._states[name].total:
-            self._close(name, StepStatus.FAILED, "the pipeline failed before it was done")
+            self._close(name, StepStatus.CANCELLED, f"{self._failed[0]} has failed")
         else:
             jobs = [child.result for child in running.children if child.result is not None]
             self._close(name, StepStatus.SUCCEEDED, "", jobs)
@@ -197,8 +201,11 @@ class RunningPipeline:
         job = await self._family.board.get(self._job.tenant, self._job.job.id)
         remaining = self._job.remaining
         if job.cancel_requested or (remaining is not None and remaining <= 0):
-            for running in self._running.values():
-                await running.cancel("the pipeline was cancelled" if job.cancel_requested else "its time was up")
+            reason = "the pipeline was cancelled" if job.cancel_requested else "the pipeline's time was up"
+            for name, running in self._running.items():
+                await running.cancel(reason)
+                self._close(name, StepStatus.CANCELLED, reason)
+            await self._save(failed_in=self._job.job.attempt)
 
     async def _end(self) -> None:
         table = {name: state.model_dump(mode="json") for name, state in self._states.items()}
