@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Status,
         Timings,
     )
+    from sluice.pipeline import Pipeline
 
 __all__ = [
     "AsyncClient",
@@ -40,13 +41,20 @@ __all__ = [
     "Done",
     "Job",
     "JobState",
+    "Pipeline",
     "Source",
     "Sources",
     "Status",
     "Timings",
 ]
 
-_HOME = {"AsyncClient": "client", "Client": "client", "SluiceError": "errors", "UnreachableError": "errors"}
+_HOME = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "SluiceError": "errors",
+    "UnreachableError": "errors",
+    "Pipeline": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:
