@@ -36,14 +36,16 @@ class YamlFile:
     marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
     def at(self, path: str) -> str:
-        """`file:line:column` of a path such as `spec.steps.evaluate.when`, or of what of it is in the file."""
+        """`file:line:column` of what a path such as `spec.steps.evaluate.when` has in the file; empty for nothing."""
         place: Place = ()
         for part in re.findall(r"[^.\[\]]+", path):
             for step in (part, int(part) if part.isdecimal() else part):
                 if (*place, step) in self.marks:
                     place = (*place, step)
                     break
-        line, column = self.marks.get(place, (1, 1))
+        if not place:
+            return ""
+        line, column = self.marks[place]
         return f"{self.name}:{line}:{column}"
 
 

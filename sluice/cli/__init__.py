@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from sluice.cli import answers, ingest, job_commands, local, resources, routes, run, schedule_commands, system, versions
+from sluice.cli import (
+    answers,
+    artifact_commands,
+    ingest,
+    job_commands,
+    local,
+    resources,
+    routes,
+    run,
+    schedule_commands,
+    system,
+    versions,
+)
 
 __all__ = ["app", "main"]
 
@@ -31,6 +43,7 @@ app.add_typer(resources.documents, name="documents", rich_help_panel="Documents 
 app.command("run", rich_help_panel="Jobs")(run.run)
 app.add_typer(job_commands.jobs, name="jobs", rich_help_panel="Jobs")
 app.add_typer(schedule_commands.schedules, name="schedules", rich_help_panel="Jobs")
+app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="What goes on")(system.status)
 app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
 app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)

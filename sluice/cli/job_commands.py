@@ -207,16 +207,11 @@ def job_artifacts(
 
     sluice jobs artifacts ID results.jsonl -o results.jsonl
     """
-    from sluice.cli.output import file_size, print_json, print_table
+    from sluice.cli.output import download, file_size, print_json, print_table
 
     with client(url) as sluice:
         if file is not None:
-            if str(output) == "-":
-                typer.echo(sluice.artifact(f"{job_id}/{file}"), nl=False)
-                return
-            path = output or Path(file)
-            size = sluice.save_artifact(f"{job_id}/{file}", path)
-            typer.echo(f"{path}: {file_size(size)}")
+            download(sluice, f"{job_id}/{file}", output)
             return
         found = sluice.job_artifacts(job_id)
     if as_json:

@@ -67,7 +67,8 @@ def _lines(job: Job) -> list[str]:
         size = f"{counted(p.chunks, 'chunk')}, {file_size(p.bytes)}"
         lines.append(f"{counted(p.documents, 'document')}: {said}; {size}")
     elif p.total:
-        lines.append(f"{p.done:,} of {p.total:,} done" + (f", {p.failed:,} failed" if p.failed else ""))
+        what = "steps" if job.kind == "pipeline" else "done"
+        lines.append(f"{p.done:,} of {p.total:,} {what}" + (f", {p.failed:,} failed" if p.failed else ""))
     if p.message:
         lines.append(escape(p.message))
     options = job.options
@@ -80,7 +81,8 @@ def _lines(job: Job) -> list[str]:
         lines.append("[yellow]is being cancelled[/]")
     if job.attempt > 1:
         lines.append(f"[dim]try number {job.attempt}[/]")
-    lines += [f"{escape(name)}: {escape(value)}" for name, value in _shown(job.outputs).items()]
+    outputs = {name: value for name, value in job.outputs.items() if (name, value) != ("message", p.message)}
+    lines += [f"{escape(name)}: {escape(value)}" for name, value in _shown(outputs).items()]
     if job.artifacts:
         lines.append(f"[dim]artifacts[/] {escape(', '.join(job.artifacts))}")
     return lines

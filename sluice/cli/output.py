@@ -4,14 +4,30 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["ago", "console", "counted", "errors", "explain", "file_size", "moment", "print_json", "print_table", "took"]
+if TYPE_CHECKING:
+    from sluice.client import Client
+
+__all__ = [
+    "ago",
+    "console",
+    "counted",
+    "download",
+    "errors",
+    "explain",
+    "file_size",
+    "moment",
+    "print_json",
+    "print_table",
+    "took",
+]
 
 UNREACHABLE = 3
 
@@ -49,6 +65,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     for row in shown:
         table.add_row(*(escape(cell) for cell in row))
     terminal.print(table)
+
+
+def download(client: "Client", name: str, output: Path | None) -> None:
+    """Write a file of jobs to a path, else to one called like it; to standard output for `-`."""
+    if str(output) == "-":
+        sys.stdout.buffer.write(client.artifact(name))
+        return
+    path = output or Path(name.rpartition("/")[2])
+    size = client.save_artifact(name, path)
+    sys.stdout.write(f"{path}: {file_size(size)}\n")
 
 
 def explain(error: Exception) -> int:

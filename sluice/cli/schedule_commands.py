@@ -79,7 +79,7 @@ def create_schedule(
     wanted = read_any(file, pairs(parameter, "--parameter")).settle(
         priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me()
     )
-    with client(url) as sluice, explained(wanted.file):
+    with client(url) as sluice, explained(wanted):
         made = sluice.create_schedule(
             name,
             wanted.spec,

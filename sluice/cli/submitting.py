@@ -72,7 +72,7 @@ def submit(wanted: Wanted, url: str | None, *, key: str | None, wait: bool, as_j
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
-        with explained(wanted.file):
+        with explained(wanted):
             job = sluice.submit_job(wanted.spec, idempotency_key=key, **wanted.settings)
         if wait:
             job = follow(sluice, job.id, quiet=as_json)
@@ -85,7 +85,7 @@ def submit(wanted: Wanted, url: str | None, *, key: str | None, wait: bool, as_j
 
 
 @contextmanager
-def explained(file: YamlFile) -> Iterator[None]:
+def explained(wanted: Wanted) -> Iterator[None]:
     """Show what the server finds wrong with a file as `file:line:column: what`, and end with exit status 1."""
     try:
         yield
@@ -93,18 +93,21 @@ def explained(file: YamlFile) -> Iterator[None]:
         faults = (error.problem.model_extra or {}).get("errors") if error.status == 422 else None
         if not faults:
             raise
-        _point(file, faults)
+        _point(wanted, faults)
         raise typer.Exit(1) from None
 
 
-def _point(file: YamlFile, faults: list[dict[str, str]]) -> None:
+def _point(wanted: Wanted, faults: list[dict[str, str]]) -> None:
     from rich.markup import escape
 
     from sluice.cli.output import errors
 
     for fault in faults:
-        where, place = file.at(fault["path"]), fault["path"].removeprefix("spec.")
-        errors().print(f"{escape(where)}: [bold red]{escape(place)}[/]: {escape(fault['message'])}", soft_wrap=True)
+        # The server also names the member of the union of all specs.
+        place = fault["path"].removeprefix("spec.").removeprefix(f"{wanted.spec.get('kind')}.")
+        where = wanted.file.at(fault["path"])
+        prefix = f"{escape(where)}: " if where else ""
+        errors().print(f"{prefix}[bold red]{escape(place)}[/]: {escape(fault['message'])}", soft_wrap=True)
 
 
 def _read(path: Path) -> YamlFile:
@@ -121,7 +124,7 @@ def _mapping(file: YamlFile, value: Any, place: str) -> dict[str, Any]:
 
 
 def _refused(file: YamlFile, place: str, message: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{file.at(place)}: {message}")
+    return typer.BadParameter(f"{file.at(place) or file.name}: {message}")
 
 
 def _parameter(name: str, text: str, known: dict[str, Any]) -> Any:
