@@ -28,6 +28,7 @@ __all__ = [
     "Document",
     "Documents",
     "check_document_name",
+    "delivered",
     "document_id",
     "snapshot",
 ]
@@ -108,7 +109,7 @@ class Collections:
             {
                 "name": name,
                 "tenant": tenant,
-                "table": f"{name}-{secrets.token_hex(4)}",
+                "table": f"{name}-{secrets.token_hex(8)}",
                 "description": description,
                 "pipeline": pipeline,
                 "created_at": time.time(),
@@ -274,14 +275,14 @@ async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, byte
                     yield entry.key, entry.value or b""
                 if not entry.delta:
                     return
-            elif not await _delivered(watcher):
+            elif not await delivered(watcher):
                 # The client says so too where all entries are on their way to it, so the broker has to be asked.
                 return
     finally:
         await watcher.stop()  # type: ignore[no-untyped-call]
 
 
-async def _delivered(watcher: KeyValue.KeyWatcher) -> int:
+async def delivered(watcher: KeyValue.KeyWatcher) -> int:
     """How many entries the broker has sent to a watcher."""
     assert watcher._sub is not None
     position = (await watcher._sub.consumer_info()).delivered

@@ -6,25 +6,21 @@ that of two people who change the same route at once the second is told instead 
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Final
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import AfterValidator, Field, ValidationError
 
 from shared.envelope import Name, Wire
+from shared.following import followed
 from shared.problems import Problem, ProblemType
 from shared.records import CHANGED, snapshot
-from shared.tasks import background
 from shared.topology import ROUTES
 
 __all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "followed_routes", "overtaken"]
@@ -33,18 +29,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT: Final = "default"
 MOST_VARIANTS: Final = 32
-
-FIRST_LOOK: Final = 10.0
-"""Seconds in which the broker must tell what routes there are, for a service to start."""
-
-LOOK: Final = 0.25
-"""Seconds after which a watch notices that its connection is a new one, and a failed watch is tried again."""
-
-WATCH_ANEW: Final = 30.0
-"""Seconds after which all routes are read again, whatever a watch may have missed."""
-
-LEFT_BEHIND: Final = 5.0
-"""Seconds for which the broker keeps a reading position that nobody listens to."""
 
 
 def _some_above_zero(weights: dict[str, float]) -> dict[str, float]:
@@ -152,83 +136,13 @@ async def followed_routes(
 
     While the broker is away what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
     """
-    follower = _Follower(client, jetstream, changed)
-    async with background(follower.run()):
-        async with asyncio.timeout(FIRST_LOOK):
-            await follower.told.wait()
+
+    def read(stage: str, value: bytes, known: Route | None) -> Route | None:
+        # Of a route that cannot be read the last one that could stays in force.
+        return _read(stage, value) or known
+
+    async with followed(client, jetstream, ROUTES, read=read, changed=changed):
         yield
-
-
-class _Follower:
-    """A watch on the bucket that is begun again with each connection, after each failure, and every now and then."""
-
-    def __init__(
-        self, client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
-    ) -> None:
-        self._client = client
-        self._js = jetstream
-        self._changed = changed
-        self._routes: dict[str, Route] = {}
-        self._failing = False
-        self.told = asyncio.Event()
-
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            try:
-                if self._client.is_connected:
-                    await self._watch()
-                    continue
-            except BucketNotFoundError:
-                # Whoever makes the bucket again does so with no routes in it; until then nothing is known to change.
-                self._tell(self._routes)
-            except (NatsError, TimeoutError, OSError) as error:
-                self._warn(error)
-            await asyncio.sleep(LOOK)
-
-    async def _watch(self) -> None:
-        """Read all routes, then their changes, for a while or until the connection is another one."""
-        connection = self._client.stats["reconnects"]
-        bucket = await self._js.key_value(ROUTES)
-        watcher = await bucket.watch(">", inactive_threshold=LEFT_BEHIND)
-        found: dict[str, Route] = {}
-        whole = False
-        ends = time.monotonic() + WATCH_ANEW
-        try:
-            while self._client.stats["reconnects"] == connection and time.monotonic() < ends:
-                try:
-                    entry = await watcher.updates(timeout=LOOK)  # type: ignore[no-untyped-call]
-                except NatsTimeout:
-                    continue
-                if entry is None:
-                    whole, self._failing = True, False
-                else:
-                    self._note(entry, found)
-                if whole:
-                    self._tell(found)
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
-
-    def _note(self, entry: KeyValue.Entry, found: dict[str, Route]) -> None:
-        route = None
-        if entry.operation is None:
-            # Of a route that cannot be read the last one that could stays in force.
-            route = _read(entry.key, entry.value) or self._routes.get(entry.key)
-        if route is None:
-            found.pop(entry.key, None)
-        else:
-            found[entry.key] = route
-
-    def _tell(self, routes: Mapping[str, Route]) -> None:
-        if routes != self._routes or not self.told.is_set():
-            self._routes = dict(routes)
-            self._changed(MappingProxyType(self._routes))
-        self.told.set()
-
-    def _warn(self, error: Exception) -> None:
-        if not self._failing:
-            log.warning("cannot watch the routes; those known last stay in force: %r", error)
-        self._failing = True
 
 
 def _read(stage: str, value: bytes | None) -> Route | None:
