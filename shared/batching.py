@@ -3,14 +3,16 @@
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from shared.envelope import Lane
+from shared.metrics import BATCH_ITEMS, BATCH_TIME
 from shared.tasks import background
 from shared.telemetry import tracer
 
@@ -107,11 +109,10 @@ class Batcher(Generic[T, R]):
 
     async def _call(self, batch: list[_Entry[T, R]]) -> Sequence[R]:
         """The results of a batch, one for each item. Every error is an Exception, unless the batcher is cancelled."""
-        links = [trace.Link(entry.context) for entry in batch if entry.context.is_valid]
-        attributes = {"sluice.batch.size": len(batch)}
         task = asyncio.current_task()
+        BATCH_ITEMS.labels(self._name).observe(len(batch))
         try:
-            with tracer.start_as_current_span(f"{self._name} batch", links=links, attributes=attributes):
+            with self._span(batch), BATCH_TIME.labels(self._name).time():
                 results = await self._run([entry.item for entry in batch])
         except (asyncio.CancelledError, StopIteration) as error:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -121,6 +122,20 @@ class Batcher(Generic[T, R]):
         if len(results) != len(batch):
             raise RuntimeError(f"the batch '{self._name}' of {len(batch)} items gave {len(results)} results")
         return results
+
+    def _span(self, batch: list[_Entry[T, R]]) -> AbstractContextManager[trace.Span]:
+        """A part of the items' trace, if it is one for all; else a trace of its own that links to each of them."""
+        made_for = list({e.context.span_id: e.context for e in batch if e.context.is_valid}.values())
+        first = next(iter(made_for), trace.INVALID_SPAN_CONTEXT)
+        parent, linked = Context(), made_for
+        if all(context.trace_id == first.trace_id for context in made_for):
+            parent, linked = trace.set_span_in_context(trace.NonRecordingSpan(first), parent), linked[1:]
+        return tracer.start_as_current_span(
+            f"{self._name} batch",
+            context=parent,
+            links=[trace.Link(context) for context in linked],
+            attributes={"sluice.batch.items": len(batch)},
+        )
 
     def _take(self) -> list[_Entry[T, R]]:
         batch: list[_Entry[T, R]] = []

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.envelope import Query
 from shared.forward import HEADERS, QUEUE_FULL
+from shared.metrics import DEAD_LETTERS as BURIED
 from shared.problems import Problem, ProblemType
 from shared.topology import DEAD_LETTERS
 
@@ -82,7 +83,9 @@ class DeadLetters:
         }
         # The broker counts the headers too, and cuts the connection of a client that goes beyond its limit.
         data = data[: self._client.max_payload - HEADERS]
-        await self._js.publish(f"dead.{subject}", data, headers=kept, stream=DEAD_LETTERS)
+        stored = await self._js.publish(f"dead.{subject}", data, headers=kept, stream=DEAD_LETTERS)
+        if not stored.duplicate:
+            BURIED.labels(subject.partition(".")[0]).inc()
 
     async def count(self) -> int:
         return (await self._js.stream_info(DEAD_LETTERS)).state.messages

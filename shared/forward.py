@@ -7,11 +7,11 @@ from typing import Final
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
-from opentelemetry.trace import SpanKind
 
 from shared.envelope import Query
+from shared.messaging import sending
 from shared.problems import Problem, ProblemType
-from shared.telemetry import inject_trace, tracer
+from shared.telemetry import inject_trace
 from shared.topology import QUERIES, Topology, query_subject
 
 __all__ = ["HEADERS", "QUEUE_FULL", "forward"]
@@ -36,23 +36,20 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
     when the broker does not answer, and TOO_LARGE for an envelope that fits into no message.
     """
     stop = query.stop
-    attributes = {
-        "messaging.system": "nats",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": f"query.{stop.stage}",
-        "messaging.message.id": query.id,
-    }
-    with tracer.start_as_current_span(f"send query.{stop.stage}", kind=SpanKind.PRODUCER, attributes=attributes):
-        headers = {"Nats-Msg-Id": _message_id(query)}
+    subject, message_id = query_subject(query), _message_id(query)
+    with sending(
+        f"query.{stop.stage}", subject=subject, message_id=message_id, conversation=query.id, tenant=query.tenant
+    ) as span:
+        headers = {"Nats-Msg-Id": message_id}
         inject_trace(headers)
         payload = query.encode()
+        span.set_attribute("messaging.message.body.size", len(payload))
         _check_size(payload, jetstream._nc.max_payload)
         give_up = time.monotonic() + patience
         pause = FIRST_PAUSE
         while True:
             try:
-                await _store(jetstream, topology, query_subject(query), payload, headers)
+                await _store(jetstream, topology, subject, payload, headers)
             except APIError as error:
                 if error.err_code not in QUEUE_FULL:
                     raise

@@ -40,6 +40,7 @@ from shared.reply import (
     reply_subject,
 )
 from shared.stage import Context, Stage
+from shared.telemetry import failed
 from shared.topology import QUERIES, Topology
 
 __all__ = ["Outcome", "Performer"]
@@ -106,7 +107,7 @@ class Performer:
             if problem.kind is ProblemType.BROKER_UNAVAILABLE:
                 # It passes, and the queue still has the query.
                 return await self._try_again(query, delivery, problem)
-            trace.get_current_span().set_status(trace.StatusCode.ERROR, problem.kind.code)
+            failed(trace.get_current_span(), problem.kind.code)
             await self._fail(query, delivery.deliveries, problem)
             outcome = Outcome.PROBLEM
         except asyncio.CancelledError as error:
@@ -166,7 +167,7 @@ class Performer:
         log.error("stage %s failed", self._stage.name, exc_info=error, extra={"query": query.id})
         span = trace.get_current_span()
         span.record_exception(error)
-        span.set_status(trace.StatusCode.ERROR, type(error).__name__)
+        failed(span, type(error).__name__)
         if delivery.deliveries >= self._max_deliver:
             details = "".join(traceback.format_exception(error))
             return await self.bury(delivery, query, f"{type(error).__name__}: {error}", details)

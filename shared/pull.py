@@ -111,6 +111,10 @@ class PullConsumer:
         self._subscription: Subscription | None = None
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
     def held(self) -> int:
         """Messages in work."""
         return len(self._held)

@@ -11,7 +11,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -19,11 +19,11 @@ from typing import Any, Protocol
 from faststream import AckPolicy
 from faststream.asgi import AsgiFastStream, AsgiResponse
 from faststream.specification import AsyncAPI
-from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from shared.bus import Bus
 from shared.envelope import Query
+from shared.metrics import MetricsPage
 from shared.problems import JSON as PROBLEM_JSON
 from shared.problems import ProblemDetails
 from shared.reply import AnyEvent, Cancel
@@ -93,6 +93,7 @@ class Service:
         self.bus = Bus(name, settings)
         self.failed = False
         self.draining = asyncio.Event()
+        self.before_scrape: list[Callable[[], Awaitable[None]]] = []
         self._setup = setup
         self._state = "starting: waiting for the broker"
         self._started_at = time.time()
@@ -119,7 +120,11 @@ class Service:
 
     def pages(self) -> dict[str, ASGIApp]:
         """The HTTP pages that every service has, by path."""
-        return {"/livez": _Page(self._livez), "/readyz": _Page(self._readyz), "/metrics": _Page(_metrics)}
+        return {
+            "/livez": _Page(self._livez),
+            "/readyz": _Page(self._readyz),
+            "/metrics": MetricsPage(self.before_scrape),
+        }
 
     def asgi(self) -> AsgiFastStream:
         """The service as an ASGI app without any HTTP API of its own."""
@@ -281,7 +286,3 @@ class _Page:
 
 def _json(body: dict[str, str]) -> AsgiResponse:
     return AsgiResponse(json.dumps(body).encode(), 200, {"content-type": "application/json"})
-
-
-def _metrics() -> AsgiResponse:
-    return AsgiResponse(generate_latest(), 200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"})

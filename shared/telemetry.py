@@ -1,81 +1,72 @@
-"""Traces, metrics and logs: set up once per process, the same in every service."""
+"""Traces and logs: set up once per process, the same in every service. What is measured is in `shared.metrics`."""
 
 import json
 import logging
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
+from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
-from prometheus_client import Counter, Gauge, Histogram
+from opentelemetry.trace import Span, StatusCode
+from prometheus_client import Gauge
 
+from shared.metrics import tenants
 from shared.settings import ServiceSettings
+from shared.trace_memory import TraceMemory
+from shared.trace_sampling import Rate, Ratio, TraceSampler
 
 __all__ = [
-    "CANCEL_LATENCY",
-    "IN_FLIGHT",
-    "OUTCOMES",
-    "QUEUE_WAIT",
-    "ROOM",
-    "WORK_TIME",
     "extract_trace",
+    "failed",
     "flush_telemetry",
     "inject_trace",
     "set_up_telemetry",
     "trace_id",
+    "trace_memory",
     "tracer",
 ]
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-STAGE = ("stage", "variant", "lane")
-
-QUEUE_WAIT = Histogram(
-    "sluice_stage_queue_wait_seconds",
-    "Time from the broker's receipt of a message to its pull.",
-    STAGE,
-    buckets=SECONDS,
-)
-WORK_TIME = Histogram(
-    "sluice_stage_work_seconds",
-    "Time from the pull of a message to its end in this stage.",
-    STAGE,
-    buckets=SECONDS,
-)
-IN_FLIGHT = Gauge("sluice_stage_in_flight", "Messages in work.", STAGE)
-ROOM = Gauge("sluice_stage_room", "Messages that may be in work at once.", STAGE)
-OUTCOMES = Counter("sluice_stage_messages_total", "Messages by how they ended in this stage.", (*STAGE, "outcome"))
-CANCEL_LATENCY = Histogram(
-    "sluice_stage_cancel_seconds",
-    "Time from the reader's leaving to the end of the work for it.",
-    STAGE,
-    buckets=SECONDS,
-)
+BUILD = Gauge("sluice_build_info", "1; the labels say which service in which version this is.", ("service", "version"))
 
 tracer = trace.get_tracer("sluice")
+
+_memories: list[TraceMemory] = []
 
 
 def set_up_telemetry(service: str, settings: ServiceSettings) -> None:
     """Send logs as JSON lines to standard error and traces to the OTLP endpoint, where one is set."""
     _set_up_logs(service, settings)
+    tenants.most = settings.metric_tenants
+    BUILD.labels(service, version("sluice")).set(1)
     resource = Resource.create(
-        {"service.name": service, "service.namespace": "sluice", "service.instance.id": settings.instance}
+        {
+            "service.name": service,
+            "service.namespace": "sluice",
+            "service.instance.id": settings.instance,
+            "service.version": version("sluice"),
+        }
     )
-    # Without an exporter spans are not recorded, yet every query still gets a trace id for logs and answers.
-    sampler: Sampler = ALWAYS_OFF
+    # Every query gets a trace id for logs and answers, whether it is recorded or not.
     if settings.otlp_endpoint:
-        sampler = ParentBased(TraceIdRatioBased(settings.trace_ratio))
+        sampler = TraceSampler(Ratio(settings.trace_ratio), record_all=settings.trace_errors)
+    else:
+        sampler = TraceSampler(Rate(settings.trace_rate), record_all=False)
     provider = TracerProvider(resource=resource, sampler=sampler)
-    if settings.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.otlp_endpoint)))
+    memory = TraceMemory(spans=settings.trace_spans, seconds=settings.trace_seconds, export=_exporting(settings))
+    provider.add_span_processor(memory)
     trace.set_tracer_provider(provider)
+    _memories[:] = [memory]
+
+
+def trace_memory() -> TraceMemory | None:
+    """What this process remembers of traces; None before telemetry is set up."""
+    return _memories[0] if _memories else None
 
 
 def flush_telemetry() -> None:
@@ -83,6 +74,12 @@ def flush_telemetry() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.shutdown()
+
+
+def failed(span: Span, kind: str) -> None:
+    """Mark a span as failed, for a reason of few values."""
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR, kind)
 
 
 def inject_trace(headers: MutableMapping[str, str]) -> None:
@@ -98,6 +95,21 @@ def extract_trace(headers: Mapping[str, str] | None) -> Context:
 def trace_id(span: trace.Span | None = None) -> str:
     """The trace id of a span (default: the current one) as 32 hex digits; zeros outside any trace."""
     return format((span or trace.get_current_span()).get_span_context().trace_id, "032x")
+
+
+def _exporting(settings: ServiceSettings) -> SpanProcessor | None:
+    if not settings.otlp_endpoint:
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else ""
+    pairs = (pair.partition("=") for pair in headers.split(",") if pair)
+    return BatchSpanProcessor(
+        OTLPSpanExporter(
+            endpoint=settings.otlp_endpoint,
+            headers={name.strip(): value.strip() for name, _, value in pairs} or None,
+        )
+    )
 
 
 class JsonFormatter(logging.Formatter):

@@ -14,6 +14,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -22,24 +23,29 @@ import anyio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from opentelemetry.trace import SpanKind
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
 from shared.envelope import Lane, Query
-from shared.performer import Outcome, Performer
-from shared.pull import Delivery, PullConsumer
-from shared.settings import QueueSettings
-from shared.stage import Stage
-from shared.telemetry import (
+from shared.messaging import CONVERSATION, processing
+from shared.metrics import (
     CANCEL_LATENCY,
     IN_FLIGHT,
     OUTCOMES,
     QUEUE_WAIT,
+    REDELIVERIES,
     ROOM,
+    TENANT_WORK,
     WORK_TIME,
-    extract_trace,
-    tracer,
+    exemplar,
+    tenants,
 )
+from shared.performer import Outcome, Performer
+from shared.pull import Delivery, PullConsumer
+from shared.settings import QueueSettings
+from shared.stage import Stage
+from shared.telemetry import extract_trace, failed
 from shared.topology import QUERIES, StageQueue, Topology
 
 __all__ = ["Outcome", "StageStatus", "StageWorker"]
@@ -182,17 +188,25 @@ class StageWorker:
     async def _handle(self, lane: Lane, delivery: Delivery) -> None:
         started = time.time()
         labels = (self.stage.name, self.stage.variant, lane.value)
-        QUEUE_WAIT.labels(*labels).observe(max(0.0, started - delivery.stored_at))
-        outcome = await self._take(delivery, started)
-        WORK_TIME.labels(*labels).observe(time.time() - started)
+        context = extract_trace(delivery.headers)
+        example = exemplar(context)
+        QUEUE_WAIT.labels(*labels).observe(max(0.0, started - delivery.stored_at), example)
+        if delivery.deliveries > 1:
+            REDELIVERIES.labels(*labels).inc()
+        outcome = await self._take(delivery, started, context)
+        worked = time.time() - started
+        WORK_TIME.labels(*labels).observe(worked, example)
         OUTCOMES.labels(*labels, outcome.value).inc()
+        TENANT_WORK.labels(tenants.label(delivery.subject.rpartition(".")[2]), self.stage.name).inc(max(0.0, worked))
 
-    async def _take(self, delivery: Delivery, started: float) -> Outcome:
+    async def _take(self, delivery: Delivery, started: float, context: Context) -> Outcome:
         try:
             query = Query.decode(delivery.data)
             query.stop  # noqa: B018  (an empty slip has no business in a queue)
         except (ValueError, IndexError) as error:
-            return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
+            with self._span(delivery, None, started, context) as span:
+                failed(span, type(error).__name__)
+                return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
         if _key(query) in self._working:
             await delivery.nak(self._settings.ack_wait)
             return Outcome.DUPLICATE
@@ -202,38 +216,45 @@ class StageWorker:
         if query.id in self._cancelled:
             await delivery.ack()
             return Outcome.CANCELLED
-        if delivery.deliveries > self._settings.max_deliver:
-            reason = f"Delivered {self._settings.max_deliver} times; each worker died or stalled before it was done."
-            return await self._performer.bury(delivery, query, reason)
-        return await self._work(query, delivery, started - delivery.stored_at)
+        with self._span(delivery, query, started, context) as span:
+            if delivery.deliveries > self._settings.max_deliver:
+                tries = self._settings.max_deliver
+                failed(span, "worker_lost")
+                reason = f"Delivered {tries} times; each worker died or stalled before it was done."
+                return await self._performer.bury(delivery, query, reason)
+            outcome = await self._work(query, delivery, started - delivery.stored_at)
+            span.set_attribute("sluice.outcome", outcome.value)
+            return outcome
+
+    def _span(
+        self, delivery: Delivery, query: Query | None, started: float, context: Context
+    ) -> AbstractContextManager[Span]:
+        name = self.stage.name
+        return processing(
+            f"query.{name}",
+            subject=delivery.subject,
+            consumer=self._consumers[query.lane if query is not None else self.stage.lanes[0]].name,
+            context=context,
+            deliveries=delivery.deliveries,
+            attributes={
+                "messaging.message.id": delivery.headers.get("Nats-Msg-Id", ""),
+                CONVERSATION: query.id if query is not None else "",
+                "messaging.message.body.size": len(delivery.data),
+                "sluice.variant": self.stage.variant,
+                "sluice.waited_ms": round(max(0.0, started - delivery.stored_at) * 1e3, 3),
+            },
+        )
 
     async def _work(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
         work = self._working[_key(query)] = _Work()
         outcome = Outcome.EXPIRED
-        attributes: dict[str, str | int] = {
-            "messaging.system": "nats",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": f"query.{self.stage.name}",
-            "messaging.message.id": query.id,
-            "sluice.variant": self.stage.variant,
-            "sluice.delivery": delivery.deliveries,
-        }
-        span = tracer.start_as_current_span(
-            f"process query.{self.stage.name}",
-            context=extract_trace(delivery.headers),
-            kind=SpanKind.CONSUMER,
-            attributes=attributes,
-        )
         try:
-            with span as current:
-                with work.scope as scope:
-                    scope.deadline = anyio.current_time() + query.remaining
-                    outcome = await self._performer.attempt(query, delivery, waited)
-                if scope.cancelled_caught:
-                    outcome = work.outcome
-                    await delivery.ack()
-                current.set_attribute("sluice.outcome", outcome.value)
+            with work.scope as scope:
+                scope.deadline = anyio.current_time() + query.remaining
+                outcome = await self._performer.attempt(query, delivery, waited)
+            if scope.cancelled_caught:
+                outcome = work.outcome
+                await delivery.ack()
         finally:
             del self._working[_key(query)]
         if work.withdrawn_at:

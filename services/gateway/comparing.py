@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.gateway.answers import Answer, Ended
-from shared.telemetry import SECONDS
+from shared.metrics import SECONDS
 
 __all__ = ["IN_FLIGHT", "OUTCOMES", "Comparison", "Run", "source_overlap", "text_overlap"]
 

@@ -8,7 +8,8 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.problems import CLIENT_LEFT
-from shared.telemetry import SECONDS, extract_trace, trace_id, tracer
+from shared.metrics import SECONDS
+from shared.telemetry import extract_trace, trace_id, tracer
 
 __all__ = ["Observed"]
 

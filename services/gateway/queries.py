@@ -20,6 +20,7 @@ from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
 from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
+from shared.metrics import SECONDS
 from shared.problems import Problem, ProblemType
 from shared.reply import (
     Mailbox,
@@ -30,7 +31,6 @@ from shared.reply import (
     open_mailbox,
     reply_subject,
 )
-from shared.telemetry import SECONDS
 from shared.topology import QUERIES, StageQueue
 
 __all__ = ["Flight", "Queries"]

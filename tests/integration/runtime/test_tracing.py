@@ -1,6 +1,8 @@
 """Promise 8: one trace follows the query over the hops."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import pytest
 from opentelemetry import trace
@@ -39,10 +41,11 @@ def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
     return [span for span in exporter.get_finished_spans() if span.name == name]
 
 
-def ids(span: ReadableSpan | None) -> tuple[int, int]:
+def ids(span: ReadableSpan | trace.Span | trace.SpanContext | None) -> tuple[int, int]:
     assert span is not None
-    assert span.context is not None
-    return span.context.trace_id, span.context.span_id
+    context = span if isinstance(span, trace.SpanContext) else span.get_span_context()
+    assert context is not None
+    return context.trace_id, context.span_id
 
 
 async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_trace(
@@ -64,7 +67,10 @@ async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_t
         assert span.attributes is not None
         assert span.attributes["messaging.system"] == "nats"
         assert span.attributes["messaging.operation.type"] == name.partition(" ")[0]
-        assert span.attributes["messaging.message.id"] == query.id
+        assert span.attributes["messaging.message.id"] == f"{query.id}:{chain.index(name) // 2}.{name[-3:]}:1"
+        assert span.attributes["messaging.message.conversation_id"] == query.id
+        assert span.attributes["messaging.destination.template"] == f"query.{name[-3:]}"
+        assert span.attributes["messaging.destination.name"] == f"query.{name[-3:]}.default.interactive.default"
         above = ids(span)
 
 
@@ -85,11 +91,12 @@ async def test_work_that_fails_marks_its_span(bench: Bench, spans: InMemorySpanE
     assert second.status.status_code is not trace.StatusCode.ERROR
 
 
-async def test_a_batch_links_to_the_work_that_it_was_made_of(bench: Bench, spans: InMemorySpanExporter) -> None:
-    async def double(items: Sequence[int]) -> list[int]:
-        return [2 * item for item in items]
+async def double(items: Sequence[int]) -> list[int]:
+    return [2 * item for item in items]
 
-    batcher = Batcher[int, int](double, name="double", max_items=8, max_cost=8, cost=lambda _: 1)
+
+async def test_a_batch_of_one_is_a_part_of_its_trace(bench: Bench, spans: InMemorySpanExporter) -> None:
+    batcher = Batcher[int, int](double, name="alone", max_items=8, max_cost=8, cost=lambda _: 1)
 
     async def batched(query: Query, context: Context) -> Query:
         return query.model_copy(update={"question": str(await batcher.submit(21))})
@@ -98,6 +105,35 @@ async def test_a_batch_links_to_the_work_that_it_was_made_of(bench: Bench, spans
         await bench.ask(bench.query("batched"))
         await bench.empty("batched")
     (work,) = named(spans, "process query.batched")
-    (batch,) = named(spans, "double batch")
-    assert [(link.context.trace_id, link.context.span_id) for link in batch.links] == [ids(work)]
-    assert batch.attributes == {"sluice.batch.size": 1}
+    (batch,) = named(spans, "alone batch")
+    assert ids(batch.parent) == ids(work)
+    assert not batch.links
+    assert batch.attributes == {"sluice.batch.items": 1}
+
+
+@pytest.mark.parametrize("one_trace", [True, False])
+async def test_a_batch_links_to_each_trace_that_it_was_made_of(one_trace: bool, spans: InMemorySpanExporter) -> None:
+    batcher = Batcher[int, int](double, name=f"of two {one_trace}", max_items=8, max_cost=8, cost=lambda _: 1)
+    begun: asyncio.Queue[trace.Span] = asyncio.Queue()
+
+    async def submit(name: str) -> None:
+        with tracer.start_as_current_span(name) as span:
+            begun.put_nowait(span)
+            await batcher.submit(21)
+
+    with tracer.start_as_current_span("job") if one_trace else nullcontext():
+        submitted = [asyncio.create_task(submit(name)) for name in ("first", "second")]
+        first, second = [ids(await begun.get()) for _ in submitted]
+        async with batcher.running():
+            await asyncio.gather(*submitted)
+    (batch,) = named(spans, f"of two {one_trace} batch")
+    if one_trace:
+        assert ids(batch.parent) == first
+        assert linked(batch) == [second]
+    else:
+        assert batch.parent is None
+        assert linked(batch) == [first, second]
+
+
+def linked(span: ReadableSpan) -> list[tuple[int, int]]:
+    return [(link.context.trace_id, link.context.span_id) for link in span.links]
