@@ -25,7 +25,7 @@ from tests.harness.bench import PATIENCE
 
 __all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 
-ROLE = Path(__file__).parents[2] / "deploy" / "k8s" / "base" / "scheduler-rbac.yaml"
+ROLE = Path(__file__).parents[2] / "deploy" / "k8s" / "base" / "commands" / "scheduler-rbac.yaml"
 TOKEN = "let-me-in"
 NAMESPACE = "team"
 KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
