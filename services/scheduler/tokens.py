@@ -24,7 +24,9 @@ def packaged_tokenizer() -> Path:
     """
     spec = importlib.util.find_spec(_PACKAGED_MODEL)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"The package {_PACKAGED_MODEL} is not installed.")
+        raise FileNotFoundError(
+            f"There is no tokenizer: set SLUICE_TOKENIZER to a tokenizer.json, or install {_PACKAGED_MODEL}."
+        )
     return tokenizer_file(Path(spec.submodule_search_locations[0]) / "model")
 
 
