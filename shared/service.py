@@ -29,6 +29,8 @@ from shared.problems import ProblemDetails
 from shared.reply import AnyEvent, Cancel
 from shared.settings import ServiceSettings
 from shared.stage import Stage
+from shared.telemetry import trace_memory
+from shared.trace_events import KEEP, TRACE, TraceReport, TraceRequest, announcing, keep, report
 from shared.worker import StageStatus, StageWorker
 
 __all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "Worker"]
@@ -199,7 +201,7 @@ class Service:
     async def _live(self) -> None:
         await self.bus.open()
         self._state = "starting: loading"
-        async with self._setup(self) as stages:
+        async with announcing(trace_memory(), self.bus.client), self._setup(self) as stages:
             self._workers = [self._worker(stage) for stage in stages]
             self._by_stage = [worker for worker in self._workers if isinstance(worker, StageWorker)]
             self._state = "starting: sending a canary through each stage"
@@ -255,6 +257,14 @@ class Service:
         @broker.subscriber(PING, ack_policy=AckPolicy.MANUAL, title=PING)
         async def ping() -> ServiceStatus:
             return self.status
+
+        @broker.subscriber(TRACE, ack_policy=AckPolicy.MANUAL, title=TRACE)
+        async def trace(request: TraceRequest) -> TraceReport:
+            return report(trace_memory(), request, service=self.name, instance=self.settings.instance)
+
+        @broker.subscriber(KEEP, ack_policy=AckPolicy.MANUAL, title=KEEP, no_reply=True)
+        async def keep_trace(request: TraceRequest) -> None:
+            keep(trace_memory(), request)
 
         broker.publisher(
             "query", title="query.<stage>.<variant>.<lane>.<tenant>", description="To the next stop.", schema=Query
