@@ -68,6 +68,7 @@ class Ingestion:
                 except MovedOnError:
                     continue
                 version.done()
+        run.outputs.update(report.counts)
         for ref in run.spec.documents:
             await discard(self._uploads, ref.object)
 

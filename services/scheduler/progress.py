@@ -60,6 +60,12 @@ class ProgressReport:
         )
         self._dirty = True
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What has been done, as outputs of a job."""
+        counted = {"documents", "indexed", "skipped", "deleted", "failed", "chunks"}
+        return self._progress.model_dump(include=counted)
+
     def fail(self, document: str, problem: Problem) -> None:
         """One document cannot be done; the job goes on."""
         if not self._counting:

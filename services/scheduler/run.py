@@ -89,7 +89,12 @@ class JobRun:
         await bucket.put(f"{self.job.tenant}.{self.job.id}", json.dumps(state).encode())
 
     async def forget(self) -> None:
-        """Remove the checkpoint."""
+        """Remove the checkpoint, which else goes with the job's history.
+
+        It is not removed at a job's end: a failed job may be tried again from it, a pipeline's is shown as its steps,
+        and a worker that was taken for dead may still go by it. One that is to roll back and finds it gone would roll
+        back once more.
+        """
         await (await self._js.key_value(CHECKPOINTS)).purge(f"{self.job.tenant}.{self.job.id}")
 
     async def attach(self, file: str, data: bytes | BufferedIOBase) -> str:

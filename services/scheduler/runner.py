@@ -25,7 +25,7 @@ from shared.artifacts import Artifacts
 from shared.bus import Bus
 from shared.dead_letters import REPLAYED, DeadLetters
 from shared.jobs import Job, JobOptions, JobSpec, JobState, check_ids, decode_spec
-from shared.jobs.board import ATTEMPT, OPTIONS, JobBoard, fresh_job
+from shared.jobs.board import ATTEMPT, BY, OPTIONS, JobBoard, fresh_job
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
 from shared.telemetry import extract_trace, tracer
@@ -53,6 +53,7 @@ CANCEL_TIME = Histogram(
 class _Running:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     cancelled_at: float = 0.0
+    by: str = ""
     why: str = ""
 
 
@@ -85,7 +86,7 @@ class JobRunner:
         """Take in a cancel from `control.job.<job>.cancel`."""
         running = self._running.get(message.subject.split(".")[2])
         if running is not None:
-            _withdraw(running, message.data.decode(errors="replace"))
+            _withdraw(running, (message.headers or {}).get(BY, ""), message.data.decode(errors="replace"))
 
     async def handle(self, delivery: Delivery) -> None:
         """See one delivery of a job to its end, put it off, or put it back."""
@@ -186,7 +187,7 @@ class JobRunner:
             detail = "The job did not end by its deadline."
             await self._end(delivery, run, JobState.FAILED, Problem(ProblemType.DEADLINE_EXCEEDED, detail))
             return
-        await self._end(delivery, run, JobState.CANCELLED, reason=running.why)
+        await self._end(delivery, run, JobState.CANCELLED, by=running.by, reason=running.why)
         CANCEL_TIME.labels(run.job.kind).observe(time.time() - running.cancelled_at)
 
     async def give_back(self, job_id: str, tenant: str) -> None:
@@ -216,14 +217,28 @@ class JobRunner:
         await delivery.ack()
 
     async def _end(
-        self, delivery: Delivery, run: JobRun, state: JobState, problem: Problem | None = None, reason: str = ""
+        self,
+        delivery: Delivery,
+        run: JobRun,
+        state: JobState,
+        problem: Problem | None = None,
+        *,
+        by: str = "",
+        reason: str = "",
     ) -> None:
         made = {"outputs": run.outputs, "artifacts": tuple(run.artifacts)}
-        await self._finish(run.job, state, made, problem, reason)
+        await self._finish(run.job, state, made, problem, by=by, reason=reason)
         await delivery.ack()
 
     async def _finish(
-        self, job: Job, state: JobState, made: Mapping[str, object], problem: Problem | None, reason: str = ""
+        self,
+        job: Job,
+        state: JobState,
+        made: Mapping[str, object],
+        problem: Problem | None,
+        *,
+        by: str = "",
+        reason: str = "",
     ) -> None:
         JOBS_ENDED.labels(job.kind, state.value).inc()
         end = {"state": state, "finished_at": time.time(), "error": problem.details if problem else None, **made}
@@ -231,7 +246,7 @@ class JobRunner:
             job.tenant,
             job.id,
             lambda entry: entry.model_copy(update=end),
-            by=self._instance,
+            by=by or self._instance,
             reason=reason or (str(problem) if problem else ""),
         )
 
@@ -247,7 +262,7 @@ class JobRunner:
         )
 
 
-def _withdraw(running: _Running, why: str) -> None:
+def _withdraw(running: _Running, by: str, why: str) -> None:
     if not running.cancelled_at:
-        running.cancelled_at, running.why = time.time(), why
+        running.cancelled_at, running.by, running.why = time.time(), by, why
         running.scope.cancel()

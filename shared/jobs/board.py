@@ -31,13 +31,16 @@ from shared.records import snapshot
 from shared.telemetry import inject_trace
 from shared.topology import JOB_EVENTS, JOB_STATUS
 
-__all__ = ["OPTIONS", "JobBoard", "cancel_subject", "check_same", "fresh_job", "job_subject"]
+__all__ = ["BY", "OPTIONS", "JobBoard", "cancel_subject", "check_same", "fresh_job", "job_subject"]
 
 OPTIONS: Final = "Sluice-Job-Options"
 """Header of a job's event: its options as JSON, where they are not the usual ones."""
 
 ATTEMPT: Final = "Sluice-Attempt"
 """Header of a job's event: which try at the job it asks for, where it is not the first."""
+
+BY: Final = "ce-by"
+"""Header of an event, and of a cancel: who asked for it."""
 
 STALE: Final = 10071
 """The broker's refusal of an event that does not follow the last one of its job."""
@@ -202,7 +205,7 @@ class JobBoard:
 
         changed = await self.update(tenant, job, change, by=by, reason=reason or "cancelled")
         if not changed.state.ended or changed.state is JobState.CANCELLED:
-            await self._client.publish(cancel_subject(job), reason.encode())
+            await self._client.publish(cancel_subject(job), reason.encode(), headers={BY: _one_line(by)} if by else None)
             if changed.kind == "pipeline":
                 await self._cancel_steps(changed, by=by, reason=reason)
         return changed
@@ -305,9 +308,9 @@ class JobBoard:
             "Nats-Expected-Last-Subject-Sequence-Subject": f"event.job.{job.id}.*",
         }
         if by:
-            headers["ce-by"] = by
+            headers[BY] = _one_line(by)
         if reason:
-            headers["ce-reason"] = " ".join(reason.split())[:500]
+            headers["ce-reason"] = _one_line(reason)
         subject = f"event.job.{job.id}.{job.state}"
         try:
             ack = await self._js.publish(subject, job.model_dump_json().encode(), headers=headers)
@@ -334,6 +337,11 @@ def check_same(job: Job, kind: str, collection: str) -> None:
     """Raises Problem CONFLICT where an id stands for another job than the one that is asked for."""
     if (job.kind, job.collection) != (kind, collection):
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
+
+
+def _one_line(text: str) -> str:
+    """What may stand in a header."""
+    return " ".join(text.split())[:500]
 
 
 def _key(tenant: str, job: str) -> str:

@@ -156,10 +156,21 @@ class _Checker:
             step_spec(replaced(job, self._known))
         except ValidationError as error:
             for found in error.errors(include_url=False, include_context=False, include_input=False):
-                if not _may_pass(found["loc"][1:], unknown):
-                    yield ".".join([at, *map(str, found["loc"][1:])]), found["msg"]
+                place = found["loc"][1:]
+                if not _may_pass(place, unknown):
+                    unset = self._unset(job, place)
+                    message = f"the parameter '{unset}' has no value, and one is needed here" if unset else found["msg"]
+                    yield ".".join([at, *map(str, place)]), message
         except ExpressionError as error:
             yield at, str(error)
+
+    def _unset(self, job: dict[str, JsonValue], location: tuple[int | str, ...]) -> str | None:
+        """The parameter without a value that stands at a place, if one does."""
+        for place, text in placeholders(job):
+            owner, _, name = text.partition(".")
+            if owner == "parameters" and self._spec.parameters.get(name, "") is None and _within(place, location):
+                return name
+        return None
 
     def _is_known(self, text: str) -> bool:
         return all(reference[0] == "parameters" for reference in parse(text).references)

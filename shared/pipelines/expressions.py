@@ -59,16 +59,17 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """Raises ExpressionError for what is no expression, or none of this language."""
+    """Raises ExpressionError for what is no expression, or none of this language. It may go over several lines."""
+    text = text.strip()
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"an expression has at most {LONGEST_TEXT} characters")
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(f"({text}\n)" if "\n" in text else text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ExpressionError(f"this is no expression: `{text.strip()[:80]}`") from None
+        raise ExpressionError(f"this is no expression: `{text[:80]}`") from None
     _check(node, 0)
     references = dict.fromkeys(_references(node))
-    return Expression(text=text.strip(), node=node, references=tuple(references))
+    return Expression(text=text, node=node, references=tuple(references))
 
 
 def reference(node: ast.expr) -> Reference | None:

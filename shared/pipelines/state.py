@@ -27,7 +27,8 @@ class StepStatus(StrEnum):
 class StepState(Wire):
     """One step. `job` is the id of its job, or what those of a step with `each` begin with; `total` is how many jobs it
     has, `reason` why it was skipped, failed or cancelled. `cached` are the jobs, by number, whose results were there
-    already; `failures` the audit log's numbers of failures that are to be tried again, by job. Times: Unix seconds."""
+    already; `failures` the audit log's numbers of failures that are to be tried again, by job; `replaced` the jobs, by
+    number, in the place of those that were cancelled before another try. Times: Unix seconds."""
 
     kind: str
     status: StepStatus = StepStatus.WAITING
@@ -39,6 +40,7 @@ class StepState(Wire):
     reason: str = ""
     cached: dict[int, str] = {}
     failures: dict[str, int] = {}
+    replaced: dict[int, str] = {}
     started_at: float | None = None
     finished_at: float | None = None
 

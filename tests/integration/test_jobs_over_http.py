@@ -147,14 +147,14 @@ async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why
     job = await submit(http, by="ann")
     async with desk.working({"switch": for_ever}):
         await started.wait()
-        answer = await http.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "déjà fait", "by": "bob"})
+        answer = await http.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "déjà fait", "by": "bob\r\n"})
         assert (answer.status_code, answer.json()["job"]["cancel_requested"]) == (202, True)
         assert (await desk.ended(job["id"])).state is JobState.CANCELLED
     events = (await http.get(f"/v1/jobs/{job['id']}/audit")).json()["events"]
     assert [(event["state"], event["by"]) for event in events] == [
         ("queued", "ann"),
         ("running", "w"),
-        ("cancelled", "w"),
+        ("cancelled", "bob"),
     ]
     assert events[-1]["reason"] == "déjà fait"
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)

@@ -66,6 +66,19 @@ class Stage:
         async with self.working():
             return await self.desk.ended(job)
 
+    async def again(self, job: str = "p") -> Job:
+        """Try a failed pipeline again and see it succeed."""
+        desk = self.desk
+        await run_again(desk.board, desk.letters, "default", job, by="me", reason="repaired")
+
+        async def succeeded() -> Job | None:
+            found = await desk.board.get("default", job)
+            return found if found.state is JobState.SUCCEEDED else None
+
+        async with self.working():
+            result: Job = await until(succeeded, f"pipeline {job} succeeded")
+        return result
+
     async def state(self, job: str = "p") -> PipelineState:
         state = await pipeline_state(self.desk.bus.jetstream, "default", job)
         assert state is not None
@@ -90,6 +103,11 @@ async def for_ever(_: JobRun) -> None:
 
 async def broken(_: JobRun) -> None:
     raise Problem(ProblemType.CONFLICT, "it does not work")
+
+
+async def says_it(run: JobRun) -> None:
+    assert isinstance(run.spec, CommandSpec)
+    run.outputs["said"] = run.spec.args[0]
 
 
 def puts(**outputs: Any) -> Work:
@@ -314,31 +332,98 @@ async def test_a_cancelled_pipeline_ends_its_steps(stage: Stage) -> None:
     assert "p-c" not in stage.begun
 
 
-async def test_a_pipeline_past_its_deadline_fails_and_so_do_its_steps(stage: Stage) -> None:
+async def test_the_steps_of_a_cancelled_pipeline_say_that_they_were_cancelled(stage: Stage) -> None:
     stage.do["a"] = for_ever
-    await stage.desk.submit(PipelineSpec(name="test", steps={"a": command()}), "p", deadline=time.time() + 1)
+    await stage.submit(steps={"done": command(), "a": command(needs=["done"]), "b": command(needs=["a"])})
+    async with stage.working():
+        await stage.works("a")
+        await stage.desk.board.cancel("default", "p", reason="enough")
+        await stage.desk.ended("p")
+    assert await stage.statuses() == {"done": "succeeded", "a": "cancelled", "b": "waiting"}
+    assert (await stage.state()).steps["a"].reason == "the pipeline was cancelled"
+
+
+async def test_what_is_left_of_a_list_is_cancelled_when_another_step_fails_and_done_by_the_next_try(
+    stage: Stage,
+) -> None:
+    failed = asyncio.Event()
+
+    async def fail(run: JobRun) -> None:
+        await stage.works("each")
+        failed.set()
+        await broken(run)
+
+    async def wait(_: JobRun) -> None:
+        await failed.wait()
+
+        async def seen() -> bool:
+            return (await stage.statuses())["bad"] == "failed"
+
+        await until(seen)
+
+    stage.do |= {"bad": fail, "each": wait}
+    job = await stage.run(steps={"bad": command(), "each": command(each=[1, 2, 3], parallel=1)})
+    assert job.state is JobState.FAILED
+    assert await stage.statuses() == {"bad": "failed", "each": "cancelled"}
+    assert (await stage.state()).steps["each"].reason == "bad has failed"
+    stage.do.clear()
+    await stage.again()
+    counts = Counter(stage.begun)
+    assert (counts["p-bad"], counts["p-each-0"], counts["p-each-1"], counts["p-each-2"]) == (2, 1, 1, 1)
+
+
+async def test_a_pipeline_past_its_deadline_fails_with_its_steps_and_can_be_tried_again(stage: Stage) -> None:
+    stage.do["a"] = for_ever
+    steps = {"a": command(), "b": command(needs=["a"])}
+    await stage.desk.submit(PipelineSpec(name="test", steps=steps), "p", deadline=time.time() + 1)
     async with stage.working():
         ended = [await stage.desk.ended(job) for job in ("p", "p-a")]
-    assert [job.state for job in ended] == [JobState.FAILED, JobState.FAILED]
+    assert ended[0].state is JobState.FAILED
+    assert ended[1].state in (JobState.FAILED, JobState.CANCELLED)  # by its own deadline, or for the pipeline's
+    stage.do.clear()
+    await stage.again()
+    assert await stage.statuses() == {"a": "succeeded", "b": "succeeded"}
+
+
+async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_next_try(stage: Stage) -> None:
+    async def second_waits(run: JobRun) -> None:
+        assert isinstance(run.spec, CommandSpec)
+        if run.spec.args == ("b",):
+            await asyncio.Event().wait()
+        await says_it(run)
+
+    stage.do["each"] = second_waits
+    await stage.submit(steps={"each": command("${{ item }}", each=["a", "b"])}, outputs={"said": "${{ each.said }}"})
+    async with stage.working():
+        await stage.desk.ended("p-each-0")
+        await stage.works("each")
+        await stage.desk.board.cancel("default", "p-each-1", by="me", reason="wrong input")
+        job = await stage.desk.ended("p")
+    assert job.error is not None
+    assert (job.state, job.error.detail) == (JobState.FAILED, "each: the job was cancelled")
+    stage.do["each"] = says_it
+    job = await stage.again()
+    assert job.outputs == {"said": ["a", "b"]}
+    assert Counter(stage.begun) == {"p-each-0": 1, "p-each-1": 1, "p-each-try2-1": 1}
 
 
 async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stage) -> None:
     async def count(run: JobRun) -> None:
-        run.outputs["lines"] = len(await stage.desk.artifacts.get("default", "in/lines.jsonl"))
+        run.outputs["total"] = len(await stage.desk.artifacts.get("default", "in/lines.jsonl"))
         await run.attach("out.txt", b"x")
 
     stage.do["count"] = count
     batch = {"job": {"kind": "batch", "input": "in/lines.jsonl"}, "cache": True}
     members: dict[str, Any] = {
         "steps": {"count": batch, "plain": command("${{ count.artifacts['out.txt'] }}")},
-        "outputs": {"lines": "${{ count.lines }}"},
+        "outputs": {"bytes": "${{ count.total }}"},
     }
     await stage.desk.artifacts.put("default", "in/lines.jsonl", b"12345")
     first = await stage.run("one", **members)
     second = await stage.run("two", **members)
     await stage.desk.artifacts.put("default", "in/lines.jsonl", b"1234567")
     third = await stage.run("three", **members)
-    assert [job.outputs["lines"] for job in (first, second, third)] == [5, 5, 7]
+    assert [job.outputs["bytes"] for job in (first, second, third)] == [5, 5, 7]
     assert [job for job in stage.begun if job.endswith("count")] == ["one-count", "three-count"]
     assert (await stage.state("two")).steps["count"].cached == {0: "one-count"}
     assert stage.specs["two-plain"].args == ("one-count/out.txt",)
@@ -359,14 +444,7 @@ async def test_a_retried_pipeline_keeps_what_has_succeeded_and_runs_what_failed(
     }
     assert (await stage.run(steps=members)).state is JobState.FAILED
     stage.do.clear()
-    async with stage.working():
-        desk = stage.desk
-        await run_again(desk.board, desk.letters, "default", "p", by="me", reason="repaired")
-
-        async def succeeded() -> bool:
-            return (await desk.board.get("default", "p")).state is JobState.SUCCEEDED
-
-        await until(succeeded)
+    await stage.again()
     counts = Counter(stage.begun)
     assert counts["p-good"] == counts["p-last"] == 1
     assert counts["p-bad"] == counts["p-each-1"] == 2

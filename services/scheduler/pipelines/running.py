@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from services.scheduler.pipelines.news import Inbox, JobNews
 from services.scheduler.pipelines.results import Results
-from services.scheduler.pipelines.step import Family, RunningStep, StepError, job_ids
+from services.scheduler.pipelines.step import Family, RunningStep, StepError, job_ids, renewed
 from services.scheduler.run import JobRun
 from shared.jobs import Job, PipelineSpec, PipelineStep
 from shared.pipelines import ExpressionError, PipelineState, Plan, StepState, StepStatus, condition, parse
@@ -88,7 +88,7 @@ class RunningPipeline:
         for name in self._plan.order:
             state = before.steps[name] if before else StepState(kind=str(self._spec.steps[name].job["kind"]))
             if again and self._is_to_be_tried_again(name, state):
-                state = state.model_copy(update={"status": StepStatus.RUNNING, "reason": "", "finished_at": None})
+                state = await renewed(self._job.job, name, state, self._family.board)
             self._states[name] = state
         for name, state in list(self._states.items()):
             if state.status.ended:
@@ -131,7 +131,7 @@ class RunningPipeline:
         if not isinstance(holds, bool):
             self._close(name, StepStatus.FAILED, "when: this is not true or false")
         elif not holds:
-            self._close(name, StepStatus.SKIPPED, f"not {condition(str(when)).strip()}")
+            self._close(name, StepStatus.SKIPPED, f"not {' '.join(condition(str(when)).split())}")
         else:
             await self._begin(name)
 
@@ -157,8 +157,6 @@ class RunningPipeline:
         del self._running[name]
         failures = running.failures
         if failures:
-            seen = {job.id: job.event for job in failures}
-            self._states[name] = self._states[name].model_copy(update={"failures": seen})
             self._close(name, StepStatus.FAILED, _why(failures))
         elif len(running.children) < self._states[name].total:
             self._close(name, StepStatus.CANCELLED, f"{self._failed[0]} has failed")

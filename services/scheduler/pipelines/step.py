@@ -14,10 +14,20 @@ from shared.dead_letters import DeadLetters
 from shared.jobs import Job, JobOptions, JobSpec, JobState, PipelineStep, RetryPolicy
 from shared.jobs.again import run_again
 from shared.jobs.board import JobBoard
-from shared.pipelines import MOST_ITEMS, ExpressionError, Scope, StepState, condition, parse, resolve, step_spec
+from shared.pipelines import (
+    MOST_ITEMS,
+    ExpressionError,
+    Scope,
+    StepState,
+    StepStatus,
+    condition,
+    parse,
+    resolve,
+    step_spec,
+)
 from shared.problems import Problem, ProblemType
 
-__all__ = ["Child", "Family", "RunningStep", "StepError", "child_id", "job_ids"]
+__all__ = ["Child", "Family", "RunningStep", "StepError", "job_ids", "renewed"]
 
 LONGEST_ID: Final = 64
 MOST_LABELS: Final = 32
@@ -63,8 +73,30 @@ def child_id(parent: str, step: str, index: int | None = None) -> str:
 
 def job_ids(parent: str, step: str, state: StepState) -> list[str]:
     """The jobs that hold a step's results."""
-    indexes = range(state.total)
-    return [state.cached.get(i) or child_id(parent, step, i if state.looped else None) for i in indexes]
+    return [state.cached.get(index) or own_id(parent, step, state, index) for index in range(state.total)]
+
+
+def own_id(parent: str, step: str, state: StepState, index: int) -> str:
+    """The job that a step has, or would have, for an item; for its only one if it has no list."""
+    return state.replaced.get(index) or child_id(parent, step, index if state.looped else None)
+
+
+async def renewed(parent: Job, step: str, state: StepState, board: JobBoard) -> StepState:
+    """The state of a step that is tried again: jobs of it that have failed run once more, those that were cancelled
+    are replaced by others, and what has succeeded counts."""
+    failures: dict[str, int] = {}
+    replaced = dict(state.replaced)
+    for index in range(state.total):
+        try:
+            job = await board.get(parent.tenant, own_id(parent.id, step, state, index))
+        except Problem:
+            continue  # it was never submitted
+        if job.state is JobState.FAILED:
+            failures[job.id] = job.event
+        elif job.state is JobState.CANCELLED:
+            replaced[index] = child_id(parent.id, f"{step}-try{parent.attempt}", index if state.looped else None)
+    again = {"status": StepStatus.RUNNING, "reason": "", "finished_at": None}
+    return state.model_copy(update=again | {"failures": failures, "replaced": replaced})
 
 
 class RunningStep:
@@ -82,12 +114,14 @@ class RunningStep:
         parent = self._family.parent.id
         items = self._items(scope)
         if items is None:
-            self.children = [Child(id=child_id(parent, self.name), index=0, spec=self._spec(scope))]
+            specs = [self._spec(scope)]
         else:
-            for index, item in enumerate(items):
-                spec = self._spec({**scope, "item": item, "index": index})
-                self.children.append(Child(id=child_id(parent, self.name, index), index=index, spec=spec))
-        return self._change(looped=items is not None, total=len(self.children), job=child_id(parent, self.name))
+            specs = [self._spec({**scope, "item": item, "index": index}) for index, item in enumerate(items)]
+        self._change(looped=items is not None, total=len(specs))
+        for index, spec in enumerate(specs):
+            self.children.append(Child(id=own_id(parent, self.name, self.state, index), index=index, spec=spec))
+        first = self.children[0].id if self.children and items is None else child_id(parent, self.name)
+        return self._change(job=first)
 
     @property
     def ended(self) -> bool:
