@@ -84,8 +84,10 @@ class Embedded(Response):
         some = asyncio.Semaphore(AT_ONCE)
 
         async def turn(portion: tuple[Passage, ...]) -> _Made:
-            async with some:
-                return await self._one(portion)
+            await some.acquire()
+            made = await self._one(portion)
+            some.release()  # not after a failure: nothing more is to begin
+            return made
 
         try:
             async with asyncio.TaskGroup() as tasks:

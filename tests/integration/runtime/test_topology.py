@@ -16,14 +16,19 @@ pytestmark = pytest.mark.anyio
 
 STREAMS = {"QUERIES", "JOBS", "JOB_EVENTS", "DEAD_LETTERS", "TIMERS"}
 STORES = {
-    "KV_jobs",
+    "KV_batches",
     "KV_checkpoints",
-    "KV_schedules",
-    "OBJ_artifacts",
     "KV_collections",
     "KV_documents",
-    "KV_routes",
+    "KV_files",
+    "KV_job-specs",
+    "KV_jobs",
     "KV_keys",
+    "KV_routes",
+    "KV_schedules",
+    "KV_step-cache",
+    "OBJ_artifacts",
+    "OBJ_originals",
     "OBJ_uploads",
     "OBJ_vectors",
 }
