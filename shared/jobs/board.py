@@ -205,7 +205,8 @@ class JobBoard:
 
         changed = await self.update(tenant, job, change, by=by, reason=reason or "cancelled")
         if not changed.state.ended or changed.state is JobState.CANCELLED:
-            await self._client.publish(cancel_subject(job), reason.encode(), headers={BY: _one_line(by)} if by else None)
+            whom = {BY: _one_line(by)} if by else None
+            await self._client.publish(cancel_subject(job), reason.encode(), headers=whom)
             if changed.kind == "pipeline":
                 await self._cancel_steps(changed, by=by, reason=reason)
         return changed
