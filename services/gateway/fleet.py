@@ -21,6 +21,7 @@ __all__ = [
     "ServiceBody",
     "StageBody",
     "StatusBody",
+    "ask_all",
     "broker",
     "jobs",
     "queues",
@@ -89,20 +90,25 @@ class StatusBody(_Response):
 
 async def roll_call(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
     """Every service process that answers within `longest` seconds, or until none has done so for `quiet` seconds."""
+    answers = await ask_all(client, PING, b"", longest=longest, quiet=quiet)
+    found = [service for answer in answers if (service := _service(answer)) is not None]
+    return sorted(found, key=lambda service: (service.service, service.instance))
+
+
+async def ask_all(client: Client, subject: str, data: bytes, *, longest: float, quiet: float) -> list[bytes]:
+    """What all who listen to a subject answer; see `roll_call`."""
     replies: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=replies.put)
-    found: list[ServiceBody] = []
+    found: list[bytes] = []
     try:
-        await client.publish(PING, b"", reply=inbox)
+        await client.publish(subject, data, reply=inbox)
         async with asyncio.timeout(longest):
             while True:
                 async with asyncio.timeout(quiet if found else longest):
-                    message = await replies.get()
-                if (service := _service(message.data)) is not None:
-                    found.append(service)
+                    found.append((await replies.get()).data)
     except TimeoutError:
-        return sorted(found, key=lambda service: (service.service, service.instance))
+        return found
     finally:
         await subscription.unsubscribe()
 

@@ -14,6 +14,7 @@ from services.gateway.routes import (
     queries,
     schedules,
     status,
+    traces,
     traffic,
 )
 
@@ -32,6 +33,7 @@ def add_routes(app: FastAPI) -> None:
         artifacts,
         schedules,
         status,
+        traces,
         traffic,
         dead_letters,
     ):
