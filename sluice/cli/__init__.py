@@ -15,6 +15,7 @@ from sluice.cli import (
     run,
     schedule_commands,
     system,
+    trace,
     versions,
 )
 
@@ -45,6 +46,7 @@ app.add_typer(job_commands.jobs, name="jobs", rich_help_panel="Jobs")
 app.add_typer(schedule_commands.schedules, name="schedules", rich_help_panel="Jobs")
 app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="What goes on")(system.status)
+app.command("trace", rich_help_panel="What goes on")(trace.trace)
 app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
 app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)
 app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="What goes on")

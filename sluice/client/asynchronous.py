@@ -110,6 +110,7 @@ class AsyncClient:
     resume_schedule = _operation(job_calls.resume_schedule)
     trigger_schedule = _operation(job_calls.trigger_schedule)
     status = _operation(calls.status)
+    trace = _operation(calls.trace)
     pipelines = _operation(calls.pipelines)
     routes = _operation(calls.routes)
     route = _operation(calls.route)

@@ -24,6 +24,7 @@ from sluice.models import (
     Route,
     Status,
 )
+from sluice.trace_models import Trace
 
 __all__ = [
     "add_texts",
@@ -44,6 +45,7 @@ __all__ = [
     "set_route",
     "status",
     "stream_query",
+    "trace",
     "upload",
 ]
 
@@ -188,6 +190,14 @@ def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
 def status() -> Call[Status]:
     """What runs: services, stages, queues, jobs, dead letters."""
     return get("/v1/status", parse=model(Status))
+
+
+def trace(id: str) -> Call[Trace]:  # noqa: A002  (the API's word)
+    """Where the time of a query or job went; `id` is that of a trace, a query or a job.
+
+    The services remember their last traces only; `SluiceError` with the code `not-found` where none does.
+    """
+    return get(f"/v1/traces/{segment(id)}", parse=model(Trace))
 
 
 def pipelines() -> Call[list[Pipeline]]:
