@@ -65,7 +65,7 @@ def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter
     return Stage(
         name="generate",
         variant=variant,
-        process=Generation(engine, adapter),
+        process=Generation(engine, adapter, settings.stream_interval),
         room=engine.room,
         batch_room=min(settings.generator_batch_room, engine.room),
         canary=CANARY.model_copy(update={"slip": (Stop(stage="generate", variant=variant, params=CANARY_PARAMS),)}),

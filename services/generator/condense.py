@@ -74,7 +74,7 @@ class Condense:
         text = None
         try:
             with anyio.move_on_after(patience) as scope:
-                text = await self._ask(query.question, turns)
+                text = await self._ask(query, turns)
             if scope.cancelled_caught:
                 log.warning("a follow-up question was not rewritten in time", extra={"query": query.id})
         except Problem as problem:
@@ -83,11 +83,13 @@ class Condense:
             return None
         return _sensible(text, query.question, [turn.text for turn in turns])
 
-    async def _ask(self, question: str, turns: Sequence[Turn]) -> str | None:
+    async def _ask(self, query: Query, turns: Sequence[Turn]) -> str | None:
         system = self._templates.render(TemplateName.CONDENSE_SYSTEM)
-        user = self._templates.render(TemplateName.CONDENSE_USER, turns=turns, question=self._harmless.speech(question))
+        user = self._templates.render(
+            TemplateName.CONDENSE_USER, turns=turns, question=self._harmless.speech(query.question)
+        )
         messages = (Message(role="system", content=system), Message(role="user", content=user))
-        prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS))
+        prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS, tenant=query.tenant))
         text: list[str] = []
         async with aclosing(self._engine.generate(prepared)) as items:
             async for item in items:

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from services.generator.cleaning import Cleaning
-from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage, TextDelta
+from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage
+from services.generator.outlet import Outlet
 from shared.envelope import Passage, Query
 from shared.generation import GenerateParams, Mode, ToolCallDelta
 from shared.problems import Problem, ProblemType
@@ -27,9 +28,11 @@ class Generation:
     an answer in a given form is written anew, and with the same seed, so that it comes out the same.
     """
 
-    def __init__(self, engine: Engine, adapter: str = "") -> None:
+    def __init__(self, engine: Engine, adapter: str = "", interval: float = 0.0) -> None:
+        """Pieces that the engine writes within `interval` seconds are sent as one."""
         self._engine = engine
         self._adapter = adapter
+        self._interval = interval
 
     async def __call__(self, query: Query, context: Context) -> None:
         params = _seeded(GenerateParams.of(context.params), query)
@@ -59,6 +62,7 @@ class Generation:
             messages=query.messages,
             params=params,
             adapter=self._adapter,
+            tenant=query.tenant,
         )
 
     async def _resumed(self, params: GenerateParams, context: Context) -> Delivered | None:
@@ -74,14 +78,19 @@ class Generation:
         if cleaning is not None and after is not None:
             cleaning.resume(after.text)
         calls = _Calls(query.id)
-        async with aclosing(self._engine.generate(prepared, after)) as items:
+        finish: Finish | None = None
+        async with Outlet(context, self._interval) as outlet, aclosing(self._engine.generate(prepared, after)) as items:
             async for item in items:
                 if isinstance(item, Finish):
-                    await _send(context, cleaning.flush() if cleaning else None)
-                    await self._end(context, prepared, item, cited=cleaning.used if cleaning else ())
-                else:
-                    delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
-                    await _send(context, cleaning.feed(delta) if cleaning else delta)
+                    finish, last = item, cleaning.flush() if cleaning else None
+                    if last is not None:
+                        await outlet.send(last)
+                    continue
+                delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
+                if (piece := cleaning.feed(delta) if cleaning else delta) is not None:
+                    await outlet.send(piece)
+        assert finish is not None
+        await self._end(context, prepared, finish, cited=cleaning.used if cleaning else ())
 
     async def _end(self, context: Context, prepared: Prepared, finish: Finish, cited: tuple[int, ...]) -> None:
         await context.done(
@@ -125,18 +134,6 @@ def _cleaning(prepared: Prepared) -> Cleaning | None:
         return None
     dropped = set(prepared.context.dropped)
     return Cleaning([passage.index for passage in prepared.prompt.passages if passage.index not in dropped])
-
-
-async def _send(context: Context, delta: TextDelta | None) -> None:
-    if delta is None:
-        return
-    members = {
-        "reasoning": delta.reasoning,
-        "tool_calls": delta.tool_calls,
-        "logprobs": delta.logprobs,
-        "tokens": delta.tokens,
-    }
-    await context.delta(delta.text, **{name: value for name, value in members.items() if value})
 
 
 def _numbered(index: int, passage: Passage) -> PromptPassage:

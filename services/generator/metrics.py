@@ -8,6 +8,9 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.generator.engines.base import Engine, Finish, Item, Prepared, Prompt, TextDelta
+from services.generator.spans import generating
+from shared.device import SharedDevice
+from shared.metrics import TENANT_TOKENS, exemplar, tenants
 from shared.reply import Delivered
 
 __all__ = ["MeasuredEngine"]
@@ -35,10 +38,11 @@ RUNNING: Final = Gauge("sluice_generator_running", "Answers being written.", LAB
 
 
 class MeasuredEngine:
-    """An engine, and what its answers cost on /metrics."""
+    """An engine, and what its answers cost on /metrics and in traces."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._device = SharedDevice("generate")
 
     @property
     def name(self) -> str:
@@ -67,17 +71,26 @@ class MeasuredEngine:
         return await self._engine.prepare(prompt)
 
     async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:
-        labels = (self.name, prepared.prompt.adapter or self.model)
+        model = prepared.prompt.adapter or self.model
+        labels = (self.name, model)
+        example = exemplar()
         before = time.perf_counter()
         first = True
-        with RUNNING.labels(*labels).track_inprogress():
+        with (
+            RUNNING.labels(*labels).track_inprogress(),
+            self._device.used(prepared.prompt.tenant),
+            generating(prepared, engine=self.name, model=model) as span,
+        ):
             async with aclosing(self._engine.generate(prepared, after)) as items:
                 async for item in items:
                     if isinstance(item, Finish):
-                        _count(item, labels)
+                        _count(item, labels, prepared.prompt.tenant)
+                        span.finish(item)
                     else:
                         now = time.perf_counter()
-                        _observe(item, now - before, labels, first=first)
+                        _observe(item, now - before, labels, first=first, example=example)
+                        if first:
+                            span.first(now - before)
                         before, first = now, False
                     yield item
 
@@ -85,15 +98,22 @@ class MeasuredEngine:
         await self._engine.close()
 
 
-def _observe(delta: TextDelta, seconds: float, labels: tuple[str, str], *, first: bool) -> None:
+def _observe(
+    delta: TextDelta, seconds: float, labels: tuple[str, str], *, first: bool, example: dict[str, str] | None
+) -> None:
     if first:
-        FIRST_TOKEN.labels(*labels).observe(seconds)
+        FIRST_TOKEN.labels(*labels).observe(seconds, example)
     else:
         TOKEN_TIME.labels(*labels).observe(seconds / max(1, len(delta.tokens)))
 
 
-def _count(finish: Finish, labels: tuple[str, str]) -> None:
-    PROMPT_TOKENS.labels(*labels).inc(finish.usage.prompt_tokens)
-    CACHED_TOKENS.labels(*labels).inc(finish.usage.cached_tokens)
-    WRITTEN_TOKENS.labels(*labels).inc(finish.usage.completion_tokens)
+def _count(finish: Finish, labels: tuple[str, str], tenant: str) -> None:
+    usage = finish.usage
+    PROMPT_TOKENS.labels(*labels).inc(usage.prompt_tokens)
+    CACHED_TOKENS.labels(*labels).inc(usage.cached_tokens)
+    WRITTEN_TOKENS.labels(*labels).inc(usage.completion_tokens)
     FINISHED.labels(*labels, finish.reason.value).inc()
+    whose = tenants.label(tenant)
+    TENANT_TOKENS.labels(whose, "prompt").inc(usage.prompt_tokens)
+    TENANT_TOKENS.labels(whose, "cached").inc(usage.cached_tokens)
+    TENANT_TOKENS.labels(whose, "completion").inc(usage.completion_tokens)

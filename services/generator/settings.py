@@ -78,6 +78,12 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     generator_variant: str = Field("default", description="Variant of the stage that this process serves.")
     generator_room: int = Field(32, ge=1, description="Answers in work at once.")
     generator_batch_room: int = Field(16, ge=1, description="Of these, answers of the batch lane.")
+    stream_interval: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Seconds within which pieces of an answer go out as one; the first never waits.",
+    )
     templates: Path | None = Field(
         None, description="Folder of prompt templates that replace the shipped ones of the same name."
     )

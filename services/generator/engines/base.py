@@ -58,8 +58,8 @@ class Prompt:
 
     answer: `question`, `passages`, and the turns before it, `messages`; `standalone` says the question without need
     of those turns, where it was condensed. chat: `messages`. completion: `question`.
-    `adapter` is one of the engine's, or empty for the model itself. An engine ignores parameters that have no meaning
-    for it, unless that would break what the caller relies on.
+    `adapter` is one of the engine's, or empty for the model itself; `tenant` is whose cost it is. An engine ignores
+    parameters that have no meaning for it, unless that would break what the caller relies on.
     """
 
     question: str = ""
@@ -68,6 +68,7 @@ class Prompt:
     messages: tuple[Message, ...] = ()
     params: GenerateParams = GenerateParams()
     adapter: str = ""
+    tenant: str = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
