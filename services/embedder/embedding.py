@@ -1,19 +1,24 @@
 """The stage `embed`: adds the vector of the question, or the vectors of the passages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Self
 
+from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
 from services.embedder.model import EmbeddingModel, Kind
 from shared.batching import Batcher
+from shared.device import SharedDevice
 from shared.envelope import Lane, Query, Vector
+from shared.metrics import TENANT_TOKENS, tenants
 from shared.stage import Context
+from shared.telemetry import tracer
 
 __all__ = ["EmbedParams", "Embedding", "Target"]
 
@@ -38,6 +43,7 @@ class EmbedParams(BaseModel):
 class _Texts:
     kind: Kind
     texts: tuple[str, ...]
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Embedding:
 
     def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
+        self._device = SharedDevice("embed")
         self._batchers = {
             lane: Batcher[_Texts, list[_Made]](
                 partial(self._embed, urgent=lane is Lane.INTERACTIVE),
@@ -75,17 +82,19 @@ class Embedding:
     async def __call__(self, query: Query, context: Context) -> Query:
         params = EmbedParams.model_validate(context.params)
         if params.target is Target.QUESTION:
-            made = await self._made(query.lane, params.kind or Kind.QUERY, (query.question,))
+            made = await self._made(query, params.kind or Kind.QUERY, (query.question,))
             return _noted(query.with_embedding(made[0].vector), made)
         texts = tuple(passage.text for passage in query.passages)
-        made = await self._made(query.lane, params.kind or Kind.PASSAGE, texts)
+        made = await self._made(query, params.kind or Kind.PASSAGE, texts)
         passages = (
             passage.model_copy(update={"vector": one.vector}) for passage, one in zip(query.passages, made, strict=True)
         )
         return _noted(query.with_passages(passages), made)
 
-    async def _made(self, lane: Lane, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
-        return await self._batchers[lane].submit(_Texts(kind, texts), lane)
+    async def _made(self, query: Query, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
+        made = await self._batchers[query.lane].submit(_Texts(kind, texts, query.tenant), query.lane)
+        TENANT_TOKENS.labels(tenants.label(query.tenant), "embed").inc(sum(one.tokens for one in made))
+        return made
 
     async def _embed(self, items: Sequence[_Texts], *, urgent: bool) -> list[list[_Made]]:
         """One call of the model per kind, off the event loop; the results in the order of the items."""
@@ -95,13 +104,36 @@ class Embedding:
             texts = [text for _, part in chosen for text in part]
             if not texts:
                 continue
-            vectors, tokens = await asyncio.to_thread(self._model.encode, texts, kind, urgent=urgent)
+            with self._used([item for item in items if item.kind is kind]), self._span(len(texts)) as span:
+                vectors, tokens = await asyncio.to_thread(self._model.encode, texts, kind, urgent=urgent)
+                span.set_attribute("gen_ai.usage.input_tokens", sum(tokens))
             made = (
                 _Made(row.astype("<f4", copy=False).tobytes(), count)
                 for row, count in zip(vectors, tokens, strict=True)
             )
             results.update({i: [next(made) for _ in part] for i, part in chosen})
         return [results.get(i, []) for i in range(len(items))]
+
+    @contextmanager
+    def _used(self, items: Sequence[_Texts]) -> Iterator[None]:
+        """The device works for the items' tenants, for each by the number of its texts."""
+        texts = Counter[str]()
+        for item in items:
+            texts[item.tenant] += len(item.texts)
+        with ExitStack() as stack:
+            for tenant, count in texts.items():
+                stack.enter_context(self._device.used(tenant, count))
+            yield
+
+    def _span(self, texts: int) -> AbstractContextManager[Span]:
+        attributes: dict[str, str | int] = {
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.provider.name": "sluice",
+            "gen_ai.request.model": self._model.name,
+            "gen_ai.embeddings.dimension.count": self._model.dimension,
+            "sluice.texts": texts,
+        }
+        return tracer.start_as_current_span(f"embeddings {self._model.name}", attributes=attributes)
 
 
 def _noted(query: Query, made: Sequence[_Made]) -> Query:

@@ -85,9 +85,8 @@ class Condense:
 
     async def _ask(self, query: Query, turns: Sequence[Turn]) -> str | None:
         system = self._templates.render(TemplateName.CONDENSE_SYSTEM)
-        user = self._templates.render(
-            TemplateName.CONDENSE_USER, turns=turns, question=self._harmless.speech(query.question)
-        )
+        question = self._harmless.speech(query.question)
+        user = self._templates.render(TemplateName.CONDENSE_USER, turns=turns, question=question)
         messages = (Message(role="system", content=system), Message(role="user", content=user))
         prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS, tenant=query.tenant))
         text: list[str] = []

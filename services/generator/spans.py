@@ -7,7 +7,7 @@ from typing import Final
 from opentelemetry.trace import Span, SpanKind
 
 from services.generator.engines.base import EngineName, Finish, Prepared
-from shared.generation import Mode
+from shared.generation import GenerateParams, Mode
 from shared.telemetry import failed, tracer
 
 __all__ = ["Generating", "generating"]
@@ -47,15 +47,16 @@ def generating(prepared: Prepared, *, engine: str, model: str) -> Iterator[Gener
         f"{operation} {model}".strip(), kind=SpanKind.CLIENT if engine == EngineName.OPENAI else SpanKind.INTERNAL
     )
     if span.is_recording():
-        asked = {f"gen_ai.request.{name}": getattr(params, name) for name in ASKED}
-        known = {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": engine,
-            "gen_ai.request.model": params.model or model,
-            "gen_ai.response.model": model,
-            "gen_ai.request.stream": True,
-        }
-        span.set_attributes({name: value for name, value in (known | asked).items() if value not in (None, "")})
+        span.set_attributes(_asked(params))
+        span.set_attributes(
+            {
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": engine,
+                "gen_ai.request.model": params.model or model,
+                "gen_ai.response.model": model,
+                "gen_ai.request.stream": True,
+            }
+        )
     try:
         yield Generating(span)
     except Exception as error:
@@ -65,3 +66,8 @@ def generating(prepared: Prepared, *, engine: str, model: str) -> Iterator[Gener
         raise
     finally:
         span.end()
+
+
+def _asked(params: GenerateParams) -> dict[str, float]:
+    given = {name: getattr(params, name) for name in ASKED}
+    return {f"gen_ai.request.{name}": value for name, value in given.items() if value is not None}

@@ -1,6 +1,7 @@
 """The stage `retrieve`: adds the passages that answer the question best."""
 
 import numpy as np
+from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from services.retriever.store import Hit, Mode, Store
@@ -48,6 +49,7 @@ class Searching:
                 "The collection holds no documents yet. Add some with `sluice ingest PATH` or "
                 "POST /v1/collections/{collection}/documents, and wait for the job to end.",
             )
+        trace.get_current_span().set_attribute("sluice.passages", len(hits))
         return query.with_passages(_passage(hit) for hit in hits)
 
 
