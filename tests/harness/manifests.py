@@ -1,0 +1,100 @@
+"""What kustomize makes of deploy/k8s, as objects: by the real `kubectl kustomize`, which needs no cluster for it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import yaml
+
+__all__ = ["DEPLOY", "EXPLICIT", "SERVICES", "Manifests", "compose", "render"]
+
+DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "k8s"
+KUBECTL: Final = Path(sys.executable).parent / "kubectl"
+SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
+EXPLICIT: Final = ("Deployment", "StatefulSet")
+
+Object = dict[str, Any]
+
+
+class Manifests:
+    """The objects of one rendering."""
+
+    def __init__(self, objects: Sequence[Object]) -> None:
+        self.objects = tuple(objects)
+
+    def of(self, *kinds: str) -> list[Object]:
+        return [thing for thing in self.objects if thing["kind"] in kinds]
+
+    def get(self, kind: str, name: str, namespace: str | None = "sluice") -> Object:
+        found = [
+            thing
+            for thing in self.of(kind)
+            if thing["metadata"]["name"] == name and thing["metadata"].get("namespace") == namespace
+        ]
+        assert len(found) == 1, f"{len(found)} objects {kind}/{name} in {namespace}"
+        return found[0]
+
+    @property
+    def workloads(self) -> list[Object]:
+        """What makes Pods."""
+        return self.of(*EXPLICIT)
+
+    def deployment(self, name: str) -> Object:
+        return self.get("Deployment", name)
+
+    def service_of(self, workload: Object) -> str:
+        """Which service a workload runs: a canary runs that of its name's first part."""
+        return str(workload["metadata"]["labels"]["app.kubernetes.io/name"])
+
+    def settings(self, workload: Object) -> dict[str, str]:
+        """The environment of a workload's one container, as far as its values are in the manifests."""
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
+        values: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            values |= self.get("ConfigMap", source["configMapRef"]["name"])["data"]
+        return values | {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+
+    def containers(self) -> Iterator[tuple[str, Object, Object]]:
+        """Each container with the name and the Pod's spec of its workload."""
+        for workload in self.workloads:
+            spec = workload["spec"]["template"]["spec"]
+            for container in (*spec.get("initContainers", []), *spec["containers"]):
+                yield workload["metadata"]["name"], spec, container
+
+
+@cache
+def render(overlay: str) -> Manifests:
+    """A folder of deploy/k8s, such as `overlays/gpu`."""
+    return _kustomize(DEPLOY / overlay)
+
+
+@cache
+def compose(*components: str) -> Manifests:
+    """The base with these components, in this order: what an overlay of one's own would be."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder).resolve()
+
+        def below(path: Path) -> str:
+            return os.path.relpath(path.resolve(), place)
+
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [below(DEPLOY / "base")],
+            "components": [below(DEPLOY / "components" / name) for name in components],
+        }
+        (place / "kustomization.yaml").write_text(json.dumps(kustomization))
+        return _kustomize(place)
+
+
+def _kustomize(folder: Path) -> Manifests:
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, f"kustomize warns: {done.stderr}"
+    return Manifests([thing for thing in yaml.load_all(done.stdout, yaml.CSafeLoader) if thing])

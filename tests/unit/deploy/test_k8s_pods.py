@@ -1,0 +1,311 @@
+"""The rules that platform teams check of Pods, over every overlay: security, probes, resources, disruption, rollout."""
+
+from typing import Any
+
+import pytest
+
+from services.embedder.settings import EmbedderSettings
+from services.gateway.settings import GatewaySettings
+from services.generator.settings import GeneratorSettings
+from services.retriever.settings import RetrieverSettings
+from services.scheduler.settings import SchedulerSettings
+from shared.settings import QueueSettings, ServiceSettings
+from tests.harness.manifests import SERVICES, Manifests, compose, render
+
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "gateway": GatewaySettings,
+    "embedder": EmbedderSettings,
+    "retriever": RetrieverSettings,
+    "generator": GeneratorSettings,
+    "scheduler": SchedulerSettings,
+}
+OVERLAYS = ("overlays/local", "overlays/gpu", "overlays/keda", "overlays/canary")
+ALL = (*OVERLAYS, "parts of GPUs")
+SCALED = ("overlays/gpu", "overlays/keda", "overlays/canary")
+
+Object = dict[str, Any]
+
+
+def rendering(name: str) -> Manifests:
+    return compose("gpu", "gpu-time-slicing") if name == "parts of GPUs" else render(name)
+
+
+every_overlay = pytest.mark.parametrize("name", ALL)
+
+
+# Security
+
+
+@every_overlay
+def test_every_namespace_takes_restricted_pods_only(name: str) -> None:
+    namespaces = rendering(name).of("Namespace")
+    assert {namespace["metadata"]["name"] for namespace in namespaces} == {"sluice", "sluice-commands"}
+    for namespace in namespaces:
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@every_overlay
+def test_every_pod_meets_the_standard_restricted_and_more(name: str) -> None:
+    for workload, pod, container in rendering(name).containers():
+        assert pod["securityContext"]["runAsNonRoot"] is True, workload
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert all(not port.get("hostPort") for port in container["ports"])
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert "privileged" not in own
+        kinds = {key for volume in pod["volumes"] for key in volume if key != "name"}
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+
+
+@every_overlay
+def test_every_emptydir_has_a_limit_and_there_is_a_tmp(name: str) -> None:
+    for workload, pod, container in rendering(name).containers():
+        assert all(v["emptyDir"].get("sizeLimit") for v in pod["volumes"] if "emptyDir" in v), workload
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@every_overlay
+def test_only_the_scheduler_has_a_token(name: str) -> None:
+    manifests = rendering(name)
+    assert all(account["automountServiceAccountToken"] is False for account in manifests.of("ServiceAccount"))
+    with_token = {
+        workload["metadata"]["name"]
+        for workload in manifests.workloads
+        if workload["spec"]["template"]["spec"]["automountServiceAccountToken"]
+    }
+    assert with_token == {"scheduler"}
+    assert all(w["spec"]["template"]["spec"]["enableServiceLinks"] is False for w in manifests.workloads)
+
+
+@every_overlay
+def test_no_secret_is_in_the_manifests(name: str) -> None:
+    manifests = rendering(name)
+    assert not manifests.of("Secret")
+    secret = ("PASSWORD", "_KEY", "TOKEN", "SECRET", "HEADERS")
+    for workload in manifests.workloads:
+        for entry in (e for c in workload["spec"]["template"]["spec"]["containers"] for e in c.get("env", [])):
+            if entry["name"].endswith(secret):
+                assert "secretKeyRef" in entry.get("valueFrom", {}), f"{entry['name']} is written down"
+    for config in manifests.of("ConfigMap"):
+        assert not [key for key in config["data"] if key.endswith(secret)]
+
+
+# Settings
+
+
+@every_overlay
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_exists_and_is_accepted(name: str, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = rendering(name)
+    shared = {key for config in manifests.of("ConfigMap") for key in config["data"] if key.startswith("SLUICE_")}
+    everybodys = {f"SLUICE_{field.upper()}" for settings in SETTINGS.values() for field in settings.model_fields}
+    known = {f"SLUICE_{field.upper()}" for field in SETTINGS[service].model_fields}
+    assert shared <= everybodys
+    for workload in (w for w in manifests.of("Deployment") if manifests.service_of(w) == service):
+        own = {e["name"] for e in workload["spec"]["template"]["spec"]["containers"][0]["env"]}
+        misspelt = {variable for variable in own if variable.startswith("SLUICE_")} - known
+        assert not misspelt, f"{service} knows no {misspelt}"
+        with monkeypatch.context() as environment:
+            for key, value in manifests.settings(workload).items():
+                if not key.endswith("_FILE"):
+                    environment.setenv(key, value)
+            SETTINGS[service]()
+
+
+@every_overlay
+def test_every_service_listens_where_its_pod_says(name: str) -> None:
+    manifests = rendering(name)
+    for workload in manifests.of("Deployment"):
+        values = manifests.settings(workload)
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+        assert values["SLUICE_HTTP_HOST"] == "0.0.0.0"
+        assert ports["http"] == values["SLUICE_HTTP_PORT"]
+        scraped = workload["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
+        assert scraped == ports.get("metrics", ports["http"])
+        assert ports.get("metrics", values.get("SLUICE_METRICS_PORT")) == values.get("SLUICE_METRICS_PORT")
+
+
+@every_overlay
+def test_there_are_as_many_copies_of_streams_as_nodes_of_the_broker(name: str) -> None:
+    manifests = rendering(name)
+    nodes = manifests.get("StatefulSet", "nats")["spec"]["replicas"]
+    for workload in manifests.of("Deployment"):
+        assert manifests.settings(workload)["SLUICE_REPLICAS"] == str(nodes)
+
+
+@every_overlay
+def test_the_broker_has_room_for_what_it_is_told_to_keep(name: str) -> None:
+    nats = rendering(name).get("StatefulSet", "nats")
+    (container,) = nats["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    volume = nats["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+    assert _bytes(environment["FILE_STORE"]) < _bytes(volume)
+    assert QueueSettings().queue_bytes < 10**9 < _bytes(environment["GOMEMLIMIT"].removesuffix("B"))
+    assert _bytes(environment["GOMEMLIMIT"].removesuffix("B")) < _bytes(container["resources"]["limits"]["memory"])
+
+
+def _bytes(quantity: str) -> float:
+    units = {"Mi": 2**20, "Gi": 2**30, "GB": 10**9}
+    return float(quantity[:-2]) * units[quantity[-2:]]
+
+
+# Life and death
+
+
+@every_overlay
+def test_every_container_has_probes_that_wait_for_the_model(name: str) -> None:
+    for workload, _, container in rendering(name).containers():
+        ports = {port["name"] for port in container["ports"]}
+        probes = [container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")]
+        assert all(probe["httpGet"]["port"] in ports for probe in probes), workload
+        if workload != "nats":
+            assert [probe["httpGet"]["path"] for probe in probes] == ["/readyz", "/livez", "/readyz"]
+        patience = probes[0]["periodSeconds"] * probes[0]["failureThreshold"]
+        service = container["name"]
+        assert patience >= {"embedder": 600, "generator": 300}.get(service, 180)
+        if "nvidia.com/gpu" in container["resources"]["limits"] and service == "generator":
+            assert patience >= 1800
+
+
+@every_overlay
+def test_a_pod_has_longer_to_end_than_its_drain_may_take(name: str) -> None:
+    manifests = rendering(name)
+    for workload in manifests.of("Deployment"):
+        settings = SETTINGS[manifests.service_of(workload)]
+        values = manifests.settings(workload)
+        fields = settings.model_fields
+        grace = float(values.get("SLUICE_GRACE_SECONDS", fields["grace_seconds"].default))
+        linger = float(values.get("SLUICE_LINGER_SECONDS", fields["linger_seconds"].default))
+        # Work ends first, then open connections do, each within the grace period: shared/process.py.
+        assert workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= max(grace, linger) + grace + 10
+
+
+def test_the_gateway_takes_requests_until_everybody_knows_that_it_goes() -> None:
+    gateway = render("base").deployment("gateway")
+    probe = gateway["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    linger = float(render("base").settings(gateway)["SLUICE_LINGER_SECONDS"])
+    assert linger > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+@every_overlay
+def test_a_rollout_takes_no_pod_away_before_another_is_ready(name: str) -> None:
+    for workload in rendering(name).of("Deployment"):
+        assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+@every_overlay
+def test_every_workload_has_one_disruption_budget(name: str) -> None:
+    manifests = rendering(name)
+    for workload in manifests.workloads:
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        budgets = [
+            budget
+            for budget in manifests.of("PodDisruptionBudget")
+            if budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        ]
+        assert len(budgets) == 1, workload["metadata"]["name"]
+        assert budgets[0]["spec"]["maxUnavailable"] == 1
+
+
+@every_overlay
+def test_pods_of_a_workload_spread_over_nodes_and_zones(name: str) -> None:
+    for workload in rendering(name).workloads:
+        template = workload["spec"]["template"]
+        constraints = template["spec"]["topologySpreadConstraints"]
+        assert {c["topologyKey"] for c in constraints} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        labels = template["metadata"]["labels"]
+        assert all(c["labelSelector"]["matchLabels"].items() <= labels.items() for c in constraints)
+
+
+# Resources and scaling
+
+
+@every_overlay
+def test_every_container_asks_for_what_it_needs_and_is_bounded(name: str) -> None:
+    for workload, _, container in rendering(name).containers():
+        for kind in ("requests", "limits"):
+            assert {"cpu", "memory"} <= container["resources"][kind].keys(), f"{workload} has no {kind}"
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_every_service_has_one_autoscaler_and_it_scales_something(name: str) -> None:
+    manifests = rendering(name)
+    targets = [h["spec"]["scaleTargetRef"]["name"] for h in manifests.of("HorizontalPodAutoscaler", "ScaledObject")]
+    assert sorted(targets) == sorted(SERVICES)
+    for target in targets:
+        assert "replicas" not in manifests.deployment(target)["spec"], "each apply would undo the autoscaler"
+
+
+def test_the_gateway_scales_on_cpu_and_stages_on_their_backlog() -> None:
+    def metrics(service: str) -> list[Object]:
+        return list(render("overlays/gpu").get("HorizontalPodAutoscaler", service)["spec"]["metrics"])
+
+    assert [metric["resource"]["name"] for metric in metrics("gateway")] == ["cpu"]
+    for service, stage in {"embedder": "embed", "retriever": "retrieve", "generator": "generate"}.items():
+        selector = metrics(service)[0]["external"]["metric"]["selector"]["matchLabels"]
+        assert selector == {"stage": stage, "variant": "default"}
+    assert metrics("generator")[1]["pods"]["metric"]["name"] == "sluice_generator_kv_cache_usage"
+
+
+def test_the_target_of_a_backlog_is_less_than_one_pod_works_on() -> None:
+    rooms = {
+        "embedder": EmbedderSettings().embedder_room,
+        "retriever": RetrieverSettings().retriever_room,
+        "generator": GeneratorSettings().generator_room,
+    }
+    for service, room in rooms.items():
+        (metric,) = render("base").get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
+        assert 0 < int(metric["external"]["target"]["averageValue"]) <= room
+        triggers = render("overlays/keda").get("ScaledObject", service)["spec"]["triggers"]
+        thresholds = {t["metadata"]["consumer"]: int(t["metadata"]["lagThreshold"]) for t in triggers}
+        assert all(value <= room for queue, value in thresholds.items() if "index" not in queue)
+
+
+# GPUs
+
+
+@pytest.mark.parametrize("service", ["embedder", "generator"])
+def test_a_gpu_is_asked_for_where_there_are_some(service: str) -> None:
+    pod = render("overlays/gpu").deployment(service)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+@pytest.mark.parametrize(
+    ("component", "wanted"),
+    [
+        ("gpu-mig", {"embedder": "nvidia.com/mig-1g.10gb", "generator": "nvidia.com/mig-3g.40gb"}),
+        ("gpu-time-slicing", {"embedder": "nvidia.com/gpu.shared", "generator": "nvidia.com/gpu"}),
+    ],
+)
+def test_parts_of_gpus_take_the_place_of_whole_ones(component: str, wanted: dict[str, str]) -> None:
+    manifests = compose("canary/generator", "gpu", component)
+    for workload in manifests.of("Deployment"):
+        limits = workload["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+        gpus = [resource for resource in limits if resource.startswith("nvidia.com/")]
+        assert gpus == [wanted[s] for s in [manifests.service_of(workload)] if s in wanted]
+
+
+# Canaries
+
+
+@pytest.mark.parametrize("service", ["embedder", "retriever", "generator"])
+def test_a_canary_serves_its_own_variant_and_is_otherwise_the_same(service: str) -> None:
+    manifests = render("overlays/canary")
+    stable, canary = manifests.deployment(service), manifests.deployment(f"{service}-canary")
+    variable = {"embedder": "SLUICE_EMBEDDING_VARIANT"}.get(service, f"SLUICE_{service.upper()}_VARIANT")
+    assert manifests.settings(stable) | {variable: "canary"} == manifests.settings(canary)
+    assert manifests.settings(stable)[variable] == "default"
+    assert canary["spec"]["replicas"] == 1
+    first, second = (w["spec"]["template"]["spec"] for w in (stable, canary))
+    assert {**first, "containers": 0, "topologySpreadConstraints": 0} == {
+        **second,
+        "containers": 0,
+        "topologySpreadConstraints": 0,
+    }

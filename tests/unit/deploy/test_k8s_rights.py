@@ -1,0 +1,53 @@
+"""The Kubernetes API is open to the scheduler alone, for exactly the calls that its code makes."""
+
+import ast
+import inspect
+
+from services.scheduler.executors.kubernetes import cluster
+from tests.harness.manifests import render
+
+RESOURCES = {"job": ("batch", "jobs"), "pod": ("", "pods"), "pod_log": ("", "pods/log")}
+VERBS = {"create": {"create"}, "read": {"get"}, "delete": {"delete"}, "list": {"list", "watch"}}
+"""Whatever is listed is watched from there on: `Cluster._watched` takes every listing but that of old Jobs."""
+
+RULES = ("Role", "ClusterRole")
+BINDINGS = ("RoleBinding", "ClusterRoleBinding")
+
+
+def used() -> dict[tuple[str, str], set[str]]:
+    """Verbs by resource, from the names of the client's methods that the code calls."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(cluster))):
+        if isinstance(node, ast.Attribute) and "_namespaced_" in node.attr:
+            verb, _, thing = node.attr.removesuffix("_without_preload_content").partition("_namespaced_")
+            found.setdefault(RESOURCES[thing], set()).update(VERBS[verb])
+    return found
+
+
+def test_the_scheduler_may_do_what_its_code_does_and_no_more() -> None:
+    role = render("base").get("Role", "scheduler", "sluice-commands")
+    granted = {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert granted == used()
+
+
+def test_nobody_else_has_any_rights() -> None:
+    manifests = render("base")
+    assert [(r["kind"], r["metadata"]["name"]) for r in manifests.of(*RULES)] == [("Role", "scheduler")]
+    (binding,) = manifests.of(*BINDINGS)
+    assert binding["kind"] == "RoleBinding"
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "scheduler"}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "scheduler", "namespace": "sluice"}]
+
+
+def test_commands_run_apart_from_what_the_platform_keeps() -> None:
+    manifests = render("base")
+    where = manifests.settings(manifests.deployment("scheduler"))["SLUICE_KUBERNETES_NAMESPACE"]
+    role = manifests.get("Role", "scheduler", where)
+    assert role["metadata"]["namespace"] != manifests.deployment("scheduler")["metadata"]["namespace"]
+    inside = [thing["kind"] for thing in manifests.objects if thing["metadata"].get("namespace") == where]
+    assert not {"ServiceAccount", "Secret", "Deployment", "PersistentVolumeClaim"} & set(inside)
