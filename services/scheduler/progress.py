@@ -8,6 +8,7 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
+from services.scheduler.observing import INGESTED, INGESTED_BYTES, INGESTED_CHUNKS
 from services.scheduler.run import JobRun
 from shared.jobs import DocumentError, JobProgress
 from shared.problems import Problem
@@ -48,6 +49,11 @@ class ProgressReport:
     def add(self, *, indexed: int = 0, skipped: int = 0, deleted: int = 0, chunks: int = 0, size: int = 0) -> None:
         if not self._counting:
             return
+        INGESTED.labels("indexed").inc(indexed)
+        INGESTED.labels("skipped").inc(skipped)
+        INGESTED.labels("deleted").inc(deleted)
+        INGESTED_CHUNKS.inc(chunks)
+        INGESTED_BYTES.inc(size)
         old = self._progress
         self._progress = old.model_copy(
             update={
@@ -70,6 +76,7 @@ class ProgressReport:
         """One document cannot be done; the job goes on."""
         if not self._counting:
             return
+        INGESTED.labels("failed").inc()
         self._progress = self._progress.model_copy(update={"failed": self._progress.failed + 1})
         if len(self._errors) < KEPT_ERRORS:
             kind = problem.kind

@@ -14,11 +14,10 @@ from typing import Final
 
 import anyio
 from nats.aio.msg import Msg
-from opentelemetry.trace import SpanKind
-from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
 from services.scheduler.kinds import JobKind
+from services.scheduler.observing import CANCEL_TIME, JOBS_ENDED, job_span, observed
 from services.scheduler.retries import PASSING, delay_before, schedule_retry
 from services.scheduler.run import JobRun
 from shared.artifacts import Artifacts
@@ -28,7 +27,7 @@ from shared.jobs import Job, JobOptions, JobSpec, JobState, check_ids, decode_sp
 from shared.jobs.board import ATTEMPT, BY, OPTIONS, JobBoard, fresh_job
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
-from shared.telemetry import extract_trace, tracer
+from shared.telemetry import failed
 
 __all__ = ["JobRunner"]
 
@@ -36,17 +35,6 @@ log = logging.getLogger(__name__)
 
 TOO_EARLY: Final = 2.0
 """Seconds after which a try is looked at again that came while the one before it still ran."""
-
-JOBS_ENDED = Counter("sluice_jobs_total", "Jobs by how a try at them ended.", ("kind", "outcome"))
-JOB_TIME = Histogram(
-    "sluice_job_seconds", "Time of one try at a job.", ("kind",), buckets=(0.1, 0.5, 1, 5, 10, 60, 300, 1800, 7200)
-)
-CANCEL_TIME = Histogram(
-    "sluice_job_cancel_seconds",
-    "Time from the request to cancel a running job to its end.",
-    ("kind",),
-    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
-)
 
 
 @dataclass(slots=True)
@@ -150,7 +138,9 @@ class JobRunner:
             return None
         if job.crashes > self._max_crashes:
             reason = f"Its worker died {job.crashes} times before it was done."
-            await self._give_up(delivery, job, Problem(ProblemType.INTERNAL, reason))
+            with job_span(delivery, job) as span:
+                failed(span, "worker_lost")
+                await self._give_up(delivery, job, Problem(ProblemType.INTERNAL, reason))
             return None
         return job
 
@@ -161,11 +151,8 @@ class JobRunner:
             return
         if (remaining := run.remaining) is not None:
             running.scope.deadline = anyio.current_time() + remaining
-        span = tracer.start_as_current_span(
-            f"process job.{spec.kind}", context=extract_trace(delivery.headers), kind=SpanKind.CONSUMER
-        )
         try:
-            with span, JOB_TIME.labels(spec.kind).time(), running.scope as scope:
+            with observed(delivery, job), running.scope as scope:
                 await self._kinds[spec.kind].perform(run)
         except Problem as problem:
             if problem.kind in PASSING:

@@ -12,12 +12,15 @@ from typing import Final
 
 from nats.js.errors import APIError
 
+from services.scheduler.observing import TICK_LATENESS, TICKS
 from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.jobs import Job
 from shared.jobs.board import JobBoard
+from shared.messaging import TENANT
 from shared.problems import Problem, ProblemType
 from shared.schedules import Missed, Overlap, Schedule, Schedules
+from shared.telemetry import tracer
 
 __all__ = ["Ticker", "tick_job"]
 
@@ -73,16 +76,23 @@ class Ticker:
         if schedule.missed is Missed.RUN_ONCE:
             await self._run(schedule, at=round(missed), next_at=following)
             return
+        TICKS.labels("missed").inc()
         log.info("schedule %s has missed its tick of %s", schedule.name, datetime.fromtimestamp(missed).astimezone())
         await self._note(schedule, {"skipped_at": missed, "next_at": following})
 
     async def _run(self, schedule: Schedule, *, at: int, next_at: float | None) -> None:
         job = tick_job(schedule.tenant, schedule.name, at)
         if schedule.overlap is Overlap.SKIP and await self._still_runs(schedule, job):
+            TICKS.labels("skipped").inc()
             await self._note(schedule, {"skipped_at": float(at), "next_at": next_at})
             return
         options = schedule.job_options(by=f"schedule {schedule.name}")
-        await self._board.submit(schedule.spec, job=job, tenant=schedule.tenant, options=options)
+        attributes = {"sluice.schedule": schedule.name, TENANT: schedule.tenant}
+        with tracer.start_as_current_span("tick schedule", attributes=attributes):
+            _, new = await self._board.submit(schedule.spec, job=job, tenant=schedule.tenant, options=options)
+        if new:
+            TICKS.labels("run").inc()
+            TICK_LATENESS.observe(max(0.0, time.time() - at))
         await self._note(schedule, {"last_at": float(at), "last_job": job, "next_at": next_at})
 
     async def _still_runs(self, schedule: Schedule, job: str) -> bool:
