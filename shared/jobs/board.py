@@ -26,6 +26,7 @@ from shared.jobs.log import stored_events
 from shared.jobs.model import Job, JobOptions, JobProgress, JobState
 from shared.jobs.spec_store import SpecStore
 from shared.jobs.specs import DeleteSpec, IngestSpec, JobSpec
+from shared.messaging import sending
 from shared.problems import Problem, ProblemType
 from shared.records import snapshot
 from shared.telemetry import inject_trace
@@ -288,18 +289,25 @@ class JobBoard:
             headers[ATTEMPT] = str(attempt)
         if reopen:
             headers[REOPENED] = str(attempt)
-        inject_trace(headers)
         subject = job_subject(spec, job.tenant, job.options)
-        try:
-            ack = await self._js.publish(subject, spec.model_dump_json().encode(), headers=headers)
-        except APIError as error:
-            if error.err_code not in QUEUE_FULL:
-                raise
-            raise Problem(
-                ProblemType.QUEUE_FULL,
-                "Too many jobs are waiting. Try again in a minute.",
-                headers={"Retry-After": "60"},
-            ) from None
+        with sending(
+            f"job.{job.kind}",
+            subject=subject,
+            message_id=headers["Nats-Msg-Id"],
+            conversation=job.id,
+            tenant=job.tenant,
+        ):
+            inject_trace(headers)
+            try:
+                ack = await self._js.publish(subject, spec.model_dump_json().encode(), headers=headers)
+            except APIError as error:
+                if error.err_code not in QUEUE_FULL:
+                    raise
+                raise Problem(
+                    ProblemType.QUEUE_FULL,
+                    "Too many jobs are waiting. Try again in a minute.",
+                    headers={"Retry-After": "60"},
+                ) from None
         return not ack.duplicate
 
     async def _announce(self, job: Job, *, after: int, by: str, reason: str) -> int | None:
