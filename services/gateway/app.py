@@ -1,10 +1,9 @@
 """The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and hears `reply.*` and `event.job.*`."""
 
-import ipaddress
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -15,15 +14,21 @@ from faststream.specification import AsyncAPI
 from starlette.routing import Route
 
 from services.gateway.backend import Desk
+from services.gateway.backlog import Backlog
+from services.gateway.edge import edge
+from services.gateway.guarding import GuardedPage
+from services.gateway.metrics_port import serving_metrics
 from services.gateway.observing import Observed
 from services.gateway.openai.errors import DIALECT
 from services.gateway.openapi import describe_api
 from services.gateway.pipelines import PipelinesError, load_pipelines
 from services.gateway.problems import handle_problems
+from services.gateway.reach import check_reach
 from services.gateway.request_stage import RequestStage
 from services.gateway.routes import add_routes
 from services.gateway.settings import GatewaySettings
 from shared.jobs.describing import describe_jobs
+from shared.keys import Action
 from shared.service import ASGIApp, Service
 
 __all__ = ["make"]
@@ -37,18 +42,19 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         pipelines = load_pipelines(settings.pipelines)
     except PipelinesError as error:
         raise SystemExit(f"gateway: {error}") from None
-    _warn_if_open(settings)
+    check_reach(settings)
 
     desk = Desk(settings, pipelines)
     requests = RequestStage(desk, settings.request_room)
     service = Service("gateway", settings, partial(desk.setup, [requests.stage]))
+    service.before_scrape.append(Backlog(service.bus).measure)
     desk.news.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
         version=version("sluice"),
         description="Answers from your own documents.",
-        lifespan=lambda _: _lifespan(service),
+        lifespan=lambda _: _lifespan(service, serving_metrics(service.pages()["/metrics"], settings)),
         redirect_slashes=False,
         # Requests are observed here, with the span that goes on to the stages.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -60,17 +66,19 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     handle_problems(app, DIALECT)
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=version("sluice"))
-    pages = {**service.pages(), "/asyncapi": make_asyncapi_asgi(specification)}
+    pages = service.pages()
+    pages["/metrics"] = GuardedPage(pages["/metrics"], Action.METRICS)
+    pages["/asyncapi"] = GuardedPage(make_asyncapi_asgi(specification), Action.ADMIN)
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
-    return service, Observed(app, service.draining)
+    return service, Observed(edge(app, desk.keyring, settings), service.draining)
 
 
 @asynccontextmanager
-async def _lifespan(service: Service) -> AsyncIterator[None]:
+async def _lifespan(service: Service, beside: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
     """The service beside the HTTP server. The broker is connected to meanwhile: /livez answers without it."""
-    async with service.lifespan():
+    async with beside, service.lifespan():
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_connect, service)
@@ -88,12 +96,3 @@ async def _connect(service: Service) -> None:
         log.critical("cannot connect to the broker", exc_info=True)
         service.failed = True
         signal.raise_signal(signal.SIGTERM)
-
-
-def _warn_if_open(settings: GatewaySettings) -> None:
-    try:
-        private = ipaddress.ip_address(settings.http_host).is_loopback
-    except ValueError:
-        private = settings.http_host == "localhost"
-    if not private:
-        log.warning("whoever reaches %s may use this gateway: it asks nobody for a key", settings.http_host)

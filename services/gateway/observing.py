@@ -3,13 +3,15 @@
 import asyncio
 import time
 
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.backend import DESK
 from services.gateway.problems import CLIENT_LEFT
-from shared.metrics import SECONDS
-from shared.telemetry import extract_trace, trace_id, tracer
+from shared.messaging import TENANT
+from shared.metrics import SECONDS, exemplar
+from shared.telemetry import extract_trace, failed, trace_id, tracer
 
 __all__ = ["Observed"]
 
@@ -65,10 +67,12 @@ class Observed:
                     span.update_name(route)
                     span.set_attribute("http.route", route.partition(" ")[2])
                     span.set_attribute("http.response.status_code", status)
+                    if DESK in scope:
+                        span.set_attribute(TENANT, scope[DESK].terms.tenant)
                     if status >= 500:
-                        span.set_status(Status(StatusCode.ERROR))
+                        failed(span, str(status))
                 REQUESTS.labels(route, str(status)).inc()
-                DURATION.labels(route).observe(time.perf_counter() - began)
+                DURATION.labels(route).observe(time.perf_counter() - began, exemplar())
 
 
 def _trace_headers(scope: Scope) -> dict[str, str]:

@@ -20,7 +20,7 @@ from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
 from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
-from shared.metrics import SECONDS
+from shared.metrics import SECONDS, exemplar
 from shared.problems import Problem, ProblemType
 from shared.reply import (
     Mailbox,
@@ -141,7 +141,7 @@ class Flight:
                 if self.first_delta_ms is None:
                     self.first_delta_ms = self.elapsed_ms
                     if self.query.lane is Lane.INTERACTIVE:
-                        FIRST_DELTA.observe(self.first_delta_ms / 1e3)
+                        FIRST_DELTA.observe(self.first_delta_ms / 1e3, exemplar())
             elif isinstance(part, Ended):
                 self.ended = part
 
