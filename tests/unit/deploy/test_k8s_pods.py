@@ -21,7 +21,6 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
 }
 OVERLAYS = ("overlays/local", "overlays/gpu", "overlays/keda", "overlays/canary")
 ALL = (*OVERLAYS, "parts of GPUs")
-SCALED = ("overlays/gpu", "overlays/keda", "overlays/canary")
 
 Object = dict[str, Any]
 
@@ -220,92 +219,3 @@ def test_pods_of_a_workload_spread_over_nodes_and_zones(name: str) -> None:
         assert {c["topologyKey"] for c in constraints} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
         labels = template["metadata"]["labels"]
         assert all(c["labelSelector"]["matchLabels"].items() <= labels.items() for c in constraints)
-
-
-# Resources and scaling
-
-
-@every_overlay
-def test_every_container_asks_for_what_it_needs_and_is_bounded(name: str) -> None:
-    for workload, _, container in rendering(name).containers():
-        for kind in ("requests", "limits"):
-            assert {"cpu", "memory"} <= container["resources"][kind].keys(), f"{workload} has no {kind}"
-
-
-@pytest.mark.parametrize("name", SCALED)
-def test_every_service_has_one_autoscaler_and_it_scales_something(name: str) -> None:
-    manifests = rendering(name)
-    targets = [h["spec"]["scaleTargetRef"]["name"] for h in manifests.of("HorizontalPodAutoscaler", "ScaledObject")]
-    assert sorted(targets) == sorted(SERVICES)
-    for target in targets:
-        assert "replicas" not in manifests.deployment(target)["spec"], "each apply would undo the autoscaler"
-
-
-def test_the_gateway_scales_on_cpu_and_stages_on_their_backlog() -> None:
-    def metrics(service: str) -> list[Object]:
-        return list(render("overlays/gpu").get("HorizontalPodAutoscaler", service)["spec"]["metrics"])
-
-    assert [metric["resource"]["name"] for metric in metrics("gateway")] == ["cpu"]
-    for service, stage in {"embedder": "embed", "retriever": "retrieve", "generator": "generate"}.items():
-        selector = metrics(service)[0]["external"]["metric"]["selector"]["matchLabels"]
-        assert selector == {"stage": stage, "variant": "default"}
-    assert metrics("generator")[1]["pods"]["metric"]["name"] == "sluice_generator_kv_cache_usage"
-
-
-def test_the_target_of_a_backlog_is_less_than_one_pod_works_on() -> None:
-    rooms = {
-        "embedder": EmbedderSettings().embedder_room,
-        "retriever": RetrieverSettings().retriever_room,
-        "generator": GeneratorSettings().generator_room,
-    }
-    for service, room in rooms.items():
-        (metric,) = render("base").get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
-        assert 0 < int(metric["external"]["target"]["averageValue"]) <= room
-        triggers = render("overlays/keda").get("ScaledObject", service)["spec"]["triggers"]
-        thresholds = {t["metadata"]["consumer"]: int(t["metadata"]["lagThreshold"]) for t in triggers}
-        assert all(value <= room for queue, value in thresholds.items() if "index" not in queue)
-
-
-# GPUs
-
-
-@pytest.mark.parametrize("service", ["embedder", "generator"])
-def test_a_gpu_is_asked_for_where_there_are_some(service: str) -> None:
-    pod = render("overlays/gpu").deployment(service)["spec"]["template"]["spec"]
-    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
-    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-
-
-@pytest.mark.parametrize(
-    ("component", "wanted"),
-    [
-        ("gpu-mig", {"embedder": "nvidia.com/mig-1g.10gb", "generator": "nvidia.com/mig-3g.40gb"}),
-        ("gpu-time-slicing", {"embedder": "nvidia.com/gpu.shared", "generator": "nvidia.com/gpu"}),
-    ],
-)
-def test_parts_of_gpus_take_the_place_of_whole_ones(component: str, wanted: dict[str, str]) -> None:
-    manifests = compose("canary/generator", "gpu", component)
-    for workload in manifests.of("Deployment"):
-        limits = workload["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
-        gpus = [resource for resource in limits if resource.startswith("nvidia.com/")]
-        assert gpus == [wanted[s] for s in [manifests.service_of(workload)] if s in wanted]
-
-
-# Canaries
-
-
-@pytest.mark.parametrize("service", ["embedder", "retriever", "generator"])
-def test_a_canary_serves_its_own_variant_and_is_otherwise_the_same(service: str) -> None:
-    manifests = render("overlays/canary")
-    stable, canary = manifests.deployment(service), manifests.deployment(f"{service}-canary")
-    variable = {"embedder": "SLUICE_EMBEDDING_VARIANT"}.get(service, f"SLUICE_{service.upper()}_VARIANT")
-    assert manifests.settings(stable) | {variable: "canary"} == manifests.settings(canary)
-    assert manifests.settings(stable)[variable] == "default"
-    assert canary["spec"]["replicas"] == 1
-    first, second = (w["spec"]["template"]["spec"] for w in (stable, canary))
-    assert {**first, "containers": 0, "topologySpreadConstraints": 0} == {
-        **second,
-        "containers": 0,
-        "topologySpreadConstraints": 0,
-    }
