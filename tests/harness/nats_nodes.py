@@ -1,0 +1,148 @@
+"""Real nats-servers with the configuration that the manifests give to the broker's Pods.
+
+Only what a Pod has and this machine has not is exchanged: paths, ports, and the names of the other nodes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+from tests.harness.broker import BINARY
+from tests.harness.manifests import Manifests
+
+__all__ = ["NatsNode", "nodes", "trusting"]
+
+PATIENCE: Final = 40.0
+ACCOUNTS: Final = 'accounts { SLUICE { jetstream: enabled, users: [ {user: "admin", password: "secret"} ] } }'
+
+
+class NatsNode:
+    """One Pod of the StatefulSet `nats` as a process."""
+
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], ports: dict[str, int]) -> None:
+        self.name = name
+        self.ports = ports
+        self._folder = folder
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"tls://localhost:{self.ports['client']}"
+
+    def start(self) -> None:
+        with (self._folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [BINARY, "--config", self._folder / "nats.conf"],
+                env={**os.environ, **self._environment},
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait(self) -> None:
+        """Until the Pod's startup probe would succeed."""
+        give_up = time.monotonic() + PATIENCE
+        while not self._healthy():
+            assert self._process is not None
+            assert self._process.poll() is None, (self._folder / "nats.log").read_text()
+            assert time.monotonic() < give_up, (self._folder / "nats.log").read_text()
+            time.sleep(0.02)
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """A page of the monitoring port."""
+        with urlopen(f"http://127.0.0.1:{self.ports['monitor']}{path}", timeout=5) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    def stop(self, number: int = signal.SIGKILL) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, number)
+            self._process.wait(20)
+            self._process = None
+
+    def _healthy(self) -> bool:
+        try:
+            return self.ask("/healthz")["status"] == "ok"
+        except OSError:
+            return False
+
+
+@contextmanager
+def nodes(manifests: Manifests, folder: Path, accounts: str = ACCOUNTS) -> Iterator[list[NatsNode]]:
+    """All nodes that the manifests ask for, ready."""
+    statefulset = manifests.get("StatefulSet", "nats")
+    (container,) = statefulset["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    (source,) = (v for v in statefulset["spec"]["template"]["spec"]["volumes"] if v["name"] == "config")
+    names = [entry["configMap"]["name"] for entry in source["projected"]["sources"] if "configMap" in entry]
+    files = {**manifests.get("ConfigMap", names[0])["data"], "accounts.conf": accounts}
+    _certificates(folder)
+    with ExitStack() as stack, _free_ports(statefulset["spec"]["replicas"], ports) as chosen:
+        started = []
+        for number, own in enumerate(chosen):
+            home = folder / f"nats-{number}"
+            home.mkdir()
+            for name, text in files.items():
+                (home / name).write_text(_at_home(text, home, folder, ports, own, chosen))
+            started.append(NatsNode(home, f"nats-{number}", {**environment, "POD_NAME": f"nats-{number}"}, own))
+        for node in started:
+            stack.callback(node.stop)
+            node.start()
+        for node in started:
+            node.wait()
+        yield started
+
+
+def _at_home(
+    text: str, home: Path, folder: Path, ports: dict[str, int], own: dict[str, int], chosen: list[dict[str, int]]
+) -> str:
+    for number, other in enumerate(chosen):
+        text = text.replace(f"nats-{number}.nats-headless:{ports['cluster']}", f"127.0.0.1:{other['cluster']}")
+    for name, port in ports.items():
+        text = text.replace(f'"0.0.0.0:{port}"', f'"127.0.0.1:{own[name]}"')
+    for path, place in {"/etc/nats-tls": folder, "/data": home / "data", "/tmp/nats.pid": home / "nats.pid"}.items():
+        text = text.replace(f'"{path}', f'"{place}')
+    return text
+
+
+@contextmanager
+def _free_ports(replicas: int, ports: dict[str, int]) -> Iterator[list[dict[str, int]]]:
+    """Ports that were free a moment ago: nodes must know each other's before they start."""
+    with ExitStack() as stack:
+        sockets = [{name: stack.enter_context(socket.socket()) for name in ports} for _ in range(replicas)]
+        for own in sockets:
+            for listening in own.values():
+                listening.bind(("127.0.0.1", 0))
+        chosen = [{name: listening.getsockname()[1] for name, listening in own.items()} for own in sockets]
+    yield chosen
+
+
+def _certificates(folder: Path) -> None:
+    """An authority (ca.crt) and what it says of all nodes (tls.crt, tls.key)."""
+    openssl = shutil.which("openssl")
+    assert openssl, "openssl makes the certificates of this test"
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    for command in (
+        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "1", "-subj", "/CN=test"],
+        ["req", *key, "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=nats"],
+        ["x509", "-req", "-in", "tls.csr", *authority, "-out", "tls.crt", "-days", "1", "-extfile", "names"],
+    ):
+        subprocess.run([openssl, *command], cwd=folder, check=True, capture_output=True)
+
+
+def trusting(folder: Path) -> ssl.SSLContext:
+    """What a client of these nodes verifies them with."""
+    return ssl.create_default_context(cafile=folder / "ca.crt")
