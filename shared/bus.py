@@ -6,19 +6,21 @@ same connection through nats-py.
 
 import asyncio
 import logging
+import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from faststream.nats import NatsBroker
 from faststream.nats.broker.broker import UNRECOVERABLE_CONNECT_ERRORS
-from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
+from shared.credentials import Credentials
 from shared.settings import ServiceSettings
-from shared.topology import Topology
+from shared.topology import MissingStreamError, Topology
 
 __all__ = ["Bus"]
 
@@ -30,11 +32,23 @@ UNAVAILABLE: Final = 503
 
 RETRY_SECONDS: Final = 0.5
 
+OTHERS_PATIENCE: Final = 120.0
+"""Seconds for others to make the streams that this process needs and may not make."""
+
+REFUSED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
+"""How the broker says that a credential may not do something; the client makes its words lower case."""
+
+MOST_REFUSALS: Final = 100
+"""Refused subjects that are told; each one is told once."""
+
 
 class _Broker(NatsBroker):
     """A broker that can be stopped while its server is away."""
 
+    leaving = False
+
     async def stop(self, *error: Any) -> None:
+        self.leaving = True
         try:
             await super().stop(*error)
         except (NatsError, ExceptionGroup) as failure:
@@ -48,9 +62,7 @@ class Bus:
     """The connection, the topology on it, and what is to be done after each reconnection."""
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
-        security = None
-        if settings.nats_user and settings.nats_password:
-            security = SASLPlaintext(settings.nats_user, settings.nats_password.get_secret_value())
+        self._credentials = Credentials.of(settings)
         # A broker that is not there yet, or no longer, is waited for: the service stays up and says it is not ready.
         options: dict[str, Any] = {
             "name": f"{service}/{settings.instance}",
@@ -66,7 +78,7 @@ class Bus:
             "graceful_timeout": 5.0,
             "drain_timeout": 5,
             "logger": logging.getLogger("faststream"),
-            "security": security,
+            **self._credentials.options,
         }
         self.broker = _Broker(settings.nats_url.split(","), **options)
         self.settings = settings
@@ -75,6 +87,7 @@ class Bus:
         self._lost = asyncio.Event()
         self._whole = False
         self._last_error = ""
+        self._refused: dict[str, None] = {}
         self._topology: Topology | None = None
 
     @property
@@ -105,10 +118,15 @@ class Bus:
         self._started.set()
 
     async def open(self) -> None:
-        """Wait for the connection, then make sure of the topology. Raises nats errors if the broker refuses it."""
+        """Wait for the connection, then make sure of the topology.
+
+        Raises nats errors if the broker refuses it, PermissionError if this credential may not do what it must, and
+        MissingStreamError if what others make has not come after two minutes.
+        """
         await self._started.wait()
         self._jetstream = self.client.jetstream(timeout=5.0)
-        topology = Topology(self._jetstream, self.settings)
+        topology = Topology(self._jetstream, self.settings, self._credentials.duty)
+        give_up = time.monotonic() + OTHERS_PATIENCE
         while True:
             try:
                 await topology.ensure()
@@ -116,7 +134,11 @@ class Bus:
             except (NatsError, TimeoutError) as error:
                 if isinstance(error, APIError) and error.code != UNAVAILABLE:
                     raise
-                log.warning("the broker is not ready: %r", error)
+                if self._refused and not isinstance(error, MissingStreamError):
+                    raise PermissionError(self._advice(next(iter(self._refused)))) from error
+                if isinstance(error, MissingStreamError) and time.monotonic() > give_up:
+                    raise
+                log.warning("the broker is not ready: %s", error if str(error) else repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
         self._topology = topology
 
@@ -138,12 +160,25 @@ class Bus:
 
     async def _disconnected(self) -> None:
         self._whole = False
-        log.warning("lost the connection to the broker")
+        if not self.broker.leaving:
+            log.warning("lost the connection to the broker")
 
     async def _closed(self) -> None:
         self._lost.set()
 
+    def _advice(self, refusal: str) -> str:
+        return (
+            f"the broker does not let the user '{self._credentials.name}' {refusal}: write the permissions anew with "
+            "`python -m shared.broker_config` and reload the broker, or set SLUICE_NATS_ROLE; see docs/broker.md"
+        )
+
     async def _failed(self, error: Exception) -> None:
+        if refusal := REFUSED.search(str(error)):
+            what = f"{'publish' if refusal[1] == 'publish' else 'subscribe'} to {refusal[2]}"
+            if what not in self._refused and len(self._refused) < MOST_REFUSALS:
+                self._refused[what] = None
+                log.error(self._advice(what))
+            return
         if repr(error) != self._last_error:  # while the broker is away this comes again with every try
             self._last_error = repr(error)
             log.warning("broker connection: %r", error)

@@ -37,7 +37,6 @@ from shared.reply import (
     delivered_subject,
     encode_event,
     open_mailbox,
-    reply_subject,
 )
 from shared.stage import Context, Stage
 from shared.telemetry import failed
@@ -143,7 +142,9 @@ class Performer:
         return Outcome.DEAD_LETTER
 
     async def probe(self) -> None:
-        """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
+        """Send the canary through the stage and back over the broker. Raises Problem or TimeoutError."""
+        # The inbox of this process's own: it has no business on the subjects of those who ask.
+        inbox = self._client.new_inbox()
         query_id = f"canary-{self._stage.name}-{self._stage.variant}-{self._instance}"[:64]
         now = time.time()
         template = self._stage.canary or NOTHING
@@ -152,11 +153,11 @@ class Performer:
                 "id": query_id,
                 "asked_at": now,
                 "deadline": now + CANARY_TIMEOUT,
-                "reply": reply_subject(self._instance, query_id),
+                "reply": inbox,
                 "slip": template.slip[:1] or (Stop(stage=self._stage.name, variant=self._stage.variant),),
             }
         )
-        async with open_mailbox(self._client, self._instance, query_id) as mailbox:
+        async with open_mailbox(self._client, self._instance, query_id, subject=inbox) as mailbox:
             async with asyncio.timeout(CANARY_TIMEOUT):
                 await self._perform(Query.decode(canary.encode()), delivery=1, waited=0.0)
             while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -31,6 +31,7 @@ __all__ = [
     "Progress",
     "Result",
     "Resumed",
+    "SCHEDULERS",
     "Sources",
     "Usage",
     "cancel_subject",
@@ -208,11 +209,17 @@ class Mailbox:
         await self._client.publish(cancel_subject(self._query_id), cancel.model_dump_json().encode())
 
 
+SCHEDULERS: Final = "scheduler"
+"""The asker that all schedulers are; gateways are each their own. So their credentials keep them apart."""
+
+
 @asynccontextmanager
-async def open_mailbox(client: Client, asker: str, query_id: str) -> AsyncIterator[Mailbox]:
-    """Listen to one query's events for as long as the block runs."""
+async def open_mailbox(
+    client: Client, asker: str, query_id: str, *, subject: str | None = None
+) -> AsyncIterator[Mailbox]:
+    """Listen to one query's events for as long as the block runs, on the asker's reply subject or on another one."""
     mailbox = Mailbox(client, query_id)
-    subscription = await client.subscribe(reply_subject(asker, query_id), cb=mailbox.deliver)
+    subscription = await client.subscribe(subject or reply_subject(asker, query_id), cb=mailbox.deliver)
     try:
         yield mailbox
     finally:

@@ -6,10 +6,10 @@ A service adds its own fields in a subclass; `python -m services.<name> --settin
 import os
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["BrokerSettings", "QueueSettings", "ServiceSettings", "describe"]
@@ -26,6 +26,34 @@ class BrokerSettings(BaseSettings):
     nats_url: str = Field("nats://127.0.0.1:4222", description="NATS server URLs, separated by commas.")
     nats_user: str | None = Field(None, description="User name, where the broker asks for one.")
     nats_password: SecretStr | None = Field(None, description="Password of that user.")
+    nats_password_file: Path | None = Field(
+        None, description="File that holds the password instead; it is read at each connection."
+    )
+    nats_role: str | None = Field(
+        None, description="Which of Sluice's credentials this is, where the user has another name: see docs/broker.md."
+    )
+    nats_ca: Path | None = Field(None, description="PEM file of the authorities that may vouch for the broker (TLS).")
+    nats_cert: Path | None = Field(None, description="PEM file of this client's certificate, where the broker asks.")
+    nats_key: Path | None = Field(None, description="PEM file of that certificate's key.")
+    nats_verify_hostname: bool = Field(True, description="Whether the broker's certificate must name its address.")
+    nats_tls_first: bool = Field(
+        True,
+        description="With TLS, begin with it (the broker's `handshake_first`), so that nobody can talk us out of it.",
+    )
+
+    @model_validator(mode="after")
+    def _credentials_go_together(self) -> Self:
+        if self.nats_password is not None and self.nats_password_file is not None:
+            raise ValueError("give SLUICE_NATS_PASSWORD or SLUICE_NATS_PASSWORD_FILE, not both")
+        if self.nats_password_file is not None and not self.nats_user:
+            raise ValueError("SLUICE_NATS_PASSWORD_FILE needs SLUICE_NATS_USER")
+        if (self.nats_cert is None) != (self.nats_key is None):
+            raise ValueError("SLUICE_NATS_CERT and SLUICE_NATS_KEY go together")
+        for name in ("nats_password_file", "nats_ca", "nats_cert", "nats_key"):
+            path = getattr(self, name)
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"SLUICE_{name.upper()}: cannot read the file {path}")
+        return self
 
 
 class QueueSettings(BaseSettings):

@@ -2,30 +2,50 @@
 
 Every service calls `ensure` when it starts and after each reconnection, so no service and no autoscaler ever finds a
 part missing, in whatever order things come up. `QUERIES` lives in the broker's memory and is gone after a restart of
-a single broker: whoever finds it missing makes it again.
+a single broker: whoever finds it missing makes it again. A process whose credential may not make a part waits for it.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DiscardPolicy,
-    KeyValueConfig,
-    ObjectStoreConfig,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-)
+from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreConfig, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from shared.envelope import Lane, Query
+from shared.names import (
+    ARTIFACTS,
+    BATCHES,
+    CHECKPOINTS,
+    COLLECTIONS,
+    DEAD_LETTERS,
+    DOCUMENTS,
+    DUE,
+    EVERYTHING,
+    FILES,
+    JOB_EVENTS,
+    JOB_SPECS,
+    JOB_STATUS,
+    JOBS,
+    KEYS,
+    ORIGINALS,
+    QUERIES,
+    ROUTES,
+    SCHEDULES,
+    STEP_CACHE,
+    TIMERS,
+    UPLOADS,
+    VECTORS,
+    Duty,
+    StageQueue,
+    bucket_stream,
+    query_subject,
+    store_stream,
+)
 from shared.settings import QueueSettings
+from shared.streams import buckets, durable_streams, query_stream, stores
 
 __all__ = [
     "ARTIFACTS",
@@ -49,80 +69,48 @@ __all__ = [
     "TIMERS",
     "UPLOADS",
     "VECTORS",
+    "MissingStreamError",
     "StageQueue",
     "Topology",
     "query_subject",
 ]
-
-QUERIES = "QUERIES"
-JOBS = "JOBS"
-JOB_EVENTS = "JOB_EVENTS"
-DEAD_LETTERS = "DEAD_LETTERS"
-TIMERS = "TIMERS"
-
-JOB_STATUS = "jobs"
-JOB_SPECS = "job-specs"
-COLLECTIONS = "collections"
-DOCUMENTS = "documents"
-ROUTES = "routes"
-KEYS = "keys"
-SCHEDULES = "schedules"
-STEP_CACHE = "step-cache"
-CHECKPOINTS = "checkpoints"
-FILES = "files"
-BATCHES = "batches"
-
-UPLOADS = "uploads"
-VECTORS = "vectors"
-ORIGINALS = "originals"
-ARTIFACTS = "artifacts"
 
 NAME_IN_USE = 10058
 MAX_WAITING_PULLS = 8192
 MAX_IN_FLIGHT = 65_536
 IDLE_JOB_CONSUMER = 3600.0
 
-DUE = "due"
-"""The consumer of what the timers have made due."""
+LOOK: Final = 0.2
+"""Seconds between looks for what others make."""
+
+PATIENCE: Final = 5.0
+"""Seconds in which others must have made again what was lost."""
+
+MAKES_ALL: Final = Duty(makes=EVERYTHING)
 
 
-def query_subject(query: Query) -> str:
-    """Where a query goes to reach the stop at the head of its slip."""
-    stop = query.stop
-    return f"query.{stop.stage}.{stop.variant}.{query.lane}.{query.tenant}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageQueue:
-    """One stage variant's queue in one lane. `exclusive`: at most one message is in work, over all replicas."""
-
-    stage: str
-    variant: str
-    lane: Lane
-    exclusive: bool = False
-
-    @property
-    def consumer(self) -> str:
-        return f"{self.stage}_{self.variant}_{self.lane}"
-
-    @property
-    def filter(self) -> str:
-        return f"query.{self.stage}.{self.variant}.{self.lane}.*"
+class MissingStreamError(TimeoutError):
+    """Others have not made in time what this process needs."""
 
 
 class Topology:
-    """Creates what is missing and updates what differs; safe to call from any number of processes at once."""
+    """Creates what is missing and updates what differs; safe to call from any number of processes at once.
 
-    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings) -> None:
+    `duty` says which streams this process makes, and which it waits for.
+    """
+
+    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings, duty: Duty = MAKES_ALL) -> None:
         self._js = jetstream
         self._settings = settings
+        self._duty = duty
         self._queues: dict[str, StageQueue] = {}
         self._lock = asyncio.Lock()
         self._begun = 0
         self._done = 0
 
     async def ensure(self) -> None:
-        """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot.
+        """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot, and
+        MissingStreamError.
 
         Many calls at once are one round of requests, or two.
         """
@@ -132,25 +120,23 @@ class Topology:
                 return  # a round that began after this call has made everything
             self._begun += 1
             begun = self._begun
-            await self._ensure_queries()
-            for stream in self._durable_streams():
-                await self._ensure_stream(stream)
-            await self._ensure_consumer(TIMERS, self._consumer(DUE, "due.>"))
-            for bucket in self._buckets():
-                await self._ensure_bucket(bucket)
-            for store in self._stores():
-                await self._ensure_store(store)
+            await self._make()
+            give_up = time.monotonic() + PATIENCE
+            for stream in sorted(self._duty.needs - self._duty.makes):
+                await _there(partial(self._js.stream_info, stream), stream, give_up)
             for queue in self._queues.values():
-                await self._ensure_queue(queue)
+                await self._ensure_queue(queue, give_up)
             self._done = begun
 
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
-        """Create these queues' consumers, and remember them for the next `ensure`."""
+        """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
         async with self._lock:
-            await self._ensure_queries()
+            give_up = time.monotonic() + PATIENCE
+            if QUERIES in self._duty.makes:
+                await self._ensure_queries()
             for queue in queues:
                 self._queues[queue.consumer] = queue
-                await self._ensure_queue(queue)
+                await self._ensure_queue(queue, give_up)
 
     async def ensure_job_consumer(self, subject: str) -> str:
         """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long."""
@@ -160,77 +146,27 @@ class Topology:
         await self._ensure_consumer(JOBS, config)
         return name
 
-    def _query_stream(self) -> StreamConfig:
-        settings = self._settings
-        return StreamConfig(
-            name=QUERIES,
-            subjects=["query.>"],
-            storage=StorageType.MEMORY,
-            retention=RetentionPolicy.WORK_QUEUE,
-            discard=DiscardPolicy.NEW,
-            discard_new_per_subject=True,
-            max_msgs_per_subject=settings.queue_limit,
-            max_bytes=settings.queue_bytes,
-            max_age=settings.longest_deadline,
-            duplicate_window=min(120.0, settings.longest_deadline),
-            num_replicas=settings.replicas,
-        )
-
-    def _durable_streams(self) -> tuple[StreamConfig, ...]:
-        settings = self._settings
-        durable: dict[str, Any] = {"storage": StorageType.FILE, "num_replicas": settings.replicas}
-        history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
-        return (
-            StreamConfig(
-                name=JOBS,
-                subjects=["job.*.*.*"],
-                retention=RetentionPolicy.WORK_QUEUE,
-                discard=DiscardPolicy.NEW,
-                max_msgs=settings.job_limit,
-                duplicate_window=600.0,
-                **durable,
-            ),
-            StreamConfig(
-                name=JOB_EVENTS,
-                subjects=[f"event.job.*.{s}" for s in ("queued", "running", "succeeded", "failed", "cancelled")],
-                **history,
-            ),
-            StreamConfig(name=DEAD_LETTERS, subjects=["dead.>"], **history),
-            # What is due is published by the broker into the same stream, hence the two kinds of subjects.
-            StreamConfig(
-                name=TIMERS,
-                subjects=["timer.>", "due.>"],
-                retention=RetentionPolicy.WORK_QUEUE,
-                allow_msg_schedules=True,
-                **durable,
-            ),
-        )
-
-    def _buckets(self) -> tuple[KeyValueConfig, ...]:
-        replicas = self._settings.replicas
-        return (
-            *(
-                KeyValueConfig(bucket=bucket, history=1, ttl=self._settings.history_seconds, replicas=replicas)
-                for bucket in (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES)
-            ),
-            *(
-                KeyValueConfig(bucket=bucket, history=1, replicas=replicas)
-                for bucket in (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
-            ),
-        )
-
-    def _stores(self) -> tuple[ObjectStoreConfig, ...]:
-        settings = self._settings
-        return (
-            ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
-            ObjectStoreConfig(bucket=VECTORS, ttl=86400, replicas=settings.replicas),
-            ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
-            ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
-        )
+    async def _make(self) -> None:
+        makes = self._duty.makes
+        if QUERIES in makes:
+            await self._ensure_queries()
+        for stream in durable_streams(self._settings):
+            if stream.name in makes:
+                await self._ensure_stream(stream)
+        if TIMERS in makes:
+            await self._ensure_consumer(TIMERS, self._consumer(DUE, "due.>"))
+        for bucket in buckets(self._settings):
+            if bucket_stream(bucket.bucket) in makes:
+                await self._ensure_bucket(bucket)
+        for store in stores(self._settings):
+            if store_stream(str(store.bucket)) in makes:
+                await self._ensure_store(store)
 
     def _consumer(self, name: str, subject: str, *, exclusive: bool = False) -> ConsumerConfig:
         # The delivery limit is the runtime's, not the broker's: the runtime writes the dead letter with its reason.
         return ConsumerConfig(
+            # With a name the request names the filter too, so that a credential can be held to its own.
+            name=name,
             durable_name=name,
             filter_subject=subject,
             ack_policy=AckPolicy.EXPLICIT,
@@ -240,9 +176,9 @@ class Topology:
             max_waiting=MAX_WAITING_PULLS,
         )
 
-    async def _ensure_queue(self, queue: StageQueue) -> None:
+    async def _ensure_queue(self, queue: StageQueue, give_up: float) -> None:
         config = self._consumer(queue.consumer, queue.filter, exclusive=queue.exclusive)
-        await self._ensure_consumer(QUERIES, config)
+        await _there(partial(self._ensure_consumer, QUERIES, config), QUERIES, give_up)
 
     async def _ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
         await self._js.add_consumer(stream, config)
@@ -254,7 +190,7 @@ class Topology:
         memory, work from before would acknowledge, and so remove, queries of now. Microseconds of the clock go up
         faster than messages can come.
         """
-        config = self._query_stream()
+        config = query_stream(self._settings)
         try:
             config.first_seq = (await self._js.stream_info(QUERIES)).config.first_seq
         except NotFoundError:
@@ -270,11 +206,11 @@ class Topology:
             await self._js.update_stream(config)
 
     async def _ensure_bucket(self, config: KeyValueConfig) -> None:
-        if not await self._update_store(f"KV_{config.bucket}", config.ttl):
+        if not await self._update_store(bucket_stream(config.bucket), config.ttl):
             await self._tolerate_race(self._js.create_key_value(config))
 
     async def _ensure_store(self, config: ObjectStoreConfig) -> None:
-        if not await self._update_store(f"OBJ_{config.bucket}", config.ttl):
+        if not await self._update_store(store_stream(str(config.bucket)), config.ttl):
             await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
 
     async def _update_store(self, stream: str, ttl: float | None) -> bool:
@@ -296,3 +232,19 @@ class Topology:
         except APIError as error:
             if error.err_code != NAME_IN_USE:
                 raise
+
+
+async def _there(look: Callable[[], Awaitable[object]], stream: str, give_up: float) -> None:
+    """Look until the stream is there. Raises MissingStreamError at the time `give_up`."""
+    while True:
+        try:
+            await look()
+        except NotFoundError:
+            if time.monotonic() > give_up:
+                raise MissingStreamError(
+                    f"the broker has no stream {stream}, and this credential may not make it: "
+                    "the scheduler makes all streams, and a gateway makes QUERIES; is one running?"
+                ) from None
+            await asyncio.sleep(LOOK)
+        else:
+            return

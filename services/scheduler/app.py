@@ -26,6 +26,7 @@ from shared.files import Files
 from shared.jobs.board import JobBoard, cancel_subject
 from shared.jobs.describing import describe_jobs
 from shared.records import Collections, Documents
+from shared.reply import SCHEDULERS
 from shared.service import ASGIApp, Service, Worker
 from shared.topology import UPLOADS, VECTORS
 
@@ -56,7 +57,7 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
 
 
 async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
-    stages = StageClient(bus, asker=settings.instance, seconds=settings.stage_seconds, tries=settings.stage_tries)
+    stages = StageClient(bus, asker=SCHEDULERS, seconds=settings.stage_seconds, tries=settings.stage_tries)
     artifacts = Artifacts(bus.jetstream)
     collections, documents = Collections(bus.jetstream), Documents(bus.jetstream)
     vectors = await bus.jetstream.object_store(VECTORS)
