@@ -29,7 +29,8 @@ Operand = Union["Reference", str, int, float, bool, list[Any], None]
 class Reference:
     """A value that is known when the pipeline runs. Members, comparisons and arithmetic of it are such values too.
 
-    Join conditions by `&` and `|`, and negate them by `~`. `str()` is the placeholder, for use inside a text.
+    Join conditions by `&` and `|`, in parentheses, and negate them by `~`; `condition.then(a, b)` is one of two values.
+    `str()` is the placeholder, for use inside a text. A member that is called as a method here is `step["then"]`.
     """
 
     __slots__ = ("_text",)
@@ -90,6 +91,16 @@ class Reference:
     def __add__(self, other: Operand) -> "Reference":
         return self._with("+", other)
 
+    def __radd__(self, other: Operand) -> "Reference":
+        return Reference(f"{_operand(other)} + {_operand(self)}")
+
+    def __round__(self, digits: int = 0) -> "Reference":
+        return Reference(f"round({self._text}, {digits})")
+
+    def then(self, value: Operand, otherwise: Operand) -> "Reference":
+        """One value where this holds, else the other one."""
+        return Reference(f"{_operand(value)} if {_operand(self)} else {_operand(otherwise)}")
+
     def __sub__(self, other: Operand) -> "Reference":
         return self._with("-", other)
 
@@ -118,9 +129,14 @@ class Step(Reference):
 
 
 class Pipeline:
-    """A pipeline with these parameters, which are its members. Nothing is checked before it is submitted."""
+    """A pipeline with these parameters, which are its members. The server checks it as a whole when it is submitted.
 
-    def __init__(self, name: str, **parameters: Any) -> None:
+    Raises ValueError for a parameter that is called as a method here.
+    """
+
+    def __init__(self, name: str, /, **parameters: Any) -> None:
+        for taken in parameters.keys() & {"step", "output", "spec", "with_parameters"}:
+            raise ValueError(f"a parameter cannot be called {taken!r} here: name it otherwise")
         self._name = name
         self._parameters = parameters
         self._steps: dict[str, dict[str, Any]] = {}
@@ -135,6 +151,7 @@ class Pipeline:
         self,
         name: str,
         kind: str,
+        /,
         *,
         needs: Iterable[Step] = (),
         when: Reference | str | bool | None = None,
@@ -162,6 +179,12 @@ class Pipeline:
         members = {member: _plain(value) for member, value in said.items() if value is not None}
         self._steps[name] = {"job": _plain({"kind": kind, **spec}), **members}
         return Step(name)
+
+    def with_parameters(self, **values: Any) -> dict[str, Any]:
+        """The spec with other values of some parameters. Raises ValueError for one that the pipeline does not have."""
+        for unknown in values.keys() - self._parameters.keys():
+            raise ValueError(f"the pipeline has no parameter {unknown!r}")
+        return {**self.spec, "parameters": self._parameters | values}
 
     def output(self, name: str, value: Any) -> None:
         """Add an output of the pipeline; one called `message` is what it says at its end."""
@@ -198,5 +221,7 @@ def _operand(value: object) -> str:
 
 
 def _written(value: object) -> str:
-    """A literal: JSON's are those of the expressions, and texts are quoted alike."""
-    return json.dumps(value)
+    """A literal: JSON's are those of the expressions, and texts are quoted alike. In a list there may be references."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_operand(item) for item in value)}]"
+    return json.dumps(value, ensure_ascii=False)

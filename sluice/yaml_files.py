@@ -37,16 +37,18 @@ class YamlFile:
 
     def at(self, path: str) -> str:
         """`file:line:column` of what a path such as `spec.steps.evaluate.when` has in the file; empty for nothing."""
+        line, column = self.position(path)
+        return f"{self.name}:{line}:{column}" if line else ""
+
+    def position(self, path: str) -> tuple[int, int]:
+        """Line and column of what a path has in the file, from 1; zeros for nothing."""
         place: Place = ()
         for part in re.findall(r"[^.\[\]]+", path):
             for step in (part, int(part) if part.isdecimal() else part):
                 if (*place, step) in self.marks:
                     place = (*place, step)
                     break
-        if not place:
-            return ""
-        line, column = self.marks[place]
-        return f"{self.name}:{line}:{column}"
+        return self.marks[place] if place else (0, 0)
 
 
 def read_yaml(path: Path) -> YamlFile:

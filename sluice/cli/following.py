@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -12,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from sluice.cli.jobs import STYLES, units
+from sluice.cli.jobs import STYLES, now, units
 from sluice.cli.output import console, errors, took
 from sluice.errors import SluiceError
 from sluice.job_models import Step
@@ -57,7 +58,7 @@ def print_steps(steps: Sequence[Step]) -> None:
         return
     for step in steps:
         cells = (step.step, step.kind, step.status, _count(step), took(step.started_at, step.finished_at), step.reason)
-        terminal.print("\t".join(cells), markup=False, soft_wrap=True)
+        typer.echo("\t".join(cells))
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def _lines(view: _View, terminal: Console) -> Job:
             if step.status != "waiting":
                 say("  ".join(part for part in (step.step, step.status, step.reason) if part))
         if not view.steps:
-            say("  ".join(part for part in (job.state.value, units(job), job.progress.message) if part))
+            say("  ".join(part for part in (job.state.value, units(job), now(job)) if part))
     assert view.job is not None
     return view.job
 
@@ -143,7 +144,7 @@ def _line(job: Job) -> RenderableType:
     parts = [
         f"[bold]{escape(job.id)}[/] {escape(job.kind)} [{style}]{job.state}[/]",
         units(job) if job.kind != "pipeline" else "",
-        escape(job.progress.message),
+        escape(now(job)),
         f"[dim]{took(job.started_at or job.created_at, job.finished_at)}[/]",
     ]
     text = "  ".join(part for part in parts if part)

@@ -58,7 +58,7 @@ def list_jobs(
 
     sluice jobs list --kind batch --label team=search
     """
-    from sluice.cli.jobs import units
+    from sluice.cli.jobs import now, units, why
     from sluice.cli.output import ago, print_json, print_table, took
 
     with client(url) as sluice:
@@ -75,11 +75,11 @@ def list_jobs(
             j.progress.failed or "",
             ago(j.created_at),
             took(j.started_at, j.finished_at),
-            j.progress.message,
+            now(j) or why(j),
         )
         for j in found
     ]
-    columns = ("job", "kind", "state", ">done", ">failed", "created", ">took", "now")
+    columns = ("job", "kind", "state", ">done", ">failed", "created", ">took", "")
     print_table(columns, rows, empty="There are no jobs.")
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from sluice.cli.output import ago, console, counted, file_size, print_json
 from sluice.models import Job, JobState
 
-__all__ = ["STYLES", "failed", "print_failures", "print_job", "report", "units"]
+__all__ = ["STYLES", "failed", "now", "print_failures", "print_job", "report", "units", "why"]
 
 STYLES = {JobState.SUCCEEDED: "green", JobState.FAILED: "red", JobState.CANCELLED: "yellow"}
 
@@ -31,6 +31,17 @@ def units(job: Job) -> str:
     """How far a job is, in a few signs; empty where it does not count."""
     done, total = job.progress.units
     return f"{done:,}/{total:,}" if total else f"{done:,}" if done else ""
+
+
+def now(job: Job) -> str:
+    """What a job does now, or says of its end; what it did last is no news once it has ended."""
+    message = job.progress.message
+    return message if not job.finished or job.outputs.get("message") == message else ""
+
+
+def why(job: Job) -> str:
+    """Why a job has failed, or waits for another try."""
+    return "" if job.error is None else job.error.detail or job.error.title
 
 
 def print_job(job: Job) -> None:
@@ -64,15 +75,17 @@ def _lines(job: Job) -> list[str]:
     if p.documents or job.kind in ("ingest", "delete"):
         counts = {"indexed": p.indexed, "skipped": p.skipped, "deleted": p.deleted, "failed": p.failed}
         said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none done"
-        size = f"{counted(p.chunks, 'chunk')}, {file_size(p.bytes)}"
-        lines.append(f"{counted(p.documents, 'document')}: {said}; {size}")
+        size = f", {file_size(p.bytes)}" if p.bytes else ""
+        lines.append(f"{counted(p.documents, 'document')}: {said}; {counted(p.chunks, 'chunk')}{size}")
     elif p.total:
         what = "steps" if job.kind == "pipeline" else "done"
         lines.append(f"{p.done:,} of {p.total:,} {what}" + (f", {p.failed:,} failed" if p.failed else ""))
-    if p.message:
-        lines.append(escape(p.message))
+    if now(job):
+        lines.append(escape(now(job)))
     options = job.options
-    about = {"priority": options.priority, "by": options.by, "step of": options.parent, "schedule": options.schedule}
+    known = options.parent or options.schedule  # who else should have asked for it
+    by = "" if known else options.by
+    about = {"priority": options.priority, "by": by, "step of": options.parent, "schedule": options.schedule}
     usual = {"priority": "normal"}
     said = ", ".join(f"{what} {value}" for what, value in about.items() if value and usual.get(what) != value)
     labels = " ".join(f"{key}={value}" for key, value in sorted(options.labels.items()))
@@ -81,7 +94,7 @@ def _lines(job: Job) -> list[str]:
         lines.append("[yellow]is being cancelled[/]")
     if job.attempt > 1:
         lines.append(f"[dim]try number {job.attempt}[/]")
-    outputs = {name: value for name, value in job.outputs.items() if (name, value) != ("message", p.message)}
+    outputs = {name: value for name, value in job.outputs.items() if (name, value) != ("message", now(job))}
     lines += [f"{escape(name)}: {escape(value)}" for name, value in _shown(outputs).items()]
     if job.artifacts:
         lines.append(f"[dim]artifacts[/] {escape(', '.join(job.artifacts))}")

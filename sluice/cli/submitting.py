@@ -15,6 +15,8 @@ from sluice.yaml_files import YamlFile, YamlFileError, read_scalar, read_yaml
 __all__ = ["Wanted", "explained", "read_any", "read_job", "read_pipeline", "submit"]
 
 SETTINGS = ("priority", "labels", "retry", "timeout")
+KINDS = ("ingest", "delete", "reindex", "switch", "batch", "evaluate", "command", "pipeline")
+UNKNOWN = "Extra inputs are not permitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,19 +104,24 @@ def _point(wanted: Wanted, faults: list[dict[str, str]]) -> None:
 
     from sluice.cli.output import errors
 
-    for fault in faults:
+    for fault in sorted(faults, key=lambda fault: wanted.file.position(fault["path"])):
+        place, message = fault["path"], fault["message"]
+        if place == "spec" and "kind" in wanted.spec:  # none of the models of the specs could be chosen
+            place, message = "spec.kind", f"there is no kind {wanted.spec['kind']!r}; the kinds are {', '.join(KINDS)}"
+        if message == UNKNOWN:
+            message = "there is no such member"
+        where = wanted.file.at(place)
         # The server also names the member of the union of all specs.
-        place = fault["path"].removeprefix("spec.").removeprefix(f"{wanted.spec.get('kind')}.")
-        where = wanted.file.at(fault["path"])
+        named = place.removeprefix("spec.").removeprefix(f"{wanted.spec.get('kind')}.")
         prefix = f"{escape(where)}: " if where else ""
-        errors().print(f"{prefix}[bold red]{escape(place)}[/]: {escape(fault['message'])}", soft_wrap=True)
+        errors().print(f"{prefix}[bold red]{escape(named)}[/]: {escape(message)}", soft_wrap=True)
 
 
 def _read(path: Path) -> YamlFile:
     try:
         return read_yaml(path)
     except YamlFileError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise _wrong(str(error)) from None
 
 
 def _mapping(file: YamlFile, value: Any, place: str) -> dict[str, Any]:
@@ -123,13 +130,21 @@ def _mapping(file: YamlFile, value: Any, place: str) -> dict[str, Any]:
     raise _refused(file, place, "write members here: `name: value`")
 
 
-def _refused(file: YamlFile, place: str, message: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{file.at(place) or file.name}: {message}")
+def _refused(file: YamlFile, place: str, message: str) -> typer.Exit:
+    return _wrong(f"{file.at(place) or file.name}: {message}")
+
+
+def _wrong(message: str) -> typer.Exit:
+    """On one line, as compilers and the server's own findings come, so that editors can jump to the place."""
+    typer.echo(message, err=True)
+    return typer.Exit(2)
 
 
 def _parameter(name: str, text: str, known: dict[str, Any]) -> Any:
+    hint = "--parameter"
     if name not in known:
-        raise typer.BadParameter(f"there is no parameter '{name}'; there are: {', '.join(known) or 'none'}")
+        message = f"there is no parameter '{name}'; there are: {', '.join(known) or 'none'}"
+        raise typer.BadParameter(message, param_hint=hint)
     default, value = known[name], read_scalar(text)
     if isinstance(default, str):
         return text
@@ -140,5 +155,5 @@ def _parameter(name: str, text: str, known: dict[str, Any]) -> Any:
         or (not number and type(value) is type(default))
     )
     if not fits:
-        raise typer.BadParameter(f"{name}: {text!r} is not of the type of {default!r}")
+        raise typer.BadParameter(f"{name}: {text!r} is not of the type of {default!r}", param_hint=hint)
     return value
