@@ -1,5 +1,6 @@
 """The rules that platform teams check of Pods, over every overlay: security, probes, resources, disruption, rollout."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,13 +85,13 @@ def test_only_the_scheduler_has_a_token(name: str) -> None:
 def test_no_secret_is_in_the_manifests(name: str) -> None:
     manifests = rendering(name)
     assert not manifests.of("Secret")
-    secret = ("PASSWORD", "_KEY", "TOKEN", "SECRET", "HEADERS")
+    suffixes = ("PASSWORD", "_KEY", "TOKEN", "SECRET", "HEADERS")
     for workload in manifests.workloads:
         for entry in (e for c in workload["spec"]["template"]["spec"]["containers"] for e in c.get("env", [])):
-            if entry["name"].endswith(secret):
+            if entry["name"].endswith(suffixes):
                 assert "secretKeyRef" in entry.get("valueFrom", {}), f"{entry['name']} is written down"
     for config in manifests.of("ConfigMap"):
-        assert not [key for key in config["data"] if key.endswith(secret)]
+        assert not [key for key in config["data"] if key.endswith(suffixes)]
 
 
 # Settings
@@ -98,8 +99,12 @@ def test_no_secret_is_in_the_manifests(name: str) -> None:
 
 @every_overlay
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_setting_exists_and_is_accepted(name: str, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_exists_and_is_accepted(
+    name: str, service: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     manifests = rendering(name)
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef" * 4)
     shared = {key for config in manifests.of("ConfigMap") for key in config["data"] if key.startswith("SLUICE_")}
     everybodys = {f"SLUICE_{field.upper()}" for settings in SETTINGS.values() for field in settings.model_fields}
     known = {f"SLUICE_{field.upper()}" for field in SETTINGS[service].model_fields}
@@ -110,8 +115,7 @@ def test_every_setting_exists_and_is_accepted(name: str, service: str, monkeypat
         assert not misspelt, f"{service} knows no {misspelt}"
         with monkeypatch.context() as environment:
             for key, value in manifests.settings(workload).items():
-                if not key.endswith("_FILE"):
-                    environment.setenv(key, value)
+                environment.setenv(key, str(secret) if value.startswith("/etc/sluice/") else value)
             SETTINGS[service]()
 
 
