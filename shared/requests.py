@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from shared.artifacts import Artifacts
 from shared.envelope import Query, Stop, Wire
 from shared.jobs.specs import Endpoint
+from shared.keys import EVERY_COLLECTION
 from shared.problems import Problem, ProblemType
 
 __all__ = ["REQUEST", "Load", "Loads", "Request", "Response"]
@@ -30,10 +31,11 @@ class Load(Wire):
 
 
 class Request(Wire):
-    """A POST of a JSON body."""
+    """A POST of a JSON body, which may name collections that match one of the patterns."""
 
     endpoint: Endpoint
     body: Load
+    collections: tuple[str, ...] = EVERY_COLLECTION
 
     def stop(self) -> Stop:
         return Stop(stage=REQUEST, params=self.model_dump(mode="json", exclude_defaults=True))

@@ -1,7 +1,6 @@
 """The gateway's own side of the broker: what its endpoints work with once the connection is there."""
 
 import asyncio
-import copy
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -12,8 +11,10 @@ from typing import Annotated, Final, Self
 
 from fastapi import Depends, Request
 
+from services.gateway.access import ANONYMOUS, Caller
 from services.gateway.fleet import roll_call
 from services.gateway.job_news import JobNews
+from services.gateway.keyring import Keyring
 from services.gateway.models_directory import ModelDirectory
 from services.gateway.objects import ObjectStage
 from services.gateway.openai.batches import Batches
@@ -29,6 +30,7 @@ from shared.dead_letters import DeadLetters
 from shared.envelope import Lane
 from shared.files import Files
 from shared.jobs.board import JobBoard
+from shared.keys import Keys, followed_keys
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
 from shared.reply import Progress, encode_event, open_mailbox, reply_subject
@@ -37,13 +39,20 @@ from shared.service import Service
 from shared.stage import Stage
 from shared.topology import ARTIFACTS
 
-__all__ = ["DESK", "TENANT", "Backend", "BackendParameter", "Desk", "DeskParameter", "Terms", "desk_of"]
-
-TENANT: Final = "default"
-"""Whose requests these are, as long as requests carry no key."""
+__all__ = [
+    "DESK",
+    "Backend",
+    "BackendParameter",
+    "CallerParameter",
+    "Desk",
+    "DeskParameter",
+    "Terms",
+    "caller_of",
+    "desk_of",
+]
 
 DESK: Final = "sluice.desk"
-"""Member of an ASGI scope: the desk of a request that did not come over HTTP."""
+"""Member of an ASGI scope: the desk at which the request is served, on its own terms."""
 
 RECONNECT_PATIENCE: Final = 1.0
 CANARY_TIMEOUT: Final = 10.0
@@ -56,34 +65,34 @@ class CollectionCache:
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
-        self._known: OrderedDict[str, tuple[float, Collection]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], tuple[float, Collection]] = OrderedDict()
 
-    async def get(self, name: str, version: str | None = None) -> Collection:
+    async def get(self, tenant: str, name: str, version: str | None = None) -> Collection:
         """A collection; with a version, as if that were the live one. What is not there is never remembered.
 
         Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY.
         """
         if version is None:
-            return await self._get(name)
+            return await self._get(tenant, name)
         try:
-            return (await self._get(name)).as_if(version)
+            return (await self._get(tenant, name)).as_if(version)
         except Problem:  # unless it has just been made
-            self.forget(name)
-            return (await self._get(name)).as_if(version)
+            self.forget(tenant, name)
+            return (await self._get(tenant, name)).as_if(version)
 
-    async def _get(self, name: str) -> Collection:
-        known = self._known.get(name)
+    async def _get(self, tenant: str, name: str) -> Collection:
+        known = self._known.get((tenant, name))
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        record = await self._collections.get(TENANT, name)
-        self._known[name] = now, record
+        record = await self._collections.get(tenant, name)
+        self._known[tenant, name] = now, record
         if len(self._known) > CACHED_COLLECTIONS:
             self._known.popitem(last=False)
         return record
 
-    def forget(self, name: str) -> None:
-        self._known.pop(name, None)
+    def forget(self, tenant: str, name: str) -> None:
+        self._known.pop((tenant, name), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +112,21 @@ class Backend:
     batches: Batches
     dead_letters: DeadLetters
     routes: Routes
+    keys: Keys
     models: ModelDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """On what terms queries are made. A `deadline` (Unix seconds) goes before whatever timeout a request names."""
+    """On what terms a request is served. A `deadline` (Unix seconds) goes before whatever timeout it names."""
 
     lane: Lane = Lane.INTERACTIVE
-    tenant: str = TENANT
+    caller: Caller = ANONYMOUS
     deadline: float | None = None
+
+    @property
+    def tenant(self) -> str:
+        return self.caller.tenant
 
 
 class Desk:
@@ -126,11 +140,14 @@ class Desk:
         self.news = JobNews()
         self.router = Router()
         self.pace = Pace(yields=settings.batch_yields)
-        self._backend: Backend | None = None
+        self.keyring = Keyring(settings)
+        self._opened: list[Backend] = []
+        """One backend, once it is open; all desks share it."""
 
     def under(self, terms: Terms) -> Self:
         """The same desk for requests on other terms."""
-        desk = copy.copy(self)
+        desk = object.__new__(type(self))
+        desk.__dict__.update(self.__dict__)
         desk.terms = terms
         return desk
 
@@ -158,14 +175,16 @@ class Desk:
             batches=Batches(bus.jetstream),
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
+            keys=Keys(bus.jetstream),
             models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
         )
         await queries.open()
         await _canary(bus, instance)
         bus.after_reconnect(queries.look_up)
-        following = followed_routes(bus.client, bus.jetstream, self.router.update)
-        async with following, shadows.running(), backend.models.running():
-            self._backend = backend
+        routes = followed_routes(bus.client, bus.jetstream, self.router.update)
+        keys = followed_keys(bus.client, bus.jetstream, self.keyring.update)
+        async with routes, keys, shadows.running(), backend.models.running():
+            self._opened.append(backend)
             try:
                 yield stages
             finally:
@@ -177,7 +196,7 @@ class Desk:
     async def backend(self) -> Backend:
         """Raises Problem BROKER_UNAVAILABLE when the broker is still away after a second."""
         give_up = time.monotonic() + RECONNECT_PATIENCE
-        while (backend := self._backend) is None or not backend.bus.connected:
+        while not self._opened or not self._opened[0].bus.connected:
             if time.monotonic() > give_up:
                 raise Problem(
                     ProblemType.BROKER_UNAVAILABLE,
@@ -185,7 +204,7 @@ class Desk:
                     headers={"Retry-After": "1"},
                 )
             await asyncio.sleep(0.05)
-        return backend
+        return self._opened[0]
 
 
 async def _canary(bus: Bus, instance: str) -> None:
@@ -195,9 +214,14 @@ async def _canary(bus: Bus, instance: str) -> None:
 
 
 def desk_of(request: Request) -> Desk:
-    """The desk of the app that a request came to, on the request's own terms if it has any."""
-    desk: Desk = request.scope.get(DESK) or request.app.state.desk
+    """The desk at which a request is served. Every endpoint is guarded, so there is one."""
+    desk: Desk = request.scope[DESK]
     return desk
+
+
+def caller_of(request: Request) -> Caller:
+    """Whose request it is."""
+    return desk_of(request).terms.caller
 
 
 async def _backend(request: Request) -> Backend:
@@ -205,4 +229,5 @@ async def _backend(request: Request) -> Backend:
 
 
 DeskParameter = Annotated[Desk, Depends(desk_of)]
+CallerParameter = Annotated[Caller, Depends(caller_of)]
 BackendParameter = Annotated[Backend, Depends(_backend)]

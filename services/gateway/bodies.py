@@ -1,5 +1,7 @@
 """Reading request bodies within bounds, and from no page of another site."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -7,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from services.gateway.backend import desk_of
 from services.gateway.problems import ClientLeftError, invalid_request
 from shared.problems import Problem, ProblemType
 
@@ -17,7 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def refuse_other_sites(request: Request) -> None:
     """For requests that a browser sends across sites without asking. Raises HTTPException 403."""
-    if request.headers.get("sec-fetch-site") == "cross-site":
+    allowed = desk_of(request).settings.origins
+    if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("origin") not in allowed:
         raise HTTPException(403, "A page of another site may not do this.")
 
 
@@ -29,20 +33,29 @@ def media_type(request: Request) -> str:
 async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The body piece by piece. Raises Problem TOO_LARGE at once if it says that it is, else when it turns out to be.
 
-    Raises ClientLeftError when the client goes before the end.
+    Raises Problem TOO_SLOW when nothing comes for long, or not all of it in time, and ClientLeftError when the client
+    goes before the end.
     """
+    settings = desk_of(request).settings
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise _too_large(limit)
-            yield chunk
-    except ClientDisconnect:
-        raise ClientLeftError from None
+    received, ends = 0, time.monotonic() + settings.body_seconds
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(min(settings.body_idle_seconds, ends - time.monotonic())):
+                piece = await anext(pieces, None)
+        except ClientDisconnect:
+            raise ClientLeftError from None
+        except TimeoutError:
+            raise _too_slow(received) from None
+        if piece is None:
+            return
+        received += len(piece)
+        if received > limit:
+            raise _too_large(limit)
+        yield piece
 
 
 async def read_json(request: Request, model: type[Model], limit: int) -> Model:
@@ -57,6 +70,11 @@ async def read_json(request: Request, model: type[Model], limit: int) -> Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def _too_slow(received: int) -> Problem:
+    detail = f"The body stopped to come after {received:,} bytes, or came too slowly. Send it again."
+    return Problem(ProblemType.TOO_SLOW, detail, headers={"Connection": "close"})
 
 
 def _too_large(limit: int) -> Problem:

@@ -11,7 +11,6 @@ from nats.errors import Error as NatsError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.backend import TENANT
 from services.gateway.job_news import JobNews
 from services.gateway.problems import problem_body
 from services.gateway.sse import PING_SECONDS, Channel, until_gone
@@ -73,7 +72,7 @@ class FollowedJob(Response):
 
     async def _read(self, known: Job) -> Job:
         try:
-            return await self._board.get(TENANT, known.id)
+            return await self._board.get(known.tenant, known.id)
         except (NatsError, TimeoutError) as error:
             log.warning("cannot read a job, will try again: %r", error)
             return known

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Header
 
-from services.gateway.backend import TENANT
+from services.gateway.access import Caller
 from shared.jobs import Job, job_id
 from shared.jobs.board import JobBoard, check_same
 from shared.problems import Problem, ProblemType
@@ -19,16 +19,18 @@ IdempotencyKey = Annotated[
 ]
 
 
-def job_for(key: str | None) -> str:
+def job_for(caller: Caller, key: str | None) -> str:
     """The id of the job that a request makes. Raises Problem INVALID_REQUEST for a key that cannot be one."""
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise Problem(
             ProblemType.INVALID_REQUEST, f"Idempotency-Key must have 1 to {LONGEST_KEY} printable characters."
         )
-    return job_id(TENANT, key)
+    return job_id(caller.tenant, key)
 
 
-async def earlier_job(board: JobBoard, key: str | None, job: str, *, kind: str, collection: str) -> Job | None:
+async def earlier_job(
+    board: JobBoard, caller: Caller, key: str | None, job: str, *, kind: str, collection: str
+) -> Job | None:
     """The job that an earlier request with this key made.
 
     One that is still queued may never have reached the queue, as its submitter may have died half-way: carry the
@@ -38,7 +40,7 @@ async def earlier_job(board: JobBoard, key: str | None, job: str, *, kind: str, 
     if key is None:
         return None
     try:
-        found = await board.get(TENANT, job)
+        found = await board.get(caller.tenant, job)
     except Problem as problem:
         if problem.kind is ProblemType.NOT_FOUND:
             return None

@@ -5,10 +5,13 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.access import Caller
+from services.gateway.backend import Backend
 from services.gateway.problems import invalid_member
 from shared.jobs import DropSpec, IngestSpec, Job, JobOptions, JobSpec, PipelineSpec, Priority, RetryPolicy
 from shared.jobs.audit import AuditEntry
 from shared.jobs.board import JobBoard
+from shared.keys import EVERY_COLLECTION
 from shared.pipelines import PipelineError, StepState, StepStatus, check_pipeline
 from shared.problems import Problem, ProblemType
 
@@ -23,6 +26,7 @@ __all__ = [
     "StepBody",
     "StepList",
     "check_spec",
+    "need_artifact",
     "submit",
 ]
 
@@ -153,13 +157,25 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
         raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
 
 
-async def submit(board: JobBoard, tenant: str, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def need_artifact(backend: Backend, caller: Caller, owner: str) -> None:
+    """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
+    if caller.collections == EVERY_COLLECTION:
+        return
+    try:
+        job = await backend.jobs.get(caller.tenant, owner)
+    except Problem:
+        return  # it is a folder, or a job that nobody remembers
+    caller.need_collection(job.collection)
+
+
+async def submit(board: JobBoard, caller: Caller, job: str, spec: JobSpec, options: JobOptions) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
-    Raises Problem INVALID_REQUEST, QUEUE_FULL, or CONFLICT where the key stands for something else.
+    Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
     """
     check_spec(spec)
-    made, new = await board.submit(spec, job=job, tenant=tenant, options=options)
-    if not new and await board.specs.get(tenant, job) != spec:
+    caller.need_spec(spec)
+    made, new = await board.submit(spec, job=job, tenant=caller.tenant, options=caller.options(options))
+    if not new and await board.specs.get(caller.tenant, job) != spec:
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made

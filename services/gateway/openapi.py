@@ -23,6 +23,7 @@ from services.gateway.openai.batches import NewBatch
 from services.gateway.openai.files import FileForm
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from services.gateway.openai.responses import ChatChunk
+from services.gateway.problems import ALWAYS
 from services.gateway.schedules import NewSchedule
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
@@ -59,7 +60,7 @@ Responses = dict[int | str, dict[str, Any]]
 def problems(*kinds: ProblemType) -> Responses:
     """The responses of an endpoint that reports these problems, besides those that any may report."""
     by_status: dict[int, list[ProblemType]] = defaultdict(list)
-    for kind in (*kinds, ProblemType.INVALID_REQUEST, ProblemType.BROKER_UNAVAILABLE, ProblemType.INTERNAL):
+    for kind in (*kinds, *ALWAYS):
         by_status[kind.status].append(kind)
     return {status: _documented(members) for status, members in sorted(by_status.items())}
 

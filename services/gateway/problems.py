@@ -22,6 +22,7 @@ from shared.problems import JSON, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
 
 __all__ = [
+    "ALWAYS",
     "CLIENT_LEFT",
     "ClientLeftError",
     "Dialect",
@@ -37,6 +38,17 @@ CLIENT_LEFT: Final = 499
 """The status that is counted where the client left before the response began."""
 
 RETRY_AFTER: Final = {429: "1", 503: "1"}
+
+
+ALWAYS: Final = (
+    ProblemType.INVALID_REQUEST,
+    ProblemType.UNAUTHENTICATED,
+    ProblemType.FORBIDDEN,
+    ProblemType.RATE_LIMITED,
+    ProblemType.BROKER_UNAVAILABLE,
+    ProblemType.INTERNAL,
+)
+"""Problems that any endpoint may report."""
 
 
 class ClientLeftError(Exception):

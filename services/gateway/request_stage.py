@@ -10,6 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Scope
 
+from services.gateway.access import Caller
 from services.gateway.backend import DESK, Desk, Terms
 from shared.envelope import Lane, Query
 from shared.jobs.specs import Endpoint
@@ -47,7 +48,8 @@ class RequestStage:
         backend = await self._desk.backend()
         await self._desk.pace.turn()
         loads = Loads(backend.artifacts)
-        terms = Terms(lane=query.lane, tenant=query.tenant, deadline=max(time.time(), query.deadline - LAST_WORDS))
+        caller = Caller(tenant=query.tenant, collections=request.collections)
+        terms = Terms(lane=query.lane, caller=caller, deadline=max(time.time(), query.deadline - LAST_WORDS))
         exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))
         await exchange.run(self.app)
         load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)

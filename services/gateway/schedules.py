@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.access import Caller
 from services.gateway.jobs import JobSettings, check_spec
 from services.gateway.problems import invalid_member
 from shared.jobs import JobOptions, JobSpec
@@ -58,15 +59,16 @@ class ScheduleList(BaseModel):
     schedules: list[ScheduleBody]
 
 
-def schedule_from(tenant: str, name: str, asked: NewSchedule) -> Schedule:
-    """Raises Problem INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
+def schedule_from(caller: Caller, name: str, asked: NewSchedule) -> Schedule:
+    """Raises Problem FORBIDDEN, INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
     check_schedule_name(name)
     check_spec(asked.spec)
+    caller.need_spec(asked.spec)
     _check_timing(asked)
-    options = asked.options().model_copy(update={"deadline": None})
+    options = caller.options(asked.options()).model_copy(update={"deadline": None})
     return Schedule(
         name=name,
-        tenant=tenant,
+        tenant=caller.tenant,
         cron=asked.cron,
         every=asked.every,
         zone=asked.zone,

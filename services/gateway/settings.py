@@ -1,13 +1,26 @@
 """Settings of the gateway."""
 
+import re
+from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from shared.settings import ServiceSettings
 
-__all__ = ["GatewaySettings"]
+__all__ = ["Audit", "GatewaySettings"]
+
+SHORTEST_SECRET: Final = 32
+ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+/?")
+
+
+class Audit(StrEnum):
+    """Which requests are logged with the name of their key."""
+
+    OFF = "off"
+    CHANGES = "changes"
+    ALL = "all"
 
 
 class GatewaySettings(ServiceSettings):
@@ -29,6 +42,69 @@ class GatewaySettings(ServiceSettings):
     )
     request_room: int = Field(64, ge=1, description="Lines of batches in work at once.")
     max_shadows: int = Field(32, ge=0, description="Shadow queries in flight at once; more are left out.")
+
+    admin_key: SecretStr | None = Field(
+        None, description="A key that may do everything, to make other keys with. With one, every request needs a key."
+    )
+    admin_key_file: Path | None = Field(None, description="File that holds the admin key instead.")
+    allow_anonymous: bool = Field(
+        False, description="Let everybody who can reach the gateway do everything, also from other machines."
+    )
+    audit: Audit = Field(
+        Audit.CHANGES, description="What is logged with the name of its key: changes and refusals, all, or off."
+    )
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the API from a browser, separated by commas; * for any."
+    )
+    body_idle_seconds: float = Field(30.0, gt=0, description="Seconds of silence after which an upload is given up.")
+    body_seconds: float = Field(900.0, gt=0, description="Seconds that any upload may take.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the port for metrics.")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="A port of its own for /metrics, where no key is asked for; none: none."
+    )
+
+    @property
+    def admin_secret(self) -> str | None:
+        """The admin key. Raises OSError when its file cannot be read."""
+        if self.admin_key_file is not None:
+            return self.admin_key_file.read_text().strip()
+        return self.admin_key.get_secret_value() if self.admin_key is not None else None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip())
+
+    @field_validator("admin_key", "admin_key_file", "metrics_port", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        """A variable that is set to nothing, as compose files do, is one that is not set."""
+        return None if value == "" else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        for origin in filter(None, (part.strip() for part in origins.split(","))):
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; write https://app.example.com, without a path")
+        return origins
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if self.admin_key is not None and self.admin_key_file is not None:
+            raise ValueError("set admin_key or admin_key_file, not both")
+        try:
+            secret = self.admin_secret
+        except OSError as error:
+            raise ValueError(f"the file of the admin key cannot be read: {error.strerror}") from None
+        if secret is not None and (len(secret) < SHORTEST_SECRET or not secret.isascii() or not secret.isprintable()):
+            raise ValueError(
+                f"the admin key must have {SHORTEST_SECRET} or more characters of ASCII; make one with: "
+                "openssl rand -hex 32"
+            )
+        if secret is not None and self.allow_anonymous:
+            raise ValueError("allow_anonymous does not go with an admin key: choose one of them")
+        return self
 
     @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:

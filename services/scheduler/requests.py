@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from services.scheduler.stages import StageClient
 from shared.artifacts import Artifacts
 from shared.jobs import Endpoint
+from shared.keys import EVERY_COLLECTION
 from shared.problems import Problem, ProblemType
 from shared.requests import Loads, Request, Response
 from shared.telemetry import tracer
@@ -58,8 +59,10 @@ class Requests:
         self._room = asyncio.Semaphore(room)
         self._seconds = seconds
 
-    async def send(self, endpoint: Endpoint, body: bytes, *, tenant: str) -> Reply:
-        """The answer to a JSON body that is posted to an endpoint.
+    async def send(
+        self, endpoint: Endpoint, body: bytes, *, tenant: str, collections: tuple[str, ...] = EVERY_COLLECTION
+    ) -> Reply:
+        """The answer to a JSON body that is posted to an endpoint, and may name these collections (patterns).
 
         Waits for as long as there is no room or no worker; what else a server may be to blame for is tried three
         times. Raises Problem for a request that no gateway could answer.
@@ -69,7 +72,7 @@ class Requests:
             raise Problem(ProblemType.TOO_LARGE, detail, limit=LARGEST)
         tries, pause = 0, FIRST_PAUSE
         while True:
-            outcome = await self._try(endpoint, body, tenant)
+            outcome = await self._try(endpoint, body, tenant, collections)
             status = outcome.kind.status if isinstance(outcome, Problem) else outcome.status
             if status not in BUSY:
                 tries += 1
@@ -83,7 +86,7 @@ class Requests:
             raise outcome
         return outcome
 
-    async def _try(self, endpoint: Endpoint, body: bytes, tenant: str) -> Reply | Problem:
+    async def _try(self, endpoint: Endpoint, body: bytes, tenant: str, collections: tuple[str, ...]) -> Reply | Problem:
         # A trace of its own: one of all lines of a batch could not be looked at.
         links = [trace.Link(current)] if (current := trace.get_current_span().get_span_context()).is_valid else []
         async with self._room:
@@ -92,16 +95,16 @@ class Requests:
                 tracer.start_as_current_span(f"request {endpoint}", context=Context(), links=links),
             ):
                 try:
-                    return await self._ask(endpoint, body, tenant)
+                    return await self._ask(endpoint, body, tenant, collections)
                 except Problem as problem:
                     return problem
                 except (NatsError, TimeoutError, OSError) as error:
                     return Problem(ProblemType.BROKER_UNAVAILABLE, f"The message broker does not answer: {error!r}")
 
-    async def _ask(self, endpoint: Endpoint, body: bytes, tenant: str) -> Reply:
+    async def _ask(self, endpoint: Endpoint, body: bytes, tenant: str, collections: tuple[str, ...]) -> Reply:
         load = await self._loads.pack(tenant, f"request-{secrets.token_hex(12)}/body", body)
         try:
-            stop = Request(endpoint=endpoint, body=load).stop()
+            stop = Request(endpoint=endpoint, body=load, collections=collections).stop()
             response = Response.of(await self._stages.ask(stop, tenant=tenant, seconds=self._seconds))
             answer = await self._loads.read(tenant, response.body)
         except ValidationError:

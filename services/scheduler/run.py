@@ -16,7 +16,8 @@ from pydantic import JsonValue
 from shared.artifacts import Artifacts
 from shared.jobs import DocumentError, Job, JobProgress, JobSpec
 from shared.jobs.board import JobBoard
-from shared.problems import Problem
+from shared.keys import permitted
+from shared.problems import Problem, ProblemType
 from shared.tasks import background
 from shared.topology import CHECKPOINTS
 
@@ -49,6 +50,16 @@ class JobRun:
     @property
     def tenant(self) -> str:
         return self.job.tenant
+
+    def check_access(self) -> None:
+        """Raises Problem FORBIDDEN for a collection that whoever submitted the job may not name.
+
+        The gateway has asked already; what a pipeline fills in as it runs is known only here.
+        """
+        collection = getattr(self.spec, "collection", "")
+        if collection and not permitted(self.job.options.collections, collection):
+            detail = f"Whoever submitted the job has no access to the collection '{collection}'."
+            raise Problem(ProblemType.FORBIDDEN, detail)
 
     async def report(self, change: Callable[[Job], Job]) -> None:
         """Change what the board shows of the job."""

@@ -153,6 +153,7 @@ class JobRunner:
             running.scope.deadline = anyio.current_time() + remaining
         try:
             with observed(delivery, job), running.scope as scope:
+                run.check_access()
                 await self._kinds[spec.kind].perform(run)
         except Problem as problem:
             if problem.kind in PASSING:

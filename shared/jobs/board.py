@@ -136,15 +136,17 @@ class JobBoard:
         kind: str | None = None,
         labels: dict[str, str] | None = None,
         parent: str | None = None,
+        sees: Callable[[str], bool] | None = None,
         limit: int = 100,
     ) -> list[Job]:
-        """The newest jobs, newest first."""
+        """The newest jobs, newest first; of those with a collection only what `sees` says yes to."""
         bucket = await self._open()
         jobs = [Job.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
         chosen = [
             job
             for job in jobs
             if (state is None or job.state is state)
+            and (sees is None or sees(job.collection))
             and (kind is None or job.kind == kind)
             and (parent is None or job.options.parent == parent)
             and (not labels or labels.items() <= job.options.labels.items())

@@ -44,7 +44,8 @@ Label = Annotated[str, Field(max_length=128)]
 class JobOptions(Wire):
     """What a submitter may say about any job. `deadline` is the Unix time by which it must have ended.
 
-    `by` is who asked for it. `parent` is the job that submitted it, `schedule` the schedule whose tick it is.
+    `by` is who asked for it, and `collections` are patterns of those that it may name. `parent` is the job that
+    submitted it, `schedule` the schedule whose tick it is.
     """
 
     priority: Priority = Priority.NORMAL
@@ -52,6 +53,7 @@ class JobOptions(Wire):
     deadline: float | None = None
     labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
     by: str = ""
+    collections: tuple[str, ...] = ("*",)
     parent: str | None = None
     schedule: str | None = None
 

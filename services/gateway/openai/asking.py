@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from services.gateway.access import Caller
 from services.gateway.asking import Asking, address, checked_question, checked_timeout, compose
 from services.gateway.backend import Backend, Desk
 from services.gateway.models_directory import GENERATE
@@ -28,7 +29,7 @@ async def ask_chat(desk: Desk, backend: Backend, asked: ChatRequest) -> tuple[Qu
     """Raises the Problem that the request has."""
     named = _named_collection(asked.model)
     if named is not None or asked.sluice.retrieves:
-        collection = await _collection(backend, named, asked.sluice)
+        collection = await _collection(backend, desk.terms.caller, named, asked.sluice)
         return await _ask_documents(desk, backend, asked, collection), _telling(asked, asked.logprobs, collection.name)
     params = asked.generate_params(Mode.CHAT)
     timeout = timeout_of(asked.sluice.timeout, desk.settings)
@@ -95,13 +96,15 @@ async def _ask_documents(desk: Desk, backend: Backend, asked: ChatRequest, colle
     )
 
 
-async def _collection(backend: Backend, named: str | None, options: SluiceOptions) -> Collection:
+async def _collection(backend: Backend, caller: Caller, named: str | None, options: SluiceOptions) -> Collection:
     if named is None:
-        return await backend.cache.get(options.collection or DEFAULT_COLLECTION)
+        chosen = caller.need_collection(options.collection or DEFAULT_COLLECTION)
+        return await backend.cache.get(caller.tenant, chosen)
     if options.collection not in (None, named):
         raise invalid_member("sluice.collection", f"the model names another collection, {named[:80]!r}")
+    caller.need_collection(named)
     try:
-        return await backend.cache.get(named)
+        return await backend.cache.get(caller.tenant, named)
     except Problem as problem:
         if problem.kind is not ProblemType.COLLECTION_NOT_FOUND:
             raise

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from services.gateway.problems import Dialect
+from services.gateway.problems import ALWAYS, Dialect
 from services.gateway.sse import Event
 from shared.problems import URN, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
@@ -19,6 +19,8 @@ __all__ = ["DIALECT", "ErrorBody", "error_event", "errors"]
 CODES: Final = {
     ProblemType.MODEL_NOT_FOUND.code: "model_not_found",
     ProblemType.CONTEXT_EXCEEDED.code: "context_length_exceeded",
+    ProblemType.UNAUTHENTICATED.code: "invalid_api_key",
+    ProblemType.RATE_LIMITED.code: "rate_limit_exceeded",
 }
 """Where OpenAI has a name of its own for the same thing; all other problems keep theirs."""
 
@@ -42,7 +44,7 @@ class ErrorBody(BaseModel):
 def errors(*kinds: ProblemType) -> dict[int | str, dict[str, Any]]:
     """For the API's document: the error responses of an endpoint, besides those that any may have."""
     found: defaultdict[int, list[str]] = defaultdict(list)
-    for kind in (*kinds, ProblemType.INVALID_REQUEST, ProblemType.BROKER_UNAVAILABLE, ProblemType.INTERNAL):
+    for kind in (*kinds, *ALWAYS):
         found[_status(kind.status)].append(f"`{CODES.get(kind.code, kind.code)}`: {kind.title}")
     described: dict[int | str, str] = {status: ". ".join(titles) for status, titles in sorted(found.items())}
     described["default"] = "Any other error"

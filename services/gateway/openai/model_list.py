@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 
-from services.gateway.backend import TENANT, Backend
+from services.gateway.access import Caller
+from services.gateway.backend import Backend
 from services.gateway.models_directory import Model
 from services.gateway.openai.asking import DEFAULT_COLLECTION, RAG
 from services.gateway.openai.responses import ModelBody, ModelPlace
@@ -12,17 +13,18 @@ from shared.records import Collection
 __all__ = ["find_model", "list_models"]
 
 
-async def list_models(backend: Backend) -> list[ModelBody]:
-    """All of them, those of the engines first."""
+async def list_models(backend: Backend, caller: Caller) -> list[ModelBody]:
+    """All that the caller may ask, those of the engines first."""
+    records = await backend.collections.list(caller.tenant)
     return [
         *_engine_models(await backend.models.all()),
-        *(_collection_model(f"{RAG}/{record.name}", record) for record in await backend.collections.list(TENANT)),
+        *(_collection_model(f"{RAG}/{record.name}", record) for record in records if caller.sees(record.name)),
     ]
 
 
-async def find_model(backend: Backend, name: str) -> ModelBody:
+async def find_model(backend: Backend, caller: Caller, name: str) -> ModelBody:
     """Raises Problem MODEL_NOT_FOUND."""
-    for model in await list_models(backend):
+    for model in await list_models(backend, caller):
         if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):
             return model.model_copy(update={"id": name})
     raise Problem(

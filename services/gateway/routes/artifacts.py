@@ -4,20 +4,23 @@ from io import BufferedIOBase
 from tempfile import SpooledTemporaryFile
 from typing import Final, cast
 
-from fastapi import APIRouter, Request, Response, status
+from fastapi import Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from services.gateway.backend import TENANT, BackendParameter, DeskParameter
+from services.gateway.access import Caller
+from services.gateway.backend import Backend, BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import bounded
 from services.gateway.downloads import download
-from services.gateway.jobs import ArtifactBody
+from services.gateway.guarding import guarded, needs
+from services.gateway.jobs import ArtifactBody, need_artifact
 from services.gateway.openapi import problems
 from shared.artifacts import check_artifact
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["jobs"])
+router = guarded("jobs")
 
 IN_MEMORY: Final = 2**20
 """Bytes of an upload that are held in memory; what is beyond goes through a temporary file."""
@@ -32,18 +35,21 @@ BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "form
     openapi_extra={"requestBody": {"required": True, "content": BINARY}},
     responses=problems(ProblemType.INVALID_NAME, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
-async def put(folder: str, file: str, request: Request, desk: DeskParameter, backend: BackendParameter) -> ArtifactBody:
+@needs(Action.JOBS)
+async def put(
+    folder: str, file: str, request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+) -> ArtifactBody:
     """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
 
     Files are kept as long as the history of jobs.
     """
     name = check_artifact(f"{folder}/{file}")
-    await _refuse_a_jobs_own(backend, folder)
+    await _refuse_a_jobs_own(backend, caller, folder)
     with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
         async for piece in bounded(request, desk.settings.max_body_bytes):
             received.write(piece)
         received.seek(0)
-        size = await backend.artifacts.put(TENANT, name, cast("BufferedIOBase", received))
+        size = await backend.artifacts.put(caller.tenant, name, cast("BufferedIOBase", received))
     return ArtifactBody(name=name, file=file, bytes=size)
 
 
@@ -56,8 +62,10 @@ async def put(folder: str, file: str, request: Request, desk: DeskParameter, bac
         **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
     },
 )
-async def get(folder: str, file: str, backend: BackendParameter) -> Response:
-    return await download(backend.artifacts, TENANT, f"{folder}/{file}")
+@needs(Action.READ)
+async def get(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    await need_artifact(backend, caller, folder)
+    return await download(backend.artifacts, caller.tenant, f"{folder}/{file}")
 
 
 @router.delete(
@@ -66,14 +74,16 @@ async def get(folder: str, file: str, backend: BackendParameter) -> Response:
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.INVALID_NAME),
 )
-async def delete(folder: str, file: str, backend: BackendParameter) -> None:
+@needs(Action.JOBS)
+async def delete(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> None:
     """One that is not there is no error."""
-    await backend.artifacts.delete(TENANT, f"{folder}/{file}")
+    await need_artifact(backend, caller, folder)
+    await backend.artifacts.delete(caller.tenant, f"{folder}/{file}")
 
 
-async def _refuse_a_jobs_own(backend: BackendParameter, folder: str) -> None:
+async def _refuse_a_jobs_own(backend: Backend, caller: Caller, folder: str) -> None:
     try:
-        await backend.jobs.get(TENANT, folder)
+        await backend.jobs.get(caller.tenant, folder)
     except Problem:
         return
     raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")

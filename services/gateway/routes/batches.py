@@ -3,21 +3,23 @@
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
-from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.backend import Backend, BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import read_json
+from services.gateway.guarding import guarded, needs
 from services.gateway.idempotency import IdempotencyKey, job_for
 from services.gateway.openai.batches import BatchBody, BatchList, BatchRecord, NewBatch
 from services.gateway.openai.errors import errors
 from services.gateway.openai.paging import page_of
 from services.gateway.openapi import body
 from shared.jobs import BatchSpec, Job, JobOptions, RetryPolicy
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["openai"])
+router = guarded("openai")
 
 MAX_BODY: Final = 64 * 1024
 
@@ -31,21 +33,27 @@ PATIENT: Final = RetryPolicy(limit=20)
     openapi_extra=body(json=NewBatch),
     responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
+@needs(Action.JOBS)
 async def create(
-    request: Request, desk: DeskParameter, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+    request: Request,
+    desk: DeskParameter,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
 ) -> BatchBody:
     """Makes a job that answers every line of a file on the batch lane, in the room that interactive queries leave."""
+    caller.need(Action.QUERY)
     asked = await read_json(request, NewBatch, MAX_BODY)
-    job = job_for(idempotency_key)
+    job = job_for(caller, idempotency_key)
     try:
-        file = await backend.files.get(TENANT, asked.input_file_id)
+        file = await backend.files.get(caller.tenant, asked.input_file_id)
     except Problem as problem:
         raise Problem(problem.kind, problem.detail, param="input_file_id") from None
     now = time.time()
     record = await backend.batches.create(
         BatchRecord(
             job=job,
-            tenant=TENANT,
+            tenant=caller.tenant,
             input_file_id=file.id,
             endpoint=asked.endpoint,
             completion_window=asked.completion_window,
@@ -54,30 +62,30 @@ async def create(
             expires_at=now + asked.seconds,
         )
     )
-    made, _ = await backend.jobs.submit(
-        BatchSpec(input=file.id, endpoint=record.endpoint, concurrency=desk.settings.batch_concurrency),
-        job=job,
-        tenant=TENANT,
-        options=JobOptions(deadline=record.expires_at, retry=PATIENT),
-    )
+    spec = BatchSpec(input=file.id, endpoint=record.endpoint, concurrency=desk.settings.batch_concurrency)
+    options = caller.options(JobOptions(deadline=record.expires_at, retry=PATIENT))
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
     return BatchBody.of(record, made)
 
 
 @router.get("/v1/batches", summary="List batches", responses=errors(ProblemType.NOT_FOUND))
+@needs(Action.READ)
 async def list_page(
     backend: BackendParameter,
+    caller: CallerParameter,
     after: Annotated[str, Query(description="The id of the last batch of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """The newest first."""
-    page, more = page_of(await backend.batches.list(TENANT), after, limit, lambda record: record.id)
+    page, more = page_of(await backend.batches.list(caller.tenant), after, limit, lambda record: record.id)
     data = [BatchBody.of(record, await _job(backend, record)) for record in page]
     return BatchList.of(data, [record.id for record in page], more)
 
 
 @router.get("/v1/batches/{batch}", summary="Look at a batch", responses=errors(ProblemType.NOT_FOUND))
-async def get(batch: str, backend: BackendParameter) -> BatchBody:
-    record = await backend.batches.get(TENANT, batch)
+@needs(Action.READ)
+async def get(batch: str, backend: BackendParameter, caller: CallerParameter) -> BatchBody:
+    record = await backend.batches.get(caller.tenant, batch)
     return BatchBody.of(record, await _job(backend, record))
 
 
@@ -86,9 +94,10 @@ async def get(batch: str, backend: BackendParameter) -> BatchBody:
     summary="Cancel a batch",
     responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT),
 )
-async def cancel(batch: str, backend: BackendParameter) -> BatchBody:
+@needs(Action.JOBS)
+async def cancel(batch: str, backend: BackendParameter, caller: CallerParameter) -> BatchBody:
     """What has been answered by then can be downloaded."""
-    record = await backend.batches.get(TENANT, batch)
+    record = await backend.batches.get(caller.tenant, batch)
     job = await _job(backend, record)
     if job is None or job.state.ended:
         status = BatchBody.of(record, job).status
@@ -96,12 +105,13 @@ async def cancel(batch: str, backend: BackendParameter) -> BatchBody:
     if record.cancelling_at is None:
         record = record.model_copy(update={"cancelling_at": time.time()})
         await backend.batches.put(record)
-    return BatchBody.of(record, await backend.jobs.cancel(TENANT, record.job, reason="the batch was cancelled"))
+    reason = "the batch was cancelled"
+    return BatchBody.of(record, await backend.jobs.cancel(record.tenant, record.job, by=caller.by(""), reason=reason))
 
 
 async def _job(backend: Backend, record: BatchRecord) -> Job | None:
     try:
-        return await backend.jobs.get(TENANT, record.job)
+        return await backend.jobs.get(record.tenant, record.job)
     except Problem as problem:
         if problem.kind is ProblemType.NOT_FOUND:
             return None

@@ -2,20 +2,22 @@
 
 import asyncio
 
-from fastapi import APIRouter, Request, Response, status
+from fastapi import Request, Response, status
 
-from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.backend import Backend, BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import read_json
+from services.gateway.guarding import guarded, needs
 from services.gateway.idempotency import IdempotencyKey, earlier_job, job_for
 from services.gateway.models import CollectionBody, CollectionList, JobBody, NewCollection
 from services.gateway.openapi import body, problems
-from shared.jobs import DropSpec, Job, JobState
+from shared.jobs import DropSpec, Job, JobOptions, JobState
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 from shared.records import Collection
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["collections"])
+router = guarded("collections")
 
 MAX_BODY = 64 * 1024
 LISTED_AT_ONCE = 4
@@ -34,16 +36,17 @@ LISTED_AT_ONCE = 4
         ),
     },
 )
+@needs(Action.WRITE)
 async def create(
-    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter
+    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
 ) -> CollectionBody:
     wanted = await read_json(request, NewCollection, MAX_BODY)
     if wanted.pipeline is not None:
         desk.pipelines.get(wanted.pipeline)
     record, new = await backend.collections.create(
-        TENANT, wanted.name, description=wanted.description, pipeline=wanted.pipeline
+        caller.tenant, caller.need_collection(wanted.name), description=wanted.description, pipeline=wanted.pipeline
     )
-    backend.cache.forget(record.name)
+    backend.cache.forget(caller.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
@@ -51,23 +54,26 @@ async def create(
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
-async def list_all(backend: BackendParameter) -> CollectionList:
-    """All of them, by name."""
+@needs(Action.READ)
+async def list_all(backend: BackendParameter, caller: CallerParameter) -> CollectionList:
+    """All that the key is for, by name."""
     some = asyncio.Semaphore(LISTED_AT_ONCE)
 
     async def described(record: Collection) -> CollectionBody:
         async with some:
             return await _described(backend, record)
 
-    records = await backend.collections.list(TENANT)
+    records = [r for r in await backend.collections.list(caller.tenant) if caller.sees(r.name)]
     return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
 
 
 @router.get(
     "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
 )
-async def get(collection: str, backend: BackendParameter) -> CollectionBody:
-    return await _described(backend, await backend.collections.get(TENANT, collection))
+@needs(Action.READ)
+async def get(collection: str, backend: BackendParameter, caller: CallerParameter) -> CollectionBody:
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    return await _described(backend, record)
 
 
 @router.delete(
@@ -76,14 +82,20 @@ async def get(collection: str, backend: BackendParameter) -> CollectionBody:
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
+@needs(Action.WRITE)
 async def delete(
-    collection: str, response: Response, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+    collection: str,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """The collection is gone at once; a job removes what it held."""
-    job = job_for(idempotency_key)
-    earlier = await earlier_job(backend.jobs, idempotency_key, job, kind="drop", collection=collection)
+    caller.need_collection(collection)
+    job = job_for(caller, idempotency_key)
+    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="drop", collection=collection)
     try:
-        record = await backend.collections.get(TENANT, collection)
+        record = await backend.collections.get(caller.tenant, collection)
     except Problem:
         if earlier is None:
             raise
@@ -93,9 +105,9 @@ async def delete(
     # The job comes first: were the record gone first and the job never made, nobody would know of the table.
     others = tuple(version.table for version in record.versions if version.table != record.table)
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=TENANT)
-    await backend.collections.delete(TENANT, collection)
-    backend.cache.forget(collection)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
+    await backend.collections.delete(caller.tenant, collection)
+    backend.cache.forget(caller.tenant, collection)
     return _accepted(response, made)
 
 

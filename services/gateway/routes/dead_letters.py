@@ -3,23 +3,26 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from services.gateway.answering import JsonAnswer
 from services.gateway.backend import BackendParameter, desk_of
 from services.gateway.bodies import refuse_other_sites
+from services.gateway.guarding import guarded, needs
 from services.gateway.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.openapi import problems
 from services.gateway.query_voice import QueryVoice
+from shared.keys import Action
 from shared.problems import ProblemType
 from shared.reply import reply_subject
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["operation"])
+router = guarded("operation")
 
 
 @router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
+@needs(Action.ADMIN)
 async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> DeadLetterList:
     """Work that failed for good, newest first, with the reason."""
     letters = await backend.dead_letters.list(limit)
@@ -40,6 +43,7 @@ async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=
         **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
     },
 )
+@needs(Action.ADMIN)
 async def replay(
     seq: Annotated[int, Path(ge=1, lt=2**63)], request: Request, backend: BackendParameter
 ) -> Replayed | JsonAnswer:

@@ -4,23 +4,26 @@ import bisect
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import Depends, Query, Request, Response, status
 
-from services.gateway.backend import TENANT, Backend, BackendParameter, DeskParameter
+from services.gateway.access import Caller
+from services.gateway.backend import Backend, BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import bounded, media_type, read_json, refuse_other_sites
+from services.gateway.guarding import guarded, needs
 from services.gateway.idempotency import IdempotencyKey, earlier_job, job_for
 from services.gateway.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
 from services.gateway.objects import ObjectBatch
 from services.gateway.openapi import body, problems
 from services.gateway.settings import GatewaySettings
 from services.gateway.uploads import Upload
-from shared.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobState
+from shared.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 from shared.records import document_id
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["documents"])
+router = guarded("documents")
 
 FORM = "multipart/form-data"
 MAX_DELETED = 1000
@@ -41,18 +44,20 @@ MAX_DELETED = 1000
         ProblemType.QUEUE_FULL,
     ),
 )
+@needs(Action.WRITE)
 async def add(
     collection: str,
     request: Request,
     response: Response,
     desk: DeskParameter,
     backend: BackendParameter,
+    caller: CallerParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
-    job = job_for(idempotency_key)
-    await backend.collections.get(TENANT, collection)
-    earlier = await earlier_job(backend.jobs, idempotency_key, job, kind="ingest", collection=collection)
+    job = job_for(caller, idempotency_key)
+    await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="ingest", collection=collection)
     if earlier is not None and earlier.state is not JobState.QUEUED:
         async for _ in bounded(request, desk.settings.max_body_bytes):
             pass
@@ -61,7 +66,8 @@ async def add(
         documents = await _received(request, batch, desk.settings)
         await batch.commit()
         spec = IngestSpec(collection=collection, documents=documents)
-        made, new = await backend.jobs.submit(spec, job=job, tenant=TENANT)
+        options = caller.options(JobOptions())
+        made, new = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
         if not new:
             # A request with the same key was faster, and its documents are the ones in use.
             await batch.discard()
@@ -73,15 +79,17 @@ async def add(
     summary="List documents",
     responses=problems(ProblemType.COLLECTION_NOT_FOUND),
 )
+@needs(Action.READ)
 async def list_page(
     collection: str,
     backend: BackendParameter,
+    caller: CallerParameter,
     prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
     after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DocumentPage:
     """One page of the documents that are in the index, by name."""
-    record = await backend.collections.get(TENANT, collection)
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
     found = [document for document in await backend.documents.list(record.table) if document.name.startswith(prefix)]
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
@@ -94,8 +102,9 @@ async def list_page(
     summary="Look at a document",
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
 )
-async def get(collection: str, document: str, backend: BackendParameter) -> DocumentBody:
-    record = await backend.collections.get(TENANT, collection)
+@needs(Action.READ)
+async def get(collection: str, document: str, backend: BackendParameter, caller: CallerParameter) -> DocumentBody:
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
     found = await backend.documents.get(record.table, _checked_id(document))
     if found is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
@@ -108,16 +117,18 @@ async def get(collection: str, document: str, backend: BackendParameter) -> Docu
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
+@needs(Action.WRITE)
 async def delete_named(
     collection: str,
     response: Response,
     backend: BackendParameter,
+    caller: CallerParameter,
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """A name that no document has is no error."""
     ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
-    return await _delete(backend, response, collection, tuple(ids), idempotency_key)
+    return await _delete(backend, caller, response, collection, tuple(ids), idempotency_key)
 
 
 @router.delete(
@@ -128,15 +139,17 @@ async def delete_named(
         ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL
     ),
 )
+@needs(Action.WRITE)
 async def delete(
     collection: str,
     document: str,
     response: Response,
     backend: BackendParameter,
+    caller: CallerParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """One that is not there is no error."""
-    return await _delete(backend, response, collection, (_checked_id(document),), idempotency_key)
+    return await _delete(backend, caller, response, collection, (_checked_id(document),), idempotency_key)
 
 
 async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
@@ -150,12 +163,18 @@ async def _received(request: Request, batch: ObjectBatch, settings: GatewaySetti
 
 
 async def _delete(
-    backend: Backend, response: Response, collection: str, documents: tuple[str, ...], key: str | None
+    backend: Backend,
+    caller: Caller,
+    response: Response,
+    collection: str,
+    documents: tuple[str, ...],
+    key: str | None,
 ) -> JobBody:
-    job = job_for(key)
-    await backend.collections.get(TENANT, collection)
+    job = job_for(caller, key)
+    await backend.collections.get(caller.tenant, caller.need_collection(collection))
     spec = DeleteSpec(collection=collection, documents=documents)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=TENANT)
+    options = caller.options(JobOptions())
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
     return _accepted(response, made)
 
 

@@ -4,22 +4,24 @@ import time
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
-from services.gateway.backend import TENANT, BackendParameter, DeskParameter
+from services.gateway.backend import BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import bounded, media_type, refuse_other_sites
 from services.gateway.downloads import download
+from services.gateway.guarding import guarded, needs
 from services.gateway.openai.errors import errors
 from services.gateway.openai.files import FileBody, FileDeleted, FileForm, FileList, receive
 from services.gateway.openai.paging import page_of
 from services.gateway.openapi import body
 from shared.files import FileRecord, file_id
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["openai"])
+router = guarded("openai")
 
 FORM: Final = "multipart/form-data"
 FORM_BYTES: Final = 64 * 1024
@@ -33,7 +35,8 @@ FORM_BYTES: Final = 64 * 1024
     openapi_extra=body(multipart=FileForm),
     responses=errors(ProblemType.TOO_LARGE),
 )
-async def upload(request: Request, desk: DeskParameter, backend: BackendParameter) -> FileBody:
+@needs(Action.JOBS)
+async def upload(request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
     """The input of batches is JSONL with the purpose `batch`. Files are kept as long as the history of jobs."""
     if media_type(request) != FORM:
         raise Problem(ProblemType.INVALID_REQUEST, f"Send the file as '{FORM}'.")
@@ -42,11 +45,11 @@ async def upload(request: Request, desk: DeskParameter, backend: BackendParamete
     limit = settings.max_batch_file_bytes
     async with backend.artifact_objects.batch() as batch:
         stream = bounded(request, limit + FORM_BYTES)
-        received = await receive(stream, request.headers["content-type"], batch, f"{TENANT}/{name}", limit)
+        received = await receive(stream, request.headers["content-type"], batch, f"{caller.tenant}/{name}", limit)
         await batch.commit()
         record = FileRecord(
             id=file,
-            tenant=TENANT,
+            tenant=caller.tenant,
             filename=received.filename,
             purpose=received.purpose,
             bytes=received.stored.bytes,
@@ -58,16 +61,18 @@ async def upload(request: Request, desk: DeskParameter, backend: BackendParamete
 
 
 @router.get("/v1/files", summary="List files", responses=errors(ProblemType.NOT_FOUND))
+@needs(Action.READ)
 async def list_page(
     desk: DeskParameter,
     backend: BackendParameter,
+    caller: CallerParameter,
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str, Query(description="The id of the last file of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> FileList:
     """What was uploaded, and what batches have made, by time."""
-    found = [record for record in await backend.files.list(TENANT) if purpose in (None, record.purpose)]
+    found = [record for record in await backend.files.list(caller.tenant) if purpose in (None, record.purpose)]
     if order == "asc":
         found.reverse()
     page, more = page_of(found, after, limit, lambda record: record.id)
@@ -76,8 +81,9 @@ async def list_page(
 
 
 @router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
-async def get(file: str, desk: DeskParameter, backend: BackendParameter) -> FileBody:
-    return FileBody.of(await backend.files.get(TENANT, file), desk.settings.history_seconds)
+@needs(Action.READ)
+async def get(file: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
+    return FileBody.of(await backend.files.get(caller.tenant, file), desk.settings.history_seconds)
 
 
 @router.get(
@@ -86,17 +92,19 @@ async def get(file: str, desk: DeskParameter, backend: BackendParameter) -> File
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, **errors(ProblemType.NOT_FOUND)},
 )
-async def content(file: str, backend: BackendParameter) -> Response:
-    record = await backend.files.get(TENANT, file)
-    response = await download(backend.artifacts, TENANT, record.artifact)
+@needs(Action.READ)
+async def content(file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    record = await backend.files.get(caller.tenant, file)
+    response = await download(backend.artifacts, caller.tenant, record.artifact)
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
     return response
 
 
 @router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
-async def delete(file: str, backend: BackendParameter) -> FileDeleted:
+@needs(Action.JOBS)
+async def delete(file: str, backend: BackendParameter, caller: CallerParameter) -> FileDeleted:
     """A batch that has not ended needs its input."""
-    record = await backend.files.get(TENANT, file)
-    await backend.artifacts.delete(TENANT, record.artifact)
+    record = await backend.files.get(caller.tenant, file)
+    await backend.artifacts.delete(caller.tenant, record.artifact)
     await backend.files.delete(record)
     return FileDeleted(id=file)

@@ -3,13 +3,15 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from services.gateway.backend import TENANT, BackendParameter, DeskParameter
+from services.gateway.access import Caller
+from services.gateway.backend import Backend, BackendParameter, CallerParameter, DeskParameter
 from services.gateway.bodies import read_json, refuse_other_sites
 from services.gateway.downloads import download
 from services.gateway.following import FollowedJob
+from services.gateway.guarding import guarded, needs
 from services.gateway.idempotency import IdempotencyKey, job_for
 from services.gateway.jobs import (
     ArtifactBody,
@@ -20,6 +22,7 @@ from services.gateway.jobs import (
     Retry,
     StepBody,
     StepList,
+    need_artifact,
     submit,
 )
 from services.gateway.models import JobBody, JobList
@@ -28,12 +31,13 @@ from services.gateway.problems import invalid_member
 from shared.jobs import Job, JobSpec, JobState
 from shared.jobs.again import run_again
 from shared.jobs.audit import audit
+from shared.keys import Action
 from shared.pipelines import pipeline_state
 from shared.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["jobs"])
+router = guarded("jobs")
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_BODY: Final = 512 * 1024
@@ -51,19 +55,26 @@ LabelFilter = Annotated[
     openapi_extra=body(json=NewJob),
     responses=problems(ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
+@needs(Action.JOBS)
 async def create(
-    request: Request, response: Response, backend: BackendParameter, idempotency_key: IdempotencyKey = None
+    request: Request,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
     asked = await read_json(request, NewJob, MAX_BODY)
-    made = await submit(backend.jobs, TENANT, job_for(idempotency_key), asked.spec, asked.options())
+    made = await submit(backend.jobs, caller, job_for(caller, idempotency_key), asked.spec, asked.options())
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobBody(job=made)
 
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems())
+@needs(Action.READ)
 async def list_newest(
     backend: BackendParameter,
+    caller: CallerParameter,
     state: JobState | None = None,
     kind: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
@@ -72,18 +83,23 @@ async def list_newest(
 ) -> JobList:
     """The newest jobs, newest first."""
     labels = dict(_label(text) for text in label)
-    found = await backend.jobs.list(TENANT, state=state, kind=kind, labels=labels, parent=parent, limit=limit)
+    found = await backend.jobs.list(
+        caller.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=caller.sees, limit=limit
+    )
     return JobList(jobs=found)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
-async def get(job: str, backend: BackendParameter) -> Job:
-    return await backend.jobs.get(TENANT, _checked(job))
+@needs(Action.READ)
+async def get(job: str, backend: BackendParameter, caller: CallerParameter) -> Job:
+    return await _job(backend, caller, job)
 
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
-async def get_spec(job: str, backend: BackendParameter) -> JobSpec:
-    return await backend.jobs.specs.get(TENANT, _checked(job))
+@needs(Action.READ)
+async def get_spec(job: str, backend: BackendParameter, caller: CallerParameter) -> JobSpec:
+    await _job(backend, caller, job)
+    return await backend.jobs.specs.get(caller.tenant, job)
 
 
 @router.post(
@@ -94,13 +110,16 @@ async def get_spec(job: str, backend: BackendParameter) -> JobSpec:
     openapi_extra=body(json=Cancel),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
-async def cancel(job: str, request: Request, backend: BackendParameter) -> JobBody:
+@needs(Action.JOBS)
+async def cancel(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
     """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
 
     A job that has ended stays as it is.
     """
     asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
-    return JobBody(job=await backend.jobs.cancel(TENANT, _checked(job), by=asked.by, reason=asked.reason))
+    await _job(backend, caller, job)
+    by = caller.by(asked.by)
+    return JobBody(job=await backend.jobs.cancel(caller.tenant, job, by=by, reason=asked.reason))
 
 
 @router.post(
@@ -111,14 +130,17 @@ async def cancel(job: str, request: Request, backend: BackendParameter) -> JobBo
     openapi_extra=body(json=Retry),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
-async def retry(job: str, request: Request, backend: BackendParameter) -> JobBody:
+@needs(Action.JOBS)
+async def retry(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
     """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
 
     A pipeline keeps the steps that have succeeded.
     """
     asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
+    await _job(backend, caller, job)
+    caller.need_spec(await backend.jobs.specs.get(caller.tenant, job))
     queued = await run_again(
-        backend.jobs, backend.dead_letters, TENANT, _checked(job), by=asked.by, reason=asked.reason
+        backend.jobs, backend.dead_letters, caller.tenant, job, by=caller.by(asked.by), reason=asked.reason
     )
     return JobBody(job=queued)
 
@@ -126,26 +148,29 @@ async def retry(job: str, request: Request, backend: BackendParameter) -> JobBod
 @router.get(
     "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
 )
-async def steps(job: str, backend: BackendParameter) -> StepList:
+@needs(Action.READ)
+async def steps(job: str, backend: BackendParameter, caller: CallerParameter) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
-    found = await backend.jobs.get(TENANT, _checked(job))
-    state = await pipeline_state(backend.bus.jetstream, TENANT, job) if found.kind == "pipeline" else None
+    found = await _job(backend, caller, job)
+    state = await pipeline_state(backend.bus.jetstream, caller.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
 
 
 @router.get(
     "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
 )
-async def history(job: str, backend: BackendParameter) -> AuditList:
+@needs(Action.READ)
+async def history(job: str, backend: BackendParameter, caller: CallerParameter) -> AuditList:
     """Every change of the job's state: when, who and why."""
-    await backend.jobs.get(TENANT, _checked(job))
-    return AuditList(events=await audit(backend.bus.jetstream, TENANT, job))
+    await _job(backend, caller, job)
+    return AuditList(events=await audit(backend.bus.jetstream, caller.tenant, job))
 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
-async def artifacts(job: str, backend: BackendParameter) -> ArtifactList:
-    found = await backend.jobs.get(TENANT, _checked(job))
-    sizes = [(file, await _size(backend, f"{job}/{file}")) for file in found.artifacts]
+@needs(Action.READ)
+async def artifacts(job: str, backend: BackendParameter, caller: CallerParameter) -> ArtifactList:
+    found = await _job(backend, caller, job)
+    sizes = [(file, await _size(backend, caller, f"{job}/{file}")) for file in found.artifacts]
     made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
     return ArtifactList(artifacts=made)
 
@@ -159,8 +184,10 @@ async def artifacts(job: str, backend: BackendParameter) -> ArtifactList:
         **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
     },
 )
-async def artifact(job: str, file: str, backend: BackendParameter) -> Response:
-    return await download(backend.artifacts, TENANT, f"{_checked(job)}/{file}")
+@needs(Action.READ)
+async def artifact(job: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    await need_artifact(backend, caller, _checked(job))
+    return await download(backend.artifacts, caller.tenant, f"{job}/{file}")
 
 
 @router.get(
@@ -175,9 +202,17 @@ async def artifact(job: str, file: str, backend: BackendParameter) -> Response:
         **problems(ProblemType.NOT_FOUND),
     },
 )
-async def follow(job: str, desk: DeskParameter, backend: BackendParameter) -> Response:
-    found = await backend.jobs.get(TENANT, _checked(job))
+@needs(Action.READ)
+async def follow(job: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> Response:
+    found = await _job(backend, caller, job)
     return FollowedJob(backend.jobs, desk.news, found)
+
+
+async def _job(backend: Backend, caller: Caller, job: str) -> Job:
+    """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
+    found = await backend.jobs.get(caller.tenant, _checked(job))
+    caller.need_collection(found.collection)
+    return found
 
 
 def _checked(job: str) -> str:
@@ -186,9 +221,9 @@ def _checked(job: str) -> str:
     return job
 
 
-async def _size(backend: BackendParameter, name: str) -> int | None:
+async def _size(backend: Backend, caller: Caller, name: str) -> int | None:
     try:
-        return await backend.artifacts.size(TENANT, name)
+        return await backend.artifacts.size(caller.tenant, name)
     except Problem:
         return None  # it has expired
 

@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from services.gateway.answering import JsonAnswer, StreamedAnswer
 from services.gateway.asking import address
-from services.gateway.backend import BackendParameter, desk_of
+from services.gateway.backend import BackendParameter, CallerParameter, desk_of
 from services.gateway.bodies import read_json
+from services.gateway.guarding import guarded, needs
 from services.gateway.models_directory import EMBED
 from services.gateway.openai.asking import ask_chat, ask_completion, timeout_of
 from services.gateway.openai.chat_voice import ChatVoice
@@ -20,11 +21,12 @@ from services.gateway.openai.requests import ChatRequest, CompletionRequest, Emb
 from services.gateway.openai.responses import ChatCompletion, Completion, EmbeddingList, ModelBody, ModelList
 from services.gateway.openapi import body, event_stream
 from shared.envelope import Passage, Query, Stop
+from shared.keys import Action
 from shared.problems import ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["openai"])
+router = guarded("openai")
 
 MAX_BODY: Final = 768 * 1024
 """Bytes of a chat; all of it must fit into one message of the broker, with the passages."""
@@ -56,6 +58,7 @@ CHUNKS: Final = event_stream("Chunks as `data` without an event's name, `[DONE]`
         **WRITTEN,
     },
 )
+@needs(Action.QUERY)
 async def chat(request: Request) -> Response:
     """As in OpenAI's API. The model `rag/<collection>` answers from documents and says from which."""
     desk = desk_of(request)
@@ -75,6 +78,7 @@ async def chat(request: Request) -> Response:
         **WRITTEN,
     },
 )
+@needs(Action.QUERY)
 async def complete(request: Request) -> Response:
     """As in OpenAI's API, for one prompt."""
     desk = desk_of(request)
@@ -91,6 +95,7 @@ async def complete(request: Request) -> Response:
     openapi_extra=body(json=EmbeddingRequest),
     responses={200: {"model": EmbeddingList, "description": "A vector for each text, in their order"}, **WRITTEN},
 )
+@needs(Action.QUERY)
 async def embed(request: Request) -> Response:
     """Vectors of length 1. Texts are cut at what the model takes."""
     desk = desk_of(request)
@@ -108,11 +113,13 @@ async def embed(request: Request) -> Response:
 
 
 @router.get("/v1/models", summary="List the models", responses=errors())
-async def models(backend: BackendParameter) -> ModelList:
+@needs(Action.QUERY, Action.READ)
+async def models(backend: BackendParameter, caller: CallerParameter) -> ModelList:
     """The models of the engines, the models that embed, and `rag/<collection>` for each collection."""
-    return ModelList(data=await list_models(backend))
+    return ModelList(data=await list_models(backend, caller))
 
 
 @router.get("/v1/models/{model:path}", summary="Look at a model", responses=errors(ProblemType.MODEL_NOT_FOUND))
-async def model(model: str, backend: BackendParameter) -> ModelBody:
-    return await find_model(backend, model)
+@needs(Action.QUERY, Action.READ)
+async def model(model: str, backend: BackendParameter, caller: CallerParameter) -> ModelBody:
+    return await find_model(backend, caller, model)

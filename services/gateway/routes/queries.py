@@ -2,22 +2,24 @@
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from services.gateway.answering import JsonAnswer, StreamedAnswer
 from services.gateway.asking import Asking, checked_question, checked_timeout, compose
 from services.gateway.backend import desk_of
 from services.gateway.bodies import read_json
+from services.gateway.guarding import guarded, needs
 from services.gateway.models import AnswerBody, QueryRequest
 from services.gateway.openapi import body, event_stream, problems
 from services.gateway.query_voice import QueryVoice
 from shared.filters import parse
+from shared.keys import Action
 from shared.problems import ProblemType
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["queries"])
+router = guarded("queries")
 
 MAX_BODY: Final = 512 * 1024
 """Bytes of a query's body; what the slip carries must fit into one message of the broker."""
@@ -56,9 +58,11 @@ MAX_BODY: Final = 512 * 1024
         ),
     },
 )
+@needs(Action.QUERY)
 async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
     desk = desk_of(request)
+    caller = desk.terms.caller
     backend = await desk.backend()
     asked = await read_json(request, QueryRequest, MAX_BODY)
     question = checked_question(asked.question, desk.settings)
@@ -71,7 +75,7 @@ async def ask(request: Request) -> Response:
         default_top_k=asked.top_k,
         filter=asked.filter,
         timeout=checked_timeout(asked.timeout, desk.settings),
-        collection=await backend.cache.get(asked.collection, asked.version),
+        collection=await backend.cache.get(caller.tenant, caller.need_collection(asked.collection), asked.version),
         messages=tuple(turn.message() for turn in asked.messages),
         conversation=asked.conversation,
         generate=asked.generate.params_at("generate"),

@@ -2,20 +2,23 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request, Response, status
+from fastapi import Depends, Request, Response, status
 
-from services.gateway.backend import TENANT, BackendParameter
+from services.gateway.access import Caller
+from services.gateway.backend import BackendParameter, CallerParameter
 from services.gateway.bodies import read_json, refuse_other_sites
+from services.gateway.guarding import guarded, needs
 from services.gateway.idempotency import IdempotencyKey, job_for
 from services.gateway.models import JobBody
 from services.gateway.openapi import body, problems
 from services.gateway.schedules import NewSchedule, ScheduleBody, ScheduleList, schedule_from
+from shared.keys import Action
 from shared.problems import ProblemType
-from shared.schedules import Schedules
+from shared.schedules import Schedule, Schedules
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["schedules"])
+router = guarded("schedules")
 
 MAX_BODY: Final = 512 * 1024
 
@@ -28,14 +31,16 @@ SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
 
 
 @router.get("/v1/schedules", summary="List schedules", responses=problems())
-async def list_all(schedules: SchedulesParameter) -> ScheduleList:
+@needs(Action.READ)
+async def list_all(schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleList:
     """All schedules by name."""
-    return ScheduleList(schedules=[ScheduleBody.of(schedule) for schedule in await schedules.list(TENANT)])
+    return ScheduleList(schedules=[ScheduleBody.of(s) for s in await schedules.list(caller.tenant) if _sees(caller, s)])
 
 
 @router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
-async def get(name: str, schedules: SchedulesParameter) -> ScheduleBody:
-    return ScheduleBody.of(await schedules.get(TENANT, name))
+@needs(Action.READ)
+async def get(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+    return ScheduleBody.of(await _schedule(schedules, caller, name))
 
 
 @router.put(
@@ -44,10 +49,13 @@ async def get(name: str, schedules: SchedulesParameter) -> ScheduleBody:
     openapi_extra=body(json=NewSchedule),
     responses={201: {"model": ScheduleBody}, **problems(ProblemType.INVALID_NAME, ProblemType.TOO_LARGE)},
 )
-async def put(name: str, request: Request, response: Response, schedules: SchedulesParameter) -> ScheduleBody:
+@needs(Action.JOBS)
+async def put(
+    name: str, request: Request, response: Response, schedules: SchedulesParameter, caller: CallerParameter
+) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     asked = await read_json(request, NewSchedule, MAX_BODY)
-    kept, new = await schedules.put(schedule_from(TENANT, name, asked))
+    kept, new = await schedules.put(schedule_from(caller, name, asked))
     response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
     return ScheduleBody.of(kept)
 
@@ -58,9 +66,11 @@ async def put(name: str, request: Request, response: Response, schedules: Schedu
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.NOT_FOUND),
 )
-async def delete(name: str, schedules: SchedulesParameter) -> None:
+@needs(Action.JOBS)
+async def delete(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> None:
     """What it has submitted goes on."""
-    await schedules.delete(TENANT, name)
+    await _schedule(schedules, caller, name)
+    await schedules.delete(caller.tenant, name)
 
 
 @router.post(
@@ -69,9 +79,11 @@ async def delete(name: str, schedules: SchedulesParameter) -> None:
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND),
 )
-async def pause(name: str, schedules: SchedulesParameter) -> ScheduleBody:
+@needs(Action.JOBS)
+async def pause(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
     """Submits nothing until it is resumed."""
-    return ScheduleBody.of(await schedules.pause(TENANT, name))
+    await _schedule(schedules, caller, name)
+    return ScheduleBody.of(await schedules.pause(caller.tenant, name))
 
 
 @router.post(
@@ -80,9 +92,11 @@ async def pause(name: str, schedules: SchedulesParameter) -> ScheduleBody:
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND),
 )
-async def resume(name: str, schedules: SchedulesParameter) -> ScheduleBody:
+@needs(Action.JOBS)
+async def resume(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
     """Goes on with the next tick."""
-    return ScheduleBody.of(await schedules.resume(TENANT, name))
+    await _schedule(schedules, caller, name)
+    return ScheduleBody.of(await schedules.resume(caller.tenant, name))
 
 
 @router.post(
@@ -92,16 +106,31 @@ async def resume(name: str, schedules: SchedulesParameter) -> ScheduleBody:
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
+@needs(Action.JOBS)
 async def trigger(
     name: str,
     response: Response,
     backend: BackendParameter,
     schedules: SchedulesParameter,
+    caller: CallerParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Whether it is paused or not, and whatever still runs."""
-    schedule = await schedules.get(TENANT, name)
-    options = schedule.job_options(by=f"schedule {name}")
-    job, _ = await backend.jobs.submit(schedule.spec, job=job_for(idempotency_key), tenant=TENANT, options=options)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobBody(job=job)
+    schedule = await _schedule(schedules, caller, name)
+    spec = caller.need_spec(schedule.spec)
+    options = schedule.job_options(by=caller.by(f"schedule {name}"))
+    job = job_for(caller, idempotency_key)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
+    response.headers["Location"] = f"/v1/jobs/{made.id}"
+    return JobBody(job=made)
+
+
+async def _schedule(schedules: Schedules, caller: Caller, name: str) -> Schedule:
+    """Raises Problem NOT_FOUND, or FORBIDDEN for one with a collection that the caller has no key for."""
+    found = await schedules.get(caller.tenant, name)
+    caller.need_collection(getattr(found.spec, "collection", ""))
+    return found
+
+
+def _sees(caller: Caller, schedule: Schedule) -> bool:
+    return caller.sees(getattr(schedule.spec, "collection", ""))

@@ -2,20 +2,23 @@
 
 import asyncio
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from services.gateway import fleet
 from services.gateway.backend import BackendParameter, DeskParameter
+from services.gateway.guarding import guarded, needs
 from services.gateway.models import PipelineBody, PipelineList
 from services.gateway.openapi import problems
 from services.gateway.traffic import warnings
+from shared.keys import Action
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["operation"])
+router = guarded("operation")
 
 
 @router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
+@needs(Action.ADMIN)
 async def status(request: Request, desk: DeskParameter, backend: BackendParameter) -> fleet.StatusBody:
     """Services that do not answer within a quarter of a second are not listed."""
     services, queues, jobs, dead_letters = await asyncio.gather(
@@ -36,6 +39,7 @@ async def status(request: Request, desk: DeskParameter, backend: BackendParamete
 
 
 @router.get("/v1/pipelines", summary="List the pipelines", responses=problems())
+@needs(Action.QUERY, Action.READ)
 async def pipelines(desk: DeskParameter) -> PipelineList:
     """What a query may name as its `pipeline`."""
     named = sorted(desk.pipelines.named.items())

@@ -3,20 +3,22 @@
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Path, Request, Response, status
+from fastapi import Header, Path, Request, Response, status
 
 from services.gateway import fleet
-from services.gateway.backend import Backend, BackendParameter
+from services.gateway.backend import Backend, BackendParameter, CallerParameter
 from services.gateway.bodies import read_json
+from services.gateway.guarding import guarded, needs
 from services.gateway.openapi import body, problems
 from services.gateway.traffic import UNROUTED, NewRoute, RouteBody, RouteList, described
 from shared.envelope import Name
+from shared.keys import Action
 from shared.problems import Problem, ProblemType
 from shared.routes import Route, StoredRoute, overtaken
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["operation"])
+router = guarded("operation")
 
 MAX_BODY: Final = 16 * 1024
 
@@ -27,12 +29,14 @@ IfMatch = Annotated[
 
 
 @router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
+@needs(Action.READ)
 async def list_all(backend: BackendParameter) -> RouteList:
     """Every stage that has a route, or a worker that queries come to."""
     return RouteList(routes=described(await backend.routes.list(), await fleet.roll_call(backend.bus.client)))
 
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
 async def get(stage: StageName, response: Response, backend: BackendParameter) -> RouteBody:
     """A stage without a route of its own sends everything to `default`."""
     stored = await backend.routes.get(stage)
@@ -49,8 +53,14 @@ async def get(stage: StageName, response: Response, backend: BackendParameter) -
     openapi_extra=body(json=NewRoute),
     responses=problems(ProblemType.PRECONDITION_FAILED, ProblemType.TOO_LARGE),
 )
+@needs(Action.ADMIN)
 async def put(
-    stage: StageName, request: Request, response: Response, backend: BackendParameter, if_match: IfMatch = None
+    stage: StageName,
+    request: Request,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    if_match: IfMatch = None,
 ) -> RouteBody:
     """Replaces the whole route. In force on every gateway within a second.
 
@@ -59,9 +69,8 @@ async def put(
     wanted = await read_json(request, NewRoute, MAX_BODY)
     if stage in UNROUTED:
         raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
-    route = Route(
-        stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=wanted.by
-    )
+    by = caller.by(wanted.by)
+    route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
     revision = await backend.routes.put(route, revision=await _expected(backend, stage, if_match))
     stored = StoredRoute(route=route, revision=revision)
     (shown,) = (r for r in described([stored], await fleet.roll_call(backend.bus.client)) if r.stage == stage)
@@ -74,6 +83,7 @@ async def put(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.NOT_FOUND, ProblemType.PRECONDITION_FAILED),
 )
+@needs(Action.ADMIN)
 async def delete(stage: StageName, backend: BackendParameter, if_match: IfMatch = None) -> None:
     """Removes the stage's weights and shadows."""
     if await backend.routes.get(stage) is None:

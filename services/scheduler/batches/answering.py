@@ -135,7 +135,9 @@ class BatchAnswering:
         for line in rest:
             try:
                 body = body_of(self._source, line)
-                reply = await self._parts.requests.send(self._spec.endpoint, body, tenant=tenant)
+                reply = await self._parts.requests.send(
+                    self._spec.endpoint, body, tenant=tenant, collections=self._run.job.options.collections
+                )
                 result = replied_result(job, line.custom_id, reply)
             except Problem as problem:
                 result = failed_result(job, line.custom_id, problem.kind.code, problem.detail)

@@ -245,6 +245,7 @@ class RunningStep:
             deadline=min(until, default=None),
             labels=labels | dict(list(parent.labels.items())[: MOST_LABELS - len(labels)]),
             by=self._by,
+            collections=parent.collections,
             parent=self._family.parent.id,
         )
 
