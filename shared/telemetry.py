@@ -32,7 +32,7 @@ __all__ = [
     "tracer",
 ]
 
-BUILD = Gauge("sluice_build_info", "1; the labels say which service in which version this is.", ("service", "version"))
+BUILD = Gauge("sluice_build_info", "1; the labels say which service in which version this is.", ("component", "version"))
 
 tracer = trace.get_tracer("sluice")
 
