@@ -43,7 +43,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
         "vllm_kv_cache_gb": 0.25,
         "vllm_dtype": "float32",
         # With white space wherever JSON allows it, random weights may write nothing else.
-        "vllm_args": json.dumps({"structured_outputs_config": {"disable_any_whitespace": True}}),
+        "vllm_args": json.dumps({"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}),
     }
     with Platform(folder, **settings) as running:
         nats_url = running.state.nats_url
