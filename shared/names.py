@@ -9,6 +9,7 @@ __all__ = [
     "ARTIFACTS",
     "BATCHES",
     "BUCKETS",
+    "BUILT_IN_QUEUES",
     "CHECKPOINTS",
     "COLLECTIONS",
     "DEAD_LETTERS",
@@ -97,6 +98,18 @@ class StageQueue:
     @property
     def filter(self) -> str:
         return f"query.{self.stage}.{self.variant}.{self.lane}.*"
+
+
+BUILT_IN_QUEUES: Final = (
+    *(
+        StageQueue(stage=stage, variant="default", lane=lane)
+        for stage in ("condense", "embed", "retrieve", "generate")
+        for lane in Lane
+    ),
+    StageQueue(stage="index", variant="default", lane=Lane.BATCH, exclusive=True),
+)
+"""The queues of the stages that Sluice comes with. Gateways make them too: an autoscaler reads their length before any
+worker of the stage has ever run, or after a broker has lost its memory while there was none."""
 
 
 def bucket_stream(bucket: str) -> str:

@@ -28,6 +28,7 @@ from shared.grants import (
 from shared.names import (
     ARTIFACTS,
     BATCHES,
+    BUILT_IN_QUEUES,
     CHECKPOINTS,
     COLLECTIONS,
     DOCUMENTS,
@@ -159,6 +160,10 @@ def _gateway(landscape: Landscape) -> tuple[Grant, ...]:
     return (
         *_every_service("gateway"),
         makes(QUERIES),
+        Grant(
+            says="makes the queues of the built-in stages",
+            publish=tuple(f"{API}.CONSUMER.CREATE.{QUERIES}.{each.consumer}.{each.filter}" for each in BUILT_IN_QUEUES),
+        ),
         Grant(says="sends queries to every stage", publish=("query.*.*.*.*",)),
         Grant(
             says="reads the replies to gateways",

@@ -21,6 +21,7 @@ from shared.bus import Bus
 from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
 from shared.metrics import SECONDS, exemplar
+from shared.names import BUILT_IN_QUEUES
 from shared.problems import Problem, ProblemType
 from shared.reply import (
     Mailbox,
@@ -166,7 +167,8 @@ class Queries:
         IN_FLIGHT.set_function(lambda: len(self._flights))
 
     async def open(self) -> None:
-        """Answer workers that take over an unfinished answer and ask how much of it has been delivered."""
+        """Make the queues, and answer workers that take over an unfinished answer and ask what has been delivered."""
+        await self._bus.topology.ensure_queues(BUILT_IN_QUEUES)
         await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
