@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.answers import Ended, Part
+from services.gateway.backend import charge
 from services.gateway.problems import ClientLeftError
 from services.gateway.queries import Flight, Queries
 from services.gateway.sse import PING_SECONDS, Channel, Event, until_gone
@@ -73,6 +74,7 @@ class JsonAnswer(Response):
             while flight.ended is None:
                 await flight.parts(PING_SECONDS)
         assert flight.ended is not None
+        charge(scope, flight.tokens)
         body = self._voice.whole(flight, flight.ended)
         await Response(body, media_type="application/json")(scope, receive, send)
 
@@ -86,12 +88,15 @@ class StreamedAnswer(Response):
         self._query = query
         self._voice = voice
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (ASGI)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
         try:
             async with self._queries.ask(self._query, partial(until_gone, receive), standing=True) as flight:
-                while flight.ended is None:
-                    await self._pass_on(flight, channel)
+                try:
+                    while flight.ended is None:
+                        await self._pass_on(flight, channel)
+                finally:
+                    charge(scope, flight.tokens)
         except ClientLeftError:
             if not channel.started:
                 raise

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Annotated, Final, Self
 
 from fastapi import Depends, Request
+from starlette.types import Scope
 
 from services.gateway.access import ANONYMOUS, Caller
 from services.gateway.fleet import roll_call
@@ -48,6 +49,7 @@ __all__ = [
     "DeskParameter",
     "Terms",
     "caller_of",
+    "charge",
     "desk_of",
 ]
 
@@ -222,6 +224,12 @@ def desk_of(request: Request) -> Desk:
 def caller_of(request: Request) -> Caller:
     """Whose request it is."""
     return desk_of(request).terms.caller
+
+
+def charge(scope: Scope, tokens: int) -> None:
+    """Count the tokens of an answer against the limit of the key that asked."""
+    desk: Desk = scope[DESK]
+    desk.terms.caller.spend(tokens)
 
 
 async def _backend(request: Request) -> Backend:

@@ -12,9 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.gateway.backend import DESK, Desk, Terms
 from shared.keys import Action
 
-__all__ = ["Guarded", "GuardedPage", "guarded", "needs"]
+__all__ = ["SECURITY", "Guarded", "GuardedPage", "guarded", "needs"]
 
 NEEDED: Final = "__sluice_actions__"
+
+SECURITY: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway asks for keys."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
+}
+"""How a key is brought, for the OpenAPI document."""
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -36,6 +42,11 @@ def guarded(tag: str) -> APIRouter:
 
 class Guarded(APIRoute):
     """A route that lets nobody in without asking. Raises TypeError for an endpoint that does not say what it needs."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        wanted = [{scheme: [action.value]} for action in self.needed for scheme in SECURITY]
+        self.openapi_extra = {**(self.openapi_extra or {}), "security": wanted}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, any_of = super().get_route_handler(), self.needed

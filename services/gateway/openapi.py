@@ -9,7 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.guarding import SECURITY
 from services.gateway.jobs import Cancel, NewJob, Retry
+from services.gateway.keys import NewKey, Rotation
 from services.gateway.models import (
     DoneBody,
     NewCollection,
@@ -23,7 +25,7 @@ from services.gateway.openai.batches import NewBatch
 from services.gateway.openai.files import FileForm
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from services.gateway.openai.responses import ChatChunk
-from services.gateway.problems import ALWAYS
+from services.gateway.problems import reported
 from services.gateway.schedules import NewSchedule
 from services.gateway.traffic import NewRoute
 from shared.problems import JSON, ProblemDetails, ProblemType
@@ -42,11 +44,13 @@ UNLISTED: Final[tuple[type[BaseModel], ...]] = (
     NewBatch,
     NewCollection,
     NewJob,
+    NewKey,
     NewRoute,
     NewSchedule,
     ProblemDetails,
     QueryRequest,
     Retry,
+    Rotation,
     SourcesBody,
     TextDelta,
     TextDocuments,
@@ -60,7 +64,7 @@ Responses = dict[int | str, dict[str, Any]]
 def problems(*kinds: ProblemType) -> Responses:
     """The responses of an endpoint that reports these problems, besides those that any may report."""
     by_status: dict[int, list[ProblemType]] = defaultdict(list)
-    for kind in (*kinds, *ALWAYS):
+    for kind in reported(kinds):
         by_status[kind.status].append(kind)
     return {status: _documented(members) for status, members in sorted(by_status.items())}
 
@@ -93,6 +97,7 @@ def describe_api(app: FastAPI) -> None:
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for name, schema in definitions.get("$defs", {}).items():
                 schemas.setdefault(name, schema)
+            document["components"]["securitySchemes"] = SECURITY
             app.openapi_schema = document
         return app.openapi_schema
 

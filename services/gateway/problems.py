@@ -22,7 +22,6 @@ from shared.problems import JSON, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
 
 __all__ = [
-    "ALWAYS",
     "CLIENT_LEFT",
     "ClientLeftError",
     "Dialect",
@@ -30,6 +29,7 @@ __all__ = [
     "invalid_member",
     "invalid_request",
     "problem_body",
+    "reported",
 ]
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,12 @@ def handle_problems(app: FastAPI, *dialects: Dialect) -> None:
     app.add_exception_handler(TimeoutError, _broker)
     app.add_exception_handler(ClientLeftError, _left)
     app.add_exception_handler(Exception, _unknown)
+
+
+def reported(kinds: Iterable[ProblemType]) -> tuple[ProblemType, ...]:
+    """All problems that an endpoint may report which reports these: what any may, and those of reading a body."""
+    own = tuple(kinds)
+    return (*own, *((ProblemType.TOO_SLOW,) if ProblemType.TOO_LARGE in own else ()), *ALWAYS)
 
 
 def problem_body(problem: Problem) -> bytes:

@@ -47,6 +47,8 @@ HANDED_OVER = Counter(
     "sluice_gateway_answers_handed_over_total", "Unfinished answers that another try asked to go on with."
 )
 
+CHARS_PER_TOKEN: Final = 4
+
 QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
 
@@ -73,6 +75,13 @@ class Flight:
     @property
     def elapsed_ms(self) -> float:
         return round((time.perf_counter() - self._began) * 1e3, 3)
+
+    @property
+    def tokens(self) -> int:
+        """What the answer has cost; where it broke off, by a rule of thumb for what there is of it."""
+        if self.ended is None:
+            return (len(self.answer.text) + len(self.answer.reasoning)) // CHARS_PER_TOKEN
+        return self.ended.usage.prompt_tokens + self.ended.usage.completion_tokens
 
     @property
     def timeout(self) -> float:

@@ -104,6 +104,8 @@ class GatewaySettings(ServiceSettings):
             )
         if secret is not None and self.allow_anonymous:
             raise ValueError("allow_anonymous does not go with an admin key: choose one of them")
+        if secret is None and "*" in self.origins:
+            raise ValueError("cors_origins may be * only where keys are asked for: name the origins, or set admin_key")
         return self
 
     @model_validator(mode="after")

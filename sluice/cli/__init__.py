@@ -9,6 +9,7 @@ from sluice.cli import (
     artifact_commands,
     ingest,
     job_commands,
+    key_commands,
     local,
     resources,
     routes,
@@ -47,6 +48,7 @@ app.add_typer(schedule_commands.schedules, name="schedules", rich_help_panel="Jo
 app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="What goes on")(system.status)
 app.command("trace", rich_help_panel="What goes on")(trace.trace)
+app.add_typer(key_commands.keys, name="keys", rich_help_panel="What goes on")
 app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
 app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)
 app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="What goes on")

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from sluice.client import calls, job_calls, wire
+from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.watching import AGAIN, PATIENCE, SILENCE, Vigil, update
 from sluice.errors import SluiceError
@@ -109,6 +109,11 @@ class AsyncClient:
     pause_schedule = _operation(job_calls.pause_schedule)
     resume_schedule = _operation(job_calls.resume_schedule)
     trigger_schedule = _operation(job_calls.trigger_schedule)
+    create_key = _operation(key_calls.create_key)
+    keys = _operation(key_calls.keys)
+    key = _operation(key_calls.key)
+    rotate_key = _operation(key_calls.rotate_key)
+    revoke_key = _operation(key_calls.revoke_key)
     status = _operation(calls.status)
     trace = _operation(calls.trace)
     pipelines = _operation(calls.pipelines)

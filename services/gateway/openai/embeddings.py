@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.answers import Ended
+from services.gateway.backend import charge
 from services.gateway.openai.requests import EmbeddingRequest
 from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encoded
 from services.gateway.problems import ClientLeftError, invalid_member
@@ -74,6 +75,7 @@ class Embedded(Response):
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+        charge(scope, sum(one.tokens for one in made))
         await Response(self._body(made), media_type="application/json")(scope, receive, send)
 
     async def _watch(self, receive: Receive) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from services.gateway.problems import ALWAYS, Dialect
+from services.gateway.problems import Dialect, reported
 from services.gateway.sse import Event
 from shared.problems import URN, Problem, ProblemDetails, ProblemType
 from shared.telemetry import trace_id
@@ -44,7 +44,7 @@ class ErrorBody(BaseModel):
 def errors(*kinds: ProblemType) -> dict[int | str, dict[str, Any]]:
     """For the API's document: the error responses of an endpoint, besides those that any may have."""
     found: defaultdict[int, list[str]] = defaultdict(list)
-    for kind in (*kinds, *ALWAYS):
+    for kind in reported(kinds):
         found[_status(kind.status)].append(f"`{CODES.get(kind.code, kind.code)}`: {kind.title}")
     described: dict[int | str, str] = {status: ". ".join(titles) for status, titles in sorted(found.items())}
     described["default"] = "Any other error"

@@ -10,6 +10,7 @@ from services.gateway.routes import (
     documents,
     files,
     jobs,
+    keys,
     openai,
     queries,
     schedules,
@@ -36,5 +37,6 @@ def add_routes(app: FastAPI) -> None:
         traces,
         traffic,
         dead_letters,
+        keys,
     ):
         app.include_router(module.router)

@@ -31,7 +31,7 @@ PATIENT: Final = RetryPolicy(limit=20)
     "/v1/batches",
     summary="Create a batch",
     openapi_extra=body(json=NewBatch),
-    responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+    responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE, ProblemType.QUEUE_FULL),
 )
 @needs(Action.JOBS)
 async def create(
