@@ -13,9 +13,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "redact"
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder below which jobs of the platform may read."""
+    return tmp_path_factory.mktemp("sources")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
-    with Platform(folder, pipelines=EXAMPLE / "pipelines.yaml") as running:
+    with Platform(folder, pipelines=EXAMPLE / "pipelines.yaml", source_roots=sources) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
