@@ -65,7 +65,7 @@ class Action(StrEnum):
     `write`   change collections and documents
     `jobs`    submit and control jobs, schedules, batches, and their files
     `system`  submit jobs that run programs, or read the scheduler's own folders and buckets
-    `metrics` read the gateway's metrics
+    `metrics` read the gateway's metrics, which are of all tenants
     `admin`   run the platform: keys, routes, status, dead letters, of all tenants
     """
 

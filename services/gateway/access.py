@@ -41,7 +41,7 @@ class Caller:
     limits: Limits | None = None
 
     def may(self, *any_of: Action) -> bool:
-        return any(action in self.actions for action in any_of)
+        return not self.actions.isdisjoint(any_of)
 
     def need(self, *any_of: Action) -> None:
         """Raises Problem FORBIDDEN unless the caller may do one of these."""

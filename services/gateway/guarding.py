@@ -84,7 +84,10 @@ async def _admit(scope: Scope, any_of: tuple[Action, ...]) -> None:
         # It came over the bus, on behalf of a job whose submitter was asked.
         return
     desk: Desk = scope["app"].state.desk
-    caller = await desk.keyring.caller(scope["headers"])
+    keyring = desk.keyring
+    if not keyring.told:
+        await keyring.wait()
+    caller = keyring.caller(scope["headers"])
     scope[DESK] = desk.under(Terms(caller=caller))
     if caller.limits is not None:
         caller.limits.admit()

@@ -1,4 +1,4 @@
-"""The API keys as this gateway knows them, and from a request's headers to whoever sent it: no I/O, no waiting."""
+"""The API keys as this gateway knows them, and from a request's headers to whoever sent it: no I/O."""
 
 import asyncio
 import hmac
@@ -59,23 +59,26 @@ class Keyring:
         if self.asks and not asked:
             log.info("there are API keys on the broker, so every request needs one")
 
-    async def caller(self, headers: Headers) -> Caller:
-        """Raises Problem UNAUTHENTICATED, or BROKER_UNAVAILABLE while it is not known yet what keys there are."""
-        if not self._told.is_set():
-            try:
-                await asyncio.wait_for(self._told.wait(), PATIENCE)
-            except TimeoutError:
-                detail = "The message broker has not told yet which API keys there are. Try again in a moment."
-                raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
-        return self.known(headers)
+    @property
+    def told(self) -> bool:
+        """Whether the broker has told which keys there are."""
+        return self._told.is_set()
 
-    def known(self, headers: Headers) -> Caller:
+    async def wait(self) -> None:
+        """Until then, for a moment. Raises Problem BROKER_UNAVAILABLE."""
+        try:
+            await asyncio.wait_for(self._told.wait(), PATIENCE)
+        except TimeoutError:
+            detail = "The message broker has not told yet which API keys there are. Try again in a moment."
+            raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
+
+    def caller(self, headers: Headers) -> Caller:
         """Raises Problem UNAUTHENTICATED."""
         if not self.asks:
             return ANONYMOUS
         written = presented(headers)
         if written is None:
-            raise _refused("Send one as 'Authorization: Bearer sk-sluice-...' or as 'X-API-Key'.")
+            raise _refused("Send an API key as 'Authorization: Bearer sk-sluice-...' or as 'X-API-Key'.")
         known = self._known.get(key_id(written) or "")
         digest = hashed(written)
         if known is not None:
@@ -84,7 +87,7 @@ class Keyring:
                 return known.caller
         elif self._admin is not None and hmac.compare_digest(self._admin, digest):
             return ADMIN
-        raise _refused("This one is not known, has expired or was revoked.")
+        raise _refused("This API key is not known, has expired or was revoked.")
 
     def _caller(self, key: ApiKey) -> Caller:
         before = self._known.get(key.id)

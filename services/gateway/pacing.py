@@ -2,45 +2,76 @@
 
 Each stage gives the batch lane only the room that its interactive queries leave. That is enough where the stages have
 machines of their own. Where all of them share a few CPUs, a line at work in any stage slows an interactive query in any
-other, so lines wait here until no query is in flight.
+other. So there lines wait here: as long as queries come, one line is at work at a time, and it begins when no query is
+in flight.
 """
 
 import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 __all__ = ["Pace"]
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds after which a line goes on all the same, so that a batch never stands still."""
+"""Seconds after which one line goes on all the same, so that a batch never stands still."""
+
+CALM: Final = 1.0
+"""Seconds without a query after which lines need not expect the next one."""
 
 
 class Pace:
-    """`begin` and `end` are called for each interactive query; a line is at work within `turn`."""
+    """`lines` may be at work at once while no queries come; without `yields` nothing ever waits."""
 
-    def __init__(self, *, yields: bool) -> None:
+    def __init__(self, *, yields: bool, lines: int = 4) -> None:
         self._yields = yields
+        self._most = lines
+        self._lines = 0
         self._queries = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._last_query = -math.inf
+        self._changed = asyncio.Event()
         self._order = asyncio.Lock()
 
-    def begin(self) -> None:
+    @contextmanager
+    def query(self) -> Iterator[None]:
+        """An interactive query is in flight within the block."""
         self._queries += 1
-        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._queries -= 1
+            self._last_query = time.monotonic()
+            self._changed.set()
 
-    def end(self) -> None:
-        self._queries -= 1
-        if not self._queries:
-            self._quiet.set()
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[None]:
+        """Wait until the next line may go on; it is at work within the block."""
+        if self._yields:
+            async with self._order:
+                await self._turn()
+        self._lines += 1
+        try:
+            yield
+        finally:
+            self._lines -= 1
+            self._changed.set()
 
-    async def turn(self) -> None:
-        """Wait until the next line may go on; lines do so one by one."""
-        if not self._yields:
-            return
-        async with self._order:
-            if not self._quiet.is_set():
-                try:
-                    async with asyncio.timeout(LONGEST_WAIT):
-                        await self._quiet.wait()
-                except TimeoutError:
-                    return
+    async def _turn(self) -> None:
+        began = time.monotonic()
+        while (patience := self._patience(time.monotonic() - began)) > 0:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def _patience(self, waited: float) -> float:
+        """Seconds until it may be a line's turn though nothing changes; 0: it is now."""
+        if self._lines == 0:
+            return max(0.0, LONGEST_WAIT - waited) if self._queries else 0.0
+        if self._lines >= self._most or self._queries:
+            return LONGEST_WAIT
+        return max(0.0, self._last_query + CALM - time.monotonic())

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.access import Caller
 from services.gateway.backend import DESK, Desk, Terms
+from shared.artifacts import Artifacts
 from shared.envelope import Lane, Query
 from shared.jobs.specs import Endpoint
 from shared.problems import Problem, ProblemType
@@ -46,8 +47,11 @@ class RequestStage:
     async def _process(self, query: Query, _: Context) -> Query:
         request = Request.of(query)
         backend = await self._desk.backend()
-        await self._desk.pace.turn()
-        loads = Loads(backend.artifacts)
+        async with self._desk.pace.line():
+            return await self._answered(query, request, backend.artifacts)
+
+    async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
+        loads = Loads(artifacts)
         caller = Caller(tenant=query.tenant, collections=request.collections)
         terms = Terms(lane=query.lane, caller=caller, deadline=max(time.time(), query.deadline - LAST_WORDS))
         exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))
