@@ -48,7 +48,6 @@ from shared.names import (
     UPLOADS,
     VECTORS,
     Duty,
-    store_stream,
 )
 
 __all__ = ["ADMIN", "OWN_STAGE", "Landscape", "Role", "inbox_prefix", "role_of", "roles"]
@@ -68,9 +67,6 @@ SERVED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 PIPELINE: Final = ("condense", "embed", "retrieve", "generate")
 """The built-in pipeline, with what precedes it for a question that others came before."""
-
-WORKS: Final = Duty(needs=frozenset({QUERIES}))
-"""The duty of whoever only works on stages."""
 
 SUBMITTED: Final = ("embed", "retrieve", "index", "request")
 """Stages that jobs ask for their part of the work."""
@@ -138,22 +134,24 @@ def role_of(name: str) -> Role | None:
 def roles(landscape: Landscape | None = None) -> tuple[Role, ...]:
     """Every role, those of own stages and of operators last."""
     landscape = landscape or Landscape()
+    retriever = (*_stage_service("retriever", landscape), reads_objects(VECTORS))
+    own = (f"{OWN_STAGE}{stage}" for stage in landscape.own_stages)
     return (
-        Role(name="gateway", grants=_gateway(landscape), duty=Duty(makes=frozenset({QUERIES}), needs=EVERYTHING)),
-        Role(name="embedder", grants=_stage_service("embedder", landscape), duty=WORKS),
-        Role(
-            name="retriever",
-            grants=(*_stage_service("retriever", landscape), reads_objects(VECTORS)),
-            duty=Duty(needs=frozenset({QUERIES, store_stream(VECTORS)})),
-        ),
-        Role(name="generator", grants=_stage_service("generator", landscape), duty=WORKS),
-        Role(name="scheduler", grants=_scheduler(), duty=Duty(makes=EVERYTHING)),
-        *(
-            Role(name=f"{OWN_STAGE}{stage}", grants=_stage(f"{OWN_STAGE}{stage}", (stage,), landscape), duty=WORKS)
-            for stage in landscape.own_stages
-        ),
-        Role(name=ADMIN, grants=(), duty=Duty(makes=EVERYTHING)),
+        _role("gateway", _gateway(landscape), makes=frozenset({QUERIES})),
+        _role("embedder", _stage_service("embedder", landscape)),
+        _role("retriever", retriever),
+        _role("generator", _stage_service("generator", landscape)),
+        _role("scheduler", _scheduler(), makes=EVERYTHING),
+        *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), landscape)) for name in own),
+        _role(ADMIN, (), makes=EVERYTHING),
     )
+
+
+def _role(name: str, grants: tuple[Grant, ...], makes: frozenset[str] = frozenset()) -> Role:
+    """Whatever stream a role may look at and does not make is one that it needs."""
+    looks = set(chain.from_iterable(grant.publish for grant in grants))
+    needs = frozenset(stream for stream in EVERYTHING - makes if f"{API}.STREAM.INFO.{stream}" in looks)
+    return Role(name=name, grants=grants, duty=Duty(makes=makes, needs=needs))
 
 
 def _gateway(landscape: Landscape) -> tuple[Grant, ...]:
