@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
 import anyio
@@ -190,21 +190,16 @@ class Queries:
         async with open_mailbox(self._bus.client, self._instance, query.id) as mailbox:
             flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
             self._flights.add(flight)
-            interactive = query.lane is Lane.INTERACTIVE
-            if interactive:
-                self._pace.begin()
             self._by_reply[query.reply] = flight
             watch = asyncio.create_task(_leave_when(gone, flight))
             try:
-                with flight.scope:
+                with flight.scope, self._pace.query() if query.lane is Lane.INTERACTIVE else nullcontext():
                     await flight.submit()
                     with self._beside(flight):
                         yield flight
             finally:
                 watch.cancel()
                 self._flights.discard(flight)
-                if interactive:
-                    self._pace.end()
                 del self._by_reply[query.reply]
                 self._landed.set()
                 if flight.ended is None:

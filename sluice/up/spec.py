@@ -46,11 +46,14 @@ class LocalSettings:
         return self.data / "logs"
 
     def environment(self, own: Mapping[str, str], nats_url: str) -> dict[str, str]:
-        """The environment of the services: the user's own, and what ties them to this data folder."""
+        """The environment of the services: the user's own, and what ties them to this data folder.
+
+        As all of them share this machine, batches make way for queries unless the user wants otherwise.
+        """
         ours = {"SLUICE_NATS_URL": nats_url, "SLUICE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
         if self.pipelines is not None:
             ours["SLUICE_PIPELINES"] = str(self.pipelines)
-        return {"HF_HUB_OFFLINE": "1", **own, **ours}
+        return {"HF_HUB_OFFLINE": "1", "SLUICE_BATCH_YIELDS": "true", **own, **ours}
 
     @property
     def drain_seconds(self) -> float:
