@@ -1,0 +1,113 @@
+"""Where they share a few CPUs, lines of batches make way for interactive queries."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.gateway import pacing
+from services.gateway.pacing import Pace
+
+pytestmark = pytest.mark.anyio
+
+FOREVER = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes on just because time has passed."""
+    monkeypatch.setattr(pacing, "LONGEST_WAIT", FOREVER)
+    monkeypatch.setattr(pacing, "CALM", FOREVER)
+
+
+class Lines:
+    """Lines at work, each until it is ended."""
+
+    def __init__(self, pace: Pace, count: int) -> None:
+        self.working = 0
+        self._ends = asyncio.Semaphore(0)
+        self._pace = pace
+        self._tasks = [asyncio.create_task(self._line()) for _ in range(count)]
+
+    async def _line(self) -> None:
+        async with self._pace.line():
+            self.working += 1
+            await self._ends.acquire()
+        self.working -= 1
+
+    async def settled(self) -> int:
+        """How many are at work once all that can begin has begun."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return self.working
+
+    async def end(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._ends.release()
+        await self.settled()
+
+    async def finish(self) -> None:
+        await self.end(len(self._tasks))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self._tasks)
+
+
+async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() -> None:
+    pace = Pace(yields=True)
+    with pace.query():
+        lines = Lines(pace, 3)
+        assert await lines.settled() == 0
+    assert await lines.settled() == 1
+    await lines.end()
+    assert await lines.settled() == 1
+    await lines.finish()
+
+
+async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() -> None:
+    pace = Pace(yields=True, lines=4)
+    lines = Lines(pace, 9)
+    assert await lines.settled() == 4
+    await lines.end()
+    assert await lines.settled() == 4
+    await lines.finish()
+
+
+async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_ends() -> None:
+    pace = Pace(yields=True, lines=2)
+    lines = Lines(pace, 4)
+    assert await lines.settled() == 2
+    with pace.query():
+        await lines.end(2)
+        assert await lines.settled() == 0
+    await lines.finish()
+
+
+async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LONGEST_WAIT", 0.01)
+    pace = Pace(yields=True)
+    with pace.query():
+        lines = Lines(pace, 3)
+        await lines.end(3)
+        await lines.finish()
+    assert lines.working == 0
+
+
+async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(yields=True, lines=3)
+    with pace.query():
+        pass
+    lines = Lines(pace, 3)
+    assert await lines.settled() == 1
+    monkeypatch.setattr(pacing, "CALM", 0.0)
+    await lines.end()
+    assert await lines.settled() == 2
+    await lines.finish()
+
+
+async def test_without_the_setting_nothing_waits() -> None:
+    pace = Pace(yields=False)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pace.query())
+        async with asyncio.timeout(10):
+            for _ in range(50):
+                await stack.enter_async_context(pace.line())
