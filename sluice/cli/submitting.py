@@ -110,7 +110,7 @@ def _point(wanted: Wanted, faults: list[dict[str, str]]) -> None:
             place, message = "spec.kind", f"there is no kind {wanted.spec['kind']!r}; the kinds are {', '.join(KINDS)}"
         if message == UNKNOWN:
             message = "there is no such member"
-        where = wanted.file.at(place)
+        where = wanted.file.at(place) or (wanted.file.name if place.startswith("spec") else "")
         # The server also names the member of the union of all specs.
         named = place.removeprefix("spec.").removeprefix(f"{wanted.spec.get('kind')}.")
         prefix = f"{escape(where)}: " if where else ""
