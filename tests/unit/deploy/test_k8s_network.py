@@ -5,8 +5,7 @@ import pytest
 from tests.harness.manifests import SERVICES, Manifests, compose, render
 from tests.harness.network_policies import Place, may_talk
 
-PORTS = {53, 80, 443, 4222, 4318, 6222, 6443, 8080, 8222, 9090}
-SENSITIVE = {"nats", *SERVICES}
+PORTS = {53, 80, 443, 4222, 4318, 6222, 6443, 7777, 8080, 8222, 9090}
 
 Table = set[tuple[str, str, int]]
 
@@ -108,6 +107,11 @@ def test_the_way_outside_is_opened_for_those_who_may_need_it_and_leads_only_outs
 
 def test_traces_go_to_the_collector() -> None:
     assert allowed(compose("tracing")) - designed() == {(service, "collector", 4318) for service in SERVICES}
+
+
+def test_the_brokers_metrics_are_open_to_prometheus_alone() -> None:
+    added = allowed(compose("nats-exporter")) - designed()
+    assert added == {("prometheus", "nats", 7777), ("prometheus", "other nats", 7777)}
 
 
 def test_an_index_in_a_bucket_opens_https_for_the_retriever_alone() -> None:

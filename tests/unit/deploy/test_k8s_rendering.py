@@ -1,0 +1,163 @@
+"""What kustomize makes of deploy/k8s is valid for Kubernetes and KEDA, and points only at what exists.
+
+Nothing here runs on a cluster: objects are rendered by the real kubectl and checked against the published schemas.
+"""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from shared.topology import QUERIES, StageQueue
+from tests.harness.manifests import DEPLOY, SERVICES, Manifests, compose, render
+
+ROOT = Path(__file__).parents[3]
+OVERLAYS = sorted(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir())
+COMPONENTS = ("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing")
+RENDERINGS = ["base", *OVERLAYS, "all components"]
+VERSIONS = ("1.31", "1.37")
+"""The oldest Kubernetes that all fields are known to, and the newest that the schemas are published for."""
+
+
+def rendering(name: str) -> Manifests:
+    return compose(*COMPONENTS) if name == "all components" else render(name)
+
+
+def everything() -> list[dict[str, Any]]:
+    """Each object of any rendering once."""
+    found = {json.dumps(thing, sort_keys=True): thing for name in RENDERINGS for thing in rendering(name).objects}
+    return list(found.values())
+
+
+def test_the_overlays_are_the_ones_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    for folder in [*(DEPLOY / "overlays").iterdir(), *(DEPLOY / "components").iterdir()]:
+        assert f"`{folder.name}`" in page, f"docs/kubernetes.md does not know {folder.name}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid(version: str) -> None:
+    for thing in everything():
+        if thing["apiVersion"].startswith("keda.sh/"):
+            continue
+        kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_every_scaled_object_is_what_keda_takes() -> None:
+    schema = yaml.safe_load((Path(__file__).parent / "keda-scaledobject.yaml").read_text())
+    scaled = [thing for thing in everything() if thing["kind"] == "ScaledObject"]
+    assert {thing["metadata"]["name"] for thing in scaled} == {"embedder", "retriever", "generator"}
+    for thing in scaled:
+        assert thing["apiVersion"] == "keda.sh/v1alpha1"
+        Draft202012Validator(schema).validate(thing["spec"])
+
+
+def test_keda_watches_every_queue_of_each_stage() -> None:
+    stages = {"embedder": ["embed"], "retriever": ["retrieve", "index"], "generator": ["generate", "condense"]}
+    manifests = render("overlays/keda")
+    for service, names in stages.items():
+        spec = manifests.get("ScaledObject", service)["spec"]
+        assert spec["minReplicaCount"] == 0
+        watched = set()
+        for trigger in spec["triggers"]:
+            metadata = trigger["metadata"]
+            assert trigger["type"] == "nats-jetstream"
+            assert set(metadata) == {
+                "natsServerMonitoringEndpoint", "account", "stream", "consumer", "lagThreshold"
+            }  # fmt: skip
+            assert metadata["stream"] == QUERIES
+            assert all(isinstance(value, str) for value in metadata.values())
+            watched.add(metadata["consumer"])
+        queues = {
+            StageQueue(stage=stage, variant="default", lane=lane).consumer for stage in names for lane in _lanes(stage)
+        }
+        assert watched == queues
+
+
+def _lanes(stage: str) -> tuple[Any, ...]:
+    from shared.envelope import Lane
+
+    return (Lane.BATCH,) if stage == "index" else tuple(Lane)
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_everything_that_is_named_exists_or_is_documented(name: str) -> None:
+    manifests = rendering(name)
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    for workload in manifests.workloads:
+        pod = workload["spec"]["template"]["spec"]
+        namespace = workload["metadata"]["namespace"]
+        manifests.get("ServiceAccount", pod["serviceAccountName"], namespace)
+        for kind, wanted in _references(pod):
+            if kind == "Secret":
+                pattern = wanted.replace(manifests.service_of(workload), "<service>")
+                assert wanted in page or pattern in page, f"nobody is told how to make the Secret {wanted}"
+            else:
+                manifests.get(kind, wanted, namespace)
+
+
+def _references(pod: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for volume in pod.get("volumes", []):
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            if "configMap" in source:
+                found.append(("ConfigMap", source["configMap"]["name"]))
+            if "secret" in source:
+                found.append(("Secret", source["secret"].get("secretName") or source["secret"]["name"]))
+            if "persistentVolumeClaim" in source:
+                found.append(("PersistentVolumeClaim", source["persistentVolumeClaim"]["claimName"]))
+    for container in pod["containers"]:
+        found += [("ConfigMap", source["configMapRef"]["name"]) for source in container.get("envFrom", [])]
+        for entry in container.get("env", []):
+            if "secretKeyRef" in entry.get("valueFrom", {}):
+                found.append(("Secret", entry["valueFrom"]["secretKeyRef"]["name"]))
+    return found
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_every_mount_has_its_volume_and_every_volume_its_mount(name: str) -> None:
+    for workload in rendering(name).workloads:
+        pod = workload["spec"]["template"]["spec"]
+        claims = [claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])]
+        volumes = sorted([volume["name"] for volume in pod.get("volumes", [])] + claims)
+        mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]
+        assert sorted(mount["name"] for mount in mounts) == volumes
+        assert len({mount["mountPath"] for mount in mounts}) == len(mounts)
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_services_and_budgets_choose_the_pods_that_they_mean(name: str) -> None:
+    manifests = rendering(name)
+    pods = {w["metadata"]["name"]: w["spec"]["template"]["metadata"]["labels"] for w in manifests.workloads}
+    for workload in manifests.workloads:
+        own = workload["spec"]["selector"]["matchLabels"]
+        chosen = [pod for pod, labels in pods.items() if own.items() <= labels.items()]
+        assert chosen == [workload["metadata"]["name"]], "two workloads would take each other's Pods for their own"
+    for service in manifests.of("Service"):
+        workload = next(w for w in manifests.workloads if w["metadata"]["name"] == manifests.service_of(service))
+        assert service["spec"]["selector"].items() <= pods[workload["metadata"]["name"]].items()
+        containers = workload["spec"]["template"]["spec"]["containers"]
+        named = {port["name"]: port["containerPort"] for c in containers for port in c["ports"]}
+        assert all(port["targetPort"] in named for port in service["spec"]["ports"])
+
+
+def test_images_have_the_version_of_the_project_and_no_moving_tag() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in RENDERINGS:
+        for workload, _, container in rendering(name).containers():
+            image, _, tag = container["image"].partition(":")
+            assert re.fullmatch(r"\d+\.\d+\.\d+(-[a-z-]+)?", tag), f"{workload} has the moving tag {tag!r}"
+            if image not in ("nats", "natsio/prometheus-nats-exporter"):
+                assert image == f"sluice/{container['name']}"
+                assert tag.split("-")[0] == version
+
+
+def test_an_image_can_be_named_otherwise_in_one_place() -> None:
+    uses = [container["image"] for _, _, container in render("overlays/gpu").containers()]
+    assert len(uses) == len(set(uses)) == len(SERVICES) + 1
