@@ -17,11 +17,24 @@ Run = Callable[..., tuple[int, str, str]]
 NIGHTLY = Path(__file__).parents[2] / "examples" / "nightly" / "pipeline.yaml"
 
 
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    folder = tmp_path_factory.mktemp("gateway")
+    with NatsServer(folder / "nats") as broker, ServiceProcess("services.gateway", folder, nats_url=broker.url) as it:
+        yield it
+
+
 @pytest.fixture
 def sluice(
-    broker: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
-) -> Iterator[Run]:
+    gateway: ServiceProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> Run:
     """Runs `sluice ARG...` against the gateway: exit status, output, error output."""
+    monkeypatch.setenv("SLUICE_URL", gateway.url)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sluice", *map(str, arguments)])
@@ -30,11 +43,7 @@ def sluice(
         output = capsysbinary.readouterr()
         return int(left.value.code or 0), output.out.decode(), output.err.decode()
 
-    with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url) as gateway:
-        monkeypatch.setenv("SLUICE_URL", gateway.url)
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.chdir(tmp_path)
-        yield run
+    return run
 
 
 def written(name: str, text: str) -> Path:

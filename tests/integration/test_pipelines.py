@@ -198,7 +198,8 @@ async def test_a_condition_decides_over_a_step_and_what_reads_it(stage: Stage, r
     assert job.outputs == {"message": "switched" if switched else "kept", "switched": "p-switch" if switched else None}
     assert job.progress.message == job.outputs["message"]
     steps = (await stage.state()).steps
-    assert steps["switch"].reason == ("" if switched else "not evaluate.recall_at_5 >= parameters.minimum")
+    reason = "not evaluate.recall_at_5 >= parameters.minimum (evaluate.recall_at_5 = 0.5, parameters.minimum = 0.9)"
+    assert steps["switch"].reason == ("" if switched else reason)
     assert steps["reader"].reason == ("" if switched else "switch has been skipped")
 
 

@@ -1,12 +1,14 @@
 """What the expressions of a running pipeline may read: its parameters, and the steps that have ended."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import JsonValue
 
 from shared.jobs import Job, PipelineSpec
 from shared.pipelines import ExpressionError, StepState, StepStatus, parse, placeholders, resolve
+from shared.pipelines.expressions import as_text
 from shared.pipelines.names import Names
 
 __all__ = ["Results"]
@@ -38,6 +40,20 @@ class Results:
             about |= _listed(each) if state.looped else each[0]
             outputs = _columns(about["outputs"]) if state.looped else about["outputs"]
         self._steps[step] = {**outputs, **about}
+
+    def evaluate(self, text: str) -> JsonValue:
+        """The value of an expression. Raises ExpressionError."""
+        return parse(text).evaluate(self.scope)
+
+    def why_not(self, condition: str) -> str:
+        """A condition that does not hold, and the values that it has read."""
+        values = {}
+        for reference in parse(condition).references:
+            with suppress(ExpressionError):  # what was not needed may not be there
+                name = ".".join(reference)
+                values[name] = self.evaluate(name)
+        said = ", ".join(f"{name} = {as_text(v)}" for name, v in values.items() if not isinstance(v, list | dict))
+        return f"not {' '.join(condition.split())}" + (f" ({said})" if said else "")
 
     def outputs(self) -> dict[str, JsonValue]:
         """The pipeline's outputs. One that reads a step without results is null. Raises ExpressionError."""

@@ -20,7 +20,7 @@ from services.scheduler.pipelines.results import Results
 from services.scheduler.pipelines.step import Family, RunningStep, StepError, job_ids, renewed
 from services.scheduler.run import JobRun
 from shared.jobs import Job, PipelineSpec, PipelineStep
-from shared.pipelines import ExpressionError, PipelineState, Plan, StepState, StepStatus, condition, parse
+from shared.pipelines import ExpressionError, PipelineState, Plan, StepState, StepStatus, condition
 from shared.problems import Problem, ProblemType
 
 __all__ = ["RunningPipeline"]
@@ -124,14 +124,14 @@ class RunningPipeline:
             return
         when = self._step(name).when
         try:
-            holds = when is None or parse(condition(when)).evaluate(self._results.scope)
+            holds = when is None or self._results.evaluate(condition(when))
         except ExpressionError as error:
             self._close(name, StepStatus.FAILED, f"when: {error}")
             return
         if not isinstance(holds, bool):
             self._close(name, StepStatus.FAILED, "when: this is not true or false")
         elif not holds:
-            self._close(name, StepStatus.SKIPPED, f"not {' '.join(condition(str(when)).split())}")
+            self._close(name, StepStatus.SKIPPED, self._results.why_not(condition(str(when))))
         else:
             await self._begin(name)
 
