@@ -131,7 +131,7 @@ class Batcher(Generic[T, R]):
         if all(context.trace_id == first.trace_id for context in made_for):
             parent, linked = trace.set_span_in_context(trace.NonRecordingSpan(first), parent), linked[1:]
         return tracer.start_as_current_span(
-            f"{self._name} batch",
+            f"batch {self._name}",
             context=parent,
             links=[trace.Link(context) for context in linked],
             attributes={"sluice.batch.items": len(batch)},

@@ -25,9 +25,9 @@ SAID: Final = (
     ("sluice.batch.items", "{} in the batch"),
     ("gen_ai.usage.input_tokens", "{:,} tokens in"),
     ("gen_ai.usage.output_tokens", "{:,} tokens out"),
-    ("gen_ai.response.time_to_first_chunk", "first token after {:.3f} s"),
+    ("gen_ai.response.time_to_first_chunk", "first token after {:.3g} s"),
     ("sluice.passages", "{} passages"),
-    ("sluice.documents", "{:,} documents"),
+    ("sluice.texts", "{:,} texts"),
     ("sluice.variant", "variant {}"),
     ("sluice.outcome", "{}"),
     ("sluice.job.attempt", "try {}"),
@@ -35,7 +35,13 @@ SAID: Final = (
 )
 """Attributes that matter, and how they are said."""
 
-USUAL: Final = {"sluice.delivery": 1, "sluice.variant": "default", "sluice.job.attempt": 1}
+USUAL: Final = {
+    "sluice.delivery": 1,
+    "sluice.batch.items": 1,
+    "sluice.texts": 1,
+    "sluice.variant": "default",
+    "sluice.job.attempt": 1,
+}
 """Values that are not worth a word."""
 
 
@@ -101,7 +107,7 @@ def _rows(found: "Trace") -> Iterator[tuple[str, ...]]:
         took = _time(duration) if ended is not None else "not ended"
         yield (
             span.service,
-            "  " * depth + span.name,
+            " " * depth + span.name,
             _time(start),
             took,
             _bar(start / total, duration / total),

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sluice import Client
-from tests.harness.platform import Platform
+from tests.harness.platform import Platform, eventually
 
 QUESTIONS = [
     ("Who built the blue lamp?", "library/lamps/blue.md", "Ottilie Brandt"),
@@ -44,6 +44,25 @@ def test_a_folder_is_ingested_and_each_question_finds_its_document_first(
         assert "[1]" in answer.answer
         assert [stage.stage for stage in answer.timings.stages] == ["embed", "retrieve", "generate"]
         assert len(answer.trace_id) == 32
+
+
+def test_a_trace_shows_every_service_that_worked_on_a_question_or_a_job(
+    platform: Platform, client: Client, library: Path
+) -> None:
+    ingest(platform, library, "traced")
+    answer = client.query("Who is the captain?", collection="traced")
+    job = next(job for job in client.jobs() if job.collection == "traced" and job.kind == "ingest")
+    for named, services in (
+        (answer.id, {"gateway", "embedder", "retriever", "generator"}),
+        (job.id, {"gateway", "scheduler", "embedder", "retriever"}),
+    ):
+        eventually(
+            lambda named=named, services=services: {span.service for span in client.trace(named).spans} == services,
+            f"the trace of {named}",
+        )
+    drawn = sluice(platform, "trace", answer.id)
+    assert drawn.returncode == 0, drawn.stderr
+    assert "process query.generate" in drawn.stdout
 
 
 def test_an_unchanged_folder_is_skipped_and_one_edit_indexes_one_document(

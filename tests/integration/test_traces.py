@@ -92,7 +92,7 @@ def one(spans: list[Received], name: str) -> Received:
 
 
 async def whole(receiver: Receiver, response: httpx.Response, *more: str) -> list[Received]:
-    names = [*(name for name, _ in HOPS), "embed batch", "chat", *more]
+    names = [*(name for name, _ in HOPS), "batch embed", "chat", *more]
     return await asyncio.to_thread(receiver.named, response.headers["x-trace-id"], *names)
 
 
@@ -108,7 +108,7 @@ async def test_a_query_is_one_trace_from_the_request_to_the_last_token(place: Pl
         if kind != "SERVER":
             assert span.attributes["messaging.message.conversation_id"] == answer.json()["id"]
         above = span.id
-    assert one(spans, "embed batch").parent == one(spans, "process query.embed").id
+    assert one(spans, "batch embed").parent == one(spans, "process query.embed").id
     written = one(spans, "chat")
     assert written.parent == one(spans, "process query.generate").id
     usage = answer.json()["usage"]
@@ -170,7 +170,7 @@ async def test_a_batch_of_several_queries_links_to_each_of_them(broker: NatsServ
     work = {(t, one(place.receiver.named(t, "process query.embed"), "process query.embed").id) for t in traces}
     spans = await asyncio.to_thread(place.receiver.wait, lambda spans: any(len(span.links) == 2 for span in spans))
     (batch,) = [span for span in spans if len(span.links) == 2]
-    assert (batch.name, batch.parent) == ("embed batch", "")
+    assert (batch.name, batch.parent) == ("batch embed", "")
     assert set(batch.links) == work
     assert batch.attributes["sluice.batch.items"] == 2
     assert batch.trace not in traces

@@ -105,7 +105,7 @@ async def test_a_batch_of_one_is_a_part_of_its_trace(bench: Bench, spans: InMemo
         await bench.ask(bench.query("batched"))
         await bench.empty("batched")
     (work,) = named(spans, "process query.batched")
-    (batch,) = named(spans, "alone batch")
+    (batch,) = named(spans, "batch alone")
     assert ids(batch.parent) == ids(work)
     assert not batch.links
     assert batch.attributes == {"sluice.batch.items": 1}
@@ -126,7 +126,7 @@ async def test_a_batch_links_to_each_trace_that_it_was_made_of(one_trace: bool, 
         first, second = [ids(await begun.get()) for _ in submitted]
         async with batcher.running():
             await asyncio.gather(*submitted)
-    (batch,) = named(spans, f"of two {one_trace} batch")
+    (batch,) = named(spans, f"batch of two {one_trace}")
     if one_trace:
         assert ids(batch.parent) == first
         assert linked(batch) == [second]
