@@ -5,7 +5,6 @@ Only what a Pod has and this machine has not is exchanged: paths, ports, and the
 
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
+from shared.broker_config import write_secrets
+from shared.permissions import ADMIN, Landscape
 from tests.harness.broker import BINARY
 from tests.harness.manifests import Manifests
 
-__all__ = ["NatsNode", "nodes", "trusting"]
+__all__ = ["NatsNode", "admin", "nodes"]
 
 PATIENCE: Final = 40.0
-ACCOUNTS: Final = 'accounts { SLUICE { jetstream: enabled, users: [ {user: "admin", password: "secret"} ] } }'
 
 
 class NatsNode:
@@ -78,16 +78,17 @@ class NatsNode:
 
 
 @contextmanager
-def nodes(manifests: Manifests, folder: Path, accounts: str = ACCOUNTS) -> Iterator[list[NatsNode]]:
-    """All nodes that the manifests ask for, ready."""
+def nodes(manifests: Manifests, folder: Path) -> Iterator[list[NatsNode]]:
+    """All nodes that the manifests ask for, ready; what `make secrets` makes is in `folder / "secrets"`."""
     statefulset = manifests.get("StatefulSet", "nats")
     (container,) = statefulset["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     (source,) = (v for v in statefulset["spec"]["template"]["spec"]["volumes"] if v["name"] == "config")
     names = [entry["configMap"]["name"] for entry in source["projected"]["sources"] if "configMap" in entry]
+    write_secrets(folder / "secrets", Landscape(), tls=("localhost", "127.0.0.1"))
+    accounts = (folder / "secrets" / "accounts.conf").read_text()
     files = {**manifests.get("ConfigMap", names[0])["data"], "accounts.conf": accounts}
-    _certificates(folder)
     with ExitStack() as stack, _free_ports(statefulset["spec"]["replicas"], ports) as chosen:
         started = []
         for number, own in enumerate(chosen):
@@ -111,7 +112,11 @@ def _at_home(
         text = text.replace(f"nats-{number}.nats-headless:{ports['cluster']}", f"127.0.0.1:{other['cluster']}")
     for name, port in ports.items():
         text = text.replace(f'"0.0.0.0:{port}"', f'"127.0.0.1:{own[name]}"')
-    for path, place in {"/etc/nats-tls": folder, "/data": home / "data", "/tmp/nats.pid": home / "nats.pid"}.items():
+    for path, place in {
+        "/etc/nats-tls": folder / "secrets",
+        "/data": home / "data",
+        "/tmp/nats.pid": home / "nats.pid",
+    }.items():
         text = text.replace(f'"{path}', f'"{place}')
     return text
 
@@ -128,21 +133,12 @@ def _free_ports(replicas: int, ports: dict[str, int]) -> Iterator[list[dict[str,
     yield chosen
 
 
-def _certificates(folder: Path) -> None:
-    """An authority (ca.crt) and what it says of all nodes (tls.crt, tls.key)."""
-    openssl = shutil.which("openssl")
-    assert openssl, "openssl makes the certificates of this test"
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    authority = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for command in (
-        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "1", "-subj", "/CN=test"],
-        ["req", *key, "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=nats"],
-        ["x509", "-req", "-in", "tls.csr", *authority, "-out", "tls.crt", "-days", "1", "-extfile", "names"],
-    ):
-        subprocess.run([openssl, *command], cwd=folder, check=True, capture_output=True)
-
-
-def trusting(folder: Path) -> ssl.SSLContext:
-    """What a client of these nodes verifies them with."""
-    return ssl.create_default_context(cafile=folder / "ca.crt")
+def admin(folder: Path) -> dict[str, Any]:
+    """How an operator connects to these nodes."""
+    secrets = folder / "secrets"
+    return {
+        "user": ADMIN,
+        "password": (secrets / f"{ADMIN}.password").read_text().strip(),
+        "tls": ssl.create_default_context(cafile=secrets / "ca.crt"),
+        "tls_handshake_first": True,
+    }

@@ -15,7 +15,7 @@ from shared.settings import QueueSettings
 from shared.topology import QUERIES, StageQueue, Topology
 from tests.harness.bench import until
 from tests.harness.manifests import render
-from tests.harness.nats_nodes import NatsNode, nodes, trusting
+from tests.harness.nats_nodes import NatsNode, admin, nodes
 
 pytestmark = pytest.mark.anyio
 
@@ -36,9 +36,7 @@ def cluster(certificates: Path) -> Iterator[list[NatsNode]]:
 
 @asynccontextmanager
 async def connected(node: NatsNode, folder: Path) -> AsyncIterator[Client]:
-    client = await nats.connect(
-        node.url, user="admin", password="secret", tls=trusting(folder), tls_handshake_first=True
-    )
+    client = await nats.connect(node.url, **admin(folder))
     try:
         yield client
     finally:
@@ -93,7 +91,7 @@ def _consumer(node: NatsNode, trigger: dict[str, str]) -> dict[str, Any]:
 
 async def test_nobody_gets_in_without_tls_or_without_a_password(cluster: list[NatsNode], certificates: Path) -> None:
     with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await nats.connect(cluster[0].url, tls=trusting(certificates), tls_handshake_first=True, allow_reconnect=False)
+        await nats.connect(cluster[0].url, **admin(certificates) | {"password": "guessed", "allow_reconnect": False})
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster[0].ports["client"])
     writer.write(b'CONNECT {"user":"admin","pass":"secret"}\r\nPING\r\n')
     assert b"INFO" not in await reader.read(), "it speaks without TLS"
