@@ -1,17 +1,16 @@
 """Dashboards and alerts use metrics and labels that exist, and are what Grafana and Prometheus take."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import promql_parser as promql
 import pytest
 import yaml
 
+from deploy.observability import source
 from tests.harness.metrics import own_metrics, sample_labels
 
 ROOT = Path(__file__).parents[3]
@@ -148,10 +147,10 @@ def test_a_dashboard_is_whole(path: Path) -> None:
 
 
 def test_dashboards_are_what_their_program_writes() -> None:
-    made = _program()
-    assert {path.stem for path in DASHBOARDS} == {dashboard.uid for dashboard in made.DASHBOARDS}
-    for dashboard in made.DASHBOARDS:
-        assert load(FOLDER / "dashboards" / f"{dashboard.uid}.json") == made.render(dashboard), "run make_dashboards.py"
+    assert {path.stem for path in DASHBOARDS} == {dashboard.uid for dashboard in source.DASHBOARDS}
+    for dashboard in source.DASHBOARDS:
+        found = load(FOLDER / "dashboards" / f"{dashboard.uid}.json")
+        assert found == source.render(dashboard), "run python -m deploy.observability.source"
 
 
 def test_every_alert_says_how_bad_it_is_what_it_is_and_what_to_do() -> None:
@@ -180,12 +179,3 @@ def test_the_page_on_observability_lists_every_alert() -> None:
     page = PAGE.read_text()
     for rule in rules():
         assert f"| `{rule['alert']}` | {rule['labels']['severity']} |" in page
-
-
-def _program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_dashboards", FOLDER / "make_dashboards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
