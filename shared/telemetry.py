@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
-from typing import Any
+from threading import Thread
+from typing import Any, Final
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, StatusCode
 from prometheus_client import Gauge
 
@@ -32,11 +33,15 @@ __all__ = [
     "tracer",
 ]
 
-BUILD = Gauge("sluice_build_info", "1; the labels say which service in which version this is.", ("component", "version"))
+BUILD = Gauge("sluice_build_info", "1; the labels name the service and its version.", ("component", "version"))
+
+FLUSH_SECONDS: Final = 2.0
+"""Seconds for what is left to reach its receiver when the process ends."""
 
 tracer = trace.get_tracer("sluice")
 
 _memories: list[TraceMemory] = []
+_exporters: list[SpanExporter] = []
 
 
 def set_up_telemetry(service: str, settings: ServiceSettings) -> None:
@@ -70,10 +75,16 @@ def trace_memory() -> TraceMemory | None:
 
 
 def flush_telemetry() -> None:
-    """Export what is still buffered; call it last."""
+    """Export what is still buffered, if that is soon done; call it last."""
     provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    if not isinstance(provider, TracerProvider):
+        return
+    flushing = Thread(target=provider.force_flush, daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_SECONDS)
+    for exporter in _exporters:
+        exporter.shutdown()  # which ends its tries at a receiver that does not answer
+    provider.shutdown()
 
 
 def failed(span: Span, kind: str) -> None:
@@ -104,12 +115,11 @@ def _exporting(settings: ServiceSettings) -> SpanProcessor | None:
 
     headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else ""
     pairs = (pair.partition("=") for pair in headers.split(",") if pair)
-    return BatchSpanProcessor(
-        OTLPSpanExporter(
-            endpoint=settings.otlp_endpoint,
-            headers={name.strip(): value.strip() for name, _, value in pairs} or None,
-        )
+    exporter = OTLPSpanExporter(
+        endpoint=settings.otlp_endpoint, headers={name.strip(): value.strip() for name, _, value in pairs} or None
     )
+    _exporters[:] = [exporter]
+    return BatchSpanProcessor(exporter)
 
 
 class JsonFormatter(logging.Formatter):
