@@ -175,6 +175,11 @@ def test_the_page_on_observability_lists_every_metric_with_its_labels() -> None:
     assert named <= set(own_metrics())
 
 
+def test_every_alert_has_a_section_that_says_what_to_do() -> None:
+    headings = set(re.findall(r"^#+ (\w+)$", (ROOT / "docs" / "operations.md").read_text(), flags=re.MULTILINE))
+    assert {rule["alert"] for rule in rules()} <= headings
+
+
 def test_the_page_on_observability_lists_every_alert() -> None:
     page = PAGE.read_text()
     for rule in rules():
