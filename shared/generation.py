@@ -81,9 +81,9 @@ class GenerateParams(Wire):
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Self:
-        """Raises Problem INVALID_REQUEST."""
+        """Members that a newer gateway adds are ignored. Raises Problem INVALID_REQUEST."""
         try:
-            return cls.model_validate(params)
+            return cls.model_validate(params, extra="ignore")
         except ValidationError as error:
             found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
             raise Problem(ProblemType.INVALID_REQUEST, f"Parameters of the stage 'generate': {found}.") from None

@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 
 from shared.envelope import Wire
 from shared.jobs.specs import RetryPolicy
@@ -41,6 +41,13 @@ class Priority(StrEnum):
 Label = Annotated[str, Field(max_length=128)]
 
 
+def _known(retry: object) -> object:
+    """Without members that a newer version adds: a policy refuses them, where a person writes one."""
+    if not isinstance(retry, dict):
+        return retry
+    return {name: value for name, value in retry.items() if name in RetryPolicy.model_fields}
+
+
 class JobOptions(Wire):
     """What a submitter may say about any job. `deadline` is the Unix time by which it must have ended.
 
@@ -49,7 +56,7 @@ class JobOptions(Wire):
     """
 
     priority: Priority = Priority.NORMAL
-    retry: RetryPolicy = RetryPolicy()
+    retry: Annotated[RetryPolicy, BeforeValidator(_known)] = RetryPolicy()
     deadline: float | None = None
     labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
     by: str = ""

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class _Spec(Wire):
-    """A typing error in a member's name is told and not ignored."""
+    """A typing error in a member's name is told and not ignored, where a spec comes in: see `decode_spec`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -312,6 +312,12 @@ KINDS: Final[tuple[str, ...]] = (
 )
 
 
-def decode_spec(data: bytes | dict[str, Any]) -> JobSpec:
-    """Raises pydantic.ValidationError for anything that is no job spec."""
-    return _specs.validate_json(data) if isinstance(data, bytes) else _specs.validate_python(data)
+def decode_spec(data: bytes | dict[str, Any], *, lenient: bool = False) -> JobSpec:
+    """Raises pydantic.ValidationError for anything that is no job spec.
+
+    What comes as bytes was checked by whoever wrote it, who may be of the next version: members that are not known here
+    are ignored. Of a dict, which a person may have written, they are errors, unless it is to be lenient.
+    """
+    if isinstance(data, bytes):
+        return _specs.validate_json(data, extra="ignore")
+    return _specs.validate_python(data, extra="ignore" if lenient else None)

@@ -13,20 +13,20 @@ __all__ = ["step_spec"]
 WANTS_TEXT: Final = "string_type"
 
 
-def step_spec(resolved: JsonValue) -> JobSpec:
+def step_spec(resolved: JsonValue, *, lenient: bool = False) -> JobSpec:
     """The spec. A number or a truth value where a text is wanted, such as an argument of a command, is written out.
 
-    Raises pydantic.ValidationError.
+    Leniency is that of `decode_spec`. Raises pydantic.ValidationError.
     """
     assert isinstance(resolved, dict)
     try:
-        return decode_spec(resolved)
+        return decode_spec(resolved, lenient=lenient)
     except ValidationError as error:
         places = [found["loc"][1:] for found in error.errors() if found["type"] == WANTS_TEXT]
         written = [_write_out(resolved, place) for place in places]
         if not any(written):
             raise
-        return decode_spec(resolved)
+        return decode_spec(resolved, lenient=lenient)
 
 
 def _write_out(value: Any, place: tuple[int | str, ...]) -> bool:

@@ -185,7 +185,7 @@ class RunningStep:
 
     def _spec(self, scope: Mapping[str, Any]) -> JobSpec:
         try:
-            return step_spec(resolve(self._step.job, scope))
+            return step_spec(resolve(self._step.job, scope), lenient=True)
         except ExpressionError as error:
             raise StepError(str(error)) from None
         except ValidationError as error:
