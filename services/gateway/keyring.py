@@ -10,6 +10,7 @@ from typing import Final
 
 from services.gateway.access import ANONYMOUS, Caller
 from services.gateway.limits import Limits
+from services.gateway.reach import is_near
 from services.gateway.settings import GatewaySettings
 from shared.keys import Action, ApiKey, KeyState, hashed, key_id
 from shared.problems import Problem, ProblemType
@@ -23,6 +24,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 PATIENCE: Final = 1.0
 """Seconds that a request waits for the keys to be known while the gateway starts."""
+
+MOST_HOSTS: Final = 100
+"""Host headers that are remembered as harmless."""
 
 BEARER: Final = b"bearer "
 
@@ -44,6 +48,7 @@ class Keyring:
         self._admin = hashed(admin) if admin is not None else None
         self._anonymous = settings.allow_anonymous
         self._known: dict[str, _Known] = {}
+        self._near: set[bytes] = set()
         self._told = asyncio.Event()
 
     @property
@@ -73,8 +78,10 @@ class Keyring:
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
     def caller(self, headers: Headers) -> Caller:
-        """Raises Problem UNAUTHENTICATED."""
+        """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is asked for."""
         if not self.asks:
+            if not self._anonymous:
+                self._refuse_far(headers)
             return ANONYMOUS
         written = presented(headers)
         if written is None:
@@ -88,6 +95,19 @@ class Keyring:
         elif self._admin is not None and hmac.compare_digest(self._admin, digest):
             return ADMIN
         raise _refused("This API key is not known, has expired or was revoked.")
+
+    def _refuse_far(self, headers: Headers) -> None:
+        for name, value in headers:
+            if name == b"host" and value not in self._near:
+                host = value.decode("latin-1")
+                if not is_near(host):
+                    raise Problem(
+                        ProblemType.FORBIDDEN,
+                        f"A gateway that asks for no keys does not answer as '{host[:80]}': any web page could ask "
+                        "it so. Ask it by its address, or set SLUICE_ADMIN_KEY, or SLUICE_ALLOW_ANONYMOUS=true.",
+                    )
+                if len(self._near) < MOST_HOSTS:
+                    self._near.add(value)
 
     def _caller(self, key: ApiKey) -> Caller:
         before = self._known.get(key.id)

@@ -3,12 +3,16 @@
 import ipaddress
 import logging
 import socket
+from typing import Final
 
 from services.gateway.settings import GatewaySettings
 
-__all__ = ["check_reach"]
+__all__ = ["check_reach", "is_near"]
 
 log = logging.getLogger(__name__)
+
+NEAR: Final = (".localhost", ".local", ".internal")
+"""How names end that nobody can have in the public DNS."""
 
 
 def check_reach(settings: GatewaySettings) -> None:
@@ -30,6 +34,22 @@ def check_reach(settings: GatewaySettings) -> None:
             "Or set SLUICE_ALLOW_ANONYMOUS=true where something else keeps strangers out."
         )
     log.warning("whoever reaches %s may do everything: anonymous requests are allowed", address)
+
+
+def is_near(host: str) -> bool:
+    """Whether a Host header names this machine or its network, and no site on the internet.
+
+    A page may let the name of its own site mean 127.0.0.1 (DNS rebinding): for its browser this is then the same site.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    name = name.strip("[]").rstrip(".").lower()
+    if "." not in name or name.endswith(NEAR):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _address(settings: GatewaySettings) -> str:

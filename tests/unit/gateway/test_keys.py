@@ -143,6 +143,28 @@ def test_the_gateway_does_not_start_open_to_other_machines_unless_told_to() -> N
         check_reach(GatewaySettings(http_host=host))
 
 
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("127.0.0.1:8080", True),
+        ("[::1]:8080", True),
+        ("::1", True),
+        ("localhost:8080", True),
+        ("gateway", True),
+        ("host.docker.internal:8080", True),
+        ("192.168.1.7", True),
+        ("evil.example:8080", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example.", False),
+    ],
+)
+def test_a_site_that_lets_its_name_mean_this_machine_is_not_answered_without_a_key(host: str, near: bool) -> None:
+    problem = outcome(lambda: ring().caller([(b"host", host.encode())]))
+    assert (problem is None) is near
+    assert problem is None or problem.kind is ProblemType.FORBIDDEN
+    assert ring(allow_anonymous=True).caller([(b"host", host.encode())]) is ANONYMOUS
+
+
 def test_settings_never_show_the_admin_key() -> None:
     settings = GatewaySettings(admin_key=ADMIN)
     assert ADMIN not in f"{settings!r} {settings}"
