@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.harness.broker import NatsServer
 from tests.harness.tiny_model import make_adapter, make_model
+
+# The same examples each time, however slow the machine is.
+settings.register_profile("sluice", derandomize=True, deadline=None)
+settings.load_profile("sluice")
 
 
 @pytest.fixture(scope="session")

@@ -383,7 +383,7 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
             return COMPARISONS[comparison](metadata[field], value)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=filters)
 async def test_a_filter_selects_what_the_language_says(store: Store, tree: Filter) -> None:
     corpus: list[dict[str, Scalar]] = [{}]

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,7 +25,6 @@ def query(slip: tuple[Stop, ...], name: str = "q") -> Query:
     return Query(id=name, asked_at=0, deadline=30, reply="-", slip=slip)
 
 
-@settings(derandomize=True)
 @given(st.dictionaries(NAMES, st.floats(1, 20), min_size=1))
 def test_each_variant_gets_keys_in_proportion_to_its_weight(weights: dict[str, float]) -> None:
     chosen = Counter(choose(route(**weights), key) for key in KEYS[:4000])

@@ -51,7 +51,7 @@ PIECES = [*WIDE, *LONG, "word", "End.", "a.b-c", "[SEP]", "\n\n", "\n", " ", "\x
 texts = st.text(max_size=2000) | st.lists(st.sampled_from(PIECES), max_size=400).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts)
 @example("漢" * 500)
 @example("ab" * 5000)
@@ -65,7 +65,7 @@ def test_chunks_of_any_text_fit_lose_nothing_and_are_the_same_each_time(text):
     assert chunks(text, APART) == found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from([" ", "\n", "\n\n", ". ", "", "/", "\u3002", "x" * 60 + " ", "\t" * 300]), max_size=300)
 )
@@ -78,7 +78,7 @@ def test_with_an_overlap_chunks_fit_and_lose_nothing(gaps):
     assert all(chunk.text in text for chunk in found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts, st.lists(st.text(max_size=200), max_size=5).map(tuple))
 def test_chunks_with_any_heading_fit(text, heading):
     found = chunks(text, heading=heading)
@@ -86,7 +86,7 @@ def test_chunks_with_any_heading_fit(text, heading):
     assert all(chunk.text.startswith(chunk.heading) for chunk in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts)
 def test_chunks_fit_a_tokenizer_whose_words_do_not_add_up(byte_level_tokenizer, text):
     chunker = Chunker(byte_level_tokenizer, max_tokens=40, overlap_tokens=0)
