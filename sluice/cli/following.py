@@ -46,7 +46,9 @@ def follow(client: "Client", job_id: str, *, quiet: bool = False) -> Job:
             return _lines(view, terminal)
         return _live(view, terminal)
     except KeyboardInterrupt:
-        errors().print(f"The job goes on: sluice jobs follow {job_id}. To end it: sluice jobs cancel {job_id}.")
+        errors().print(
+            f"The job goes on: sluice jobs follow {job_id}. To end it: sluice jobs cancel {job_id}.", soft_wrap=True
+        )
         raise
 
 
