@@ -26,7 +26,7 @@ from services.gateway.settings import GatewaySettings
 from tests.harness.broker import NatsServer
 from tests.harness.keyed import ADMIN
 from tests.harness.processes import ServiceProcess
-from tests.harness.stages import Stages
+from tests.harness.stages import ALL, Stages
 
 CHECKS = [
     not_a_server_error,
@@ -38,7 +38,7 @@ CHECKS = [
 MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 
 SOME = settings(
-    max_examples=4,
+    max_examples=3,
     derandomize=True,
     database=None,
     deadline=None,
@@ -68,7 +68,7 @@ def serving(folder: Path, **options: Any) -> Iterator[str]:
         stages = Stages(broker.url)
         stages.models = {"embed": "tiny-embedder", "generate": "tiny-1"}
         with (
-            portal.wrap_async_context_manager(stages.running()),
+            portal.wrap_async_context_manager(stages.running(("condense", *ALL))),
             ServiceProcess("services.gateway", folder, nats_url=broker.url, **options) as gateway,
         ):
             headers = {"X-API-Key": ADMIN}

@@ -115,7 +115,10 @@ async def get(collection: str, document: str, backend: BackendParameter, caller:
     "/v1/collections/{collection}/documents",
     summary="Delete documents by name",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+    responses={
+        400: {"description": "The URL has more than 64 kB", "content": {"text/plain": {}}},
+        **problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+    },
 )
 @needs(Action.WRITE)
 async def delete_named(
