@@ -1,5 +1,6 @@
 """What the terminal shows of `sluice up`: a live table while things start, lines afterwards and in a pipe."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -60,8 +61,12 @@ class View:
         self.say("Next, in another terminal:")
         if url != DEFAULT_URL:
             self.say(f"  [cyan]export SLUICE_URL={url}[/]")
+        if _asks_for_keys():
+            self.say("  [cyan]export SLUICE_API_KEY=…[/]   [dim]the admin key, or one that `sluice keys create` made[/]")
         self.say("  [cyan]sluice ingest ./docs[/]")
         self.say('  [cyan]sluice ask "What do these documents say about …?"[/]')
+        if not _asks_for_keys():
+            self.say("\n[dim]It asks for no API keys: let only this machine reach it, or set SLUICE_ADMIN_KEY.[/]")
         self.say("\n[dim]Ctrl-C stops it.[/]")
 
     def stopping(self) -> None:
@@ -122,3 +127,8 @@ def _memory(pid: int | None) -> str:
     except (OSError, ValueError):
         pass
     return ""
+
+
+def _asks_for_keys() -> bool:
+    """Whether the gateway has an admin key, by this environment."""
+    return bool(os.environ.get("SLUICE_ADMIN_KEY") or os.environ.get("SLUICE_ADMIN_KEY_FILE"))
