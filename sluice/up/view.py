@@ -62,7 +62,7 @@ class View:
         if url != DEFAULT_URL:
             self.say(f"  [cyan]export SLUICE_URL={url}[/]")
         if _asks_for_keys():
-            self.say("  [cyan]export SLUICE_API_KEY=…[/]   [dim]the admin key, or one that `sluice keys create` made[/]")
+            self.say("  [cyan]export SLUICE_API_KEY=…[/]   [dim]the admin key, or one from `sluice keys create`[/]")
         self.say("  [cyan]sluice ingest ./docs[/]")
         self.say('  [cyan]sluice ask "What do these documents say about …?"[/]')
         if not _asks_for_keys():
