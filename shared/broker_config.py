@@ -11,6 +11,7 @@ Running it again keeps what is there and adds what is missing, so that nobody's 
 import argparse
 import base64
 import json
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ import yaml
 from shared.certificates import Authority, CertificateError
 from shared.permissions import ADMIN, Landscape, Role, roles
 
-__all__ = ["accounts_conf", "main", "read_pipelines", "write_secrets"]
+__all__ = ["accounts_conf", "main", "read_pipelines", "table", "write_secrets"]
 
 ACCOUNT: Final = "SLUICE"
 SYSTEM: Final = "sys"
@@ -32,18 +33,24 @@ SYSTEM: Final = "sys"
 ROUNDS: Final = 4
 """Of bcrypt: passwords here are 256 random bits, which no stretching makes harder to guess."""
 
+HASH: Final = re.compile(r'password: "(\$2[^"]+)"')
+
 RESPONSES: Final = '{ max: 1, expires: "1m" }'
 """A service may answer each message that reaches it, once: so pings need no right to write to foreign inboxes."""
 
 
-def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str]) -> str:
-    """The users of the broker as nats-server reads them; `passwords` in clear, by user."""
-    users = "\n".join(_user(role, _hash(passwords[role.name])) for role in known)
+def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: str = "") -> str:
+    """The users of the broker as nats-server reads them; `passwords` in clear, by user.
+
+    Hashes that are right in what was written `before` stay: the broker disconnects users whose hash has changed.
+    """
+    hashes = {name: _hash(password, before) for name, password in passwords.items()}
+    users = "\n".join(_user(role, hashes[role.name]) for role in known)
     return (
         "# Written by `python -m shared.broker_config`: change nothing here, run it again.\n"
         "accounts {\n"
         f"  {ACCOUNT} {{\n    jetstream: enabled\n    users: [\n{users}\n    ]\n  }}\n"
-        f'  SYS {{ users: [ {{ user: {SYSTEM}, password: "{_hash(passwords[SYSTEM])}" }} ] }}\n'
+        f'  SYS {{ users: [ {{ user: {SYSTEM}, password: "{hashes[SYSTEM]}" }} ] }}\n'
         "}\n"
         "system_account: SYS\n"
     )
@@ -55,9 +62,16 @@ def write_secrets(out: Path, landscape: Landscape, *, tls: Sequence[str] = (), r
     out.chmod(0o700)
     known = roles(landscape)
     passwords = {name: _password(out, name, name in rotate) for name in (*(role.name for role in known), SYSTEM)}
-    _write(out / "accounts.conf", accounts_conf(known, passwords))
+    path = out / "accounts.conf"
+    _write(path, accounts_conf(known, passwords, path.read_text() if path.exists() else ""))
     if tls:
         Authority(out).issue("tls", tls)
+
+
+def table(known: Sequence[Role]) -> str:
+    """What each user may do, as the table in docs/broker.md."""
+    rows = [f"| `{role.name}` | {'; '.join(grant.says for grant in role.grants) or 'everything'} |" for role in known]
+    return "\n".join(["| user | may do this and nothing else |", "|---|---|", *rows])
 
 
 def read_pipelines(path: Path) -> tuple[tuple[str, ...], ...]:
@@ -71,6 +85,11 @@ def read_pipelines(path: Path) -> tuple[tuple[str, ...], ...]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options().parse_args(arguments)
+    if options.table:
+        sys.stdout.write(table(roles()) + "\n")
+        return
+    if options.out is None:
+        raise SystemExit("broker_config: name a folder with --out")
     variants: dict[str, list[str]] = {}
     for stage, _, variant in (given.partition("=") for given in options.variant):
         variants.setdefault(stage, []).append(variant or "default")
@@ -87,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shared.broker_config", description="Users of the broker.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for what is written; keep it out of the repo")
+    parser.add_argument("--out", type=Path, help="folder for what is written; keep it out of the repo")
     parser.add_argument("--pipelines", type=Path, help="the gateway's pipelines file: own stages, and who follows whom")
     parser.add_argument(
         "--variant",
@@ -99,6 +118,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--tls", metavar="HOST,HOST", help="make an authority and a certificate for these names")
     parser.add_argument("--rotate", action="append", default=[], metavar="USER", help="give this user a new password")
     parser.add_argument("--kubernetes", action="store_true", help="write kubernetes.yaml too")
+    parser.add_argument("--table", action="store_true", help="only show what each user may do, in words")
     return parser
 
 
@@ -121,7 +141,10 @@ def _list(subjects: Iterable[str]) -> str:
     return f"[{rows}\n        ]"
 
 
-def _hash(password: str) -> str:
+def _hash(password: str, before: str) -> str:
+    for known in HASH.findall(before):
+        if bcrypt.checkpw(password.encode(), known.encode()):
+            return str(known)
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode()
 
 
