@@ -67,7 +67,11 @@ def test_steps_that_wait_for_each_other_are_named() -> None:
         ({"when": "e.mrr > 'x'"}, "steps.a.when", "is a text, not a number"),
         ({"when": "e.mrr == 'x'"}, "steps.a.when", "it never holds"),
         ({"when": "parameters.word >= 3"}, "steps.a.when", "is a number, not a text"),
-        ({"when": "parameters.world == 3"}, "steps.a.when", "there is no parameter 'world'; the parameters are: word"),
+        (
+            {"when": "parameters.world == 3"},
+            "steps.a.when",
+            "'world'; the parameters are: word, unset",
+        ),
         ({"when": "pipeline.date == 3"}, "steps.a.when", "pipeline.id and pipeline.name"),
         ({"when": "item == 3"}, "steps.a.when", "'item' is known in the job of a step with `each` only"),
         ({"when": "1 +"}, "steps.a.when", "no expression"),
@@ -81,6 +85,7 @@ def test_steps_that_wait_for_each_other_are_named() -> None:
         ({"job": {**EVALUATE, "topk": 3}}, "steps.a.job.topk", "Extra inputs are not permitted"),
         ({"job": {**EVALUATE, "top_k": 1000}}, "steps.a.job.top_k", "less than or equal to 100"),
         ({"job": {**EVALUATE, "top_k": "${{ parameters.word }}"}}, "steps.a.job.top_k", "valid integer"),
+        ({"job": {**EVALUATE, "input": "${{ parameters.unset }}"}}, "steps.a.job.input", "'unset' has no value"),
         ({"job": {**EVALUATE, "input": "${{ item }}"}}, "steps.a.job.input", "'item' is known in"),
         ({"job": {**COMMAND, "args": ["a", "${{ b.x }}"]}}, "steps.a.job.args[1]", "there is no 'b'"),
         ({"job": {**COMMAND, "args": ["${{ e.mrr"]}}, "steps.a.job.args[0]", "does not end with '}}'"),
@@ -88,7 +93,7 @@ def test_steps_that_wait_for_each_other_are_named() -> None:
 )
 def test_a_fault_is_named_with_its_place(members: dict[str, Any], place: str, complaint: str) -> None:
     steps = {"a": step(**members), "e": {"job": EVALUATE}}
-    found = fault(parameters={"word": "x"}, steps=steps)
+    found = fault(parameters={"word": "x", "unset": None}, steps=steps)
     assert found[0] == place
     assert complaint in found[1]
 

@@ -35,6 +35,7 @@ SCOPE: dict[str, Any] = {
         ("[1, item]", [1, "docs"]),
         ("text(0.5) + text(true) + text(null)", "0.5truenull"),
         ("7 % 4 / 2", 1.5),
+        ("\n  evaluate.questions > 30\n  and item == 'docs'  # over lines, with a comment\n", True),
     ],
 )
 def test_an_expression_is_what_it_says(text: str, value: object) -> None:

@@ -56,6 +56,25 @@ def test_the_nightly_pipeline_in_python_is_the_one_in_yaml() -> None:
     check_pipeline(cast("PipelineSpec", decode_spec(nightly.with_parameters(folder="/srv/docs"))))
 
 
+@pytest.mark.parametrize(
+    ("new", "live", "switches"),
+    [
+        ((0.9, 0.8), (0.9, 0.8), True),
+        ((0.95, 0.9), (0.9, 0.8), True),
+        ((0.89, 0.79), (0.9, 0.8), True),  # within the tolerance
+        ((0.87, 0.8), (0.9, 0.8), False),
+        ((0.9, 0.7), (0.9, 0.8), False),
+        ((0.6, 0.6), (0.5, 0.5), False),  # better, and not good enough
+    ],
+)
+def test_the_nightly_pipeline_switches_to_what_is_good_and_no_worse(
+    new: tuple[float, float], live: tuple[float, float], switches: bool
+) -> None:
+    spec = read_yaml(NIGHTLY / "pipeline.yaml").value
+    named = {name: dict(zip(("recall_at_5", "mrr"), of, strict=True)) for name, of in (("new", new), ("live", live))}
+    assert parse(spec["steps"]["switch"]["when"]).evaluate({"parameters": spec["parameters"], **named}) is switches
+
+
 def test_references_become_placeholders_and_expressions() -> None:
     pipeline = Pipeline("test", word="a", numbers=[1, 2])
     first = pipeline.step("first", "command", args=["${{ parameters.word }}"])
