@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from sluice import Client
-from tests.harness.compose import SERVICES, Compose, why_not
+from tests.harness.compose import EDGE, SERVICES, Compose, has_image, why_not
 from tests.harness.platform import eventually
 
 DOCS = Path(__file__).parents[2] / "docs"
+PROXY = os.environ.get("SLUICE_EDGE_IMAGE", "haproxy:3.2-alpine")
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(600)]
 
@@ -80,6 +81,22 @@ def test_a_service_is_replaced_under_load_and_no_query_is_lost(compose: Compose,
     (after,) = compose.containers(service)
     assert before["ID"] != after["ID"]
     assert not load.failures
+
+
+@pytest.mark.skipif(not has_image(PROXY), reason=f"there is no image {PROXY}")
+def test_a_gateway_is_replaced_behind_the_proxy_and_no_query_is_lost(compose: Compose) -> None:
+    behind = Compose(compose.project, EDGE)
+    behind.up()
+    (before,) = behind.containers("gateway")
+    with Load(behind.url).running() as load:
+        eventually(lambda: load.answered >= 20, "queries before")
+        behind.replace("gateway")
+        answered = load.answered
+        eventually(lambda: load.answered >= answered + 20, "queries afterwards")
+    (after,) = behind.containers("gateway")
+    assert before["ID"] != after["ID"]
+    assert not load.failures
+    compose.up("--remove-orphans")
 
 
 def test_a_stage_runs_in_three_replicas(compose: Compose) -> None:

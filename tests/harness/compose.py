@@ -11,10 +11,11 @@ from typing import Any, Final, Self
 
 from sluice import Client
 
-__all__ = ["Compose", "why_not"]
+__all__ = ["EDGE", "SERVICES", "Compose", "has_image", "why_not"]
 
 ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
+EDGE: Final = "deploy/compose/edge.yaml"
 PATIENCE: Final = 300.0
 
 
@@ -27,8 +28,12 @@ def why_not() -> str | None:
         return "no Docker engine answers"
     if _fails("compose", "version"):
         return "docker has no compose plugin"
-    missing = [image for image in _images() if _fails("image", "inspect", image)]
+    missing = [image for image in _images() if not has_image(image)]
     return f"build the images first; missing: {', '.join(missing)}" if missing else None
+
+
+def has_image(name: str) -> bool:
+    return not _fails("image", "inspect", name)
 
 
 def _images() -> list[str]:
@@ -39,20 +44,25 @@ def _images() -> list[str]:
 def _fails(*arguments: str) -> bool:
     try:
         return subprocess.run(["docker", *arguments], capture_output=True, check=False, timeout=30).returncode != 0
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         return True
 
 
 class Compose:
-    """The containers, from `up` to `down` with all volumes."""
+    """The containers, from `up` to `down` with all volumes; `overlay` is a further compose file."""
 
-    def __init__(self, project: str) -> None:
-        self._command = ["docker", "compose", "--project-directory", str(ROOT), "--project-name", project]
+    def __init__(self, project: str, overlay: str | None = None) -> None:
+        self.project = project
+        files = ["docker-compose.yml", *([overlay] if overlay else [])]
+        self._options = ["--project-directory", str(ROOT), "--project-name", project]
+        self._options += [option for file in files for option in ("--file", str(ROOT / file))]
+        self._command = ["docker", "compose", *self._options]
         self._env = {**os.environ, "SLUICE_PORT": "0", "COMPOSE_PROFILES": ""}
+        self._front = "edge" if overlay == EDGE else "gateway"
 
     @property
     def url(self) -> str:
-        return f"http://{self.run('port', 'gateway', '8080').strip()}"
+        return f"http://{self.run('port', self._front, '8080').strip()}"
 
     def client(self, timeout: float = 60.0) -> Client:
         return Client(self.url, timeout=timeout)
@@ -72,6 +82,11 @@ class Compose:
     def recreate(self, service: str) -> None:
         """Put a new container in the place of the old one, as an update does; returns once it is ready."""
         self.up("--no-deps", "--force-recreate", service)
+
+    def replace(self, service: str) -> None:
+        """Start new containers beside the old ones, which go once the new ones are ready."""
+        script = str(ROOT / "deploy" / "compose" / "replace.sh")
+        subprocess.run([script, service, *self._options], env=self._env, check=True, timeout=PATIENCE)
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
         """The end of a command in a container of this service, whatever its exit code."""
