@@ -161,6 +161,26 @@ async def test_batches_pipelines_schedules_versions_and_deletions_work_with_them
     assert platform.violations == []
 
 
+async def test_jobs_and_queries_are_stopped_and_a_killed_worker_loses_no_query(
+    platform: Platform, http: httpx.AsyncClient
+) -> None:
+    await add(http, "harbours", "harbour.txt", "The harbour of Rauma was built in 1890.")
+    endless = {"kind": "command", "command": ["sleep", "600"], "executor": "process"}
+    job = (await http.post("/v1/jobs", json={"spec": endless})).json()["job"]["id"]
+    assert (await http.post(f"/v1/jobs/{job}/cancel")).is_success
+    assert (await ended(http, job))["state"] == "cancelled"
+    retriever = platform.processes["retriever"]
+    retriever.kill()
+    body = {"question": "When was the harbour built?", "collection": "harbours", "timeout": 60}
+    with pytest.raises(httpx.ReadTimeout):
+        await http.post("/v1/query", json=body, timeout=0.5)  # it leaves, and its query is cancelled
+    waiting = asyncio.create_task(http.post("/v1/query", json=body))
+    retriever.start()
+    await asyncio.to_thread(retriever.wait_ready, 90)
+    assert "1890" in (await waiting).json()["answer"]
+    assert platform.violations == []
+
+
 async def test_a_broker_that_comes_back_without_its_memory_is_repaired_by_those_who_may(
     platform: Platform, http: httpx.AsyncClient
 ) -> None:
