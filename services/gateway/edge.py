@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.access import Caller
 from services.gateway.backend import DESK
 from services.gateway.keyring import Keyring, presented
+from services.gateway.problems import CLIENT_LEFT
 from services.gateway.settings import Audit, GatewaySettings
 from shared.keys import key_id
 
@@ -30,6 +31,9 @@ TOLD: Final = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After
 """Headers that they may read."""
 
 PREFLIGHT_SECONDS: Final = 600
+
+LONGEST_OBJECT: Final = 500
+"""Characters of a path in the audit log."""
 
 
 def edge(app: ASGIApp, keyring: Keyring, settings: GatewaySettings) -> ASGIApp:
@@ -59,7 +63,7 @@ class _Watched:
         if scope["type"] != "http" or not self._keyring.asks:
             await self._app(scope, receive, send)
             return
-        status = 0
+        status = CLIENT_LEFT
         made = ""
 
         async def watched(message: Message) -> None:
@@ -97,6 +101,7 @@ def _note(scope: Scope, status: int, made: str) -> None:
     key = caller.key if caller is not None else key_id(presented(scope["headers"]) or "")
     client = scope.get("client")
     query = scope["query_string"].decode("latin-1")
+    path = scope["path"] + (f"?{query}" if query else "")
     log.info(
         "audit",
         extra={
@@ -104,7 +109,7 @@ def _note(scope: Scope, status: int, made: str) -> None:
             "key_name": caller.name if caller is not None else "",
             "tenant": caller.tenant if caller is not None else "",
             "action": f"{scope['method']} {getattr(scope['route'], 'path', '')}",
-            "object": made or scope["path"] + (f"?{query}" if query else ""),
+            "object": made or path[:LONGEST_OBJECT],
             "status": status,
             "client": client[0] if client else "",
         },

@@ -38,7 +38,11 @@ async def serving_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIter
         yield
         return
     family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
-    listening = socket.create_server((settings.metrics_host, settings.metrics_port), family=family)
+    try:
+        listening = socket.create_server((settings.metrics_host, settings.metrics_port), family=family)
+    except OSError as error:
+        log.critical("cannot serve metrics: %s. Set SLUICE_METRICS_HOST and SLUICE_METRICS_PORT otherwise", error)
+        raise
     config = uvicorn.Config(
         Starlette(routes=[Route("/metrics", page, methods=["GET"])]),
         log_config=None,
