@@ -9,6 +9,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.js.api import StreamInfo
 
 from shared.envelope import Lane
 from shared.settings import QueueSettings
@@ -43,18 +44,40 @@ async def connected(node: NatsNode, folder: Path) -> AsyncIterator[Client]:
         await client.close()
 
 
+async def topology_on(client: Client) -> None:
+    """The topology with three copies, made as a service makes it: again, while the nodes still elect leaders."""
+    topology = Topology(client.jetstream(timeout=10), QueueSettings(replicas=3))
+
+    async def made() -> bool:
+        try:
+            await topology.ensure()
+            await topology.ensure_queues([QUEUE])
+        except (nats.errors.Error, TimeoutError):
+            return False
+        return True
+
+    await until(made, "the topology", patience=60)
+
+
 async def test_three_nodes_keep_three_copies_of_everything(cluster: list[NatsNode], certificates: Path) -> None:
+    names = {node.name for node in cluster}
     async with connected(cluster[0], certificates) as client:
+        await topology_on(client)
         jetstream = client.jetstream(timeout=10)
-        await Topology(jetstream, QueueSettings(replicas=3)).ensure()
-        streams = await jetstream.streams_info()
-    assert len(streams) > 15
-    for stream in streams:
-        assert stream.config.num_replicas == 3, stream.config.name
-        assert stream.cluster is not None
-        assert {stream.cluster.leader, *(peer.name for peer in stream.cluster.replicas or [])} == {
-            node.name for node in cluster
-        }
+
+        async def copied() -> bool:
+            streams = await jetstream.streams_info()
+            assert len(streams) > 15
+            assert all(stream.config.num_replicas == 3 for stream in streams)
+            return all(_copies(stream) == names for stream in streams)
+
+        await until(copied, "that every node has a copy of every stream")
+
+
+def _copies(stream: StreamInfo) -> set[str | None]:
+    """The nodes that have a stream."""
+    cluster = stream.cluster
+    return {cluster.leader, *(peer.name for peer in cluster.replicas or [])} if cluster else set()
 
 
 async def test_keda_finds_the_length_of_a_queue_at_its_leader(cluster: list[NatsNode], certificates: Path) -> None:
@@ -62,10 +85,8 @@ async def test_keda_finds_the_length_of_a_queue_at_its_leader(cluster: list[Nats
     trigger = render("overlays/keda").get("ScaledObject", "embedder")["spec"]["triggers"][0]["metadata"]
     assert trigger["consumer"] == QUEUE.consumer
     async with connected(cluster[0], certificates) as client:
+        await topology_on(client)
         jetstream = client.jetstream(timeout=10)
-        topology = Topology(jetstream, QueueSettings(replicas=3))
-        await topology.ensure()
-        await topology.ensure_queues([QUEUE])
         await jetstream.purge_stream(QUERIES)
         for number in range(3):
             await jetstream.publish(SUBJECT, str(number).encode())
@@ -101,9 +122,8 @@ async def test_nobody_gets_in_without_tls_or_without_a_password(cluster: list[Na
 async def test_a_lost_node_takes_no_query_with_it(tmp_path: Path) -> None:
     with nodes(render("base"), tmp_path) as started:
         async with connected(started[0], tmp_path) as client:
+            await topology_on(client)
             jetstream = client.jetstream(timeout=10)
-            topology = Topology(jetstream, QueueSettings(replicas=3))
-            await topology.ensure()
             await jetstream.publish(SUBJECT, b"waiting")
             cluster = (await jetstream.stream_info(QUERIES)).cluster
         assert cluster is not None
