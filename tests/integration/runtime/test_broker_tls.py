@@ -1,4 +1,4 @@
-"""TLS to the broker: who vouches for it, what it is called, and who the client is."""
+"""The connection to the broker: who vouches for it, what it is called, who the client is, and its quiet end."""
 
 import subprocess
 import sys
@@ -50,8 +50,8 @@ def server(folder: Path, certificates: Path, name: str = "right", **options: obj
     return NatsServer(folder / "nats", "-c", str(folder / "tls.conf"))
 
 
-def refused(process: ServiceProcess, reason: str) -> None:
-    """The service stays up, is not ready, and says why."""
+def says(process: ServiceProcess, reason: str) -> None:
+    """Wait until the service has said something; it may end."""
     for _ in range(600):
         if reason in process.log:
             break
@@ -78,14 +78,14 @@ def test_a_broker_that_wants_certificates_gets_the_clients(tmp_path: Path, certi
 
 def test_a_broker_of_another_authority_is_not_trusted(tmp_path: Path, certificates: Path, start: Start) -> None:
     with server(tmp_path, certificates) as broker:
-        refused(start(broker, nats_ca=certificates / "strangers" / "ca.crt"), "CERTIFICATE_VERIFY_FAILED")
+        says(start(broker, nats_ca=certificates / "strangers" / "ca.crt"), "CERTIFICATE_VERIFY_FAILED")
 
 
 def test_a_broker_of_another_name_is_trusted_only_if_names_do_not_count(
     tmp_path: Path, certificates: Path, start: Start
 ) -> None:
     with server(tmp_path, certificates, "other") as broker:
-        refused(start(broker, nats_ca=certificates / "ca.crt"), "CERTIFICATE_VERIFY_FAILED")
+        says(start(broker, nats_ca=certificates / "ca.crt"), "CERTIFICATE_VERIFY_FAILED")
         start(broker, nats_ca=certificates / "ca.crt", nats_verify_hostname=False).wait_ready()
 
 
@@ -95,7 +95,7 @@ def test_a_password_is_never_sent_to_a_broker_that_does_not_speak_tls(
     """Whoever stands in between could say that there is no TLS; the client does not ask."""
     with NatsServer(tmp_path / "nats") as broker:
         process = start(broker, nats_ca=certificates / "ca.crt", nats_user="me", nats_password="hush")
-        refused(process, "SSL")
+        says(process, "SSL")
         assert process.stop() == 0
 
 
@@ -129,3 +129,18 @@ def test_a_clean_stop_says_nothing_of_a_lost_broker(tmp_path: Path, start: Start
         process.wait_ready()
         assert process.stop() == 0
     assert "WARNING" not in process.log, process.log
+
+
+def test_a_new_password_in_its_file_is_used_at_the_next_connection(tmp_path: Path, start: Start) -> None:
+    password = tmp_path / "password"
+    password.write_text("old\n")
+    broker = NatsServer(tmp_path / "nats", "--user", "me", "--pass", "old")
+    with broker:
+        process = start(broker, nats_url=broker.url, nats_user="me", nats_password_file=password)
+        process.wait_ready()
+        broker.kill()
+        password.write_text("new\n")
+        broker._options = ("--user", "me", "--pass", "new")
+        broker.start()
+        says(process, "connected to the broker again")
+        process.wait_ready()
