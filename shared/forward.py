@@ -25,6 +25,10 @@ HEADERS: Final = 16 * 1024
 UNAVAILABLE: Final = 503
 """The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
 
+ANSWER_TIMEOUT: Final = 2.0
+ANSWER_PATIENCE: Final = 8.0
+"""Seconds without an acknowledgement after which a message is sent again, and after which it is given up."""
+
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
 
@@ -64,19 +68,32 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
 async def _store(
     jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
 ) -> None:
-    try:
+    """Publish until the broker answers: a cluster that elects a leader does not for some seconds."""
+    give_up = time.monotonic() + ANSWER_PATIENCE
+    while True:
         try:
-            await jetstream.publish(subject, payload, headers=dict(headers), stream=QUERIES)
-        except NoStreamResponseError:
-            # The queues live in the broker's memory: after its restart whoever comes first makes them again.
-            await topology.ensure()
-            await jetstream.publish(subject, payload, headers=dict(headers), stream=QUERIES)
-    except (NatsError, TimeoutError, OSError) as error:
-        if isinstance(error, APIError) and (error.err_code in QUEUE_FULL or error.code != UNAVAILABLE):
-            raise
-        raise Problem(
-            ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
-        ) from error
+            await _publish(jetstream, topology, subject, payload, headers)
+        except (NatsError, TimeoutError, OSError) as error:
+            if isinstance(error, APIError) and (error.err_code in QUEUE_FULL or error.code != UNAVAILABLE):
+                raise
+            if time.monotonic() > give_up:
+                raise Problem(
+                    ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
+                ) from error
+            await asyncio.sleep(LONGEST_PAUSE)
+        else:
+            return
+
+
+async def _publish(
+    jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
+) -> None:
+    try:
+        await jetstream.publish(subject, payload, timeout=ANSWER_TIMEOUT, headers=dict(headers), stream=QUERIES)
+    except NoStreamResponseError:
+        # The queues live in the broker's memory: after its restart whoever comes first makes them again.
+        await topology.ensure()
+        await jetstream.publish(subject, payload, timeout=ANSWER_TIMEOUT, headers=dict(headers), stream=QUERIES)
 
 
 def _check_size(payload: bytes, limit: int) -> None:
