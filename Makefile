@@ -52,7 +52,7 @@ down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
 test: $(VLLM) ## Run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 unit: $(SETUP) ## Run the tests that need no other process
 	@$(BIN)/python -m pytest tests/unit
