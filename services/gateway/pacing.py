@@ -18,14 +18,14 @@ __all__ = ["Pace"]
 LONGEST_WAIT: Final = 1.0
 """Seconds after which one line goes on all the same, so that a batch never stands still."""
 
-CALM: Final = 1.0
+CALM: Final = 5.0
 """Seconds without a query after which lines need not expect the next one."""
 
 
 class Pace:
     """`lines` may be at work at once while no queries come; without `yields` nothing ever waits."""
 
-    def __init__(self, *, yields: bool, lines: int = 4) -> None:
+    def __init__(self, *, yields: bool, lines: int = 2) -> None:
         self._yields = yields
         self._most = lines
         self._lines = 0
