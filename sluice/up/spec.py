@@ -48,12 +48,14 @@ class LocalSettings:
     def environment(self, own: Mapping[str, str], nats_url: str) -> dict[str, str]:
         """The environment of the services: the user's own, and what ties them to this data folder.
 
-        As all of them share this machine, batches make way for queries unless the user wants otherwise.
+        As all of them share this machine, batches make way for queries and OpenMP's threads sleep while they wait,
+        unless the user wants otherwise.
         """
+        sharing = {"SLUICE_BATCH_YIELDS": "true", "OMP_WAIT_POLICY": "PASSIVE"}
         ours = {"SLUICE_NATS_URL": nats_url, "SLUICE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
         if self.pipelines is not None:
             ours["SLUICE_PIPELINES"] = str(self.pipelines)
-        return {"HF_HUB_OFFLINE": "1", "SLUICE_BATCH_YIELDS": "true", **own, **ours}
+        return {"HF_HUB_OFFLINE": "1", **sharing, **own, **ours}
 
     @property
     def drain_seconds(self) -> float:

@@ -44,6 +44,7 @@ def test_services_get_their_place_and_the_users_own_environment(data: Path) -> N
         "SLUICE_PIPELINES": str(data / "pipelines.yaml"),
         "HF_HUB_OFFLINE": "1",
         "SLUICE_BATCH_YIELDS": "true",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TEST_OWN": "kept",
     }
 

@@ -18,7 +18,7 @@ facts = {
     "name": name,
     "pid": os.getpid(),
     "grandchild": grandchild.pid if grandchild else None,
-    "environment": {key: value for key, value in os.environ.items() if key.startswith(("SLUICE_", "HF_", "TEST_"))},
+    "environment": {key: value for key, value in os.environ.items() if key.startswith(("SLUICE_", "HF_", "OMP_", "TEST_"))},
 }
 
 
