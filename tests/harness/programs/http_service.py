@@ -12,13 +12,15 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+KEPT = ("SLUICE_", "HF_", "OMP_", "TEST_")
+
 name, journal, *flags = sys.argv[1:]
 grandchild = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) if "family" in flags else None
 facts = {
     "name": name,
     "pid": os.getpid(),
     "grandchild": grandchild.pid if grandchild else None,
-    "environment": {key: value for key, value in os.environ.items() if key.startswith(("SLUICE_", "HF_", "OMP_", "TEST_"))},
+    "environment": {key: value for key, value in os.environ.items() if key.startswith(KEPT)},
 }
 
 
