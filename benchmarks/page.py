@@ -1,0 +1,91 @@
+"""docs/benchmarks.md and its plots, from the records in benchmarks/results."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import suite
+
+__all__ = ["COLOURS", "text", "write"]
+
+PAGE = suite.ROOT / "docs" / "benchmarks.md"
+PLOTS = suite.ROOT / "docs" / "benchmarks"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of Okabe and Ito: told apart by those who see few colours, and in print. The first is Sluice's."""
+
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (8.0, 4.0),
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    # The same results give the same bytes.
+    "svg.hashsalt": "sluice",
+    "svg.fonttype": "path",
+}
+
+HEAD = """# Benchmarks
+
+Each section below is one command, and shows what that command gave on the machine that it names. `make bench` runs all
+of them and writes this page anew from `benchmarks/results/*.json`, where the raw figures are; nothing here is written
+by hand. Contenders take turns within each repetition. A figure is the median of its repetitions, with the least and the
+most of them after it where they are worth knowing.
+"""
+
+
+def records() -> Iterator[dict[str, Any]]:
+    """What was measured, in the order of the page."""
+    for name in suite.names():
+        file = suite.RESULTS / f"{name}.json"
+        if file.exists():
+            yield json.loads(file.read_text())
+
+
+def text() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_section(record) for record in records())])
+
+
+def _section(record: dict[str, Any]) -> str:
+    module = suite.benchmark(record["name"])
+    machine, versions = record["machine"], record["versions"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, {machine['os']}"
+    with_what = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"""## {module.TITLE}
+
+{module.ABOUT.strip()}
+
+{module.table(record["results"]).strip()}
+
+![{module.TITLE}](benchmarks/{record["name"]}.svg)
+
+`{record["command"]}`, {record["measured_at"][:10]}, {record["seconds"]:.0f} s. {where}. {with_what}.
+"""
+
+
+def write() -> list[Path]:
+    """Write the page and a plot for each record; returns what was written."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update(STYLE)
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    written = []
+    for record in records():
+        figure = Figure()
+        suite.benchmark(record["name"]).plot(record["results"], figure)
+        written.append(PLOTS / f"{record['name']}.svg")
+        figure.savefig(written[-1], format="svg", metadata={"Date": None, "Creator": None})
+    PAGE.write_text(text())
+    return [*written, PAGE]
