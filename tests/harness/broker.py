@@ -26,6 +26,11 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)

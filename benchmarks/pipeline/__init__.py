@@ -1,0 +1,151 @@
+"""The empty pipeline: what a platform costs where models cost nothing. `python -m benchmarks.pipeline --help`"""
+
+import argparse
+import itertools
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from benchmarks import suite
+from benchmarks.load import Response
+from benchmarks.pipeline.contenders import Contender, check
+from benchmarks.pipeline.runtimes import CONTENDERS, available
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Empty pipeline"
+ABOUT = """\
+A question passes a gateway, an embedder, a retriever and a generator, each a process of its own, and comes back as an
+answer with its sources. The models are constants: 384 numbers, 5 passages of 700 characters, 200 tokens. So all that is
+measured is the platform. The same on Sluice with its defaults (the real gateway, a real nats-server, three stages on
+its stage runtime), on Ray Serve (four composed deployments), and on four FastAPI services on uvicorn, uvloop and
+httptools that call each other over connections that they keep, with httpx and with aiohttp.
+
+A closed loop of clients asks, each on a connection of its own. *Whole*: the model gives its answer as one text, and the
+client gets JSON. *Streamed*: the model gives 200 tokens, and the client gets each as a server-sent event of its own.
+Every contender is started anew in each round and runs alone; it has answered before the first query is counted.
+CPU-seconds and memory are of all processes of a contender, without the load's; memory counts a page that processes
+share once. *Start* is the time from the start of the first process to the first answer."""
+VERSIONS = ("httptools", "starlette", "orjson")
+
+MODES = ("whole", "streamed")
+LEVELS = (1, 16, 64, 256)
+WARM_SECONDS = 0.3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=[*CONTENDERS], help="contenders; none: all that are installed")
+    parser.add_argument("--concurrency", nargs="+", type=int, default=list(LEVELS), help="clients that ask at once")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--seconds", type=float, default=1.5, help="time of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="starts of each contender")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.concurrency = 1, 0.7, [1, 64]
+    names = available(arguments.only)
+    cells: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
+    runs: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for number, name in suite.interleave(names, arguments.rounds):
+        began = time.perf_counter()
+        with CONTENDERS[name]() as contender:
+            run = {"start_s": time.perf_counter() - began}
+            usage = suite.Usage(contender.pids)
+            run["idle_mib"] = usage.memory_mib()
+            for mode, level in itertools.product(arguments.modes, arguments.concurrency):
+                cell = uvloop.run(_cell(contender, usage, mode, level, arguments.seconds))
+                cells[name, mode, level].append(cell)
+                suite.say(
+                    f"round {number + 1}: {name:<14}{mode:<9}{level:>4} at once: {cell['per_second']:7.0f}/s, "
+                    f"p50 {cell['p50_ms']:6.1f} ms, p99 {cell['p99_ms']:6.1f} ms, {cell['cpu_per_1000']:6.2f} CPU-s/1000"
+                )
+            run |= {"loaded_mib": usage.memory_mib(), "loaded_rss_mib": usage.rss_mib()}
+            runs[name].append(run)
+    return {
+        "cells": [
+            {"contender": name, "mode": mode, "concurrent": level} | _spreads(each)
+            for (name, mode, level), each in cells.items()
+        ],
+        "contenders": [{"contender": name} | _spreads(each) for name, each in runs.items()],
+        "versions": {},
+    }
+
+
+async def _cell(contender: Contender, usage: suite.Usage, mode: str, level: int, seconds: float) -> dict[str, float]:
+    """One contender under one load."""
+    streamed = mode == "streamed"
+    requests = (contender.request(number, streamed) for number in itertools.count())
+
+    def right(response: Response) -> None:
+        check(response, streamed)
+
+    await suite.load(contender.url, requests, concurrent=level, seconds=min(WARM_SECONDS, seconds), check=right)
+    before, own = usage.cpu_seconds(), time.process_time()
+    result = await suite.load(contender.url, requests, concurrent=level, seconds=seconds)
+    own, used = time.process_time() - own, usage.cpu_seconds() - before
+    figures = result.summary()
+    assert not result.failed, f"{contender.name} failed {result.failed} queries"
+    figures |= {"cpu_per_1000": used / figures["answers"] * 1000, "load_cpu_share": own / result.seconds}
+    return figures
+
+
+def _spreads(runs: list[dict[str, float]]) -> dict[str, Any]:
+    return {figure: suite.spread([run[figure] for run in runs]) for figure in runs[0]}
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| answer | at once | contender | queries/s | p50 ms | p99 ms | first event p50 ms | CPU-s per 1,000 |"]
+    lines.append("|---|---:|---|---:|---:|---:|---:|---:|")
+    for mode, level, cell in sorted(_keyed(results), key=_place):
+        first = f"{cell['first_p50_ms']['median']:,.1f}" if mode == "streamed" else ""
+        lines.append(
+            f"| {mode} | {level} | {_label(cell['contender'])} | {suite.show(cell['per_second'])} "
+            f"| {cell['p50_ms']['median']:,.1f} | {cell['p99_ms']['median']:,.1f} | {first} "
+            f"| {cell['cpu_per_1000']['median']:.2f} |"
+        )
+    lines += ["", "| contender | start s | memory MiB, idle | memory MiB, after the load |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {_label(run['contender'])} | {suite.show(run['start_s'], '.1f')} | {suite.show(run['idle_mib'])} "
+        f"| {suite.show(run['loaded_mib'])} |"
+        for run in results["contenders"]
+    ]
+    return "\n".join(lines)
+
+
+def plot(results: dict[str, Any], figure: "Figure") -> None:
+    figure.set_size_inches(8.0, 5.6)
+    axes = figure.subplots(2, 2, sharex=True)
+    modes = [mode for mode in MODES if any(row[0] == mode for row in _keyed(results))]
+    for column, mode in enumerate(modes):
+        for name in dict.fromkeys(cell["contender"] for _, _, cell in _keyed(results)):
+            rows = sorted(
+                (level, cell) for m, level, cell in _keyed(results) if m == mode and cell["contender"] == name
+            )
+            levels = [level for level, _ in rows]
+            for row, key in enumerate(("per_second", "p50_ms")):
+                axes[row][column].plot(levels, [cell[key]["median"] for _, cell in rows], "o-", label=_label(name))
+        axes[0][column].set_title("whole answers" if mode == "whole" else "streamed, 200 events each")
+        axes[1][column].set_xlabel("clients that ask at once")
+        for row in (0, 1):
+            axes[row][column].set_xscale("log", base=2)
+            axes[row][column].set_yscale("log")
+            axes[row][column].set_xticks(levels, [str(level) for level in levels])
+    axes[0][0].set_ylabel("queries per second")
+    axes[1][0].set_ylabel("p50, milliseconds")
+    axes[0][0].legend()
+
+
+def _keyed(results: dict[str, Any]) -> list[tuple[str, int, dict[str, Any]]]:
+    return [(cell["mode"], cell["concurrent"], cell) for cell in results["cells"]]
+
+
+def _place(row: tuple[str, int, dict[str, Any]]) -> tuple[int, int, int]:
+    return MODES.index(row[0]), row[1], list(CONTENDERS).index(row[2]["contender"])
+
+
+def _label(name: str) -> str:
+    return CONTENDERS[name].label

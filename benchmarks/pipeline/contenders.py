@@ -1,0 +1,187 @@
+"""Those that the empty pipeline is measured on. Each starts processes of its own and answers on one port."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks import suite
+from benchmarks.load import Response, post
+from benchmarks.peers.constants import ANSWER, PASSAGES, QUESTION, TOKENS
+from tests.harness.broker import NatsServer
+
+__all__ = ["Contender", "Sluice", "check"]
+
+START_SECONDS = 90.0
+
+PIPELINES = """
+pipelines:
+  default: [embed, retrieve, generate]
+  streamed: [embed, retrieve, {stage: generate, params: {streamed: true}}]
+"""
+
+
+class Contender(Protocol):
+    """As a context manager it runs, from the first process on; it is asked at `url`."""
+
+    name: str
+    label: str
+    peer: bool
+    """Whether it is installed in .venv-peers."""
+    url: str
+
+    def __enter__(self) -> "Contender": ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes, without their children."""
+
+    def request(self, number: int, streamed: bool) -> bytes:
+        """A question as it goes over the wire."""
+
+
+def check(response: Response, streamed: bool) -> None:
+    """Raises AssertionError unless this is the whole answer: all sources in their order, and every token."""
+    if streamed:
+        events = [_parsed(block) for block in response.body.decode().strip().split("\n\n")]
+        names = [name for name, _ in events]
+        assert names == ["sources", *["delta"] * len(TOKENS), "done"], names
+        sources, text = events[0][1]["sources"], "".join(data["text"] for name, data in events if name == "delta")
+    else:
+        whole = response.json()
+        sources, text = whole["sources"], whole["answer"]
+    assert text == ANSWER
+    assert [source["text"] for source in sources] == [passage["text"] for passage in PASSAGES]
+    assert [source["index"] for source in sources] == [1, 2, 3, 4, 5]
+
+
+def _parsed(block: str) -> tuple[str, Any]:
+    """A server-sent event."""
+    name, data = block.replace("\r", "").split("\n", 1)
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+class Processes:
+    """Processes that live as long as the stack, each the leader of a group that ends with it."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.pids: list[int] = []
+        self._stack = stack
+        self._folder = folder
+
+    def start(self, command: list[str], *, fds: tuple[int, ...] = (), **environment: str) -> "subprocess.Popen[bytes]":
+        log = self._stack.enter_context((self._folder / f"{len(self.pids)}.log").open("wb"))
+        process = subprocess.Popen(
+            command,
+            cwd=suite.ROOT,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+        self.pids.append(process.pid)
+        self._stack.callback(_end, process)
+        return process
+
+    def logs(self) -> str:
+        return "\n".join(file.read_text()[-2000:] for file in sorted(self._folder.glob("*.log")))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def listening() -> socket.socket:
+    """A socket on a free port, for a process that is given its file descriptor."""
+    bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    bound.set_inheritable(True)
+    return bound
+
+
+def wait_answer(request: Callable[[], bool], processes: Processes, what: str) -> None:
+    """Ask until there is an answer."""
+    began = time.monotonic()
+    while time.monotonic() - began < START_SECONDS:
+        try:
+            if request():
+                return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    raise RuntimeError(f"{what} does not answer:\n{processes.logs()}")
+
+
+def fetch(url: str, body: object) -> bool:
+    """POST JSON; whether it went well. Raises OSError where nobody listens."""
+    head = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(url, json.dumps(body).encode(), head)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as response:
+            return int(response.status) < 300
+    except urllib.error.HTTPError:
+        return False
+
+
+class Sluice:
+    """nats-server, the gateway, and a process for each stage, with the settings that they have by default."""
+
+    name = "sluice"
+    label = "Sluice"
+    peer = False
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.pids: list[int] = []
+
+    def __enter__(self) -> "Sluice":
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (folder / "pipelines.yaml").write_text(PIPELINES)
+            broker = stack.enter_context(NatsServer(folder / "nats"))
+            processes = Processes(stack, folder)
+            with listening() as bound:
+                self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/query"
+                settings = {"SLUICE_NATS_URL": broker.url, "SLUICE_DATA_DIR": str(folder)}
+                gateway = {"SLUICE_HTTP_FD": str(bound.fileno()), "SLUICE_PIPELINES": str(folder / "pipelines.yaml")}
+                processes.start(
+                    [sys.executable, "-m", "services.gateway"], fds=(bound.fileno(),), **settings, **gateway
+                )
+            for stage in ("embed", "retrieve", "generate"):
+                processes.start([sys.executable, "-m", "benchmarks.pipeline.stages", stage], **settings)
+            self.pids = [broker.pid, *processes.pids]
+            collections = self.url.replace("query", "collections")
+            wait_answer(lambda: fetch(collections, {"name": "manuals"}), processes, "the gateway")
+            wait_answer(lambda: fetch(self.url, self._body(0, streamed=False)), processes, "the pipeline")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def request(self, number: int, streamed: bool) -> bytes:
+        return post(self.url, json.dumps(self._body(number, streamed)).encode())
+
+    def _body(self, number: int, streamed: bool) -> dict[str, Any]:
+        asked = {"question": QUESTION.format(number), "collection": "manuals", "stream": streamed}
+        return asked | {"pipeline": "streamed" if streamed else "default"}
