@@ -1,6 +1,7 @@
 """A service as a process: its command line, its listening socket, its signals and its exit code."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -109,7 +110,9 @@ def serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
 
 
 def main(name: str, settings_type: type[ServiceSettings], make: Callable[[Any], tuple[Service, ASGIApp]]) -> None:
-    """`python -m services.<name> [--settings]`."""
+    """`python -m services.<name> [--settings]`. The collector of garbage may be off until here."""
+    gc.freeze()  # what is imported stays
+    gc.enable()
     settings = settings_type()
     if "--settings" in sys.argv[1:]:
         sys.stdout.write(describe(settings) + "\n")
