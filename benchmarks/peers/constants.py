@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["ANSWER", "EMBEDDING", "PASSAGES", "QUESTION", "TOKENS", "answer", "pieces", "stream_events"]
+__all__ = ["ANSWER", "EMBEDDING", "PASSAGES", "QUESTION", "TOKENS", "event", "pieces"]
 
 QUESTION = "How long does the warranty of the lamp in hall {} last, and who repairs it after that?"
 
@@ -43,20 +42,6 @@ def pieces(streamed: bool) -> list[str]:
     return TOKENS if streamed else [ANSWER]
 
 
-def answer(query_id: str) -> dict[str, Any]:
-    """The whole answer of a contender that has no form of its own."""
-    sources = [{"index": number, **passage} for number, passage in enumerate(PASSAGES, start=1)]
-    return {"id": query_id, "answer": ANSWER, "sources": sources, "usage": {"completion_tokens": len(TOKENS)}}
-
-
 def event(name: str, data: dict[str, Any]) -> bytes:
     """A server-sent event."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), json.dumps(data, separators=(",", ":")).encode())
-
-
-def stream_events(query_id: str, texts: Iterator[str], passages: list[dict[str, Any]]) -> Iterator[bytes]:
-    sources = [{"index": number, **passage} for number, passage in enumerate(passages, start=1)]
-    yield event("sources", {"id": query_id, "sources": sources})
-    for text in texts:
-        yield event("delta", {"text": text})
-    yield event("done", {"id": query_id, "usage": {"completion_tokens": len(TOKENS)}})

@@ -59,10 +59,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for mode, level in itertools.product(arguments.modes, arguments.concurrency):
                 cell = uvloop.run(_cell(contender, usage, mode, level, arguments.seconds))
                 cells[name, mode, level].append(cell)
-                suite.say(
-                    f"round {number + 1}: {name:<14}{mode:<9}{level:>4} at once: {cell['per_second']:7.0f}/s, "
-                    f"p50 {cell['p50_ms']:6.1f} ms, p99 {cell['p99_ms']:6.1f} ms, {cell['cpu_per_1000']:6.2f} CPU-s/1000"
-                )
+                suite.say(f"round {number + 1}: {name:<14}{mode:<9}{level:>4} at once: {_shown(cell)}")
             run |= {"loaded_mib": usage.memory_mib(), "loaded_rss_mib": usage.rss_mib()}
             runs[name].append(run)
     return {
@@ -91,6 +88,13 @@ async def _cell(contender: Contender, usage: suite.Usage, mode: str, level: int,
     assert not result.failed, f"{contender.name} failed {result.failed} queries"
     figures |= {"cpu_per_1000": used / figures["answers"] * 1000, "load_cpu_share": own / result.seconds}
     return figures
+
+
+def _shown(cell: dict[str, float]) -> str:
+    return (
+        f"{cell['per_second']:7.0f}/s, p50 {cell['p50_ms']:7.1f} ms, p99 {cell['p99_ms']:7.1f} ms, "
+        f"{cell['cpu_per_1000']:6.2f} CPU-s per 1,000"
+    )
 
 
 def _spreads(runs: list[dict[str, float]]) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from benchmarks import suite
 from benchmarks.load import Response, post
 from benchmarks.peers.constants import ANSWER, PASSAGES, QUESTION, TOKENS
 from tests.harness.broker import NatsServer
 
-__all__ = ["Contender", "Sluice", "check"]
+__all__ = ["Contender", "Processes", "Sluice", "check", "fetch", "listening", "wait_answer"]
 
 START_SECONDS = 90.0
 
@@ -101,15 +103,17 @@ class Processes:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    try:
+    """Ask it to end, then kill what is left of it and of its descendants, which may have groups of their own."""
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    with suppress(subprocess.TimeoutExpired, ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(5)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for child in family:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.wait()
 
 
 def listening() -> socket.socket:

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from benchmarks import suite
 from benchmarks.pipeline.contenders import Contender, Sluice
+from benchmarks.pipeline.peers import RayServe, RayServeDefault, WiredAiohttp, WiredHttpx
 
 __all__ = ["CONTENDERS", "available"]
 
-CONTENDERS: dict[str, type[Contender]] = {"sluice": Sluice}
+CONTENDERS: dict[str, type[Contender]] = {
+    each.name: each for each in (Sluice, RayServe, RayServeDefault, WiredHttpx, WiredAiohttp)
+}
 
 
 def available(only: Sequence[str] | None) -> list[str]:
