@@ -1,4 +1,7 @@
-"""A job worker whose jobs of the kind `drop` each leave one mark in the bucket `marks`, and its count of tries."""
+"""A job worker whose jobs, of the kinds `drop` and `delete`, each leave one mark in the bucket `marks`.
+
+A `delete` of the document `poison` fails at every try.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +18,7 @@ from services.scheduler.run import JobRun
 from services.scheduler.runner import JobRunner
 from shared.artifacts import Artifacts
 from shared.dead_letters import DeadLetters
+from shared.jobs import DeleteSpec
 from shared.jobs.board import JobBoard, cancel_subject
 from shared.process import main
 from shared.service import ASGIApp, Service, Worker
@@ -28,14 +32,16 @@ def make(settings: ServiceSettings) -> tuple[Service, ASGIApp]:
     async def setup(service: Service) -> AsyncIterator[list[Worker]]:
         bus = service.bus
         with suppress(APIError):
-            await bus.jetstream.create_key_value(KeyValueConfig(bucket=MARKS))
+            await bus.jetstream.create_key_value(KeyValueConfig(bucket=MARKS, replicas=settings.replicas))
         marks = await bus.jetstream.key_value(MARKS)
 
         async def leave_mark(run: JobRun) -> None:
+            if isinstance(run.spec, DeleteSpec) and run.spec.documents == ("poison",):
+                raise RuntimeError("a poison job")
             with suppress(KeyWrongLastSequenceError):  # an earlier try got this far
                 await marks.create(run.job.id, settings.instance.encode())
 
-        kinds = {"drop": JobKind(name="drop", pool=Pool.SHORT, perform=leave_mark)}
+        kinds = {name: JobKind(name=name, pool=Pool.SHORT, perform=leave_mark) for name in ("drop", "delete")}
         runner = JobRunner(
             bus,
             JobBoard(bus.client, bus.jetstream),
