@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from faststream import AckPolicy
@@ -27,6 +26,7 @@ from shared.envelope import Query
 from shared.metrics import MetricsPage
 from shared.problems import JSON as PROBLEM_JSON
 from shared.problems import ProblemDetails
+from shared.release import VERSION
 from shared.reply import AnyEvent, Cancel
 from shared.settings import ServiceSettings
 from shared.stage import Stage
@@ -115,7 +115,7 @@ class Service:
         return ServiceStatus(
             service=self.name,
             instance=self.settings.instance,
-            version=version("sluice"),
+            version=VERSION,
             ready=self.ready,
             started_at=self._started_at,
             stages=[status for worker in self._workers for status in worker.statuses],
@@ -137,7 +137,7 @@ class Service:
             logger=logging.getLogger("faststream"),
             lifespan=self.lifespan,
             after_startup=[self.bus.started],
-            specification=AsyncAPI(title=f"Sluice {self.name}", version=version("sluice")),
+            specification=AsyncAPI(title=f"Sluice {self.name}", version=VERSION),
             asyncapi_path="/asyncapi",
         )
 

@@ -5,7 +5,6 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 
 import anyio
 from fastapi_offline import FastAPIOffline
@@ -29,6 +28,7 @@ from services.gateway.routes import add_routes
 from services.gateway.settings import GatewaySettings
 from shared.jobs.describing import describe_jobs
 from shared.keys import Action
+from shared.release import VERSION
 from shared.service import ASGIApp, Service
 
 __all__ = ["make"]
@@ -52,7 +52,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
-        version=version("sluice"),
+        version=VERSION,
         description="Answers from your own documents.",
         lifespan=lambda _: _lifespan(service, serving_metrics(service.pages()["/metrics"], settings)),
         redirect_slashes=False,
@@ -65,7 +65,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     add_routes(app)
     handle_problems(app, DIALECT)
     describe_api(app)
-    specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=version("sluice"))
+    specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
     pages = service.pages()
     pages["/metrics"] = GuardedPage(pages["/metrics"], Action.METRICS)
     pages["/asyncapi"] = GuardedPage(make_asyncapi_asgi(specification), Action.ADMIN)

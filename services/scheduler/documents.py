@@ -50,7 +50,8 @@ class DocumentReader:
         async with DocumentReader(workers=2) as reader:
             document = await reader.read("report.pdf", path)
 
-    At most `workers` documents are read at a time; further calls wait. A document that takes longer than
+    At most `workers` documents are read at a time; further calls wait. The first process starts with the reader, the
+    others when they are needed. A document that takes longer than
     `time_limit_s` or more than `memory_limit_bytes` (Linux only), or that crashes its process, fails alone:
     the process is killed and another takes its place. A process is also replaced after `documents_per_worker`
     documents, or when it has grown. The processes end with the service, even if it is killed (Linux only, and
@@ -72,7 +73,6 @@ class DocumentReader:
         documents_per_worker: int = 200,
         formats: Sequence[str] = (),
     ) -> None:
-        self._workers = workers
         self._time_limit_s = time_limit_s
         self._memory_limit_bytes = memory_limit_bytes
         self._max_document_bytes = max_document_bytes
@@ -89,12 +89,10 @@ class DocumentReader:
         )
 
     async def __aenter__(self) -> Self:
-        """Start all processes. Raises WorkerStartError if that cannot work."""
-        try:
-            await self._start_all()
-        except BaseException:
-            await self._stop_all()
-            raise
+        """Start one process. Raises WorkerStartError if that cannot work."""
+        worker = await _Worker.start(self._options)
+        self._method = worker.method
+        self._idle.append(worker)
         return self
 
     async def __aexit__(
@@ -155,18 +153,6 @@ class DocumentReader:
             return Problem(ProblemType.DOCUMENT_LIMIT, detail)
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return Problem(ProblemType.BROKEN_DOCUMENT, f"The document crashed its reader ({how}).")
-
-    async def _start_all(self) -> None:
-        async def start() -> None:
-            self._idle.append(await _Worker.start(self._options))
-
-        try:
-            async with anyio.create_task_group() as starts:
-                for _ in range(self._workers):
-                    starts.start_soon(start)
-        except* WorkerStartError as failures:
-            raise failures.exceptions[0] from None
-        self._method = self._idle[0].method
 
     async def _stop_all(self) -> None:
         while self._idle:
