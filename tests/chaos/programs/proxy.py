@@ -116,14 +116,14 @@ class Incoming(Side):
 
     async def _join(self) -> None:
         await self.link.opened.wait()
+        other = Side(self.link)
+        other.other = self  # the broker speaks first
         try:
-            _, other = await asyncio.get_running_loop().create_connection(
-                lambda: Side(self.link), "127.0.0.1", self.link.port
-            )
+            await asyncio.get_running_loop().create_connection(lambda: other, "127.0.0.1", self.link.port)
         except OSError:
             self.transport.abort()
             return
-        self.other, other.other = other, self
+        self.other = other
         if self.transport.is_closing():
             other.transport.abort()
         else:
