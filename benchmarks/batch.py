@@ -1,30 +1,33 @@
-"""What a batch costs those who ask interactively: `python -m benchmarks.batch [--out results.json]`.
-
-A whole `sluice up` of the benchmark's own answers questions about Sluice's documentation, with the real embedding model
-and the extractive engine. Interactive questions come at a fixed rate, whether or not the ones before are answered, and
-each is timed from the moment at which it was due. Phases of that load alone and of the same load beside a batch take
-turns, in changing order, in one run. A phase with a batch lasts as long as its batch; the one without has as many
-questions.
-"""
+"""What a batch costs those who ask interactively: `python -m benchmarks.batch --help`"""
 
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from benchmarks import suite
 from sluice import Client
 from tests.harness.platform import Platform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Interactive next to batch"
+ABOUT = """\
+What a batch costs those who ask at the same time. A whole `sluice up` answers questions about Sluice's documentation,
+with the real embedding model and the extractive engine. Interactive questions come at a fixed rate, whether or not the
+ones before are answered, and each is timed from the moment at which it was due. Phases of that load alone and of the
+same load beside a batch take turns, in changing order. A phase with a batch lasts as long as its batch; the one without
+has as many questions."""
+VERSIONS = ("sentence-transformers",)
 
 COLLECTION = "docs"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -99,7 +102,7 @@ async def answer_batch(http: httpx.AsyncClient, lines: int, first: int) -> None:
         raise SystemExit(f"the batch did not go well: {batch}")
 
 
-async def measure(url: str, lines: int, rounds: int, rate: float) -> list[Phase]:
+async def _phases(url: str, lines: int, rounds: int, rate: float) -> list[Phase]:
     phases: list[Phase] = []
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=120) as http:
         load = Load(http, rate)
@@ -124,12 +127,11 @@ async def measure(url: str, lines: int, rounds: int, rate: float) -> list[Phase]
 
 def show_phase(phase: Phase) -> None:
     beside = f"beside {phase.lines} lines" if phase.beside else "alone"
-    print(
+    suite.say(
         f"{beside:>18}: {len(phase.latencies):>5} questions in {phase.seconds:5.1f} s, "
-        f"p50 {phase.percentile(0.5):6.1f} ms, p99 {phase.percentile(0.99):6.1f} ms, failed {phase.failed}",
-        file=sys.stderr,
+        f"p50 {phase.percentile(0.5):6.1f} ms, p99 {phase.percentile(0.99):6.1f} ms, failed {phase.failed}"
     )
-    print(" " * 20 + ", ".join(f"{k} {statistics.median(v):.1f}" for k, v in phase.stages.items()), file=sys.stderr)
+    suite.say(" " * 20 + ", ".join(f"{k} {statistics.median(v):.1f}" for k, v in phase.stages.items()))
 
 
 def summary(phases: list[Phase]) -> dict[str, Any]:
@@ -142,39 +144,55 @@ def summary(phases: list[Phase]) -> dict[str, Any]:
     return figures
 
 
-def report(phases: list[Phase], setup: dict[str, Any]) -> dict[str, Any]:
-    alone = summary([phase for phase in phases if not phase.beside])
-    beside = summary([phase for phase in phases if phase.beside])
-    batch = [phase for phase in phases if phase.beside]
-    return {
-        "machine": {"cpus": os.cpu_count(), "cpu": platform.processor(), "python": platform.python_version()},
-        "setup": setup,
-        "alone": alone,
-        "beside_a_batch": beside,
-        "p50_ratio": beside["p50_ms"]["all"] / alone["p50_ms"]["all"],
-        "p99_ratio": beside["p99_ms"]["all"] / alone["p99_ms"]["all"],
-        "batch_lines_per_second": sum(phase.lines for phase in batch) / sum(phase.seconds for phase in batch),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What a batch costs those who ask interactively.")
-    parser.add_argument("--lines", type=int, default=2000, help="questions of all batches together")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lines", type=int, default=1600, help="questions of all batches together")
     parser.add_argument("--rounds", type=int, default=4, help="batches, one after the other")
     parser.add_argument("--rate", type=float, default=5.0, help="interactive questions a second")
-    parser.add_argument("--out", type=Path, help="file for the results as JSON")
-    arguments = parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.quick:
+        arguments.lines, arguments.rounds = 120, 1
     with tempfile.TemporaryDirectory() as folder, Platform(Path(folder)) as sluice:
         client: Client = sluice.client()
         client.create_collection(COLLECTION)
         client.wait(client.upload(COLLECTION, sorted(DOCS.glob("*.md"))).id)
-        setup = {"lines": arguments.lines, "rounds": arguments.rounds, "rate": arguments.rate}
-        phases = asyncio.run(measure(sluice.url, arguments.lines, arguments.rounds, arguments.rate))
-    result = report(phases, setup)
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        phases = asyncio.run(_phases(sluice.url, arguments.lines, arguments.rounds, arguments.rate))
+    batch = [phase for phase in phases if phase.beside]
+    return {
+        "alone": summary([phase for phase in phases if not phase.beside]),
+        "beside_a_batch": summary(batch),
+        "batch_lines_per_second": sum(phase.lines for phase in batch) / sum(phase.seconds for phase in batch),
+        "latencies_ms": {
+            name: sorted(round(took * 1e3, 2) for phase in phases if phase.beside is beside for took in phase.latencies)
+            for name, beside in (("alone", False), ("beside_a_batch", True))
+        },
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    alone, beside = results["alone"], results["beside_a_batch"]
+    lines = ["| | alone | beside a batch | ratio |", "|---|---:|---:|---:|"]
+    for label, key in (("p50 ms", "p50_ms"), ("p99 ms", "p99_ms")):
+        pair = [{"median": figures[key]["all"], **figures[key]} for figures in (alone, beside)]
+        ratio = pair[1]["median"] / pair[0]["median"]
+        lines.append(f"| {label} | {suite.show(pair[0], '.0f')} | {suite.show(pair[1], '.0f')} | {ratio:.2f} |")
+    counts = [f"{figures['questions']} ({figures['failed']})" for figures in (alone, beside)]
+    lines.append(f"| questions (failed) | {counts[0]} | {counts[1]} | |")
+    return "\n".join([*lines, "", f"The batches had {results['batch_lines_per_second']:.0f} lines a second meanwhile."])
+
+
+def plot(results: dict[str, Any], figure: "Figure") -> None:
+    axes = figure.subplots()
+    for name, label in (("alone", "alone"), ("beside_a_batch", "beside a batch")):
+        latencies = results["latencies_ms"][name]
+        shares = [(place + 1) / len(latencies) for place in range(len(latencies))]
+        axes.plot(latencies, shares, label=label, drawstyle="steps-post")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("milliseconds from when a question was due to its answer")
+    axes.set_ylabel("share of questions")
+    axes.legend()
 
 
 if __name__ == "__main__":
-    main()
+    suite.main()
