@@ -44,7 +44,7 @@ async def slow_readers(asker: Asker, load: Load) -> None:
         asked = asker.begin(load.question(LONG), TENANTS[number % 3], gateway, "slow-reader", READER_TIMEOUT)
 
         async def pause(event: int) -> None:
-            await asyncio.sleep(0.01 if number % 2 else (READER_TIMEOUT + 1.0) * (event == 2))
+            await asyncio.sleep(0.003 if number % 2 else (READER_TIMEOUT + 1.0) * (event == 2))
 
         async with asker.recorded(asked, connection):
             reply = await asker.send(connection, asked, stream=True)

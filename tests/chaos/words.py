@@ -22,7 +22,8 @@ __all__ = [
 
 PASSAGES: Final = 5
 PIECE: Final = 40
-"""Characters of the answer in one delta."""
+LONG_PIECE: Final = 2000
+"""Characters of an answer in one delta, and of a long answer."""
 
 SLOW, LONG, FAIL, DIE = "slow", "long", "fail", "die"
 """First words of questions: answered slowly, at length, not at all (an exception), and with the worker's death."""
@@ -30,7 +31,8 @@ SLOW, LONG, FAIL, DIE = "slow", "long", "fail", "die"
 POISON_JOB: Final = "poison"
 """The document of a job that fails at every try."""
 
-LONG_PIECES: Final = 3000
+LONG_PIECES: Final = 4000
+"""So long an answer fits into no buffer of the system on its way to a client."""
 
 
 def embedding_of(tenant: str, question: str) -> bytes:
@@ -45,9 +47,10 @@ def passages_for(tenant: str, question: str, embedding: bytes) -> list[str]:
 def answer_to(tenant: str, question: str, passages: list[str]) -> str:
     answer = f"To {tenant} on <{question}>: {passages[-1]} [{len(passages)}]. " + "And so on. " * 10
     if question.startswith(LONG):
-        answer += "x" * (LONG_PIECES * PIECE)
+        answer += "x" * (LONG_PIECES * LONG_PIECE)
     return answer
 
 
 def pieces_of(answer: str) -> list[str]:
-    return [answer[at : at + PIECE] for at in range(0, len(answer), PIECE)]
+    size = PIECE if len(answer) < LONG_PIECE else LONG_PIECE
+    return [answer[at : at + size] for at in range(0, len(answer), size)]
