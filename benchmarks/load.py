@@ -19,6 +19,9 @@ __all__ = ["Load", "Response", "bodies", "load", "post"]
 END_OF_HEAD = b"\r\n\r\n"
 END_OF_CHUNKS = b"\r\n0\r\n\r\n"
 
+CHECKED = 16
+"""Connections whose first answer is checked: enough to see a wrong one, too few to slow the load."""
+
 Check = Callable[["Response"], None]
 """Raises AssertionError for a wrong answer."""
 
@@ -175,8 +178,8 @@ async def load(
 ) -> Load:
     """Keep so many requests in work, until they run out or the time is over; answers in work then are waited for.
 
-    The URL says where to connect; `requests` come from `post` or `bodies`. The check sees the first answer of each
-    connection. A connection that the server closes ends the load with an error.
+    The URL says where to connect; `requests` come from `post` or `bodies`. The check sees the first answer of each of
+    the first connections. A connection that the server closes ends the load with an error.
     """
     parts = urlsplit(url)
     result = Load()
@@ -186,7 +189,8 @@ async def load(
     gc.disable()  # nothing here makes cycles, and a collection would add to latencies
     began = time.perf_counter()
     try:
-        clients = [_Client(each, began + seconds, result, check) for _ in range(concurrent)]
+        until = began + seconds
+        clients = [_Client(each, until, result, check if n < CHECKED else None) for n in range(concurrent)]
         for client in clients:
             await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
         await asyncio.gather(*(client.ended for client in clients))

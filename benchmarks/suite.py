@@ -45,6 +45,8 @@ __all__ = [
     "main",
     "measured",
     "names",
+    "parser",
+    "peer_versions",
     "peers_python",
     "say",
     "save",
@@ -137,6 +139,19 @@ def peers_python() -> Path | None:
     return None
 
 
+def peer_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of packages in the environment of the peers; those that are not there are left out."""
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        return {}
+    code = (
+        "import json, sys; from importlib import metadata as m; "
+        "print(json.dumps({d.name.lower(): d.version for d in m.distributions() if d.name.lower() in sys.argv[1:]}))"
+    )
+    told = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, check=True)
+    return {f"{name} (peer)": number for name, number in sorted(json.loads(told.stdout).items())}
+
+
 def machine() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")
     models = (
@@ -191,6 +206,20 @@ def save(record: dict[str, Any], file: Path | None = None) -> Path:
     return file
 
 
+def parser(name: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark."""
+    module = benchmark(name)
+    found = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=module.ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--quick", action="store_true", help="a short run that shows that it works")
+    found.add_argument("--out", type=Path, help="file for the results; none: benchmarks/results, unless --quick")
+    module.add_arguments(found)
+    return found
+
+
 def main(name: str | None = None, given: Sequence[str] | None = None) -> None:
     """Run one benchmark by its command line: measure, print the table, save. By itself, the module that was run.
 
@@ -200,18 +229,9 @@ def main(name: str | None = None, given: Sequence[str] | None = None) -> None:
         spec = sys.modules["__main__"].__spec__
         assert spec is not None, "run it as python -m benchmarks.<name>"
         name = spec.name.removesuffix(".__main__").rpartition(".")[2]
-    module = benchmark(name)
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}",
-        description=module.ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="a short run that shows that it works")
-    parser.add_argument("--out", type=Path, help="file for the results; none: benchmarks/results, unless --quick")
-    module.add_arguments(parser)
     words = list(sys.argv[1:] if given is None else given)
-    arguments = parser.parse_args(words)
+    arguments = parser(name).parse_args(words)
     record = measured(name, arguments, " ".join(["python -m", f"benchmarks.{name}", *words]))
-    print(module.table(record["results"]))
+    print(benchmark(name).table(record["results"]))
     if arguments.out or not arguments.quick:
         say(f"saved {save(record, arguments.out)} after {record['seconds']:.0f} s")

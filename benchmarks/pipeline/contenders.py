@@ -40,6 +40,8 @@ class Contender(Protocol):
     label: str
     peer: bool
     """Whether it is installed in .venv-peers."""
+    levels: tuple[int, ...] | None
+    """The numbers of clients that it is measured with, where not with all."""
     url: str
 
     def __enter__(self) -> "Contender": ...
@@ -153,6 +155,7 @@ class Sluice:
     name = "sluice"
     label = "Sluice"
     peer = False
+    levels = None
 
     def __init__(self) -> None:
         self.url = ""

@@ -29,6 +29,7 @@ class _Peer:
     """One that takes `{"question", "collection", "stream"}` at /v1/query."""
 
     peer = True
+    levels: tuple[int, ...] | None = None
     name: str
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class RayServeDefault(RayServe):
     name = "ray-default"
     label = "Ray Serve, defaults"
     settings = QUIET
+    levels = (64,)
 
 
 class WiredHttpx(_Peer):
