@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import suite
 
-__all__ = ["COLOURS", "text", "write"]
+__all__ = ["COLOURS", "PAGE", "PLOTS", "draw", "records", "text", "write"]
 
 PAGE = suite.ROOT / "docs" / "benchmarks.md"
 PLOTS = suite.ROOT / "docs" / "benchmarks"
@@ -71,21 +71,24 @@ def _section(record: dict[str, Any]) -> str:
 """
 
 
+def draw(record: dict[str, Any], file: Path) -> None:
+    """The plot of a record, as SVG or by the file's ending; the same record gives the same bytes."""
+    import matplotlib as mpl
+    from matplotlib import figure as figures
+
+    with mpl.rc_context(STYLE | {"axes.prop_cycle": mpl.cycler(color=COLOURS)}):
+        figure = figures.Figure()
+        suite.benchmark(record["name"]).plot(record["results"], figure)
+        metadata = {"Date": None, "Creator": None} if file.suffix == ".svg" else None
+        figure.savefig(file, metadata=metadata)
+
+
 def write() -> list[Path]:
     """Write the page and a plot for each record; returns what was written."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib.figure import Figure
-
-    mpl.rcParams.update(STYLE)
-    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
     PLOTS.mkdir(parents=True, exist_ok=True)
     written = []
     for record in records():
-        figure = Figure()
-        suite.benchmark(record["name"]).plot(record["results"], figure)
         written.append(PLOTS / f"{record['name']}.svg")
-        figure.savefig(written[-1], format="svg", metadata={"Date": None, "Creator": None})
+        draw(record, written[-1])
     PAGE.write_text(text())
     return [*written, PAGE]
