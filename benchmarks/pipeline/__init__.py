@@ -27,12 +27,13 @@ measured is what stands between them. The contenders:
 - *Ray Serve*, four composed deployments. *Tuned*: with what its documentation names for throughput, gRPC between the
   replicas and HAProxy in front. *Defaults*: without these two; at 64 clients only, to show what they bring.
 - Four *FastAPI* services on uvicorn, uvloop and httptools, which call each other over connections that they keep, with
-  httpx or aiohttp. The gateway forwards the bytes of a stream as they come.
+  httpx or aiohttp. The gateway forwards the bytes of a stream as they come. httpx is left out at 256 clients: what its
+  pool of connections costs grows with their number.
 
 A closed loop of clients asks, each on a connection of its own. *Whole*: the model gives its answer as one text, and the
 client gets JSON. *Streamed*: the model gives 200 tokens at once, and the client gets each as a server-sent event of its
 own (Sluice's own generator would join those that come within 20 ms). A sample of the answers is checked, word by word.
-Every contender is started anew in each round, answers for two seconds before it is measured, and runs alone. The load
+Every contender is started anew in each round, answers for a second before it is measured, and runs alone. The load
 runs on the same cores. CPU-seconds and memory are of all processes of a contender, without the load's; a page of memory
 that processes share counts once. *Start* is from the start of the first process to the first answer."""
 VERSIONS = ("httptools", "starlette")
@@ -42,14 +43,14 @@ MODES = ("whole", "streamed")
 MARKERS = "osD^v"
 LEVELS = (1, 16, 64, 256)
 WARM_CLIENTS = 16
-WARM_SECONDS = 1.0
+WARM_SECONDS = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=[*CONTENDERS], help="contenders; none: all that are installed")
     parser.add_argument("--concurrency", nargs="+", type=int, default=list(LEVELS), help="clients that ask at once")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--seconds", type=float, default=1.5, help="time of one measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each contender")
 
 
@@ -68,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             run["idle_mib"] = usage.memory_mib()
             for mode in arguments.modes:
                 uvloop.run(_load(contender, mode, WARM_CLIENTS, WARM_SECONDS))
-            levels = arguments.concurrency if contender.levels is None else contender.levels
+            levels = [each for each in arguments.concurrency if not contender.levels or each in contender.levels]
             for mode, level in itertools.product(arguments.modes, levels):
                 cell = uvloop.run(_cell(contender, usage, mode, level, arguments.seconds))
                 cells[name, mode, level].append(cell)

@@ -83,6 +83,7 @@ class RayServeDefault(RayServe):
 class WiredHttpx(_Peer):
     name = "fastapi-httpx"
     label = "FastAPI, httpx"
+    levels = (1, 16, 64)
     client = "httpx"
 
     def _start(self, stack: ExitStack, processes: Processes, folder: Path) -> None:  # noqa: ARG002
@@ -99,4 +100,5 @@ class WiredHttpx(_Peer):
 class WiredAiohttp(WiredHttpx):
     name = "fastapi-aiohttp"
     label = "FastAPI, aiohttp"
+    levels = None
     client = "aiohttp"
