@@ -59,7 +59,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 NATS_SERVER = Path(sys.executable).parent / "nats-server"
 PEERS = ROOT / ".venv-peers"
-ORDER = ("pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect")
+ORDER = (
+    *("pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect"),
+    *("startup", "growth", "simulation", "chaos"),
+)
 """The order of the page; benchmarks that it does not name follow, by name."""
 
 PACKAGES = ("nats-py", "faststream", "fastapi", "pydantic", "uvicorn", "uvloop", "torch", "lancedb")
