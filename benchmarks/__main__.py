@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run_all(names: list[str], quick: bool) -> None:
-    """Each in turn, in a process of its own, with its defaults; one that fails does not keep the others from running."""
+    """Each in turn, in a process of its own, with its defaults; all are run, whatever fails."""
     failed = []
     for name in names:
         print(f"\n## {suite.benchmark(name).TITLE}\n", flush=True)
