@@ -57,7 +57,9 @@ async def drained(url: str) -> tuple[bool, dict[str, int]]:
         await client.close()
 
 
-async def check_jobs(url: str, accepted: set[str], poisoned: set[str]) -> tuple[list[str], dict[str, int]]:
+async def check_jobs(
+    url: str, accepted: set[str], poisoned: set[str], unsure: set[str]
+) -> tuple[list[str], dict[str, int]]:
     """What is wrong with the jobs: each accepted one has left its mark once and ended once."""
     client = await nats.connect(url)
     try:
@@ -68,12 +70,12 @@ async def check_jobs(url: str, accepted: set[str], poisoned: set[str]) -> tuple[
     finally:
         await client.close()
     wrong = [f"job {job} was accepted and had no effect" for job in accepted - marks]
-    wrong += [f"job {job} had an effect and nobody asked for it" for job in marks - accepted]
+    wrong += [f"job {job} had an effect and nobody asked for it" for job in marks - accepted - unsure]
     wrong += [f"job {job} succeeded {ends['succeeded'][job]} times" for job in accepted if ends["succeeded"][job] != 1]
     wrong += [f"job {job} failed though nothing is wrong with it" for job in accepted if ends["failed"][job]]
     wrong += [f"poison job {job} failed {ends['failed'][job]} times" for job in poisoned if ends["failed"][job] != 1]
     wrong += [f"poison job {job} succeeded" for job in poisoned if ends["succeeded"][job]]
-    strangers = (set(ends["succeeded"]) | set(ends["failed"])) - accepted - poisoned
+    strangers = (set(ends["succeeded"]) | set(ends["failed"])) - accepted - poisoned - unsure
     wrong += [f"job {job} ended and nobody asked for it" for job in strangers]
     again = sum(count > 1 for job, count in runs.items() if job in accepted)
     return wrong, {"accepted": len(accepted), "effects": len(marks), "tried_again": again, "poisoned": len(poisoned)}

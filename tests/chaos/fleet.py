@@ -149,8 +149,7 @@ class Fleet:
                         member.start()
             for node in self.nodes:
                 if not node.held:
-                    well = node.healthy("/healthz?js-enabled-only=true")
-                    ill[node.name] = 0 if well else ill.get(node.name, 0) + 1
+                    ill[node.name] = ill.get(node.name, 0) + 1 if node.ill else 0
                     if ill[node.name] >= LIVENESS * 4:
                         self.told("node was ill, and is started again", target=node.name)
                         ill[node.name] = 0

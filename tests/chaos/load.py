@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import json
+import math
 import time
 from typing import Any, Final
 
+from shared.jobs import job_id
 from tests.chaos.asking import Asker
 from tests.chaos.fleet import ADMIN, Fleet
 from tests.chaos.http import Connection, LostError, RefusedError
@@ -23,6 +25,9 @@ QUERIES_PER_JOB: Final = 7
 AGAIN: Final = 20
 """Each so manieth job is submitted twice with one key."""
 
+PATIENCE: Final = 30.0
+"""Seconds after the end of the load in which a job that nobody has accepted is still submitted."""
+
 POISONED: Final = {"limit": 2, "delay": 0.1, "max_delay": 0.1}
 PATIENT: Final = {"limit": 50, "delay": 0.2, "max_delay": 1.0}
 
@@ -35,6 +40,8 @@ class Load:
         self.oracle = oracle
         self.jobs: dict[str, str] = {}
         """Jobs that were accepted, and their tenants."""
+        self.unsure: set[str] = set()
+        """Jobs of which nobody has said whether they were accepted, when the load ended."""
         self.poisoned: set[str] = set()
         self.times: list[float] = []
         self._seed = seed
@@ -42,6 +49,7 @@ class Load:
         self._numbers = itertools.count(1)
         self._jobs = itertools.count(1)
         self._stop = asyncio.Event()
+        self._patience = math.inf
 
     async def run(self) -> None:
         """Until `stop`; each query and each submission that was begun is seen to its end."""
@@ -53,6 +61,7 @@ class Load:
 
     def stop(self) -> None:
         self._stop.set()
+        self._patience = time.monotonic() + PATIENCE
 
     def question(self, kind: str) -> str:
         """One that was never asked before."""
@@ -67,6 +76,9 @@ class Load:
         job = ""
         copies = 2 if int(key.rpartition("-")[2]) % AGAIN == 0 else 1
         while copies:
+            if time.monotonic() > self._patience:
+                self.unsure.add(job or job_id(tenant, key))
+                return ""
             began = time.monotonic()
             status, answer = await self._post_job(body, headers)
             if status == 202:
@@ -101,7 +113,8 @@ class Load:
 
     async def submit_poison(self) -> None:
         tenant = TENANTS[len(self.poisoned) % len(TENANTS)]
-        self.poisoned.add(await self.submit(POISON_JOB, tenant, POISONED))
+        if job := await self.submit(POISON_JOB, tenant, POISONED):
+            self.poisoned.add(job)
 
     async def _post_job(self, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
         """Status 0 where the connection was lost."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from tests.harness.broker import BINARY
@@ -54,6 +55,22 @@ class Node:
             return bool(self.ask(path)["status"] == "ok")
         except (OSError, ValueError):
             return False
+
+    @property
+    def ill(self) -> bool:
+        """Whether only a new start helps: it does not answer, JetStream is off, or a stream's write has failed.
+
+        A stream whose write has failed once, as on a full disk, refuses every further one until then.
+        """
+        if not self.healthy("/healthz?js-enabled-only=true"):
+            return True
+        try:
+            self.ask("/healthz")
+        except HTTPError as error:
+            return b"write error" in error.read()
+        except (OSError, ValueError):
+            return True
+        return False
 
     def wait(self) -> None:
         """Until it says that it is well."""

@@ -159,7 +159,7 @@ class _Run:
         empty, held = await drained(url)
         if not empty:
             self._oracle.accuse(f"something is stuck on the broker: {held}")
-        wrong, jobs = await check_jobs(url, set(self._load.jobs), self._load.poisoned)
+        wrong, jobs = await check_jobs(url, set(self._load.jobs), self._load.poisoned, self._load.unsure)
         after = await look(self._fleet)
         grown = await asyncio.to_thread(check_growth, self._fleet, before, after)
         found = self._oracle.judge() + wrong + grown
