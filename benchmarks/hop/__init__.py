@@ -10,7 +10,7 @@ import uvloop
 
 from benchmarks import suite
 from benchmarks.hop.chains import Ask, running_chains
-from benchmarks.hop.stages import SYSTEMS
+from benchmarks.programs.hop_stages import SYSTEMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from benchmarks.hop.stages import SLUICES, SYSTEMS
+from benchmarks.programs.hop_stages import SLUICES, SYSTEMS
 from shared.envelope import Query, Stop
 from shared.forward import forward
 from shared.reply import Result, decode_event, reply_subject
@@ -127,7 +127,7 @@ async def running_chains(hops: int) -> AsyncIterator[dict[str, Ask]]:
         await make_raw_queues(jetstream, hops)
         for system in SYSTEMS:
             for hop in range(hops):
-                command = [sys.executable, "-m", "benchmarks.hop.stages", system, str(hop), str(hops)]
+                command = [sys.executable, "-m", "benchmarks.programs.hop_stages", system, str(hop), str(hops)]
                 start_process(stack, command, url)
         await wait_for_stages(client, hops)
         answers = Answers()

@@ -175,7 +175,7 @@ class Sluice:
                     [sys.executable, "-m", "services.gateway"], fds=(bound.fileno(),), **settings, **gateway
                 )
             for stage in ("embed", "retrieve", "generate"):
-                processes.start([sys.executable, "-m", "benchmarks.pipeline.stages", stage], **settings)
+                processes.start([sys.executable, "-m", "benchmarks.programs.constant_stages", stage], **settings)
             self.pids = [broker.pid, *processes.pids]
             collections = self.url.replace("query", "collections")
             wait_answer(lambda: fetch(collections, {"name": "manuals"}), processes, "the gateway")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import suite
-from benchmarks.proxy.tokens import MODEL, QUESTION, Answer, Ask, load
+from benchmarks.programs.chat_load import MODEL, QUESTION, Answer, Ask, load
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.tiny_model import make_model
@@ -50,7 +50,7 @@ async def bare_engine(model: Path, tokens: int) -> AsyncIterator[Callable[[int, 
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "benchmarks.proxy.bare",
+        "benchmarks.programs.bare_vllm",
         str(model),
         str(tokens),
         stdin=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The stage processes of the chains: `python -m benchmarks.hop.stages SYSTEM HOP HOPS`."""
+"""The stage processes of the chains: `python -m benchmarks.programs.hop_stages SYSTEM HOP HOPS`."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The three stages of the empty pipeline on Sluice's stage runtime: `python -m benchmarks.pipeline.stages embed`."""
+"""The stages of the empty pipeline on the stage runtime: `python -m benchmarks.programs.constant_stages embed`."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""The bare engine: `python -m benchmarks.proxy.bare MODEL TOKENS` runs the loads that standard input asks for."""
+"""The bare engine: `python -m benchmarks.programs.bare_vllm MODEL TOKENS`; standard input says what to run."""
 
 import asyncio
 import json
 import sys
 import time
 
-from benchmarks.proxy.tokens import MODEL, QUESTION, Answer, load
+from benchmarks.programs.chat_load import MODEL, QUESTION, Answer, load
 
 
 async def serve_bare(model: str, tokens: int) -> None:
