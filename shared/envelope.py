@@ -71,7 +71,7 @@ class Stop(Wire):
 
     stage: Name
     variant: Name = "default"
-    params: dict[str, JsonValue] = {}
+    params: dict[str, JsonValue] = Field(default_factory=dict)
 
     def with_params(self, **params: JsonValue) -> Self:
         """A copy in which these parameters replace those of the same name."""
@@ -97,7 +97,7 @@ class Passage(Wire):
     position: int
     text: str
     score: float = 0.0
-    metadata: dict[str, Scalar] = {}
+    metadata: dict[str, Scalar] = Field(default_factory=dict)
     vector: Vector | None = None
 
 
@@ -131,7 +131,7 @@ class Query(Wire):
     collection: str = ""
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
-    notes: dict[str, JsonValue] = {}
+    notes: dict[str, JsonValue] = Field(default_factory=dict)
     trail: tuple[Hop, ...] = ()
 
     @property

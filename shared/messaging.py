@@ -2,17 +2,19 @@
 
 A message has a producer span where it is sent and a consumer span below that for each of its deliveries.
 `messaging.destination.template`, which the spans' names use, is the part of the subject that takes few values.
+In a trace that nobody records no spans are made, and its context is passed on as it came.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Final
 
-from opentelemetry.context import Context
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, SpanKind
 
-from shared.telemetry import tracer
+from shared.telemetry import tracer, unrecorded
 
 __all__ = ["CONVERSATION", "DELIVERY", "TENANT", "processing", "sending"]
 
@@ -33,6 +35,8 @@ def sending(
     template: str, *, subject: str, message_id: str, conversation: str, tenant: str, attributes: Attributes = NONE
 ) -> AbstractContextManager[Span]:
     """The span in which a message is sent; what is injected into headers within is the parent of its deliveries."""
+    if unrecorded():
+        return nullcontext(trace.get_current_span())
     members: dict[str, str | int | float] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": "send",
@@ -51,6 +55,8 @@ def processing(
     template: str, *, subject: str, consumer: str, context: Context, deliveries: int, attributes: Attributes = NONE
 ) -> AbstractContextManager[Span]:
     """The span of one delivery of a message, below the span that sent it."""
+    if unrecorded(context):
+        return _within(context)
     members: dict[str, str | int | float] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": "process",
@@ -65,3 +71,12 @@ def processing(
     return tracer.start_as_current_span(
         f"process {template}", context=context, kind=SpanKind.CONSUMER, attributes=members
     )
+
+
+@contextmanager
+def _within(context: Context) -> Iterator[Span]:
+    token = attach(context)
+    try:
+        yield trace.get_current_span(context)
+    finally:
+        detach(token)

@@ -2,17 +2,20 @@
 
 The asker opens a `Mailbox` on `reply.<asker>.<query>` before it submits the query and closes it when it stops
 listening. Closing withdraws the interest, so the broker answers a stage's next event with 503 at once: that is how
-a worker learns that its reader has left.
+a worker learns that its reader has left. An asker of many queries at once has a `Mailroom` instead: one subscription
+for all of them, which tells the stages itself when an event comes for a query that it does not read any more.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Annotated, Any, Final, Literal
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from pydantic import Field, TypeAdapter, ValidationError
 
 from shared.envelope import Hop, Passage, Query, Wire
@@ -28,6 +31,7 @@ __all__ = [
     "Event",
     "Failed",
     "Mailbox",
+    "Mailroom",
     "Progress",
     "Result",
     "Resumed",
@@ -44,6 +48,9 @@ __all__ = [
 
 PENDING_EVENTS = 4096
 """Events that wait for a slow reader before the oldest are dropped."""
+
+REMEMBERED_STRANGERS: Final = 1000
+"""Queries without a reader of which a mailroom remembers that it has told the stages."""
 
 
 class Usage(Wire):
@@ -190,23 +197,73 @@ class Mailbox:
             self._events.get_nowait()
         self._events.put_nowait(message)
 
-    async def receive(self, timeout: float) -> AnyEvent:
-        """The next event. Raises TimeoutError after `timeout` seconds; events that cannot be read are skipped."""
+    async def receive(self, timeout: float | None) -> AnyEvent:
+        """The next event. Raises TimeoutError after `timeout` seconds, and never where that is None.
+
+        Events that cannot be read are skipped.
+        """
         while True:
-            if self._events.empty():
+            if timeout is None or not self._events.empty():
+                message = await self._events.get()
+            else:
                 async with asyncio.timeout(timeout):
                     message = await self._events.get()
-            else:
-                message = self._events.get_nowait()
             try:
                 return decode_event(message.data)
             except ValidationError:
                 continue
 
+    def more(self) -> AnyEvent | None:
+        """The next event if it is here already."""
+        while not self._events.empty():
+            with suppress(ValidationError):
+                return decode_event(self._events.get_nowait().data)
+        return None
+
     async def cancel(self) -> None:
         """Tell every stage to stop working on the query."""
-        cancel = Cancel(query=self._query_id, at=time.time())
-        await self._client.publish(cancel_subject(self._query_id), cancel.model_dump_json().encode())
+        await _cancel(self._client, self._query_id)
+
+
+class Mailroom:
+    """The mailboxes of one asker, on one subscription, so that a query costs the broker no change of its subjects."""
+
+    def __init__(self, client: Client, asker: str) -> None:
+        self._client = client
+        self._asker = asker
+        self._boxes: dict[str, Mailbox] = {}
+        self._told: OrderedDict[str, None] = OrderedDict()
+
+    async def open(self) -> None:
+        """Listen, until the client closes. Raises nats errors."""
+        await self._client.subscribe(reply_subject(self._asker, "*"), cb=self._sort)
+
+    @contextmanager
+    def mailbox(self, query_id: str) -> Iterator[Mailbox]:
+        """One query's events for as long as the block runs."""
+        self._told.pop(query_id, None)
+        box = self._boxes[query_id] = Mailbox(self._client, query_id)
+        try:
+            yield box
+        finally:
+            del self._boxes[query_id]
+
+    async def _sort(self, message: Msg) -> None:
+        query_id = message.subject.rpartition(".")[2]
+        if (box := self._boxes.get(query_id)) is not None:
+            await box.deliver(message)
+        elif query_id not in self._told:
+            # One cancel is enough: workers remember it.
+            self._told[query_id] = None
+            if len(self._told) > REMEMBERED_STRANGERS:
+                self._told.popitem(last=False)
+            with suppress(NatsError):
+                await _cancel(self._client, query_id)
+
+
+async def _cancel(client: Client, query_id: str) -> None:
+    cancel = Cancel(query=query_id, at=time.time())
+    await client.publish(cancel_subject(query_id), cancel.model_dump_json().encode())
 
 
 SCHEDULERS: Final = "scheduler"

@@ -9,12 +9,13 @@ from importlib.metadata import version
 from threading import Thread
 from typing import Any, Final
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Gauge
 
 from shared.metrics import tenants
@@ -31,6 +32,7 @@ __all__ = [
     "trace_id",
     "trace_memory",
     "tracer",
+    "unrecorded",
 ]
 
 BUILD = Gauge("sluice_build_info", "1; the labels name the service and its version.", ("component", "version"))
@@ -40,6 +42,8 @@ FLUSH_SECONDS: Final = 2.0
 
 tracer = trace.get_tracer("sluice")
 
+_w3c = TraceContextTextMapPropagator()
+_records_all = True
 _memories: list[TraceMemory] = []
 _exporters: list[SpanExporter] = []
 
@@ -57,9 +61,11 @@ def set_up_telemetry(service: str, settings: ServiceSettings) -> None:
             "service.version": version("sluice"),
         }
     )
+    global _records_all
+    _records_all = bool(settings.otlp_endpoint and settings.trace_errors)
     # Every query gets a trace id for logs and answers, whether it is recorded or not.
     if settings.otlp_endpoint:
-        sampler = TraceSampler(Ratio(settings.trace_ratio), record_all=settings.trace_errors)
+        sampler = TraceSampler(Ratio(settings.trace_ratio), record_all=_records_all)
     else:
         sampler = TraceSampler(Rate(settings.trace_rate), record_all=False)
     provider = TracerProvider(resource=resource, sampler=sampler)
@@ -95,12 +101,18 @@ def failed(span: Span, kind: str) -> None:
 
 def inject_trace(headers: MutableMapping[str, str]) -> None:
     """Add `traceparent` and `tracestate` of the current span."""
-    propagate.inject(headers)
+    _w3c.inject(headers)
 
 
 def extract_trace(headers: Mapping[str, str] | None) -> Context:
     """The remote parent that the headers name."""
-    return propagate.extract(headers or {})
+    return _w3c.extract(headers or {})
+
+
+def unrecorded(context: Context | None = None) -> bool:
+    """Whether the spans below a context (default: the current one) would all be dropped, so that none need be made."""
+    parent = trace.get_current_span(context).get_span_context()
+    return parent.is_valid and not parent.trace_flags.sampled and not _records_all
 
 
 def trace_id(span: trace.Span | None = None) -> str:

@@ -77,6 +77,17 @@ class _Work:
     withdrawn_at: float = 0.0
 
 
+class _Meters:
+    """The metrics of one lane, looked up by their labels once."""
+
+    def __init__(self, stage: Stage, lane: Lane) -> None:
+        labels = (stage.name, stage.variant, lane.value)
+        self.waited = QUEUE_WAIT.labels(*labels)
+        self.worked = WORK_TIME.labels(*labels)
+        self.redelivered = REDELIVERIES.labels(*labels)
+        self.ended = {outcome: OUTCOMES.labels(*labels, outcome.value) for outcome in Outcome}
+
+
 class StageWorker:
     """One process's worker for one stage."""
 
@@ -112,6 +123,7 @@ class StageWorker:
             for lane in stage.lanes
         ]
         self._consumers = {queue.lane: self._consumer(queue) for queue in self._queues}
+        self._meters = {queue.lane: _Meters(stage, queue.lane) for queue in self._queues}
         for queue in self._queues:
             labels = (stage.name, stage.variant, queue.lane.value)
             ROOM.labels(*labels).set(stage.room if queue.lane is Lane.INTERACTIVE else stage.batch_room)
@@ -187,16 +199,16 @@ class StageWorker:
 
     async def _handle(self, lane: Lane, delivery: Delivery) -> None:
         started = time.time()
-        labels = (self.stage.name, self.stage.variant, lane.value)
+        meters = self._meters[lane]
         context = extract_trace(delivery.headers)
         example = exemplar(context)
-        QUEUE_WAIT.labels(*labels).observe(max(0.0, started - delivery.stored_at), example)
+        meters.waited.observe(max(0.0, started - delivery.stored_at), example)
         if delivery.deliveries > 1:
-            REDELIVERIES.labels(*labels).inc()
+            meters.redelivered.inc()
         outcome = await self._take(delivery, started, context)
         worked = time.time() - started
-        WORK_TIME.labels(*labels).observe(worked, example)
-        OUTCOMES.labels(*labels, outcome.value).inc()
+        meters.worked.observe(worked, example)
+        meters.ended[outcome].inc()
         TENANT_WORK.labels(tenants.label(delivery.subject.rpartition(".")[2]), self.stage.name).inc(max(0.0, worked))
 
     async def _take(self, delivery: Delivery, started: float, context: Context) -> Outcome:

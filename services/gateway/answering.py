@@ -72,7 +72,7 @@ class JsonAnswer(Response):
         async with self._queries.ask(self._query, partial(until_gone, receive), standing=False) as flight:
             await self._submitted()
             while flight.ended is None:
-                await flight.parts(PING_SECONDS)
+                await flight.parts()
         assert flight.ended is not None
         charge(scope, flight.tokens)
         body = self._voice.whole(flight, flight.ended)
@@ -114,6 +114,4 @@ class StreamedAnswer(Response):
         parts = await flight.parts(PING_SECONDS if channel.started else EARLY_HEADERS)
         if not parts:
             await channel.ping()
-        for part in parts:
-            for event in self._voice.part(flight, part):
-                await channel.send(event)
+        await channel.send(*(event for part in parts for event in self._voice.part(flight, part)))

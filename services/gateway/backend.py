@@ -34,7 +34,7 @@ from shared.jobs.board import JobBoard
 from shared.keys import Keys, followed_keys
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
-from shared.reply import Progress, encode_event, open_mailbox, reply_subject
+from shared.reply import Mailroom, Progress, encode_event, reply_subject
 from shared.routes import Routes, followed_routes
 from shared.service import Service
 from shared.stage import Stage
@@ -160,8 +160,9 @@ class Desk:
         `stages` are those that the gateway itself works on.
         """
         bus, instance = service.bus, self.settings.instance
-        shadows = Shadows(bus, instance, self.router, self.settings.max_shadows)
-        queries = Queries(bus, instance, shadows.beside, self.pace)
+        mailroom = Mailroom(bus.client, instance)
+        shadows = Shadows(bus, instance, mailroom, self.router, self.settings.max_shadows)
+        queries = Queries(bus, instance, mailroom, shadows.beside, self.pace)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
@@ -181,7 +182,7 @@ class Desk:
             models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
         )
         await queries.open()
-        await _canary(bus, instance)
+        await _canary(bus, instance, mailroom)
         bus.after_reconnect(queries.look_up)
         routes = followed_routes(bus.client, bus.jetstream, self.router.update)
         keys = followed_keys(bus.client, bus.jetstream, self.keyring.update)
@@ -209,8 +210,8 @@ class Desk:
         return self._opened[0]
 
 
-async def _canary(bus: Bus, instance: str) -> None:
-    async with open_mailbox(bus.client, instance, "canary") as mailbox:
+async def _canary(bus: Bus, instance: str, mailroom: Mailroom) -> None:
+    with mailroom.mailbox("canary") as mailbox:
         await bus.client.publish(reply_subject(instance, "canary"), encode_event(Progress(worker=instance)))
         await mailbox.receive(CANARY_TIMEOUT)
 

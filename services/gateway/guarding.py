@@ -1,6 +1,8 @@
 """The door of every endpoint: who asks is found out, and whether he may, before anything of the request is read."""
 
+import inspect
 from collections.abc import Callable, Coroutine
+from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter
@@ -49,13 +51,20 @@ class Guarded(APIRoute):
         self.openapi_extra = {**(self.openapi_extra or {}), "security": wanted}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, any_of = super().get_route_handler(), self.needed
+        handle, any_of = self.endpoint if self._plain else super().get_route_handler(), self.needed
 
         async def admitted(request: Request) -> Response:
             await _admit(request.scope, any_of)
             return await handle(request)
 
         return admitted
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the endpoint takes the request and returns the response: then it needs no help of FastAPI's."""
+        signature = inspect.signature(self.endpoint)
+        takes = [parameter.annotation for parameter in signature.parameters.values()]
+        return iscoroutinefunction(self.endpoint) and takes == [Request] and signature.return_annotation is Response
 
     @property
     def needed(self) -> tuple[Action, ...]:

@@ -27,6 +27,10 @@ EMBED: Final = "embed"
 RETRIEVE: Final = "retrieve"
 GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
+MOST_VALUES: Final = 10_000
+WRONG_SCALARS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+"""What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
+
 BUILT_IN: Final = (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
 
 
@@ -121,20 +125,31 @@ def load_pipelines(path: Path | None) -> Pipelines:
     if path is None:
         return Pipelines()
     try:
-        entries = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        entries = _File.model_validate(_bounded(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise PipelinesError(f"cannot read the pipelines file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelinesError(f"the pipelines file {path} is no YAML: {error}") from error
     except ValidationError as error:
         mistakes = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors())
         raise PipelinesError(f"the pipelines file {path} is not valid: {mistakes}") from error
+    except (yaml.YAMLError, RecursionError, *WRONG_SCALARS) as error:
+        raise PipelinesError(f"the pipelines file {path} is no YAML: {error}") from error
     return Pipelines(
         {
             name: tuple(Stop(stage=e.stage, variant=e.variant, params=e.params) for e in stops)
             for name, stops in entries.pipelines.items()
         }
     )
+
+
+def _bounded(value: Any) -> Any:
+    """The value. Raises ValueError where there is more in it than its aliases let one see, or it is in itself."""
+    waiting, count = [value], 0
+    while waiting:
+        item, count = waiting.pop(), count + 1
+        if count > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values, with its aliases written out")
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return value
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -24,12 +24,13 @@ from shared.metrics import SECONDS, exemplar
 from shared.names import BUILT_IN_QUEUES
 from shared.problems import Problem, ProblemType
 from shared.reply import (
+    AnyEvent,
     Mailbox,
+    Mailroom,
     Progress,
     decode_event,
     delivered_subject,
     encode_event,
-    open_mailbox,
     reply_subject,
 )
 from shared.topology import QUERIES, StageQueue
@@ -63,6 +64,7 @@ class Flight:
         self.ended: Ended | None = None
         self.first_delta_ms: float | None = None
         self.problem: Problem | None = None
+        self._failure: Problem | None = None
         self.left = False
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
         self._bus = bus
@@ -87,12 +89,15 @@ class Flight:
     def timeout(self) -> float:
         return round(self.query.deadline - self.query.asked_at, 3)
 
-    async def parts(self, patience: float) -> tuple[Part, ...]:
-        """What comes next of the answer; nothing after `patience` seconds of silence.
+    async def parts(self, patience: float | None = None) -> tuple[Part, ...]:
+        """All that has come of the answer, at least one part; nothing after `patience` seconds of silence.
 
-        Raises the Problem with which the query ended.
+        Raises the Problem with which the query ended, once the parts before it have been returned.
         """
-        while True:
+        parts: tuple[Part, ...] = ()
+        while not parts:
+            if self._failure is not None:
+                raise self._failure
             try:
                 event = await self._mailbox.receive(patience)
             except TimeoutError:
@@ -103,10 +108,19 @@ class Flight:
                 self.answer.expect(self.query.attempt)
                 await self.submit()
                 continue
-            self.course.note(event)
-            if parts := self.answer.take(event):
-                self._account(parts)
-                return parts
+            parts = self._take(event)
+        try:
+            while self.ended is None and (further := self._mailbox.more()) is not None:
+                parts += self._take(further)
+        except Problem as problem:
+            self._failure = problem
+        return parts
+
+    def _take(self, event: AnyEvent) -> tuple[Part, ...]:
+        self.course.note(event)
+        parts = self.answer.take(event)
+        self._account(parts)
+        return parts
 
     async def submit(self) -> None:
         """Put the query on the queue of its first stop, anew for each reconnection meanwhile.
@@ -163,9 +177,15 @@ class Queries:
     """
 
     def __init__(
-        self, bus: Bus, instance: str, beside: Callable[[Flight], AbstractContextManager[None]], pace: Pace
+        self,
+        bus: Bus,
+        instance: str,
+        mailroom: Mailroom,
+        beside: Callable[[Flight], AbstractContextManager[None]],
+        pace: Pace,
     ) -> None:
         self._bus = bus
+        self._mailroom = mailroom
         self._pace = pace
         self._instance = instance
         self._beside = beside
@@ -178,6 +198,7 @@ class Queries:
     async def open(self) -> None:
         """Make the queues, and answer workers that take over an unfinished answer and ask what has been delivered."""
         await self._bus.topology.ensure_queues(BUILT_IN_QUEUES)
+        await self._mailroom.open()
         await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
@@ -187,7 +208,7 @@ class Queries:
         `gone` returns when the client has left: then the block is cancelled, all stages are told to stop, and
         ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
         """
-        async with open_mailbox(self._bus.client, self._instance, query.id) as mailbox:
+        with self._mailroom.mailbox(query.id) as mailbox:
             flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
             self._flights.add(flight)
             self._by_reply[query.reply] = flight

@@ -25,7 +25,7 @@ from shared.bus import Bus
 from shared.envelope import Lane, Query
 from shared.forward import forward
 from shared.problems import Problem, ProblemType
-from shared.reply import Mailbox, Progress, open_mailbox, reply_subject
+from shared.reply import Mailbox, Mailroom, Progress, reply_subject
 from shared.telemetry import tracer
 
 __all__ = ["SHADOW_OF", "Shadows"]
@@ -43,12 +43,12 @@ SKIPPED: Final = "skipped"
 class _Shadow:
     """One copy on its way."""
 
-    def __init__(self, bus: Bus, instance: str, live: Query, copy: Copy) -> None:
+    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, live: Query, copy: Copy) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
         self._bus = bus
-        self._instance = instance
+        self._mailroom = mailroom
         self._query = live.model_copy(
             update={
                 "id": name,
@@ -90,7 +90,7 @@ class _Shadow:
 
     async def _ask(self) -> str:
         ended: Ended | None = None
-        async with open_mailbox(self._bus.client, self._instance, self._query.id) as mailbox:
+        with self._mailroom.mailbox(self._query.id) as mailbox:
             try:
                 with self._scope:
                     await forward(self._bus.jetstream, self._bus.topology, self._query)
@@ -125,9 +125,10 @@ class _Shadow:
 class Shadows:
     """All shadows of this gateway, `most` at once; those beyond are left out."""
 
-    def __init__(self, bus: Bus, instance: str, router: Router, most: int) -> None:
+    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, router: Router, most: int) -> None:
         self._bus = bus
         self._instance = instance
+        self._mailroom = mailroom
         self._router = router
         self._most = most
         self._running: set[_Shadow] = set()
@@ -168,7 +169,7 @@ class Shadows:
         if len(self._running) >= self._most:
             OUTCOMES.labels(copy.stage, copy.variant, SKIPPED).inc()
             return None
-        shadow = _Shadow(self._bus, self._instance, live, copy)
+        shadow = _Shadow(self._bus, self._instance, self._mailroom, live, copy)
         self._running.add(shadow)
         self._tasks.start_soon(self._follow, shadow)
         return shadow
