@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from benchmarks import suite
+from benchmarks import page, suite
 from benchmarks.hop.chains import Ask, running_chains
 from benchmarks.programs.hop_stages import SYSTEMS
 
@@ -102,12 +102,14 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     axes = figure.subplots()
     levels = sorted({row["in_flight"] for row in results["rows"]})
     width = 0.8 / len(SYSTEMS)
+    colours = dict(zip(sorted(SYSTEMS, key=lambda system: system != "sluice"), page.COLOURS, strict=False))
     for place, system in enumerate(SYSTEMS):
         rows = [row["throughput_us_per_hop"] for row in results["rows"] if row["system"] == system]
         medians = [row["median"] for row in rows]
         errors = [[row["median"] - row["min"] for row in rows], [row["max"] - row["median"] for row in rows]]
         at = [level + (place - (len(SYSTEMS) - 1) / 2) * width for level in range(len(levels))]
-        axes.bar(at, medians, width, yerr=errors, label=LABELS[system], error_kw={"elinewidth": 0.8})
+        look = {"color": colours[system], "error_kw": {"elinewidth": 0.8}}
+        axes.bar(at, medians, width, yerr=errors, label=LABELS[system], **look)
     axes.set_xticks(range(len(levels)), [str(level) for level in levels])
     axes.set_xlabel("queries in flight")
     axes.set_ylabel("microseconds per hop")
