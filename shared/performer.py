@@ -96,6 +96,7 @@ class Performer:
         self._max_deliver = max_deliver
         self._instance = instance
         self._inbox = inbox
+        self._held_up = 0
         self._dead_letters = DeadLetters(client, jetstream)
 
     async def attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
@@ -204,10 +205,26 @@ class Performer:
             return Outcome.ANSWERED
         made = made.advance(hop())
         if made.slip:
-            await forward(self._js, self._topology, made, patience=FORWARD_PATIENCE)
+            await self._forward(made)
             return Outcome.FORWARDED
         await send(Result(query=made, **origin))
         return Outcome.ANSWERED
+
+    async def _forward(self, query: Query) -> None:
+        """Raises as `forward` does. A full queue ahead is waited for in half of the room at most.
+
+        What waits there holds room, and a queue is full for one tenant: the others' work goes on in the other half.
+        """
+        try:
+            return await forward(self._js, self._topology, query)
+        except Problem as problem:
+            if problem.kind is not ProblemType.QUEUE_FULL or self._held_up >= max(1, self._stage.room // 2):
+                raise
+        self._held_up += 1
+        try:
+            await forward(self._js, self._topology, query, patience=FORWARD_PATIENCE)
+        finally:
+            self._held_up -= 1
 
     async def _send(self, query: Query, event: AnyEvent) -> None:
         # If nobody listens, the broker says so to the inbox that the reply names.

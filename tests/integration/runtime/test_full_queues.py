@@ -66,6 +66,19 @@ async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
         await bench.empty("shout")
 
 
+async def test_work_that_waits_for_a_full_queue_leaves_half_of_the_room_to_other_tenants(
+    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.performer.FORWARD_PATIENCE", 600.0)
+    async with open_bench(broker.url, queue_limit=4) as bench, bench.working(shout, "shout", room=4):
+        for _ in range(4):
+            await bench.submit(bench.query("next", tenant="loud"))
+        for _ in range(4):
+            await bench.submit(bench.query("shout", "next", tenant="loud"))
+        *_, end = await bench.ask(bench.query("shout", tenant="calm"))
+        assert isinstance(end, Result)
+
+
 async def test_the_broker_bounds_the_bytes_of_all_queues_together(broker: NatsServer) -> None:
     async with open_bench(broker.url, queue_bytes=2**20) as bench:
         for number in range(3):
