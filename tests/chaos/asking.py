@@ -22,6 +22,9 @@ HANG: Final = 60.0
 
 LOOK: Final = 0.1
 
+IDLE: Final = 2.0
+"""Seconds for which an idle connection is kept; a gateway closes it after five."""
+
 
 class Balancer:
     """Which gateways are ready, as a load balancer knows it, and the idle connections to them."""
@@ -29,7 +32,7 @@ class Balancer:
     def __init__(self, gateways: list[Member]) -> None:
         self._gateways = {gateway.name: gateway for gateway in gateways}
         self._ready: set[str] = set()
-        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        self._idle: defaultdict[str, list[tuple[float, Connection]]] = defaultdict(list)
         self._dice = random.Random(1)
 
     async def choose(self) -> str:
@@ -40,8 +43,11 @@ class Balancer:
 
     async def connect(self, gateway: str) -> Connection:
         """Raises RefusedError."""
-        if self._idle[gateway]:
-            return self._idle[gateway].pop()
+        while self._idle[gateway]:
+            since, connection = self._idle[gateway].pop()
+            if time.monotonic() - since < IDLE and not connection.ended:
+                return connection
+            connection.close()
         try:
             return await Connection.open(self._gateways[gateway].port)
         except RefusedError:
@@ -55,7 +61,7 @@ class Balancer:
         if reply.closes:
             connection.close()
         else:
-            self._idle[gateway].append(connection)
+            self._idle[gateway].append((time.monotonic(), connection))
 
     async def watch(self) -> None:
         """Look at /readyz of each, for ever."""
@@ -65,7 +71,7 @@ class Balancer:
 
     def close(self) -> None:
         for connections in self._idle.values():
-            for connection in connections:
+            for _, connection in connections:
                 connection.close()
         self._idle.clear()
 
@@ -75,7 +81,7 @@ class Balancer:
                 self._ready.add(name)
             else:
                 self._ready.discard(name)
-                for connection in self._idle.pop(name, []):
+                for _, connection in self._idle.pop(name, []):
                     connection.close()
             await asyncio.sleep(LOOK)
 

@@ -71,6 +71,11 @@ class Connection:
             raise
         return cls(reader, writer)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has closed it."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
     async def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         """Send a request and read the head of its response. Raises LostError."""
         payload = b"" if body is None else json.dumps(body).encode()
