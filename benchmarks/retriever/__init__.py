@@ -1,0 +1,76 @@
+"""The index by size: what is found, how fast, and what it costs. `python -m benchmarks.retriever --help`"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from benchmarks import suite
+from benchmarks.retriever.building import build
+from benchmarks.retriever.corpus import Corpus
+from benchmarks.retriever.searching import CASES, DEPTH, Plan, search
+from benchmarks.retriever.showing import plot, table
+from benchmarks.retriever.truth import nearest
+
+__all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "table"]
+
+TITLE = "Retriever by size of the collection"
+ABOUT = """\
+Passages of 80 words with vectors of 384 dimensions, made from a seed: topics of about 200 passages, words by Zipf's
+law. They are written and searched through the retriever's own store with its defaults, so up to 20,000 passages are
+searched exactly and more through an index (IVF-RQ). Questions are about topics of the corpus and are none of its
+passages; each search returns 10.
+
+*Recall* is the share of the ten that comparing all vectors finds; of a hybrid search, of the ten that those and the
+ranking by words make (a ranking by words is exact). *p50* and *p99* are of searches one after the other, *searches/s*
+and *busy p99* of 16 at once. A filter compares a number of the metadata and keeps a tenth, a hundredth or a thousandth
+of the passages. *Beside a writer* is hybrid searches, one after the other, while documents are replaced without a
+pause, 100 with 1,000 passages in each commit, and the index is kept up as the service does. *Not indexed yet* is hybrid
+searches while so many passages wait for the upkeep, which the service begins after 8 commits or 2 s without one.
+
+All of it runs in one process on this machine's two cores, on a local disk, the files in the page cache."""
+VERSIONS = ("pyarrow", "numpy")
+
+SIZES = (10_000, 100_000)
+LARGE = 1_000_000
+QUESTIONS = 200
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="passages of each collection")
+    parser.add_argument("--large", action="store_true", help=f"a collection of {LARGE:,} too, which takes minutes more")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of search")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time of one measurement with searches at once")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    sizes = [*arguments.sizes, *([LARGE] if arguments.large else [])]
+    questions = QUESTIONS
+    if arguments.quick:
+        sizes, questions, arguments.rounds, arguments.seconds = [10_000, 30_000], 50, 1, 0.5
+    return {"sizes": [_size(size, questions, arguments) for size in sizes]}
+
+
+def _size(size: int, questions: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    corpus = Corpus(size)
+    asked = corpus.questions(questions)
+    began = time.perf_counter()
+    truth = nearest(corpus, asked, sorted({case.permille for case in CASES}), DEPTH)
+    suite.say(f"{size:>9,} passages compared with {questions} questions in {time.perf_counter() - began:.1f} s")
+    plan = Plan(questions=asked, truth=truth, rounds=arguments.rounds, seconds=arguments.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        built = _alone(build, Path(folder), corpus)
+        return {"passages": size} | built | _alone(search, Path(folder), corpus, plan)
+
+
+def _alone(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call it in a process of its own, whose memory is then its own too."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args, **options).result()

@@ -1,0 +1,229 @@
+"""Searching an index through the retriever's own store: how fast, and how much of what is near is found."""
+
+import asyncio
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import suite
+from benchmarks.load import percentile
+from benchmarks.retriever.building import COLLECTION
+from benchmarks.retriever.corpus import BLOCK, PASSAGES, Corpus, Question
+from services.retriever.fusion import reciprocal_rank_fusion
+from services.retriever.lance import LanceStore
+from services.retriever.maintenance import Maintenance
+from services.retriever.settings import RetrieverSettings
+from services.retriever.store import IndexedDocument, Mode
+from shared.filters import parse
+
+__all__ = ["ALL", "CASES", "DEPTH", "TOP", "Case", "Plan", "search"]
+
+TOP = 10
+DEPTH = 40
+"""How deep a hybrid search for 10 goes in each ranking."""
+ALL = 1000
+CONCURRENT = 16
+COMMIT = 100
+"""Documents that the writer replaces in one commit."""
+
+Truth = Mapping[int, list[list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How to search, and in passages whose number is below `permille`."""
+
+    mode: Mode
+    permille: int = ALL
+
+    def __str__(self) -> str:
+        return str(self.mode) if self.permille == ALL else f"{self.mode}, filter keeps {self.permille / 10:g} %"
+
+
+CASES = (
+    *(Case(mode) for mode in (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)),
+    *(Case(mode, permille) for permille in (100, 10, 1) for mode in (Mode.VECTOR, Mode.HYBRID)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure."""
+
+    questions: Sequence[Question]
+    truth: Truth
+    rounds: int
+    seconds: float
+    """Of each measurement with many searches at once, and of the one beside a writer twice as many."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What came of one case."""
+
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    per_second: list[float] = field(default_factory=list)
+    busy_p99_ms: list[float] = field(default_factory=list)
+    recall: float = 1.0
+
+
+def search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    return asyncio.run(_search(folder, corpus, plan))
+
+
+async def _search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    store = await LanceStore.open(str(folder))
+    try:
+        before = _rss()
+        seen: defaultdict[Case, _Seen] = defaultdict(_Seen)
+        for case in CASES:
+            found = [await _ask(store, case, question) for question in plan.questions]  # warms up too
+            seen[case].recall = await _recall(store, case, plan, found)
+        for number, case in suite.interleave(CASES, plan.rounds):
+            await _measure(store, case, plan, seen[case])
+            suite.say(f"{corpus.size:>9,} round {number + 1}: {case!s:<28}{_shown(seen[case])}")
+        memory = {"open_rss_mib": before, "search_rss_mib": _rss()}
+        return memory | {
+            "cases": [_summary(case, seen[case]) for case in CASES],
+            "writing": await _beside_writer(store, corpus, plan),
+            "tail": await _tail(store, corpus, plan),
+        }
+    finally:
+        await store.close()
+
+
+async def _ask(store: LanceStore, case: Case, question: Question, top_k: int = TOP) -> list[str]:
+    where = None if case.permille == ALL else parse({"permille": {"$lt": case.permille}})
+    hits = await store.search(COLLECTION, question.text, question.vector, top_k=top_k, filter=where, mode=case.mode)
+    return [hit.id for hit in hits]
+
+
+async def _recall(store: LanceStore, case: Case, plan: Plan, found: list[list[str]]) -> float:
+    """The share of the ten that exact search finds; of a hybrid search, of the ten that it and the words make."""
+    if case.mode is Mode.TEXT:
+        return 1.0  # the ranking by words is exact
+    right = total = 0
+    for question, near, ids in zip(plan.questions, plan.truth[case.permille], found, strict=True):
+        best = near[:TOP]
+        if case.mode is Mode.HYBRID:
+            words = await _ask(store, Case(Mode.TEXT, case.permille), question, DEPTH)
+            best = [item.key for item in reciprocal_rank_fusion(near, words)][:TOP]
+        right += len(set(best) & set(ids))
+        total += len(best)
+    return right / total if total else 1.0
+
+
+async def _measure(store: LanceStore, case: Case, plan: Plan, seen: _Seen) -> None:
+    alone = await _one_by_one(store, case, plan.questions)
+    seen.p50_ms.append(percentile(alone, 0.5) * 1e3)
+    seen.p99_ms.append(percentile(alone, 0.99) * 1e3)
+    began = time.perf_counter()
+    busy = await _at_once(store, case, plan, began + plan.seconds)
+    seen.per_second.append(len(busy) / (time.perf_counter() - began))
+    seen.busy_p99_ms.append(percentile(busy, 0.99) * 1e3)
+
+
+async def _one_by_one(store: LanceStore, case: Case, questions: Sequence[Question]) -> list[float]:
+    taken = []
+    for question in questions:
+        began = time.perf_counter()
+        await _ask(store, case, question)
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> list[float]:
+    taken: list[float] = []
+
+    async def client(number: int) -> None:
+        while time.perf_counter() < until:
+            taken.extend(await _one_by_one(store, case, [plan.questions[number % len(plan.questions)]]))
+            number += CONCURRENT
+
+    async with asyncio.TaskGroup() as clients:
+        for number in range(CONCURRENT):
+            clients.create_task(client(number))
+    return taken
+
+
+async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
+    """Hybrid searches, one after the other, while documents are replaced without a pause and the index is kept up."""
+    defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
+    upkeep = Maintenance(store, pause=defaults["upkeep_pause"], commits=defaults["upkeep_commits"])
+    writes = _writes(corpus)
+    commits = 0
+
+    async def write() -> None:
+        nonlocal commits
+        while True:
+            await store.replace(COLLECTION, next(writes))
+            upkeep.changed(COLLECTION)
+            commits += 1
+
+    case = Case(Mode.HYBRID)
+    taken: list[float] = []
+    found: list[list[str]] = []
+    async with upkeep.running():
+        writer = asyncio.create_task(write())
+        began = time.perf_counter()
+        while time.perf_counter() - began < 2 * plan.seconds or len(found) < len(plan.questions):
+            question = plan.questions[len(found) % len(plan.questions)]
+            start = time.perf_counter()
+            found.append(await _ask(store, case, question))
+            taken.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - began
+        writer.cancel()
+        await asyncio.wait([writer])
+    recall = await _recall(store, case, plan, found[: len(plan.questions)])
+    return {
+        "p50_ms": percentile(taken, 0.5) * 1e3,
+        "p99_ms": percentile(taken, 0.99) * 1e3,
+        "recall": recall,
+        "passages_per_second": commits * COMMIT * PASSAGES / seconds,
+    }
+
+
+async def _tail(store: LanceStore, corpus: Corpus, plan: Plan) -> list[dict[str, float]]:
+    """Hybrid searches with more and more passages that the index does not cover, and with none again."""
+    steps = []
+    writes = _writes(corpus)
+    for uncovered in (0, 1, 4, 8, 0):
+        if not uncovered:
+            await store.maintain(COLLECTION)
+            written = 0
+        while written < uncovered:
+            await store.replace(COLLECTION, next(writes))
+            written += 1
+        taken = await _one_by_one(store, Case(Mode.HYBRID), plan.questions)
+        steps.append({"uncovered": written * COMMIT * PASSAGES, "p50_ms": percentile(taken, 0.5) * 1e3})
+    return steps
+
+
+def _writes(corpus: Corpus) -> Iterator[list[IndexedDocument]]:
+    """Documents to write again, with what they had: what is true of the corpus stays true."""
+    blocks = min(max(corpus.size // BLOCK, 1), 4)
+    documents = [document for number in range(blocks) for document in corpus.documents(corpus.block(number))]
+    return itertools.cycle(documents[start : start + COMMIT] for start in range(0, len(documents), COMMIT))
+
+
+def _summary(case: Case, seen: _Seen) -> dict[str, Any]:
+    spreads = {name: suite.spread(getattr(seen, name)) for name in ("p50_ms", "p99_ms", "per_second", "busy_p99_ms")}
+    return {"case": str(case), "mode": str(case.mode), "permille": case.permille, "recall": seen.recall} | spreads
+
+
+def _shown(seen: _Seen) -> str:
+    return (
+        f"p50 {seen.p50_ms[-1]:6.1f} ms, p99 {seen.p99_ms[-1]:6.1f} ms, {seen.per_second[-1]:5.0f}/s, "
+        f"recall {seen.recall:.3f}"
+    )
+
+
+def _rss() -> float:
+    return float(psutil.Process().memory_info().rss / 2**20)

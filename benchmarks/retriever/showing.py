@@ -1,0 +1,97 @@
+"""The table and the plot."""
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import suite
+from benchmarks.retriever.searching import CASES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot", "table"]
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| passages | search | recall@10 | p50 ms | p99 ms | searches/s | busy p99 ms |"]
+    lines.append("|---:|---|---:|---:|---:|---:|---:|")
+    for size in results["sizes"]:
+        lines += [
+            f"| {size['passages']:,} | {case['case']} | {case['recall']:.3f} "
+            f"| {suite.show(case['p50_ms'], '.1f')} | {case['p99_ms']['median']:.1f} "
+            f"| {suite.show(case['per_second'])} | {case['busy_p99_ms']['median']:.0f} |"
+            for case in size["cases"]
+        ]
+    lines += [
+        "",
+        "| passages | beside a writer of passages/s | recall@10 | p50 ms | p99 ms |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for size in results["sizes"]:
+        writing = size["writing"]
+        lines.append(
+            f"| {size['passages']:,} | {writing['passages_per_second']:,.0f} | {writing['recall']:.3f} "
+            f"| {writing['p50_ms']:.1f} | {writing['p99_ms']:.1f} |"
+        )
+    steps = results["sizes"][0]["tail"]
+    lines += ["", f"| passages | {' | '.join(_step(step) for step in steps)} |", f"|---:|{'---:|' * len(steps)}"]
+    for size in results["sizes"]:
+        figures = " | ".join(format(step["p50_ms"], ".1f") for step in size["tail"])
+        lines.append(f"| {size['passages']:,} | {figures} |")
+    return "\n".join([*lines, "", *_costs(results)])
+
+
+def _step(step: dict[str, float]) -> str:
+    return f"p50 ms, {step['uncovered']:,.0f} not indexed yet"
+
+
+def _costs(results: dict[str, Any]) -> list[str]:
+    """What grows with the number of passages, and how."""
+    lines = ["| passages | writing s | passages/s | upkeep meanwhile s | last upkeep s | on disk MiB | bytes a passage"]
+    lines[0] += " | RSS MiB, opened | after searches | after building |"
+    lines.append("|---:|" + "---:|" * 9)
+    for size in results["sizes"]:
+        count = size["passages"]
+        lines.append(
+            f"| {count:,} | {size['write_s']:.1f} | {count / size['write_s']:,.0f} | {size['upkeep_s']:.1f} "
+            f"| {size['last_upkeep_s']:.1f} | {size['bytes'] / 2**20:,.0f} | {size['bytes'] / count:,.0f} "
+            f"| {size['open_rss_mib']:,.0f} | {size['search_rss_mib']:,.0f} | {size['build_rss_mib']:,.0f} |"
+        )
+    return [*lines, "", _growth(results)]
+
+
+def _growth(results: dict[str, Any]) -> str:
+    sizes = results["sizes"]
+    if len(sizes) < 2:
+        return ""
+    first, last = sizes[0], sizes[-1]
+    times = last["passages"] / first["passages"]
+
+    def grew(key: str) -> str:
+        return f"{last[key] / first[key]:,.1f}"
+
+    hybrid = [next(case for case in size["cases"] if case["case"] == "hybrid") for size in (first, last)]
+    slower = hybrid[1]["p50_ms"]["median"] / hybrid[0]["p50_ms"]["median"]
+    fewer = hybrid[0]["per_second"]["median"] / hybrid[1]["per_second"]["median"]
+    return f"""\
+From {first["passages"]:,} to {last["passages"]:,} passages, {times:,.0f} times as many: {grew("bytes")} times the bytes
+on disk, {grew("write_s")} times the time of writing, {grew("search_rss_mib")} times the memory of a process that
+searches, {slower:,.1f} times the p50 of a hybrid search, and {fewer:,.1f} times fewer of them a second. A passage's
+bytes are its vector (1,536), its text and metadata, the index of words and that of vectors."""
+
+
+def plot(results: dict[str, Any], figure: "Figure") -> None:
+    left, right = figure.subplots(1, 2)
+    sizes = results["sizes"]
+    counts = [size["passages"] for size in sizes]
+    for name in [str(case) for case in CASES if case.permille in (10, 1000)]:
+        cases = [next(case for case in size["cases"] if case["case"] == name) for size in sizes]
+        style = "--" if "filter" in name else "-"
+        marks = {"marker": "o", "linestyle": style, "label": name}
+        left.plot(counts, [case["p50_ms"]["median"] for case in cases], **marks)
+        right.plot(counts, [case["per_second"]["median"] for case in cases], **marks)
+    for axes, title in ((left, "p50 of one search, ms"), (right, "searches a second, 16 at once")):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("passages")
+        axes.set_title(title)
+    left.legend()
