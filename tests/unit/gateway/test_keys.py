@@ -297,7 +297,7 @@ def test_what_is_counted_outlives_a_change_of_other_keys_and_a_rotation() -> Non
     key, written = made(requests_per_minute=5)
     keyring = ring(key)
     limits = keyring.caller(bearing(written)).limits
-    rotated = key.rotated(hashed("next"), NOW, grace=60)
+    rotated = key.rotated(hashed("next"), time.time(), grace=60)
     keyring.update({key.id: rotated})
     assert keyring.caller(bearing(written)).limits is limits
     keyring.update({key.id: rotated.model_copy(update={"requests_per_minute": 6})})
