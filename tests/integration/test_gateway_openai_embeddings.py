@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from services.embedder.hardware import Dtype
 from services.embedder.model import BUNDLED_MODEL, EmbeddingModel, Kind, ModelConfig
 from shared.envelope import Query
 from shared.problems import Problem, ProblemType
@@ -37,13 +38,15 @@ def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def embedder(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with ServiceProcess("services.embedder", tmp_path_factory.mktemp("embedder"), nats_url=broker.url) as embedder:
+    """In float32, whose vectors are the same in every batch."""
+    folder = tmp_path_factory.mktemp("embedder")
+    with ServiceProcess("services.embedder", folder, nats_url=broker.url, dtype="float32") as embedder:
         yield embedder
 
 
 @pytest.fixture(scope="module")
 def model() -> EmbeddingModel:
-    return EmbeddingModel.load(ModelConfig())
+    return EmbeddingModel.load(ModelConfig(dtype=Dtype.FLOAT32))
 
 
 @pytest.fixture

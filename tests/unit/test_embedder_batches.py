@@ -1,4 +1,4 @@
-"""The pure parts of the embedder: the cut into batches, whose turn it is, what a container may use."""
+"""The pure parts of the embedder: the cut into batches, whose turn it is, what a machine may use and can do."""
 
 import threading
 from pathlib import Path
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.embedder.batches import plan_batches
-from services.embedder.hardware import usable_cpus
+from services.embedder.hardware import native_bfloat16, usable_cpus
 from services.embedder.turns import Turns
 
 lengths = st.lists(st.integers(0, 600), max_size=200)
@@ -73,3 +73,12 @@ def test_a_container_quota_bounds_the_cpus(tmp_path: Path) -> None:
     assert usable_cpus(quota) == 1
     quota.write_text("max 100000\n")
     assert usable_cpus(quota) == usable_cpus(tmp_path / "absent")
+
+
+def test_a_cpu_that_multiplies_bfloat16_is_known_by_its_flags(tmp_path: Path) -> None:
+    flags = tmp_path / "cpuinfo"
+    flags.write_text("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n")
+    assert native_bfloat16(flags)
+    flags.write_text("processor\t: 0\nflags\t\t: fpu avx512f sse\n")
+    assert not native_bfloat16(flags)
+    assert not native_bfloat16(tmp_path / "absent")
