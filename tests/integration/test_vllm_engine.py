@@ -399,6 +399,17 @@ class TestGoingOn:
 
         assert first.text + written(rest) == written(whole)
 
+    async def test_a_token_that_begins_a_character_is_written_again(self, engine: VLLMEngine) -> None:
+        whole = await collect(engine, chat())
+        begun = deltas(whole)[:5]
+        text, known = "".join(delta.text for delta in begun), [token for delta in begun for token in delta.tokens]
+        first = engine._started._llm.get_tokenizer().encode("\N{SNOWMAN}", add_special_tokens=False)[0]
+        rest = await collect(engine, chat(), Delivered(text=text, tokens=(*known, first)))
+
+        assert tokens(rest) == tokens(whole)[len(known) :][: len(tokens(rest))]
+        assert text + written(rest) == written(whole)
+        assert finish(rest).usage.completion_tokens == 24
+
     async def test_with_a_stop_string_the_tokens_are_those_of_the_text_shown(self, engine: VLLMEngine) -> None:
         whole = written(await collect(engine, chat()))
         stop = whole[30:36]

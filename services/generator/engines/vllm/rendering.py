@@ -20,6 +20,9 @@ LONG_TEXT: Final = 20_000
 CONTEXT_TOKENS: Final = 8
 """Tokens before a text that its decoding depends on: a leading space, a character of several tokens."""
 
+PARTIAL_TOKENS: Final = 3
+"""Tokens at the end of a text that may be a character's first bytes: UTF-8 has four for one at most."""
+
 _CHAT: Final = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
 _PLAIN: Final = TokenizeParams(max_total_tokens=None, add_special_tokens=True)
 
@@ -63,14 +66,18 @@ class Renderer:
         return list(prompt["prompt_token_ids"])
 
     async def continuation(self, before: Sequence[int], text: str, tokens: Sequence[int]) -> list[int]:
-        """The tokens to go on from after `text`: `tokens` where they spell it, otherwise the text's own."""
+        """The tokens to go on from after `text`: `tokens` where they spell it, otherwise the text's own.
+
+        The last of `tokens` are left out where they are the beginning of a character, of which there is no text.
+        """
         if len(text) > LONG_TEXT:
             return await anyio.to_thread.run_sync(self._continuation, before, text, tokens)
         return self._continuation(before, text, tokens)
 
     def _continuation(self, before: Sequence[int], text: str, tokens: Sequence[int]) -> list[int]:
-        if tokens and self._spells(before, tokens, text):
-            return list(tokens)
+        for kept in range(len(tokens), max(0, len(tokens) - PARTIAL_TOKENS - 1), -1):
+            if self._spells(before, tokens[:kept], text):
+                return list(tokens[:kept])
         plain = self._encode(text)
         if self._spells(before, plain, text):
             return plain
