@@ -22,6 +22,7 @@ PROBE: Final = "probe"
 TIMEOUT: Final = 20.0
 KINDS: Final = ("plain", "stream", "plain", "plain", "stream", "plain", "slow", "plain", "stream", "plain")
 QUERIES_PER_JOB: Final = 7
+SUBMITTERS: Final = 8
 AGAIN: Final = 20
 """Each so manieth job is submitted twice with one key."""
 
@@ -56,7 +57,7 @@ class Load:
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._clients):
                 tasks.create_task(self._ask(number))
-            for _ in range(3):
+            for _ in range(SUBMITTERS):
                 tasks.create_task(self._submit_some())
 
     def stop(self) -> None:
