@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 PASSAGES: Final = 5
-PIECE: Final = 40
+PIECE: Final = 100
 LONG_PIECE: Final = 2000
 """Characters of an answer in one delta, and of a long answer."""
 
