@@ -32,8 +32,11 @@ CHAT_TEMPLATE: Final = """\
 """ChatML with tools, as Qwen2.5 writes it."""
 
 
-def make_model(folder: Path, *, seed: int = 0) -> Path:
-    """A Qwen2 model and a byte-level BPE tokenizer; the same seed gives the same weights. What it writes is noise."""
+def make_model(folder: Path, *, seed: int = 0, hidden: int = HIDDEN, layers: int = 2) -> Path:
+    """A Qwen2 model and a byte-level BPE tokenizer; the same seed gives the same weights. What it writes is noise.
+
+    Greater sizes are for a model that takes its time.
+    """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -41,9 +44,9 @@ def make_model(folder: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=2,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=WINDOW,
