@@ -15,8 +15,12 @@ from typing import Any
 from benchmarks import suite
 from tests.chaos.fleet import Shape
 from tests.chaos.plan import Kind
+from tests.chaos.real import CONSTANT_ONLY
 from tests.chaos.report import render, save
 from tests.chaos.run import Options, chaos
+
+REAL_CLIENTS = 8
+"""The embedding model and this load share a few cores."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, help="at most so many rounds of faults")
     made.add_argument("--faults", help=f"only these, separated by commas: {', '.join(Kind)}")
     made.add_argument("--cluster", action="store_true", help="three clustered nats-servers instead of one")
+    made.add_argument("--real", action="store_true", help="the real services, model and index; fewer kinds of faults")
     made.add_argument("--clients", type=int, default=32, help="clients that ask one query after the other")
     made.add_argument("--quick", action="store_true", help="fewer processes, six rounds of short faults")
     made.add_argument("--out", type=Path, help="add the results to this JSON file")
@@ -35,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def options_of(arguments: argparse.Namespace, seed: int) -> Options:
-    kinds = tuple(Kind(name) for name in arguments.faults.split(",")) if arguments.faults else tuple(Kind)
+    possible = tuple(kind for kind in Kind if not arguments.real or kind not in CONSTANT_ONLY)
+    kinds = tuple(Kind(name) for name in arguments.faults.split(",")) if arguments.faults else possible
     nodes = 3 if arguments.cluster else 1
     if arguments.quick:
         shape = Shape(nodes=nodes, stages=2, split=False)
@@ -46,8 +52,8 @@ def options_of(arguments: argparse.Namespace, seed: int) -> Options:
         seed=seed,
         minutes=arguments.minutes,
         kinds=kinds,
-        shape=Shape(nodes=nodes),
-        clients=arguments.clients,
+        shape=Shape(nodes=nodes, real=arguments.real),
+        clients=min(arguments.clients, REAL_CLIENTS) if arguments.real else arguments.clients,
         most_rounds=arguments.rounds,
     )
 
@@ -58,7 +64,8 @@ def command_of(arguments: argparse.Namespace, seed: int) -> str:
     words += ["--rounds", str(arguments.rounds)] if arguments.rounds else []
     words += ["--faults", arguments.faults] if arguments.faults else []
     words += ["--clients", str(arguments.clients)]
-    words += ["--cluster"] * arguments.cluster + ["--quick"] * arguments.quick
+    flags = ("cluster", "real", "quick")
+    words += [f"--{flag}" for flag in flags if getattr(arguments, flag)]
     return shlex.join(words)
 
 
@@ -102,5 +109,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     sys.exit(main())

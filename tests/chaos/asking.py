@@ -5,16 +5,15 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from tests.chaos.fleet import Member
 from tests.chaos.http import Connection, LostError, RefusedError, Reply
-from tests.chaos.oracle import Asked, Oracle, judge_answer, judge_problem
-from tests.chaos.words import answer_to, embedding_of, passages_for
+from tests.chaos.oracle import Asked, Oracle, judge_answer, judge_problem, judge_start
 
-__all__ = ["Asker", "Balancer", "JSON_PROBLEM"]
+__all__ = ["Asker", "Balancer", "Judge", "is_ready", "is_stream", "read_events"]
 
 JSON_PROBLEM: Final = "application/problem+json"
 HANG: Final = 60.0
@@ -24,6 +23,10 @@ LOOK: Final = 0.1
 
 IDLE: Final = 2.0
 """Seconds for which an idle connection is kept; a gateway closes it after five."""
+
+
+Judge = Callable[[Asked, str, Sequence[dict[str, Any]]], str]
+"""What is wrong with an answer and its sources."""
 
 
 class Balancer:
@@ -105,6 +108,7 @@ class Asker:
         self.balancer = balancer
         self.oracle = oracle
         self.keys = keys
+        self.judge: Judge = judge_answer
         self.unreachable = 0
         self.round = 0
 
@@ -165,7 +169,7 @@ class Asker:
         if reply.status == 200:
             body = json.loads(raw)
             asked.outcome = "answer"
-            asked.fault = judge_answer(asked, body["answer"], body["sources"])
+            asked.fault = self.judge(asked, body["answer"], body["sources"])
         else:
             take_problem(asked, reply.status, reply.media_type, raw)
             if reply.status in (429, 503) and "retry-after" not in reply.headers:
@@ -175,7 +179,9 @@ class Asker:
         await read_events(connection, asked)
 
 
-async def read_events(connection: Connection, asked: Asked, pause: Callable[[int], Any] | None = None) -> None:
+async def read_events(
+    connection: Connection, asked: Asked, judge: Judge, pause: Callable[[int], Any] | None = None
+) -> None:
     """Read a stream to its end; `pause` is awaited after each event."""
     text, sources, ended, number = "", None, False, 0
     async for name, data in connection.events():
@@ -190,25 +196,16 @@ async def read_events(connection: Connection, asked: Asked, pause: Callable[[int
                 text += data["text"]
             case "done":
                 ended, asked.outcome = True, "answer"
-                asked.fault = asked.fault or judge_answer(asked, text, sources or [])
+                asked.fault = asked.fault or judge(asked, text, sources or [])
             case "error":
                 ended = True
                 take_problem(asked, data.get("status"), JSON_PROBLEM, data)
-                asked.fault = asked.fault or _judge_start(asked, text)
+                asked.fault = asked.fault or (judge_start(asked, text) if judge is judge_answer else "")
         if pause is not None:
             await pause(number)
     if not ended:
         asked.outcome = "cut short"
         asked.fault = asked.fault or "the stream ended without an end"
-
-
-def _judge_start(asked: Asked, text: str) -> str:
-    expected = answer_to(
-        asked.tenant,
-        asked.question,
-        passages_for(asked.tenant, asked.question, embedding_of(asked.tenant, asked.question)),
-    )
-    return "" if expected.startswith(text) else f"not the beginning of its answer: {text[:300]!r}"
 
 
 def is_stream(reply: Reply) -> bool:

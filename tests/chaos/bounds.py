@@ -12,7 +12,7 @@ from nats.errors import Error as NatsError
 
 from tests.chaos.fleet import ADMIN, Fleet
 
-__all__ = ["Base", "check_growth", "check_jobs", "drained", "look"]
+__all__ = ["Base", "check_growth", "check_jobs", "drained", "ends_of", "look"]
 
 PATIENCE: Final = 120.0
 MEMORY_MB: Final = 64.0
@@ -65,8 +65,8 @@ async def check_jobs(
     try:
         jetstream = client.jetstream(timeout=30.0)
         marks = set(await (await jetstream.key_value("marks")).keys()) if accepted else set()
-        ends = {state: await _ends(jetstream, state) for state in ("succeeded", "failed", "cancelled")}
-        runs = await _ends(jetstream, "running")
+        ends = {state: await ends_of(jetstream, state) for state in ("succeeded", "failed", "cancelled")}
+        runs = await ends_of(jetstream, "running")
     finally:
         await client.close()
     wrong = [f"job {job} was accepted and had no effect" for job in accepted - marks]
@@ -81,7 +81,7 @@ async def check_jobs(
     return wrong, {"accepted": len(accepted), "effects": len(marks), "tried_again": again, "poisoned": len(poisoned)}
 
 
-async def _ends(jetstream: Any, state: str) -> Counter[str]:
+async def ends_of(jetstream: Any, state: str) -> Counter[str]:
     info = await jetstream.stream_info("JOB_EVENTS", subjects_filter=f"event.job.*.{state}")
     return Counter({subject.split(".")[2]: count for subject, count in (info.state.subjects or {}).items()})
 

@@ -18,6 +18,9 @@ __all__ = ["ADMIN", "Fleet", "Member", "Shape", "running"]
 
 ADMIN: Final = "admin-key-of-the-chaos-0123456789abcdef"
 PROGRAM: Final = "tests.chaos.programs.service"
+INDEX: Final = "<index>"
+"""Stands in settings for the folder of the index, which the retrievers share."""
+
 LIVENESS: Final = 3
 """Failed looks in a row after which a node that says it is ill is started again, as kubelet does."""
 
@@ -39,6 +42,8 @@ class Shape:
     stages: int = 2
     jobs: int = 1
     split: bool = True
+    real: bool = False
+    """The product's own stages and scheduler, with the bundled model and an index."""
 
     def services(self) -> dict[str, dict[str, object]]:
         """The settings of each service, by its name."""
@@ -57,6 +62,10 @@ class Shape:
                 made[f"{name}-{n}"] = {"chaos_module": "tests.chaos.programs.stages", "stages": stages}
         for n in range(1, self.jobs + 1):
             made[f"scheduler-{n}"] = {"chaos_module": "tests.harness.programs.counting"}
+        if self.real:
+            for name, settings in made.items():
+                settings["chaos_module"] = f"services.{name.partition('-')[0]}"
+                settings |= {"index_uri": INDEX, "reader_workers": 1, "threads": 1}
         return made
 
 
@@ -184,7 +193,8 @@ def running(folder: Path, shape: Shape, told: Callable[..., None]) -> Iterator[F
         members = {}
         for name, own in services.items():
             where = {"nats_url": between.url(name), "instance": name, "replicas": shape.nodes}
-            members[name] = Member(name, folder / name, {**SETTINGS, **where, **own})
+            placed = {key: str(value).replace(INDEX, str(folder / "index")) for key, value in own.items()}
+            members[name] = Member(name, folder / name, {**SETTINGS, **where, **placed})
         fleet = Fleet(broker, members, between, told)
         stack.callback(_end_all, fleet)
         for member in members.values():

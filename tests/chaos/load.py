@@ -5,10 +5,12 @@ import itertools
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from shared.jobs import job_id
 from tests.chaos.asking import Asker
+from tests.chaos.bounds import check_jobs
 from tests.chaos.fleet import ADMIN, Fleet
 from tests.chaos.http import Connection, LostError, RefusedError
 from tests.chaos.oracle import Oracle
@@ -45,6 +47,8 @@ class Load:
         """Jobs of which nobody has said whether they were accepted, when the load ended."""
         self.poisoned: set[str] = set()
         self.times: list[float] = []
+        self.index = Path()
+        """The folder of the index of real retrievers."""
         self._seed = seed
         self._clients = clients
         self._numbers = itertools.count(1)
@@ -60,19 +64,25 @@ class Load:
             for _ in range(SUBMITTERS):
                 tasks.create_task(self._submit_some())
 
+    async def prepare(self) -> None:
+        """What must be there before the first question."""
+
+    async def check(self, url: str) -> tuple[list[str], dict[str, int]]:
+        """What is wrong with the jobs on a broker, once all have ended; and how many there were."""
+        return await check_jobs(url, set(self.jobs), self.poisoned, self.unsure)
+
     def stop(self) -> None:
         self._stop.set()
         self._patience = time.monotonic() + PATIENCE
 
-    def question(self, kind: str) -> str:
+    def question(self, kind: str, tenant: str = "") -> str:
         """One that was never asked before."""
         return f"{kind} question {next(self._numbers):x} of seed {self._seed}"
 
     async def submit(self, document: str, tenant: str, retry: dict[str, Any]) -> str:
         """Submit a job as a client does: again with the same key until it is told that the job is taken."""
         key = f"{document}-{next(self._jobs)}"
-        spec = {"kind": "delete", "collection": "c", "documents": [document]}
-        body = {"spec": spec, "retry": retry}
+        path, body = self.job(document, key, tenant, retry)
         headers = {**self.asker.authorization(tenant), "idempotency-key": key}
         job = ""
         copies = 2 if int(key.rpartition("-")[2]) % AGAIN == 0 else 1
@@ -81,7 +91,7 @@ class Load:
                 self.unsure.add(job or job_id(tenant, key))
                 return ""
             began = time.monotonic()
-            status, answer = await self._post_job(body, headers)
+            status, answer = await self._post_job(path, body, headers)
             if status == 202:
                 self.times.append(time.monotonic() - began)
                 if job not in ("", answer["job"]["id"]):
@@ -95,13 +105,18 @@ class Load:
                 await asyncio.sleep(0.2)
         return job
 
+    def job(self, document: str, key: str, tenant: str, retry: dict[str, Any]) -> tuple[str, Any]:
+        """Where a job is submitted, and as what."""
+        spec = {"kind": "delete", "collection": "c", "documents": [document]}
+        return "/v1/jobs", {"spec": spec, "retry": retry}
+
     async def _ask(self, number: int) -> None:
         tenant = TENANTS[number % len(TENANTS)]
         for turn in itertools.count(number):
             if self._stop.is_set():
                 return
             kind = KINDS[turn % len(KINDS)]
-            await self.asker.ask(self.question(SLOW if kind == "slow" else "a"), tenant, kind, TIMEOUT)
+            await self.asker.ask(self.question(SLOW if kind == "slow" else "a", tenant), tenant, kind, TIMEOUT)
 
     async def _submit_some(self) -> None:
         while not self._stop.is_set():
@@ -117,7 +132,7 @@ class Load:
         if job := await self.submit(POISON_JOB, tenant, POISONED):
             self.poisoned.add(job)
 
-    async def _post_job(self, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+    async def _post_job(self, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
         """Status 0 where the connection was lost."""
         gateway = await self.asker.balancer.choose()
         try:
@@ -126,7 +141,7 @@ class Load:
             return 0, None
         try:
             async with asyncio.timeout(60):
-                reply = await connection.send("POST", "/v1/jobs", body, headers)
+                reply = await connection.send("POST", path, body, headers)
                 answer = json.loads(await connection.whole(reply))
         except (LostError, TimeoutError):
             connection.close()

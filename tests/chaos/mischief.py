@@ -49,7 +49,7 @@ async def slow_readers(asker: Asker, load: Load) -> None:
         async with asker.recorded(asked, connection):
             reply = await asker.send(connection, asked, stream=True)
             if is_stream(reply):
-                await read_events(connection, asked, pause)
+                await read_events(connection, asked, asker.judge, pause)
             else:
                 asked.outcome = "left"
         connection.close()
@@ -67,7 +67,7 @@ async def flood(asker: Asker, load: Load) -> None:
 
     async def some() -> None:
         for _ in left:
-            await asker.ask(load.question("a"), FLOODER, "flood", FLOOD_TIMEOUT)
+            await asker.ask(load.question("a", FLOODER), FLOODER, "flood", FLOOD_TIMEOUT)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(FLOOD_CONNECTIONS):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from tests.chaos.plan import GENTLE
 from tests.chaos.words import answer_to, embedding_of, passages_for
 
-__all__ = ["ALLOWED", "Asked", "Oracle", "Trouble", "judge_answer", "judge_problem"]
+__all__ = ["ALLOWED", "Asked", "Oracle", "Trouble", "judge_answer", "judge_problem", "judge_start"]
 
 URN: Final = "urn:sluice:problem:"
 
@@ -73,6 +73,13 @@ def judge_answer(asked: Asked, answer: str, sources: Sequence[dict[str, Any]]) -
     if answer != answer_to(asked.tenant, asked.question, passages):
         return f"not its answer: {answer[:300]!r}"
     return ""
+
+
+def judge_start(asked: Asked, text: str) -> str:
+    """The same for what had come of an answer that broke off."""
+    passages = passages_for(asked.tenant, asked.question, embedding_of(asked.tenant, asked.question))
+    expected = answer_to(asked.tenant, asked.question, passages)
+    return "" if expected.startswith(text) else f"not the beginning of its answer: {text[:300]!r}"
 
 
 def judge_problem(status: int, media_type: str, body: Any) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.asking import Asker, Balancer
-from tests.chaos.bounds import Base, check_growth, check_jobs, drained, look
+from tests.chaos.bounds import Base, check_growth, drained, look
 from tests.chaos.fleet import Fleet, Shape, running
 from tests.chaos.load import Load, enrol
 from tests.chaos.oracle import Oracle, Trouble
 from tests.chaos.plan import Kind, Layout, Round, Strike, rounds
+from tests.chaos.real import RealLoad
 from tests.chaos.strikes import Striker, healthy
 
 __all__ = ["Options", "chaos"]
@@ -62,11 +63,12 @@ def chaos(options: Options, folder: Path) -> dict[str, Any]:
     journal = Journal(folder / "events.jsonl")
     with running(folder, options.shape, journal.told) as fleet:
         journal.told("ready")
-        return asyncio.run(_Run(options, fleet, journal).go())
+        return asyncio.run(_Run(options, fleet, journal, folder).go())
 
 
 class _Run:
-    def __init__(self, options: Options, fleet: Fleet, journal: Journal) -> None:
+    def __init__(self, options: Options, fleet: Fleet, journal: Journal, folder: Path) -> None:
+        self._folder = folder
         self._options = options
         self._fleet = fleet
         self._journal = journal
@@ -77,10 +79,13 @@ class _Run:
     async def go(self) -> dict[str, Any]:
         balancer = Balancer(self._fleet.gateways)
         asker = self._asker = Asker(balancer, self._oracle, await enrol(self._fleet))
-        load = self._load = Load(asker, self._oracle, self._options.seed, self._options.clients)
+        kind = RealLoad if self._options.shape.real else Load
+        load = self._load = kind(asker, self._oracle, self._options.seed, self._options.clients)
+        load.index = self._folder / "index"
         striker = Striker(self._fleet, asker, load, self._options.seed)
         watching = [asyncio.create_task(balancer.watch()), asyncio.create_task(self._watch_lag())]
         try:
+            await load.prepare()
             await self._warm_up(asker, load)
             before = await look(self._fleet)
             self._journal.told("load begins")
@@ -102,7 +107,7 @@ class _Run:
         async with asyncio.timeout(120):
             while not await healthy(self._fleet, asker, load):  # noqa: ASYNC110  (others say it)
                 await asyncio.sleep(LOOK)
-        await asyncio.gather(*(asker.ask(load.question("a"), "red", "plain", 30.0) for _ in range(WARM)))
+        await asyncio.gather(*(asker.ask(load.question("a", "red"), "red", "plain", 30.0) for _ in range(WARM)))
 
     async def _strike_all(self, striker: Striker) -> None:
         layout = Layout(services=tuple(self._fleet.members), nodes=tuple(node.name for node in self._fleet.nodes))
@@ -159,7 +164,7 @@ class _Run:
         empty, held = await drained(url)
         if not empty:
             self._oracle.accuse(f"something is stuck on the broker: {held}")
-        wrong, jobs = await check_jobs(url, set(self._load.jobs), self._load.poisoned, self._load.unsure)
+        wrong, jobs = await self._load.check(url)
         after = await look(self._fleet)
         grown = await asyncio.to_thread(check_growth, self._fleet, before, after)
         found = self._oracle.judge() + wrong + grown
@@ -169,6 +174,7 @@ class _Run:
             "seed": self._options.seed,
             "seconds": round(seconds, 1),
             "nodes": len(self._fleet.nodes),
+            "real": self._options.shape.real,
             "faults": self._faults,
             "skipped": striker.skipped,
             "duplicates": striker.duplicates,

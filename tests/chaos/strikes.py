@@ -166,7 +166,7 @@ async def healthy(fleet: Fleet, asker: Asker, load: Load) -> bool:
     if not all(await asyncio.gather(*(is_ready(member.port) for member in fleet.members.values()))):
         return False
     for gateway in fleet.gateways:
-        question = load.question("a")
+        question = load.question("a", PROBE)
         asked = await asker.ask(question, PROBE, "probe", PROBE_TIMEOUT, gateway=gateway.name)
         if asked.outcome != "answer":
             return False
