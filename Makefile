@@ -96,7 +96,7 @@ lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@mkdir -p build
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
 	@$(COMPILE) --extra bus --extra generator --extra vllm --allow-unsafe --constraint build/generator.lock --output-file requirements-vllm-cuda.lock pyproject.toml
-	@sed -i 's/+cpu$$//' requirements*.lock  # whether torch comes with CUDA is the installing machine's choice
+	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/requirements.lock  # whether torch comes with CUDA is the installing machine's choice
 
 clean: ## Remove what was installed and built, but not the data in .sluice
 	@rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
