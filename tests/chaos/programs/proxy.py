@@ -50,6 +50,7 @@ class Side(asyncio.Protocol):
         self.transport: Any = None
         self.stuffed = False
         self.due = 0.0
+        self.early = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -62,8 +63,9 @@ class Side(asyncio.Protocol):
             self.other.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        assert self.other is not None
-        if self.link.delay or self.due:
+        if self.other is None:
+            self.early += data  # uvloop may read once before it pauses
+        elif self.link.delay or self.due:
             self._later(data)
         else:
             self.other.transport.write(data)
@@ -124,6 +126,8 @@ class Incoming(Side):
             self.transport.abort()
             return
         self.other = other
+        if self.early:
+            other.transport.write(self.early)
         if self.transport.is_closing():
             other.transport.abort()
         else:
