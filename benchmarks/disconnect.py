@@ -30,7 +30,7 @@ IN_FLIGHT = re.compile(r'sluice_stage_in_flight\{lane="interactive"[^}]*\} (\S+)
 
 COLLECTION = "docs"
 STAGES = ("embedder", "retriever", "generator")
-SHOWN = ("0.01", "0.025", "0.05", "0.1", "+Inf")
+SHOWN = ("0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "+Inf")
 """Seconds; the last bucket holds all."""
 
 Counts = dict[tuple[str, str], float]

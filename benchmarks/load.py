@@ -84,9 +84,9 @@ def bodies(url: str, objects: Iterable[object]) -> Iterator[bytes]:
 class _Client(asyncio.Protocol):
     """One connection: writes the next request as soon as the response to the last one has ended."""
 
-    def __init__(self, requests: Iterator[bytes], until: float, result: Load, check: Check | None) -> None:
+    def __init__(self, requests: Iterator[bytes], result: Load, check: Check | None) -> None:
         self._requests = requests
-        self._until = until
+        self._until = 0.0
         self._result = result
         self._check = check
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -187,12 +187,13 @@ async def load(
     loop = asyncio.get_running_loop()
     gc.collect()
     gc.disable()  # nothing here makes cycles, and a collection would add to latencies
-    began = time.perf_counter()
+    clients = [_Client(each, result, check if number < CHECKED else None) for number in range(concurrent)]
     try:
-        until = began + seconds
-        clients = [_Client(each, until, result, check if n < CHECKED else None) for n in range(concurrent)]
         for client in clients:
             await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
+        began = time.perf_counter()
+        for client in clients:
+            client.begin(began + seconds)
         await asyncio.gather(*(client.ended for client in clients))
     finally:
         gc.enable()
