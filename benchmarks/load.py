@@ -93,6 +93,10 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+
+    def begin(self, until: float) -> None:
+        """Ask, as long as it is not later than `until`."""
+        self._until = until
         self._ask()
 
     def _ask(self) -> None:
