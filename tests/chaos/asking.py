@@ -126,11 +126,10 @@ class Asker:
         asked = self.begin(question, tenant, chosen, kind, timeout)
         async with self.recorded(asked, connection):
             reply = await self.send(connection, asked, stream=kind in ("stream", "slow"))
-            await (
-                self._read_stream(connection, reply, asked)
-                if is_stream(reply)
-                else self._read(connection, reply, asked)
-            )
+            if is_stream(reply):
+                await read_events(connection, asked, self.judge)
+            else:
+                await self._read(connection, reply, asked)
             self.balancer.give_back(chosen, connection, reply)
         return asked
 
@@ -174,9 +173,6 @@ class Asker:
             take_problem(asked, reply.status, reply.media_type, raw)
             if reply.status in (429, 503) and "retry-after" not in reply.headers:
                 asked.fault = f"{reply.status} without Retry-After"
-
-    async def _read_stream(self, connection: Connection, reply: Reply, asked: Asked) -> None:
-        await read_events(connection, asked)
 
 
 async def read_events(
