@@ -156,7 +156,12 @@ async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> l
 async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
     """Hybrid searches, one after the other, while documents are replaced without a pause and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
-    upkeep = Maintenance(store, pause=defaults["upkeep_pause"], commits=defaults["upkeep_commits"])
+    upkeep = Maintenance(
+        store,
+        pause=defaults["upkeep_pause"],
+        commits=defaults["upkeep_commits"],
+        passages=defaults["upkeep_passages"],
+    )
     writes = _writes(corpus)
     commits = 0
 
@@ -164,7 +169,7 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
         nonlocal commits
         while True:
             await store.replace(COLLECTION, next(writes))
-            upkeep.changed(COLLECTION)
+            upkeep.changed(COLLECTION, COMMIT * PASSAGES)
             commits += 1
 
     case = Case(Mode.HYBRID)

@@ -36,7 +36,12 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
             storage_options=settings.index_storage_options,
         )
         await store.replace(CANARY, [_canary_document()])
-        upkeep = Maintenance(store, pause=settings.upkeep_pause, commits=settings.upkeep_commits)
+        upkeep = Maintenance(
+            store,
+            pause=settings.upkeep_pause,
+            commits=settings.upkeep_commits,
+            passages=settings.upkeep_passages,
+        )
         vectors = await service.bus.jetstream.object_store(VECTORS)
         try:
             async with upkeep.running():

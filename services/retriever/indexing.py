@@ -18,9 +18,9 @@ __all__ = ["Indexing"]
 
 
 class Indexing:
-    """Carries out changes of the index. `changed` hears of each table that was written to."""
+    """Carries out changes of the index. `changed` hears of each table that was written to, and of how many passages."""
 
-    def __init__(self, store: Store, vectors: ObjectStore, changed: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, vectors: ObjectStore, changed: Callable[[str, int], None]) -> None:
         self._store = store
         self._vectors = vectors
         self._changed = changed
@@ -35,7 +35,7 @@ class Indexing:
             passages[passage.document_id].append(passage)
         documents = [_document(ref, passages[ref.id]) for ref in change.documents]
         done = await self._store.replace(change.table, documents)
-        self._changed(change.table)
+        self._changed(change.table, sum(len(document.chunks) for document in documents))
         outcome = IndexOutcome(
             superseded=tuple(done.superseded),
             refused={document: problem.details for document, problem in done.refused.items()},

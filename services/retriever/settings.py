@@ -20,6 +20,7 @@ class RetrieverSettings(ServiceSettings):
         2.0, ge=0, description="Seconds without a commit before indices are brought up to date."
     )
     upkeep_commits: int = Field(8, ge=1, description="Commits after which they are brought up to date all the same.")
+    upkeep_passages: int = Field(1_000, ge=1, description="New passages after which they are, likewise.")
 
     @property
     def uri(self) -> str:

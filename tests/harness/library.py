@@ -129,7 +129,7 @@ async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator
         for variant, dimension in (("default", 16), ("wide", 24)):
             process = _embedder(library, variant, dimension)
             await stack.enter_async_context(bench.working(process, "embed", variant=variant, room=16, batch_room=16))
-        indexing = Indexing(store, vectors, lambda _: None)
+        indexing = Indexing(store, vectors, lambda _table, _passages: None)
         await stack.enter_async_context(
             bench.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
         )
