@@ -64,7 +64,8 @@ async def check_jobs(
     client = await nats.connect(url)
     try:
         jetstream = client.jetstream(timeout=30.0)
-        marks = set(await (await jetstream.key_value("marks")).keys()) if accepted else set()
+        found = (await jetstream.stream_info("KV_marks", subjects_filter="$KV.marks.>")).state.subjects
+        marks = {subject.rpartition(".")[2] for subject in found or {}}
         ends = {state: await ends_of(jetstream, state) for state in ("succeeded", "failed", "cancelled")}
         runs = await ends_of(jetstream, "running")
     finally:
