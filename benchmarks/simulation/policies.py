@@ -52,24 +52,37 @@ class TwoChoices(Policy):
 
 
 class LeastLoaded(Policy):
-    """The least loaded of all replicas, as they were up to `stale` seconds ago; among equals, by chance."""
+    """The least loaded of all replicas; their loads are known exactly."""
 
-    def __init__(self, stale: float = 0.0) -> None:
-        self.stale = stale
+    def choose(self) -> int:
+        return int(self.cluster.loads.argmin())
+
+
+class ManyRouters(Policy):
+    """The least loaded of all replicas, as one of several routers sees them: as they were at the last look of all
+    routers, up to `stale` seconds ago, and what this router has sent since. Among equals each has its own order."""
+
+    def __init__(self, routers: int, stale: float) -> None:
+        self._routers = routers
+        self._stale = stale
 
     def begin(self, cluster: Cluster) -> None:
         super().begin(cluster)
+        self._order = np.random.default_rng(cluster.seed)
         self._looked = float("-inf")
-        self._least: list[int] = []
 
     def choose(self) -> int:
         cluster = self.cluster
-        if not self.stale:
-            return int(cluster.loads.argmin())
-        if cluster.env.now - self._looked >= self.stale:
+        if cluster.env.now - self._looked >= self._stale:
             self._looked = cluster.env.now
-            self._least = np.flatnonzero(cluster.loads == cluster.loads.min()).tolist()
-        return self._least[int(cluster.random.random() * len(self._least))]
+            self._seen = cluster.loads + self._order.random((self._routers, cluster.replicas))
+        seen = self._seen[int(cluster.random.random() * self._routers)]
+        replica = int(seen.argmin())
+        seen[replica] += 1
+        return replica
+
+    def grown(self, fresh: range) -> None:  # noqa: ARG002
+        self._looked = float("-inf")
 
 
 class BoundedTwoChoices(TwoChoices):
@@ -167,7 +180,7 @@ POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "bounded two choices": BoundedTwoChoices,
     "least loaded": LeastLoaded,
     "two choices": TwoChoices,
-    "least loaded, 0.1 s ago": lambda: LeastLoaded(0.1),
+    "least loaded, 8 routers": lambda: ManyRouters(8, 0.1),
     "round robin": RoundRobin,
     "random": Random,
 }
