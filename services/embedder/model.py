@@ -52,7 +52,7 @@ class EmbeddingModel:
         self._model = model
         self._turns = Turns()
         self._rows = config.batch_rows
-        self._budget = loaded.batch_tokens
+        self.batch_tokens = loaded.batch_tokens
         self._counter = _counter(model)
         self.name = config.name
         self.device = loaded.device
@@ -89,7 +89,7 @@ class EmbeddingModel:
         lengths = _lengths(features, len(clean))
         self._count_truncated(clean, lengths, prompt)
         for rows in plan_batches(
-            lengths, token_budget=self._budget, max_rows=self._rows, padding_limit=self._budget // 16
+            lengths, token_budget=self.batch_tokens, max_rows=self._rows, padding_limit=self.batch_tokens // 16
         ):
             longest = lengths[rows[0]]
             if longest:

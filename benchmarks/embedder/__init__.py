@@ -1,0 +1,174 @@
+"""The embedder's model against plain sentence-transformers. `python -m benchmarks.embedder --help`"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks import suite
+from benchmarks.embedder.showing import plot, table
+
+__all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "table"]
+
+TITLE = "Embedder"
+ABOUT = """\
+all-MiniLM-L6-v2 on a CPU, each contender in a process of its own, one at a time. *encode* is plain
+`SentenceTransformer.encode` with its defaults: float32, 32 texts a batch, sorted by length. The others are the
+embedder's model, without broker and HTTP, by backend and number format; *default* is what the embedder chooses for this
+machine. Texts are cut from Sluice's documentation; of 2,000 characters the model reads the first 256 tokens. A *query*
+is 60 characters, embedded alone. *Cosine* is the least between a passage's vector and *encode*'s. *nDCG@10* is over the
+documentation: the example questions, whose answers are in known pages, and all headings as queries for the paragraphs
+below them; what counts is the difference between rows, not the height.
+
+*Cut into batches*: the default, with texts of 40 to 2,000 characters in calls of 128, cut into batches in other ways
+than the embedder's. *As a server*: clients that each send one such text and wait for its vector; *fixed batches* is a
+loop that waits for 32 texts or 10 ms, then calls `encode` or, *same model*, the default contender."""
+VERSIONS = ("sentence-transformers", "transformers", "openvino")
+
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "encode": {"kind": "encode"},
+    "torch float32": {"kind": "sluice", "backend": "torch", "dtype": "float32"},
+    "torch bfloat16": {"kind": "sluice", "backend": "torch", "dtype": "bfloat16"},
+    "openvino float32": {"kind": "sluice", "backend": "openvino", "dtype": "float32"},
+    "openvino bfloat16": {"kind": "sluice", "backend": "openvino", "dtype": "bfloat16"},
+    "default": {"kind": "sluice", "backend": "auto", "dtype": "auto"},
+    "default, 1 thread": {"kind": "sluice", "backend": "auto", "dtype": "auto", "threads": 1},
+}
+LENGTHS = (60, 200, 700, 2000)
+BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
+PLANS = ("by tokens, sorted", "by tokens, as they come", "32 texts, sorted", "32 texts, as they come")
+CLIENTS = (1, 16, 64)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=[*CONTENDERS], default=[*CONTENDERS])
+    parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS), help="characters of the texts")
+    parser.add_argument("--seconds", type=float, default=0.6, help="time of one measurement, at least")
+    parser.add_argument("--rounds", type=int, default=3)
+
+
+class Process:
+    """A contender's process, which waits without any load until it is asked; see `worker`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.load_seconds = 0.0
+        self._command = [sys.executable, "-m", "benchmarks.embedder.worker", json.dumps(CONTENDERS[name])]
+
+    def __enter__(self) -> Self:
+        env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, cwd=suite.ROOT, env=env)
+        self.load_seconds = self._answer()["load_seconds"]
+        return self
+
+    def ask(self, do: str, **command: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **command}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} has ended; what it said is above")
+        return json.loads(line)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.lengths = 1, 0.1, [200]
+        arguments.only = [name for name in ("encode", "torch bfloat16", "default") if name in arguments.only]
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        processes = []
+        for name in arguments.only:
+            suite.say(f"loading {name}")
+            processes.append(stack.enter_context(Process(name)))
+        found: dict[str, Any] = {
+            "load_seconds": {process.name: process.load_seconds for process in processes},
+            "speed": _speed(processes, arguments),
+            "memory_mib": {process.name: process.ask("memory") for process in processes},
+            "quality": _quality(processes, Path(folder)),
+        }
+        by_name = {process.name: process for process in processes}
+        if "default" in by_name:
+            found["plans"] = _plans(by_name["default"], arguments)
+            found["servers"] = _servers(by_name, arguments)
+    return found
+
+
+def _speed(processes: list[Process], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """For each contender texts per second at each length, and milliseconds of a query."""
+    seen: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for number, process in suite.interleave(processes, arguments.rounds):
+        suite.say(f"round {number + 1}: {process.name}")
+        for characters in arguments.lengths:
+            rate = process.ask("bulk", characters=characters, seconds=arguments.seconds)
+            seen[process.name][str(characters)].append(rate)
+        took = process.ask("latency", count=50)
+        seen[process.name]["query_p50_ms"].append(statistics.median(took))
+        seen[process.name]["query_p99_ms"].append(statistics.quantiles(took, n=100)[98])
+    return {name: {key: suite.spread(values) for key, values in kinds.items()} for name, kinds in seen.items()}
+
+
+def _quality(processes: list[Process], folder: Path) -> dict[str, dict[str, float]]:
+    """nDCG@10 of each contender, and the least cosine of its passages to those of the first."""
+    found: dict[str, dict[str, float]] = {}
+    first = None
+    for process in processes:
+        file = folder / "passages.npy"
+        ndcg = process.ask("quality", file=str(file))
+        vectors = np.load(file)
+        first = vectors if first is None else first
+        found[process.name] = {"ndcg": ndcg, "cosine": float((vectors * first).sum(1).min())}
+    return found
+
+
+def _plans(process: Process, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Texts per second by way of cutting, and of the embedder's own by its budget."""
+    asked: Iterator[tuple[str, str, int]] = iter(
+        [*((plan, plan, 0) for plan in PLANS), *((f"{size}", PLANS[0], size) for size in BUDGETS)]
+    )
+    seen: dict[str, list[float]] = defaultdict(list)
+    for _, (name, plan, budget) in suite.interleave(asked, arguments.rounds):
+        seen[name].append(process.ask("planned", plan=plan, budget=budget, seconds=arguments.seconds))
+    return {name: suite.spread(rates) for name, rates in seen.items()}
+
+
+def _servers(processes: dict[str, Process], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Texts per second and p50 and p99 of their latency, by way of serving and number of clients."""
+    kinds = {
+        "fixed batches": ("encode", "fixed"),
+        "fixed batches, same model": ("default", "fixed"),
+        "Sluice": ("default", "sluice"),
+    }
+    seen: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    asked = [(name, clients) for name in kinds if kinds[name][0] in processes for clients in CLIENTS]
+    for _, (name, clients) in suite.interleave(asked, arguments.rounds):
+        contender, loop = kinds[name]
+        told = processes[contender].ask("serve", loop=loop, clients=clients, seconds=2 * arguments.seconds)
+        seen[name, clients]["per_second"].append(told["per_second"])
+        seen[name, clients]["p50_ms"].append(statistics.median(told["ms"]))
+        seen[name, clients]["p99_ms"].append(statistics.quantiles(told["ms"], n=100)[98])
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (name, clients), kind in seen.items():
+        found[name][str(clients)] = {key: suite.spread(values) for key, values in kind.items()}
+    return found
