@@ -144,9 +144,7 @@ def _quality(processes: list[Process], folder: Path) -> dict[str, dict[str, floa
 
 def _plans(process: Process, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Texts per second by way of cutting, and of the embedder's own by its budget."""
-    asked: Iterator[tuple[str, str, int]] = iter(
-        [*((plan, plan, 0) for plan in PLANS), *((f"{size}", PLANS[0], size) for size in BUDGETS)]
-    )
+    asked = [*((plan, plan, 0) for plan in PLANS), *((str(size), PLANS[0], size) for size in BUDGETS)]
     seen: dict[str, list[float]] = defaultdict(list)
     for _, (name, plan, budget) in suite.interleave(asked, arguments.rounds):
         seen[name].append(process.ask("planned", plan=plan, budget=budget, seconds=arguments.seconds))

@@ -105,8 +105,7 @@ def answer(contender: Contender, command: dict[str, Any]) -> Any:
         texts = corpus.cut(count_for(command["characters"]), command["characters"])
         return bulk(contender, texts, command["seconds"])
     if done == "serve":
-        texts = cycle(corpus.mixed(512))
-        return asyncio.run(serve(contender.embed, texts, **command))
+        return asyncio.run(serve(contender.embed, cycle(corpus.mixed(512)), **command))
     if done == "memory":
         return psutil.Process().memory_full_info().uss / 2**20
     known: dict[str, Callable[..., Any]] = {"latency": latency, "quality": quality, "planned": planned}
