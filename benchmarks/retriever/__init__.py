@@ -21,9 +21,9 @@ __all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "ta
 TITLE = "Retriever by size of the collection"
 ABOUT = """\
 Passages of 80 words with vectors of 384 dimensions, made from a seed: topics of about 200 passages, words by Zipf's
-law. They are written and searched through the retriever's own store with its defaults, so up to 20,000 passages are
-searched exactly and more through an index (IVF-RQ). Questions are about topics of the corpus and are none of its
-passages; each search returns 10.
+law. They are written and searched through the retriever's own store with its defaults: an index of vectors (IVF-RQ,
+which the store builds from 2,000 passages on) and one of words. Questions are about topics of the corpus and are none
+of its passages; each search returns 10.
 
 *Recall* is the share of the ten that comparing all vectors finds; of a hybrid search, of the ten that those and the
 ranking by words make (a ranking by words is exact). *p50* and *p99* are of searches one after the other, *searches/s*

@@ -39,7 +39,10 @@ MIN_DEPTH = 20
 NPROBES = 20
 """Partitions of the vector index that a search reads; more where a filter leaves too few results."""
 REFINED = 80
-"""At least so many candidates of the index are ranked again by their full vectors, and twice as many as wanted."""
+"""At least so many candidates of the index are ranked again by their full vectors, and three times as many as wanted.
+
+Of the 40 nearest, which a hybrid search for 10 looks at, twice as many find 98 %, three times as many 99.8 %.
+"""
 
 
 class LanceStore:
@@ -57,7 +60,7 @@ class LanceStore:
         uri: str,
         *,
         consistency: timedelta = timedelta(seconds=1),
-        index_from_rows: int = 20_000,
+        index_from_rows: int = 2_000,
         keep_versions: timedelta = timedelta(minutes=10),
         storage_options: Mapping[str, str] | None = None,
     ) -> Self:
@@ -172,7 +175,7 @@ async def _columns(table: AsyncTable) -> dict[str, Column]:
 async def _by_vector(table: AsyncTable, vector: Vector, limit: int, predicate: str | None) -> list[Row]:
     """Rows with `_distance`, nearest first."""
     query = table.vector_search(vector).distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
-    query = query.refine_factor(max(2, math.ceil(REFINED / limit)))
+    query = query.refine_factor(max(3, math.ceil(REFINED / limit)))
     rows = await _rows(query, [*HIT_COLUMNS, "_distance"], limit, predicate)
     return sorted(rows, key=lambda row: (row["_distance"], row["document_id"], row["position"]))
 

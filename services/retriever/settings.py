@@ -10,7 +10,7 @@ __all__ = ["RetrieverSettings"]
 class RetrieverSettings(ServiceSettings):
     index_uri: str = Field("", description="Folder or object-store URI of the index; empty: <data_dir>/index.")
     index_storage_options: dict[str, str] = Field({}, description="Object-store options as JSON, as Lance names them.")
-    index_from_rows: int = Field(20_000, ge=256, description="Chunks from which on vectors are indexed, not scanned.")
+    index_from_rows: int = Field(2_000, ge=256, description="Chunks from which on vectors are indexed, not scanned.")
     index_freshness: float = Field(1.0, ge=0, description="Seconds after which other replicas' commits are seen.")
     retriever_variant: str = Field(
         "default", description="Variant of the stage that this process serves; `default` also writes the index."

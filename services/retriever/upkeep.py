@@ -2,7 +2,8 @@
 
 Measured at 50,000 vectors of 384 dimensions on two shared cores, cosine, recall@10: exact 19 ms; IVF-RQ (RaBitQ)
 with refinement 3 ms, recall 1.00, built in 0.6 s; HNSW-SQ 2.5 ms, 1.00, 29 s; IVF-PQ 4 ms, 1.00, 86 s. Hence IVF-RQ:
-it can be built anew whenever the data has moved on.
+it can be built anew whenever the data has moved on. At 10,000 vectors it is built in 0.3 s, and a search takes 4 ms of
+CPU instead of 13; below 2,000 comparing them all costs no more.
 """
 
 import logging
