@@ -1,15 +1,18 @@
-"""Keeps libraries out of a process that imports them but does not use them.
+"""Libraries that are slow to import: out of a process that does not use them, and faster into one that does.
 
-Both functions are to be called before the library's first import, so in a package's `__init__`; afterwards, and where
-the library is not installed, they do nothing.
+`import_when_used` and `skip_init` are to be called before the library's first import, so in a package's `__init__`;
+afterwards, and where the library is not installed, they do nothing.
 """
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["import_when_used", "skip_init"]
+__all__ = ["import_when_used", "skip_init", "uncollected"]
 
 
 class _Unused(ModuleType):
@@ -43,3 +46,15 @@ def skip_init(package: str) -> None:
     if package in sys.modules or (spec := find_spec(package)) is None:
         return
     sys.modules[package] = module_from_spec(spec)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off while much is imported: it would look at it many times, and find no garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.embedder.embedding import Embedding
 from services.embedder.model import EmbeddingModel
 from services.embedder.settings import EmbedderSettings
+from shared.imports import uncollected
 from shared.service import ASGIApp, Service
 from shared.stage import Stage
 
@@ -17,7 +18,8 @@ __all__ = ["make"]
 def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
-        model = await asyncio.to_thread(EmbeddingModel.load, settings.model)
+        with uncollected():
+            model = await asyncio.to_thread(EmbeddingModel.load, settings.model)
         await asyncio.to_thread(model.warm_up)
         async with Embedding(model).running() as embed:
             yield [

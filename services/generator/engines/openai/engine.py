@@ -20,6 +20,7 @@ from services.generator.engines.openai.requests import chat_request, completion_
 from services.generator.tokens import Tokens, load_tokens
 from shared.envelope import Message
 from shared.generation import ContextReport, Mode
+from shared.imports import uncollected
 from shared.reply import Delivered, Usage
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ class OpenAIEngine:
 
         A server without that endpoint is taken on trust when the configuration names a model.
         """
-        from openai import AsyncOpenAI, Timeout
+        with uncollected():
+            from openai import AsyncOpenAI, Timeout
 
-        from services.generator.prompt import PromptBuilder
+            from services.generator.prompt import PromptBuilder
 
         config = self._config
         self._client = AsyncOpenAI(
