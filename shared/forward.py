@@ -14,10 +14,13 @@ from shared.problems import Problem, ProblemType
 from shared.telemetry import inject_trace
 from shared.topology import QUERIES, Topology, query_subject
 
-__all__ = ["HEADERS", "QUEUE_FULL", "forward"]
+__all__ = ["HEADERS", "IN_PROCESS", "QUEUE_FULL", "forward"]
 
 QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
+
+IN_PROCESS: Final = 10158
+"""The refusal of a message by a cluster whose nodes have not agreed yet on the same message, sent before."""
 
 HEADERS: Final = 16 * 1024
 """Bytes of a message kept free for headers, also for those that a dead letter adds."""
@@ -74,15 +77,19 @@ async def _store(
         try:
             await _publish(jetstream, topology, subject, payload, headers)
         except (NatsError, TimeoutError, OSError) as error:
-            if isinstance(error, APIError) and (error.err_code in QUEUE_FULL or error.code != UNAVAILABLE):
+            if isinstance(error, APIError) and not _passes(error):
                 raise
             if time.monotonic() > give_up:
                 raise Problem(
                     ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
                 ) from error
-            await asyncio.sleep(LONGEST_PAUSE)
+            await asyncio.sleep(FIRST_PAUSE if getattr(error, "err_code", None) == IN_PROCESS else LONGEST_PAUSE)
         else:
             return
+
+
+def _passes(error: APIError) -> bool:
+    return error.err_code == IN_PROCESS or (error.code == UNAVAILABLE and error.err_code not in QUEUE_FULL)
 
 
 async def _publish(

@@ -7,6 +7,7 @@ The entry in the `jobs` bucket is a copy of what the last event says, and of the
 between the two leaves an older copy, and whoever changes the job next takes the state from the event.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -14,14 +15,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from nats.aio.client import Client
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
+from nats.js.api import PubAck
 from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
 from shared.dead_letters import REPLAYED as REOPENED
-from shared.forward import QUEUE_FULL
+from shared.forward import IN_PROCESS, QUEUE_FULL
 from shared.jobs.log import stored_events
 from shared.jobs.model import Job, JobOptions, JobProgress, JobState
 from shared.jobs.spec_store import SpecStore
@@ -45,6 +46,13 @@ BY: Final = "ce-by"
 
 STALE: Final = 10071
 """The broker's refusal of an event that does not follow the last one of its job."""
+
+AGREEING: Final = frozenset({IN_PROCESS, 10164})
+"""Refusals by a cluster whose nodes have not agreed yet on the same message, or on another event of the job."""
+
+PATIENCE: Final = 5.0
+LOOK: Final = 0.02
+"""Seconds for them to agree, and between two tries to write meanwhile."""
 
 USUAL: Final = JobOptions()
 
@@ -301,7 +309,7 @@ class JobBoard:
         ):
             inject_trace(headers)
             try:
-                ack = await self._js.publish(subject, spec.model_dump_json().encode(), headers=headers)
+                ack = await self._publish(subject, spec.model_dump_json().encode(), headers)
             except APIError as error:
                 if error.err_code not in QUEUE_FULL:
                     raise
@@ -324,15 +332,27 @@ class JobBoard:
             headers["ce-reason"] = _one_line(reason)
         subject = f"event.job.{job.id}.{job.state}"
         try:
-            ack = await self._js.publish(subject, job.model_dump_json().encode(), headers=headers)
+            # Where nobody says that it was stored, it may have been: then the next change finds it.
+            ack = await self._publish(subject, job.model_dump_json().encode(), headers)
         except APIError as error:
             if error.err_code != STALE:
                 raise
             return None
-        except (NatsTimeout, TimeoutError):
-            # It may have been stored: then the next change finds it.
-            raise
         return int(ack.seq)
+
+    async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> PubAck:
+        """Have the broker store a message. Raises nats errors, and Problem BROKER_UNAVAILABLE."""
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._js.publish(subject, data, headers=dict(headers))
+            except APIError as error:
+                if error.err_code not in AGREEING:
+                    raise
+            if time.monotonic() > give_up:
+                detail = "The nodes of the message broker do not agree. Try again in a moment."
+                raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+            await asyncio.sleep(LOOK)
 
     async def _tell(self, job: Job) -> None:
         """Say that a job's entry has changed, to those who read it then: after its event it may be an older one."""

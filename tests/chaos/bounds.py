@@ -25,14 +25,15 @@ IDLE: Final = ("sluice_gateway_queries_in_flight", "sluice_stage_in_flight")
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The fleet at rest, before the faults."""
+    """The fleet at rest, before the faults; `subscriptions` are those of the services."""
 
     usage: dict[str, dict[str, Any]]
     subscriptions: int
 
 
 async def look(fleet: Fleet) -> Base:
-    subscriptions = sum([(await asyncio.to_thread(node.ask, "/varz"))["subscriptions"] for node in fleet.nodes])
+    pages = await asyncio.gather(*(asyncio.to_thread(node.ask, "/connz") for node in fleet.nodes))
+    subscriptions = sum(client["subscriptions"] for page in pages for client in page["connections"])
     return Base(usage=fleet.usage(), subscriptions=subscriptions)
 
 
@@ -99,7 +100,7 @@ def check_growth(fleet: Fleet, before: Base, after: Base) -> list[str]:
         if now["files"] > then["files"] + FILES:
             wrong.append(f"{name} has {now['files']} open files; it had {then['files']}")
     if after.subscriptions > before.subscriptions + FILES:
-        wrong.append(f"the broker has {after.subscriptions} subscriptions; it had {before.subscriptions}")
+        wrong.append(f"the services have {after.subscriptions} subscriptions; they had {before.subscriptions}")
     return wrong + [
         f"{member.name} says {line}, and nothing is asked"
         for member in fleet.members.values()
