@@ -81,12 +81,21 @@ class Processes:
     """Processes that live as long as the stack, each the leader of a group that ends with it."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
-        self.pids: list[int] = []
         self._stack = stack
         self._folder = folder
+        self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, command: list[str], *, fds: tuple[int, ...] = (), **environment: str) -> "subprocess.Popen[bytes]":
-        log = self._stack.enter_context((self._folder / f"{len(self.pids)}.log").open("wb"))
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of them run."""
+        return all(process.poll() is None for process in self._running)
+
+    def start(self, command: list[str], *, fds: tuple[int, ...] = (), **environment: str) -> None:
+        log = self._stack.enter_context((self._folder / f"{len(self._running)}.log").open("wb"))
         process = subprocess.Popen(
             command,
             cwd=suite.ROOT,
@@ -96,9 +105,8 @@ class Processes:
             pass_fds=fds,
             start_new_session=True,
         )
-        self.pids.append(process.pid)
+        self._running.append(process)
         self._stack.callback(_end, process)
-        return process
 
     def logs(self) -> str:
         return "\n".join(file.read_text()[-2000:] for file in sorted(self._folder.glob("*.log")))
@@ -128,7 +136,7 @@ def listening() -> socket.socket:
 def wait_answer(request: Callable[[], bool], processes: Processes, what: str) -> None:
     """Ask until there is an answer."""
     began = time.monotonic()
-    while time.monotonic() - began < START_SECONDS:
+    while processes.whole and time.monotonic() - began < START_SECONDS:
         try:
             if request():
                 return
