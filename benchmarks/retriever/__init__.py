@@ -22,15 +22,16 @@ TITLE = "Retriever by size of the collection"
 ABOUT = """\
 Passages of 80 words with vectors of 384 dimensions, made from a seed: topics of about 200 passages, words by Zipf's
 law. They are written and searched through the retriever's own store with its defaults: an index of vectors (IVF-RQ,
-which the store builds from 2,000 passages on) and one of words. Questions are about topics of the corpus and are none
-of its passages; each search returns 10.
+which the store builds from 2,000 passages on) and one of words. *Upkeep* brings both up to date, here each time that
+the collection has doubled and in the end. Questions are about topics of the corpus and are none of its passages; each
+search returns 10.
 
 *Recall* is the share of the ten that comparing all vectors finds; of a hybrid search, of the ten that those and the
 ranking by words make (a ranking by words is exact). *p50* and *p99* are of searches one after the other, *searches/s*
 and *busy p99* of 16 at once. A filter compares a number of the metadata and keeps a tenth, a hundredth or a thousandth
-of the passages. *Beside a writer* is hybrid searches, one after the other, while documents are replaced without a
-pause, 100 with 1,000 passages in each commit, and the index is kept up as the service does. *Not indexed yet* is hybrid
-searches while so many passages wait for the upkeep, which the service begins after 8 commits or 2 s without one.
+of the passages. *Beside a writer* is hybrid searches, one after the other, while 1,000 passages a second are written
+again, 250 in each commit, and upkeep runs as in the service: after 1,000 passages or 8 commits, or 2 s after the last
+one, but no more than half of the time. *Not indexed yet* is hybrid searches while so many passages wait for upkeep.
 
 All of it runs in one process on this machine's two cores, on a local disk, the files in the page cache."""
 VERSIONS = ("pyarrow", "numpy")

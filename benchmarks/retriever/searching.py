@@ -29,8 +29,10 @@ DEPTH = 40
 """How deep a hybrid search for 10 goes in each ranking."""
 ALL = 1000
 CONCURRENT = 16
-COMMIT = 100
+COMMIT = 25
 """Documents that the writer replaces in one commit."""
+WRITTEN_PER_SECOND = 1_000
+"""Passages: as many as several GPUs or some dozens of cores embed."""
 
 Truth = Mapping[int, list[list[str]]]
 
@@ -60,7 +62,7 @@ class Plan:
     truth: Truth
     rounds: int
     seconds: float
-    """Of each measurement with many searches at once, and of the one beside a writer twice as many."""
+    """Of each measurement with many searches at once, and of the one beside a writer eight times as many."""
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> l
 
 
 async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
-    """Hybrid searches, one after the other, while documents are replaced without a pause and the index is kept up."""
+    """Hybrid searches, one after the other, while documents are replaced and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
     upkeep = Maintenance(
         store,
@@ -168,6 +170,8 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
     async def write() -> None:
         nonlocal commits
         while True:
+            due = began + commits * COMMIT * PASSAGES / WRITTEN_PER_SECOND
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await store.replace(COLLECTION, next(writes))
             upkeep.changed(COLLECTION, COMMIT * PASSAGES)
             commits += 1
@@ -176,9 +180,9 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
     taken: list[float] = []
     found: list[list[str]] = []
     async with upkeep.running():
-        writer = asyncio.create_task(write())
         began = time.perf_counter()
-        while time.perf_counter() - began < 2 * plan.seconds or len(found) < len(plan.questions):
+        writer = asyncio.create_task(write())
+        while time.perf_counter() - began < 8 * plan.seconds or len(found) < len(plan.questions):
             question = plan.questions[len(found) % len(plan.questions)]
             start = time.perf_counter()
             found.append(await _ask(store, case, question))
@@ -199,7 +203,7 @@ async def _tail(store: LanceStore, corpus: Corpus, plan: Plan) -> list[dict[str,
     """Hybrid searches with more and more passages that the index does not cover, and with none again."""
     steps = []
     writes = _writes(corpus)
-    for uncovered in (0, 1, 4, 8, 0):
+    for uncovered in (0, 2, 4, 16, 0):
         if not uncovered:
             await store.maintain(COLLECTION)
             written = 0
