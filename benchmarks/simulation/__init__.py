@@ -174,17 +174,17 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     sizes = sorted({row["replicas"] for row in results["steady"]})
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for panel, replicas in zip(panels, sizes, strict=True):
-        for policy, colour in zip(POLICIES, (*COLOURS, "black"), strict=True):
+        for place, (policy, colour) in enumerate(zip(POLICIES, (*COLOURS, "black"), strict=True)):
             waits = defaultdict[float, list[float]](list)
             for row in results["steady"]:
                 if row["replicas"] == replicas and row["policy"] == policy:
                     # A logarithmic axis has no place for nothing.
                     waits[row["load"]].append(max(row["wait_p99"], 1e-3))
             spreads = {load: suite.spread(values) for load, values in waits.items()}
-            panel.plot(
-                list(spreads), [each["median"] for each in spreads.values()], marker="o", color=colour, label=policy
-            )
-            low, high = ([each[end] for each in spreads.values()] for end in ("min", "max"))
+            middle, low, high = ([each[end] for each in spreads.values()] for end in ("median", "min", "max"))
+            # The first lie above the others, where many wait for nothing.
+            over = {"color": colour, "zorder": len(POLICIES) - place + 2}
+            panel.plot(list(spreads), middle, marker="o", label=policy, **over)
             panel.fill_between(list(spreads), low, high, color=colour, alpha=0.15)
         panel.set(title=f"{replicas:,} replicas", xlabel="load", yscale="log")
     panels[0].set_ylabel("time in queue, p99, s")
