@@ -22,14 +22,16 @@ def exponential(rng: np.random.Generator, count: int) -> "np.ndarray[tuple[int, 
     return rng.exponential(1.0, count)
 
 
-def mean_wait(policy: str, replicas: int, load: float, requests: int, work: Work = exponential) -> tuple[float, float]:
+def mean_wait(
+    policy: str, replicas: int, load: float, requests: int, work: Work = exponential, slots: int = 1
+) -> tuple[float, float]:
     """The mean time in queue in units of the mean work, and its standard error, from independent runs."""
     means = []
     for seed in range(RUNS):
         rng = np.random.default_rng((7, seed))
-        times = np.cumsum(rng.exponential(1 / (load * replicas), requests))
+        times = np.cumsum(rng.exponential(1 / (load * replicas * slots), requests))
         jobs = [Job(at, each) for at, each in zip(times.tolist(), work(rng, requests).tolist(), strict=True)]
-        done = simulate(policy, jobs, replicas, slots=1, seed=seed, costs=Costs()).done
+        done = simulate(policy, jobs, replicas, slots=slots, seed=seed, costs=Costs()).done
         means.append(np.mean([job.started - job.arrived for job in done[int(requests * WARM_UP) :]]))
     return float(np.mean(means)), float(np.std(means, ddof=1) / math.sqrt(RUNS))
 
@@ -58,13 +60,18 @@ def two_choices(load: float) -> float:
 
 
 def test_one_shared_queue_waits_as_erlang_says() -> None:
-    mean, error = mean_wait("pull", 10, 0.8, 8_000)
+    mean, error = mean_wait("pull", 5, 0.8, 16_000, slots=2)
     assert abs(mean - erlang_c(10, 0.8)) < 4 * error
 
 
 def test_random_choice_is_as_many_single_servers() -> None:
     mean, error = mean_wait("random", 5, 0.6, 8_000)
     assert abs(mean - 0.6 / (1 - 0.6)) < 4 * error
+
+
+def test_random_choice_of_replicas_with_slots_is_as_many_small_clusters() -> None:
+    mean, error = mean_wait("random", 3, 0.7, 8_000, slots=4)
+    assert abs(mean - erlang_c(4, 0.7)) < 4 * error
 
 
 def test_heavy_tails_wait_as_pollaczek_and_khinchine_say() -> None:
