@@ -96,7 +96,7 @@ def table(results: dict[str, Any]) -> str:
         _pivot(results["shapes"], lambda row: f"{row['slots']} at once, {row['lengths']}", "wait_p99"),
         f"{n} replicas in trouble. *Slow*: one in ten works at half speed, at a load of 0.8; p99 of the time in "
         "queue and of the whole time. *Death*: one in twenty dies, at a load of 0.9; per death, the requests that lost "
-        "work or place, the seconds of GPU slots thrown away, and the p99 of the whole time of those requests. "
+        "work or place, the seconds of GPU slots thrown away, and the p50 of the whole time of those requests. "
         "*Growth*: half as many replicas more after a minute of overload; seconds until all that waited then has "
         "begun, and the p99 of the time in queue of who comes in the minute after.",
         _trouble(results),
@@ -139,7 +139,7 @@ def _trouble(results: dict[str, Any]) -> str:
             [row for row in results[name] if row["policy"] == policy] for name in ("slow", "deaths", "growth")
         )
         figures = [_median(slow, "wait_p99"), _median(slow, "whole_p99"), _median(deaths, "hit", ".1f")]
-        figures += [_median(deaths, "wasted", ".0f"), _median(deaths, "whole_p99", ".0f")]
+        figures += [_median(deaths, "wasted", ".0f"), _median(deaths, "whole_p50", ".1f")]
         lines.append([policy, *figures, _median(growth, "backlog_gone", ".1f"), _median(growth, "wait_p99")])
     return _markdown(heads, lines)
 
