@@ -23,8 +23,9 @@ once. Requests come by chance; answers are as long as in Azure's conversation tr
 tokens, mean 219; `benchmarks/simulation/workload.py`) at an assumed 40 tokens a second, so one takes 5.5 s on average.
 
 - **pull** is Sluice: one shared queue, and a replica takes the oldest request when it has a free slot. It pays this
-  platform's own measured hop and fetch (`stage_times.json`). The other ways pay nothing for choosing, have one router,
-  and send a request again at once when its replica dies.
+  platform's own measured hop and fetch (`stage_times.json`), and 5 s before the broker gives the work of a dead replica
+  to another. The other ways pay nothing for choosing, have one router, and a caller who sends a request again at once
+  when its replica dies.
 - **bounded two choices** is the router of Ray Serve 2.60 with `max_ongoing_requests` at the number of slots: a request
   that finds no room stays with the router, which looks for some every 25 to 500 ms.
 - In the other ways a request waits in the queue of a replica that was chosen when it came. **least loaded** and **two
