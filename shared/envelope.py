@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 __all__ = [
     "Hop",
@@ -33,6 +33,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """A tenant: the last token of a query's subject, so that the broker bounds each tenant's backlog on its own."""
+
+Subject = Annotated[str, Field(pattern=r"^[^\s*>]+$")]
+"""Where to send messages to: no wildcards, and nothing that could end a line of the broker's protocol."""
 
 Scalar = str | bool | int | float
 """A metadata value. Integers lie within ±2^53 and floats are finite, so that JSON carries them exactly."""
@@ -121,9 +124,9 @@ class Query(Wire):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     tenant: Tenant = "default"
     lane: Lane = Lane.INTERACTIVE
-    asked_at: float
-    deadline: float
-    reply: str
+    asked_at: FiniteFloat
+    deadline: FiniteFloat
+    reply: Subject
     slip: tuple[Stop, ...]
     attempt: int = 1
     question: str = ""

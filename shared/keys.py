@@ -97,7 +97,7 @@ class KeyState(StrEnum):
 class Secret(Wire):
     """The hash of one secret, and the Unix time at which it ends, where another one has replaced it."""
 
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     until: float | None = None
 
 

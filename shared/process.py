@@ -14,7 +14,10 @@ from typing import Any, Final
 import anyio
 import uvicorn
 import uvloop
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from shared.http_protocol import http_protocol
 from shared.service import ASGIApp, Service
 from shared.settings import ServiceSettings, describe
 from shared.stage import Process, Stage
@@ -62,6 +65,7 @@ async def _serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
     settings = service.settings
     config = uvicorn.Config(
         app,
+        http=http_protocol(),
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -113,7 +117,10 @@ def main(name: str, settings_type: type[ServiceSettings], make: Callable[[Any], 
     """`python -m services.<name> [--settings]`. The collector of garbage may be off until here."""
     gc.freeze()  # what is imported stays
     gc.enable()
-    settings = settings_type()
+    try:
+        settings = settings_type()
+    except (ValidationError, SettingsError) as error:
+        raise SystemExit(f"{name}: the settings cannot be used: {error}") from None
     if "--settings" in sys.argv[1:]:
         sys.stdout.write(describe(settings) + "\n")
         return

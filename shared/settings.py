@@ -21,7 +21,7 @@ TRACES: Final = "/v1/traces"
 class BrokerSettings(BaseSettings):
     """How to reach NATS."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     nats_url: str = Field("nats://127.0.0.1:4222", description="NATS server URLs, separated by commas.")
     nats_user: str | None = Field(None, description="User name, where the broker asks for one.")
@@ -59,7 +59,7 @@ class BrokerSettings(BaseSettings):
 class QueueSettings(BaseSettings):
     """The bounds of the queues. Every service must be given the same values: each one creates what is missing."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     replicas: int = Field(1, ge=1, le=5, description="Copies of each durable stream and bucket in a NATS cluster.")
     queue_limit: int = Field(1000, ge=1, description="Queries that may wait per stage, lane and tenant.")
@@ -77,7 +77,7 @@ class QueueSettings(BaseSettings):
 class ServiceSettings(BrokerSettings, QueueSettings):
     """What a process needs to be one of the services."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     http_host: str = Field("127.0.0.1", description="Address that the HTTP port listens on.")
     http_port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes any free one.")

@@ -11,6 +11,13 @@ __all__ = ["YamlFile", "YamlFileError", "read_scalar", "read_yaml"]
 
 Place = tuple[str | int, ...]
 
+MOST_VALUES = 100_000
+DEEPEST = 100
+"""Bounds of a file with its aliases written out: a few lines of them can stand for billions of values."""
+
+WRONG_SCALARS = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+"""What PyYAML raises for a scalar that is not what its tag says, such as `!!int x`."""
+
 
 class YamlFileError(Exception):
     """A file that cannot be read; the message begins with `file:line:column`."""
@@ -58,40 +65,53 @@ def read_yaml(path: Path) -> YamlFile:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise YamlFileError(f"{path}: cannot be read: {reason}") from None
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        marks: dict[Place, tuple[int, int]] = {}
-        value = _value(loader, node, (), marks, str(path)) if node is not None else None
+        value, marks = _read(text, str(path))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise YamlFileError(f"{path}{where}: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise YamlFileError(f"{path}: {error}") from None
+    except RecursionError:
+        raise YamlFileError(f"{path}: it is nested too deeply") from None
+    return YamlFile(name=str(path), value=value, marks=marks)
+
+
+def _read(text: str, name: str) -> tuple[Any, dict[Place, tuple[int, int]]]:
+    """The value and where its members are. Raises YamlFileError, and what PyYAML raises for texts that are no YAML."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        marks: dict[Place, tuple[int, int]] = {}
+        return _value(loader, node, (), marks, name) if node is not None else None, marks
     finally:
         loader.dispose()
-    return YamlFile(name=str(path), value=value, marks=marks)
 
 
 def read_scalar(text: str) -> Any:
     """A value as it would be read in a file: `0.9`, `true`, `[a, b]`; what is no YAML is a text."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, *WRONG_SCALARS):
         return text
 
 
 def _value(loader: _Loader, node: yaml.Node, at: Place, marks: dict[Place, tuple[int, int]], name: str) -> Any:
     marks.setdefault(at, (node.start_mark.line + 1, node.start_mark.column + 1))
+    if len(at) > DEEPEST or len(marks) > MOST_VALUES:
+        limit = f"deeper than {DEEPEST} levels" if len(at) > DEEPEST else f"more than {MOST_VALUES:,} values"
+        raise YamlFileError(f"{_where(name, node)}: {limit}, with its aliases written out")
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*at, index), marks, name) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
+        return _scalar(loader, node, name)
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        where = f"{name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
+        where = _where(name, key_node)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlFileError(f"{where}: this cannot be the name of a member")
+        key = _scalar(loader, key_node, name)
         if not isinstance(key, str | int):
             raise YamlFileError(f"{where}: {key!r} cannot be the name of a member")
         if str(key) in found:
@@ -99,3 +119,17 @@ def _value(loader: _Loader, node: yaml.Node, at: Place, marks: dict[Place, tuple
         marks[(*at, str(key))] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         found[str(key)] = _value(loader, value_node, (*at, str(key)), marks, name)
     return found
+
+
+def _scalar(loader: _Loader, node: yaml.Node, name: str) -> str | int | float | bool | None:
+    try:
+        value = loader.construct_object(node)
+    except WRONG_SCALARS:
+        raise YamlFileError(f"{_where(name, node)}: this is no {node.tag.rpartition(':')[2]}") from None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise YamlFileError(f"{_where(name, node)}: JSON has no {node.tag.rpartition(':')[2]}")
+
+
+def _where(name: str, node: yaml.Node) -> str:
+    return f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"

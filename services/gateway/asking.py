@@ -22,6 +22,9 @@ __all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"
 
 SHORTEST_TIMEOUT: Final = 0.1
 
+DEEPEST: Final = 128
+"""Levels of JSON within JSON in what goes to a stage."""
+
 ANY: Final = "default"
 """The variant of a stop that leaves the choice to the collection and the routes."""
 
@@ -92,6 +95,8 @@ def address(
     now = time.time()
     # Sorts by time, which makes logs easier to read.
     query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+    for part in (*(stop.params for stop in slip), *(message.model_extra for message in messages)):
+        _check_depth(part)
     return Query(
         id=query_id,
         tenant=desk.terms.tenant,
@@ -105,6 +110,16 @@ def address(
         collection=collection,
         passages=passages,
     )
+
+
+def _check_depth(part: object, left: int = DEEPEST) -> None:
+    """Raises Problem INVALID_REQUEST for JSON in which a worker would lose its way: parsers end at 200 levels."""
+    if not left:
+        detail = f"The request has JSON that is nested deeper than {DEEPEST} levels."
+        raise Problem(ProblemType.INVALID_REQUEST, detail)
+    if isinstance(part, dict | list):
+        for member in part.values() if isinstance(part, dict) else part:
+            _check_depth(member, left - 1)
 
 
 def _for_this(stop: Stop, asking: Asking) -> Stop:

@@ -1,9 +1,12 @@
 """Reading request bodies within bounds, and from no page of another site."""
 
 import asyncio
+import json
+import math
+import re
 import time
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
@@ -16,6 +19,9 @@ from shared.problems import Problem, ProblemType
 __all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+UNUSUAL: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+"""Only a body with one of these can hold a number that is none; most need not be looked at twice."""
 
 
 async def refuse_other_sites(request: Request) -> None:
@@ -67,9 +73,22 @@ async def read_json(request: Request, model: type[Model], limit: int) -> Model:
         raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
     body = b"".join([chunk async for chunk in bounded(request, limit)])
     try:
-        return model.model_validate_json(body)
+        asked = model.model_validate_json(body)
+        if UNUSUAL.search(body):
+            json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except ValidationError as error:
         raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    return asked
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    detail = f"The body has the number {text[:20]}, which is none in JSON or too large for a double."
+    raise Problem(ProblemType.INVALID_REQUEST, detail)
 
 
 def _too_slow(received: int) -> Problem:

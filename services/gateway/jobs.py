@@ -30,6 +30,9 @@ __all__ = [
     "submit",
 ]
 
+LONGEST: Final = 10 * 366 * 86400
+"""Seconds that a job may be given."""
+
 Label = Annotated[str, Field(max_length=128)]
 By = Annotated[str, Field(max_length=100, description="Who says so; shown in the audit log.")]
 Reason = Annotated[str, Field(max_length=500, description="Why; shown in the audit log.")]
@@ -45,7 +48,9 @@ class JobSettings(_Request):
     priority: Priority = Priority.NORMAL
     labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
     retry: RetryPolicy = Field(RetryPolicy(), description="How often the job is tried, and the rest between two tries.")
-    timeout: float | None = Field(None, gt=0, description="Seconds from now by which the job must have ended.")
+    timeout: float | None = Field(
+        None, gt=0, le=LONGEST, description="Seconds from now by which the job must have ended."
+    )
     by: By = ""
 
     def options(self, **more: str) -> JobOptions:

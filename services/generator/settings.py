@@ -18,7 +18,7 @@ __all__ = ["GeneratorSettings"]
 class OpenAISettings(BaseSettings):
     """The engine openai."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     openai_base_url: str = Field("http://127.0.0.1:8000/v1", description="openai: the server's base URL.")
     openai_api_key: SecretStr = Field(SecretStr(""), description="openai: the key, where the server wants one.")
@@ -43,7 +43,7 @@ class OpenAISettings(BaseSettings):
 class VLLMSettings(BaseSettings):
     """The engine vllm. What is not set here is vLLM's own choice for the model and the machine."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     vllm_model: str = Field("", description="vllm: folder of the model, or its name on the Hugging Face hub.")
     vllm_served_name: str = Field("", description="vllm: name by which the model is asked for; empty: its own.")

@@ -30,6 +30,7 @@ LONGEST_TEXT: Final = 1000
 DEEPEST: Final = 24
 LONGEST_STRING: Final = 64 * 1024
 LARGEST_INTEGER: Final = 2**53
+MOST_DIGITS: Final = 400
 
 LITERALS: Final[Mapping[str, JsonValue]] = {"true": True, "false": False, "null": None}
 
@@ -67,7 +68,10 @@ def parse(text: str) -> Expression:
         node = ast.parse(f"({text}\n)" if "\n" in text else text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ExpressionError(f"this is no expression: `{text[:80]}`") from None
-    _check(node, 0)
+    try:
+        _check(node, 0)
+    except RecursionError:  # of what is not allowed anyway, and is written out to say so
+        raise ExpressionError("the expression is nested too deeply") from None
     references = dict.fromkeys(_references(node))
     return Expression(text=text, node=node, references=tuple(references))
 
@@ -197,7 +201,9 @@ def _holds(left: Any, operation: ast.cmpop, right: Any, node: ast.expr) -> bool:
         case ast.In() | ast.NotIn():
             if not isinstance(right, list | str | Mapping) or (isinstance(right, str) and not isinstance(left, str)):
                 raise ExpressionError(f"{_written(node)}: nothing can be in {_kind(right)}")
-            return (left in right) is isinstance(operation, ast.In)
+            # Only a text can be the name of a member; others may not even be looked up.
+            found = left in right if isinstance(left, str) or not isinstance(right, Mapping) else False
+            return found is isinstance(operation, ast.In)
     if not (_both(left, right, (int, float)) or _both(left, right, str)):
         raise ExpressionError(f"{_written(node)} compares {_kind(left)} with {_kind(right)}")
     order: Callable[[Any, Any], bool] = _ORDER[type(operation)]
@@ -212,6 +218,8 @@ def _calculate(left: Any, operation: ast.operator, right: Any, node: ast.expr) -
         result: int | float = _ARITHMETIC[type(operation)](a, b)
     except ZeroDivisionError:
         raise ExpressionError(f"{_written(node)} divides by zero") from None
+    except OverflowError:
+        raise ExpressionError("the number is too large") from None
     return _bounded(result)
 
 
@@ -236,6 +244,7 @@ def _bounded(value: Any) -> Any:
 def _number(value: Any, node: ast.expr) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ExpressionError(f"{_written(node)} wants a number, not {_kind(value)}")
+    _bounded(value)  # parameters may hold integers of any length
     return value
 
 
@@ -263,13 +272,19 @@ def _written(node: ast.AST) -> str:
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"
 
 
+def _round(number: Any, digits: int | None = None) -> Any:
+    if digits is not None and abs(digits) > MOST_DIGITS:
+        raise ValueError("an integer is rounded by way of 10 to the power of so many digits")
+    return round(number, digits)
+
+
 FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "len": len,
     "min": min,
     "max": max,
     "sum": sum,
     "abs": abs,
-    "round": round,
+    "round": _round,
     "text": as_text,
 }
 

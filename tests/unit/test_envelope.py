@@ -44,7 +44,9 @@ queries = st.builds(
     lane=st.sampled_from(Lane),
     asked_at=finite,
     deadline=finite,
-    reply=text,
+    reply=st.from_regex(r"[^\s*>]{1,20}", fullmatch=True).filter(
+        lambda reply: reply == reply.encode("utf-8", "ignore").decode()
+    ),
     slip=st.lists(stops, max_size=4).map(tuple),
     attempt=whole,
     question=text,
@@ -111,6 +113,11 @@ def test_advancing_takes_one_stop_off_the_slip_and_puts_one_hop_on_the_trail() -
         {"slip": ({"stage": ">"},)},
         {"slip": ({"stage": "a", "variant": "B"},)},
         {"lane": "fast"},
+        {"reply": ""},
+        {"reply": "reply.>"},
+        {"reply": "r\r\nPUB x 0\r\n"},
+        {"deadline": math.nan},
+        {"deadline": math.inf},
         {"embedding": "not base64!"},
     ],
     ids=repr,

@@ -25,7 +25,7 @@ class PullPolicy(StrEnum):
 
 
 class CommandSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     commands: LocalCommands = Field(
         LocalCommands.NONE, description="`process` lets whoever submits jobs run any program as the scheduler's user."

@@ -1,0 +1,168 @@
+"""Requests to every endpoint of the gateway, each as it would be right."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["BODIES", "OPENAI", "READS", "WRITES", "Operation"]
+
+OPENAI: Final = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
+"""Paths whose problems have OpenAI's shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`{}` in the path is for a name; `seed` is a body that is right."""
+
+    method: str
+    path: str
+    seed: Any = None
+
+
+TOOL: Final = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+SAID: Final = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Say hello."}]
+SPEC: Final = {"kind": "evaluate", "input": "a/q.jsonl", "collection": "default"}
+PIPELINE: Final = {
+    "kind": "pipeline",
+    "name": "p",
+    "parameters": {"names": ["a"], "n": 1},
+    "steps": {
+        "one": {"job": {"kind": "switch", "collection": "c"}, "when": "parameters.n > 0"},
+        "two": {"job": {"kind": "switch", "collection": "${{ item }}"}, "each": "parameters.names", "needs": ["one"]},
+    },
+}
+
+BODIES: Final = (
+    Operation(
+        "POST",
+        "/v1/query",
+        {
+            "question": "What?",
+            "messages": [{"role": "user", "content": "Before"}],
+            "collection": "default",
+            "top_k": 3,
+            "filter": {"year": {"$gte": 2020}, "$or": [{"lang": "en"}, {"lang": {"$in": ["de"]}}]},
+            "stream": False,
+            "timeout": 5.0,
+            "conversation": "c1",
+            "generate": {
+                "max_tokens": 5,
+                "temperature": 0.5,
+                "stop": ["x"],
+                "output": {"json_schema": {"type": "object"}},
+            },
+        },
+    ),
+    Operation(
+        "POST",
+        "/v1/chat/completions",
+        {
+            "model": "tiny-1",
+            "messages": SAID,
+            "tools": [TOOL],
+            "tool_choice": "auto",
+            "temperature": 0.5,
+            "max_tokens": 5,
+            "stop": ["x"],
+            "logprobs": True,
+            "top_logprobs": 2,
+            "stream": False,
+        },
+    ),
+    Operation(
+        "POST",
+        "/v1/chat/completions",
+        {
+            "model": "rag/default",
+            "messages": SAID[1:],
+            "sluice": {"top_k": 3, "filter": {"year": 1}, "timeout": 5, "conversation": "c"},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
+        },
+    ),
+    Operation("POST", "/v1/completions", {"model": "tiny-1", "prompt": "Once", "max_tokens": 5, "seed": 1}),
+    Operation("POST", "/v1/embeddings", {"model": "tiny-embedder", "input": ["a", "b"], "encoding_format": "float"}),
+    Operation("POST", "/v1/collections", {"name": "spare", "description": "d", "pipeline": "default"}),
+    Operation(
+        "POST",
+        "/v1/collections/default/documents",
+        {"documents": [{"name": "a/b.txt", "text": "t", "metadata": {"y": 1}}]},
+    ),
+    Operation(
+        "POST",
+        "/v1/jobs",
+        {"spec": SPEC, "priority": "low", "labels": {"a": "b"}, "retry": {"limit": 2}, "timeout": 60, "by": "me"},
+    ),
+    Operation("POST", "/v1/jobs", {"spec": PIPELINE}),
+    Operation("POST", "/v1/jobs/{}/cancel", {"reason": "r", "by": "me"}),
+    Operation("POST", "/v1/jobs/{}/retry", {"reason": "r", "by": "me"}),
+    Operation(
+        "PUT",
+        "/v1/schedules/fuzz",
+        {
+            "spec": SPEC,
+            "cron": "0 3 * * *",
+            "zone": "Europe/Berlin",
+            "missed": "run_once",
+            "overlap": "skip",
+            "paused": True,
+        },
+    ),
+    Operation("PUT", "/v1/schedules/every", {"spec": SPEC, "every": "8h", "timeout": 60}),
+    Operation("PUT", "/v1/routes/other", {"weights": {"default": 9, "canary": 1}, "shadows": {"next": 5}, "by": "me"}),
+    Operation("POST", "/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/query", "completion_window": "24h"}),
+    Operation(
+        "POST",
+        "/v1/keys",
+        {
+            "name": "k",
+            "tenant": "acme",
+            "actions": ["query"],
+            "collections": ["docs-*"],
+            "expires_in": 60.0,
+            "requests_per_minute": 9,
+        },
+    ),
+    Operation("POST", "/v1/keys/{}/rotate", {"grace_seconds": 60.0}),
+)
+
+READS: Final = tuple(
+    Operation("GET", path)
+    for path in (
+        *("/v1/collections", "/v1/collections/{}", "/v1/collections/{}/documents", "/v1/collections/default/documents"),
+        *("/v1/collections/default/documents/{}", "/v1/jobs", "/v1/jobs/{}", "/v1/jobs/{}/spec", "/v1/jobs/{}/steps"),
+        *(
+            "/v1/jobs/{}/audit",
+            "/v1/jobs/{}/artifacts",
+            "/v1/jobs/a/artifacts/{}",
+            "/v1/jobs/{}/events",
+            "/v1/artifacts/a/{}",
+        ),
+        *("/v1/artifacts/{}/a", "/v1/schedules", "/v1/schedules/{}", "/v1/pipelines", "/v1/routes", "/v1/routes/{}"),
+        *("/v1/status", "/v1/dead-letters", "/v1/traces/{}", "/v1/keys", "/v1/keys/{}", "/v1/models", "/v1/models/{}"),
+        *(
+            "/v1/files",
+            "/v1/files/{}",
+            "/v1/files/{}/content",
+            "/v1/batches",
+            "/v1/batches/{}",
+            "/livez",
+            "/metrics",
+            "/{}",
+        ),
+    )
+)
+
+WRITES: Final = (
+    *(Operation("DELETE", path) for path in ("/v1/collections/{}", "/v1/collections/default/documents?name={}")),
+    *(
+        Operation("DELETE", path)
+        for path in ("/v1/collections/default/documents/{}", "/v1/artifacts/a/{}", "/v1/files/{}")
+    ),
+    *(Operation("DELETE", path) for path in ("/v1/schedules/{}", "/v1/routes/{}", "/v1/keys/{}")),
+    *(
+        Operation("POST", path)
+        for path in ("/v1/schedules/{}/pause", "/v1/schedules/{}/resume", "/v1/schedules/{}/trigger")
+    ),
+    *(Operation("POST", path) for path in ("/v1/dead-letters/{}/replay", "/v1/batches/{}/cancel")),
+    Operation("PUT", "/v1/artifacts/a/{}", "content"),
+    Operation("PUT", "/v1/artifacts/{}/a", "content"),
+)

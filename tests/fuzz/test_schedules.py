@@ -1,0 +1,170 @@
+"""Schedules: what is taken for a cron expression, an interval or a zone is one, and is one for the broker too."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import example, given
+from hypothesis import strategies as st
+from nats.js.api import StreamConfig
+from pydantic import ValidationError
+
+from shared.schedules import Cron, TimingError, interval, time_zone
+from shared.schedules.model import Timing
+from tests.fuzz.depth import example_began, fuzzed, outcome, saw
+from tests.fuzz.values import odd_texts
+from tests.harness.bench import Bench, open_bench
+from tests.harness.broker import NatsServer
+
+numbers = st.integers(0, 70).map(str) | st.sampled_from(
+    [
+        "00",
+        "07",
+        "-1",
+        "1.5",
+        "99999999999",
+        "9" * 5000,
+        "\u0663",
+        "\uff11",
+        "",
+        "sun",
+        "Mon",
+        "dec",
+        "JAN",
+        "L",
+        "W",
+        "#",
+    ]
+)
+parts = (
+    st.sampled_from(
+        ["*", "?", "*/2", "*/15", "*/0", "0", "1", "mon-fri", "sat,sun", "1-5/2", "*/99", "5/10", "*-3", "jan"]
+    )
+    | numbers
+    | st.tuples(numbers, numbers).map("-".join)
+    | st.tuples(numbers, numbers).map("/".join)
+    | st.tuples(numbers, numbers, numbers).map(lambda three: f"{three[0]}-{three[1]}/{three[2]}")
+    | st.tuples(numbers, numbers).map(",".join)
+)
+proper = st.tuples(
+    *(
+        st.sampled_from(["*", "*/2", "0", "1", "3,5", "1-4", "*/7", "5/10", "*/59"]) if number < 3 else parts
+        for number in range(6)
+    )
+).map(" ".join)
+crons = (
+    st.lists(parts, min_size=4, max_size=7).map(" ".join)
+    | proper
+    | st.sampled_from(
+        ["@daily", "@Hourly", " @weekly ", "@reboot", "@every 1s", "@", "* * 30 2 *", "0 0 31 2,4 *", "0 0 29 2 *"]
+    )
+    | st.text("*/,-? 0123456789amjnsu@\t\n", max_size=24)
+    | odd_texts
+)
+zones = st.sampled_from([None, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
+
+
+@fuzzed(250)
+@given(text=crons, zone=zones, moment=st.integers(0, 4_000_000_000))
+@example(text="*/" + "9" * 5000 + " * * * *", zone=None, moment=0)
+@example(text="\u0663 * * * *", zone=None, moment=0)
+def test_any_text_is_a_cron_expression_that_ticks_as_it_says_or_a_timing_error(
+    text: str, zone: str | None, moment: int
+) -> None:
+    example_began()
+    cron = outcome(lambda: Cron.parse(text), TimingError)
+    if isinstance(cron, TimingError):
+        saw("refused")
+        assert len(str(cron)) < 1000
+        return
+    saw("taken")
+    assert cron.text.isascii()
+    assert Cron.parse(cron.text) == cron
+    place = time_zone(zone)
+    start = datetime.fromtimestamp(moment, UTC)
+    tick = cron.after(start, place)
+    if tick is None:
+        return
+    local = tick.astimezone(place)
+    assert tick > start
+    assert (local.second in cron.seconds, local.minute in cron.minutes, local.hour in cron.hours) == (True,) * 3
+    assert local.month in cron.months
+    on_day, on_weekday = local.day in cron.days, local.isoweekday() % 7 in cron.weekdays
+    assert (on_day and on_weekday) or ((on_day or on_weekday) and not (cron.any_day or cron.any_weekday))
+
+
+@fuzzed(150)
+@given(
+    text=st.from_regex(r"([0-9]{1,7}[hmsd]){0,4}", fullmatch=True)
+    | odd_texts
+    | st.text("0123456789hms \u0663", max_size=9)
+)
+@example(text="9" * 5000 + "s")
+@example(text="1h" + "\u0663" * 5000 + "s")
+def test_any_text_is_an_interval_within_a_year_or_a_timing_error(text: str) -> None:
+    example_began()
+    seconds = outcome(lambda: interval(text), TimingError)
+    saw("refused" if isinstance(seconds, TimingError) else "taken")
+    if isinstance(seconds, float):
+        assert 1 <= seconds <= 366 * 86400
+        assert int(seconds) == seconds
+
+
+@fuzzed(100)
+@given(
+    name=odd_texts
+    | st.sampled_from(["Europe", "europe/berlin", "UTC/", "posixrules", "zone.tab", "a" * 300, "..", "x/../UTC"])
+)
+def test_any_text_is_a_time_zone_or_a_timing_error(name: str) -> None:
+    example_began()
+    zone = outcome(lambda: time_zone(name), TimingError)
+    saw("refused" if isinstance(zone, TimingError) else "taken")
+    if not isinstance(zone, TimingError):
+        datetime.now(zone)
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[BlockingPortal]:
+    with start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture(scope="module")
+def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[Bench]:
+    """A real broker with a stream that keeps schedules."""
+    with portal.wrap_async_context_manager(open_bench(nats.url)) as bench:
+        config = StreamConfig(name="FUZZ", subjects=["fuzz.>"], allow_msg_schedules=True)
+        portal.call(bench.jetstream.add_stream, config)
+        yield bench
+
+
+timings = st.builds(
+    lambda cron, every, zone: {"cron": cron, "every": every, "zone": zone},
+    st.none() | proper | crons,
+    st.none() | st.sampled_from(["1s", "90s", "15m", "1h30m", "8784h", "\u0663s"]) | odd_texts,
+    zones | odd_texts,
+)
+
+
+@fuzzed(120)
+@given(asked=timings)
+@example(asked={"cron": "\u0663 * * * *"})
+def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, bench: Bench, asked: Any) -> None:
+    example_began()
+
+    def made() -> dict[str, str]:
+        timing = Timing(**asked)
+        timing.check()
+        assert timing.after(time.time())
+        return timing.headers
+
+    headers = outcome(made, TimingError, ValidationError)
+    if not isinstance(headers, dict):
+        saw("refused")
+        return
+    saw("taken")
+    target = {"Nats-Schedule-Target": "fuzz.due"}
+    portal.call(lambda: bench.jetstream.publish("fuzz.timer", b"", headers=headers | target))
