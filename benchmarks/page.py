@@ -1,6 +1,7 @@
 """docs/benchmarks.md and its plots, from the records in benchmarks/results."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,25 @@ def records() -> Iterator[dict[str, Any]]:
 
 def text() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(_section(record) for record in records())])
+    found = list(records())
+    return "\n".join([HEAD, *_targets(found), *(_section(record) for record in found)])
+
+
+def _targets(found: list[dict[str, Any]]) -> Iterator[str]:
+    """What was aimed at, whether it was reached or not."""
+    lines = []
+    for record in found:
+        module = suite.benchmark(record["name"])
+        targets: list[suite.Target] = getattr(module, "targets", lambda _: [])(record["results"])
+        place = re.sub(r"[^a-z0-9 -]", "", module.TITLE.lower()).replace(" ", "-")
+        lines += [
+            f"| [{module.TITLE}](#{place}) | {target.wanted} | {target.found} | {'yes' if target.met else '**no**'} |"
+            for target in targets
+        ]
+    if lines:
+        yield "\n".join(
+            ["## Targets", "", "| benchmark | aimed at | measured | met |", "|---|---|---|---|", *lines, ""]
+        )
 
 
 def _section(record: dict[str, Any]) -> str:

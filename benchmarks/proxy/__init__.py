@@ -172,6 +172,17 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def targets(results: dict[str, Any]) -> list[suite.Target]:
+    return [
+        suite.Target(
+            f"3 % or less, {level['concurrent']} chats at once",
+            suite.show(level["tax"], ".1%"),
+            level["tax"]["median"] <= 0.03,
+        )
+        for level in results["levels"]
+    ]
+
+
 def plot(results: dict[str, Any], figure: "Figure") -> None:
     axes = figure.subplots(1, 2)
     labels = {"sluice": "Sluice", "bare": "bare vLLM"}

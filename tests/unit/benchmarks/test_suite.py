@@ -36,6 +36,16 @@ def test_a_record_has_a_plot_on_the_page(record: dict[str, Any], tmp_path: Path)
     assert (page.PLOTS / f"{record['name']}.svg").exists()
 
 
+def test_the_page_begins_with_the_targets_that_were_missed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tax = {"median": 0.04, "min": 0.01, "max": 0.05}
+    rates = {"first_ms": tax, "tokens_per_s": tax}
+    record = {"name": "proxy", "results": {"levels": [{"concurrent": 8, "tax": tax, "bare": rates, "sluice": rates}]}}
+    monkeypatch.setattr(page, "_section", lambda _: "")
+    monkeypatch.setattr(suite, "RESULTS", tmp_path)
+    suite.save(record)
+    assert "| [Proxy tax](#proxy-tax) | 3 % or less, 8 chats at once | 4.0% (1.0%-5.0%) | **no** |" in page.text()
+
+
 def test_contenders_take_turns_in_rotating_order() -> None:
     assert list(suite.interleave("abc", 2)) == [(0, "a"), (0, "b"), (0, "c"), (1, "b"), (1, "c"), (1, "a")]
 
