@@ -119,6 +119,18 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def targets(results: dict[str, Any]) -> list[suite.Target]:
+    return [
+        suite.Target(
+            f"{name} ready within 1.5 s in 100 MB (95 MiB)",
+            f"{run['ready_s']['median']:.2f} s, {run['rss']['median']:.0f} MiB",
+            _verdict(name, run) == "met",
+        )
+        for name, run in results["services"].items()
+        if name in SMALL
+    ]
+
+
 def _pairs(platform: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
     for name, rest in platform["rest"].items():
         yield name, rest, platform["after"][name]
