@@ -18,4 +18,6 @@ def available(only: Sequence[str] | None) -> list[str]:
     wanted = [name for name in CONTENDERS if not only or name in only]
     if any(CONTENDERS[name].peer for name in wanted) and suite.peers_python() is None:
         wanted = [name for name in wanted if not CONTENDERS[name].peer]
+    if not wanted:
+        raise SystemExit("none of these contenders is installed")
     return wanted

@@ -23,6 +23,7 @@ def test_a_benchmark_has_the_shape_that_the_suite_expects(name: str) -> None:
     assert module.ABOUT.strip()
     assert all(callable(getattr(module, part)) for part in ("measure", "table", "plot"))
     assert suite.parser(name).parse_args(["--quick"]).quick
+    assert "--out" in suite.parser(name).format_help()
 
 
 def test_the_page_says_what_the_results_give() -> None:
