@@ -1,21 +1,17 @@
 """The embedder's model against plain sentence-transformers. `python -m benchmarks.embedder --help`"""
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from benchmarks import suite
+from benchmarks.embedder.process import CONTENDERS, Process
 from benchmarks.embedder.showing import plot, table
 
 __all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "table"]
@@ -35,15 +31,6 @@ than the embedder's. *As a server*: clients that each send one such text and wai
 loop that waits for 32 texts or 10 ms, then calls `encode` or, *same model*, the default contender."""
 VERSIONS = ("sentence-transformers", "transformers", "openvino")
 
-CONTENDERS: dict[str, dict[str, Any]] = {
-    "encode": {"kind": "encode"},
-    "torch float32": {"kind": "sluice", "backend": "torch", "dtype": "float32"},
-    "torch bfloat16": {"kind": "sluice", "backend": "torch", "dtype": "bfloat16"},
-    "openvino float32": {"kind": "sluice", "backend": "openvino", "dtype": "float32"},
-    "openvino bfloat16": {"kind": "sluice", "backend": "openvino", "dtype": "bfloat16"},
-    "default": {"kind": "sluice", "backend": "auto", "dtype": "auto"},
-    "default, 1 thread": {"kind": "sluice", "backend": "auto", "dtype": "auto", "threads": 1},
-}
 LENGTHS = (60, 200, 700, 2000)
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 PLANS = ("by tokens, sorted", "by tokens, as they come", "32 texts, sorted", "32 texts, as they come")
@@ -55,42 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS), help="characters of the texts")
     parser.add_argument("--seconds", type=float, default=0.6, help="time of one measurement, at least")
     parser.add_argument("--rounds", type=int, default=3)
-
-
-class Process:
-    """A contender's process, which waits without any load until it is asked; see `worker`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.load_seconds = 0.0
-        self._command = [sys.executable, "-m", "benchmarks.embedder.worker", json.dumps(CONTENDERS[name])]
-
-    def __enter__(self) -> Self:
-        env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, cwd=suite.ROOT, env=env)
-        self.load_seconds = self._answer()["load_seconds"]
-        return self
-
-    def ask(self, do: str, **command: Any) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **command}) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} has ended; what it said is above")
-        return json.loads(line)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
+from unittest.mock import patch
 
 from services.embedder import model as embedder
 from services.embedder.batches import plan_batches
@@ -54,12 +55,8 @@ PLANS: Final[dict[str, Callable[[Sequence[int], int], Plan]]] = {
 def used(model: embedder.EmbeddingModel, name: str, budget: int) -> Iterator[None]:
     """Have the model cut by another plan; a budget of 0 is the model's own."""
     budget = budget or model.batch_tokens
-    original = embedder.plan_batches
-    embedder.plan_batches = lambda lengths, **_: PLANS[name](lengths, budget)  # type: ignore[assignment]
-    try:
+    with patch.object(embedder, "plan_batches", lambda lengths, **_: PLANS[name](lengths, budget)):
         yield
-    finally:
-        embedder.plan_batches = original
 
 
 def _fixed(rows: Sequence[int], lengths: Sequence[int]) -> Plan:

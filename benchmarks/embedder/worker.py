@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,14 @@ def planned(contender: Contender, plan: str, budget: int, seconds: float) -> flo
         return bulk(contender, corpus.mixed(128), seconds)
 
 
+def once(contender: Contender, file: str) -> float:
+    """Texts per second of one call with the texts of a JSON file."""
+    texts = json.loads(Path(file).read_text())
+    began = time.perf_counter()
+    contender.embed(texts)
+    return len(texts) / (time.perf_counter() - began)
+
+
 def answer(contender: Contender, command: dict[str, Any]) -> Any:
     done = command.pop("do")
     if done == "bulk":
@@ -108,7 +117,7 @@ def answer(contender: Contender, command: dict[str, Any]) -> Any:
         return asyncio.run(serve(contender.embed, cycle(corpus.mixed(512)), **command))
     if done == "memory":
         return psutil.Process().memory_full_info().uss / 2**20
-    known: dict[str, Callable[..., Any]] = {"latency": latency, "quality": quality, "planned": planned}
+    known: dict[str, Callable[..., Any]] = {"latency": latency, "once": once, "quality": quality, "planned": planned}
     return known[done](contender, **command)
 
 

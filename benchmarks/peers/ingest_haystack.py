@@ -32,9 +32,7 @@ def main() -> None:
     store = InMemoryDocumentStore(embedding_similarity_function="cosine")
     pipeline = Pipeline()
     pipeline.add_component("read", TextFileToDocument())
-    pipeline.add_component(
-        "split", DocumentSplitter(split_by="word", split_length=WORDS, split_overlap=OVERLAP_WORDS)
-    )
+    pipeline.add_component("split", DocumentSplitter(split_by="word", split_length=WORDS, split_overlap=OVERLAP_WORDS))
     pipeline.add_component("embed", embedder)
     pipeline.add_component("write", DocumentWriter(document_store=store))
     for source, target in (("read", "split"), ("split", "embed"), ("embed", "write")):
