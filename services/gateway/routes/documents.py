@@ -65,12 +65,17 @@ async def add(
     async with backend.objects.batch() as batch:
         documents = await _received(request, batch, desk.settings)
         await batch.commit()
-        spec = IngestSpec(collection=collection, documents=documents)
-        options = caller.options(JobOptions())
-        made, new = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
-        if not new:
-            # A request with the same key was faster, and its documents are the ones in use.
+    spec = IngestSpec(collection=collection, documents=documents)
+    try:
+        made, new = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
+    except Problem as problem:
+        # Whatever else goes wrong, the job may be on the queue, and must find its documents. If it is not, they expire.
+        if problem.kind is ProblemType.QUEUE_FULL:
             await batch.discard()
+        raise
+    if not new:
+        # A request with the same key was faster, and its documents are the ones in use.
+        await batch.discard()
     return _accepted(response, made)
 
 
