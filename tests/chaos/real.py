@@ -25,6 +25,9 @@ __all__ = ["CONSTANT_ONLY", "RealLoad", "judge_real"]
 CONSTANT_ONLY: Final = frozenset({Kind.SLOW_READER, Kind.POISON_QUERY, Kind.DEADLY_QUERY})
 """Faults that only the constant stages know how to have."""
 
+CANARY: Final = "canary"
+"""The table with which retrievers try themselves."""
+
 EVERYBODY: Final = (*TENANTS, FLOODER, PROBE)
 LAMPS: Final = 20
 """Documents that each tenant has from the beginning."""
@@ -99,6 +102,8 @@ def _rows(index: Path) -> Counter[str]:
     database = lancedb.connect(index)
     found: Counter[str] = Counter()
     for name in database.table_names(limit=1000):
+        if name == CANARY:
+            continue
         rows = database.open_table(name).search().where("position IS NOT NULL").select(["document"]).limit(100_000)
         found.update(row["document"] for row in rows.to_list())
     return found
