@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.page import plain_log
 from benchmarks.suite import show
 
 if TYPE_CHECKING:
@@ -66,16 +67,24 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _bars(left, results)
     lengths = _lengths(results)
+    colours = _colours(results)
     for name, speed in results["speed"].items():
         rates = [speed[length]["median"] for length in lengths]
-        right.plot([int(length) for length in lengths], rates, marker="o", label=name)
+        right.plot([int(length) for length in lengths], rates, marker="o", label=name, color=colours[name])
     right.set_xscale("log")
     right.set_yscale("log")
     right.set_xticks([int(length) for length in lengths], [f"{int(length):,}" for length in lengths])
-    right.minorticks_off()
+    right.xaxis.set_minor_formatter("")
+    plain_log(right.yaxis)
     right.set_xlabel("characters of a text")
     right.set_ylabel("texts per second")
     right.legend(fontsize=7)
+
+
+def _colours(results: dict[str, Any]) -> dict[str, str]:
+    """The first colour of the page is Sluice's choice."""
+    others = iter(f"C{number}" for number in range(1, 6))
+    return {name: "C0" if name == "default" else next(others, "0.5") for name in results["speed"]}
 
 
 def _bars(axes: "Axes", results: dict[str, Any]) -> None:
@@ -85,7 +94,7 @@ def _bars(axes: "Axes", results: dict[str, Any]) -> None:
     seen = [results["speed"][name][length] for name in names]
     middle = [rate["median"] for rate in seen]
     spread = [[rate["median"] - rate["min"] for rate in seen], [rate["max"] - rate["median"] for rate in seen]]
-    bars = axes.barh(names, middle, xerr=spread, color=[f"C{n}" if n < 6 else "C0" for n in range(len(names))])
+    bars = axes.barh(names, middle, xerr=spread, color=[*_colours(results).values()])
     axes.bar_label(bars, [f"{rate:,.0f}" for rate in middle], padding=8)
     axes.invert_yaxis()
     axes.margins(x=0.18)

@@ -152,7 +152,7 @@ def table(results: dict[str, Any]) -> str:
     alone = results["chunks_per_second"]["Embedder alone"]
     lines.append(f"| Embedder alone | {results['chunks']['Sluice']:,} | | | {show(alone)} | |")
     share = results["share"]
-    cpu = ", ".join(f"{name} {spent['median']:.1f}" for name, spent in results["cpu_seconds"].items())
+    cpu = ", ".join(f"{name} {spent['median']:.2f}" for name, spent in results["cpu_seconds"].items())
     stages = results["answers_ms"]
     own = ("p50", "p99", "query alone")
     worked = ", ".join(f"{name} {value['median']:.1f}" for name, value in stages.items() if name not in own)
@@ -182,14 +182,15 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     left.grid(visible=False, axis="y")
     left.set_xlabel("chunks per second")
     own = ("p50", "p99", "query alone")
+    parts = {name: value["median"] for name, value in results["answers_ms"].items() if name not in own}
+    parts["between stages"] = max(0.0, results["answers_ms"]["p50"]["median"] - sum(parts.values()))
     done = 0.0
-    for stage, value in results["answers_ms"].items():
-        if stage not in own:
-            right.bar("an answer", value["median"], bottom=done, label=stage, width=0.5)
-            done += value["median"]
-    rest = results["answers_ms"]["p50"]["median"] - done
-    right.bar("an answer", max(rest, 0.0), bottom=done, label="between stages", color="0.8", width=0.5)
+    for number, (name, value) in enumerate(parts.items()):
+        colour = "0.8" if name == "between stages" else f"C{number}"
+        right.bar(0, value, bottom=done, width=0.5, color=colour)
+        right.annotate(f"{name} {value:.1f}", (0.32, done + value / 2), va="center")
+        done += value
+    right.set_xlim(-0.4, 1.4)
+    right.set_xticks([0], ["an answer"])
     right.grid(visible=False, axis="x")
     right.set_ylabel("p50, ms")
-    right.margins(x=0.6)
-    right.legend(loc="upper right")
