@@ -86,6 +86,8 @@ def main() -> int:
     seed = next(
         (s for s in (arguments.seed, arguments.replay) if s is not None), random.SystemRandom().randrange(10**6)
     )
+    if arguments.logs is not None and arguments.logs.exists():
+        parser().error("--logs: name a folder that is not there yet")
     command = command_of(arguments, seed)
     folder = arguments.logs or Path(tempfile.mkdtemp(prefix="sluice-chaos-"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -93,6 +95,9 @@ def main() -> int:
     results: dict[str, Any] = {}
     try:
         results = chaos(options_of(arguments, seed), folder)
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started has ended", file=sys.stderr)
+        return 130
     finally:
         keep = arguments.logs is not None or (folder.exists() and bool(results.get("wrong", ["it did not end"])))
         if keep:
