@@ -5,6 +5,7 @@ socket. The gateway finds the others in EMBED_URL, RETRIEVE_URL and GENERATE_URL
 """
 
 import os
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -180,10 +181,9 @@ async def _told(query_id: str, sources: list[Source], written: AsyncIterator[byt
 
 def main() -> None:
     app = {"embed": embed, "retrieve": retrieve, "generate": generate, "gateway": gateway}[sys.argv[1]]
-    config = uvicorn.Config(
-        app, fd=int(sys.argv[2]), loop="uvloop", http="httptools", access_log=False, log_level="warning", backlog=2048
-    )
-    uvicorn.Server(config).run()
+    config = uvicorn.Config(app, loop="uvloop", http="httptools", access_log=False, log_level="warning", backlog=2048)
+    # As a socket: uvicorn takes a bare descriptor for a Unix socket, and responses then wait for Nagle's algorithm.
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[2]))])
 
 
 if __name__ == "__main__":
