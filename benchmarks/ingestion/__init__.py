@@ -165,6 +165,12 @@ def table(results: dict[str, Any]) -> str:
     )
 
 
+def targets(results: dict[str, Any]) -> list[suite.Target]:
+    share = results["share"]
+    found = f"{share['median']:.0%} ({share['min']:.0%}-{share['max']:.0%})"
+    return [suite.Target("90 % of the embedding model's own chunks per second", found, share["median"] >= 0.9)]
+
+
 def plot(results: dict[str, Any], figure: "Figure") -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     rates = results["chunks_per_second"]
