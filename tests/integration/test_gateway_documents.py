@@ -16,9 +16,10 @@ from nats.js.errors import NotFoundError
 
 from shared.jobs import DeleteSpec, DropSpec, IngestSpec, JobState, decode_spec
 from shared.jobs.board import JobBoard
+from shared.names import bucket_stream
 from shared.records import Collections, Document, Documents, document_id
 from shared.settings import QueueSettings
-from shared.topology import JOB_EVENTS, JOBS, UPLOADS, Topology
+from shared.topology import JOB_EVENTS, JOB_SPECS, JOBS, UPLOADS, Topology
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
@@ -271,18 +272,20 @@ async def test_the_same_idempotency_key_makes_one_job(http: httpx.AsyncClient, j
     assert stored < await stored_messages(js) <= 2 * stored
 
 
+@pytest.mark.parametrize("lost", [JOB_EVENTS, bucket_stream(JOB_SPECS)])
 async def test_a_job_that_was_queued_finds_its_documents_though_its_client_was_told_of_a_failure(
-    gateway: tuple[NatsServer, ServiceProcess], http: httpx.AsyncClient, js: JetStreamContext
+    http: httpx.AsyncClient, js: JetStreamContext, lost: str
 ) -> None:
-    key = {"Idempotency-Key": "upload-3"}
-    await js.delete_stream(JOB_EVENTS)  # the job is queued, and its first event cannot be written
+    key = {"Idempotency-Key": f"upload-{lost}"}
+    await js.delete_stream(lost)  # the job is queued, and what is written next fails
     failed = await http.post(DOCUMENTS, files=files(a__txt=b"one"), headers=key)
     await Topology(js, QueueSettings()).ensure()
     again = await http.post(DOCUMENTS, files=files(a__txt=b"one"), headers=key)
     assert (failed.status_code, again.status_code) == (503, 202)
     assert (await js.stream_info(JOBS)).state.messages == 1
-    (document,) = (await spec_of(js)).documents
-    assert (await (await js.object_store(UPLOADS)).get(document.object)).data == b"one"
+    for spec in (await spec_of(js), await JobBoard(js._nc, js).specs.get("default", again.json()["job"]["id"])):
+        assert isinstance(spec, IngestSpec)
+        assert (await (await js.object_store(UPLOADS)).get(spec.documents[0].object)).data == b"one"
 
 
 async def test_an_idempotency_key_stands_for_one_kind_of_job(http: httpx.AsyncClient) -> None:

@@ -73,7 +73,7 @@ async def add(
         if problem.kind is ProblemType.QUEUE_FULL:
             await batch.discard()
         raise
-    if not new:
+    if not new and await backend.jobs.specs.get(caller.tenant, job) != spec:
         # A request with the same key was faster, and its documents are the ones in use.
         await batch.discard()
     return _accepted(response, made)
