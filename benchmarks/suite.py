@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -134,7 +135,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def show(figures: dict[str, float], form: str = ",.0f") -> str:
     """A spread as text: the median, then the least and the most."""
-    return f"{figures['median']:{form}} ({figures['min']:{form}}-{figures['max']:{form}})"
+    to = " to " if figures["min"] < 0 else "-"
+    return f"{figures['median']:{form}} ({figures['min']:{form}}{to}{figures['max']:{form}})"
 
 
 def interleave(contenders: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
@@ -177,7 +179,7 @@ def machine() -> dict[str, Any]:
         "cpu": models[0].partition(": ")[2] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
-        "os": f"{platform.system()} {platform.release()}",
+        "os": f"{platform.system()} {platform.release().partition('-')[0]}",
     }
 
 
@@ -246,7 +248,8 @@ def main(name: str | None = None, given: Sequence[str] | None = None) -> None:
         name = spec.name.removesuffix(".__main__").rpartition(".")[2]
     words = list(sys.argv[1:] if given is None else given)
     arguments = parser(name).parse_args(words)
-    record = measured(name, arguments, " ".join(["python -m", f"benchmarks.{name}", *words]))
+    kept = [word for place, word in enumerate(words) if "--out" not in words[max(place - 1, 0) : place + 1]]
+    record = measured(name, arguments, shlex.join(["python", "-m", f"benchmarks.{name}", *kept]))
     print(benchmark(name).table(record["results"]))
     if arguments.out or not arguments.quick:
         say(f"saved {save(record, arguments.out)} after {record['seconds']:.0f} s")

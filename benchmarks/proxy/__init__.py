@@ -175,7 +175,7 @@ def table(results: dict[str, Any]) -> str:
 def targets(results: dict[str, Any]) -> list[suite.Target]:
     return [
         suite.Target(
-            f"3 % or less, {level['concurrent']} chats at once",
+            f"3 % or less, chats at once: {level['concurrent']}",
             suite.show(level["tax"], ".1%"),
             level["tax"]["median"] <= 0.03,
         )

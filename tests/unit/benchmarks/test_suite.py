@@ -44,7 +44,7 @@ def test_the_page_begins_with_the_targets_that_were_missed_too(tmp_path: Path, m
     monkeypatch.setattr(page, "_section", lambda _: "")
     monkeypatch.setattr(suite, "RESULTS", tmp_path)
     suite.save(record)
-    assert "| [Proxy tax](#proxy-tax) | 3 % or less, 8 chats at once | 4.0% (1.0%-5.0%) | **no** |" in page.text()
+    assert "| [Proxy tax](#proxy-tax) | 3 % or less, chats at once: 8 | 4.0% (1.0%-5.0%) | **no** |" in page.text()
 
 
 def test_contenders_take_turns_in_rotating_order() -> None:
@@ -53,6 +53,7 @@ def test_contenders_take_turns_in_rotating_order() -> None:
 
 def test_a_spread_is_shown_as_its_median_with_the_least_and_the_most() -> None:
     assert suite.show(suite.spread([3000.0, 1000.0, 2000.0])) == "2,000 (1,000-3,000)"
+    assert suite.show(suite.spread([-0.01, 0.02]), ".0%") == "0% (-1% to 2%)"
 
 
 @asynccontextmanager
