@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm peers up secrets down test bench chaos unit lint types format lock clean
+.PHONY: help setup vllm peers up secrets down test bench chaos fuzz unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -71,6 +71,10 @@ bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
 # Another seed each time; SEED=7, MINUTES=10 or CHAOS="--cluster" say otherwise: see docs/chaos.md.
 chaos: $(SETUP) ## Kill, stop, cut and flood the platform under load, and check what users rely on
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS)
+
+# FUZZ: parts of the names of surfaces or tests, and other options of `python -m tests.fuzz`.
+fuzz: $(SETUP) ## Send all kinds of rubbish to every surface for MINUTES (3), by SEED (0)
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
 unit: $(SETUP) ## Run the tests that need no other process
 	@$(BIN)/python -m pytest tests/unit

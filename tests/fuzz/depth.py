@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -17,10 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 __all__ = ["LONG", "SEED", "Tally", "example_began", "fuzzed", "outcome", "play", "saw", "tallies"]
 
-SECONDS: Final = float(os.environ.get("SLUICE_FUZZ_SECONDS", "0"))
-"""Seconds for each test of the long run; 0 is the short run."""
-
-LONG: Final = SECONDS > 0
+LONG: Final = os.environ.get("SLUICE_FUZZ") == "long"
 SEED: Final = int(os.environ.get("SLUICE_FUZZ_SEED", "0"))
 ROUND: Final = os.environ.get("SLUICE_FUZZ_ROUND")
 """The one round that is played again."""
@@ -38,8 +35,12 @@ class Tally:
     rounds: int = 0
     slowest: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
     began: float = 0.0
 
+
+seconds_each = 60.0
+"""Seconds for each test of the long run."""
 
 tallies: dict[str, Tally] = {}
 _playing: list[Tally] = []
@@ -91,13 +92,26 @@ def play(name: str, test: Callable[..., Any], arguments: dict[str, Any]) -> None
         if not LONG:
             test(**arguments)
             return
-        ends = time.monotonic() + SECONDS
+        ends = time.monotonic() + seconds_each
         while tally.rounds == 0 or (ROUND is None and time.monotonic() < ends):
             number = tally.rounds if ROUND is None else int(ROUND)
             hypothesis.seed(_seed(name, number))(test)(**arguments)
             tally.rounds += 1
+    except Exception as error:
+        tally.findings = list(_told(error))
+        print(*tally.findings, sep="\n")
+        raise
     finally:
         _playing.pop()
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    """Each failure and its smallest example, which Hypothesis adds as a note."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _told(each)
+    else:
+        yield "\n".join([f"{type(error).__name__}: {str(error)[:500]}", *getattr(error, "__notes__", ())])
 
 
 def _seed(name: str, number: int) -> int:

@@ -67,8 +67,10 @@ def _bend(draw: Callable[[Any], Any], value: Any, extra: Any, names: tuple[str, 
     for part in place[:-1]:
         owner = owner[part]
     last = place[-1]
-    match draw(st.integers(0, 6)):
-        case 0 | 1 | 2:
+    match draw(st.integers(0, 9)):
+        case 0 | 1 | 7 | 8 | 9:
+            owner[last] = _like(draw, owner[last], extra)
+        case 2:
             owner[last] = draw(extra)
         case 3:
             del owner[last]
@@ -84,6 +86,20 @@ def _bend(draw: Callable[[Any], Any], value: Any, extra: Any, names: tuple[str, 
     return value
 
 
+def _like(draw: Callable[[Any], Any], value: Any, extra: Any) -> Any:
+    """Another value of the same kind, so that what is told by the kind alone does not hide the rest."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return draw(odd_numbers)
+        case str():
+            return draw(odd_texts)
+        case list():
+            return value * draw(st.integers(0, 3))
+    return draw(extra)
+
+
 @st.composite
 def bent(
     draw: Callable[[Any], Any], seeds: list[Any], *, extra: Any = odd_values, names: tuple[str, ...] = (), most: int = 4
@@ -91,7 +107,7 @@ def bent(
     """One of the seeds, which are JSON values, with up to `most` changes: odd values, members added, gone or renamed,
     parts of it put elsewhere. `extra` are values to put in, `names` those of members that may be added."""
     value = copy.deepcopy(draw(st.sampled_from(seeds)))
-    for _ in range(draw(st.integers(0, most))):
+    for _ in range(min(most, draw(st.sampled_from([0, 1, 1, 1, 1, 2, 2, 3, most])))):
         value = _bend(draw, value, extra, names)
     return value
 
@@ -169,4 +185,4 @@ def damaged(draw: Callable[[Any], Any], data: bytes, *, tokens: tuple[bytes, ...
 def bent_bytes(draw: Callable[[Any], Any], seeds: list[Any], **options: Any) -> bytes:
     """JSON of a bent value, at times with damage in its bytes."""
     data = json_bytes(draw(bent(seeds, **options)))
-    return draw(damaged(data)) if draw(st.integers(0, 4)) == 0 else data
+    return draw(damaged(data, most=2)) if draw(st.integers(0, 7)) == 0 else data
