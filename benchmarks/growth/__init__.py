@@ -25,12 +25,13 @@ queries a second at best, and each further one 80 more.
   with stages of 1 ms; and the memory of gateway and broker.
 - *Flood*: 20 tenants ask twice a second each, on two replicas; in the flood a further tenant keeps 256 questions in
   work, and waits for a second when it is refused. Times count from when a question was due. A queue is first in, first
-  out, so what keeps a flood from the others is a bound on what one tenant has in it."""
+  out, so what keeps a flood from the others is the bound on what one tenant has in it: `SLUICE_QUEUE_LIMIT`, here 1000
+  as by default, and 32."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured, in turn")
-    parser.add_argument("--seconds", type=float, default=1.5, help="time of one measurement; the flood's is 3 times it")
+    parser.add_argument("--seconds", type=float, default=1.2, help="time of one measurement; the flood's is 3 times it")
     parser.add_argument("--replicas", nargs="+", type=int, default=[1, 2, 3, 4])
     parser.add_argument("--tenants", nargs="+", type=int, default=[1, 10, 100, 1000])
 
