@@ -59,7 +59,7 @@ class Keyring:
     def update(self, keys: Mapping[str, ApiKey]) -> None:
         """Take over all keys by id; what is counted against a limit goes on being counted."""
         asked = self.asks
-        self._known = {key.id: _Known(key=key, caller=self._caller(key)) for key in keys.values()}
+        self._known = {key.id: self._learn(key) for key in keys.values()}
         self._told.set()
         if self.asks and not asked:
             log.info("there are API keys on the broker, so every request needs one")
@@ -108,6 +108,11 @@ class Keyring:
                     )
                 if len(self._near) < MOST_HOSTS:
                     self._near.add(value)
+
+    def _learn(self, key: ApiKey) -> _Known:
+        # Most are the same as before: one change must not cost a gateway with many keys a look at each of them.
+        known = self._known.get(key.id)
+        return known if known is not None and known.key is key else _Known(key=key, caller=self._caller(key))
 
     def _caller(self, key: ApiKey) -> Caller:
         before = self._known.get(key.id)

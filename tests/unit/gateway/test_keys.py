@@ -62,6 +62,15 @@ def test_a_key_is_known_by_its_secret_alone() -> None:
         assert refused(keyring, wrong)
 
 
+def test_a_change_of_one_key_makes_nothing_of_the_others_anew() -> None:
+    (key, written), (other, _), (changed, secret) = made(), made(), made()
+    keyring = ring(key, other, changed)
+    before = keyring.caller(bearing(written))
+    keyring.update({key.id: key, changed.id: changed.model_copy(update={"tenant": "new"})})
+    assert keyring.caller(bearing(written)) is before
+    assert keyring.caller(bearing(secret)).tenant == "new"
+
+
 def test_the_written_key_has_an_id_and_256_bits_and_is_never_in_its_record() -> None:
     key, written = made()
     assert key_id(written) == key.id
