@@ -86,15 +86,17 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     left, right = figure.subplots(1, 2)
     sizes = results["sizes"]
     counts = [size["passages"] for size in sizes]
-    for name in [str(case) for case in CASES if case.permille in (10, 1000)]:
-        cases = [next(case for case in size["cases"] if case["case"] == name) for size in sizes]
-        style = "--" if "filter" in name else "-"
-        marks = {"marker": "o", "linestyle": style, "label": name}
-        left.plot(counts, [case["p50_ms"]["median"] for case in cases], **marks)
-        right.plot(counts, [case["per_second"]["median"] for case in cases], **marks)
+    colours = {"vector": "C0", "text": "C1", "hybrid": "C2"}
+    for shown in (case for case in CASES if case.permille in (10, 1000)):
+        cases = [next(case for case in size["cases"] if case["case"] == str(shown)) for size in sizes]
+        style = {"color": colours[shown.mode], "linestyle": "-" if shown.permille == 1000 else "--", "marker": "o"}
+        left.plot(counts, [case["p50_ms"]["median"] for case in cases], **style, label=str(shown))
+        right.plot(counts, [case["per_second"]["median"] for case in cases], **style)
     for axes, title in ((left, "p50 of one search, ms"), (right, "searches a second, 16 at once")):
         axes.set_xscale("log")
-        axes.set_yscale("log")
+        axes.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(bottom=0)
         axes.set_xlabel("passages")
         axes.set_title(title)
-    left.legend()
+    figure.legend(loc="outside lower center", ncols=3)

@@ -152,9 +152,12 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     ):
         values = [results["services"][name][key]["median"] for name in names]
         axes.barh(names, values, color=["C0" if name in SMALL else "0.6" for name in names])
-        axes.bar_label(axes.containers[0], fmt="%.2f" if key == "ready_s" else "%.0f", padding=3)
-        axes.axvline(target, color="C1", linestyle="--", linewidth=1)
+        axes.axvline(target, color="C1", linestyle="--", linewidth=1, label="target of the blue ones")
+        labels = axes.bar_label(axes.containers[0], fmt="%.2f" if key == "ready_s" else "%.0f", padding=4)
+        for label in labels:
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.set_title(title)
     right.tick_params(labelleft=False)
+    right.legend(loc="upper right")
