@@ -20,7 +20,9 @@ class EmbedderSettings(ServiceSettings):
     batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass, padding included; 0: by device.")
     batch_rows: int = Field(256, ge=1, description="Texts of one forward pass.")
     embedder_room: int = Field(64, ge=1, description="Queries in work at once.")
-    embedder_batch_room: int = Field(4, ge=1, description="Chunk batches in work at once.")
+    embedder_batch_room: int = Field(
+        16, ge=1, description="Messages with chunks in work at once; half of them make one call of the model."
+    )
 
     @property
     def model(self) -> ModelConfig:
