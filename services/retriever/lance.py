@@ -43,6 +43,10 @@ REFINED = 80
 
 Of the 40 nearest, which a hybrid search for 10 looks at, twice as many find 98 %, three times as many 99.8 %.
 """
+REFINED_FILTERED = 320
+"""The same where a filter holds: what is left lies further away, where the index tells less. Of a million passages, of
+which a filter keeps a hundredth, 80 candidates find 85 % of the nearest ten and 320 find 99 %.
+"""
 
 
 class LanceStore:
@@ -175,7 +179,8 @@ async def _columns(table: AsyncTable) -> dict[str, Column]:
 async def _by_vector(table: AsyncTable, vector: Vector, limit: int, predicate: str | None) -> list[Row]:
     """Rows with `_distance`, nearest first."""
     query = table.vector_search(vector).distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
-    query = query.refine_factor(max(3, math.ceil(REFINED / limit)))
+    refined = REFINED_FILTERED if predicate else REFINED
+    query = query.refine_factor(max(3, math.ceil(refined / limit)))
     rows = await _rows(query, [*HIT_COLUMNS, "_distance"], limit, predicate)
     return sorted(rows, key=lambda row: (row["_distance"], row["document_id"], row["position"]))
 
