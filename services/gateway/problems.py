@@ -103,7 +103,7 @@ def invalid_member(path: str, message: str) -> Problem:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in location)
     return path.removeprefix(".") or "body"
 
 

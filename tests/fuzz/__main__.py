@@ -1,11 +1,12 @@
 """`python -m tests.fuzz [NAME...] [--minutes M] [--seed S]`: the fuzz tests for as long as is asked for.
 
-Each test gets the same share of the time, in rounds of 300 examples. What is found is printed with its smallest example
+Each test gets the same share of the time, in rounds of 100 examples. What is found is printed with its smallest example
 and with the command that plays its round again; keep it as an `@example` of the test once it is understood.
 """
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def main() -> int:
     os.environ |= {"SLUICE_FUZZ": "long", "SLUICE_FUZZ_SEED": str(arguments.seed)}
     if arguments.round is not None:
         os.environ["SLUICE_FUZZ_ROUND"] = str(arguments.round)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was found by then is told
     plugin: Any = Plugin(arguments.names, arguments.minutes * 60)
     options = ["--quiet", "--tb=no", "--show-capture=no", "--timeout=0", "-r", "N", "--import-mode=importlib"]
     code = pytest.main([*options, str(HERE)], plugins=[plugin])

@@ -6,6 +6,7 @@ seed, the test and the number of the round, so any round can be had again.
 
 import hashlib
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ SEED: Final = int(os.environ.get("SLUICE_FUZZ_SEED", "0"))
 ROUND: Final = os.environ.get("SLUICE_FUZZ_ROUND")
 """The one round that is played again."""
 
-EXAMPLES_A_ROUND: Final = 300
+EXAMPLES_A_ROUND: Final = 100
+
+PLAIN: Final = (str, bytes, int, float, dict, list, tuple)
+"""Types of what is generated; other arguments are fixtures."""
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -36,6 +40,7 @@ class Tally:
     slowest: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
+    example: dict[str, Any] = field(default_factory=dict)
     began: float = 0.0
 
 
@@ -74,6 +79,8 @@ def example_began() -> None:
         tally.slowest = max(tally.slowest, now - tally.began)
     tally.examples += 1
     tally.began = now
+    # What Hypothesis says of an example leaves out the values where it runs within pytest.
+    tally.example = dict(sys._getframe(1).f_locals)
 
 
 def outcome(call: Callable[[], Any], *refusals: type[Exception]) -> Any:
@@ -98,7 +105,9 @@ def play(name: str, test: Callable[..., Any], arguments: dict[str, Any]) -> None
             hypothesis.seed(_seed(name, number))(test)(**arguments)
             tally.rounds += 1
     except Exception as error:
-        tally.findings = list(_told(error))
+        smallest = [f"{name} = {value!r}"[:4000] for name, value in tally.example.items() if isinstance(value, PLAIN)]
+        tally.findings = [*_told(error), "The smallest example of the last of them:", *smallest]
+        tally.findings = ["\n".join(tally.findings)]
         print(*tally.findings, sep="\n")
         raise
     finally:

@@ -25,7 +25,7 @@ def read(data: bytes) -> AnyEvent | None:
     return None
 
 
-@fuzzed(300)
+@fuzzed(120)
 @given(data=bent_bytes(EVENTS, names=NAMES))
 def test_any_bytes_are_an_event_that_can_be_sent_on_or_a_validation_error(data: bytes) -> None:
     example_began()
@@ -40,7 +40,7 @@ def test_any_bytes_are_an_event_that_can_be_sent_on_or_a_validation_error(data: 
     assert encode_event(again) == sent
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(data=bent_bytes([{"text": "Hello", "tokens": [1, 2]}, {"query": "q1", "at": 1.5}]))
 def test_any_bytes_are_what_was_delivered_or_a_cancel_or_a_validation_error(data: bytes) -> None:
     example_began()
@@ -55,7 +55,7 @@ tries = st.integers(1, 3)
 streams = st.lists(st.tuples(bent_bytes(SMALL, names=NAMES, most=2), tries, tries), max_size=12)
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(stream=streams, standing=st.booleans())
 @example(stream=[], standing=True)
 def test_an_answer_takes_any_events_in_any_order_or_ends_in_a_problem(

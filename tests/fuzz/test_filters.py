@@ -190,14 +190,14 @@ def check(portal: BlockingPortal, store: LanceStore, data: Any) -> None:
     assert found == (expected, len(expected))
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(data=filters)
 def test_a_filter_finds_in_the_store_what_it_says(portal: BlockingPortal, store: LanceStore, data: Any) -> None:
     example_began()
     check(portal, store, data)
 
 
-@fuzzed(120)
+@fuzzed(48)
 @given(data=bent(SEEDS, extra=values, names=NAMES))
 @example(data={"year": {"$gt": 10**400}})
 def test_a_bent_filter_is_refused_or_finds_what_it_says(portal: BlockingPortal, store: LanceStore, data: Any) -> None:
@@ -205,7 +205,7 @@ def test_a_bent_filter_is_refused_or_finds_what_it_says(portal: BlockingPortal, 
     check(portal, store, data)
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(data=bent([{"lang": "en", "year": 2020, "score": 0.5, "draft": False}], names=("document", "position", "m_x")))
 def test_metadata_is_refused_or_comes_back_from_the_wire_as_it_was(data: Any) -> None:
     example_began()

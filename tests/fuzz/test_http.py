@@ -140,7 +140,7 @@ NESTED = [
 ]
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(asked=operations)
 @example(asked=(BODIES[0], b'{"question": "What?", "timeout": NaN}'))
 @example(asked=(BODIES[0], b'{"question": "What?", "timeout": 1e999}'))
@@ -272,7 +272,7 @@ extra_headers = st.lists(
 methods = st.sampled_from(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "POST", "TRACE", "PROPFIND", "CONNECT"])
 
 
-@fuzzed(300)
+@fuzzed(120)
 @given(
     operation=st.sampled_from(READS + WRITES + BODIES),
     name=names,
@@ -389,7 +389,7 @@ def chunked(body: bytes, seed: int) -> bytes:
     return b"".join(pieces) + b"0\r\n" + chance.choice([b"", b"X: y\r\n"]) + b"\r\n"
 
 
-@fuzzed(200)
+@fuzzed(80)
 @given(
     path=st.sampled_from([("/v1/collections/default/documents", DOCUMENTS), ("/v1/files", FILE)]).flatmap(
         lambda pair: st.tuples(st.just(pair[0]), damaged(pair[1], tokens=FORM_TOKENS, most=4))
@@ -482,7 +482,7 @@ WHOLE = [
 ]
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(data=st.sampled_from(WHOLE).flatmap(lambda whole: damaged(whole, tokens=WIRE_TOKENS, most=4)))
 @example(data=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
 @example(data=b"GET / HTTP/1.1\r\nX: " + b"y" * 1_000_000)

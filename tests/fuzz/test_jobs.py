@@ -52,7 +52,7 @@ PIPELINE: dict[str, Any] = {
 NAMES = ("kind", "collection", "steps", "needs", "when", "each", "job", "parameters", "outputs", "source", "switch")
 
 
-@fuzzed(300)
+@fuzzed(120)
 @given(value=bent([*SPECS, PIPELINE], names=NAMES))
 def test_any_json_is_a_job_spec_or_a_validation_error(value: Any) -> None:
     example_began()
@@ -65,7 +65,8 @@ def test_any_json_is_a_job_spec_or_a_validation_error(value: Any) -> None:
                 return  # no JSON brings a dict that is as deep
             continue
         saw(spec.kind)
-        sent = spec.model_dump_json().encode()
+        # Members that nobody knows are ignored in what has come over the wire.
+        sent = decode_spec(spec.model_dump_json().encode()).model_dump_json().encode()
         assert decode_spec(sent).model_dump_json().encode() == sent
 
 
@@ -131,7 +132,7 @@ expressions = (
 )
 
 
-@fuzzed(500)
+@fuzzed(200)
 @given(text=expressions)
 @example(text="lambda:" + "-" * 990 + "1")
 @example(text="[1] in parameters")
@@ -160,7 +161,7 @@ templates = bent(
 )
 
 
-@fuzzed(200)
+@fuzzed(80)
 @given(template=templates)
 @example(template={"a": "n: ${{ parameters.big }}"})
 def test_a_template_is_filled_in_or_an_expression_error(template: Any) -> None:
@@ -174,7 +175,7 @@ def test_a_template_is_filled_in_or_an_expression_error(template: Any) -> None:
 pieces = odd_values | expressions | expressions.map(lambda text: "${{" + text + "}}") | st.sampled_from(NAMES)
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(value=bent([PIPELINE], extra=pieces, names=NAMES))
 @example(value={**PIPELINE, "steps": {"a": {"job": {"kind": "switch", "collection": "${{ [1] in parameters }}"}}}})
 @example(value={**PIPELINE, "steps": {"a": {"job": {"kind": "switch", "collection": "${{ parameters.big / 2 }}"}}}})
@@ -236,7 +237,7 @@ headers = st.fixed_dictionaries(
 ).map(lambda found: {name: value for name, value in found.items() if value.isprintable()})
 
 
-@fuzzed(12)
+@fuzzed(8)
 @given(rubbish=st.lists(st.tuples(bent_bytes(SPECS, names=NAMES), headers), max_size=10))
 def test_the_job_queue_sees_all_that_is_on_it_to_an_end(
     portal: BlockingPortal, desk: JobDesk, rubbish: list[tuple[bytes, dict[str, str]]]

@@ -60,7 +60,7 @@ def _encodes(text: str) -> bool:
 SECRETS = ("admin_key", "nats_password", "otlp_headers", "openai_api_key")
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(chosen=variables)
 @example(chosen=(GatewaySettings, {"admin_key": SECRET, "allow_anonymous": "true"}))
 @example(chosen=(GatewaySettings, {"admin_key": SECRET + " \u00e9"}))
@@ -81,7 +81,7 @@ def test_an_environment_gives_settings_or_says_which_are_wrong_and_never_a_secre
     assert not [secret for secret in hidden if secret in shown and not any(secret in other for other in open_ones)]
 
 
-@fuzzed(60)
+@fuzzed(24)
 @given(content=damaged(f"{SECRET}\n".encode()) | st.binary(max_size=64))
 def test_any_file_holds_an_admin_key_or_is_refused_without_being_shown(folder: Path, content: bytes) -> None:
     example_began()
@@ -203,7 +203,7 @@ def check_file(folder: Path, content: bytes, read: Callable[[Path], Any], refusa
     return found
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(content=yaml_like(PIPELINES))
 @example(content=b"pipelines: {a: [{stage: embed, params: {x: 2026-13-45}}]}")
 @example(content=b"[" * 5000)
@@ -217,7 +217,7 @@ def test_any_file_holds_pipelines_or_a_mistake_that_is_told(folder: Path, conten
             json.dumps([stop.model_dump(mode="json") for stop in pipelines.get(name)])
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(content=yaml_like(JOB))
 @example(content=b"a: !!int x")
 @example(content=b"a: !!timestamp x")
@@ -232,7 +232,7 @@ def test_any_file_holds_a_job_or_a_mistake_that_is_told(folder: Path, content: b
         found.at("steps.switch.when")
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(text=odd_texts | st.sampled_from(YAML_TOKENS).map(lambda token: token.decode("latin-1")))
 @example(text="2026-13-45")
 @example(text="!!int x")
@@ -247,7 +247,7 @@ ROUTE = {"stage": "generate", "weights": {"default": 90.0, "canary": 10.0}, "sha
 SLIP = (Stop(stage="embed"), Stop(stage="generate"))
 
 
-@fuzzed(200)
+@fuzzed(80)
 @given(data=bent_bytes([ROUTE], names=("stage", "weights", "shadows")), key=odd_texts)
 @example(data=b'{"stage": "generate", "weights": {"default": 5e-324, "canary": 1e9}}', key="k")
 def test_any_record_is_a_route_that_chooses_one_of_its_variants_or_a_validation_error(data: bytes, key: str) -> None:
@@ -283,7 +283,7 @@ presented = st.sampled_from([b"authorization", b"x-api-key", b"host"]).flatmap(
 NOBODY = GatewaySettings(admin_key=SECRET)
 
 
-@fuzzed(200)
+@fuzzed(80)
 @given(record=bent_bytes([KEY], names=tuple(KEY)), headers=st.lists(presented, max_size=3))
 @example(record=json.dumps(KEY).encode(), headers=[(b"authorization", b"bearer " + WRITTEN.encode())])
 @example(

@@ -80,7 +80,7 @@ crons = (
 zones = st.sampled_from([None, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(text=crons, zone=zones, moment=st.integers(0, 4_000_000_000))
 @example(text="*/" + "9" * 5000 + " * * * *", zone=None, moment=0)
 @example(text="\u0663 * * * *", zone=None, moment=0)
@@ -109,7 +109,7 @@ def test_any_text_is_a_cron_expression_that_ticks_as_it_says_or_a_timing_error(
     assert (on_day and on_weekday) or ((on_day or on_weekday) and not (cron.any_day or cron.any_weekday))
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(
     text=st.from_regex(r"([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?[hmsd0-9]?", fullmatch=True)
     | odd_texts
@@ -126,7 +126,7 @@ def test_any_text_is_an_interval_within_a_year_or_a_timing_error(text: str) -> N
         assert int(seconds) == seconds
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(
     name=odd_texts
     | st.sampled_from(
@@ -176,7 +176,7 @@ timings = st.builds(
 )
 
 
-@fuzzed(120)
+@fuzzed(48)
 @given(asked=timings)
 @example(asked={"cron": "\u0663 * * * *"})
 def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, bench: Bench, asked: Any) -> None:

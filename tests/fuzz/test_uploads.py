@@ -83,14 +83,14 @@ def test_the_files_that_are_damaged_can_be_read_before(
     check_document(portal.call(reader.read, name, FILES[name]))
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(file=files(KINDS["pdf"]))
 def test_any_pdf_is_read_or_has_a_clear_problem(portal: BlockingPortal, reader: DocumentReader, file: File) -> None:
     example_began()
     check(portal, reader, *file)
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(file=files(KINDS["office"]))
 def test_any_office_file_is_read_or_has_a_clear_problem(
     portal: BlockingPortal, reader: DocumentReader, file: File
@@ -99,14 +99,14 @@ def test_any_office_file_is_read_or_has_a_clear_problem(
     check(portal, reader, *file)
 
 
-@fuzzed(120)
+@fuzzed(48)
 @given(file=files(KINDS["markup"]))
 def test_any_markup_is_read_or_has_a_clear_problem(portal: BlockingPortal, reader: DocumentReader, file: File) -> None:
     example_began()
     check(portal, reader, *file)
 
 
-@fuzzed(120)
+@fuzzed(48)
 @given(file=files(KINDS["plain"]))
 def test_any_other_file_is_read_or_has_a_clear_problem(
     portal: BlockingPortal, reader: DocumentReader, file: File
