@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
-from importlib.metadata import version
 from threading import Thread
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Gauge
 
 from shared.metrics import tenants
+from shared.release import VERSION
 from shared.settings import ServiceSettings
 from shared.trace_memory import TraceMemory
 from shared.trace_sampling import Rate, Ratio, TraceSampler
@@ -52,13 +52,13 @@ def set_up_telemetry(service: str, settings: ServiceSettings) -> None:
     """Send logs as JSON lines to standard error and traces to the OTLP endpoint, where one is set."""
     _set_up_logs(service, settings)
     tenants.most = settings.metric_tenants
-    BUILD.labels(service, version("sluice")).set(1)
+    BUILD.labels(service, VERSION).set(1)
     resource = Resource.create(
         {
             "service.name": service,
             "service.namespace": "sluice",
             "service.instance.id": settings.instance,
-            "service.version": version("sluice"),
+            "service.version": VERSION,
         }
     )
     global _records_all
