@@ -5,7 +5,9 @@ the left-over rows itself would read the whole table; this one costs the same at
 
 Between processes, Lance repeats a merge that lost a race for a row, and the merge's own condition then keeps the
 greater revision. What that condition cannot see are rows that only the other side wrote: a process that finds a
-foreign commit between its reading and its writing looks again and buries what is left of the smaller revision.
+foreign commit between its reading and its writing looks again and buries what is left of the smaller revision. Nor
+does Lance always see that two merges have inserted the same key, as when one process stood still for a while and its
+work was given to another: whoever finds such a key twice leaves its newest row.
 """
 
 import time
@@ -26,10 +28,15 @@ ATTEMPTS = 5
 
 @dataclass(slots=True)
 class _Stored:
-    """What the table holds of a document: its greatest revision, and the revision of each row that is alive."""
+    """What the table holds of a document: its greatest revision, and the revision of each row that is alive.
+
+    `written` is the newest row of each key: its revision and when it was written. Rows of `doubled` keys are older.
+    """
 
     revision: int = -1
     alive: dict[Key, int] = field(default_factory=dict)
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    doubled: set[str] = field(default_factory=set)
 
     def outdated(self) -> dict[Key, int]:
         """Rows of smaller revisions, each with the revision that outdates it."""
@@ -43,6 +50,8 @@ async def replace_documents(table: AsyncTable, documents: Sequence[IndexedDocume
     await table.checkout_latest()
     version = await table.version()
     stored = await _read(table, ids)
+    if await _leave_newest(table, stored):
+        version, stored = await table.version(), await _read(table, ids)
     current = [d for d in fitted.accepted if d.revision >= stored[d.id].revision]
     committed = await _merge(table, current, _gone(current, stored))
     if committed is not None and committed > version + 1:
@@ -86,10 +95,15 @@ async def _read(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
     if not ids:
         return stored
     predicate = f"document_id IN ({', '.join(map(literal, ids))})"
-    rows = await table.query().where(predicate).select(["document_id", "position", "revision"]).to_arrow()
+    columns = ["id", "document_id", "position", "revision", "written_ms"]
+    rows = await table.query().where(predicate).select(columns).to_arrow()
     for row in rows.to_pylist():
         document = stored[row["document_id"]]
         document.revision = max(document.revision, row["revision"])
+        written, known = (row["revision"], row["written_ms"]), document.written.get(row["id"])
+        if known not in (None, written):
+            document.doubled.add(row["id"])
+        document.written[row["id"]] = max(written, known or written)
         if row["position"] is not None:
             document.alive[Key(row["document_id"], int(row["position"]))] = row["revision"]
     return stored
@@ -115,11 +129,31 @@ async def _settle(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
     for _ in range(ATTEMPTS):
         await table.checkout_latest()
         stored = await _read(table, ids)
+        if await _leave_newest(table, stored):
+            continue
         gone = {key: revision for rows in stored.values() for key, revision in rows.outdated().items()}
         if not gone:
             break
         await _merge(table, [], gone)
     return stored
+
+
+async def _leave_newest(table: AsyncTable, stored: Mapping[str, _Stored]) -> bool:
+    """Delete the older rows of keys that are there more than once. Returns whether there were any.
+
+    Any number of processes may do it at once: all leave the same row.
+    """
+    older = [
+        f"(id = {literal(key)} AND (revision < {revision} OR (revision = {revision} AND written_ms < {written_ms})))"
+        for document in stored.values()
+        for key, (revision, written_ms) in document.written.items()
+        if key in document.doubled
+    ]
+    if not older:
+        return False
+    await table.delete(" OR ".join(older))
+    await table.checkout_latest()
+    return True
 
 
 async def _merge(table: AsyncTable, documents: Sequence[IndexedDocument], gone: Mapping[Key, int]) -> int | None:

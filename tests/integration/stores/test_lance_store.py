@@ -158,6 +158,21 @@ async def test_what_a_lost_race_left_behind_is_buried_by_the_next_replacement(
     assert {hit.revision for hit in await store.search("c", "a", matrix[0], top_k=9)} == {2}
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (2, 1)])
+async def test_a_key_that_two_processes_have_inserted_is_there_once_after_the_next_replacement(
+    store: LanceStore, tmp_path: Path, first: int, second: int
+) -> None:
+    """As when one of them stood still with its work in hand, and the broker gave it to the other one."""
+    matrix = vectors(2, 8)
+    await store.replace("c", [document("a", matrix, revision=first)])
+    table = await table_of(tmp_path)
+    await table.add(rows_of([document("a", matrix, revision=second)], {}, await table.schema(), now_ms=0))
+    assert await store.count("c", parse({"document": "a"})) == 4
+    await store.replace("c", [document("a", matrix, revision=2)])
+    assert await store.count("c", parse({"document": "a"})) == 2
+    assert {hit.revision for hit in await store.search("c", "a", matrix[0], top_k=9)} == {2}
+
+
 def _without(document: IndexedDocument, positions: set[int]) -> dict[str, object]:
     chunks = [chunk for chunk in document.chunks if chunk.position not in positions]
     names = ("id", "name", "version", "revision")
