@@ -91,6 +91,8 @@ class _Job:
                 watching.cancel()
         finally:
             _kill(process)
+            # Its pipes close on this loop, which may end soon.
+            await process.communicate()
         code = code if code >= 0 else 128 - code
         if pod.name in self._server.objects["pods"]:
             pod.ends(code)
