@@ -145,8 +145,8 @@ def summary(phases: list[Phase]) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lines", type=int, default=1600, help="questions of all batches together")
-    parser.add_argument("--rounds", type=int, default=4, help="batches, one after the other")
+    parser.add_argument("--lines", type=int, default=4000, help="questions of all batches together")
+    parser.add_argument("--rounds", type=int, default=2, help="batches, one after the other")
     parser.add_argument("--rate", type=float, default=5.0, help="interactive questions a second")
 
 
