@@ -8,7 +8,6 @@ from typing import Any
 import nats
 import uvloop
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -81,7 +80,7 @@ async def run_raw_stage(url: str, hop: int, hops: int) -> None:
             try:
                 for message in await subscription.fetch(ROOM, timeout=5):
                     tasks.create_task(work(message))
-            except NatsTimeout:
+            except TimeoutError:  # nobody asked
                 await client.publish(f"rawready.{hop}", b"")
 
 
