@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plots, from the records in benchmarks/results."""
+"""docs/benchmarks.md and its plots (which are no documents to be ingested), from the records in benchmarks/results."""
 
 import json
 import re
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "PAGE", "PLOTS", "draw", "plain_log", "records", "text", "write"]
 
 PAGE = suite.ROOT / "docs" / "benchmarks.md"
-PLOTS = suite.ROOT / "docs" / "benchmarks"
+PLOTS = suite.ROOT / "benchmarks" / "plots"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito: told apart by those who see few colours, and in print. The first is Sluice's."""
 
@@ -88,7 +88,7 @@ def _section(record: dict[str, Any]) -> str:
 
 {module.table(record["results"]).strip()}
 
-![{module.TITLE}](benchmarks/{record["name"]}.svg)
+![{module.TITLE}](../benchmarks/plots/{record["name"]}.svg)
 
 `{record["command"]}`, {record["measured_at"][:10]}, {record["seconds"]:.0f} s. {where}. {with_what}.
 """
