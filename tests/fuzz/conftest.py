@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.fuzz.depth import play
 from tests.harness.broker import NatsServer
@@ -24,6 +25,13 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server for all tests of a module."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[BlockingPortal]:
+    """An event loop in a thread, for what the real parts do."""
+    with start_blocking_portal() as portal:
+        yield portal
 
 
 @pytest.fixture(scope="module")

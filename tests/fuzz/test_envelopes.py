@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -90,12 +90,6 @@ def test_any_bytes_are_a_vector_or_a_struct_error(vector: bytes) -> None:
         assert len(unpack_vector(vector)) * 4 == len(vector)
     except struct.error:
         assert len(vector) % 4
-
-
-@pytest.fixture(scope="module")
-def portal() -> Iterator[BlockingPortal]:
-    with start_blocking_portal() as portal:
-        yield portal
 
 
 @pytest.fixture(scope="module")

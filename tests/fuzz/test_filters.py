@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -127,12 +127,6 @@ SEEDS = [
 ]
 NAMES = ("$and", "$or", "$not", "$eq", "$ne", "$gt", "$in", "$nin", "$exists", "lang", "year", "draft", "nothing", "$")
 values = st.sampled_from(STRINGS) | st.sampled_from(NUMBERS) | odd_values
-
-
-@pytest.fixture(scope="module")
-def portal() -> Iterator[BlockingPortal]:
-    with start_blocking_portal() as portal:
-        yield portal
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.js.api import StreamConfig
@@ -151,12 +151,6 @@ def test_any_text_is_a_time_zone_or_a_timing_error(name: str) -> None:
     saw("refused" if isinstance(zone, TimingError) else "taken")
     if not isinstance(zone, TimingError):
         datetime.now(zone)
-
-
-@pytest.fixture(scope="module")
-def portal() -> Iterator[BlockingPortal]:
-    with start_blocking_portal() as portal:
-        yield portal
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from hypothesis import given
 
 from services.scheduler.documents import ChunkedDocument, DocumentReader
@@ -32,12 +32,6 @@ KINDS = {
 }
 SECONDS = 20.0
 """More than any of these small files may take: one that does is told as a document that goes beyond its limit."""
-
-
-@pytest.fixture(scope="module")
-def portal() -> Iterator[BlockingPortal]:
-    with start_blocking_portal() as portal:
-        yield portal
 
 
 @pytest.fixture(scope="module")
