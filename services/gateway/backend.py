@@ -181,6 +181,7 @@ class Desk:
             keys=Keys(bus.jetstream),
             models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
         )
+        await mailroom.open()
         await queries.open()
         await _canary(bus, instance, mailroom)
         bus.after_reconnect(queries.look_up)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Coroutine
-from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter
@@ -64,7 +63,11 @@ class Guarded(APIRoute):
         """Whether the endpoint takes the request and returns the response: then it needs no help of FastAPI's."""
         signature = inspect.signature(self.endpoint)
         takes = [parameter.annotation for parameter in signature.parameters.values()]
-        return iscoroutinefunction(self.endpoint) and takes == [Request] and signature.return_annotation is Response
+        return (
+            inspect.iscoroutinefunction(self.endpoint)
+            and takes == [Request]
+            and signature.return_annotation is Response
+        )
 
     @property
     def needed(self) -> tuple[Action, ...]:

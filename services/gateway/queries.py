@@ -198,7 +198,6 @@ class Queries:
     async def open(self) -> None:
         """Make the queues, and answer workers that take over an unfinished answer and ask what has been delivered."""
         await self._bus.topology.ensure_queues(BUILT_IN_QUEUES)
-        await self._mailroom.open()
         await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
