@@ -1,13 +1,10 @@
 """The contenders, each in a process of its own."""
 
 import json
-import os
-import subprocess
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from benchmarks.suite import ROOT
+from benchmarks.child import Child
 
 __all__ = ["CONTENDERS", "Process"]
 
@@ -22,37 +19,15 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Process:
-    """A contender's process, which waits without any load until it is asked; see `worker`."""
+class Process(Child):
+    """A contender's process; see `worker`."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.load_seconds = 0.0
-        self._command = [sys.executable, "-m", "benchmarks.embedder.worker", json.dumps(CONTENDERS[name])]
+        super().__init__(name, [sys.executable, "-m", "benchmarks.embedder.worker", json.dumps(CONTENDERS[name])])
 
-    def __enter__(self) -> Self:
-        env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=env)
-        self.load_seconds = self._answer()["load_seconds"]
-        return self
+    @property
+    def load_seconds(self) -> float:
+        return float(self.began["load_seconds"])
 
     def ask(self, do: str, **command: Any) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **command}) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} has ended; what it said is above")
-        return json.loads(line)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        return self.tell(json.dumps({"do": do, **command}))

@@ -2,17 +2,15 @@
 
 import http.client
 import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from benchmarks.suite import PEERS, ROOT, Usage
+from benchmarks.child import Child
+from benchmarks.suite import PEERS, Usage
 from tests.harness.platform import Platform
 
 __all__ = ["PEER_MODULES", "Ingested", "Peer", "Sluice", "asked"]
@@ -58,44 +56,16 @@ class Sluice:
         return {name: usage.cpu_seconds() for name, usage in self._usage.items()}
 
 
-class Peer:
+class Peer(Child):
     """A script of `benchmarks/peers` that has loaded its model and ingests the folder when it is told to."""
 
     def __init__(self, name: str, folder: Path, log: Path) -> None:
-        self._command = [str(PEERS / "bin" / "python"), "-m", f"benchmarks.peers.{PEER_MODULES[name]}", str(folder)]
-        self._log = log
-
-    def __enter__(self) -> Self:
-        # Neither asks the Hub for anything nor reports how it is used.
-        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HAYSTACK_TELEMETRY_ENABLED": "False"}
-        pipe = subprocess.PIPE
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=ROOT, env=env
-            )
-        self._answer()
-        return self
+        command = [str(PEERS / "bin" / "python"), "-m", f"benchmarks.peers.{PEER_MODULES[name]}", str(folder)]
+        # It does not report how it is used.
+        super().__init__(name, command, log=log, HAYSTACK_TELEMETRY_ENABLED="False")
 
     def ingest(self) -> Ingested:
-        assert self._process.stdin is not None
-        self._process.stdin.write("again\n")
-        self._process.stdin.flush()
-        return Ingested(**self._answer())
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the peer has ended:\n{self._log.read_text()[-2000:]}")
-        told: dict[str, Any] = json.loads(line)
-        return told
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        return Ingested(**self.tell("again"))
 
 
 @contextmanager

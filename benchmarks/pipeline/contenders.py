@@ -7,13 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 import psutil
 
@@ -31,29 +30,6 @@ pipelines:
   default: [embed, retrieve, generate]
   streamed: [embed, retrieve, {stage: generate, params: {streamed: true}}]
 """
-
-
-class Contender(Protocol):
-    """As a context manager it runs, from the first process on; it is asked at `url`."""
-
-    name: str
-    label: str
-    peer: bool
-    """Whether it is installed in .venv-peers."""
-    levels: tuple[int, ...] | None
-    """The numbers of clients that it is measured with, where not with all."""
-    url: str
-
-    def __enter__(self) -> "Contender": ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    @property
-    def pids(self) -> list[int]:
-        """Its processes, without their children."""
-
-    def request(self, number: int, streamed: bool) -> bytes:
-        """A question as it goes over the wire."""
 
 
 def check(response: Response, streamed: bool) -> None:
@@ -134,16 +110,17 @@ def listening() -> socket.socket:
 
 
 def wait_answer(request: Callable[[], bool], processes: Processes, what: str) -> None:
-    """Ask until there is an answer."""
-    began = time.monotonic()
-    while processes.whole and time.monotonic() - began < START_SECONDS:
-        try:
-            if request():
-                return
-        except OSError:
-            pass
-        time.sleep(0.01)
-    raise RuntimeError(f"{what} does not answer:\n{processes.logs()}")
+    """Ask until there is an answer. Raises RuntimeError where a process has ended, or the time is over."""
+
+    def answered() -> bool:
+        if not processes.whole:
+            raise RuntimeError(f"{what} does not answer:\n{processes.logs()}")
+        return request()
+
+    try:
+        suite.wait_ready(answered, what, START_SECONDS)
+    except TimeoutError:
+        raise RuntimeError(f"{what} does not answer:\n{processes.logs()}") from None
 
 
 def fetch(url: str, body: object) -> bool:
@@ -157,37 +134,32 @@ def fetch(url: str, body: object) -> bool:
         return False
 
 
-class Sluice:
-    """nats-server, the gateway, and a process for each stage, with the settings that they have by default."""
+class Contender:
+    """As a context manager it runs, from the first process on; it is asked at `url`.
 
-    name = "sluice"
-    label = "Sluice"
-    peer = False
-    levels = None
+    It takes `{"question", "collection", "stream"}` at /v1/query.
+    """
+
+    name: str
+    label: str
+    peer = True
+    """Whether it is installed in .venv-peers."""
+    levels: tuple[int, ...] | None = None
+    """The numbers of clients that it is measured with, where not with all."""
 
     def __init__(self) -> None:
         self.url = ""
         self.pids: list[int] = []
+        """Its processes, without their children."""
 
-    def __enter__(self) -> "Sluice":
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            (folder / "pipelines.yaml").write_text(PIPELINES)
-            broker = stack.enter_context(NatsServer(folder / "nats"))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
             processes = Processes(stack, folder)
-            with listening() as bound:
-                self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/query"
-                settings = {"SLUICE_NATS_URL": broker.url, "SLUICE_DATA_DIR": str(folder)}
-                gateway = {"SLUICE_HTTP_FD": str(bound.fileno()), "SLUICE_PIPELINES": str(folder / "pipelines.yaml")}
-                processes.start(
-                    [sys.executable, "-m", "services.gateway"], fds=(bound.fileno(),), **settings, **gateway
-                )
-            for stage in ("embed", "retrieve", "generate"):
-                processes.start([sys.executable, "-m", "benchmarks.programs.constant_stages", stage], **settings)
-            self.pids = [broker.pid, *processes.pids]
-            collections = self.url.replace("query", "collections")
-            wait_answer(lambda: fetch(collections, {"name": "manuals"}), processes, "the gateway")
-            wait_answer(lambda: fetch(self.url, self._body(0, streamed=False)), processes, "the pipeline")
+            self.pids = []
+            self._start(stack, processes, folder)
+            self.pids += processes.pids
+            wait_answer(lambda: fetch(self.url, self._body(0, streamed=False)), processes, self.name)
             self._stack = stack.pop_all()
         return self
 
@@ -195,8 +167,37 @@ class Sluice:
         self._stack.close()
 
     def request(self, number: int, streamed: bool) -> bytes:
+        """A question as it goes over the wire."""
         return post(self.url, json.dumps(self._body(number, streamed)).encode())
 
     def _body(self, number: int, streamed: bool) -> dict[str, Any]:
-        asked = {"question": QUESTION.format(number), "collection": "manuals", "stream": streamed}
-        return asked | {"pipeline": "streamed" if streamed else "default"}
+        return {"question": QUESTION.format(number), "collection": "manuals", "stream": streamed}
+
+    def _start(self, stack: ExitStack, processes: Processes, folder: Path) -> None:
+        """Start the processes and set the URL."""
+        raise NotImplementedError
+
+
+class Sluice(Contender):
+    """nats-server, the gateway, and a process for each stage, with the settings that they have by default."""
+
+    name = "sluice"
+    label = "Sluice"
+    peer = False
+
+    def _start(self, stack: ExitStack, processes: Processes, folder: Path) -> None:
+        (folder / "pipelines.yaml").write_text(PIPELINES)
+        broker = stack.enter_context(NatsServer(folder / "nats"))
+        self.pids.append(broker.pid)
+        with listening() as bound:
+            self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/query"
+            settings = {"SLUICE_NATS_URL": broker.url, "SLUICE_DATA_DIR": str(folder)}
+            gateway = {"SLUICE_HTTP_FD": str(bound.fileno()), "SLUICE_PIPELINES": str(folder / "pipelines.yaml")}
+            processes.start([sys.executable, "-m", "services.gateway"], fds=(bound.fileno(),), **settings, **gateway)
+        for stage in ("embed", "retrieve", "generate"):
+            processes.start([sys.executable, "-m", "benchmarks.programs.constant_stages", stage], **settings)
+        collections = self.url.replace("query", "collections")
+        wait_answer(lambda: fetch(collections, {"name": "manuals"}), processes, "the gateway")
+
+    def _body(self, number: int, streamed: bool) -> dict[str, Any]:
+        return super()._body(number, streamed) | {"pipeline": "streamed" if streamed else "default"}

@@ -1,16 +1,11 @@
 """Ray Serve and wired FastAPI services, run by the interpreter of .venv-peers."""
 
-import json
 import socket
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
 
 from benchmarks import suite
-from benchmarks.load import post
-from benchmarks.peers.constants import QUESTION
-from benchmarks.pipeline.contenders import Processes, fetch, listening, wait_answer
+from benchmarks.pipeline.contenders import Contender, Processes, listening
 
 __all__ = ["RayServe", "RayServeDefault", "WiredAiohttp", "WiredHttpx"]
 
@@ -25,42 +20,7 @@ THROUGHPUT = {
 """What Ray's documentation names for high throughput."""
 
 
-class _Peer:
-    """One that takes `{"question", "collection", "stream"}` at /v1/query."""
-
-    peer = True
-    levels: tuple[int, ...] | None = None
-    name: str
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.pids: list[int] = []
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-            processes = Processes(stack, folder)
-            self._start(stack, processes, folder)
-            self.pids = processes.pids
-            wait_answer(lambda: fetch(self.url, self._body(0, streamed=False)), processes, self.name)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def request(self, number: int, streamed: bool) -> bytes:
-        return post(self.url, json.dumps(self._body(number, streamed)).encode())
-
-    def _body(self, number: int, streamed: bool) -> dict[str, Any]:
-        return {"question": QUESTION.format(number), "collection": "manuals", "stream": streamed}
-
-    def _start(self, stack: ExitStack, processes: Processes, folder: Path) -> None:
-        """Start the processes and set the URL."""
-        raise NotImplementedError
-
-
-class RayServe(_Peer):
+class RayServe(Contender):
     name = "ray"
     label = "Ray Serve, tuned"
     settings = QUIET | THROUGHPUT
@@ -80,7 +40,7 @@ class RayServeDefault(RayServe):
     levels = (64,)
 
 
-class WiredHttpx(_Peer):
+class WiredHttpx(Contender):
     name = "fastapi-httpx"
     label = "FastAPI, httpx"
     levels = (1, 16, 64)
