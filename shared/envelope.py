@@ -117,7 +117,8 @@ class Query(Wire):
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
     `attempt` is raised by whoever submits the same query again; stages never change it. `messages` is the conversation
     that led to the question, oldest turn first. `notes` is for what a stage finds out that is neither embedding nor
-    passage: a verdict, a count.
+    passage: a verdict, a count. `joined` says that whoever listens on `reply` takes several events in one message, a
+    line each.
     """
 
     version: int = 1
@@ -127,6 +128,7 @@ class Query(Wire):
     asked_at: FiniteFloat
     deadline: FiniteFloat
     reply: Subject
+    joined: bool = False
     slip: tuple[Stop, ...]
     attempt: int = 1
     question: str = ""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError, NoRespondersError
+from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from opentelemetry import trace
@@ -25,10 +25,10 @@ from pydantic import ValidationError
 from shared.dead_letters import DeadLetters
 from shared.envelope import Hop, Query, Stop
 from shared.forward import forward
+from shared.outbox import Outbox
 from shared.problems import Problem, ProblemType
 from shared.pull import Delivery
 from shared.reply import (
-    AnyEvent,
     Delivered,
     Done,
     Failed,
@@ -190,25 +190,25 @@ class Performer:
             )
 
         origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self._stage.name}
-        send = partial(self._send, query)
-        await send(Progress(worker=self._instance, **origin))
-        context = Context(
-            query,
-            stage=self._stage.name,
-            delivery=delivery,
-            hop=hop,
-            send=send,
-            delivered=partial(self._delivered, query, origin),
-        )
-        made = await self._stage.process(query, context)
-        if made is None:
-            return Outcome.ANSWERED
-        made = made.advance(hop())
-        if made.slip:
-            await self._forward(made)
-            return Outcome.FORWARDED
-        await send(Result(query=made, **origin))
-        return Outcome.ANSWERED
+        async with self._outbox(query) as outbox:
+            await outbox.send(Progress(worker=self._instance, **origin))
+            context = Context(
+                query,
+                stage=self._stage.name,
+                delivery=delivery,
+                hop=hop,
+                send=outbox.send,
+                delivered=partial(self._delivered, query, origin),
+            )
+            made = await self._stage.process(query, context)
+            if made is None:
+                return Outcome.ANSWERED
+            made = made.advance(hop())
+            if not made.slip:
+                await outbox.send(Result(query=made, **origin))
+                return Outcome.ANSWERED
+        await self._forward(made)
+        return Outcome.FORWARDED
 
     async def _forward(self, query: Query) -> None:
         """Raises as `forward` does. A full queue ahead is waited for in half of the room at most.
@@ -226,15 +226,9 @@ class Performer:
         finally:
             self._held_up -= 1
 
-    async def _send(self, query: Query, event: AnyEvent) -> None:
-        # If nobody listens, the broker says so to the inbox that the reply names.
-        inbox = f"{self._inbox}.{query.id}"
-        try:
-            await self._client.publish(query.reply, encode_event(event), reply=inbox)
-        except MaxPayloadError:
-            limit = f"{self._client.max_payload:,} bytes"
-            detail = f"The answer of stage '{self._stage.name}' is larger than the message broker takes: {limit}."
-            raise Problem(ProblemType.TOO_LARGE, detail) from None
+    def _outbox(self, query: Query) -> Outbox:
+        # If nobody listens, the broker says so to the inbox.
+        return Outbox(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
 
     async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
         """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
@@ -246,13 +240,11 @@ class Performer:
             return None
 
     async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
-        await self._send(
-            query,
-            Failed(
-                problem=problem.details,
-                trail=query.trail,
-                stage=self._stage.name,
-                attempt=query.attempt,
-                delivery=delivery,
-            ),
+        told = Failed(
+            problem=problem.details,
+            trail=query.trail,
+            stage=self._stage.name,
+            attempt=query.attempt,
+            delivery=delivery,
         )
+        await self._outbox(query).send(told)

@@ -8,9 +8,9 @@ for all of them, which tells the stages itself when an event comes for a query t
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Annotated, Any, Final, Literal
 
 from nats.aio.client import Client
@@ -42,6 +42,7 @@ __all__ = [
     "decode_event",
     "delivered_subject",
     "encode_event",
+    "join_events",
     "open_mailbox",
     "reply_subject",
 ]
@@ -152,6 +153,11 @@ def decode_event(data: bytes) -> AnyEvent:
     return _events.validate_json(data)
 
 
+def join_events(encoded: Iterable[bytes]) -> bytes:
+    """Several encoded events as one message, for a query whose reader takes them `joined`."""
+    return b"\n".join(encoded)
+
+
 def reply_subject(asker: str, query_id: str) -> str:
     return f"reply.{asker}.{query_id}"
 
@@ -184,41 +190,43 @@ class Cancel(Wire):
 
 
 class Mailbox:
-    """The events of one query, in the order in which each stage sent them."""
+    """The events of one query, in the order in which each stage sent them.
 
-    def __init__(self, client: Client, query_id: str) -> None:
+    A `quiet` one does not wake its reader for `Progress` alone.
+    """
+
+    def __init__(self, client: Client, query_id: str, *, quiet: bool = False) -> None:
         self._client = client
         self._query_id = query_id
-        self._events: asyncio.Queue[Msg] = asyncio.Queue(maxsize=PENDING_EVENTS)
+        self._quiet = quiet
+        self._events: deque[AnyEvent] = deque(maxlen=PENDING_EVENTS)
+        self._arrival: asyncio.Future[None] | None = None
 
     async def deliver(self, message: Msg) -> None:
-        """Take one message in. A full mailbox loses its oldest, so the reader sees a gap in `index`, and the end."""
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(message)
+        """Take in the events of one message; what cannot be read is left out.
+
+        A full mailbox loses its oldest, so the reader sees a gap in `index`, and the end.
+        """
+        for line in message.data.split(b"\n"):
+            with suppress(ValidationError):
+                self.put(decode_event(line))
+
+    def put(self, event: AnyEvent) -> None:
+        self._events.append(event)
+        if self._arrival is not None and not self._arrival.done() and not (self._quiet and type(event) is Progress):
+            self._arrival.set_result(None)
 
     async def receive(self, timeout: float | None) -> AnyEvent:
-        """The next event. Raises TimeoutError after `timeout` seconds, and never where that is None.
-
-        Events that cannot be read are skipped.
-        """
-        while True:
-            if timeout is None or not self._events.empty():
-                message = await self._events.get()
-            else:
-                async with asyncio.timeout(timeout):
-                    message = await self._events.get()
-            try:
-                return decode_event(message.data)
-            except ValidationError:
-                continue
+        """The next event. Raises TimeoutError after `timeout` seconds, and never where that is None."""
+        while not self._events:
+            self._arrival = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(timeout) if timeout is not None else nullcontext():
+                await self._arrival
+        return self._events.popleft()
 
     def more(self) -> AnyEvent | None:
         """The next event if it is here already."""
-        while not self._events.empty():
-            with suppress(ValidationError):
-                return decode_event(self._events.get_nowait().data)
-        return None
+        return self._events.popleft() if self._events else None
 
     async def cancel(self) -> None:
         """Tell every stage to stop working on the query."""
@@ -240,9 +248,9 @@ class Mailroom:
 
     @contextmanager
     def mailbox(self, query_id: str) -> Iterator[Mailbox]:
-        """One query's events for as long as the block runs."""
+        """One query's events for as long as the block runs; quiet."""
         self._told.pop(query_id, None)
-        box = self._boxes[query_id] = Mailbox(self._client, query_id)
+        box = self._boxes[query_id] = Mailbox(self._client, query_id, quiet=True)
         try:
             yield box
         finally:

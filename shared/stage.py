@@ -27,7 +27,7 @@ class Context:
         stage: str,
         delivery: int,
         hop: Callable[[], Hop],
-        send: Callable[[AnyEvent], Awaitable[None]],
+        send: Callable[[AnyEvent], Awaitable[bool]],
         delivered: Callable[[], Awaitable[Delivered | None]],
     ) -> None:
         self._query = query
@@ -45,7 +45,7 @@ class Context:
 
     async def sources(self, passages: Iterable[Passage]) -> None:
         """Tell the reader what the answer is made from, without vectors."""
-        shown = tuple(p.model_copy(update={"vector": None}) for p in passages)
+        shown = tuple(p if p.vector is None else p.model_copy(update={"vector": None}) for p in passages)
         await self._send(Sources(passages=shown, **self._origin()))
 
     async def delivered(self) -> Delivered | None:
@@ -63,10 +63,11 @@ class Context:
 
     async def delta(self, text: str = "", **extras: Any) -> None:
         """Send the next piece of the answer; `extras` are the other members of `Delta`."""
-        await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin()))
+        gone = await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin()))
         self._deltas += 1
-        # Gives a cancel, or the news that the reader has left, its turn between two pieces.
-        await asyncio.sleep(0)
+        if gone:
+            # Gives a cancel, or the news that the reader has left, its turn.
+            await asyncio.sleep(0)
 
     async def done(self, *, usage: Usage, engine: str, **extras: Any) -> None:
         """End the answer. Nothing is sent after this; `extras` are the other members of `Done`."""

@@ -104,6 +104,7 @@ def address(
         asked_at=now,
         deadline=desk.terms.deadline or now + timeout,
         reply=reply_subject(desk.settings.instance, query_id),
+        joined=True,
         slip=desk.router.route(slip, conversation or query_id),
         question=question,
         messages=messages,

@@ -34,7 +34,7 @@ from shared.jobs.board import JobBoard
 from shared.keys import Keys, followed_keys
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Collections, Documents
-from shared.reply import Mailroom, Progress, encode_event, reply_subject
+from shared.reply import Done, Mailroom, encode_event, reply_subject
 from shared.routes import Routes, followed_routes
 from shared.service import Service
 from shared.stage import Stage
@@ -213,7 +213,7 @@ class Desk:
 
 async def _canary(bus: Bus, instance: str, mailroom: Mailroom) -> None:
     with mailroom.mailbox("canary") as mailbox:
-        await bus.client.publish(reply_subject(instance, "canary"), encode_event(Progress(worker=instance)))
+        await bus.client.publish(reply_subject(instance, "canary"), encode_event(Done(deltas=0)))
         await mailbox.receive(CANARY_TIMEOUT)
 
 

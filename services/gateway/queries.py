@@ -25,12 +25,12 @@ from shared.names import BUILT_IN_QUEUES
 from shared.problems import Problem, ProblemType
 from shared.reply import (
     AnyEvent,
+    Done,
     Mailbox,
     Mailroom,
     Progress,
     decode_event,
     delivered_subject,
-    encode_event,
     reply_subject,
 )
 from shared.topology import QUERIES, StageQueue
@@ -49,6 +49,9 @@ HANDED_OVER = Counter(
 )
 
 CHARS_PER_TOKEN: Final = 4
+
+WAKE: Final = Done(attempt=0, deltas=0)
+"""An event of no try, for a flight that is to look around."""
 
 QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
@@ -116,6 +119,11 @@ class Flight:
             self._failure = problem
         return parts
 
+    def catch_up(self) -> None:
+        """Note how far the query has come by the news that did not wake anybody."""
+        while (event := self._mailbox.more()) is not None:
+            self.course.note(event)
+
     def _take(self, event: AnyEvent) -> tuple[Part, ...]:
         self.course.note(event)
         parts = self.answer.take(event)
@@ -138,13 +146,12 @@ class Flight:
             self.query = self.query.resubmitted()
             self.answer.expect(self.query.attempt)
 
-    async def look_up(self) -> None:
+    def look_up(self) -> None:
         """Let the flight notice that the broker was away: its query may be lost, and so may events."""
         if self._submitting is not None:
             self._submitting.cancel()
         else:
-            wake = encode_event(Progress(attempt=0))
-            await self._mailbox.deliver(Msg(_client=self._client, subject=self.query.reply, data=wake))
+            self._mailbox.put(WAKE)
 
     def leave(self) -> None:
         """The client has gone."""
@@ -232,7 +239,7 @@ class Queries:
     async def look_up(self) -> None:
         """After a reconnection: every query in flight is submitted again."""
         for flight in list(self._flights):
-            await flight.look_up()
+            flight.look_up()
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for the queries in flight, then end the rest with a problem."""
@@ -263,6 +270,7 @@ class Queries:
             return ClientLeftError()
         if flight.problem is not None:
             return flight.problem
+        flight.catch_up()
         ahead = flight.course.ahead
         try:
             queue = await self._queue_state(ahead, flight.query) if ahead else None

@@ -25,7 +25,7 @@ from shared.bus import Bus
 from shared.envelope import Lane, Query
 from shared.forward import forward
 from shared.problems import Problem, ProblemType
-from shared.reply import Mailbox, Mailroom, Progress, reply_subject
+from shared.reply import AnyEvent, Mailbox, Mailroom, Progress, reply_subject
 from shared.telemetry import tracer
 
 __all__ = ["SHADOW_OF", "Shadows"]
@@ -98,6 +98,8 @@ class _Shadow:
                         ended = await self._next(mailbox)
             finally:
                 if ended is None:
+                    while (event := mailbox.more()) is not None:
+                        self._note(event)
                     with anyio.CancelScope(shield=True):
                         await mailbox.cancel()
         if ended is not None:
@@ -112,14 +114,17 @@ class _Shadow:
 
     async def _next(self, mailbox: Mailbox) -> Ended | None:
         event = await mailbox.receive(max(self._query.remaining, 0.0) + 1)
-        if isinstance(event, Progress) and event.stage == self.copy.stage:
-            self._reached = True
+        self._note(event)
         for part in self._answer.take(event):
             if isinstance(part, Ended):
                 return part
             if isinstance(part, NewText) and self._first_delta is None:
                 self._first_delta = time.perf_counter() - self._began
         return None
+
+    def _note(self, event: AnyEvent) -> None:
+        if isinstance(event, Progress) and event.stage == self.copy.stage:
+            self._reached = True
 
 
 class Shadows:

@@ -59,6 +59,7 @@ class StageClient:
             asked_at=time.time(),
             deadline=time.time() + seconds,
             reply=reply_subject(self._asker, query_id),
+            joined=True,
             slip=(stop, *then),
             question=question,
             collection=collection,

@@ -141,7 +141,7 @@ class Bench:
             deadline=now + timeout,
             reply=reply_subject(self.asker, query_id),
             slip=tuple(Stop(stage=stage) for stage in stages),
-            **members,
+            **{"joined": True, **members},
         )
 
     async def submit(self, query: Query) -> Query:

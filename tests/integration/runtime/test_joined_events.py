@@ -1,0 +1,86 @@
+"""Events of one try that come together travel together, to readers that take them so."""
+
+import asyncio
+
+import pytest
+from nats.aio.msg import Msg
+
+from shared.envelope import Query
+from shared.problems import ProblemType
+from shared.reply import Delta, Failed, Progress, Usage, decode_event
+from shared.stage import Context
+from tests.harness.bench import PATIENCE, Bench
+
+pytestmark = pytest.mark.anyio
+
+WORDS = 500
+
+
+async def talk(query: Query, context: Context) -> None:
+    for number in range(WORDS):
+        await context.delta(f"{number} ")
+    await context.done(usage=Usage(), engine="test")
+
+
+async def messages_of(bench: Bench, query: Query) -> list[bytes]:
+    """The messages of a query's reply as they come, up to its end."""
+    messages: list[bytes] = []
+    ended = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        messages.append(message.data)
+        if b'"done"' in message.data:
+            ended.set()
+
+    subscription = await bench.client.subscribe(query.reply, cb=take)
+    await bench.submit(query)
+    async with asyncio.timeout(PATIENCE):
+        await ended.wait()
+    await subscription.unsubscribe()
+    return messages
+
+
+async def test_a_burst_of_events_takes_few_messages_and_loses_none(bench: Bench) -> None:
+    async with bench.working(talk, "burst"):
+        messages = await messages_of(bench, bench.query("burst"))
+    events = [decode_event(line) for message in messages for line in message.split(b"\n")]
+    assert [event.type for event in events] == ["progress", *["delta"] * WORDS, "done"]
+    assert [event.index for event in events if isinstance(event, Delta)] == list(range(WORDS))
+    assert len(messages) <= WORDS // 2
+
+
+async def test_a_reader_of_the_version_before_gets_a_message_for_each_event(bench: Bench) -> None:
+    async with bench.working(talk, "apart"):
+        messages = await messages_of(bench, bench.query("apart", joined=False))
+    assert [decode_event(message).type for message in messages] == ["progress", *["delta"] * WORDS, "done"]
+
+
+async def test_an_event_that_waits_for_others_goes_without_them_soon(bench: Bench) -> None:
+    more = asyncio.Event()
+
+    async def answer(query: Query, context: Context) -> None:
+        await context.delta("one ")
+        await context.delta("two")
+        await more.wait()
+        await context.done(usage=Usage(), engine="test")
+
+    async with bench.working(answer, "slow"):
+        query = bench.query("slow")
+        async with bench.asking(query) as mailbox:
+            assert isinstance(await mailbox.receive(PATIENCE), Progress)
+            deltas = [await mailbox.receive(PATIENCE) for _ in range(2)]
+            more.set()
+            await bench.events(mailbox)
+    assert [delta.text for delta in deltas if isinstance(delta, Delta)] == ["one ", "two"]
+
+
+async def test_an_event_that_no_message_holds_ends_the_query_after_those_before_it(bench: Bench) -> None:
+    async def answer(query: Query, context: Context) -> None:
+        await context.delta("short")
+        await context.delta("long" * bench.client.max_payload)
+
+    async with bench.working(answer, "large"):
+        events = await bench.ask(bench.query("large"))
+    assert [event.type for event in events] == ["progress", "delta", "failed"]
+    assert isinstance(events[-1], Failed)
+    assert events[-1].problem.type == ProblemType.TOO_LARGE.uri
