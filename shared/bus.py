@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from faststream.nats import NatsBroker
 from faststream.nats.broker.broker import UNRECOVERABLE_CONNECT_ERRORS
@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
+from shared.connection import Connection, connect
 from shared.credentials import Credentials
 from shared.settings import ServiceSettings
 from shared.topology import MissingStreamError, Topology
@@ -46,6 +47,11 @@ class _Broker(NatsBroker):
     """A broker that can be stopped while its server is away."""
 
     leaving = False
+
+    async def _connect(self) -> Client:
+        connection = await connect(**self._connection_kwargs)
+        self.config.connect(connection)
+        return connection
 
     async def stop(self, *error: Any) -> None:
         self.leaving = True
@@ -91,8 +97,8 @@ class Bus:
         self._topology: Topology | None = None
 
     @property
-    def client(self) -> Client:
-        return self.broker.connection
+    def client(self) -> Connection:
+        return cast("Connection", self.broker.connection)
 
     @property
     def jetstream(self) -> JetStreamContext:

@@ -14,7 +14,6 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
@@ -22,6 +21,7 @@ from nats.js import JetStreamContext
 from opentelemetry import trace
 from pydantic import ValidationError
 
+from shared.connection import Connection
 from shared.dead_letters import DeadLetters
 from shared.envelope import Hop, Query, Stop
 from shared.forward import forward
@@ -82,7 +82,7 @@ class Performer:
         self,
         stage: Stage,
         *,
-        client: Client,
+        client: Connection,
         jetstream: JetStreamContext,
         topology: Topology,
         max_deliver: int,

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from shared.connection import Connection
 from shared.delivery import Delivery
 
 __all__ = ["Delivery", "PullConsumer"]
@@ -79,7 +79,7 @@ class PullConsumer:
 
     def __init__(
         self,
-        client: Client,
+        client: Connection,
         *,
         stream: str,
         consumer: str,
@@ -98,6 +98,7 @@ class PullConsumer:
         self._ack_wait = ack_wait
         self._released = released
         self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._returning: set[asyncio.Task[None]] = set()
         self._requests = _Requests()
         self._waiting = 0
         self._waiting_until = 0.0
@@ -153,7 +154,7 @@ class PullConsumer:
             if self._draining:
                 return
             self._requests.clear()
-            self._subscription = await self._client.subscribe(self._client.new_inbox(), cb=self._receive)
+            self._subscription = await self._client.listen(self._client.new_inbox(), self._receive)
             self._wake.set()
 
     async def drain(self, grace: float) -> None:
@@ -191,6 +192,7 @@ class PullConsumer:
             await self._client._send_unsubscribe(subscription._id)
             await self._client.flush()
             await subscription.drain()  # type: ignore[no-untyped-call]
+        await asyncio.gather(*self._returning)
 
     async def _pull(self) -> None:
         while True:
@@ -219,23 +221,25 @@ class PullConsumer:
             self._waiting, self._waiting_until = max(self._waiting, free), time.monotonic() + SETTLING
             asyncio.get_running_loop().call_later(SETTLING, self._released)
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         if not message.reply:
-            await self._receive_status(message.headers or {})
+            self._receive_status(message.headers or {})
             return
         self._failures = 0
         self._requests.remove(1)
         delivery = Delivery(self._client, message)
         self._waiting, self._waiting_until = delivery.waiting, time.monotonic() + SETTLING
         if self._draining:
-            await delivery.nak()
+            returning = asyncio.create_task(delivery.nak())
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
             return
         self._idle.clear()
         task = self._tasks.create_task(self._hold(delivery))
         self._held[task] = delivery
         task.add_done_callback(self._let_go)
 
-    async def _receive_status(self, headers: dict[str, str]) -> None:
+    def _receive_status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status", "")
         if status in ("404", "408"):
             self._requests.remove(int(headers.get("Nats-Pending-Messages", "0")))

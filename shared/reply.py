@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import Field, TypeAdapter, ValidationError
 
+from shared.connection import Connection
 from shared.envelope import Hop, Passage, Query, Wire
 from shared.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.problems import ProblemDetails
@@ -202,7 +203,7 @@ class Mailbox:
         self._events: deque[AnyEvent] = deque(maxlen=PENDING_EVENTS)
         self._arrival: asyncio.Future[None] | None = None
 
-    async def deliver(self, message: Msg) -> None:
+    def deliver(self, message: Msg) -> None:
         """Take in the events of one message; what cannot be read is left out.
 
         A full mailbox loses its oldest, so the reader sees a gap in `index`, and the end.
@@ -236,15 +237,16 @@ class Mailbox:
 class Mailroom:
     """The mailboxes of one asker, on one subscription, so that a query costs the broker no change of its subjects."""
 
-    def __init__(self, client: Client, asker: str) -> None:
+    def __init__(self, client: Connection, asker: str) -> None:
         self._client = client
         self._asker = asker
         self._boxes: dict[str, Mailbox] = {}
         self._told: OrderedDict[str, None] = OrderedDict()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen, until the client closes. Raises nats errors."""
-        await self._client.subscribe(reply_subject(self._asker, "*"), cb=self._sort)
+        await self._client.listen(reply_subject(self._asker, "*"), self._sort)
 
     @contextmanager
     def mailbox(self, query_id: str) -> Iterator[Mailbox]:
@@ -256,17 +258,22 @@ class Mailroom:
         finally:
             del self._boxes[query_id]
 
-    async def _sort(self, message: Msg) -> None:
+    def _sort(self, message: Msg) -> None:
         query_id = message.subject.rpartition(".")[2]
         if (box := self._boxes.get(query_id)) is not None:
-            await box.deliver(message)
+            box.deliver(message)
         elif query_id not in self._told:
             # One cancel is enough: workers remember it.
             self._told[query_id] = None
             if len(self._told) > REMEMBERED_STRANGERS:
                 self._told.popitem(last=False)
-            with suppress(NatsError):
-                await _cancel(self._client, query_id)
+            telling = asyncio.create_task(self._tell(query_id))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, query_id: str) -> None:
+        with suppress(NatsError):
+            await _cancel(self._client, query_id)
 
 
 async def _cancel(client: Client, query_id: str) -> None:
@@ -280,11 +287,11 @@ SCHEDULERS: Final = "scheduler"
 
 @asynccontextmanager
 async def open_mailbox(
-    client: Client, asker: str, query_id: str, *, subject: str | None = None
+    client: Connection, asker: str, query_id: str, *, subject: str | None = None
 ) -> AsyncIterator[Mailbox]:
     """Listen to one query's events for as long as the block runs, on the asker's reply subject or on another one."""
     mailbox = Mailbox(client, query_id)
-    subscription = await client.subscribe(subject or reply_subject(asker, query_id), cb=mailbox.deliver)
+    subscription = await client.listen(subject or reply_subject(asker, query_id), mailbox.deliver)
     try:
         yield mailbox
     finally:

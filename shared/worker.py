@@ -20,13 +20,13 @@ from functools import partial
 from typing import Final
 
 import anyio
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
+from shared.connection import Connection
 from shared.envelope import Lane, Query
 from shared.messaging import CONVERSATION, processing
 from shared.metrics import (
@@ -95,7 +95,7 @@ class StageWorker:
         self,
         stage: Stage,
         *,
-        client: Client,
+        client: Connection,
         jetstream: JetStreamContext,
         topology: Topology,
         settings: QueueSettings,

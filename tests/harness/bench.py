@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import nats
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from prometheus_client import REGISTRY
 
+from shared.connection import Connection, connect
 from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
 from shared.reply import AnyEvent, Done, Failed, Mailbox, Result, open_mailbox, reply_subject
@@ -90,7 +89,7 @@ class Gate:
 class Sayings:
     """What the stage programs say of their work (see `programs/stage.py`), and the word that lets them go on."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._heard: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
 
@@ -113,7 +112,7 @@ class Sayings:
 
 
 @asynccontextmanager
-async def listening(client: Client) -> AsyncIterator[Sayings]:
+async def listening(client: Connection) -> AsyncIterator[Sayings]:
     sayings = Sayings(client)
     subscription = await client.subscribe("test.>", cb=sayings.hear)
     await settle(client)
@@ -126,7 +125,7 @@ class Bench:
     """The test's connection and topology, and the stage workers that it runs."""
 
     url: str
-    client: Client
+    client: Connection
     jetstream: JetStreamContext
     topology: Topology
     settings: QueueSettings
@@ -173,7 +172,7 @@ class Bench:
         self, process: Process, name: str = "work", *, instance: str = "w1", grace: float = 0.0, **options: Any
     ) -> AsyncIterator[StageWorker]:
         """Run a stage worker on a connection of its own; at the end what it holds is given back."""
-        client = await nats.connect(self.url)
+        client = await connect(self.url)
         jetstream = client.jetstream()
         worker = StageWorker(
             Stage(name=name, process=process, **options),
@@ -221,7 +220,7 @@ async def _pulls(worker: StageWorker, running: "asyncio.Task[None]") -> bool:
     return worker.pulling
 
 
-async def settle(client: Client) -> None:
+async def settle(client: Connection) -> None:
     """Wait until the broker knows all that the client has sent: a single flush overtakes what was sent just before."""
     await client.flush()
     await client.flush()
@@ -234,7 +233,7 @@ async def _ignore(_: Exception) -> None:
 @asynccontextmanager
 async def open_bench(url: str, **settings: Any) -> AsyncIterator[Bench]:
     """A bench on a broker, whose topology is made."""
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
+    client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
     jetstream = client.jetstream()
     topology = Topology(jetstream, chosen)

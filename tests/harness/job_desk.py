@@ -7,8 +7,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
-import nats
-
 from services.scheduler.due import DueWorker
 from services.scheduler.kinds import JobKind, Perform, Pool
 from services.scheduler.queue import JobQueue
@@ -16,6 +14,7 @@ from services.scheduler.retries import forward_due_retry
 from services.scheduler.runner import JobRunner
 from shared.artifacts import Artifacts
 from shared.bus import Bus
+from shared.connection import connect
 from shared.dead_letters import DeadLetters
 from shared.jobs import Job, JobOptions, JobSpec
 from shared.jobs.board import JobBoard
@@ -90,7 +89,7 @@ class JobDesk:
 @asynccontextmanager
 async def open_desk(url: str) -> AsyncIterator[JobDesk]:
     """A desk on a broker, whose topology is made."""
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
+    client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     jetstream = client.jetstream()
     topology = Topology(jetstream, QueueSettings(ack_wait=1.0))
     await topology.ensure()
