@@ -1,14 +1,20 @@
 """How a service's HTTP server reads a connection: uvicorn's own way, with a bound on the head of a request.
 
-httptools goes on collecting a head that never ends, so that one client could take all of a service's memory.
+httptools goes on collecting a head that never ends, so that one client could take all of a service's memory. And each
+request's scope has a `Departure`, by which an app hears that the client has left: ASGI's own way is to wait for it,
+which takes a task a request.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asyncio import Protocol
 
-__all__ = ["LONGEST_HEAD", "http_protocol"]
+__all__ = ["DEPARTURE", "LONGEST_HEAD", "Departure", "http_protocol"]
+
+DEPARTURE: Final = "sluice.departure"
+"""Where in a request's scope its departure is."""
 
 LONGEST_HEAD: Final = 64 * 1024
 """Bytes of a request's first line and headers, apart from those that came at once with the first of them."""
@@ -18,6 +24,32 @@ REFUSAL: Final = (
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 50\r\nconnection: close\r\n\r\n"
     b"The headers of the request have more than 64 KiB.\n"
 )
+
+
+class Departure:
+    """The client's leaving before it has its whole response."""
+
+    __slots__ = ("_listeners", "happened")
+
+    def __init__(self) -> None:
+        self.happened = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call this when the client leaves; at once if it has."""
+        self._listeners.append(listener)
+        if self.happened:
+            listener()
+
+    def forget(self, listener: Callable[[], None]) -> None:
+        self._listeners.remove(listener)
+
+    def happen(self) -> None:
+        """The client has left."""
+        if not self.happened:
+            self.happened = True
+            for listener in tuple(self._listeners):
+                listener()
 
 
 def http_protocol() -> "type[Protocol] | str":
@@ -67,6 +99,7 @@ def http_protocol() -> "type[Protocol] | str":
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
             # Of requests that came at once, `cycle` is the last, and not the one that is answered now.
             self._answering = cycle
+            cycle.scope[DEPARTURE] = Departure()  # type: ignore[typeddict-unknown-key]
             super()._start_asgi_task(cycle, app)
 
         def _drop(self) -> None:
@@ -75,5 +108,7 @@ def http_protocol() -> "type[Protocol] | str":
                 if cycle is not None and not cycle.response_complete:
                     cycle.disconnected = True
                     cycle.message_event.set()
+                    if isinstance(departure := cycle.scope.get(DEPARTURE), Departure):
+                        departure.happen()
 
     return Bounded

@@ -5,7 +5,6 @@ is up to a `Voice`, of which each face of the API has its own.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import Final, Protocol
 
 import anyio
@@ -16,7 +15,7 @@ from services.gateway.answers import Ended, Part
 from services.gateway.backend import charge
 from services.gateway.problems import ClientLeftError
 from services.gateway.queries import Flight, Queries
-from services.gateway.sse import PING_SECONDS, Channel, Event, until_gone
+from services.gateway.sse import PING_SECONDS, Channel, Event, departing
 from shared.envelope import Query
 from shared.problems import Problem
 
@@ -69,7 +68,10 @@ class JsonAnswer(Response):
         self._submitted = submitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._queries.ask(self._query, partial(until_gone, receive), standing=False) as flight:
+        async with (
+            departing(scope, receive) as departure,
+            self._queries.ask(self._query, departure, standing=False) as flight,
+        ):
             await self._submitted()
             while flight.ended is None:
                 await flight.parts()
@@ -91,7 +93,10 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
         try:
-            async with self._queries.ask(self._query, partial(until_gone, receive), standing=True) as flight:
+            async with (
+                departing(scope, receive) as departure,
+                self._queries.ask(self._query, departure, standing=True) as flight,
+            ):
                 try:
                     while flight.ended is None:
                         await self._pass_on(flight, channel)

@@ -24,8 +24,9 @@ from services.gateway.pipelines import PipelinesError, load_pipelines
 from services.gateway.problems import handle_problems
 from services.gateway.reach import check_reach
 from services.gateway.request_stage import RequestStage
-from services.gateway.routes import add_routes
+from services.gateway.routes import ROUTERS, add_routes
 from services.gateway.settings import GatewaySettings
+from services.gateway.shortcut import Shortcut
 from shared.jobs.describing import describe_jobs
 from shared.keys import Action
 from shared.release import VERSION
@@ -72,7 +73,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
-    return service, Observed(edge(app, desk.keyring, settings), service.draining)
+    return service, Observed(edge(Shortcut(app, ROUTERS), desk.keyring, settings), service.draining)
 
 
 @asynccontextmanager

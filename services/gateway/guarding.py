@@ -50,7 +50,7 @@ class Guarded(APIRoute):
         self.openapi_extra = {**(self.openapi_extra or {}), "security": wanted}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, any_of = self.endpoint if self._plain else super().get_route_handler(), self.needed
+        handle, any_of = self.endpoint if self.plain else super().get_route_handler(), self.needed
 
         async def admitted(request: Request) -> Response:
             await _admit(request.scope, any_of)
@@ -59,7 +59,7 @@ class Guarded(APIRoute):
         return admitted
 
     @property
-    def _plain(self) -> bool:
+    def plain(self) -> bool:
         """Whether the endpoint takes the request and returns the response: then it needs no help of FastAPI's."""
         signature = inspect.signature(self.endpoint)
         takes = [parameter.annotation for parameter in signature.parameters.values()]

@@ -4,7 +4,7 @@ Faces of the API that follow somebody else's conventions have a dialect of their
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -30,6 +30,7 @@ __all__ = [
     "invalid_request",
     "problem_body",
     "reported",
+    "response_to",
 ]
 
 log = logging.getLogger(__name__)
@@ -66,13 +67,14 @@ class Dialect:
 def handle_problems(app: FastAPI, *dialects: Dialect) -> None:
     """Render every exception as a problem."""
     app.state.dialects = dialects
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(NatsError, _broker)
-    app.add_exception_handler(TimeoutError, _broker)
-    app.add_exception_handler(ClientLeftError, _left)
-    app.add_exception_handler(Exception, _unknown)
+    for kind, respond in RESPONSES.items():
+        app.add_exception_handler(kind, respond)
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """The response to a request that failed so."""
+    respond = next(RESPONSES[kind] for kind in type(error).__mro__ if kind in RESPONSES)
+    return await respond(request, error)
 
 
 def reported(kinds: Iterable[ProblemType]) -> tuple[ProblemType, ...]:
@@ -160,3 +162,14 @@ async def _unknown(request: Request, error: Exception) -> Response:
     log.error("a request failed", exc_info=error, extra={"path": request.url.path})
     detail = "This is a defect of Sluice. The log of the gateway says more under the trace id."
     return await _problem(request, Problem(ProblemType.INTERNAL, detail))
+
+
+RESPONSES: Final[dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]] = {
+    Problem: _problem,
+    RequestValidationError: _validation,
+    HTTPException: _http,
+    NatsError: _broker,
+    TimeoutError: _broker,
+    ClientLeftError: _left,
+    Exception: _unknown,
+}

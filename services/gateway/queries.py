@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
@@ -20,6 +20,7 @@ from services.gateway.problems import ClientLeftError
 from shared.bus import Bus
 from shared.envelope import Lane, Query, Stop
 from shared.forward import forward
+from shared.http_protocol import Departure
 from shared.metrics import SECONDS, exemplar
 from shared.names import BUILT_IN_QUEUES
 from shared.problems import Problem, ProblemType
@@ -155,8 +156,9 @@ class Flight:
 
     def leave(self) -> None:
         """The client has gone."""
-        self.left = True
-        self.scope.cancel()
+        if self.ended is None:
+            self.left = True
+            self.scope.cancel()
 
     def abort(self, problem: Problem) -> None:
         self.problem = problem
@@ -208,31 +210,30 @@ class Queries:
         await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
-    async def ask(self, query: Query, gone: Callable[[], Awaitable[None]], *, standing: bool) -> AsyncIterator[Flight]:
+    async def ask(self, query: Query, departure: Departure, *, standing: bool) -> AsyncIterator[Flight]:
         """Submit a query and hold it in flight for as long as the block runs, at most until its deadline.
 
-        `gone` returns when the client has left: then the block is cancelled, all stages are told to stop, and
+        When the client departs, the block is cancelled, all stages are told to stop, and
         ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
         """
         with self._mailroom.mailbox(query.id) as mailbox:
             flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
             self._flights.add(flight)
             self._by_reply[query.reply] = flight
-            watch = asyncio.create_task(_leave_when(gone, flight))
+            departure.listen(flight.leave)
             try:
                 with flight.scope, self._pace.query() if query.lane is Lane.INTERACTIVE else nullcontext():
                     await flight.submit()
                     with self._beside(flight):
                         yield flight
             finally:
-                watch.cancel()
+                departure.forget(flight.leave)
                 self._flights.discard(flight)
                 del self._by_reply[query.reply]
                 self._landed.set()
                 if flight.ended is None:
                     with anyio.CancelScope(shield=True):
                         await mailbox.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
         if flight.scope.cancelled_caught and flight.ended is None:
             raise await self._reason(flight)
 
@@ -295,9 +296,3 @@ class Queries:
                 )
             self._states[name] = now, state
         return state
-
-
-async def _leave_when(gone: Callable[[], Awaitable[None]], flight: Flight) -> None:
-    await gone()
-    if flight.ended is None:
-        flight.leave()

@@ -1,10 +1,15 @@
 """Server-sent events, and the news that a client has left."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
-__all__ = ["PING_SECONDS", "Channel", "Event", "until_gone"]
+from shared.http_protocol import DEPARTURE, Departure
+
+__all__ = ["PING_SECONDS", "Channel", "Event", "departing", "until_gone"]
 
 PING_SECONDS: Final = 15.0
 """Seconds of silence after which a comment tells proxies and clients that the stream lives."""
@@ -59,6 +64,27 @@ class Channel:
 def _encode(event: Event) -> bytes:
     head = b"event: %b\n" % event.name.encode() if event.name else b""
     return b"%bdata: %b\n\n" % (head, event.data)
+
+
+@asynccontextmanager
+async def departing(scope: Scope, receive: Receive) -> AsyncIterator[Departure]:
+    """The departure of a request's client, whatever server there is. The request's body must have been read."""
+    departure: Departure | None = scope.get(DEPARTURE)
+    if departure is not None:
+        yield departure
+        return
+    departure = Departure()
+
+    async def watch() -> None:
+        await until_gone(receive)
+        departure.happen()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield departure
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def until_gone(receive: Receive) -> None:

@@ -16,8 +16,9 @@ from services.gateway.openai.requests import EmbeddingRequest
 from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encoded
 from services.gateway.problems import ClientLeftError, invalid_member
 from services.gateway.queries import Queries
-from services.gateway.sse import PING_SECONDS, until_gone
+from services.gateway.sse import PING_SECONDS, departing
 from shared.envelope import Passage, Query, Vector, pack_vector, unpack_vector
+from shared.http_protocol import Departure
 from shared.problems import Problem, ProblemType
 
 __all__ = ["Embedded", "portions"]
@@ -66,28 +67,19 @@ class Embedded(Response):
         self._asked = asked
         self._compose = compose
         self._portions = list(portions(asked.input))
-        self._gone = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = asyncio.create_task(self._watch(receive))
-        try:
-            made = await self._all()
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+        async with departing(scope, receive) as departure:
+            made = await self._all(departure)
         charge(scope, sum(one.tokens for one in made))
         await Response(self._body(made), media_type="application/json")(scope, receive, send)
 
-    async def _watch(self, receive: Receive) -> None:
-        await until_gone(receive)
-        self._gone.set()
-
-    async def _all(self) -> list[_Made]:
+    async def _all(self, departure: Departure) -> list[_Made]:
         some = asyncio.Semaphore(AT_ONCE)
 
         async def turn(portion: tuple[Passage, ...]) -> _Made:
             await some.acquire()
-            made = await self._one(portion)
+            made = await self._one(portion, departure)
             some.release()  # not after a failure: nothing more is to begin
             return made
 
@@ -98,18 +90,15 @@ class Embedded(Response):
             raise group.exceptions[0] from None
         return [task.result() for task in made]
 
-    async def _one(self, portion: tuple[Passage, ...]) -> _Made:
-        if self._gone.is_set():
+    async def _one(self, portion: tuple[Passage, ...], departure: Departure) -> _Made:
+        if departure.happened:
             raise ClientLeftError
         query = self._compose(portion)
-        async with self._queries.ask(query, self._left, standing=False) as flight:
+        async with self._queries.ask(query, departure, standing=False) as flight:
             while flight.ended is None:
                 await flight.parts(PING_SECONDS)
         assert flight.ended is not None
         return _made(flight.answer.sources, flight.ended, len(portion))
-
-    async def _left(self) -> None:
-        await self._gone.wait()
 
     def _body(self, made: Sequence[_Made]) -> bytes:
         vectors = [vector for one in made for vector in one.vectors]

@@ -1,5 +1,7 @@
 """The HTTP API, one module per kind of resource."""
 
+from typing import Final
+
 from fastapi import FastAPI
 
 from services.gateway.routes import (
@@ -19,10 +21,10 @@ from services.gateway.routes import (
     traffic,
 )
 
-__all__ = ["add_routes"]
+__all__ = ["ROUTERS", "add_routes"]
 
-
-def add_routes(app: FastAPI) -> None:
+ROUTERS: Final = tuple(
+    module.router
     for module in (
         queries,
         openai,
@@ -38,5 +40,10 @@ def add_routes(app: FastAPI) -> None:
         traffic,
         dead_letters,
         keys,
-    ):
-        app.include_router(module.router)
+    )
+)
+
+
+def add_routes(app: FastAPI) -> None:
+    for router in ROUTERS:
+        app.include_router(router)
