@@ -1,0 +1,136 @@
+"""The short way to plain endpoints behaves as FastAPI's."""
+
+import json
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway import guarding
+from services.gateway.guarding import guarded, needs
+from services.gateway.problems import ClientLeftError, handle_problems
+from services.gateway.shortcut import Shortcut
+from shared.http_protocol import Departure
+from shared.keys import Action
+from shared.problems import Problem, ProblemType
+
+pytestmark = pytest.mark.anyio
+
+
+class Layers:
+    """Notes what goes through FastAPI."""
+
+    def __init__(self, app: ASGIApp, passed: list[str]) -> None:
+        self._app = app
+        self._passed = passed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._passed.append(scope["path"])
+        await self._app(scope, receive, send)
+
+
+class Ends(NamedTuple):
+    short: httpx.AsyncClient
+    long: httpx.AsyncClient
+    passed: list[str]
+
+
+def router_of_all_ends() -> APIRouter:
+    router = guarded("ends")
+
+    @router.post("/plain")
+    @needs(Action.QUERY)
+    async def plain(request: Request) -> Response:
+        match (await request.body()).decode():
+            case "problem":
+                raise Problem(ProblemType.QUEUE_FULL, "Full.")
+            case "defect":
+                raise KeyError("x")
+            case "left":
+                raise ClientLeftError
+            case "broken":
+
+                async def pieces():  # type: ignore[no-untyped-def]
+                    yield b"begun"
+                    raise Problem(ProblemType.QUEUE_FULL, "Full.")
+
+                return StreamingResponse(pieces())
+            case body:
+                return Response(f"{request.scope['route'].path} {body}")
+
+    @router.get("/of/{name}")
+    @needs(Action.QUERY)
+    async def named(request: Request) -> Response:
+        return Response(request.path_params["name"])
+
+    return router
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
+    async def let_in(scope: Scope, any_of: tuple[Action, ...]) -> None:
+        """Keys are tested elsewhere."""
+
+    monkeypatch.setattr(guarding, "_admit", let_in)
+    app, router = FastAPI(), router_of_all_ends()
+    app.include_router(router)
+    handle_problems(app)
+    passed: list[str] = []
+    app.add_middleware(Layers, passed=passed)
+
+    def client(asgi: ASGIApp) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(asgi, raise_app_exceptions=False), base_url="http://g")
+
+    return Ends(client(Shortcut(app, [router])), client(app), passed)
+
+
+@pytest.mark.parametrize("body", ["text", "problem", "defect", "left"])
+async def test_a_plain_endpoint_answers_and_fails_as_through_fastapi_but_without_it(body: str, ends: Ends) -> None:
+    short = await ends.short.post("/plain", content=body)
+    assert not ends.passed
+    long = await ends.long.post("/plain", content=body)
+    assert ends.passed == ["/plain"]
+    assert (short.status_code, short.content, short.headers) == (long.status_code, long.content, long.headers)
+    if body == "problem":
+        assert json.loads(short.content)["type"] == ProblemType.QUEUE_FULL.uri
+
+
+async def test_the_rest_is_left_to_fastapi(ends: Ends) -> None:
+    assert (await ends.short.get("/of/somebody")).text == "somebody"
+    assert (await ends.short.get("/plain")).status_code == 405
+    assert (await ends.short.get("/nothing")).status_code == 404
+    assert ends.passed == ["/of/somebody", "/plain", "/nothing"]
+
+
+async def test_what_breaks_off_within_its_response_is_left_to_the_server(ends: Ends) -> None:
+    broken = await ends.short.post("/plain", content="broken")
+    assert (broken.status_code, broken.content) == (200, b"begun")
+
+
+def test_a_departure_is_told_once_to_all_who_still_listen_and_at_once_to_those_who_come_late() -> None:
+    told = SimpleNamespace(first=0, second=0, third=0)
+
+    def note(name: str) -> None:
+        setattr(told, name, getattr(told, name) + 1)
+
+    def first() -> None:
+        note("first")
+        departure.forget(first)
+
+    def second() -> None:
+        note("second")
+
+    departure = Departure()
+    departure.listen(first)
+    departure.listen(second)
+    departure.forget(second)
+    assert not departure.happened
+    departure.happen()
+    departure.happen()
+    departure.listen(lambda: note("third"))
+    assert departure.happened
+    assert vars(told) == {"first": 1, "second": 0, "third": 1}
