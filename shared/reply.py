@@ -70,10 +70,6 @@ class _Event(Wire):
     delivery: int = 1
     stage: str = ""
 
-    def model_post_init(self, _context: Any, /) -> None:
-        # Only what was set is sent, and the type must be.
-        self.__pydantic_fields_set__.add("type")
-
 
 class Progress(_Event):
     """A worker has taken the query and started on it."""
@@ -146,6 +142,8 @@ _events: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 
 
 def encode_event(event: AnyEvent) -> bytes:
+    # Only what was set is sent, and the type must be.
+    event.__pydantic_fields_set__.add("type")
     return event.__pydantic_serializer__.to_json(event, exclude_unset=True)
 
 

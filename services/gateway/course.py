@@ -45,7 +45,7 @@ class Course:
     def note(self, event: AnyEvent) -> None:
         if event.attempt > self._attempt:
             self._attempt, self._started = event.attempt, -1
-        if not isinstance(event, Progress) or event.attempt < self._attempt:
+        if type(event) is not Progress or event.attempt < self._attempt:
             return
         for at in range(self._started + 1, len(self.slip)):
             if self.slip[at].stage == event.stage:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
@@ -93,26 +93,26 @@ class Flight:
     def timeout(self) -> float:
         return round(self.query.deadline - self.query.asked_at, 3)
 
-    async def parts(self, patience: float | None = None) -> tuple[Part, ...]:
+    async def parts(self, patience: float | None = None) -> Sequence[Part]:
         """All that has come of the answer, at least one part; nothing after `patience` seconds of silence.
 
         Raises the Problem with which the query ended, once the parts before it have been returned.
         """
-        parts: tuple[Part, ...] = ()
+        parts: list[Part] = []
         while not parts:
             if self._failure is not None:
                 raise self._failure
             try:
                 event = await self._mailbox.receive(patience)
             except TimeoutError:
-                return ()
+                return parts
             if self._reconnects != self._reconnections:
                 # Events were lost with the connection, so those of the same attempt prove nothing any more.
                 self.query = self.query.resubmitted()
                 self.answer.expect(self.query.attempt)
                 await self.submit()
                 continue
-            parts = self._take(event)
+            parts += self._take(event)
         try:
             while self.ended is None and (further := self._mailbox.more()) is not None:
                 parts += self._take(further)
