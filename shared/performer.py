@@ -102,13 +102,13 @@ class Performer:
     async def attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
         """Work on a query that waited so many seconds, and settle its delivery. Cancelled, it leaves that undone."""
         try:
-            outcome = await self._perform(query, delivery=delivery.deliveries, waited=waited)
+            outcome = await self._perform(query, self._origin(query, delivery), waited)
         except Problem as problem:
             if problem.kind is ProblemType.BROKER_UNAVAILABLE:
                 # It passes, and the queue still has the query.
                 return await self._try_again(query, delivery, problem)
             failed(trace.get_current_span(), problem.kind.code)
-            await self._fail(query, delivery.deliveries, problem)
+            await self._fail(query, delivery, problem)
             outcome = Outcome.PROBLEM
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -138,7 +138,7 @@ class Performer:
                 f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {reason[:LONGEST_REASON]}"
             )
             with suppress(NatsError):  # a reader who cannot be told does not keep the message in the queue
-                await self._fail(query, delivery.deliveries, Problem(ProblemType.STAGE_FAILED, detail))
+                await self._fail(query, delivery, Problem(ProblemType.STAGE_FAILED, detail))
         await delivery.ack()
         return Outcome.DEAD_LETTER
 
@@ -160,7 +160,7 @@ class Performer:
         )
         async with open_mailbox(self._client, self._instance, query_id, subject=inbox) as mailbox:
             async with asyncio.timeout(CANARY_TIMEOUT):
-                await self._perform(Query.decode(canary.encode()), delivery=1, waited=0.0)
+                await self._perform(Query.decode(canary.encode()), self._origin(canary), 0.0)
             while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
                 if isinstance(event, Failed):
                     raise Problem.from_details(event.problem)
@@ -176,7 +176,14 @@ class Performer:
         await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
         return Outcome.RETRIED
 
-    async def _perform(self, query: Query, *, delivery: int, waited: float) -> Outcome:
+    def _origin(self, query: Query, delivery: Delivery | None = None) -> dict[str, Any]:
+        """What every event of a try says of it."""
+        counted = (
+            {"delivery": 1} if delivery is None else {"delivery": delivery.deliveries, "message": delivery.sequence}
+        )
+        return {"attempt": query.attempt, "stage": self._stage.name, **counted}
+
+    async def _perform(self, query: Query, origin: dict[str, Any], waited: float) -> Outcome:
         """Run the stage and send what it made on its way."""
         began = time.perf_counter()
 
@@ -189,13 +196,11 @@ class Performer:
                 worked_ms=round((time.perf_counter() - began) * 1e3, 3),
             )
 
-        origin: dict[str, Any] = {"attempt": query.attempt, "delivery": delivery, "stage": self._stage.name}
         async with self._outbox(query) as outbox:
             await outbox.send(Progress(worker=self._instance, **origin))
             context = Context(
                 query,
-                stage=self._stage.name,
-                delivery=delivery,
+                origin=origin,
                 hop=hop,
                 send=outbox.send,
                 delivered=partial(self._delivered, query, origin),
@@ -239,12 +244,6 @@ class Performer:
         except (NoRespondersError, NatsTimeout, ValidationError):
             return None
 
-    async def _fail(self, query: Query, delivery: int, problem: Problem) -> None:
-        told = Failed(
-            problem=problem.details,
-            trail=query.trail,
-            stage=self._stage.name,
-            attempt=query.attempt,
-            delivery=delivery,
-        )
+    async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
+        told = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
         await self._outbox(query).send(told)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -64,10 +64,15 @@ class Usage(Wire):
 
 
 class _Event(Wire):
-    """`attempt` and `delivery` order the tries at one query: events of an older try are stale."""
+    """`attempt` and `delivery` order the tries at one query: events of an older try are stale.
+
+    `message` is the broker's number of the message that a try works on. The same work published twice makes two tries
+    at once with the same attempt and delivery: the one that is heard first counts.
+    """
 
     attempt: int = 1
     delivery: int = 1
+    message: int = 0
     stage: str = ""
 
 

@@ -24,15 +24,13 @@ class Context:
         self,
         query: Query,
         *,
-        stage: str,
-        delivery: int,
+        origin: dict[str, Any],
         hop: Callable[[], Hop],
         send: Callable[[AnyEvent], Awaitable[bool]],
         delivered: Callable[[], Awaitable[Delivered | None]],
     ) -> None:
         self._query = query
-        self._stage = stage
-        self._delivery = delivery
+        self._origin = origin
         self._hop = hop
         self._send = send
         self._delivered = delivered
@@ -46,24 +44,24 @@ class Context:
     async def sources(self, passages: Iterable[Passage]) -> None:
         """Tell the reader what the answer is made from, without vectors."""
         shown = tuple(p if p.vector is None else p.model_copy(update={"vector": None}) for p in passages)
-        await self._send(Sources(passages=shown, **self._origin()))
+        await self._send(Sources(passages=shown, **self._origin))
 
     async def delivered(self) -> Delivered | None:
         """What the reader has been given by an earlier try at this query; None if this is the first, or nobody knows.
 
         After this call nothing of an earlier try reaches the reader any more.
         """
-        if self._query.attempt == 1 and self._delivery == 1:
+        if self._origin["attempt"] == self._origin["delivery"] == 1:
             return None
         return await self._delivered()
 
     async def resume(self, delivered: Delivered) -> None:
         """Go on after what was delivered: the next delta follows its text. Without this call an answer starts anew."""
-        await self._send(Resumed(characters=len(delivered.text), **self._origin()))
+        await self._send(Resumed(characters=len(delivered.text), **self._origin))
 
     async def delta(self, text: str = "", **extras: Any) -> None:
         """Send the next piece of the answer; `extras` are the other members of `Delta`."""
-        gone = await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin()))
+        gone = await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin))
         self._deltas += 1
         if gone:
             # Gives a cancel, or the news that the reader has left, its turn.
@@ -72,10 +70,7 @@ class Context:
     async def done(self, *, usage: Usage, engine: str, **extras: Any) -> None:
         """End the answer. Nothing is sent after this; `extras` are the other members of `Done`."""
         trail = (*self._query.trail, self._hop())
-        await self._send(Done(deltas=self._deltas, usage=usage, engine=engine, trail=trail, **extras, **self._origin()))
-
-    def _origin(self) -> dict[str, Any]:
-        return {"stage": self._stage, "attempt": self._query.attempt, "delivery": self._delivery}
+        await self._send(Done(deltas=self._deltas, usage=usage, engine=engine, trail=trail, **extras, **self._origin))
 
 
 Process = Callable[[Query, Context], Awaitable[Query | None]]

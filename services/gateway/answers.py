@@ -137,7 +137,7 @@ class Answer:
         self._standing = standing
         self._try = _Try()
         self._attempt = 1
-        self._deliveries: dict[str, int] = {}
+        self._deliveries: dict[str, tuple[int, int]] = {}
         self._sources: tuple[Passage, ...] | None = None
         self._text = _Writing()
         self._reasoning = _Writing()
@@ -223,12 +223,11 @@ class Answer:
                 return True
             self.expect(event.attempt)
         # Deliveries of different stages are counted apart: only those of one stage can be compared.
-        known = self._deliveries.get(event.stage, 0)
-        if event.delivery < known:
-            return True
+        known, message = self._deliveries.get(event.stage, (0, 0))
         if event.delivery > known:
-            self._deliveries[event.stage] = event.delivery
-        return False
+            self._deliveries[event.stage] = event.delivery, event.message
+            return False
+        return event.delivery < known or event.message != message
 
     def _take_delta(self, event: Delta) -> tuple[Part, ...]:
         self._follow(event)

@@ -85,7 +85,9 @@ async def condense(
         messages=messages,
         notes={"kept": 1},
     )
-    context = Context(query, stage="condense", delivery=1, hop=hop, send=send, delivered=delivered)
+    context = Context(
+        query, origin={"attempt": 1, "delivery": 1, "stage": "condense"}, hop=hop, send=send, delivered=delivered
+    )
     return await Condense(engine, TEMPLATES)(query, context)
 
 

@@ -79,7 +79,9 @@ async def run(engine: Script, asked: Query, *, delivered: Delivered | None = Non
         return Hop(stage="generate", variant="default", worker="w", waited_ms=0, worked_ms=0)
 
     delivery = 1 if delivered is None else 2
-    context = Context(asked, stage="generate", delivery=delivery, hop=hop, send=send, delivered=given)
+    context = Context(
+        asked, origin={"attempt": 1, "delivery": delivery, "stage": "generate"}, hop=hop, send=send, delivered=given
+    )
     assert await Generation(engine, adapter)(asked, context) is None
     return events
 

@@ -1,5 +1,6 @@
 """An answer comes out once and whole, whatever tries were made at it."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -303,3 +304,19 @@ def test_an_answer_that_was_gone_on_with_has_the_logprobs_of_all_of_it() -> None
     answer.take(Resumed(characters=1, **SECOND))
     answer.take(Delta(index=0, text="b", logprobs=(second,), tokens=(2,), **SECOND))
     assert (answer.text, answer.logprobs) == ("ab", (first, second))
+
+
+@given(TEXT.flatmap(lambda text: st.tuples(split(text), split(text))), st.randoms())
+def test_of_the_same_work_published_twice_the_first_is_the_answer(
+    pieces: tuple[list[str], list[str]], dice: random.Random
+) -> None:
+    first = [event.model_copy(update={"message": 7}) for event in one_try(pieces[0])]
+    second = [event.model_copy(update={"message": 9}) for event in one_try(pieces[1])]
+    merged = [first.pop(0)]
+    while first or second:
+        merged.append((first if first and (not second or dice.random() < 0.5) else second).pop(0))
+    for standing in (True, False):
+        parts = read(Answer(standing=standing), merged)
+        assert text_of(parts) == "".join(pieces[0])
+        assert sum(isinstance(part, NewSources) for part in parts) == 1
+        assert isinstance(parts[-1], Ended)

@@ -29,7 +29,13 @@ class Reader:
         def hop() -> Hop:
             return Hop(stage="generate", variant="default", worker="w", waited_ms=0, worked_ms=0)
 
-        self.context = Context(query, stage="generate", delivery=1, hop=hop, send=self._send, delivered=self._given)
+        self.context = Context(
+            query,
+            origin={"attempt": 1, "delivery": 1, "stage": "generate"},
+            hop=hop,
+            send=self._send,
+            delivered=self._given,
+        )
 
     async def _send(self, event: AnyEvent) -> None:
         assert isinstance(event, Delta)
