@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from shared import performer
 from shared.envelope import Query
+from shared.outbox import Outbox
 from shared.process import run_stage
 from shared.reply import AnyEvent, Progress
 from shared.stage import Context
@@ -39,13 +40,12 @@ class _Nowhere(SpanExporter):
 def run_sluice_stage(system: str, name: str) -> None:
     """One stage of a chain, with one promise taken away or added."""
     if system == "no-progress":
-        send = performer.Performer._send
+        send = Outbox.send
 
-        async def send_all_but_progress(self: performer.Performer, query: Query, event: AnyEvent) -> None:
-            if not isinstance(event, Progress):
-                await send(self, query, event)
+        async def send_all_but_progress(self: Outbox, event: AnyEvent) -> bool:
+            return not isinstance(event, Progress) and await send(self, event)
 
-        performer.Performer._send = send_all_but_progress  # type: ignore[method-assign]
+        Outbox.send = send_all_but_progress  # type: ignore[method-assign]
     if system == "no-store-ack":
 
         async def publish(jetstream: JetStreamContext, _: Topology, query: Query, **__: Any) -> None:
