@@ -1,8 +1,9 @@
 """Sends an answer's pieces, those that come in quick succession as one.
 
 A fast engine writes hundreds of pieces a second, and each costs the same on its way to the reader, whatever its length.
-The first piece, and each that comes after a pause, goes out at once; what is written within `interval` seconds after a
-piece has gone out waits for the end of that time, and goes out together.
+The first piece, and each that comes after a pause, goes out at once. What is written within `interval` seconds after
+one has gone out waits for the next piece after that time, and goes out with it: so that is between two steps of the
+engine, and not while it computes. Where none comes, it goes out after as long again.
 """
 
 import asyncio
@@ -60,8 +61,13 @@ class Outlet:
             timer.result()
 
     async def _later(self) -> None:
-        await asyncio.sleep(self._due - asyncio.get_running_loop().time())
-        await self._flush()
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            left = self._due + self._interval - loop.time()
+            if left <= 0:
+                await self._flush()
+            else:
+                await asyncio.sleep(left)
 
     async def _flush(self) -> None:
         async with self._turn:

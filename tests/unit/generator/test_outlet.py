@@ -37,7 +37,7 @@ class Reader:
             delivered=self._given,
         )
 
-    async def _send(self, event: AnyEvent) -> None:
+    async def _send(self, event: AnyEvent) -> bool:
         assert isinstance(event, Delta)
         if self.fails is not None and self.deltas:
             self.heard.set()
@@ -45,6 +45,7 @@ class Reader:
         self.deltas.append(event)
         if len(self.deltas) == 2:
             self.heard.set()
+        return True
 
     async def _given(self) -> Delivered | None:
         return None
@@ -83,6 +84,18 @@ async def test_what_waits_goes_out_though_the_engine_writes_no_more() -> None:
             await reader.heard.wait()
         assert [delta.text for delta in reader.deltas] == ["a", "bc"]
     assert len(reader.deltas) == 2
+
+
+async def test_what_waits_goes_out_with_the_next_piece_after_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    reader = Reader()
+    async with Outlet(reader.context, 20.0) as outlet:
+        for piece in texts(*"abcdefg"):
+            await outlet.send(piece)
+            now += 16.0
+        assert [delta.text for delta in reader.deltas] == ["a", "bc", "de", "fg"]
 
 
 async def test_pieces_of_one_tool_call_are_joined_and_calls_stay_apart() -> None:
