@@ -14,6 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ObjectInfo
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from shared.objects import read_object
 from shared.problems import Problem, ProblemType
 from shared.topology import ARTIFACTS
 
@@ -50,7 +51,7 @@ class Artifacts:
     async def get(self, tenant: str, name: str) -> bytes:
         """Raises Problem NOT_FOUND."""
         try:
-            return (await (await self._open()).get(f"{tenant}/{check_artifact(name)}")).data or b""
+            return await read_object(await self._open(), f"{tenant}/{check_artifact(name)}")
         except ObjectNotFoundError:
             raise _missing(name) from None
 
@@ -58,7 +59,7 @@ class Artifacts:
         """Write an artifact to a file, without holding all of it in memory. Raises Problem NOT_FOUND."""
         with path.open("wb") as file:
             try:
-                await (await self._open()).get(f"{tenant}/{check_artifact(name)}", writeinto=file)
+                await read_object(await self._open(), f"{tenant}/{check_artifact(name)}", file)
             except ObjectNotFoundError:
                 raise _missing(name) from None
 

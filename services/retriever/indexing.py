@@ -11,6 +11,7 @@ from nats.js.object_store import ObjectStore
 from services.retriever.store import Chunk, IndexedDocument, Store
 from shared.envelope import Passage, Query
 from shared.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, decode_passages
+from shared.objects import read_object
 from shared.problems import Problem, ProblemType
 from shared.stage import Context
 
@@ -46,10 +47,10 @@ class Indexing:
         if name is None:
             return ()
         try:
-            stored = await self._vectors.get(name)
+            stored = await read_object(self._vectors, name)
         except ObjectNotFoundError:
             raise Problem(ProblemType.NOT_FOUND, "The vectors to index are gone. Ingest the documents again.") from None
-        return await asyncio.to_thread(decode_passages, stored.data or b"")
+        return await asyncio.to_thread(decode_passages, stored)
 
 
 def _document(ref: IndexedDocumentRef, passages: Sequence[Passage]) -> IndexedDocument:

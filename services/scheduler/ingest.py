@@ -4,7 +4,6 @@ A document is known by its name and its version by the hash of its bytes: one th
 version is skipped, so running a job again after a crash does only what was not done.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +12,14 @@ from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from services.scheduler.incoming import Incoming, MovedOnError, Outcome, Target, Written
-from services.scheduler.indexing import OBJECT_TIMEOUT, Indexer, discard
+from services.scheduler.indexing import Indexer, discard
 from services.scheduler.progress import ProgressReport
 from services.scheduler.reaching import reaching
 from services.scheduler.run import JobRun
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.sources import Source, open_source
 from shared.jobs import DocumentRef, IngestSpec
+from shared.objects import read_object
 from shared.problems import Problem, ProblemType
 from shared.records import Collections, Documents
 
@@ -101,8 +101,7 @@ class Ingestion:
 
     async def _upload(self, ref: DocumentRef) -> bytes:
         try:
-            async with asyncio.timeout(OBJECT_TIMEOUT):
-                return (await self._uploads.get(ref.object)).data or b""
+            return await read_object(self._uploads, ref.object)
         except ObjectNotFoundError:
             raise Problem(ProblemType.NOT_FOUND, "The uploaded file is no longer kept. Upload it again.") from None
 

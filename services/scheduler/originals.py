@@ -7,7 +7,6 @@ The layout is that of NATS object stores, with all chunks of a collection below 
 
 import base64
 import hashlib
-import io
 import json
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +16,7 @@ from nats.js.api import ObjectInfo, ObjectMetaOptions
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from shared.objects import read_object
 from shared.problems import Problem, ProblemType
 from shared.records import Collection, Documents
 from shared.topology import ORIGINALS
@@ -57,14 +57,12 @@ class Originals:
         """The bytes of an original. Raises Problem ORIGINALS_MISSING where there is none, or no name of one."""
         if self._store is None:
             self._store = await self._js.object_store(ORIGINALS)
-        data = io.BytesIO()
         try:
             if not name:
                 raise ObjectNotFoundError  # noqa: TRY301
-            await self._store.get(name, writeinto=data)
+            return await read_object(self._store, name)
         except ObjectNotFoundError:
             raise Problem(ProblemType.ORIGINALS_MISSING, "Its original is not kept. Ingest it again.") from None
-        return data.getvalue()
 
     async def release(self, collection: Collection, document: str, name: str) -> None:
         """Remove an original, unless a version of the collection still has the document as it was made from it."""
