@@ -49,6 +49,12 @@ which a filter keeps a hundredth, 80 candidates find 85 % of the nearest ten and
 """
 
 
+CACHED_COMMITS = 128
+"""Commits after which the caches are begun anew: of each they keep a third of a megabyte, and an open file of every
+fourth one's, also when compaction has removed it.
+"""
+
+
 class LanceStore:
     """A `Store`. Open one per process; several may share the storage."""
 
@@ -57,6 +63,7 @@ class LanceStore:
         self._index_from_rows = index_from_rows
         self._keep_versions = keep_versions
         self._maintaining = asyncio.Lock()
+        self._commits = 0
 
     @classmethod
     async def open(
@@ -73,16 +80,23 @@ class LanceStore:
         Commits of other processes are seen after `consistency` at the latest. A collection is searched exactly up to
         `index_from_rows` chunks. A search may go on reading for `keep_versions` while a collection changes.
         """
-        connection = await lancedb.connect_async(
-            uri, read_consistency_interval=consistency, storage_options=dict(storage_options or {}) or None
+        connect = partial(
+            lancedb.connect_async,
+            uri,
+            read_consistency_interval=consistency,
+            storage_options=dict(storage_options or {}) or None,
         )
-        return cls(Tables(connection), index_from_rows=index_from_rows, keep_versions=keep_versions)
+        tables = Tables(await connect(), connect)
+        return cls(tables, index_from_rows=index_from_rows, keep_versions=keep_versions)
 
     async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
         name = check_collection(collection)
         dimension = check_vectors(documents)
         operation = partial(_replace, documents=documents)
         async with self._tables.writing(name):
+            self._commits += 1
+            if self._commits % CACHED_COMMITS == 0:
+                await self._tables.renew()
             if dimension is not None:
                 return await self._tables.make(name, dimension, operation)
             done = await self._tables.use(name, operation)

@@ -22,10 +22,13 @@ _STALE = (RuntimeError, OSError)
 
 
 class Tables:
-    """One per connection. A lock per table orders the writes of this process; reads take none."""
+    """Those of the database that `connect` connects to. A lock per table orders the writes of this process; reads take
+    none.
+    """
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, connect: Callable[[], Awaitable[AsyncConnection]]) -> None:
         self._connection = connection
+        self._connect = connect
         self._open: dict[str, AsyncTable] = {}
         self._prepared: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -68,6 +71,11 @@ class Tables:
     async def drop(self, name: str) -> None:
         self._forget(name)
         await self._connection.drop_table(name, ignore_missing=True)
+
+    async def renew(self) -> None:
+        """Connect anew, and so with empty caches; the old ones go with the last operation that uses them."""
+        self._connection = await self._connect()
+        self._open.clear()
 
     def close(self) -> None:
         for name in list(self._open):

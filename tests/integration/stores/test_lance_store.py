@@ -1,5 +1,6 @@
 """What the LanceDB store promises beyond the protocol: its indices, its commits, its clean-up."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from lancedb.table import AsyncTable
 
-from services.retriever import replacing, upkeep
+from services.retriever import lance, replacing, upkeep
 from services.retriever.lance import LanceStore
 from services.retriever.rows import base_schema, rows_of
 from services.retriever.store import Chunk, IndexedDocument, Mode, Vector
@@ -47,6 +48,26 @@ def vectors(count: int, dimension: int) -> Vector:
 def nearest(matrix: Vector, query: Vector, count: int) -> list[int]:
     similarity = matrix @ query / np.linalg.norm(matrix, axis=1)
     return [int(i) for i in np.argsort(-similarity)[:count]]
+
+
+async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lance, "CACHED_COMMITS", 3)
+    matrix = vectors(24, 16)
+    connections = {id(store._tables._connection)}
+
+    async def come(number: int) -> None:
+        await store.replace("c", [document(f"d{number}", matrix[number : number + 1])])
+        connections.add(id(store._tables._connection))
+        (hit,) = await store.search("c", "", matrix[number], top_k=1, mode=Mode.VECTOR)
+        assert hit.document_id == f"d{number}"
+        if number % 8 == 7:
+            await store.maintain("c")
+
+    await asyncio.gather(*(come(number) for number in range(len(matrix))))
+    assert await store.count("c") == len(matrix)
+    assert len(connections) > 1
 
 
 @pytest.mark.parametrize(("dimension", "kind"), [(128, "IvfRq"), (12, "IvfFlat")])
