@@ -4,6 +4,9 @@ from shared.imports import uncollected
 
 if __name__ == "__main__":
     with uncollected():
+        from services.retriever.heap import keep_compact
+
+        keep_compact()
         from services.retriever.app import make
         from services.retriever.settings import RetrieverSettings
         from shared.process import main
