@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError, PydanticSerializationError
 
 from shared.envelope import Name, Scalar, Wire
 from shared.versions import VersionName
@@ -320,4 +321,11 @@ def decode_spec(data: bytes | dict[str, Any], *, lenient: bool = False) -> JobSp
     """
     if isinstance(data, bytes):
         return _specs.validate_json(data, extra="ignore")
-    return _specs.validate_python(data, extra="ignore" if lenient else None)
+    spec: JobSpec = _specs.validate_python(data, extra="ignore" if lenient else None)
+    try:
+        spec.model_dump_json()
+    except PydanticSerializationError:
+        # YAML and expressions can make halves of characters, which no JSON carries.
+        broken = PydanticCustomError("text", "has text that is not valid Unicode")
+        raise ValidationError.from_exception_data("job", [{"type": broken, "input": data}]) from None
+    return spec

@@ -60,6 +60,7 @@ NAMES = ("version", "encode", "stop", "remaining", "model_config", "slip", "para
 @given(data=bent_bytes([QUERY], names=NAMES))
 @example(data=b'{"id":"q","asked_at":1,"deadline":NaN,"reply":"r","slip":[]}')
 @example(data=json.dumps({**QUERY, "slip": [{"stage": "a"}] * 33}).encode())
+@example(data=json.dumps({**QUERY, "slip": [{"stage": "a"}, {"stage": "b", "params": {"p": [math.nan]}}]}).encode())
 def test_any_bytes_are_a_query_that_can_go_on_or_a_validation_error(data: bytes) -> None:
     example_began()
     try:
@@ -74,7 +75,8 @@ def test_any_bytes_are_a_query_that_can_go_on_or_a_validation_error(data: bytes)
     if not query.slip:
         return
     further = query.advance(Hop(**HOP))
-    assert Query.decode(further.encode()).slip == query.slip[1:]
+    kept = Query.decode(further.encode()).slip
+    assert [stop.model_dump_json() for stop in kept] == [stop.model_dump_json() for stop in query.slip[1:]]
     if max(data.count(b"{"), data.count(b"[")) > 150:
         return  # parsers end at 200 levels, of which an event has some; the gateway lets nothing in that is so deep
     result = decode_event(encode_event(Result(query=further)))

@@ -54,6 +54,7 @@ NAMES = ("kind", "collection", "steps", "needs", "when", "each", "job", "paramet
 
 @fuzzed(120)
 @given(value=bent([*SPECS, PIPELINE], names=NAMES))
+@example(value={**SPECS[0], "collection": "\ud800"})
 def test_any_json_is_a_job_spec_or_a_validation_error(value: Any) -> None:
     example_began()
     data = json_bytes(value)

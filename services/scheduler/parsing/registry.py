@@ -151,7 +151,8 @@ def _run(form: Format, source: Source) -> ParsedDocument:
     except RecursionError as error:
         raise Problem(ProblemType.BROKEN_DOCUMENT, "The document is nested too deeply.") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
+        reason = said[:200] or type(error).__name__
         detail = f"It cannot be read as {form.media_type}: {reason}"
         raise Problem(ProblemType.BROKEN_DOCUMENT, detail) from error
 

@@ -215,3 +215,10 @@ def test_problems_do_not_leak_long_or_multiline_messages():
     assert found.kind is ProblemType.BROKEN_DOCUMENT
     assert len(found.detail) < 300
     assert "\n" not in found.detail
+
+
+def test_problems_show_no_control_characters():
+    data = pdf()
+    at = data.index(b"stream\n", data.index(b"ASCII85Decode")) + 12
+    found = problem("a.pdf", data[:at] + b"\x18" + data[at + 1 :])
+    assert found.detail == "It cannot be read as application/pdf: Non-Ascii85 digit found: \N{REPLACEMENT CHARACTER}"
