@@ -8,7 +8,7 @@ future and a timer.
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -17,9 +17,6 @@ from nats.errors import ConnectionDrainingError
 from nats.errors import TimeoutError as NatsTimeout
 
 __all__ = ["Connection", "connect"]
-
-MOST_WRITTEN: Final = 64 * 1024
-"""Bytes that the transport has not sent yet, beyond which writers wait for their turn."""
 
 
 class Connection(Client):

@@ -1,7 +1,8 @@
 """The events of one try at a query on their way to its reader.
 
-The first goes at once, and those that follow within a millisecond go together: a message costs every process that it
-passes as much as twenty events in it. So a model's tokens are not held up, and a burst of them is one message.
+Those that come within a millisecond go together, and one that comes alone after that time goes at once: a message costs
+every process that it passes as much as twenty events in it. So a model's tokens are not held up, and a burst of them is
+one message.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ LAST: Final = (Done, Failed, Result)
 """Events after which none comes."""
 
 PAUSE: Final = 0.001
-"""Seconds between two messages, but for the last."""
+"""Seconds from the beginning to the first message, and between two messages; the last does not wait."""
 
 LARGEST: Final = 64 * 1024
 """Bytes of events that are joined."""
@@ -93,6 +94,7 @@ class Outbox:
                 await self._client.publish(self._query.reply, message, reply=self._inbox)
         except (NatsError, OSError):
             self._waiting[:0] = waiting
+            self._size = sum(map(len, self._waiting))
             raise
 
     def _due(self) -> None:

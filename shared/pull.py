@@ -20,6 +20,7 @@ from nats.errors import Error as NatsError
 
 from shared.connection import Connection
 from shared.delivery import Delivery
+from shared.tasks import Errands
 
 __all__ = ["Delivery", "PullConsumer"]
 
@@ -98,7 +99,7 @@ class PullConsumer:
         self._ack_wait = ack_wait
         self._released = released
         self._held: dict[asyncio.Task[None], Delivery] = {}
-        self._returning: set[asyncio.Task[None]] = set()
+        self._returning = Errands()
         self._requests = _Requests()
         self._waiting = 0
         self._waiting_until = 0.0
@@ -192,7 +193,7 @@ class PullConsumer:
             await self._client._send_unsubscribe(subscription._id)
             await self._client.flush()
             await subscription.drain()  # type: ignore[no-untyped-call]
-        await asyncio.gather(*self._returning)
+        await self._returning.ended()
 
     async def _pull(self) -> None:
         while True:
@@ -230,9 +231,7 @@ class PullConsumer:
         delivery = Delivery(self._client, message)
         self._waiting, self._waiting_until = delivery.waiting, time.monotonic() + SETTLING
         if self._draining:
-            returning = asyncio.create_task(delivery.nak())
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
+            self._returning.start(delivery.nak())
             return
         self._idle.clear()
         task = self._tasks.create_task(self._hold(delivery))

@@ -22,6 +22,7 @@ from shared.connection import Connection
 from shared.envelope import Hop, Passage, Query, Wire
 from shared.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.problems import ProblemDetails
+from shared.tasks import Errands
 
 __all__ = [
     "AnyEvent",
@@ -245,7 +246,7 @@ class Mailroom:
         self._asker = asker
         self._boxes: dict[str, Mailbox] = {}
         self._told: OrderedDict[str, None] = OrderedDict()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Errands()
 
     async def open(self) -> None:
         """Listen, until the client closes. Raises nats errors."""
@@ -270,9 +271,7 @@ class Mailroom:
             self._told[query_id] = None
             if len(self._told) > REMEMBERED_STRANGERS:
                 self._told.popitem(last=False)
-            telling = asyncio.create_task(self._tell(query_id))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            self._telling.start(self._tell(query_id))
 
     async def _tell(self, query_id: str) -> None:
         with suppress(NatsError):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn
 
-__all__ = ["background", "raise_first"]
+__all__ = ["Errands", "background", "raise_first"]
 
 AGAIN: Final = 0.05
 
@@ -26,6 +26,23 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await asyncio.wait([task], timeout=AGAIN)
     if not task.cancelled():
         task.result()
+
+
+class Errands:
+    """Short tasks that whoever starts them does not wait for."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        # The event loop itself holds no task.
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def ended(self) -> None:
+        """Wait for those that have been started. Raises what one of them raised."""
+        await asyncio.gather(*self._running)
 
 
 def raise_first(group: ExceptionGroup[Exception]) -> NoReturn:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.job_news import JobNews
 from services.gateway.problems import problem_body
-from services.gateway.sse import PING_SECONDS, Channel, until_gone
+from services.gateway.sse import PING_SECONDS, Channel, departing
 from shared.jobs import Job
 from shared.jobs.board import JobBoard
 from shared.problems import Problem
@@ -38,14 +38,14 @@ class FollowedJob(Response):
         self._news = news
         self._job = job
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (ASGI)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
         # A cancelled scope cancels again until it is left: a library may swallow a cancellation that meets a result.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
-            await self._follow(channel)
-            await channel.close()
-            tasks.cancel_scope.cancel()
+        async with departing(scope, receive) as departure:
+            with anyio.CancelScope() as following:
+                departure.listen(following.cancel)
+                await self._follow(channel)
+                await channel.close()
 
     async def _follow(self, channel: Channel) -> None:
         job, told, spoken = self._job, None, time.monotonic()
@@ -76,8 +76,3 @@ class FollowedJob(Response):
         except (NatsError, TimeoutError) as error:
             log.warning("cannot read a job, will try again: %r", error)
             return known
-
-
-async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    await until_gone(receive)
-    scope.cancel()

@@ -1,6 +1,5 @@
 """Server-sent events, and the news that a client has left."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -8,8 +7,9 @@ from typing import Final, NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from shared.http_protocol import DEPARTURE, Departure
+from shared.tasks import background
 
-__all__ = ["PING_SECONDS", "Channel", "Event", "departing", "until_gone"]
+__all__ = ["PING_SECONDS", "Channel", "Event", "departing"]
 
 PING_SECONDS: Final = 15.0
 """Seconds of silence after which a comment tells proxies and clients that the stream lives."""
@@ -76,18 +76,9 @@ async def departing(scope: Scope, receive: Receive) -> AsyncIterator[Departure]:
     departure = Departure()
 
     async def watch() -> None:
-        await until_gone(receive)
+        while (await receive())["type"] != "http.disconnect":
+            pass
         departure.happen()
 
-    watching = asyncio.create_task(watch())
-    try:
+    async with background(watch()):
         yield departure
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-
-
-async def until_gone(receive: Receive) -> None:
-    """Returns when the client has closed the connection. The request's body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

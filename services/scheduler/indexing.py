@@ -42,7 +42,7 @@ from shared.records import Collections, Document, Documents, check_document_name
 from shared.tasks import raise_first
 from shared.versions import WRITABLE, CollectionVersion
 
-__all__ = ["OBJECT_TIMEOUT", "Indexer", "discard"]
+__all__ = ["Indexer", "discard"]
 
 COMMIT_DOCUMENTS: Final = 64
 COMMIT_PASSAGES: Final = 2000

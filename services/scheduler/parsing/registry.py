@@ -151,8 +151,8 @@ def _run(form: Format, source: Source) -> ParsedDocument:
     except RecursionError as error:
         raise Problem(ProblemType.BROKEN_DOCUMENT, "The document is nested too deeply.") from error
     except Exception as error:
-        said = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
-        reason = said[:200] or type(error).__name__
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said)
         detail = f"It cannot be read as {form.media_type}: {reason}"
         raise Problem(ProblemType.BROKEN_DOCUMENT, detail) from error
 
