@@ -9,6 +9,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -134,7 +135,7 @@ def fetch(url: str, body: object) -> bool:
         return False
 
 
-class Contender:
+class Contender(ABC):
     """As a context manager it runs, from the first process on; it is asked at `url`.
 
     It takes `{"question", "collection", "stream"}` at /v1/query.
@@ -173,9 +174,9 @@ class Contender:
     def _body(self, number: int, streamed: bool) -> dict[str, Any]:
         return {"question": QUESTION.format(number), "collection": "manuals", "stream": streamed}
 
+    @abstractmethod
     def _start(self, stack: ExitStack, processes: Processes, folder: Path) -> None:
         """Start the processes and set the URL."""
-        raise NotImplementedError
 
 
 class Sluice(Contender):

@@ -129,7 +129,9 @@ class TestAnswer:
         assert done(events).deltas == 0
 
     async def test_the_model_is_not_looked_at(self) -> None:
-        await run(Script(), query(GenerateParams(model="rag/manuals")))
+        events = await run(Script(), query(GenerateParams(model="rag/manuals")))
+
+        assert isinstance(events[-1], Done)
 
 
 class TestOtherModes:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import anyio
 import pytest
 from nats.aio.msg import Msg
 
@@ -54,9 +55,9 @@ async def test_several_events_of_one_message_come_one_by_one_and_rubbish_among_t
 async def test_progress_alone_does_not_wake_the_reader_of_a_quiet_mailbox_and_keeps_its_place() -> None:
     mailbox = Mailbox(Connection(), "q", quiet=True)
     reading = asyncio.create_task(mailbox.receive(None))
-    await asyncio.sleep(0)
+    await anyio.wait_all_tasks_blocked()
     mailbox.put(Progress(stage="embed"))
-    await asyncio.sleep(0)
+    await anyio.wait_all_tasks_blocked()
     assert not reading.done()
     mailbox.put(Done(deltas=0))
     assert await reading == Progress(stage="embed")
