@@ -9,7 +9,7 @@ VLLM   := $(VENV)/.vllm-installed
 PEERS  := .venv-peers/.installed
 PORT   ?= 8080
 DATA   ?= .sluice
-# For `make secrets`: the broker's names, and further options of `python -m shared.broker_config`.
+# For `make secrets`: the broker's names, and further options of `python -m shared.security.broker_config`.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
 EXTRAS := bus gateway embedder retriever generator scheduler embedded bench dev
@@ -56,7 +56,7 @@ up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
 
 secrets: $(SETUP) ## Make the broker's users, their passwords and its certificate in deploy/nats/secrets
-	@$(BIN)/python -m shared.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
+	@$(BIN)/python -m shared.security.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
 
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)

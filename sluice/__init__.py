@@ -12,9 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sluice.client import AsyncClient, Client
-    from sluice.errors import SluiceError, UnreachableError
-    from sluice.models import (
+    from sluice.api.models import (
         Answer,
         Collection,
         Delta,
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
         Status,
         Timings,
     )
-    from sluice.pipeline import Pipeline
+    from sluice.client import AsyncClient, Client
+    from sluice.client.errors import SluiceError, UnreachableError
+    from sluice.client.pipeline import Pipeline
 
 __all__ = [
     "AsyncClient",
@@ -51,13 +51,13 @@ __all__ = [
 _HOME = {
     "AsyncClient": "client",
     "Client": "client",
-    "SluiceError": "errors",
-    "UnreachableError": "errors",
-    "Pipeline": "pipeline",
+    "SluiceError": "client.errors",
+    "UnreachableError": "client.errors",
+    "Pipeline": "client.pipeline",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'sluice' has no attribute {name!r}")
-    return getattr(import_module(f"sluice.{_HOME.get(name, 'models')}"), name)
+    return getattr(import_module(f"sluice.{_HOME.get(name, 'api.models')}"), name)

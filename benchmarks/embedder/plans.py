@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Final
 from unittest.mock import patch
 
-from services.embedder import model as embedder
-from services.embedder.batches import plan_batches
+from services.embedder.model import model as embedder
+from services.embedder.model.batching import plan_batches
 
 __all__ = ["PLANS", "used"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol
 
-from shared.batching import Batcher
+from shared.runtime.batching import Batcher
 
 __all__ = ["serve"]
 

@@ -53,15 +53,15 @@ class Sluice(Contender):
     """The embedder's model."""
 
     def __init__(self, backend: str, dtype: str, threads: int = 0) -> None:
-        from services.embedder.hardware import Backend, Device, Dtype
-        from services.embedder.model import EmbeddingModel, ModelConfig
+        from services.embedder.model.hardware import Backend, Device, Dtype
+        from services.embedder.model.model import EmbeddingModel, ModelConfig
 
         config = ModelConfig(device=Device.CPU, backend=Backend(backend), dtype=Dtype(dtype), threads=threads)
         self.model = EmbeddingModel.load(config)
         self.model.warm_up()
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
-        from services.embedder.model import Kind
+        from services.embedder.model.model import Kind
 
         return self.model.embed(texts, Kind.QUERY if query else Kind.PASSAGE, urgent=query)
 

@@ -12,7 +12,7 @@ from benchmarks import suite
 from benchmarks.growth.clients import Asker, flood, paced
 from benchmarks.growth.platform import SLOW_MS, STAGES, Platform, running
 from benchmarks.load import percentile
-from shared.names import QUERIES
+from shared.nats.subjects import QUERIES
 
 __all__ = ["ROOM", "flooding", "replicas", "tenants"]
 

@@ -13,8 +13,8 @@ import nats
 
 from benchmarks import suite
 from benchmarks.load import post
-from shared.keys import Action, ApiKey, Keys, Secret, hashed, new_key
-from shared.records import Collections
+from shared.contracts.keys import Action, ApiKey, Keys, Secret, hashed, new_key
+from shared.stores.records import Collections
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 

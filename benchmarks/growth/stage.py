@@ -6,10 +6,10 @@ The work is a wait, as long as the stop's parameter `ms` says, so that many repl
 import asyncio
 import os
 
-from shared.envelope import Query
-from shared.process import run_stage
-from shared.reply import Usage
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context
+from shared.service.process import run_stage
 
 
 async def wait(query: Query, context: Context) -> Query | None:

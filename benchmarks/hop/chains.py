@@ -18,12 +18,12 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from benchmarks.programs.hop_stages import SLUICES, SYSTEMS
-from shared.envelope import Query, Stop
-from shared.forward import forward
-from shared.reply import Result, decode_event, reply_subject
-from shared.service import PING, ServiceStatus
-from shared.settings import QueueSettings
-from shared.topology import Topology
+from shared.contracts.envelope import Query, Stop
+from shared.nats.topology import Topology
+from shared.runtime.forward import forward
+from shared.runtime.replies import Result, decode_event, reply_subject
+from shared.service.service import PING, ServiceStatus
+from shared.service.settings import QueueSettings
 from tests.harness.broker import NatsServer
 
 __all__ = ["Ask", "running_chains"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import suite
 from benchmarks.embedder.process import Process
 from benchmarks.ingestion.contenders import PEER_MODULES, Ingested, Peer, Sluice, asked
-from services.scheduler.documents import DocumentReader
+from services.scheduler.ingestion.reader.reader import DocumentReader
 from tests.harness.platform import Platform
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import sys
 
 from benchmarks.peers.constants import ANSWER, EMBEDDING, PASSAGES, TOKENS
-from shared.envelope import Passage, Query, pack_vector
-from shared.process import run_stage
-from shared.reply import Usage
-from shared.stage import Context
+from shared.contracts.envelope import Passage, Query, pack_vector
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context
+from shared.service.process import run_stage
 
 ROOM = 256
 VECTOR = pack_vector(EMBEDDING)

@@ -13,13 +13,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from shared import performer
-from shared.envelope import Query
-from shared.outbox import Outbox
-from shared.process import run_stage
-from shared.reply import AnyEvent, Progress
-from shared.stage import Context
-from shared.topology import Topology, query_subject
+from shared.contracts.envelope import Query
+from shared.nats.topology import Topology, query_subject
+from shared.runtime import executor
+from shared.runtime.event_publisher import Outbox
+from shared.runtime.replies import AnyEvent, Progress
+from shared.runtime.stage import Context
+from shared.service.process import run_stage
 
 __all__ = ["SLUICES", "SYSTEMS"]
 
@@ -51,7 +51,7 @@ def run_sluice_stage(system: str, name: str) -> None:
         async def publish(jetstream: JetStreamContext, _: Topology, query: Query, **__: Any) -> None:
             await jetstream._nc.publish(query_subject(query), query.encode())
 
-        performer.forward = publish  # type: ignore[assignment, attr-defined]
+        executor.forward = publish  # type: ignore[assignment, attr-defined]
     if system == "traced":
         provider = TracerProvider()
         provider.add_span_processor(BatchSpanProcessor(_Nowhere()))

@@ -9,7 +9,7 @@ import psutil
 
 from benchmarks import suite
 from benchmarks.retriever.corpus import PASSAGES, Corpus
-from services.retriever.lance import LanceStore
+from services.retriever.stores.lance.store import LanceStore
 
 __all__ = ["COLLECTION", "build", "bytes_of"]
 

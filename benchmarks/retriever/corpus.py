@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from services.retriever.store import Chunk, IndexedDocument
+from services.retriever.stores.base import Chunk, IndexedDocument
 
 __all__ = ["BLOCK", "DIMENSION", "PASSAGES", "Corpus", "Question"]
 

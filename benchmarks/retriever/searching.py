@@ -15,12 +15,12 @@ from benchmarks import suite
 from benchmarks.load import percentile
 from benchmarks.retriever.building import COLLECTION
 from benchmarks.retriever.corpus import BLOCK, PASSAGES, Corpus, Question
-from services.retriever.fusion import reciprocal_rank_fusion
-from services.retriever.lance import LanceStore
-from services.retriever.maintenance import Maintenance
 from services.retriever.settings import RetrieverSettings
-from services.retriever.store import IndexedDocument, Mode
-from shared.filters import parse
+from services.retriever.stores.base import IndexedDocument, Mode
+from services.retriever.stores.fusion import reciprocal_rank_fusion
+from services.retriever.stores.lance.store import LanceStore
+from services.retriever.stores.maintenance_scheduler import Maintenance
+from shared.contracts.filters import parse
 
 __all__ = ["ALL", "CASES", "DEPTH", "TOP", "Case", "Plan", "search"]
 

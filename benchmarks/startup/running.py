@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks import suite
 from sluice import Client
-from sluice.up.state import UpState
+from sluice.local.state import UpState
 from tests.harness.processes import ServiceProcess
 
 __all__ = ["ASKED", "Up", "start"]

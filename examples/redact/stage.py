@@ -8,9 +8,9 @@ Name it in a pipeline, and run it beside the platform, in as many replicas as ne
 
 import re
 
-from shared.envelope import Query
-from shared.process import run_stage
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.runtime.stage import Context
+from shared.service.process import run_stage
 
 PHONE = re.compile(r"(?<![\w.])\+?\d[\d ()/.-]{6,16}\d(?![\w.])")
 

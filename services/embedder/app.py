@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.embedder.embedding import Embedding
-from services.embedder.model import EmbeddingModel
+from services.embedder.model.model import EmbeddingModel
 from services.embedder.settings import EmbedderSettings
-from shared.imports import uncollected
-from shared.service import ASGIApp, Service
-from shared.stage import Stage
+from services.embedder.stages.embed import Embedding
+from shared.runtime.stage import Stage
+from shared.service.imports import uncollected
+from shared.service.service import ASGIApp, Service
 
 __all__ = ["make"]
 

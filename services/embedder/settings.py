@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from services.embedder.hardware import Backend, Device, Dtype
-from services.embedder.model import BUNDLED_MODEL, ModelConfig
-from shared.settings import ServiceSettings
+from services.embedder.model.hardware import Backend, Device, Dtype
+from services.embedder.model.model import BUNDLED_MODEL, ModelConfig
+from shared.service.settings import ServiceSettings
 
 __all__ = ["EmbedderSettings"]
 

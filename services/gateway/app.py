@@ -12,25 +12,25 @@ from faststream.asgi import make_asyncapi_asgi
 from faststream.specification import AsyncAPI
 from starlette.routing import Route
 
-from services.gateway.backend import Desk
-from services.gateway.backlog import Backlog
-from services.gateway.edge import edge
-from services.gateway.guarding import GuardedPage
-from services.gateway.metrics_port import serving_metrics
-from services.gateway.observing import Observed
+from services.gateway.admin.backlog import Backlog
+from services.gateway.admin.metrics_port import serving_metrics
+from services.gateway.auth.dependencies import GuardedPage
+from services.gateway.auth.exposure import check_reach
+from services.gateway.context import Desk
+from services.gateway.http.openapi import describe_api
+from services.gateway.http.problems import handle_problems
+from services.gateway.http.query_routes import Shortcut
+from services.gateway.middleware.audit import edge
+from services.gateway.middleware.telemetry import Observed
 from services.gateway.openai.errors import DIALECT
-from services.gateway.openapi import describe_api
-from services.gateway.pipelines import PipelinesError, load_pipelines
-from services.gateway.problems import handle_problems
-from services.gateway.reach import check_reach
-from services.gateway.request_stage import RequestStage
-from services.gateway.routes import ROUTERS, add_routes
+from services.gateway.queries.pipelines import PipelinesError, load_pipelines
+from services.gateway.routers import ROUTERS, add_routes
 from services.gateway.settings import GatewaySettings
-from services.gateway.shortcut import Shortcut
-from shared.jobs.describing import describe_jobs
-from shared.keys import Action
-from shared.release import VERSION
-from shared.service import ASGIApp, Service
+from services.gateway.stages.request import RequestStage
+from shared.contracts.keys import Action
+from shared.service.asyncapi import describe_jobs
+from shared.service.service import ASGIApp, Service
+from shared.service.version import VERSION
 
 __all__ = ["make"]
 

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from shared.settings import ServiceSettings
+from shared.service.settings import ServiceSettings
 
 __all__ = ["Audit", "GatewaySettings"]
 

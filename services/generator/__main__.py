@@ -1,12 +1,12 @@
 """`python -m services.generator`: run the generator; `--settings` prints its settings."""
 
-from shared.imports import uncollected
+from shared.service.imports import uncollected
 
 if __name__ == "__main__":
     # Imported here, since each process that vLLM starts imports this module first.
     with uncollected():
         from services.generator.app import make
         from services.generator.settings import GeneratorSettings
-        from shared.process import main
+        from shared.service.process import main
 
     main("generator", GeneratorSettings, make)

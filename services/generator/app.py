@@ -3,18 +3,18 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from services.generator.condense import Condense
 from services.generator.engines import Engine, EngineConfig, VLLMConfig, create_engine
+from services.generator.engines.engine_watchdog import tied
+from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMEngine
-from services.generator.generation import Generation
-from services.generator.lifeline import tied
-from services.generator.metrics import MeasuredEngine
+from services.generator.prompting.templating import TemplateError
 from services.generator.settings import GeneratorSettings
-from services.generator.templating import TemplateError
-from shared.envelope import Passage, Query, Stop
-from shared.generation import GenerateParams
-from shared.service import ASGIApp, Service
-from shared.stage import Stage
+from services.generator.stages.condense import Condense
+from services.generator.stages.generate import Generation
+from shared.contracts.envelope import Passage, Query, Stop
+from shared.contracts.generation import GenerateParams
+from shared.runtime.stage import Stage
+from shared.service.service import ASGIApp, Service
 
 __all__ = ["make"]
 

@@ -8,9 +8,9 @@ from pydantic import Field, JsonValue, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.generator.engines import EngineConfig, EngineName, ExtractiveConfig, OpenAIConfig, VLLMConfig
-from services.generator.templating import Templates
-from shared.envelope import Name
-from shared.settings import ServiceSettings
+from services.generator.prompting.templating import Templates
+from shared.contracts.envelope import Name
+from shared.service.settings import ServiceSettings
 
 __all__ = ["GeneratorSettings"]
 

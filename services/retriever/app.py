@@ -6,17 +6,17 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.retriever.indexing import Indexing
-from services.retriever.lance import LanceStore
-from services.retriever.maintenance import Maintenance
-from services.retriever.searching import Searching
 from services.retriever.settings import RetrieverSettings
-from services.retriever.store import Chunk, IndexedDocument
-from shared.envelope import Lane, Query, Stop, pack_vector
-from shared.indexing import IndexChange
-from shared.service import ASGIApp, Service
-from shared.stage import Stage
-from shared.topology import VECTORS
+from services.retriever.stages.index import Indexing
+from services.retriever.stages.retrieve import Searching
+from services.retriever.stores.base import Chunk, IndexedDocument
+from services.retriever.stores.lance.store import LanceStore
+from services.retriever.stores.maintenance_scheduler import Maintenance
+from shared.contracts.envelope import Lane, Query, Stop, pack_vector
+from shared.contracts.indexing import IndexChange
+from shared.nats.topology import VECTORS
+from shared.runtime.stage import Stage
+from shared.service.service import ASGIApp, Service
 
 __all__ = ["make"]
 

@@ -4,31 +4,31 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.scheduler.chunking import Chunking
-from services.scheduler.documents import DocumentReader
-from services.scheduler.due import DueWorker
-from services.scheduler.indexing import Indexer
-from services.scheduler.kinds import Parts, Pool, load_kinds
-from services.scheduler.originals import Originals
-from services.scheduler.orphans import no_orphans
-from services.scheduler.queue import JobQueue
-from services.scheduler.requests import Requests
-from services.scheduler.retries import forward_due_retry
-from services.scheduler.runner import JobRunner
+from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.commands.garbage_collector import no_orphans
+from services.scheduler.ingestion.chunking.chunker import Chunking
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.ingestion.reader.reader import DocumentReader
+from services.scheduler.jobs.kinds import Parts, Pool, load_kinds
+from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.jobs.retry import forward_due_retry
+from services.scheduler.jobs.runner import JobRunner
+from services.scheduler.schedules.ticker import Ticker
+from services.scheduler.schedules.timers import DueWorker
 from services.scheduler.settings import SchedulerSettings
-from services.scheduler.stages import StageClient
-from services.scheduler.ticking import Ticker
-from shared.artifacts import Artifacts
-from shared.bus import Bus
-from shared.dead_letters import DeadLetters
-from shared.delivery import Delivery
-from shared.files import Files
-from shared.jobs.board import JobBoard, cancel_subject
-from shared.jobs.describing import describe_jobs
-from shared.records import Collections, Documents
-from shared.reply import SCHEDULERS
-from shared.service import ASGIApp, Service, Worker
-from shared.topology import UPLOADS, VECTORS
+from shared.nats.bus import Bus
+from shared.nats.topology import UPLOADS, VECTORS
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.delivery import Delivery
+from shared.runtime.replies import SCHEDULERS
+from shared.service.asyncapi import describe_jobs
+from shared.service.service import ASGIApp, Service, Worker
+from shared.stores.artifacts import Artifacts
+from shared.stores.files import Files
+from shared.stores.jobs.store import JobBoard, cancel_subject
+from shared.stores.records import Collections, Documents
 
 __all__ = ["make"]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.scheduler.executors.settings import CommandSettings
-from shared.settings import ServiceSettings
+from services.scheduler.commands.settings import CommandSettings
+from shared.service.settings import ServiceSettings
 
 __all__ = ["SchedulerSettings"]
 

@@ -5,18 +5,18 @@ import sys
 import typer
 
 from sluice.cli import (
-    answers,
     artifact_commands,
+    ask,
     ingest,
     job_commands,
     key_commands,
-    local,
     resources,
     routes,
     run,
     schedule_commands,
     system,
     trace,
+    up,
     versions,
 )
 
@@ -35,11 +35,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-app.command("up", rich_help_panel="This machine")(local.up)
-app.command("down", rich_help_panel="This machine")(local.down)
+app.command("up", rich_help_panel="This machine")(up.up)
+app.command("down", rich_help_panel="This machine")(up.down)
 app.command("doctor", rich_help_panel="This machine")(system.doctor)
 app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
-app.command("ask", rich_help_panel="Documents and answers")(answers.ask)
+app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
 app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)

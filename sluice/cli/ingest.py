@@ -36,8 +36,8 @@ def ingest(
     """
     import asyncio
 
+    from sluice.cli.ingest_report import Screen
     from sluice.cli.ingestion import Plan, run
-    from sluice.cli.report import Screen
 
     plan = Plan(
         collection=collection,

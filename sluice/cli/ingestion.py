@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from sluice.api.models import Job, JobState, Progress
 from sluice.cli.files import LARGEST_FILE, Picked, batches, called, still_there
 from sluice.client import AsyncClient, Upload
-from sluice.errors import SluiceError
-from sluice.models import Job, JobState, Progress
+from sluice.client.errors import SluiceError
 
 __all__ = ["Outcome", "Plan", "Progressing", "run"]
 

@@ -8,7 +8,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down, me, pairs
 
 if TYPE_CHECKING:
-    from sluice.models import JobState
+    from sluice.api.models import JobState
 
 __all__ = ["jobs"]
 
@@ -58,7 +58,7 @@ def list_jobs(
 
     sluice jobs list --kind batch --label team=search
     """
-    from sluice.cli.jobs import now, units, why
+    from sluice.cli.job_report import now, units, why
     from sluice.cli.output import ago, print_json, print_table, took
 
     with client(url) as sluice:
@@ -86,8 +86,8 @@ def list_jobs(
 @jobs.command("show")
 def show_job(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Show one job, and the steps of a pipeline."""
-    from sluice.cli.following import print_steps
-    from sluice.cli.jobs import report
+    from sluice.cli.follow import print_steps
+    from sluice.cli.job_report import report
 
     with client(url) as sluice:
         job = sluice.job(job_id)
@@ -112,8 +112,8 @@ def follow_job(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
 
     Ctrl-C leaves it running.
     """
-    from sluice.cli.following import follow
-    from sluice.cli.jobs import report
+    from sluice.cli.follow import follow
+    from sluice.cli.job_report import report
 
     with client(url) as sluice:
         job = follow(sluice, job_id, quiet=as_json)
@@ -137,7 +137,7 @@ def submit_job(
 
         sluice jobs submit reindex.yaml --label team=search --follow
     """
-    from sluice.cli.submitting import read_job, submit
+    from sluice.cli.submit import read_job, submit
 
     wanted = read_job(file).settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me())
     submit(wanted, url, key=key, wait=follow, as_json=as_json)
@@ -163,8 +163,8 @@ def retry_job(
     job_id: JobId, reason: Reason = "", follow: Follow = False, url: Url = None, as_json: AsJson = False
 ) -> None:
     """Try a failed job again, from its last checkpoint; a pipeline keeps the steps that have succeeded."""
-    from sluice.cli.following import follow as follow_to_the_end
-    from sluice.cli.jobs import report
+    from sluice.cli.follow import follow as follow_to_the_end
+    from sluice.cli.job_report import report
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
@@ -259,7 +259,7 @@ def replay_jobs(
 
 
 def _state(text: str | None) -> "JobState | None":
-    from sluice.models import JobState
+    from sluice.api.models import JobState
 
     try:
         return JobState(text) if text else None

@@ -9,7 +9,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down
 
 if TYPE_CHECKING:
-    from sluice.key_models import ApiKey, IssuedKey
+    from sluice.api.keys import ApiKey, IssuedKey
 
 __all__ = ["keys"]
 

@@ -79,7 +79,7 @@ def download(client: "Client", name: str, output: Path | None) -> None:
 
 def explain(error: Exception) -> int:
     """Print an error for a person; the exit status it calls for. An unexpected error is raised again."""
-    from sluice.errors import SluiceError, UnreachableError
+    from sluice.client.errors import SluiceError, UnreachableError
 
     if not isinstance(error, SluiceError):
         raise error

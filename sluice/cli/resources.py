@@ -7,7 +7,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down
 
 if TYPE_CHECKING:
-    from sluice.models import Job
+    from sluice.api.models import Job
 
 __all__ = ["collections", "dead_letters", "documents", "pipelines"]
 
@@ -157,6 +157,6 @@ def pipelines(url: Url = None, as_json: AsJson = False) -> None:
 
 
 def _report(job: "Job", as_json: bool) -> None:
-    from sluice.cli.jobs import report
+    from sluice.cli.job_report import report
 
     report(job, as_json=as_json)

@@ -8,8 +8,8 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down, me
 
 if TYPE_CHECKING:
+    from sluice.api.models import Route
     from sluice.client import Client
-    from sluice.models import Route
 
 __all__ = ["routes"]
 
@@ -117,8 +117,8 @@ def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> Non
 
 def _current(sluice: "Client", stage: str) -> "Route":
     """The route as it is; that of nothing but `default` for a stage that nobody knows yet."""
-    from sluice.errors import SluiceError
-    from sluice.models import Route, Variant
+    from sluice.api.models import Route, Variant
+    from sluice.client.errors import SluiceError
 
     try:
         return sluice.route(stage)

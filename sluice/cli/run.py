@@ -31,7 +31,7 @@ def run(
 
         sluice run examples/nightly/pipeline.yaml -p collection=docs -p tolerance=0.01
     """
-    from sluice.cli.submitting import read_pipeline, submit
+    from sluice.cli.submit import read_pipeline, submit
 
     pipeline = read_pipeline(file, pairs(parameter, "--parameter"))
     wanted = pipeline.settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me())

@@ -8,7 +8,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client, hand_down, me, pairs
 
 if TYPE_CHECKING:
-    from sluice.job_models import Schedule
+    from sluice.api.jobs import Schedule
 
 __all__ = ["schedules"]
 
@@ -74,7 +74,7 @@ def create_schedule(
 
     sluice schedules create nightly pipeline.yaml --cron "0 3 * * *" --zone Europe/Berlin --missed run_once
     """
-    from sluice.cli.submitting import explained, read_any
+    from sluice.cli.submit import explained, read_any
 
     wanted = read_any(file, pairs(parameter, "--parameter")).settle(
         priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me()
@@ -131,8 +131,8 @@ def trigger_schedule(
     as_json: AsJson = False,
 ) -> None:
     """Submit its job now, paused or not."""
-    from sluice.cli.following import follow as follow_to_the_end
-    from sluice.cli.jobs import report
+    from sluice.cli.follow import follow as follow_to_the_end
+    from sluice.cli.job_report import report
     from sluice.cli.output import print_json
 
     with client(url) as sluice:

@@ -10,8 +10,8 @@ from sluice.cli.options import AsJson, Data, Url, client
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sluice.doctor import Finding
-    from sluice.models import ServiceStatus, Status
+    from sluice.api.models import ServiceStatus, Status
+    from sluice.local.doctor import Finding
 
 __all__ = ["doctor", "status", "version"]
 
@@ -29,7 +29,7 @@ def status(url: Url = None, as_json: AsJson = False) -> None:
 def version(url: Url = None, as_json: AsJson = False) -> None:
     """Print the version of this command line, and of the Sluice it talks to where one answers."""
     from sluice.cli.output import print_json
-    from sluice.errors import SluiceError
+    from sluice.client.errors import SluiceError
     from sluice.release import VERSION
 
     server: str | None = None
@@ -54,7 +54,7 @@ def doctor(
     import os
 
     from sluice.cli.output import console, print_json
-    from sluice.doctor import Place, Verdict, examine
+    from sluice.local.doctor import Place, Verdict, examine
 
     place = Place(data=Path(data).absolute(), port=port, url=url or os.environ.get("SLUICE_URL"))
     terminal = console()
@@ -74,7 +74,7 @@ def doctor(
 def _print_finding(terminal: "Console", finding: "Finding") -> None:
     from rich.markup import escape
 
-    from sluice.doctor import Verdict
+    from sluice.local.doctor import Verdict
 
     marks = {
         Verdict.GOOD: "[green]✓[/]",

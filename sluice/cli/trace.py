@@ -9,7 +9,7 @@ import typer
 from sluice.cli.options import AsJson, Url, client
 
 if TYPE_CHECKING:
-    from sluice.trace_models import Span, Trace
+    from sluice.api.traces import Span, Trace
 
 __all__ = ["trace"]
 

@@ -75,8 +75,8 @@ def switch(
 
 
 def _submit(spec: dict[str, Any], url: str | None, *, wait: bool, as_json: bool) -> None:
-    from sluice.cli.following import follow
-    from sluice.cli.jobs import report
+    from sluice.cli.follow import follow
+    from sluice.cli.job_report import report
     from sluice.cli.output import print_json
 
     with client(url) as sluice:

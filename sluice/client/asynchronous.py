@@ -11,11 +11,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
+from sluice.api.models import Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
-from sluice.client.watching import AGAIN, PATIENCE, SILENCE, Vigil, update
-from sluice.errors import SluiceError
-from sluice.models import Document, Done, Event, Job
+from sluice.client.errors import SluiceError
+from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, Vigil, update
 
 __all__ = ["AsyncClient"]
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import httpx
 
-from sluice.client.call import Call, Upload
-from sluice.client.reading import get, listing, model, nothing, pairs, segment, submitted
-from sluice.models import (
+from sluice.api.models import (
     Answer,
     Collection,
     DeadLetter,
@@ -24,7 +22,9 @@ from sluice.models import (
     Route,
     Status,
 )
-from sluice.trace_models import Trace
+from sluice.api.traces import Trace
+from sluice.client.call import Call, Upload
+from sluice.client.read import get, listing, model, nothing, pairs, segment, submitted
 
 __all__ = [
     "add_texts",

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
+from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
+from sluice.api.models import Job, JobState
 from sluice.client.call import Call
-from sluice.client.reading import get, listing, model, nothing, pairs, segment, submitted
-from sluice.job_models import Artifact, AuditEvent, Schedule, Step
-from sluice.models import Job, JobState
+from sluice.client.read import get, listing, model, nothing, pairs, segment, submitted
 
 __all__ = [
     "artifact",

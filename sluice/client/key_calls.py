@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sluice.api.keys import ApiKey, IssuedKey
 from sluice.client.call import Call
-from sluice.client.reading import get, listing, model, segment
-from sluice.key_models import ApiKey, IssuedKey
+from sluice.client.read import get, listing, model, segment
 
 __all__ = ["create_key", "key", "keys", "revoke_key", "rotate_key"]
 

@@ -8,9 +8,9 @@ import httpx
 from httpx_sse import ServerSentEvent
 from pydantic import ValidationError
 
+from sluice.api.models import Delta, Done, Event, ProblemDetails, Sources
 from sluice.client.call import Call
-from sluice.errors import SluiceError, UnreachableError
-from sluice.models import Delta, Done, Event, ProblemDetails, Sources
+from sluice.client.errors import SluiceError, UnreachableError
 
 __all__ = [
     "DEFAULT_URL",

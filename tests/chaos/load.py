@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from shared.jobs import job_id
+from shared.contracts.jobs import job_id
 from tests.chaos.asking import Asker
 from tests.chaos.bounds import check_jobs
 from tests.chaos.fleet import ADMIN, Fleet

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.executors.kubernetes import sweep
-from shared.jobs import JobState, Resources
+from services.scheduler.commands.kubernetes import sweep
+from shared.contracts.jobs import JobState, Resources
 from tests.harness.bench import open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.command_cases import CommandCases, Place

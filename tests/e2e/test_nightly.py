@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sluice import Client
-from sluice.models import Answer
+from sluice.api.models import Answer
 from tests.harness.platform import Platform, eventually
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sluice import Client
-from sluice.errors import SluiceError
-from sluice.models import Answer, Job
+from sluice.api.models import Answer, Job
+from sluice.client.errors import SluiceError
 from tests.harness.platform import Platform, eventually
 
 SENTENCES = 60

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.envelope import Hop, Query, unpack_vector
-from shared.reply import Result, decode_event, encode_event
-from shared.stage import Context
+from shared.contracts.envelope import Hop, Query, unpack_vector
+from shared.runtime.replies import Result, decode_event, encode_event
+from shared.runtime.stage import Context
 from tests.fuzz.depth import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes, odd_texts
 from tests.harness.bench import Bench, open_bench, settle

@@ -12,10 +12,10 @@ from anyio.from_thread import BlockingPortal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.retriever.lance import LanceStore
-from services.retriever.store import Chunk, IndexedDocument, Mode
-from shared.filters import MAX_INTEGER, RESERVED_FIELDS, Scalar, parse, validate_metadata
-from shared.problems import Problem, ProblemType
+from services.retriever.stores.base import Chunk, IndexedDocument, Mode
+from services.retriever.stores.lance.store import LanceStore
+from shared.contracts.filters import MAX_INTEGER, RESERVED_FIELDS, Scalar, parse, validate_metadata
+from shared.contracts.problems import Problem, ProblemType
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, odd_values
 

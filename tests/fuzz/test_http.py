@@ -14,8 +14,8 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.envelope import Query, pack_vector
-from shared.stage import Context
+from shared.contracts.envelope import Query, pack_vector
+from shared.runtime.stage import Context
 from tests.fuzz.depth import example_began, fuzzed, saw
 from tests.fuzz.requests_to import BODIES, OPENAI, READS, WRITES, Operation
 from tests.fuzz.values import bent_bytes, damaged, deep, json_bytes, odd_texts

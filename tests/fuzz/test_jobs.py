@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.scheduler.run import JobRun
-from shared.dead_letters import REPLAYED
-from shared.jobs import DeleteSpec, JobOptions, JobState, PipelineSpec, decode_spec
-from shared.jobs.board import ATTEMPT, OPTIONS
-from shared.pipelines import ExpressionError, PipelineError, check_pipeline, parse, resolve
-from shared.topology import JOBS
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.jobs import DeleteSpec, JobOptions, JobState, PipelineSpec, decode_spec
+from shared.contracts.pipelines import ExpressionError, PipelineError, check_pipeline, parse, resolve
+from shared.nats.topology import JOBS
+from shared.runtime.dead_letters import REPLAYED
+from shared.stores.jobs.store import ATTEMPT, OPTIONS
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, json_bytes, odd_texts, odd_values
 from tests.harness.bench import settle, until

@@ -15,19 +15,19 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from services.embedder.settings import EmbedderSettings
-from services.gateway.keyring import Keyring
-from services.gateway.pipelines import PipelinesError, load_pipelines
-from services.gateway.routing import Router
+from services.gateway.auth.authenticator import Keyring
+from services.gateway.queries.pipelines import PipelinesError, load_pipelines
 from services.gateway.settings import GatewaySettings
+from services.gateway.variants.routes import Route
+from services.gateway.variants.selector import Router
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
-from shared.envelope import Stop
-from shared.keys import ApiKey, Secret, hashed, new_key, permitted
-from shared.problems import Problem
-from shared.routes import Route
-from shared.settings import describe
-from sluice.yaml_files import YamlFileError, read_scalar, read_yaml
+from shared.contracts.envelope import Stop
+from shared.contracts.keys import ApiKey, Secret, hashed, new_key, permitted
+from shared.contracts.problems import Problem
+from shared.service.settings import describe
+from sluice.cli.yaml_files import YamlFileError, read_scalar, read_yaml
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, damaged, odd_texts
 

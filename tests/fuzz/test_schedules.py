@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nats.js.api import StreamConfig
 from pydantic import ValidationError
 
-from shared.schedules import Cron, TimingError, interval, time_zone
-from shared.schedules.model import Timing
+from shared.contracts.schedules import Cron, TimingError, interval, time_zone
+from shared.contracts.schedules.schedule import Timing
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import odd_texts
 from tests.harness.bench import Bench, open_bench

@@ -9,8 +9,8 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from hypothesis import given
 
-from services.scheduler.documents import ChunkedDocument, DocumentReader
-from shared.problems import Problem, ProblemType
+from services.scheduler.ingestion.reader.reader import ChunkedDocument, DocumentReader
+from shared.contracts.problems import Problem, ProblemType
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.documents import FILES, files
 

@@ -15,14 +15,14 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from prometheus_client import REGISTRY
 
-from shared.connection import Connection, connect
-from shared.envelope import Lane, Query, Stop
-from shared.forward import forward
-from shared.reply import AnyEvent, Done, Failed, Mailbox, Result, open_mailbox, reply_subject
-from shared.settings import QueueSettings
-from shared.stage import Context, Process, Stage
-from shared.topology import QUERIES, StageQueue, Topology
-from shared.worker import StageWorker
+from shared.contracts.envelope import Lane, Query, Stop
+from shared.nats.client import Connection, connect
+from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.runtime.forward import forward
+from shared.runtime.replies import AnyEvent, Done, Failed, Mailbox, Result, open_mailbox, reply_subject
+from shared.runtime.stage import Context, Process, Stage
+from shared.runtime.worker import StageWorker
+from shared.service.settings import QueueSettings
 
 __all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "settle", "until"]
 

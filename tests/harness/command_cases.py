@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.scheduler.executors.kubernetes.cluster import Cluster
-from services.scheduler.executors.kubernetes.manifest import job_name
-from services.scheduler.executors.kubernetes.views import PodView
-from shared.jobs import CommandSpec, Job, JobState
+from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.manifest import job_name
+from services.scheduler.commands.kubernetes.views import PodView
+from shared.contracts.jobs import CommandSpec, Job, JobState
 from tests.harness.bench import until
 from tests.harness.commands import CommandDesk
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
 
-from services.scheduler.due import DueWorker
-from services.scheduler.executors.settings import CommandSettings
-from services.scheduler.kinds import JobKind, Pool
-from services.scheduler.kinds.command import Command
-from services.scheduler.queue import JobQueue
-from services.scheduler.retries import forward_due_retry
-from services.scheduler.runner import JobRunner
-from shared.artifacts import Artifacts
-from shared.bus import Bus
-from shared.dead_letters import DeadLetters
-from shared.jobs import CommandSpec, Job, JobOptions, JobState, RetryPolicy
-from shared.jobs.board import JobBoard
-from shared.tasks import background
+from services.scheduler.commands.settings import CommandSettings
+from services.scheduler.jobs.kinds import JobKind, Pool
+from services.scheduler.jobs.kinds.command import Command
+from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.jobs.retry import forward_due_retry
+from services.scheduler.jobs.runner import JobRunner
+from services.scheduler.schedules.timers import DueWorker
+from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, RetryPolicy
+from shared.nats.bus import Bus
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.tasks import background
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import Bench, until
 
 __all__ = ["CommandDesk", "WorkerProcess"]

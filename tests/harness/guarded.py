@@ -7,8 +7,8 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
-from shared.broker_config import write_secrets
-from shared.permissions import Landscape, inbox_prefix
+from shared.security.broker_config import write_secrets
+from shared.security.roles import Landscape, inbox_prefix
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -18,7 +18,7 @@ SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")
 
 
 class GuardedBroker:
-    """nats-server with the users that `shared.broker_config` has written into a folder."""
+    """nats-server with the users that `shared.security.broker_config` has written into a folder."""
 
     def __init__(self, folder: Path, server: NatsServer) -> None:
         self.secrets = folder / "secrets"

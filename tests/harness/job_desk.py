@@ -7,21 +7,21 @@ from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
-from services.scheduler.due import DueWorker
-from services.scheduler.kinds import JobKind, Perform, Pool
-from services.scheduler.queue import JobQueue
-from services.scheduler.retries import forward_due_retry
-from services.scheduler.runner import JobRunner
-from shared.artifacts import Artifacts
-from shared.bus import Bus
-from shared.connection import connect
-from shared.dead_letters import DeadLetters
-from shared.jobs import Job, JobOptions, JobSpec
-from shared.jobs.board import JobBoard
-from shared.problems import Problem
-from shared.settings import QueueSettings
-from shared.tasks import background
-from shared.topology import Topology
+from services.scheduler.jobs.kinds import JobKind, Perform, Pool
+from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.jobs.retry import forward_due_retry
+from services.scheduler.jobs.runner import JobRunner
+from services.scheduler.schedules.timers import DueWorker
+from shared.contracts.jobs import Job, JobOptions, JobSpec
+from shared.contracts.problems import Problem
+from shared.nats.bus import Bus
+from shared.nats.client import connect
+from shared.nats.topology import Topology
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.tasks import background
+from shared.service.settings import QueueSettings
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import until
 
 __all__ = ["JobDesk", "open_desk"]

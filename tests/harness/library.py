@@ -9,29 +9,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from services.retriever.indexing import Indexing
-from services.retriever.lance import LanceStore
-from services.retriever.searching import Searching
-from services.retriever.store import Mode
-from services.scheduler.documents import DocumentReader
+from services.retriever.stages.index import Indexing
+from services.retriever.stages.retrieve import Searching
+from services.retriever.stores.base import Mode
+from services.retriever.stores.lance.store import LanceStore
+from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.collections.delete import Removal
+from services.scheduler.collections.reindex import Reindexing
+from services.scheduler.collections.switch import GATEWAY_MEMORY, Switching
+from services.scheduler.collections.sync import Mirror
 from services.scheduler.evaluation import Evaluating
-from services.scheduler.indexing import Indexer
-from services.scheduler.ingest import Ingestion
-from services.scheduler.kinds import Perform
-from services.scheduler.mirroring import Mirror
-from services.scheduler.originals import Originals
-from services.scheduler.reindexing import Reindexing
-from services.scheduler.removal import Removal
-from services.scheduler.requests import Requests
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.ingest import Ingestion
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.ingestion.reader.reader import DocumentReader
+from services.scheduler.jobs.kinds import Perform
 from services.scheduler.settings import SchedulerSettings
-from services.scheduler.stages import StageClient
-from services.scheduler.switching import GATEWAY_MEMORY, Switching
-from shared.bus import Bus
-from shared.envelope import Lane, Passage, Query, pack_vector
-from shared.jobs import DocumentRef, IngestSpec, Job, JobSpec
-from shared.records import Collection, Collections, Documents
-from shared.stage import Context
-from shared.topology import UPLOADS, VECTORS
+from shared.contracts.envelope import Lane, Passage, Query, pack_vector
+from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
+from shared.nats.bus import Bus
+from shared.nats.topology import UPLOADS, VECTORS
+from shared.runtime.stage import Context
+from shared.stores.records import Collection, Collections, Documents
 from tests.harness.bench import open_bench
 from tests.harness.job_desk import JobDesk, open_desk
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import httpx
 
-from sluice.up.spec import Wave
-from sluice.up.state import UpState, process_started
+from sluice.local.spec import Wave
+from sluice.local.state import UpState, process_started
 
 PROGRAMS = Path(__file__).parent / "programs"
 WAVES = {"embedder": Wave.STAGE, "scheduler": Wave.SCHEDULER, "gateway": Wave.GATEWAY}

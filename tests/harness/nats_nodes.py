@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from shared.broker_config import write_secrets
-from shared.permissions import ADMIN, Landscape
+from shared.security.broker_config import write_secrets
+from shared.security.roles import ADMIN, Landscape
 from tests.harness.broker import BINARY
 from tests.harness.manifests import Manifests
 

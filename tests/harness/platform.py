@@ -13,7 +13,7 @@ from typing import Self
 import httpx
 
 from sluice import Client
-from sluice.up.state import UpState
+from sluice.local.state import UpState
 
 __all__ = ["Platform", "eventually"]
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.envelope import Passage, Query, pack_vector
-from shared.reply import Usage
-from shared.service import Service
-from shared.settings import ServiceSettings
-from shared.stage import Context, Process, Stage
+from shared.contracts.envelope import Passage, Query, pack_vector
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context, Process, Stage
+from shared.service.service import Service
+from shared.service.settings import ServiceSettings
 from tests.harness.bench import until
 
 __all__ = ["ALL", "PASSAGES", "Stages", "answer_with"]

@@ -13,20 +13,20 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from shared.envelope import Query
-from shared.files import FileRecord
-from shared.generation import GenerateParams
-from shared.indexing import IndexChange, IndexOutcome
-from shared.jobs import Job, JobOptions
-from shared.jobs.specs import JobSpec
-from shared.pipelines import PipelineState
-from shared.problems import ProblemDetails
-from shared.records import Collection, Document
-from shared.reply import AnyEvent, Cancel, Delivered
-from shared.requests import Request, Response
-from shared.routes import Route
-from shared.schedules.model import Schedule
-from shared.service import ServiceStatus
+from services.gateway.variants.routes import Route
+from shared.contracts.envelope import Query
+from shared.contracts.generation import GenerateParams
+from shared.contracts.indexing import IndexChange, IndexOutcome
+from shared.contracts.jobs import Job, JobOptions
+from shared.contracts.jobs.specs import JobSpec
+from shared.contracts.pipelines import PipelineState
+from shared.contracts.problems import ProblemDetails
+from shared.contracts.requests import Request, Response
+from shared.contracts.schedules.schedule import Schedule
+from shared.runtime.replies import AnyEvent, Cancel, Delivered
+from shared.service.service import ServiceStatus
+from shared.stores.files import FileRecord
+from shared.stores.records import Collection, Document
 
 __all__ = ["CONTRACT", "MODELS", "contract", "enums"]
 

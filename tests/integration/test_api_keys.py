@@ -17,13 +17,13 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.scheduler.requests import Requests
-from services.scheduler.stages import StageClient
-from shared.artifacts import Artifacts
-from shared.bus import Bus
-from shared.jobs import Endpoint
-from shared.records import Collections
-from shared.topology import KEYS
+from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.stages import StageClient
+from shared.contracts.jobs import Endpoint
+from shared.nats.bus import Bus
+from shared.nats.topology import KEYS
+from shared.stores.artifacts import Artifacts
+from shared.stores.records import Collections
 from sluice.cli import app
 from tests.harness.bench import open_bench
 from tests.harness.broker import NatsServer

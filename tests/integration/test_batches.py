@@ -13,9 +13,9 @@ import openai
 import pytest
 from openai.types import Batch
 
-from shared.envelope import Lane, Query, pack_vector
-from shared.problems import Problem, ProblemType
-from shared.stage import Context
+from shared.contracts.envelope import Lane, Query, pack_vector
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.stage import Context
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk_async

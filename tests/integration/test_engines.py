@@ -17,7 +17,7 @@ from services.generator.engines.base import (
     PromptPassage,
     TextDelta,
 )
-from services.generator.engines.extractive import ExtractiveConfig
+from services.generator.engines.extractive.engine import ExtractiveConfig
 from services.generator.engines.openai import OpenAIConfig
 from tests.harness.model_server import ModelServer
 

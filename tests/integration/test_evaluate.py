@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shared.jobs import EvaluateSpec, Job, JobState, ReindexSpec
+from shared.contracts.jobs import EvaluateSpec, Job, JobState, ReindexSpec
 from tests.harness.broker import NatsServer
 from tests.harness.library import Library, open_library
 

@@ -11,9 +11,9 @@ import httpx
 import nats
 import pytest
 
-from shared.dead_letters import DeadLetters
-from shared.envelope import Query, Stop
-from shared.problems import ProblemType
+from shared.contracts.envelope import Query, Stop
+from shared.contracts.problems import ProblemType
+from shared.runtime.dead_letters import DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages

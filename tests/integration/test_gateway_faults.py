@@ -12,10 +12,10 @@ import nats
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from shared.envelope import Query
-from shared.reply import Delivered, Usage
-from shared.stage import Context, Process
-from shared.topology import QUERIES
+from shared.contracts.envelope import Query
+from shared.nats.topology import QUERIES
+from shared.runtime.replies import Delivered, Usage
+from shared.runtime.stage import Context, Process
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -9,8 +9,8 @@ import nats
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from shared.jobs import Job, JobProgress, JobState
-from shared.jobs.board import JobBoard
+from shared.contracts.jobs import Job, JobProgress, JobState
+from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -11,11 +11,11 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from shared.envelope import Query
-from shared.generation import GenerateParams, TokenLogprob, ToolCallDelta
-from shared.problems import Problem, ProblemType
-from shared.reply import Usage
-from shared.stage import Context, Process
+from shared.contracts.envelope import Query
+from shared.contracts.generation import GenerateParams, TokenLogprob, ToolCallDelta
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk, sdk_async
 from tests.harness.processes import ServiceProcess

@@ -9,11 +9,11 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from services.embedder.hardware import Dtype
-from services.embedder.model import BUNDLED_MODEL, EmbeddingModel, Kind, ModelConfig
-from shared.envelope import Query
-from shared.problems import Problem, ProblemType
-from shared.stage import Context
+from services.embedder.model.hardware import Dtype
+from services.embedder.model.model import BUNDLED_MODEL, EmbeddingModel, Kind, ModelConfig
+from shared.contracts.envelope import Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import face, sdk_async
 from tests.harness.processes import ServiceProcess

@@ -8,10 +8,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from shared.envelope import Query
-from shared.problems import Problem, ProblemType
-from shared.reply import Usage
-from shared.stage import Context, Process
+from shared.contracts.envelope import Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk_async
 from tests.harness.processes import ServiceProcess

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from shared.envelope import Passage, Query
-from shared.generation import ContextReport, GenerateParams
-from shared.reply import Usage
-from shared.stage import Context
+from shared.contracts.envelope import Passage, Query
+from shared.contracts.generation import ContextReport, GenerateParams
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk_async
 from tests.harness.processes import ServiceProcess

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from shared.envelope import Query
-from shared.generation import ContextReport
-from shared.problems import Problem, ProblemType
-from shared.reply import Usage
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.contracts.generation import ContextReport
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import Usage
+from shared.runtime.stage import Context
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.routing import choose
-from shared.routes import Route
+from services.gateway.variants.routes import Route
+from services.gateway.variants.selector import choose
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -10,19 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.due import DueWorker
-from services.scheduler.kinds import JobKind, Perform, Pool
-from services.scheduler.queue import JobQueue
-from services.scheduler.retries import forward_due_retry
-from services.scheduler.run import JobRun
-from services.scheduler.runner import JobRunner
-from shared.artifacts import Artifacts
-from shared.bus import Bus
-from shared.dead_letters import DeadLetters
-from shared.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
-from shared.jobs.board import JobBoard
-from shared.problems import Problem, ProblemType
-from shared.tasks import background
+from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.kinds import JobKind, Perform, Pool
+from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.jobs.retry import forward_due_retry
+from services.scheduler.jobs.runner import JobRunner
+from services.scheduler.schedules.timers import DueWorker
+from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.bus import Bus
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.tasks import background
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import Bench, open_bench, until
 from tests.harness.broker import NatsServer
 

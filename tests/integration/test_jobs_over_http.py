@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.scheduler.run import JobRun
-from shared.jobs import JobState
-from shared.problems import Problem, ProblemType
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.jobs import JobState
+from shared.contracts.problems import Problem, ProblemType
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.job_desk import JobDesk, open_desk

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from nats.errors import Error as NatsError
 
-from shared.jobs import DropSpec, Job, JobOptions, JobState, RetryPolicy
-from shared.jobs.board import JobBoard
-from shared.problems import Problem
+from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, RetryPolicy
+from shared.contracts.problems import Problem
+from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import Bench, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -11,9 +11,9 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StreamInfo
 
-from shared.envelope import Lane
-from shared.settings import QueueSettings
-from shared.topology import QUERIES, StageQueue, Topology
+from shared.contracts.envelope import Lane
+from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.service.settings import QueueSettings
 from tests.harness.bench import until
 from tests.harness.manifests import render
 from tests.harness.nats_nodes import NatsNode, admin, nodes

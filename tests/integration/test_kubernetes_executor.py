@@ -10,13 +10,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.scheduler.executors.kubernetes import sweep
-from services.scheduler.executors.kubernetes.manifest import job_manifest, job_name
-from services.scheduler.executors.settings import CommandSettings
-from shared.jobs import CommandSpec, Job, JobOptions, JobState, Resources
-from shared.jobs.specs import Toleration
-from shared.problems import Problem
-from shared.tasks import background
+from services.scheduler.commands.kubernetes import sweep
+from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
+from services.scheduler.commands.settings import CommandSettings
+from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, Resources
+from shared.contracts.jobs.specs import Toleration
+from shared.contracts.problems import Problem
+from shared.runtime.tasks import background
 from tests.harness.bench import open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.command_cases import CommandCases, Place

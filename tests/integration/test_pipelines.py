@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.kinds import Parts, Perform
-from services.scheduler.kinds.pipeline import pipeline as make_pipeline
-from services.scheduler.queue import JobQueue
-from services.scheduler.run import JobRun
-from shared.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
-from shared.jobs.again import run_again
-from shared.pipelines import PipelineState, StepStatus, pipeline_state
-from shared.problems import Problem, ProblemType
+from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.kinds import Parts, Perform
+from services.scheduler.jobs.kinds.pipeline import pipeline as make_pipeline
+from services.scheduler.jobs.queue import JobQueue
+from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
+from shared.contracts.pipelines import PipelineState, StepStatus, pipeline_state
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.retry import run_again
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.job_desk import JobDesk, open_desk

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.jobs import Job, JobState, PipelineSpec, SwitchSpec
-from shared.schedules import Schedule, Schedules
+from shared.contracts.jobs import Job, JobState, PipelineSpec, SwitchSpec
+from shared.contracts.schedules import Schedule, Schedules
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.job_desk import JobDesk, open_desk

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.ticking import Ticker, tick_job
-from shared.bus import Bus
-from shared.delivery import Delivery
-from shared.jobs import Job, JobOptions, JobState, SwitchSpec
-from shared.problems import Problem, ProblemType
-from shared.pull import PullConsumer
-from shared.schedules import Missed, Overlap, Schedule, Schedules
-from shared.tasks import background
-from shared.topology import DUE, TIMERS
+from services.scheduler.schedules.ticker import Ticker, tick_job
+from shared.contracts.jobs import Job, JobOptions, JobState, SwitchSpec
+from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
+from shared.nats.bus import Bus
+from shared.nats.topology import DUE, TIMERS
+from shared.runtime.delivery import Delivery
+from shared.runtime.pull import PullConsumer
+from shared.runtime.tasks import background
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.job_desk import JobDesk, open_desk

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from shared.envelope import Lane, Query
-from shared.problems import Problem, ProblemType
-from shared.stage import Context, Process
+from shared.contracts.envelope import Lane, Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.stage import Context, Process
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from nats.js.api import KeyValueConfig
 
-from shared.records import snapshot
-from shared.tasks import background
+from shared.runtime.tasks import background
+from shared.stores.records import snapshot
 from tests.harness.bench import open_bench
 from tests.harness.broker import NatsServer
 

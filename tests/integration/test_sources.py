@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from services.scheduler.documents import MAX_DOCUMENT_BYTES
+from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
+from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.settings import SchedulerSettings
-from services.scheduler.sources import Source, open_source
-from shared.jobs.specs import FolderSource, S3Source
-from shared.problems import Problem, ProblemType
+from shared.contracts.jobs.specs import FolderSource, S3Source
+from shared.contracts.problems import Problem, ProblemType
 from tests.harness.s3 import FakeS3, serving_s3
 
 pytestmark = pytest.mark.anyio

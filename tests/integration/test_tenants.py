@@ -14,8 +14,8 @@ import httpx
 import nats
 import pytest
 
-from shared.dead_letters import DeadLetters
-from shared.records import Collections, Document, Documents, document_id
+from shared.runtime.dead_letters import DeadLetters
+from shared.stores.records import Collections, Document, Documents, document_id
 from tests.harness.broker import NatsServer
 from tests.harness.keyed import Keyed, keyed
 

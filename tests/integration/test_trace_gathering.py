@@ -7,9 +7,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway.traces import gather
-from shared.problems import Problem, ProblemType
-from shared.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
+from services.gateway.admin.traces import gather
+from shared.contracts.problems import Problem, ProblemType
+from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio

@@ -11,10 +11,10 @@ import httpx
 import nats
 import pytest
 
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from sluice import Client, SluiceError
+from sluice.api.traces import Trace
 from sluice.cli.trace import trace
-from sluice.trace_models import Trace
 from tests.harness.bench import listening, until
 from tests.harness.broker import NatsServer
 from tests.harness.otlp import Received, Receiver, receiving

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sluice.up.down import stop_running
-from sluice.up.state import UpState
+from sluice.local.down import stop_running
+from sluice.local.state import UpState
 from tests.harness.local import Local, gone, until
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from services.gateway.fleet import roll_call
+from services.gateway.admin.discovery import roll_call
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 

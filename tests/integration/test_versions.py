@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.envelope import Passage
-from shared.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
-from shared.problems import Problem
-from shared.records import document_id
-from shared.versions import Collection, VersionState
+from shared.contracts.collections import Collection, VersionState
+from shared.contracts.envelope import Passage
+from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
+from shared.contracts.problems import Problem
+from shared.stores.records import document_id
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.library import Library, open_library

@@ -24,12 +24,12 @@ from services.generator.engines.base import (
     PromptPassage,
     TextDelta,
 )
+from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMConfig, VLLMEngine
-from services.generator.metrics import MeasuredEngine
-from shared.envelope import Message
-from shared.generation import GenerateParams, Mode, OutputFormat
-from shared.problems import Problem, ProblemType
-from shared.reply import Delivered
+from shared.contracts.envelope import Message
+from shared.contracts.generation import GenerateParams, Mode, OutputFormat
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import Delivered
 from tests.harness.tiny_model import WINDOW
 
 pytestmark = [
@@ -481,7 +481,7 @@ class TestReasoning:
         from transformers import AutoTokenizer
         from vllm.config import ModelConfig
 
-        from services.generator.engines.vllm.parsing import Parsers
+        from services.generator.engines.vllm.parsers import Parsers
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_model)
         return Parsers(
@@ -489,8 +489,8 @@ class TestReasoning:
         ), tokenizer
 
     def read(self, parsers: Any, text: str, *, after: str = "", **params: Any) -> tuple[str, str, list[TextDelta]]:
-        from services.generator.engines.vllm.cutting import Piece
-        from services.generator.engines.vllm.parsing import Reader
+        from services.generator.engines.vllm.parsers import Reader
+        from services.generator.engines.vllm.stop_strings import Piece
 
         parsers, tokenizer = parsers
         prompt = chat(**params)

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.envelope import Message, Query, Stop
-from shared.generation import GenerateParams, Mode
-from shared.reply import Delta, Done, Mailbox
-from shared.topology import QUERIES
+from shared.contracts.envelope import Message, Query, Stop
+from shared.contracts.generation import GenerateParams, Mode
+from shared.nats.topology import QUERIES
+from shared.runtime.replies import Delta, Done, Mailbox
 from tests.harness.bench import PATIENCE, Bench, open_bench
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

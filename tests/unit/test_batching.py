@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batching import Batcher
-from shared.envelope import Lane
+from shared.contracts.envelope import Lane
+from shared.runtime.batching import Batcher
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generator.citations import LONGEST, CitationCleaner
+from services.generator.streaming.citations import LONGEST, CitationCleaner
 
 
 def clean(deltas: list[str], sources: int = 3) -> tuple[str, tuple[int, ...]]:

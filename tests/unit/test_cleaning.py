@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generator.cleaning import LONGEST_WAIT, Cleaning
 from services.generator.engines.base import TextDelta
-from shared.generation import TokenLogprob, ToolCallDelta
+from services.generator.streaming.citation_stream import LONGEST_WAIT, Cleaning
+from shared.contracts.generation import TokenLogprob, ToolCallDelta
 
 
 def token(text: str) -> TextDelta:

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from shared.envelope import Query
-from shared.files import FileRecord
-from shared.generation import GenerateParams
-from shared.indexing import IndexChange
-from shared.jobs import Job
-from shared.jobs.specs import decode_spec
-from shared.pipelines.steps import step_spec
-from shared.problems import Problem, ProblemDetails, ProblemType
-from shared.records import Collection, Document
-from shared.reply import Result, decode_event, encode_event
-from shared.routes import Route
-from shared.service import ServiceStatus
+from services.gateway.variants.routes import Route
+from shared.contracts.envelope import Query
+from shared.contracts.generation import GenerateParams
+from shared.contracts.indexing import IndexChange
+from shared.contracts.jobs import Job
+from shared.contracts.jobs.specs import decode_spec
+from shared.contracts.pipelines.steps import step_spec
+from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.runtime.replies import Result, decode_event, encode_event
+from shared.service.service import ServiceStatus
+from shared.stores.files import FileRecord
+from shared.stores.records import Collection, Document
 from tests.harness.wire import CONTRACT, contract
 
 WRITTEN = CONTRACT.parent

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from services.generator.condense import Condense
 from services.generator.engines.base import EngineLostError, Finish, FinishReason, Item, Prepared, Prompt, TextDelta
-from services.generator.engines.extractive import ExtractiveConfig, ExtractiveEngine
-from services.generator.followup import is_followup, made_standalone
-from services.generator.templating import Templates
-from shared.envelope import Hop, Message, Query, Stop
-from shared.generation import Mode
-from shared.problems import Problem, ProblemType
-from shared.reply import AnyEvent, Delivered, Usage
-from shared.stage import Context
+from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
+from services.generator.grounding.followup import is_followup, made_standalone
+from services.generator.prompting.templating import Templates
+from services.generator.stages.condense import Condense
+from shared.contracts.envelope import Hop, Message, Query, Stop
+from shared.contracts.generation import Mode
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import AnyEvent, Delivered, Usage
+from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio
 

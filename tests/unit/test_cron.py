@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.schedules import Cron, TimingError, interval, time_zone
+from shared.contracts.schedules import Cron, TimingError, interval, time_zone
 
 
 def after(text: str, moment: str, zone: str | None = None) -> str:

@@ -10,9 +10,9 @@ import pytest
 import typer
 import yaml
 
-from shared.jobs import JobOptions, PipelineSpec, decode_spec
-from shared.pipelines import check_pipeline
-from shared.problems import ProblemType
+from shared.contracts.jobs import JobOptions, PipelineSpec, decode_spec
+from shared.contracts.pipelines import check_pipeline
+from shared.contracts.problems import ProblemType
 from sluice.cli import app
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice.doctor import machine
-from sluice.doctor.finding import Finding, Place, Verdict
-from sluice.doctor.machine import checks, needed_packages
+from sluice.local.doctor import machine
+from sluice.local.doctor.finding import Finding, Place, Verdict
+from sluice.local.doctor.machine import checks, needed_packages
 
 
 def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_not() -> None:

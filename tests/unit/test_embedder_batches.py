@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.embedder.batches import plan_batches
-from services.embedder.hardware import native_bfloat16, usable_cpus
-from services.embedder.turns import Turns
+from services.embedder.model.batching import plan_batches
+from services.embedder.model.hardware import native_bfloat16, usable_cpus
+from services.embedder.model.priority_lock import Turns
 
 lengths = st.lists(st.integers(0, 600), max_size=200)
 

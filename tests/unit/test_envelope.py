@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.envelope import Hop, Lane, Passage, Query, Stop, pack_vector, unpack_vector
+from shared.contracts.envelope import Hop, Lane, Passage, Query, Stop, pack_vector, unpack_vector
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)

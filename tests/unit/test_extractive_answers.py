@@ -12,14 +12,14 @@ from services.generator.engines.base import (
     PromptPassage,
     TextDelta,
 )
-from services.generator.engines.extractive import (
+from services.generator.engines.extractive.engine import (
     CLOSEST,
     NO_ANSWER,
     NOTHING_FOUND,
     ExtractiveConfig,
     ExtractiveEngine,
 )
-from shared.generation import GenerateParams
+from shared.contracts.generation import GenerateParams
 
 pytestmark = pytest.mark.anyio
 

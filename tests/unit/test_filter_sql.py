@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.retriever.sql import Column, ColumnType, compile_filter, literal
-from shared.filters import parse
-from shared.problems import Problem, ProblemType
+from services.retriever.stores.lance.sql import Column, ColumnType, compile_filter, literal
+from shared.contracts.filters import parse
+from shared.contracts.problems import Problem, ProblemType
 
 COLUMNS = {
     "lang": Column("m_lang", ColumnType.STRING),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.filters import (
+from shared.contracts.filters import (
     And,
     Compare,
     Comparison,
@@ -20,7 +20,7 @@ from shared.filters import (
     parse,
     validate_metadata,
 )
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
 
 OPERATORS = ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$and", "$or", "$not"]
 

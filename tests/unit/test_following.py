@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.following import followed
+from shared.stores.watch import followed
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from services.generator.engines.base import Finish, FinishReason, Item, Prepared, Prompt, TextDelta
-from services.generator.generation import Generation
-from shared.envelope import Hop, Message, Passage, Query, Stop
-from shared.generation import ContextReport, GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
-from shared.problems import Problem, ProblemType
-from shared.reply import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
-from shared.stage import Context
+from services.generator.stages.generate import Generation
+from shared.contracts.envelope import Hop, Message, Passage, Query, Stop
+from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
+from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio
 

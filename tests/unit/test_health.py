@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared.health import is_ready
+from shared.service.health import is_ready
 
 
 @contextmanager

@@ -27,7 +27,7 @@ import importlib, inspect, json, sys
 app = importlib.import_module(sys.argv[1] + ".app")
 settings = inspect.signature(app.make).parameters["settings"].annotation
 app.make(settings(_env_file=None))
-import shared.process
+import shared.service.process
 print(json.dumps(list(sys.modules)))
 """
 
@@ -69,7 +69,7 @@ def test_the_modules_of_a_package_without_its_init_are_there() -> None:
 
 
 def test_a_library_that_is_not_installed_is_left_alone() -> None:
-    code = "from shared.imports import *; import_when_used('absent_1'); skip_init('absent_2')\nimport absent_1"
+    code = "from shared.service.imports import *; import_when_used('absent_1'); skip_init('absent_2')\nimport absent_1"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
     assert find_spec("absent_1") is None

@@ -6,8 +6,8 @@ import anyio
 import pytest
 from nats.aio.msg import Msg
 
-from shared.connection import Connection
-from shared.reply import PENDING_EVENTS, AnyEvent, Delta, Done, Mailbox, Progress, encode_event, join_events
+from shared.nats.client import Connection
+from shared.runtime.replies import PENDING_EVENTS, AnyEvent, Delta, Done, Mailbox, Progress, encode_event, join_events
 
 pytestmark = pytest.mark.anyio
 

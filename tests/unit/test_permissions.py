@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker_config import accounts_conf, read_pipelines, table, write_secrets
-from shared.names import EVERYTHING
-from shared.permissions import ADMIN, Landscape, role_of, roles
-from shared.settings import QueueSettings
-from shared.streams import buckets, durable_streams, query_stream, stores
+from shared.nats.streams import buckets, durable_streams, query_stream, stores
+from shared.nats.subjects import EVERYTHING
+from shared.security.broker_config import accounts_conf, read_pipelines, table, write_secrets
+from shared.security.roles import ADMIN, Landscape, role_of, roles
+from shared.service.settings import QueueSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PIPELINES = "pipelines:\n  redacted: [embed, retrieve, {stage: redact, params: {mask: x}}, generate]\n"
 
 
 def test_the_documentation_shows_what_each_user_may_do() -> None:
-    assert table(roles()) in (DOCS / "broker.md").read_text(), "run `python -m shared.broker_config --table`"
+    assert table(roles()) in (DOCS / "broker.md").read_text(), "run `python -m shared.security.broker_config --table`"
 
 
 def test_every_stream_that_is_made_is_known_by_name() -> None:

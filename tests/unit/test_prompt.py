@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generator.engines.base import Prompt, PromptPassage
-from services.generator.prompt import Built, PromptBuilder
-from services.generator.sentences import split_sentences
-from services.generator.templating import Templates
-from services.generator.tokens import approximate_tokens
-from shared.envelope import Message
-from shared.generation import GenerateParams, Mode
-from shared.problems import Problem, ProblemType
+from services.generator.grounding.sentences import split_sentences
+from services.generator.prompting.prompt import Built, PromptBuilder
+from services.generator.prompting.templating import Templates
+from services.generator.prompting.tokens import approximate_tokens
+from shared.contracts.envelope import Message
+from shared.contracts.generation import GenerateParams, Mode
+from shared.contracts.problems import Problem, ProblemType
 
 SENTENCE = "This sentence is exactly as long as the others are. "
 NO_SOURCES = "No sources were found for this question."

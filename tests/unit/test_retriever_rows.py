@@ -1,6 +1,6 @@
 """Rows of a search result."""
 
-from services.retriever.rows import Row, without_outdated
+from services.retriever.stores.lance.rows import Row, without_outdated
 
 
 def row(document: str, position: int, revision: int) -> Row:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generator.sentences import SentenceKind, split_prose, split_sentences
+from services.generator.grounding.sentences import SentenceKind, split_prose, split_sentences
 
 
 @pytest.mark.parametrize(

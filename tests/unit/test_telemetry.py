@@ -11,13 +11,14 @@ from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from shared import device, trace_sampling
-from shared.device import SharedDevice
-from shared.metrics import Tenants
-from shared.settings import ServiceSettings
-from shared.trace_events import TraceRequest, report
-from shared.trace_memory import TraceMemory
-from shared.trace_sampling import Rate, Ratio, TraceSampler
+from shared.runtime import device
+from shared.runtime.device import SharedDevice
+from shared.service.settings import ServiceSettings
+from shared.telemetry import trace_sampling
+from shared.telemetry.metrics import Tenants
+from shared.telemetry.trace_events import TraceRequest, report
+from shared.telemetry.trace_memory import TraceMemory
+from shared.telemetry.trace_sampling import Rate, Ratio, TraceSampler
 
 
 class Bench:
@@ -100,7 +101,7 @@ def test_the_memory_forgets_spans_whose_time_is_up(monkeypatch: pytest.MonkeyPat
     bench = unsampled()
     span = bench.span("first")
     assert names(bench.memory, span) == ["first"]
-    monkeypatch.setattr("shared.trace_memory.time.time_ns", lambda: 2**62)
+    monkeypatch.setattr("shared.telemetry.trace_memory.time.time_ns", lambda: 2**62)
     assert names(bench.memory, span) == []
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from services.generator.engines.base import Prompt, PromptPassage
-from services.generator.prompt import PromptBuilder
-from services.generator.templating import TemplateError, TemplateName, Templates, Turn
-from services.generator.tokens import approximate_tokens
+from services.generator.prompting.prompt import PromptBuilder
+from services.generator.prompting.templating import TemplateError, TemplateName, Templates, Turn
+from services.generator.prompting.tokens import approximate_tokens
 
 
 def replace(folder: Path, name: TemplateName, text: str) -> Path:

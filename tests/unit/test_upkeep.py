@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from services.retriever.maintenance import Maintenance
-from services.retriever.store import Store
+from services.retriever.stores.base import Store
+from services.retriever.stores.maintenance_scheduler import Maintenance
 
 HOUR = 3600.0
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from services.generator.engines.vllm.calls import forced_schema, reader, tool_names
-from services.generator.engines.vllm.cutting import Cutter, Piece
-from shared.generation import GenerateParams, ToolCallDelta
-from shared.problems import Problem, ProblemType
+from services.generator.engines.vllm.stop_strings import Cutter, Piece
+from services.generator.engines.vllm.tool_calls import forced_schema, reader, tool_names
+from shared.contracts.generation import GenerateParams, ToolCallDelta
+from shared.contracts.problems import Problem, ProblemType
 
 
 def pieces(*texts: str) -> list[Piece]:

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from services.gateway.problems import Dialect, reported
-from services.gateway.sse import Event
-from shared.problems import URN, Problem, ProblemDetails, ProblemType
-from shared.telemetry import trace_id
+from services.gateway.http.problems import Dialect, reported
+from services.gateway.http.sse import Event
+from shared.contracts.problems import URN, Problem, ProblemDetails, ProblemType
+from shared.telemetry.tracing import trace_id
 
 __all__ = ["DIALECT", "ErrorBody", "error_event", "errors"]
 

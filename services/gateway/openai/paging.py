@@ -5,7 +5,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Page", "page_of"]
 

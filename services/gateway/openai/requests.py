@@ -10,7 +10,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.gateway.openai.formats import (
+from services.gateway.http.problems import invalid_member
+from services.gateway.openai.chat.messages import ChatMessage
+from services.gateway.openai.output_formats import (
     JsonSchemaText,
     ResponseFormat,
     StructuredOutputs,
@@ -19,10 +21,8 @@ from services.gateway.openai.formats import (
     formats_of,
     only_one,
 )
-from services.gateway.openai.messages import ChatMessage
-from services.gateway.problems import invalid_member
-from services.gateway.sampling import Sampling
-from shared.generation import GenerateParams, Mode, OutputFormat
+from services.gateway.queries.generation_options import Sampling
+from shared.contracts.generation import GenerateParams, Mode, OutputFormat
 
 __all__ = ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "SluiceOptions"]
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.gateway.models import Source, Timings
-from shared.generation import ContextReport, TokenLogprob
-from shared.reply import Usage
+from services.gateway.http.models import Source, Timings
+from shared.contracts.generation import ContextReport, TokenLogprob
+from shared.runtime.replies import Usage
 
 __all__ = [
     "Annotation",

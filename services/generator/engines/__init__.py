@@ -1,7 +1,7 @@
 """The engines by name: a configuration says which one it is for."""
 
 from services.generator.engines.base import Engine, EngineName
-from services.generator.engines.extractive import ExtractiveConfig, ExtractiveEngine
+from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
 from services.generator.engines.openai import OpenAIConfig, OpenAIEngine
 from services.generator.engines.vllm import VLLMConfig, VLLMEngine
 

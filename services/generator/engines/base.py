@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from shared.envelope import Message
-from shared.generation import ContextReport, GenerateParams, TokenLogprob, ToolCallDelta
-from shared.reply import Delivered, Usage
+from shared.contracts.envelope import Message
+from shared.contracts.generation import ContextReport, GenerateParams, TokenLogprob, ToolCallDelta
+from shared.runtime.replies import Delivered, Usage
 
 __all__ = [
     "Engine",

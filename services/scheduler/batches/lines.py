@@ -11,8 +11,8 @@ from typing import Any, Final
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from shared.jobs import Endpoint
-from shared.problems import Problem, ProblemType
+from shared.contracts.jobs import Endpoint
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["MOST_LINES", "Line", "body_of", "scan"]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
-from services.scheduler.requests import Reply
-from shared.problems import Problem, ProblemDetails, ProblemType
+from services.scheduler.clients.requests import Reply
+from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 
 __all__ = ["Result", "Results", "failed_result", "problem_of", "replied_result"]
 

@@ -9,19 +9,19 @@ from typing import Any, Final
 from nats.errors import Error as NatsError
 from pydantic import TypeAdapter
 
+from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.stages import StageClient
 from services.scheduler.evaluation.questions import Judged, Question, judge, read_questions
 from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
-from services.scheduler.indexing import Indexer
-from services.scheduler.requests import Requests
-from services.scheduler.run import JobRun
-from services.scheduler.stages import StageClient
-from shared.artifacts import Artifacts
-from shared.envelope import Stop
-from shared.jobs import Endpoint, EvaluateSpec
-from shared.problems import Problem, ProblemDetails, ProblemType
-from shared.records import Collections
-from shared.tasks import background, raise_first
-from shared.versions import Collection
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.collections import Collection
+from shared.contracts.envelope import Stop
+from shared.contracts.jobs import Endpoint, EvaluateSpec
+from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.runtime.tasks import background, raise_first
+from shared.stores.artifacts import Artifacts
+from shared.stores.records import Collections
 
 __all__ = ["Evaluating"]
 

@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.scheduler.evaluation.metrics import citation_precision, first_rank, token_f1
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Judged", "Question", "judge", "read_questions"]
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from services.scheduler.evaluation.charts import Chart, draw
 from services.scheduler.evaluation.metrics import mean, ndcg_at, percentile, recall_at, reciprocal_rank
 from services.scheduler.evaluation.questions import Judged
-from shared.jobs import EvaluateSpec
+from shared.contracts.jobs import EvaluateSpec
 
 __all__ = ["as_json", "as_picture", "metrics_of"]
 

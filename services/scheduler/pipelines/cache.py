@@ -11,11 +11,11 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 from pydantic import JsonValue
 
-from shared.artifacts import Artifacts
-from shared.jobs import Job, JobSpec, JobState
-from shared.jobs.board import JobBoard
-from shared.problems import Problem
-from shared.topology import STEP_CACHE
+from shared.contracts.jobs import Job, JobSpec, JobState
+from shared.contracts.problems import Problem
+from shared.nats.topology import STEP_CACHE
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard
 
 __all__ = ["StepCache"]
 

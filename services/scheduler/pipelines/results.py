@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from shared.jobs import Job, PipelineSpec
-from shared.pipelines import ExpressionError, StepState, StepStatus, parse, placeholders, resolve
-from shared.pipelines.expressions import as_text
-from shared.pipelines.names import Names
+from shared.contracts.jobs import Job, PipelineSpec
+from shared.contracts.pipelines import ExpressionError, StepState, StepStatus, parse, placeholders, resolve
+from shared.contracts.pipelines.expressions import as_text
+from shared.contracts.pipelines.scope import Names
 
 __all__ = ["Results"]
 

@@ -10,11 +10,8 @@ import anyio
 from pydantic import JsonValue, ValidationError
 
 from services.scheduler.pipelines.cache import StepCache
-from shared.dead_letters import DeadLetters
-from shared.jobs import Job, JobOptions, JobSpec, JobState, PipelineStep, RetryPolicy
-from shared.jobs.again import run_again
-from shared.jobs.board import JobBoard
-from shared.pipelines import (
+from shared.contracts.jobs import Job, JobOptions, JobSpec, JobState, PipelineStep, RetryPolicy
+from shared.contracts.pipelines import (
     MOST_ITEMS,
     ExpressionError,
     Scope,
@@ -25,7 +22,10 @@ from shared.pipelines import (
     resolve,
     step_spec,
 )
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.dead_letters import DeadLetters
+from shared.stores.jobs.retry import run_again
+from shared.stores.jobs.store import JobBoard
 
 __all__ = ["Child", "Family", "RunningStep", "StepError", "job_ids", "renewed"]
 

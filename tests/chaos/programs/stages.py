@@ -6,12 +6,12 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from shared.envelope import Passage, Query
-from shared.process import main
-from shared.reply import Delivered, Usage
-from shared.service import ASGIApp, Service
-from shared.settings import ServiceSettings
-from shared.stage import Context, Stage
+from shared.contracts.envelope import Passage, Query
+from shared.runtime.replies import Delivered, Usage
+from shared.runtime.stage import Context, Stage
+from shared.service.process import main
+from shared.service.service import ASGIApp, Service
+from shared.service.settings import ServiceSettings
 from tests.chaos.words import DIE, FAIL, SLOW, answer_to, embedding_of, passages_for, pieces_of
 
 PAUSE = 0.05

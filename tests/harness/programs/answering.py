@@ -17,15 +17,15 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from services.generator.engines.extractive import ExtractiveConfig, ExtractiveEngine
-from services.generator.generation import Generation
-from services.generator.metrics import MeasuredEngine
-from shared.batching import Batcher
-from shared.envelope import Passage, Query, pack_vector
-from shared.process import main
-from shared.service import ASGIApp, Service
-from shared.settings import ServiceSettings
-from shared.stage import Context, Stage
+from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
+from services.generator.engines.metrics import MeasuredEngine
+from services.generator.stages.generate import Generation
+from shared.contracts.envelope import Passage, Query, pack_vector
+from shared.runtime.batching import Batcher
+from shared.runtime.stage import Context, Stage
+from shared.service.process import main
+from shared.service.service import ASGIApp, Service
+from shared.service.settings import ServiceSettings
 
 PASSAGE = Passage(id="p", document_id="d", document="warranty.md", position=0, text="The warranty is 24 months.")
 

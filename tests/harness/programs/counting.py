@@ -10,19 +10,19 @@ from functools import partial
 from nats.js.api import KeyValueConfig
 from nats.js.errors import APIError, KeyWrongLastSequenceError
 
-from services.scheduler.due import DueWorker
-from services.scheduler.kinds import JobKind, Pool
-from services.scheduler.queue import JobQueue
-from services.scheduler.retries import forward_due_retry
-from services.scheduler.run import JobRun
-from services.scheduler.runner import JobRunner
-from shared.artifacts import Artifacts
-from shared.dead_letters import DeadLetters
-from shared.jobs import DeleteSpec
-from shared.jobs.board import JobBoard, cancel_subject
-from shared.process import main
-from shared.service import ASGIApp, Service, Worker
-from shared.settings import ServiceSettings
+from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.kinds import JobKind, Pool
+from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.jobs.retry import forward_due_retry
+from services.scheduler.jobs.runner import JobRunner
+from services.scheduler.schedules.timers import DueWorker
+from shared.contracts.jobs import DeleteSpec
+from shared.runtime.dead_letters import DeadLetters
+from shared.service.process import main
+from shared.service.service import ASGIApp, Service, Worker
+from shared.service.settings import ServiceSettings
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard, cancel_subject
 
 MARKS = "marks"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sluice.up.spec import LocalSettings, ServiceSpec
-from sluice.up.supervisor import run
-from sluice.up.view import View
+from sluice.local.spec import LocalSettings, ServiceSpec
+from sluice.local.supervisor import run
+from sluice.local.view import View
 
 data, port, services = sys.argv[1:]
 specs = [

@@ -17,13 +17,13 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from shared import performer
-from shared.envelope import Query
-from shared.forward import forward
-from shared.process import main
-from shared.service import ASGIApp, Service
-from shared.settings import ServiceSettings
-from shared.stage import Context, Stage
+from shared.contracts.envelope import Query
+from shared.runtime import executor
+from shared.runtime.forward import forward
+from shared.runtime.stage import Context, Stage
+from shared.service.process import main
+from shared.service.service import ASGIApp, Service
+from shared.service.settings import ServiceSettings
 
 
 class StageSettings(ServiceSettings):
@@ -102,5 +102,5 @@ def make(settings: StageSettings) -> tuple[Service, ASGIApp]:
 
 if __name__ == "__main__":
     if StageSettings().dies_after_forward:
-        performer.forward = _forward_and_die
+        executor.forward = _forward_and_die
     main("stage", StageSettings, make)

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from services.scheduler.parsing import Format, ParsedDocument, Section, Source
+from services.scheduler.ingestion.parsing import Format, ParsedDocument, Section, Source
 
 __all__ = ["FORMATS"]
 

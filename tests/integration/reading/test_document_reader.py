@@ -11,10 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from services.scheduler.chunking import Chunker, Chunking
-from services.scheduler.documents import DocumentReader, WorkerStartError
-from services.scheduler.parsing import parse
-from shared.problems import Problem, ProblemType
+from services.scheduler.ingestion.chunking.chunker import Chunker, Chunking
+from services.scheduler.ingestion.parsing import parse
+from services.scheduler.ingestion.reader.reader import DocumentReader, WorkerStartError
+from shared.contracts.problems import Problem, ProblemType
 
 pytestmark = pytest.mark.anyio
 
@@ -208,7 +208,7 @@ async def test_workers_end_with_the_reader():
 def test_workers_end_with_a_service_that_is_killed_while_they_read(pipe):
     program = (
         "import anyio\n"
-        "from services.scheduler.documents import DocumentReader\n"
+        "from services.scheduler.ingestion.reader.reader import DocumentReader\n"
         "async def main():\n"
         "    async with DocumentReader(workers=1, formats=['hostile_formats:FORMATS']) as reader:\n"
         f"        await reader.read('a.hang', {str(pipe).encode()!r})\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.certificates import Authority
+from shared.security.certificates import Authority
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.jobs import DeleteSpec
-from shared.jobs.board import JobBoard
+from shared.contracts.jobs import DeleteSpec
+from shared.stores.jobs.store import JobBoard
 from tests.chaos.nodes import nodes
 from tests.harness.bench import open_bench
 

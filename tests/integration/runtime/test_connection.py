@@ -7,7 +7,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
-from shared.connection import Connection, connect
+from shared.nats.client import Connection, connect
 from tests.harness.bench import PATIENCE, settle, until
 from tests.harness.broker import NatsServer
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from shared.envelope import Query
-from shared.reply import Progress
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.runtime.replies import Progress
+from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def test_a_cancel_that_comes_before_its_query_stops_it_too(bench: Bench) -
 
 
 async def test_a_worker_remembers_a_bounded_number_of_cancels(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.worker.REMEMBERED_CANCELS", 10)
+    monkeypatch.setattr("shared.runtime.worker.REMEMBERED_CANCELS", 10)
     gate = Gate()
     async with bench.working(gate) as worker:
         for number in range(100):

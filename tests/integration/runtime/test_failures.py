@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from shared.dead_letters import DeadLetters
-from shared.envelope import Lane, Query
-from shared.forward import HEADERS
-from shared.problems import Problem, ProblemType
-from shared.reply import Failed, Progress, Result, open_mailbox, reply_subject
-from shared.stage import Context
+from shared.contracts.envelope import Lane, Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.forward import HEADERS
+from shared.runtime.replies import Failed, Progress, Result, open_mailbox, reply_subject
+from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, open_bench, outcomes, until
 from tests.harness.broker import NatsServer
 

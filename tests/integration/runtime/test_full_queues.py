@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from shared.envelope import Query
-from shared.forward import forward
-from shared.problems import Problem, ProblemType
-from shared.reply import Failed, Result
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.forward import forward
+from shared.runtime.replies import Failed, Result
+from shared.runtime.stage import Context
 from tests.harness.bench import Bench, Gate, open_bench, outcomes
 from tests.harness.broker import NatsServer
 
@@ -57,7 +57,7 @@ async def test_the_flood_of_one_tenant_leaves_room_for_another(broker: NatsServe
 async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
     broker: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.performer.FORWARD_PATIENCE", 0.1)
+    monkeypatch.setattr("shared.runtime.executor.FORWARD_PATIENCE", 0.1)
     async with open_bench(broker.url, queue_limit=1) as bench, bench.working(shout, "shout"):
         await bench.submit(bench.query("next"))
         *_, end = await bench.ask(bench.query("shout", "next"))
@@ -69,7 +69,7 @@ async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
 async def test_work_that_waits_for_a_full_queue_leaves_half_of_the_room_to_other_tenants(
     broker: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.performer.FORWARD_PATIENCE", 600.0)
+    monkeypatch.setattr("shared.runtime.executor.FORWARD_PATIENCE", 600.0)
     async with open_bench(broker.url, queue_limit=4) as bench, bench.working(shout, "shout", room=4):
         for _ in range(4):
             await bench.submit(bench.query("next", tenant="loud"))

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from nats.aio.msg import Msg
 
-from shared.jobs import DeleteSpec, IngestSpec, Job, JobOptions, JobState, Priority, decode_spec, job_id
-from shared.jobs.board import JobBoard, fresh_job
-from shared.problems import Problem, ProblemType
+from shared.contracts.jobs import DeleteSpec, IngestSpec, Job, JobOptions, JobState, Priority, decode_spec, job_id
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.store import JobBoard, fresh_job
 from tests.harness.bench import Bench, open_bench
 from tests.harness.broker import NatsServer
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from nats.aio.msg import Msg
 
-from shared.envelope import Query
-from shared.problems import ProblemType
-from shared.reply import Delta, Failed, Progress, Usage, decode_event
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.contracts.problems import ProblemType
+from shared.runtime.replies import Delta, Failed, Progress, Usage, decode_event
+from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.envelope import Query
-from shared.reply import Delta, Done, Progress, Usage, open_mailbox
-from shared.stage import Context
+from shared.contracts.envelope import Query
+from shared.runtime.replies import Delta, Done, Progress, Usage, open_mailbox
+from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle, until
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_deltas_arrive_in_order_and_without_gaps(bench: Bench) -> None:
 async def test_a_reader_who_is_not_back_yet_after_a_reconnection_is_not_taken_to_have_left(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.worker.RECONNECTING", 3600.0)
+    monkeypatch.setattr("shared.runtime.worker.RECONNECTING", 3600.0)
     gate = Gate()
     async with bench.working(gate, "back") as worker:
         await worker.reset()

@@ -5,8 +5,8 @@ import io
 import pytest
 from nats.js.errors import ObjectNotFoundError
 
-from shared import objects
-from shared.objects import read_object
+from shared.nats import objects
+from shared.nats.objects import read_object
 from tests.harness.bench import Bench
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from nats.js.api import ConsumerInfo
 
-from shared.envelope import Lane
-from shared.worker import StageWorker
+from shared.contracts.envelope import Lane
+from shared.runtime.worker import StageWorker
 from tests.harness.bench import Bench, Gate, until
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +139,7 @@ async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_worker
 async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have_expired(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.pull.EXPIRES", 0.2)
+    monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.2)
     gate = Gate()
     async with bench.working(gate, room=4) as worker:
         inbox = worker._consumers[Lane.INTERACTIVE]._subscription
@@ -161,8 +161,8 @@ async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have
 async def test_a_worker_that_lost_count_of_its_requests_pulls_again_once_they_must_have_expired(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.pull.EXPIRES", 0.1)
-    monkeypatch.setattr("shared.pull.SLACK", 0.1)
+    monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.1)
+    monkeypatch.setattr("shared.runtime.pull.SLACK", 0.1)
     gate = Gate()
     gate.open()
     async with bench.working(gate, room=4) as worker:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.problems import Problem, ProblemType
-from shared.records import Collections, Document, Documents, check_document_name, document_id, snapshot
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import Collections, Document, Documents, check_document_name, document_id, snapshot
 from tests.harness.bench import Bench, until
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ from contextlib import suppress
 import pytest
 from nats.js.errors import NotFoundError
 
-from shared.envelope import Hop, Query
-from shared.reply import Progress, Result
-from shared.stage import Context
+from shared.contracts.envelope import Hop, Query
+from shared.runtime.replies import Progress, Result
+from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, until
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.problems import Problem, ProblemType
-from shared.routes import Route, Routes, followed_routes
-from shared.topology import ROUTES
+from services.gateway.variants.routes import Route, Routes, followed_routes
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.topology import ROUTES
 from tests.harness.bench import Bench, open_bench, until
 from tests.harness.broker import NatsServer
 
@@ -179,8 +179,8 @@ async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(bench:
 async def test_a_watch_that_is_begun_anew_misses_nothing_and_leaves_nothing_behind(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.following.WATCH_ANEW", 0.02)
-    monkeypatch.setattr("shared.following.LOOK", 0.01)
+    monkeypatch.setattr("shared.stores.watch.WATCH_ANEW", 0.02)
+    monkeypatch.setattr("shared.stores.watch.LOOK", 0.01)
     routes = Routes(bench.jetstream)
     await routes.put(route(1))
     async with following(bench) as seen:

@@ -6,9 +6,9 @@ from typing import Any
 import nats
 import pytest
 
-from shared.envelope import Lane
-from shared.settings import QueueSettings
-from shared.topology import QUERIES, StageQueue, Topology
+from shared.contracts.envelope import Lane
+from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.service.settings import QueueSettings
 from tests.harness.bench import Bench, open_bench
 from tests.harness.broker import NatsServer
 

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from shared.batching import Batcher
-from shared.envelope import Query
-from shared.stage import Context
-from shared.telemetry import tracer
+from shared.contracts.envelope import Query
+from shared.runtime.batching import Batcher
+from shared.runtime.stage import Context
+from shared.telemetry.tracing import tracer
 from tests.harness.bench import Bench
 
 pytestmark = pytest.mark.anyio

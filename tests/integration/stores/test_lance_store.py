@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from lancedb.table import AsyncTable
 
-from services.retriever import lance, replacing, upkeep
-from services.retriever.lance import LanceStore
-from services.retriever.rows import base_schema, rows_of
-from services.retriever.store import Chunk, IndexedDocument, Mode, Vector
-from shared.filters import parse
+from services.retriever.stores.base import Chunk, IndexedDocument, Mode, Vector
+from services.retriever.stores.lance import compaction, replace
+from services.retriever.stores.lance import store as lance
+from services.retriever.stores.lance.rows import base_schema, rows_of
+from services.retriever.stores.lance.store import LanceStore
+from shared.contracts.filters import parse
 
 pytestmark = pytest.mark.anyio
 
@@ -123,12 +124,12 @@ async def test_rows_that_no_index_covers_yet_are_found(store: LanceStore) -> Non
 async def test_the_vector_index_is_built_anew_when_it_has_many_segments(store: LanceStore, tmp_path: Path) -> None:
     matrix = vectors(THRESHOLD, 32)
     await store.replace("c", [document("a", matrix)])
-    for i in range(upkeep.MAX_SEGMENTS + 4):
+    for i in range(compaction.MAX_SEGMENTS + 4):
         await store.maintain("c")
         await store.replace("c", [document(f"d{i}", matrix[:20])])
     await store.maintain("c")
     (index,) = [i for i in await (await table_of(tmp_path)).list_indices() if i.columns == ["vector"]]
-    assert index.num_segments <= upkeep.MAX_SEGMENTS
+    assert index.num_segments <= compaction.MAX_SEGMENTS
     assert index.num_unindexed_rows == 0
 
 
@@ -149,7 +150,7 @@ async def test_tombstones_go_once_they_are_old_enough(
     await store.replace("c", [document("a", [], revision=2)])
     await store.maintain("c")
     assert await (await table_of(tmp_path)).count_rows() == 6
-    monkeypatch.setattr(upkeep, "KEEP_TOMBSTONES", timedelta(seconds=-1))
+    monkeypatch.setattr(compaction, "KEEP_TOMBSTONES", timedelta(seconds=-1))
     await store.maintain("c")
     assert await (await table_of(tmp_path)).count_rows() == 1
 
@@ -206,15 +207,15 @@ async def test_a_foreign_commit_between_reading_and_writing_is_noticed(
     matrix = vectors(5, 8)
     await store.replace("c", [document("seed", matrix)])
     other = await LanceStore.open(str(tmp_path))
-    read = replacing._read
+    read = replace._read
 
-    async def read_then_lose_the_race(table: AsyncTable, ids: Sequence[str]) -> dict[str, replacing._Stored]:
+    async def read_then_lose_the_race(table: AsyncTable, ids: Sequence[str]) -> dict[str, replace._Stored]:
         stored = await read(table, ids)
-        monkeypatch.setattr(replacing, "_read", read)
+        monkeypatch.setattr(replace, "_read", read)
         await other.replace("c", [document("a", matrix[:2], revision=2)])
         return stored
 
-    monkeypatch.setattr(replacing, "_read", read_then_lose_the_race)
+    monkeypatch.setattr(replace, "_read", read_then_lose_the_race)
     done = await store.replace("c", [document("a", matrix, revision=1), document("b", matrix[:1])])
     assert (done.replaced, done.superseded) == ({"b"}, {"a"})
     assert await store.count("c", parse({"document": "a"})) == 2

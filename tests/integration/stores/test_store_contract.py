@@ -1,4 +1,4 @@
-"""What `services.retriever.store.Store` promises, checked for every store.
+"""What `services.retriever.stores.base.Store` promises, checked for every store.
 
 A store joins by an entry in `OPENERS`: a coroutine that opens it on the storage at a path. Two stores opened on one
 path stand for two processes.
@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.retriever.lance import LanceStore
-from services.retriever.store import Chunk, IndexedDocument, Mode, Store
-from shared.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
-from shared.problems import Problem, ProblemType
+from services.retriever.stores.base import Chunk, IndexedDocument, Mode, Store
+from services.retriever.stores.lance.store import LanceStore
+from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
+from shared.contracts.problems import Problem, ProblemType
 
 pytestmark = pytest.mark.anyio
 

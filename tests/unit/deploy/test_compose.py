@@ -12,7 +12,7 @@ from services.gateway.settings import GatewaySettings
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
-from shared.settings import ServiceSettings
+from shared.service.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[3]
 SETTINGS: dict[str, type[ServiceSettings]] = {

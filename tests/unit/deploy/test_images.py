@@ -89,7 +89,7 @@ def test_only_the_image_of_vllm_on_gpus_has_a_compiler(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_checks_its_own_health_without_curl(service: str) -> None:
     (check,) = phases(service)[-1].of("HEALTHCHECK")
-    assert '["python", "-P", "-m", "shared.health"]' in check
+    assert '["python", "-P", "-m", "shared.service.health"]' in check
 
 
 @pytest.mark.parametrize("service", SERVICES)

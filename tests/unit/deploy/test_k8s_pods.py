@@ -10,7 +10,7 @@ from services.gateway.settings import GatewaySettings
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
-from shared.settings import QueueSettings, ServiceSettings
+from shared.service.settings import QueueSettings, ServiceSettings
 from tests.harness.manifests import SERVICES, Manifests, compose, render
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
@@ -183,7 +183,7 @@ def test_a_pod_has_longer_to_end_than_its_drain_may_take(name: str) -> None:
         fields = settings.model_fields
         grace = float(values.get("SLUICE_GRACE_SECONDS", fields["grace_seconds"].default))
         linger = float(values.get("SLUICE_LINGER_SECONDS", fields["linger_seconds"].default))
-        # Work ends first, then open connections do, each within the grace period: shared/process.py.
+        # Work ends first, then open connections do, each within the grace period: shared/service/process.py.
         assert workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= max(grace, linger) + grace + 10
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from shared.topology import QUERIES, StageQueue
+from shared.nats.topology import QUERIES, StageQueue
 from tests.harness.manifests import DEPLOY, SERVICES, Manifests, compose, render
 
 ROOT = Path(__file__).parents[3]
@@ -81,7 +81,7 @@ def test_keda_watches_every_queue_of_each_stage() -> None:
 
 
 def _lanes(stage: str) -> tuple[Any, ...]:
-    from shared.envelope import Lane
+    from shared.contracts.envelope import Lane
 
     return (Lane.BATCH,) if stage == "index" else tuple(Lane)
 

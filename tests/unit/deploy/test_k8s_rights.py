@@ -3,7 +3,7 @@
 import ast
 import inspect
 
-from services.scheduler.executors.kubernetes import cluster
+from services.scheduler.commands.kubernetes import cluster
 from tests.harness.manifests import render
 
 RESOURCES = {"job": ("batch", "jobs"), "pod": ("", "pods"), "pod_log": ("", "pods/log")}

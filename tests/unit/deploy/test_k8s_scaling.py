@@ -62,7 +62,7 @@ def test_the_adapter_provides_what_autoscalers_ask_for_out_of_metrics_that_exist
             if metric["type"] == "Pods":
                 asked["custom"].add(metric["pods"]["metric"]["name"])
     assert provided == asked
-    code = "".join(path.read_text() for path in (ROOT / "services" / "gateway").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "services" / "gateway").rglob("*.py"))
     for rule in rules["external"]:
         series = set(re.findall(r"sluice_[a-z_]+", rule["seriesQuery"] + rule["metricsQuery"]))
         assert all(f'"{name}"' in code for name in series), series

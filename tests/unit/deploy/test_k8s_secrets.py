@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from shared.broker_config import main
+from shared.security.broker_config import main
 from tests.harness.manifests import Manifests, compose, render
 
 ROOT = Path(__file__).parents[3]

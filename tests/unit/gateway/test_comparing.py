@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from services.gateway.comparing import Comparison, Run, source_overlap, text_overlap
+from services.gateway.variants.shadow_metrics import Comparison, Run, source_overlap, text_overlap
 
 
 def run(seconds: float, text: str = "a b", worked: float | None = 0.5) -> Run:

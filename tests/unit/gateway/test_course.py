@@ -1,9 +1,9 @@
 """What a query past its deadline is told."""
 
-from services.gateway.course import Course, QueueState, overdue
-from shared.envelope import Stop
-from shared.problems import ProblemType
-from shared.reply import Progress
+from services.gateway.queries.progress import Course, QueueState, overdue
+from shared.contracts.envelope import Stop
+from shared.contracts.problems import ProblemType
+from shared.runtime.replies import Progress
 
 SLIP = (Stop(stage="embed"), Stop(stage="retrieve"), Stop(stage="generate"))
 BUSY = QueueState(waiting=3, in_work=16, wanted=False)

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.access import ANONYMOUS, Caller
-from services.gateway.guarding import guarded
-from services.gateway.keyring import Keyring, presented
-from services.gateway.limits import Bucket, Limits
-from services.gateway.reach import check_reach
+from services.gateway.auth.authenticator import Keyring, presented
+from services.gateway.auth.dependencies import guarded
+from services.gateway.auth.exposure import check_reach
+from services.gateway.auth.limits import Bucket, Limits
+from services.gateway.auth.principal import ANONYMOUS, Caller
 from services.gateway.settings import GatewaySettings
-from shared.jobs import JobOptions, JobSpec, decode_spec
-from shared.keys import Action, ApiKey, KeyState, Secret, hashed, key_id, new_key, permitted
-from shared.problems import Problem, ProblemType
+from shared.contracts.jobs import JobOptions, JobSpec, decode_spec
+from shared.contracts.keys import Action, ApiKey, KeyState, Secret, hashed, key_id, new_key, permitted
+from shared.contracts.problems import Problem, ProblemType
 
 ADMIN = "a" * 32
 NOW = time.time()

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from services.gateway.fleet import ServiceBody, StageBody
-from services.gateway.models_directory import EMBED, GENERATE, ModelDirectory
-from shared.problems import Problem, ProblemType
+from services.gateway.admin.discovery import ServiceBody, StageBody
+from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelDirectory
+from shared.contracts.problems import Problem, ProblemType
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.multipart import Item, PartEnd, PartStart, read_parts
-from shared.problems import Problem, ProblemType
+from services.gateway.http.multipart import Item, PartEnd, PartStart, read_parts
+from shared.contracts.problems import Problem, ProblemType
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.gateway import pacing
-from services.gateway.pacing import Pace
+from services.gateway.queries import batch_throttle
+from services.gateway.queries.batch_throttle import Pace
 
 pytestmark = pytest.mark.anyio
 
@@ -16,8 +16,8 @@ FOREVER = 3600.0
 @pytest.fixture(autouse=True)
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing goes on just because time has passed."""
-    monkeypatch.setattr(pacing, "LONGEST_WAIT", FOREVER)
-    monkeypatch.setattr(pacing, "CALM", FOREVER)
+    monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", FOREVER)
+    monkeypatch.setattr(batch_throttle, "CALM", FOREVER)
 
 
 class Lines:
@@ -83,7 +83,7 @@ async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_end
 
 
 async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", 0.01)
     pace = Pace(yields=True)
     with pace.query():
         lines = Lines(pace, 3)
@@ -98,7 +98,7 @@ async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPat
         pass
     lines = Lines(pace, 3)
     assert await lines.settled() == 1
-    monkeypatch.setattr(pacing, "CALM", 0.0)
+    monkeypatch.setattr(batch_throttle, "CALM", 0.0)
     await lines.end()
     assert await lines.settled() == 2
     await lines.finish()

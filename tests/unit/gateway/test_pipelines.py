@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.pipelines import Pipelines, PipelinesError, load_pipelines
-from shared.problems import Problem, ProblemType
+from services.gateway.queries.pipelines import Pipelines, PipelinesError, load_pipelines
+from shared.contracts.problems import Problem, ProblemType
 
 FILE = """
 pipelines:

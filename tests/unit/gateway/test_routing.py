@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.routing import Router, choose
-from shared.envelope import Query, Stop
-from shared.routes import Route
+from services.gateway.variants.routes import Route
+from services.gateway.variants.selector import Router, choose
+from shared.contracts.envelope import Query, Stop
 
 KEYS = [f"conversation-{number}" for number in range(20_000)]
 NAMES = st.sampled_from(["default", "canary", "big", "small", "legal"])

@@ -10,13 +10,13 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway import guarding
-from services.gateway.guarding import guarded, needs
-from services.gateway.problems import ClientLeftError, handle_problems
-from services.gateway.shortcut import Shortcut
-from shared.http_protocol import Departure
-from shared.keys import Action
-from shared.problems import Problem, ProblemType
+from services.gateway.auth import dependencies
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.http.problems import ClientLeftError, handle_problems
+from services.gateway.http.query_routes import Shortcut
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+from shared.service.http_protocol import Departure
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     async def let_in(scope: Scope, any_of: tuple[Action, ...]) -> None:
         """Keys are tested elsewhere."""
 
-    monkeypatch.setattr(guarding, "_admit", let_in)
+    monkeypatch.setattr(dependencies, "_admit", let_in)
     app, router = FastAPI(), router_of_all_ends()
     app.include_router(router)
     handle_problems(app)

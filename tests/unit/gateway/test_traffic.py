@@ -1,8 +1,8 @@
 """Routes as a person sees them."""
 
-from services.gateway.fleet import ServiceBody, StageBody
-from services.gateway.traffic import described, warnings
-from shared.routes import Route, StoredRoute
+from services.gateway.admin.discovery import ServiceBody, StageBody
+from services.gateway.variants.routes import Route, StoredRoute
+from services.gateway.variants.service import described, warnings
 
 
 def process(*served: tuple[str, str], ready: bool = True) -> ServiceBody:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from services.generator.engines.base import TextDelta
-from services.generator.outlet import Outlet
-from shared.envelope import Hop, Query, Stop
-from shared.generation import ToolCallDelta
-from shared.reply import AnyEvent, Delivered, Delta
-from shared.stage import Context
+from services.generator.streaming.coalescer import Outlet
+from shared.contracts.envelope import Hop, Query, Stop
+from shared.contracts.generation import ToolCallDelta
+from shared.runtime.replies import AnyEvent, Delivered, Delta
+from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio
 

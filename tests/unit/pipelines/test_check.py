@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs import PipelineSpec
-from shared.pipelines import PipelineError, check_pipeline
+from shared.contracts.jobs import PipelineSpec
+from shared.contracts.pipelines import PipelineError, check_pipeline
 
 EVALUATE = {"kind": "evaluate", "input": "questions/a.jsonl"}
 COMMAND = {"kind": "command", "args": ["true"]}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pipelines import ExpressionError, parse, resolve
+from shared.contracts.pipelines import ExpressionError, parse, resolve
 
 SCOPE: dict[str, Any] = {
     "parameters": {"minimum": 0.9, "names": ["a", "b"], "on": True},

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from shared.jobs import PipelineSpec, decode_spec
-from shared.pipelines import check_pipeline, condition, parse
-from shared.pipelines.templates import replaced
+from shared.contracts.jobs import PipelineSpec, decode_spec
+from shared.contracts.pipelines import check_pipeline, condition, parse
+from shared.contracts.pipelines.templates import replaced
 from sluice import Pipeline
-from sluice.pipeline import ITEM
-from sluice.yaml_files import read_yaml
+from sluice.cli.yaml_files import read_yaml
+from sluice.client.pipeline import ITEM
 
 NIGHTLY = Path(__file__).parents[3] / "examples" / "nightly"
 

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.run import JobRun
-from shared.jobs import Job, JobOptions, decode_spec
-from shared.problems import Problem, ProblemType
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.jobs import Job, JobOptions, decode_spec
+from shared.contracts.problems import Problem, ProblemType
 
 
 def run(spec: dict[str, Any], *collections: str) -> JobRun:

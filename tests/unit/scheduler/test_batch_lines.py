@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.scheduler.batches.lines import MOST_LINES, body_of, scan
-from shared.jobs import Endpoint
-from shared.problems import Problem, ProblemType
+from shared.contracts.jobs import Endpoint
+from shared.contracts.problems import Problem, ProblemType
 
 CHAT = Endpoint.CHAT
 

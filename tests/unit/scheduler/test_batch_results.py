@@ -4,8 +4,8 @@ import json
 from tempfile import TemporaryFile
 
 from services.scheduler.batches.results import Result, Results, failed_result, problem_of, replied_result
-from services.scheduler.requests import Reply
-from shared.problems import ProblemType
+from services.scheduler.clients.requests import Reply
+from shared.contracts.problems import ProblemType
 
 
 def replied(custom_id: str, status: int = 200, body: bytes = b'{"answer":"x"}') -> Result:

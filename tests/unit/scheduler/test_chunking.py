@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from services.scheduler.chunking import MIN_TOKENS, Chunk, Chunker
-from services.scheduler.parsing import Section
-from services.scheduler.tokens import packaged_tokenizer
+from services.scheduler.ingestion.chunking.chunker import MIN_TOKENS, Chunk, Chunker
+from services.scheduler.ingestion.chunking.tokens import packaged_tokenizer
+from services.scheduler.ingestion.parsing import Section
 
 REAL = Tokenizer.from_file(str(packaged_tokenizer()))
 REAL.no_truncation()

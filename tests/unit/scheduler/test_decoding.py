@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.parsing.cleaning import clean
-from services.scheduler.parsing.decoding import decode, is_binary
-from shared.problems import Problem, ProblemType
+from services.scheduler.ingestion.parsing.cleaning import clean
+from services.scheduler.ingestion.parsing.decoding import decode, is_binary
+from shared.contracts.problems import Problem, ProblemType
 
 FRENCH = "Voilà l'été : les élèves français déjeunent à l'école, même où le café coûte cher. " * 3
 GERMAN = "Die Straßenbahn fährt über die große Brücke; süße Äpfel wären schöner als öde Bücher. " * 3

@@ -13,7 +13,7 @@ from pptx.util import Inches
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from services.scheduler.parsing import BUILT_IN, Format, Formats, ParsedDocument, Section, parse
+from services.scheduler.ingestion.parsing import BUILT_IN, Format, Formats, ParsedDocument, Section, parse
 
 
 def pdf(*pages: str, password: str | None = None, title: str = "", owner_only: bool = False) -> bytes:
@@ -275,6 +275,8 @@ def test_json_lines_give_a_section_a_line():
 
 
 def test_a_format_of_ones_own_wins_over_a_built_in_one():
-    form = Format(media_type="text/x-own", suffixes=(".txt",), parser="services.scheduler.parsing.markdown:parse")
+    form = Format(
+        media_type="text/x-own", suffixes=(".txt",), parser="services.scheduler.ingestion.parsing.markdown:parse"
+    )
     document = Formats((*BUILT_IN, form)).parse("a.txt", b"# T\n\nx")
     assert (document.media_type, outline(document)) == ("text/x-own", [(("T",), "x")])

@@ -11,8 +11,8 @@ import pytest
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from services.scheduler.parsing import archives, parse
-from shared.problems import Problem, ProblemType
+from services.scheduler.ingestion.parsing import archives, parse
+from shared.contracts.problems import Problem, ProblemType
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
 

@@ -17,17 +17,17 @@ from services.generator.engines.openai.chunks import Chunk, read_chat, read_comp
 from services.generator.engines.openai.config import OpenAIConfig
 from services.generator.engines.openai.errors import UpstreamError, explain, failed, retry_delay
 from services.generator.engines.openai.requests import chat_request, completion_request
-from services.generator.tokens import Tokens, load_tokens
-from shared.envelope import Message
-from shared.generation import ContextReport, Mode
-from shared.imports import uncollected
-from shared.reply import Delivered, Usage
+from services.generator.prompting.tokens import Tokens, load_tokens
+from shared.contracts.envelope import Message
+from shared.contracts.generation import ContextReport, Mode
+from shared.runtime.replies import Delivered, Usage
+from shared.service.imports import uncollected
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Model
 
-    from services.generator.prompt import PromptBuilder
+    from services.generator.prompting.prompt import PromptBuilder
 
 __all__ = ["OpenAIEngine"]
 
@@ -89,7 +89,7 @@ class OpenAIEngine:
         with uncollected():
             from openai import AsyncOpenAI, Timeout
 
-            from services.generator.prompt import PromptBuilder
+            from services.generator.prompting.prompt import PromptBuilder
 
         config = self._config
         self._client = AsyncOpenAI(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
     import openai

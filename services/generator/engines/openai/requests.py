@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.envelope import Message
-from shared.generation import GenerateParams, OutputFormat
+from shared.contracts.envelope import Message
+from shared.contracts.generation import GenerateParams, OutputFormat
 
 __all__ = ["chat_request", "completion_request"]
 

@@ -13,7 +13,7 @@ import threading
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from shared.telemetry import JsonFormatter
+from shared.telemetry.tracing import JsonFormatter
 
 __all__ = ["ENVIRONMENT", "GROUP", "PLUGIN", "describe", "enter", "quieten"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.generator.templating import Templates
+from services.generator.prompting.templating import Templates
 
 __all__ = ["VLLMConfig"]
 

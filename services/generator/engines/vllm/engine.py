@@ -17,11 +17,11 @@ import anyio.to_thread
 from services.generator.engines.base import EngineLostError, EngineName, Item, Prepared, Prompt
 from services.generator.engines.vllm import child
 from services.generator.engines.vllm.config import VLLMConfig
-from shared.problems import Problem, ProblemType
-from shared.reply import Delivered
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import Delivered
 
 if TYPE_CHECKING:
-    from services.generator.engines.vllm.running import Running
+    from services.generator.engines.vllm.session import Running
 
 __all__ = ["VLLMEngine"]
 

@@ -7,7 +7,7 @@ from vllm.exceptions import VLLMClientError
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.generator.engines.base import EngineLostError
-from shared.problems import Problem, ProblemType
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["translated"]
 

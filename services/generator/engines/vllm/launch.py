@@ -10,8 +10,8 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from services.generator.engines.vllm.config import VLLMConfig
-from services.generator.engines.vllm.running import Running
-from shared.problems import Problem, ProblemType
+from services.generator.engines.vllm.session import Running
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["launch"]
 

@@ -7,8 +7,8 @@ from vllm import CompletionOutput, SamplingParams
 from vllm.logprobs import Logprob
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-from services.generator.engines.vllm.cutting import Piece
-from shared.generation import GenerateParams, OutputFormat, TokenLogprob
+from services.generator.engines.vllm.stop_strings import Piece
+from shared.contracts.generation import GenerateParams, OutputFormat, TokenLogprob
 
 __all__ = ["piece_of", "sampling_params", "structured"]
 

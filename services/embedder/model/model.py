@@ -1,0 +1,199 @@
+"""The embedding model: texts in, unit vectors out.
+
+Built on sentence-transformers, whose import takes seconds: it is imported when a model is loaded, never before.
+"""
+
+import logging
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from services.embedder.model.batching import plan_batches
+from services.embedder.model.loader import BUNDLED_MODEL, Loaded, ModelConfig, load
+from services.embedder.model.priority_lock import Turns
+from shared.contracts.problems import Problem, ProblemType
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+__all__ = ["BUNDLED_MODEL", "EmbeddingModel", "Encoded", "Kind", "ModelConfig", "Vectors"]
+
+log = logging.getLogger(__name__)
+
+CHARACTERS_PER_TOKEN = 16  # more than any text needs: bounds what counting reads of an over-long text
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Encoded(NamedTuple):
+    """Vectors and, for each, the tokens of its text after the cut, with the model's own marks and its prompt."""
+
+    vectors: Vectors
+    tokens: list[int]
+
+
+class Kind(StrEnum):
+    """What a text is: models trained for search embed a question and a passage differently."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+
+
+class EmbeddingModel:
+    """A loaded model. Every method may be called from any thread; one forward pass runs at a time."""
+
+    def __init__(self, loaded: Loaded, config: ModelConfig) -> None:
+        model = loaded.model
+        self._model = model
+        self._turns = Turns()
+        self._rows = config.batch_rows
+        self.batch_tokens = loaded.batch_tokens
+        self._counter = _counter(model)
+        self.name = config.name
+        self.device = loaded.device
+        self.backend = loaded.backend
+        self.dtype = loaded.dtype
+        self.dimension: int = model.truncate_dim or model.get_embedding_dimension()
+        self.max_tokens: int = _limit_tokens(model, config.max_tokens)
+        self.truncated = 0  # texts cut at `max_tokens` since the start
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load a model; takes seconds, so call it off the event loop. See `loading.load` for where it looks."""
+        return cls(load(config), config)
+
+    def embed(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Vectors:
+        """Vectors of `texts`, (n, dimension), in their order, each of length 1.
+
+        A text longer than `max_tokens` is cut there, counted in `truncated` and logged; an empty text has a
+        vector too (zeros where the model's tokenizer makes no token of it). Between two forward passes
+        an urgent call goes first, so that a query waits for one pass of a bulk call and not for all.
+        Raises Problem(STAGE_FAILED) when the model's numbers overflow (float16).
+        """
+        return self.encode(texts, kind, urgent=urgent).vectors
+
+    def encode(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Encoded:
+        """What `embed` returns, and how many tokens each text was."""
+        vectors: Vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return Encoded(vectors, [])
+        prompt = _prompt(self._model, kind)
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates break tokenizers
+        with self._turns.take(urgent=urgent):
+            features = self._model.preprocess(clean, prompt=prompt, task=_TASKS[kind])
+        lengths = _lengths(features, len(clean))
+        self._count_truncated(clean, lengths, prompt)
+        for rows in plan_batches(
+            lengths, token_budget=self.batch_tokens, max_rows=self._rows, padding_limit=self.batch_tokens // 16
+        ):
+            longest = lengths[rows[0]]
+            if longest:
+                batch = _rows_of(features, rows, longest, left=self._pads_left)
+                with self._turns.take(urgent=urgent):
+                    vectors[rows] = self._forward(batch, kind)
+        return Encoded(_normalised(vectors), lengths)
+
+    def token_count(self, text: str) -> int:
+        """Tokens that embedding `text` costs, at most `max_tokens`; takes microseconds for a question."""
+        if self._counter is None:
+            return min(self.max_tokens, len(text) // 4 + 2)
+        head = text[: self.max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode()
+        return min(self.max_tokens, len(self._counter.encode(head).ids))
+
+    def warm_up(self) -> None:
+        """Run a short and a full-length text, so that the first query does not pay for first-use costs."""
+        self.embed(["warm up", "word " * self.max_tokens], Kind.PASSAGE)
+        self.truncated = 0
+
+    @property
+    def _pads_left(self) -> bool:
+        return getattr(self._model.tokenizer, "padding_side", "right") == "left"
+
+    def _forward(self, batch: dict[str, Any], kind: Kind) -> Vectors:
+        import torch
+
+        with torch.inference_mode():
+            device = self._model.device
+            moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+            found: torch.Tensor = self._model(moved, task=_TASKS[kind])["sentence_embedding"]
+            found = found[:, : self.dimension].float().cpu()
+        return np.asarray(found.numpy(), dtype=np.float32)
+
+    def _count_truncated(self, texts: list[str], lengths: list[int], prompt: str) -> None:
+        if self._counter is None:
+            return
+        at_limit = [text for text, length in zip(texts, lengths, strict=True) if length >= self.max_tokens]
+        cut = sum(len(self._counter.encode(prompt + text).ids) > self.max_tokens for text in at_limit)
+        if cut:
+            self.truncated += cut
+            log.info("cut %d of %d texts at %d tokens", cut, len(texts), self.max_tokens)
+
+
+_TASKS = {Kind.QUERY: "query", Kind.PASSAGE: "document"}
+_PROMPT_NAMES = {Kind.QUERY: ("query",), Kind.PASSAGE: ("document", "passage", "corpus")}
+
+
+def _prompt(model: "SentenceTransformer", kind: Kind) -> str:
+    """The prompt that the model defines for `kind`, or its default, or none.
+
+    sentence-transformers fills names that a model leaves out with empty prompts, so the first that says
+    something counts: a model with a `passage` prompt would otherwise lose it to an empty `document`.
+    """
+    named = (model.prompts.get(name) for name in _PROMPT_NAMES[kind])
+    default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+    return next((prompt for prompt in named if prompt), None) or default or ""
+
+
+def _counter(model: "SentenceTransformer") -> "Tokenizer | None":
+    """A tokenizer of our own: the model's is set to cut and pad, state that two threads must not share."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    from tokenizers import Tokenizer
+
+    counter = Tokenizer.from_str(backend.to_str())
+    counter.no_truncation()
+    counter.no_padding()
+    return counter
+
+
+def _limit_tokens(model: "SentenceTransformer", wanted: int) -> int:
+    own = int(model.max_seq_length or 512)
+    model.max_seq_length = min(wanted, own) if wanted else own
+    return int(model.max_seq_length)
+
+
+def _lengths(features: dict[str, Any], rows: int) -> list[int]:
+    mask = features.get("attention_mask")
+    if mask is None or mask.ndim != 2 or len(mask) != rows:
+        raise Problem(
+            ProblemType.STAGE_FAILED, "This model's inputs are not padded rows of tokens, which Sluice needs."
+        )
+    return [int(length) for length in mask.sum(1)]
+
+
+def _rows_of(features: dict[str, Any], rows: list[int], longest: int, *, left: bool) -> dict[str, Any]:
+    """The features of some rows, with the padding that only longer rows needed cut off."""
+    count, width = features["attention_mask"].shape
+    columns = slice(width - longest, None) if left else slice(longest)
+
+    def pick(value: "torch.Tensor | Any") -> Any:
+        shape = getattr(value, "shape", ())
+        if tuple(shape[:2]) == (count, width):
+            return value[rows][:, columns]
+        return value[rows] if shape and shape[0] == count else value
+
+    return {name: pick(value) for name, value in features.items()}
+
+
+def _normalised(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise Problem(ProblemType.STAGE_FAILED, "The embedding model overflowed: run it with dtype float32.")
+    unit: Vectors = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit

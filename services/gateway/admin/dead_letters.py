@@ -1,0 +1,58 @@
+"""/v1/dead-letters"""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.context import BackendParameter, desk_of
+from services.gateway.http.body import refuse_other_sites
+from services.gateway.http.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
+from services.gateway.http.openapi import problems
+from services.gateway.queries.formatter import QueryVoice
+from services.gateway.queries.responses import JsonAnswer
+from shared.contracts.keys import Action
+from shared.contracts.problems import ProblemType
+from shared.runtime.replies import reply_subject
+
+__all__ = ["router"]
+
+router = guarded("operation")
+
+
+@router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
+@needs(Action.ADMIN)
+async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> DeadLetterList:
+    """Work that failed for good, newest first, with the reason."""
+    letters = await backend.dead_letters.list(limit)
+    return DeadLetterList(
+        dead_letters=[
+            DeadLetterBody(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters
+        ]
+    )
+
+
+@router.post(
+    "/v1/dead-letters/{seq}/replay",
+    summary="Try a dead letter again",
+    dependencies=[Depends(refuse_other_sites)],
+    response_model=None,
+    responses={
+        200: {"model": AnswerBody | Replayed, "description": "The answer to a query, or where other work has gone to"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
+    },
+)
+@needs(Action.ADMIN)
+async def replay(
+    seq: Annotated[int, Path(ge=1, lt=2**63)], request: Request, backend: BackendParameter
+) -> Replayed | JsonAnswer:
+    """Puts the work back on its queue, with a fresh deadline, and forgets the dead letter.
+
+    A query is answered here; what fails again becomes a dead letter again.
+    """
+    instance = desk_of(request).settings.instance
+    query = await backend.dead_letters.query(seq, partial(reply_subject, instance))
+    if query is None:
+        return Replayed(subject=await backend.dead_letters.replay(seq))
+    return JsonAnswer(backend.queries, query, QueryVoice(), submitted=partial(backend.dead_letters.forget, seq))

@@ -1,0 +1,175 @@
+"""What runs and what waits, as the broker and the services themselves tell."""
+
+import asyncio
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+from nats.js.errors import NotFoundError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.contracts.envelope import Lane
+from shared.nats.topology import JOBS, QUERIES
+from shared.service.service import PING, ServiceStatus
+
+__all__ = [
+    "BrokerBody",
+    "JobsBody",
+    "QueueBody",
+    "ServiceBody",
+    "StageBody",
+    "StatusBody",
+    "ask_all",
+    "broker",
+    "jobs",
+    "queues",
+    "roll_call",
+]
+
+LONGEST: Final = 0.25
+QUIET: Final = 0.1
+PAGE: Final = 256
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StageBody(_Response):
+    """`lane_in_flight` counts the messages in work by lane, of at most `room` together; `model` may be empty."""
+
+    stage: str
+    variant: str
+    lane_in_flight: dict[str, int]
+    room: int
+    model: str
+
+
+class ServiceBody(_Response):
+    """One process."""
+
+    service: str
+    instance: str
+    version: str
+    ready: bool
+    started_at: float
+    stages: list[StageBody]
+
+
+class QueueBody(_Response):
+    stage: str
+    variant: str
+    lane: Lane
+    waiting: int
+    in_flight: int
+
+
+class JobsBody(_Response):
+    waiting: int
+    in_flight: int
+
+
+class BrokerBody(_Response):
+    url: str
+    version: str
+
+
+class StatusBody(_Response):
+    """`warnings` are for a person to read: routes to variants that have no worker."""
+
+    version: str
+    broker: BrokerBody
+    services: list[ServiceBody]
+    queues: list[QueueBody]
+    jobs: JobsBody
+    dead_letters: int
+    warnings: list[str]
+
+
+async def roll_call(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
+    """Every service process that answers within `longest` seconds, or until none has done so for `quiet` seconds."""
+    answers = await ask_all(client, PING, b"", longest=longest, quiet=quiet)
+    found = [service for answer in answers if (service := _service(answer)) is not None]
+    return sorted(found, key=lambda service: (service.service, service.instance))
+
+
+async def ask_all(client: Client, subject: str, data: bytes, *, longest: float, quiet: float) -> list[bytes]:
+    """What all who listen to a subject answer; see `roll_call`."""
+    replies: asyncio.Queue[Msg] = asyncio.Queue()
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox, cb=replies.put)
+    found: list[bytes] = []
+    try:
+        await client.publish(subject, data, reply=inbox)
+        async with asyncio.timeout(longest):
+            while True:
+                async with asyncio.timeout(quiet if found else longest):
+                    found.append((await replies.get()).data)
+    except TimeoutError:
+        return found
+    finally:
+        await subscription.unsubscribe()
+
+
+async def queues(jetstream: JetStreamContext) -> list[QueueBody]:
+    """The queue of every stage variant and lane that any worker has ever served since the broker started."""
+    found = []
+    for info in await _consumers(jetstream, QUERIES):
+        stage, variant, lane = info.name.split("_")
+        found.append(
+            QueueBody(
+                stage=stage,
+                variant=variant,
+                lane=Lane(lane),
+                waiting=info.num_pending or 0,
+                in_flight=info.num_ack_pending or 0,
+            )
+        )
+    return sorted(found, key=lambda queue: (queue.stage, queue.variant, queue.lane != Lane.INTERACTIVE))
+
+
+async def jobs(jetstream: JetStreamContext) -> JobsBody:
+    """Jobs that nobody works on yet, and those in work."""
+    infos = await _consumers(jetstream, JOBS)
+    in_flight = sum(info.num_ack_pending or 0 for info in infos)
+    try:
+        stored = (await jetstream.stream_info(JOBS)).state.messages
+    except NotFoundError:
+        stored = 0
+    return JobsBody(waiting=max(0, stored - in_flight), in_flight=in_flight)
+
+
+def broker(client: Client) -> BrokerBody:
+    """The server that this connection goes to, without credentials."""
+    url = client.connected_url
+    return BrokerBody(
+        url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url else "",
+        version=str(client._server_info.get("version", "")),
+    )
+
+
+async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    infos: list[ConsumerInfo] = []
+    try:
+        while page := await jetstream.consumers_info(stream, offset=len(infos)):
+            infos += page
+            if len(page) < PAGE:
+                break
+    except NotFoundError:
+        return []
+    return infos
+
+
+def _service(data: bytes) -> ServiceBody | None:
+    """A service's status as it answered; None for what a neighbouring version means by something else."""
+    try:
+        status = ServiceStatus.model_validate_json(data)
+    except ValidationError:
+        return None
+    stages = [
+        StageBody(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room, model=s.model)
+        for s in status.stages
+    ]
+    return ServiceBody(**(status.model_dump(exclude={"stages"}) | {"stages": stages}))

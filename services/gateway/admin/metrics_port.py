@@ -1,0 +1,61 @@
+"""A port of its own for /metrics: no key is asked for there, so only the monitoring should reach it."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from services.gateway.settings import GatewaySettings
+from shared.service.service import ASGIApp
+
+__all__ = ["serving_metrics"]
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS: Final = 16
+GRACE: Final = 1
+"""Seconds in which a scrape may end when the gateway stops."""
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the service."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIterator[None]:
+    """Serve the page while the block runs, if a port is set. Raises OSError where it cannot be had."""
+    if settings.metrics_port is None:
+        yield
+        return
+    family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.metrics_host, settings.metrics_port), family=family)
+    except OSError as error:
+        log.critical("cannot serve metrics: %s. Set SLUICE_METRICS_HOST and SLUICE_METRICS_PORT otherwise", error)
+        raise
+    config = uvicorn.Config(
+        Starlette(routes=[Route("/metrics", page, methods=["GET"])]),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = _Server(config)
+    log.info("serving metrics", extra={"address": f"{settings.metrics_host}:{settings.metrics_port}"})
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

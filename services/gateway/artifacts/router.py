@@ -1,0 +1,89 @@
+"""/v1/artifacts: files for jobs to read, and what jobs have made"""
+
+from io import BufferedIOBase
+from tempfile import SpooledTemporaryFile
+from typing import Final, cast
+
+from fastapi import Request, Response, status
+from fastapi.responses import StreamingResponse
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.principal import Caller
+from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.http.body import bounded
+from services.gateway.http.downloads import download
+from services.gateway.http.openapi import problems
+from services.gateway.jobs.service import ArtifactBody, need_artifact
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.artifacts import check_artifact
+
+__all__ = ["router"]
+
+router = guarded("jobs")
+
+IN_MEMORY: Final = 2**20
+"""Bytes of an upload that are held in memory; what is beyond goes through a temporary file."""
+
+BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.put(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Upload a file for jobs to read",
+    status_code=status.HTTP_201_CREATED,
+    openapi_extra={"requestBody": {"required": True, "content": BINARY}},
+    responses=problems(ProblemType.INVALID_NAME, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
+)
+@needs(Action.JOBS)
+async def put(
+    folder: str, file: str, request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+) -> ArtifactBody:
+    """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
+
+    Files are kept as long as the history of jobs.
+    """
+    name = check_artifact(f"{folder}/{file}")
+    await _refuse_a_jobs_own(backend, caller, folder)
+    with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
+        async for piece in bounded(request, desk.settings.max_body_bytes):
+            received.write(piece)
+        received.seek(0)
+        size = await backend.artifacts.put(caller.tenant, name, cast("BufferedIOBase", received))
+    return ArtifactBody(name=name, file=file, bytes=size)
+
+
+@router.get(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Download a file of jobs",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file", "content": BINARY},
+        **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
+    },
+)
+@needs(Action.READ)
+async def get(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    await need_artifact(backend, caller, folder)
+    return await download(backend.artifacts, caller.tenant, f"{folder}/{file}")
+
+
+@router.delete(
+    "/v1/artifacts/{folder}/{file}",
+    summary="Remove a file of jobs",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ProblemType.INVALID_NAME),
+)
+@needs(Action.JOBS)
+async def delete(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> None:
+    """One that is not there is no error."""
+    await need_artifact(backend, caller, folder)
+    await backend.artifacts.delete(caller.tenant, f"{folder}/{file}")
+
+
+async def _refuse_a_jobs_own(backend: Backend, caller: Caller, folder: str) -> None:
+    try:
+        await backend.jobs.get(caller.tenant, folder)
+    except Problem:
+        return
+    raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")

@@ -1,0 +1,98 @@
+"""Who asks, and what he may."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.gateway.auth.limits import Limits
+from shared.contracts.jobs import EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
+from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["ANONYMOUS", "Caller"]
+
+DEFAULT_TENANT: Final = "default"
+
+NEEDED: Final = {
+    "ingest": Action.WRITE,
+    "delete": Action.WRITE,
+    "drop": Action.WRITE,
+    "reindex": Action.WRITE,
+    "switch": Action.WRITE,
+    "batch": Action.QUERY,
+    "evaluate": Action.QUERY,
+    "command": Action.SYSTEM,
+}
+"""What a job of a kind needs besides `jobs`; one that reads what the scheduler has needs `system` as well."""
+
+PLACEHOLDER: Final = "${{"
+
+DEFAULT_COLLECTION: Final = EvaluateSpec.model_fields["collection"].default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for."""
+
+    tenant: str
+    actions: frozenset[Action] = field(default_factory=lambda: frozenset(Action))
+    collections: tuple[str, ...] = EVERY_COLLECTION
+    key: str = ""
+    name: str = ""
+    limits: Limits | None = None
+
+    def may(self, *any_of: Action) -> bool:
+        return not self.actions.isdisjoint(any_of)
+
+    def need(self, *any_of: Action) -> None:
+        """Raises Problem FORBIDDEN unless the caller may do one of these."""
+        if not self.may(*any_of):
+            wanted = " or ".join(f"'{action}'" for action in any_of)
+            raise Problem(ProblemType.FORBIDDEN, f"This API key lacks the action {wanted}.")
+
+    def sees(self, collection: str) -> bool:
+        """Whether a collection of this name, if there is one, is there for the caller; no collection ("") is."""
+        return not collection or permitted(self.collections, collection)
+
+    def need_collection(self, collection: str) -> str:
+        """The name. Raises Problem FORBIDDEN, whether there is such a collection or not."""
+        if not self.sees(collection):
+            raise Problem(ProblemType.FORBIDDEN, f"This API key is not for the collection '{collection[:80]}'.")
+        return collection
+
+    def need_spec(self, spec: JobSpec) -> JobSpec:
+        """The spec. Raises Problem FORBIDDEN for a job that does what the caller may not do by himself.
+
+        A collection that a pipeline finds out about as it runs is looked at by the scheduler, see `options`.
+        """
+        self._need_kind(spec.kind, sourced=isinstance(spec, IngestSpec) and spec.source is not None)
+        self.need_collection(getattr(spec, "collection", ""))
+        for step in spec.steps.values() if isinstance(spec, PipelineSpec) else ():
+            kind = str(step.job.get("kind"))
+            self._need_kind(kind, sourced="source" in step.job)
+            named = step.job.get("collection", DEFAULT_COLLECTION if kind == "evaluate" else "")
+            if isinstance(named, str) and PLACEHOLDER not in named:
+                self.need_collection(named)
+        return spec
+
+    def _need_kind(self, kind: str, *, sourced: bool) -> None:
+        if kind in NEEDED:
+            self.need(NEEDED[kind])
+        if sourced:
+            self.need(Action.SYSTEM)
+
+    def options(self, options: JobOptions) -> JobOptions:
+        """What goes with a job of the caller's: whose it is, and which collections it may name."""
+        return options.model_copy(update={"by": self.by(options.by), "collections": self.collections})
+
+    def by(self, said: str) -> str:
+        """The name under which a change is noted: the key's, or what somebody without a key says of himself."""
+        return self.name or said
+
+    def spend(self, tokens: int) -> None:
+        """Count the tokens of an answer against the key's limit."""
+        if self.limits is not None:
+            self.limits.spend(tokens)
+
+
+ANONYMOUS: Final = Caller(tenant=DEFAULT_TENANT)
+"""Whoever asks a gateway that asks for no keys."""

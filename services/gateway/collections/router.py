@@ -1,0 +1,120 @@
+"""/v1/collections"""
+
+import asyncio
+
+from fastapi import Request, Response, status
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.http.body import read_json
+from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
+from services.gateway.http.openapi import body, problems
+from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
+from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import Collection
+
+__all__ = ["router"]
+
+router = guarded("collections")
+
+MAX_BODY = 64 * 1024
+LISTED_AT_ONCE = 4
+
+
+@router.post(
+    "/v1/collections",
+    summary="Create a collection",
+    status_code=status.HTTP_201_CREATED,
+    response_model=CollectionBody,
+    openapi_extra=body(json=NewCollection),
+    responses={
+        200: {"model": CollectionBody, "description": "It exists already, with the same settings"},
+        **problems(
+            ProblemType.INVALID_NAME, ProblemType.PIPELINE_NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE
+        ),
+    },
+)
+@needs(Action.WRITE)
+async def create(
+    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+) -> CollectionBody:
+    wanted = await read_json(request, NewCollection, MAX_BODY)
+    if wanted.pipeline is not None:
+        desk.pipelines.get(wanted.pipeline)
+    record, new = await backend.collections.create(
+        caller.tenant, caller.need_collection(wanted.name), description=wanted.description, pipeline=wanted.pipeline
+    )
+    backend.cache.forget(caller.tenant, record.name)
+    response.headers["Location"] = f"/v1/collections/{record.name}"
+    if not new:
+        response.status_code = status.HTTP_200_OK
+    return await _described(backend, record)
+
+
+@router.get("/v1/collections", summary="List the collections", responses=problems())
+@needs(Action.READ)
+async def list_all(backend: BackendParameter, caller: CallerParameter) -> CollectionList:
+    """All that the key is for, by name."""
+    some = asyncio.Semaphore(LISTED_AT_ONCE)
+
+    async def described(record: Collection) -> CollectionBody:
+        async with some:
+            return await _described(backend, record)
+
+    records = [r for r in await backend.collections.list(caller.tenant) if caller.sees(r.name)]
+    return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
+
+
+@router.get(
+    "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
+)
+@needs(Action.READ)
+async def get(collection: str, backend: BackendParameter, caller: CallerParameter) -> CollectionBody:
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    return await _described(backend, record)
+
+
+@router.delete(
+    "/v1/collections/{collection}",
+    summary="Delete a collection with all its documents",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+)
+@needs(Action.WRITE)
+async def delete(
+    collection: str,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """The collection is gone at once; a job removes what it held."""
+    caller.need_collection(collection)
+    job = job_for(caller, idempotency_key)
+    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="drop", collection=collection)
+    try:
+        record = await backend.collections.get(caller.tenant, collection)
+    except Problem:
+        if earlier is None:
+            raise
+        return _accepted(response, earlier)
+    if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
+        return _accepted(response, earlier)
+    # The job comes first: were the record gone first and the job never made, nobody would know of the table.
+    others = tuple(version.table for version in record.versions if version.table != record.table)
+    spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
+    await backend.collections.delete(caller.tenant, collection)
+    backend.cache.forget(caller.tenant, collection)
+    return _accepted(response, made)
+
+
+def _accepted(response: Response, job: Job) -> JobBody:
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)
+
+
+async def _described(backend: Backend, record: Collection) -> CollectionBody:
+    return CollectionBody.of(record, await backend.documents.list(record.table))

@@ -1,0 +1,197 @@
+"""/v1/collections/{collection}/documents"""
+
+import bisect
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Query, Request, Response, status
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.principal import Caller
+from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.documents.uploads import Upload
+from services.gateway.http.body import bounded, media_type, read_json, refuse_other_sites
+from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
+from services.gateway.http.object_writer import ObjectBatch
+from services.gateway.http.openapi import body, problems
+from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
+from services.gateway.settings import GatewaySettings
+from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import document_id
+
+__all__ = ["router"]
+
+router = guarded("documents")
+
+FORM = "multipart/form-data"
+MAX_DELETED = 1000
+
+
+@router.post(
+    "/v1/collections/{collection}/documents",
+    summary="Add documents",
+    dependencies=[Depends(refuse_other_sites)],
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=TextDocuments, multipart=UploadForm),
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND,
+        ProblemType.INVALID_NAME,
+        ProblemType.INVALID_METADATA,
+        ProblemType.TOO_LARGE,
+        ProblemType.CONFLICT,
+        ProblemType.QUEUE_FULL,
+    ),
+)
+@needs(Action.WRITE)
+async def add(
+    collection: str,
+    request: Request,
+    response: Response,
+    desk: DeskParameter,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
+    job = job_for(caller, idempotency_key)
+    await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="ingest", collection=collection)
+    if earlier is not None and earlier.state is not JobState.QUEUED:
+        async for _ in bounded(request, desk.settings.max_body_bytes):
+            pass
+        return _accepted(response, earlier)
+    async with backend.objects.batch() as batch:
+        documents = await _received(request, batch, desk.settings)
+        await batch.commit()
+    spec = IngestSpec(collection=collection, documents=documents)
+    try:
+        made, new = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
+    except Problem as problem:
+        # Whatever else goes wrong, the job may be on the queue, and must find its documents. If it is not, they expire.
+        if problem.kind is ProblemType.QUEUE_FULL:
+            await batch.discard()
+        raise
+    if not new and await backend.jobs.specs.get(caller.tenant, job) != spec:
+        # A request with the same key was faster, and its documents are the ones in use.
+        await batch.discard()
+    return _accepted(response, made)
+
+
+@router.get(
+    "/v1/collections/{collection}/documents",
+    summary="List documents",
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND),
+)
+@needs(Action.READ)
+async def list_page(
+    collection: str,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
+    after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> DocumentPage:
+    """One page of the documents that are in the index, by name."""
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    found = [document for document in await backend.documents.list(record.table) if document.name.startswith(prefix)]
+    start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
+    page = found[start : start + limit]
+    more = start + limit < len(found)
+    return DocumentPage(documents=[DocumentBody.of(d) for d in page], next=page[-1].name if more else None)
+
+
+@router.get(
+    "/v1/collections/{collection}/documents/{document}",
+    summary="Look at a document",
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
+)
+@needs(Action.READ)
+async def get(collection: str, document: str, backend: BackendParameter, caller: CallerParameter) -> DocumentBody:
+    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    found = await backend.documents.get(record.table, _checked_id(document))
+    if found is None:
+        raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
+    return DocumentBody.of(found)
+
+
+@router.delete(
+    "/v1/collections/{collection}/documents",
+    summary="Delete documents by name",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={
+        400: {"description": "The URL has more than 64 kB", "content": {"text/plain": {}}},
+        **problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+    },
+)
+@needs(Action.WRITE)
+async def delete_named(
+    collection: str,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """A name that no document has is no error."""
+    ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
+    return await _delete(backend, caller, response, collection, tuple(ids), idempotency_key)
+
+
+@router.delete(
+    "/v1/collections/{collection}/documents/{document}",
+    summary="Delete a document",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL
+    ),
+)
+@needs(Action.WRITE)
+async def delete(
+    collection: str,
+    document: str,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """One that is not there is no error."""
+    return await _delete(backend, caller, response, collection, (_checked_id(document),), idempotency_key)
+
+
+async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
+    upload = Upload(batch, settings)
+    if media_type(request) == FORM:
+        stream: AsyncIterator[bytes] = bounded(request, settings.max_body_bytes)
+        return await upload.read_form(stream, request.headers["content-type"])
+    if media_type(request) == "application/json":
+        return await upload.store_texts(await read_json(request, TextDocuments, settings.max_texts_bytes))
+    raise Problem(ProblemType.INVALID_REQUEST, f"Send files as '{FORM}', or texts as 'application/json'.")
+
+
+async def _delete(
+    backend: Backend,
+    caller: Caller,
+    response: Response,
+    collection: str,
+    documents: tuple[str, ...],
+    key: str | None,
+) -> JobBody:
+    job = job_for(caller, key)
+    await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    spec = DeleteSpec(collection=collection, documents=documents)
+    options = caller.options(JobOptions())
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
+    return _accepted(response, made)
+
+
+def _accepted(response: Response, job: Job) -> JobBody:
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)
+
+
+def _checked_id(document: str) -> str:
+    if len(document) == 32 and all(c in "0123456789abcdef" for c in document):
+        return document
+    raise Problem(ProblemType.NOT_FOUND, f"'{document[:80]}' is no document id; it has 32 hexadecimal digits.")

@@ -1,0 +1,125 @@
+"""From the body of an upload to references to stored documents, within the limits, whatever the form it comes in."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from services.gateway.http.models import TextDocuments
+from services.gateway.http.multipart import Item, PartEnd, PartStart, read_parts
+from services.gateway.http.object_writer import ObjectBatch, ObjectWriter
+from services.gateway.settings import GatewaySettings
+from shared.contracts.envelope import Scalar
+from shared.contracts.filters import validate_metadata
+from shared.contracts.jobs import DocumentRef
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import check_document_name
+
+__all__ = ["Upload"]
+
+MAX_METADATA_BYTES: Final = 64 * 1024
+GENERIC: Final = frozenset({"", "application/octet-stream"})
+
+
+class Upload:
+    """One upload into one batch of objects. Methods raise Problem; the caller then discards the batch."""
+
+    def __init__(self, batch: ObjectBatch, settings: GatewaySettings) -> None:
+        self._batch = batch
+        self._settings = settings
+        self._names: set[str] = set()
+        self._documents: list[DocumentRef] = []
+        self._metadata: dict[str, Scalar] | None = None
+
+    async def read_form(self, body: AsyncIterator[bytes], content_type: str) -> tuple[DocumentRef, ...]:
+        """The documents of a multipart body: parts `files`, and `metadata` for all of them."""
+        items = read_parts(body, content_type)
+        async for item in items:
+            if not isinstance(item, PartStart):
+                continue
+            if item.field == "files":
+                await self._read_file(item, items)
+            elif item.field == "metadata":
+                await self._read_metadata(items)
+            else:
+                raise _invalid(f"The form has an unknown field {item.field[:80]!r}; use 'files' and 'metadata'.")
+        if not self._documents:
+            raise _invalid("The form has no file; send each as a part named 'files' with a file name.")
+        metadata = self._metadata or {}
+        return tuple(document.model_copy(update={"metadata": metadata}) for document in self._documents)
+
+    async def store_texts(self, texts: TextDocuments) -> tuple[DocumentRef, ...]:
+        """Documents given as texts."""
+        for text in texts.documents:
+            name = self._claim(text.name)
+            metadata = validate_metadata(text.metadata)
+            writer = self._batch.begin()
+            await self._write(writer, text.text.encode(), name)
+            await self._keep(writer, name, "text/plain", metadata)
+        return tuple(self._documents)
+
+    async def _read_file(self, part: PartStart, items: AsyncIterator[Item]) -> None:
+        if not part.filename:
+            raise _invalid("A part 'files' has no file name; it becomes the document's name.")
+        name = self._claim(part.filename)
+        writer = self._batch.begin()
+        async for item in items:
+            if isinstance(item, bytes):
+                await self._write(writer, item, name)
+            elif isinstance(item, PartEnd):
+                break
+        await self._keep(writer, name, None if part.media_type in GENERIC else part.media_type, {})
+
+    async def _read_metadata(self, items: AsyncIterator[Item]) -> None:
+        if self._metadata is not None:
+            raise _invalid("The form has more than one field 'metadata'.")
+        data = bytearray()
+        async for item in items:
+            if isinstance(item, PartEnd):
+                break
+            if isinstance(item, bytes):
+                data += item
+            if len(data) > MAX_METADATA_BYTES:
+                raise Problem(
+                    ProblemType.TOO_LARGE, f"The field 'metadata' has more than {MAX_METADATA_BYTES:,} bytes."
+                )
+        try:
+            parsed: object = json.loads(data)
+        except (ValueError, RecursionError):
+            raise Problem(ProblemType.INVALID_METADATA, "The field 'metadata' is no JSON object.") from None
+        self._metadata = validate_metadata(parsed)
+
+    def _claim(self, name: str) -> str:
+        if len(self._documents) >= self._settings.max_files:
+            limit = self._settings.max_files
+            raise Problem(ProblemType.TOO_LARGE, f"One upload takes at most {limit:,} documents.", limit=limit)
+        name = check_document_name(name)
+        if name in self._names:
+            raise Problem(ProblemType.INVALID_NAME, f"The upload has two documents named {name[:80]!r}.")
+        self._names.add(name)
+        return name
+
+    async def _write(self, writer: ObjectWriter, data: bytes, name: str) -> None:
+        limit = self._settings.max_file_bytes
+        if writer.size + len(data) > limit:
+            detail = f"The document {name[:80]!r} has more than the {limit:,} bytes that one may have."
+            raise Problem(ProblemType.TOO_LARGE, detail, document=name, limit=limit)
+        await writer.write(data)
+
+    async def _keep(
+        self, writer: ObjectWriter, name: str, media_type: str | None, metadata: Mapping[str, Scalar]
+    ) -> None:
+        stored = await writer.close()
+        self._documents.append(
+            DocumentRef(
+                name=name,
+                object=stored.name,
+                sha256=stored.sha256,
+                bytes=stored.bytes,
+                media_type=media_type,
+                metadata=dict(metadata),
+            )
+        )
+
+
+def _invalid(detail: str) -> Problem:
+    return Problem(ProblemType.INVALID_REQUEST, detail)

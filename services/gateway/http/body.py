@@ -1,0 +1,100 @@
+"""Reading request bodies within bounds, and from no page of another site."""
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from services.gateway.context import desk_of
+from services.gateway.http.problems import ClientLeftError, invalid_request
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+UNUSUAL: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+"""Only a body with one of these can hold a number that is none; most need not be looked at twice."""
+
+
+async def refuse_other_sites(request: Request) -> None:
+    """For requests that a browser sends across sites without asking. Raises HTTPException 403."""
+    allowed = desk_of(request).settings.origins
+    if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("origin") not in allowed:
+        raise HTTPException(403, "A page of another site may not do this.")
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body piece by piece. Raises Problem TOO_LARGE at once if it says that it is, else when it turns out to be.
+
+    Raises Problem TOO_SLOW when nothing comes for long, or not all of it in time, and ClientLeftError when the client
+    goes before the end.
+    """
+    settings = desk_of(request).settings
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    received, ends = 0, time.monotonic() + settings.body_seconds
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(min(settings.body_idle_seconds, ends - time.monotonic())):
+                piece = await anext(pieces, None)
+        except ClientDisconnect:
+            raise ClientLeftError from None
+        except TimeoutError:
+            raise _too_slow(received) from None
+        if piece is None:
+            return
+        received += len(piece)
+        if received > limit:
+            raise _too_large(limit)
+        yield piece
+
+
+async def read_json(request: Request, model: type[Model], limit: int) -> Model:
+    """The body as a model. Raises Problem INVALID_REQUEST or TOO_LARGE.
+
+    Only `application/json` is taken: a browser sends it across origins only with permission, which nobody gets.
+    """
+    if media_type(request) != "application/json":
+        raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
+    body = b"".join([chunk async for chunk in bounded(request, limit)])
+    try:
+        asked = model.model_validate_json(body)
+        if UNUSUAL.search(body):
+            json.loads(body, parse_constant=_no_number, parse_float=_finite)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    return asked
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    detail = f"The body has the number {text[:20]}, which is none in JSON or too large for a double."
+    raise Problem(ProblemType.INVALID_REQUEST, detail)
+
+
+def _too_slow(received: int) -> Problem:
+    detail = f"The body stopped to come after {received:,} bytes, or came too slowly. Send it again."
+    return Problem(ProblemType.TOO_SLOW, detail, headers={"Connection": "close"})
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(ProblemType.TOO_LARGE, f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)

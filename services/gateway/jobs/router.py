@@ -1,0 +1,239 @@
+"""/v1/jobs"""
+
+import re
+from typing import Annotated, Final
+
+from fastapi import Depends, Query, Request, Response, status
+from fastapi.responses import StreamingResponse
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.principal import Caller
+from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.http.body import read_json, refuse_other_sites
+from services.gateway.http.downloads import download
+from services.gateway.http.models import JobBody, JobList
+from services.gateway.http.openapi import body, event_stream, problems
+from services.gateway.http.problems import invalid_member
+from services.gateway.jobs.audit import audit
+from services.gateway.jobs.event_stream import FollowedJob
+from services.gateway.jobs.idempotency import IdempotencyKey, job_for
+from services.gateway.jobs.service import (
+    ArtifactBody,
+    ArtifactList,
+    AuditList,
+    Cancel,
+    NewJob,
+    Retry,
+    StepBody,
+    StepList,
+    need_artifact,
+    submit,
+)
+from shared.contracts.jobs import Job, JobSpec, JobState
+from shared.contracts.keys import Action
+from shared.contracts.pipelines import pipeline_state
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.retry import run_again
+
+__all__ = ["router"]
+
+router = guarded("jobs")
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_BODY: Final = 512 * 1024
+"""Bytes; an event may have a megabyte."""
+
+LabelFilter = Annotated[
+    list[str], Query(description="`key=value`; may be repeated: jobs that have all of them.", max_length=32)
+]
+
+
+@router.post(
+    "/v1/jobs",
+    summary="Submit a job",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=body(json=NewJob),
+    responses=problems(ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
+)
+@needs(Action.JOBS)
+async def create(
+    request: Request,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
+    asked = await read_json(request, NewJob, MAX_BODY)
+    made = await submit(backend.jobs, caller, job_for(caller, idempotency_key), asked.spec, asked.options())
+    response.headers["Location"] = f"/v1/jobs/{made.id}"
+    return JobBody(job=made)
+
+
+@router.get("/v1/jobs", summary="List jobs", responses=problems())
+@needs(Action.READ)
+async def list_newest(
+    backend: BackendParameter,
+    caller: CallerParameter,
+    state: JobState | None = None,
+    kind: str | None = None,
+    parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
+    label: LabelFilter = [],  # noqa: B006  (FastAPI copies it)
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> JobList:
+    """The newest jobs, newest first."""
+    labels = dict(_label(text) for text in label)
+    found = await backend.jobs.list(
+        caller.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=caller.sees, limit=limit
+    )
+    return JobList(jobs=found)
+
+
+@router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def get(job: str, backend: BackendParameter, caller: CallerParameter) -> Job:
+    return await _job(backend, caller, job)
+
+
+@router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def get_spec(job: str, backend: BackendParameter, caller: CallerParameter) -> JobSpec:
+    await _job(backend, caller, job)
+    return await backend.jobs.specs.get(caller.tenant, job)
+
+
+@router.post(
+    "/v1/jobs/{job}/cancel",
+    summary="Cancel a job",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[Depends(refuse_other_sites)],
+    openapi_extra=body(json=Cancel),
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
+)
+@needs(Action.JOBS)
+async def cancel(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
+    """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
+
+    A job that has ended stays as it is.
+    """
+    asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
+    await _job(backend, caller, job)
+    by = caller.by(asked.by)
+    return JobBody(job=await backend.jobs.cancel(caller.tenant, job, by=by, reason=asked.reason))
+
+
+@router.post(
+    "/v1/jobs/{job}/retry",
+    summary="Try a failed job again",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[Depends(refuse_other_sites)],
+    openapi_extra=body(json=Retry),
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
+)
+@needs(Action.JOBS)
+async def retry(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
+    """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
+
+    A pipeline keeps the steps that have succeeded.
+    """
+    asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
+    await _job(backend, caller, job)
+    caller.need_spec(await backend.jobs.specs.get(caller.tenant, job))
+    queued = await run_again(
+        backend.jobs, backend.dead_letters, caller.tenant, job, by=caller.by(asked.by), reason=asked.reason
+    )
+    return JobBody(job=queued)
+
+
+@router.get(
+    "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
+)
+@needs(Action.READ)
+async def steps(job: str, backend: BackendParameter, caller: CallerParameter) -> StepList:
+    """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
+    found = await _job(backend, caller, job)
+    state = await pipeline_state(backend.bus.jetstream, caller.tenant, job) if found.kind == "pipeline" else None
+    return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
+
+
+@router.get(
+    "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
+)
+@needs(Action.READ)
+async def history(job: str, backend: BackendParameter, caller: CallerParameter) -> AuditList:
+    """Every change of the job's state: when, who and why."""
+    await _job(backend, caller, job)
+    return AuditList(events=await audit(backend.bus.jetstream, caller.tenant, job))
+
+
+@router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def artifacts(job: str, backend: BackendParameter, caller: CallerParameter) -> ArtifactList:
+    found = await _job(backend, caller, job)
+    sizes = [(file, await _size(backend, caller, f"{job}/{file}")) for file in found.artifacts]
+    made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
+    return ArtifactList(artifacts=made)
+
+
+@router.get(
+    "/v1/jobs/{job}/artifacts/{file}",
+    summary="Download what a job has made",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file", "content": {"application/octet-stream": {}}},
+        **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
+    },
+)
+@needs(Action.READ)
+async def artifact(job: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    await need_artifact(backend, caller, _checked(job))
+    return await download(backend.artifacts, caller.tenant, f"{job}/{file}")
+
+
+@router.get(
+    "/v1/jobs/{job}/events",
+    summary="Follow a job",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The job now and after each change",
+            "content": event_stream("`progress` (Job) now and after each change, `end` (Job) when the job has ended."),
+        },
+        **problems(ProblemType.NOT_FOUND),
+    },
+)
+@needs(Action.READ)
+async def follow(job: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> Response:
+    found = await _job(backend, caller, job)
+    return FollowedJob(backend.jobs, desk.news, found)
+
+
+async def _job(backend: Backend, caller: Caller, job: str) -> Job:
+    """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
+    found = await backend.jobs.get(caller.tenant, _checked(job))
+    caller.need_collection(found.collection)
+    return found
+
+
+def _checked(job: str) -> str:
+    if JOB_ID.fullmatch(job) is None:
+        raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
+    return job
+
+
+async def _size(backend: Backend, caller: Caller, name: str) -> int | None:
+    try:
+        return await backend.artifacts.size(caller.tenant, name)
+    except Problem:
+        return None  # it has expired
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise invalid_member("label", f"write key=value, not {text[:80]!r}")
+    return key, value

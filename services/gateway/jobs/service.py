@@ -1,0 +1,186 @@
+"""Jobs as the HTTP API takes and shows them."""
+
+import time
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.auth.principal import Caller
+from services.gateway.context import Backend
+from services.gateway.http.problems import invalid_member
+from services.gateway.jobs.audit import AuditEntry
+from shared.contracts.jobs import DropSpec, IngestSpec, Job, JobOptions, JobSpec, PipelineSpec, Priority, RetryPolicy
+from shared.contracts.keys import EVERY_COLLECTION
+from shared.contracts.pipelines import PipelineError, StepState, StepStatus, check_pipeline
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.store import JobBoard
+
+__all__ = [
+    "ArtifactBody",
+    "ArtifactList",
+    "AuditList",
+    "Cancel",
+    "JobSettings",
+    "NewJob",
+    "Retry",
+    "StepBody",
+    "StepList",
+    "check_spec",
+    "need_artifact",
+    "submit",
+]
+
+LONGEST: Final = 10 * 366 * 86400
+"""Seconds that a job may be given."""
+
+Label = Annotated[str, Field(max_length=128)]
+By = Annotated[str, Field(max_length=100, description="Who says so; shown in the audit log.")]
+Reason = Annotated[str, Field(max_length=500, description="Why; shown in the audit log.")]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class JobSettings(_Request):
+    """What may be said about any job besides its spec."""
+
+    priority: Priority = Priority.NORMAL
+    labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
+    retry: RetryPolicy = Field(RetryPolicy(), description="How often the job is tried, and the rest between two tries.")
+    timeout: float | None = Field(
+        None, gt=0, le=LONGEST, description="Seconds from now by which the job must have ended."
+    )
+    by: By = ""
+
+    def options(self, **more: str) -> JobOptions:
+        """What goes with the job; its deadline counts from now."""
+        return JobOptions(
+            priority=self.priority,
+            labels=self.labels,
+            retry=self.retry,
+            deadline=None if self.timeout is None else time.time() + self.timeout,
+            by=self.by,
+            **more,
+        )
+
+
+class NewJob(JobSettings):
+    spec: JobSpec = Field(discriminator="kind", description="What is to be done; `kind` says which members it has.")
+
+
+class Cancel(_Request):
+    reason: Reason = ""
+    by: By = ""
+
+
+class Retry(_Request):
+    reason: Reason = ""
+    by: By = ""
+
+
+class AuditList(BaseModel):
+    """Every change of the job's state, oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    events: list[AuditEntry]
+
+
+class StepBody(BaseModel):
+    """A step of a pipeline. `status` is waiting, running, succeeded, failed, skipped or cancelled; `reason` says why.
+    `job` is its job's id; with `each` there are `total` of them, and `job` is what their ids begin with. `cached` is
+    how many of them were not run, as an earlier result is used."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: str
+    kind: str
+    status: StepStatus
+    job: str
+    total: int
+    done: int
+    failed: int
+    cached: int
+    reason: str
+    started_at: float | None
+    finished_at: float | None
+
+    @classmethod
+    def of(cls, step: str, state: StepState) -> "StepBody":
+        return cls(step=step, cached=len(state.cached), **state.model_dump(include=set(cls.model_fields) - {"cached"}))
+
+
+class StepList(BaseModel):
+    """In the order in which the steps may run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    steps: list[StepBody]
+
+
+class ArtifactBody(BaseModel):
+    """`name` is what specs call it: <job or folder>/<file>."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    file: str
+    bytes: int
+
+
+class ArtifactList(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    artifacts: list[ArtifactBody]
+
+
+INTERNAL: Final = "documents are uploaded to /v1/collections/<collection>/documents"
+
+
+def check_spec(spec: JobSpec, at: str = "spec") -> None:
+    """Raises Problem INVALID_REQUEST, naming the place, for what cannot be asked for over HTTP or cannot work."""
+    match spec:
+        case DropSpec():
+            raise invalid_member(f"{at}.kind", "collections are dropped by DELETE /v1/collections/<collection>")
+        case IngestSpec(documents=documents) if documents:
+            raise invalid_member(f"{at}.documents", INTERNAL)
+        case IngestSpec(source=None):
+            raise invalid_member(f"{at}.source", f"name a folder or a bucket; {INTERNAL}")
+        case PipelineSpec():
+            _check_pipeline(spec, at)
+        case _:
+            return
+
+
+def _check_pipeline(spec: PipelineSpec, at: str) -> None:
+    try:
+        check_pipeline(spec)
+    except PipelineError as error:
+        found = [{"path": f"{at}.{place}", "message": message} for place, message in error.faults][:20]
+        detail = "; ".join(f"{fault['path']}: {fault['message']}" for fault in found[:3])
+        raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
+
+
+async def need_artifact(backend: Backend, caller: Caller, owner: str) -> None:
+    """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
+    if caller.collections == EVERY_COLLECTION:
+        return
+    try:
+        job = await backend.jobs.get(caller.tenant, owner)
+    except Problem:
+        return  # it is a folder, or a job that nobody remembers
+    caller.need_collection(job.collection)
+
+
+async def submit(board: JobBoard, caller: Caller, job: str, spec: JobSpec, options: JobOptions) -> Job:
+    """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
+
+    Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
+    """
+    check_spec(spec)
+    caller.need_spec(spec)
+    made, new = await board.submit(spec, job=job, tenant=caller.tenant, options=caller.options(options))
+    if not new and await board.specs.get(caller.tenant, job) != spec:
+        raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
+    return made

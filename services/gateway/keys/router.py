@@ -1,0 +1,94 @@
+"""/v1/keys: who may do what"""
+
+import time
+from typing import Annotated, Final
+
+from fastapi import Depends, Path, Request, Response, status
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.context import BackendParameter, CallerParameter, Desk, DeskParameter
+from services.gateway.http.body import read_json, refuse_other_sites
+from services.gateway.http.openapi import body, problems
+from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue
+from shared.contracts.keys import Action, ApiKey, hashed, new_key
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["router"]
+
+router = guarded("keys")
+
+MAX_BODY: Final = 64 * 1024
+
+KeyId = Annotated[str, Path(description="The id of a key: the part between `sk-sluice-` and the secret.")]
+
+
+@router.post(
+    "/v1/keys",
+    summary="Make an API key",
+    status_code=status.HTTP_201_CREATED,
+    openapi_extra=body(json=NewKey),
+    responses=problems(ProblemType.CONFLICT, ProblemType.TOO_LARGE),
+)
+@needs(Action.ADMIN)
+async def create(
+    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+) -> IssuedKey:
+    """The secret is shown this once. In force at every gateway within a second."""
+    asked = await read_json(request, NewKey, MAX_BODY)
+    _refuse_if_open(desk)
+    key, written = issue(asked, caller.by(""))
+    await backend.keys.create(key)
+    response.headers["Location"] = f"/v1/keys/{key.id}"
+    return _issued(response, key, written)
+
+
+@router.get("/v1/keys", summary="List the API keys", responses=problems())
+@needs(Action.ADMIN)
+async def list_all(backend: BackendParameter) -> KeyList:
+    """All keys of all tenants, those that were revoked or have expired too, the newest first."""
+    return KeyList(keys=[KeyBody.of(key) for key in await backend.keys.list()])
+
+
+@router.get("/v1/keys/{key}", summary="Look at an API key", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.ADMIN)
+async def get(key: KeyId, backend: BackendParameter) -> KeyBody:
+    return KeyBody.of(await backend.keys.get(key))
+
+
+@router.post(
+    "/v1/keys/{key}/rotate",
+    summary="Give an API key a new secret",
+    dependencies=[Depends(refuse_other_sites)],
+    openapi_extra=body(json=Rotation),
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
+)
+@needs(Action.ADMIN)
+async def rotate(key: KeyId, request: Request, response: Response, backend: BackendParameter) -> IssuedKey:
+    """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
+    asked = await read_json(request, Rotation, MAX_BODY)
+    _, written = new_key(key)
+
+    def rotated(known: ApiKey) -> ApiKey:
+        check_rotation(known)
+        return known.rotated(hashed(written), time.time(), asked.grace_seconds)
+
+    return _issued(response, await backend.keys.change(key, rotated), written)
+
+
+@router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.ADMIN)
+async def revoke(key: KeyId, backend: BackendParameter, caller: CallerParameter) -> KeyBody:
+    """Ends it for good, at every gateway within a second. It stays in the list; what it has submitted goes on."""
+    return KeyBody.of(await backend.keys.revoke(key, caller.by("")))
+
+
+def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
+    response.headers["Cache-Control"] = "no-store"
+    return IssuedKey(key=KeyBody.of(key), secret=written)
+
+
+def _refuse_if_open(desk: Desk) -> None:
+    """Raises Problem CONFLICT where keys are not asked for: one would shut out everybody who has none."""
+    if not desk.keyring.asks:
+        detail = "This gateway asks for no keys. Start it with SLUICE_ADMIN_KEY, then make keys with that one."
+        raise Problem(ProblemType.CONFLICT, detail)

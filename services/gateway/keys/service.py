@@ -1,0 +1,103 @@
+"""API keys as the HTTP API takes and shows them: never with a secret or its hash, but once to whoever made it."""
+
+import time
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.http.problems import invalid_member
+from shared.contracts.envelope import Tenant
+from shared.contracts.keys import EVERY_COLLECTION, Action, ApiKey, CollectionPattern, KeyState, Secret, hashed, new_key
+
+__all__ = ["IssuedKey", "KeyBody", "KeyList", "NewKey", "Rotation", "check_rotation", "issue"]
+
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NewKey(_Request):
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[ -~]+$")] = Field(
+        description="Whose it is or what for; shown in the audit log, and with jobs as who submitted them."
+    )
+    tenant: Tenant = Field("default", description="Whose collections, jobs and files it is for.")
+    actions: Annotated[frozenset[Action], Field(strict=False, min_length=1)] = Field(
+        description="What it allows; `write`, `jobs` and `system` bring `read` with them, `admin` everything."
+    )
+    collections: Annotated[tuple[CollectionPattern, ...], Field(strict=False, min_length=1, max_length=100)] = Field(
+        EVERY_COLLECTION, description="Names of the tenant's collections that it is for; `*` and `?` are wildcards."
+    )
+    expires_in: float | None = Field(None, gt=0, le=10 * 366 * 86400, description="Seconds from now; null: never.")
+    requests_per_minute: PerMinute | None = Field(None, description="Requests to each gateway; null: no limit.")
+    tokens_per_minute: PerMinute | None = Field(
+        None, description="Tokens of prompts, answers and embeddings at each gateway; null: no limit."
+    )
+
+
+class Rotation(_Request):
+    grace_seconds: float = Field(
+        3600.0, ge=0, le=90 * 86400, description="Seconds for which the secret from before goes on."
+    )
+
+
+class KeyBody(BaseModel):
+    """A key. Times are Unix seconds. `secrets` counts those that open it now: two after a rotation, for a while."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    state: KeyState
+    tenant: str
+    actions: list[Action]
+    collections: list[str]
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    expires_at: float | None
+    created_at: float
+    created_by: str
+    rotated_at: float | None
+    revoked_at: float | None
+    revoked_by: str
+    secrets: int
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Self:
+        now = time.time()
+        shown = key.model_dump(include=set(cls.model_fields) - {"state", "actions", "secrets"})
+        secrets = sum(secret.until is None or now < secret.until for secret in key.secrets)
+        return cls(state=key.state(now), actions=sorted(key.actions), secrets=secrets, **shown)
+
+
+class KeyList(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    keys: list[KeyBody]
+
+
+class IssuedKey(BaseModel):
+    """`secret` is what requests bring as their API key. It is shown this once; nobody can look it up later."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: KeyBody
+    secret: str
+
+
+def issue(asked: NewKey, by: str) -> tuple[ApiKey, str]:
+    """A new key, and its written form."""
+    key, written = new_key()
+    now = time.time()
+    expires = None if asked.expires_in is None else now + asked.expires_in
+    members = asked.model_dump(exclude={"expires_in"})
+    secret = Secret(sha256=hashed(written))
+    return ApiKey(id=key, created_at=now, created_by=by, expires_at=expires, secrets=(secret,), **members), written
+
+
+def check_rotation(key: ApiKey) -> None:
+    """Raises Problem INVALID_REQUEST for a key that lets nobody in any more."""
+    state = key.state(time.time())
+    if state is not KeyState.ACTIVE:
+        raise invalid_member("key", f"it is {state}: make another one")

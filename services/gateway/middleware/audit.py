@@ -1,0 +1,116 @@
+"""What is done to every request and response at the edge: pages of other sites, limits told, and the audit log."""
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.auth.authenticator import Keyring, presented
+from services.gateway.auth.principal import Caller
+from services.gateway.context import DESK
+from services.gateway.http.problems import CLIENT_LEFT
+from services.gateway.settings import Audit, GatewaySettings
+from shared.contracts.keys import key_id
+
+__all__ = ["edge"]
+
+log = logging.getLogger("sluice.audit")
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+ASKS: Final = ("/v1/query", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+"""Paths whose POST changes nothing."""
+
+REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+
+SENT: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-API-Key", "traceparent", "tracestate")
+"""Headers that pages of the allowed origins may send."""
+
+TOLD: Final = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id")
+"""Headers that they may read."""
+
+PREFLIGHT_SECONDS: Final = 600
+
+LONGEST_OBJECT: Final = 500
+"""Characters of a path in the audit log."""
+
+
+def edge(app: ASGIApp, keyring: Keyring, settings: GatewaySettings) -> ASGIApp:
+    """The app as it meets the world."""
+    app = _Watched(app, keyring, settings.audit)
+    if not settings.origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.origins,
+        allow_methods=("GET", "POST", "PUT", "DELETE"),
+        allow_headers=SENT,
+        expose_headers=TOLD,
+        max_age=PREFLIGHT_SECONDS,
+    )
+
+
+class _Watched:
+    """Tells each response's reader the limits of his key, and the log who did what. Nothing where no key is asked."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, audit: Audit) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._keyring.asks:
+            await self._app(scope, receive, send)
+            return
+        status = CLIENT_LEFT
+        made = ""
+
+        async def watched(message: Message) -> None:
+            nonlocal status, made
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                made = next((value.decode() for name, value in message["headers"] if name == b"location"), "")
+                caller = _caller(scope)
+                if caller is not None and caller.limits is not None:
+                    message = {**message, "headers": [*message["headers"], *caller.limits.headers()]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            if self._notes(scope, status):
+                _note(scope, status, made)
+
+    def _notes(self, scope: Scope, status: int) -> bool:
+        if self._audit is Audit.OFF or "route" not in scope:
+            return False
+        if self._audit is Audit.ALL or status in REFUSED:
+            return True
+        return scope["method"] not in READS and scope["path"] not in ASKS
+
+
+def _caller(scope: Scope) -> Caller | None:
+    desk = scope.get(DESK)
+    return None if desk is None else desk.terms.caller
+
+
+def _note(scope: Scope, status: int, made: str) -> None:
+    """One line: whose key did what to what, with what outcome. `object` is what was made, or else the path."""
+    caller = _caller(scope)
+    key = caller.key if caller is not None else key_id(presented(scope["headers"]) or "")
+    client = scope.get("client")
+    query = scope["query_string"].decode("latin-1")
+    path = scope["path"] + (f"?{query}" if query else "")
+    log.info(
+        "audit",
+        extra={
+            "key": key or "",
+            "key_name": caller.name if caller is not None else "",
+            "tenant": caller.tenant if caller is not None else "",
+            "action": f"{scope['method']} {getattr(scope['route'], 'path', '')}",
+            "object": made or path[:LONGEST_OBJECT],
+            "status": status,
+            "client": client[0] if client else "",
+        },
+    )

@@ -1,0 +1,146 @@
+"""How `/v1/chat/completions` tells an answer: one `chat.completion`, or chunks of it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic_core import to_json
+
+from services.gateway.http.models import sources_from
+from services.gateway.http.sse import Event
+from services.gateway.openai.chat.citations import annotations
+from services.gateway.openai.errors import error_event
+from services.gateway.openai.formatter import END, Telling, answered_by, fingerprint
+from services.gateway.openai.responses import (
+    Annotation,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    ChatMessageBody,
+    TokenUsage,
+    ToolCallBody,
+    encoded,
+)
+from services.gateway.queries.assembler import Ended, NewReasoning, NewSources, NewText, NewToolCall, Part
+from services.gateway.queries.session import Flight
+from shared.contracts.problems import Problem
+
+__all__ = ["ChatVoice"]
+
+
+class ChatVoice:
+    """One chat answer. A stream begins with a chunk that has the role, and the sources if there are any."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+        self._begun = False
+
+    def whole(self, flight: Flight, ended: Ended) -> bytes:
+        answer = flight.answer
+        calls = [ToolCallBody.of(call.id, call.name, call.arguments) for call in answer.tool_calls]
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if calls and not answer.text else answer.text,
+            "refusal": None,
+            "annotations": self._annotations(flight, ended),
+        }
+        if answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        if calls:
+            message["tool_calls"] = calls
+        choice = ChatChoice(
+            index=0,
+            message=ChatMessageBody(**message),
+            logprobs=ChatLogprobs.of(answer.logprobs) if self._telling.logprobs else None,
+            finish_reason=ended.finish,
+        )
+        return encoded(
+            ChatCompletion(
+                id=_id(flight),
+                object="chat.completion",
+                created=self._telling.created,
+                model=self._telling.model,
+                choices=[choice],
+                usage=TokenUsage.of(ended.usage),
+                system_fingerprint=fingerprint(ended),
+                sluice=answered_by(self._telling, flight, ended, answer.sources),
+            )
+        )
+
+    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+        if not self._begun:
+            self._begun = True
+            yield self._first(flight, part)
+        match part:
+            case NewText(text, logprobs):
+                shown = ChatLogprobs.of(logprobs) if self._telling.logprobs else None
+                yield self._chunk(flight, {"content": text}, logprobs=shown)
+            case NewReasoning(text):
+                yield self._chunk(flight, {"reasoning_content": text})
+            case NewToolCall():
+                yield self._chunk(flight, {"tool_calls": [_piece(part)]})
+            case Ended():
+                yield from self._last(flight, part)
+
+    def problem(self, problem: Problem) -> Event:
+        return error_event(problem)
+
+    def _first(self, flight: Flight, part: Part) -> Event:
+        begin = {"role": "assistant", "content": ""}
+        if self._telling.collection is None or not isinstance(part, NewSources):
+            return self._chunk(flight, begin)
+        return self._chunk(flight, begin, sluice={"sources": sources_from(part.passages)})
+
+    def _last(self, flight: Flight, ended: Ended) -> Iterable[Event]:
+        named = self._annotations(flight, ended)
+        yield self._chunk(
+            flight,
+            {"annotations": named} if named else {},
+            finish=ended.finish,
+            system_fingerprint=fingerprint(ended),
+            sluice=answered_by(self._telling, flight, ended, None).model_dump(exclude_unset=True),
+        )
+        if self._telling.include_usage:
+            yield self._event(flight, [], usage=TokenUsage.of(ended.usage))
+        yield END
+
+    def _chunk(
+        self,
+        flight: Flight,
+        delta: dict[str, Any],
+        *,
+        logprobs: ChatLogprobs | None = None,
+        finish: str | None = None,
+        **more: Any,
+    ) -> Event:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._event(flight, [choice], **more)
+
+    def _event(self, flight: Flight, choices: list[dict[str, Any]], **more: Any) -> Event:
+        """A `ChatChunk`; made without the model, as there is one for each token."""
+        chunk = {
+            "id": _id(flight),
+            "object": "chat.completion.chunk",
+            "created": self._telling.created,
+            "model": self._telling.model,
+            "choices": choices,
+            **more,
+        }
+        if self._telling.include_usage:
+            chunk.setdefault("usage", None)
+        return Event(to_json(chunk))
+
+    def _annotations(self, flight: Flight, ended: Ended) -> list[Annotation]:
+        if self._telling.collection is None:
+            return []
+        answer = flight.answer
+        return annotations(answer.text, answer.sources, ended.cited, self._telling.collection)
+
+
+def _id(flight: Flight) -> str:
+    return f"chatcmpl-{flight.query.id}"
+
+
+def _piece(call: NewToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments} if call.name else {"arguments": call.arguments}
+    begin = {"id": call.id, "type": "function"} if call.name else {}
+    return {"index": call.index, **begin, "function": function}

@@ -1,0 +1,110 @@
+"""/v1/files"""
+
+import time
+from typing import Annotated, Final, Literal
+from urllib.parse import quote
+
+from fastapi import Depends, Query, Request
+from starlette.responses import Response
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.context import BackendParameter, CallerParameter, DeskParameter
+from services.gateway.http.body import bounded, media_type, refuse_other_sites
+from services.gateway.http.downloads import download
+from services.gateway.http.openapi import body
+from services.gateway.openai.errors import errors
+from services.gateway.openai.files.service import FileBody, FileDeleted, FileForm, FileList, receive
+from services.gateway.openai.paging import page_of
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.files import FileRecord, file_id
+
+__all__ = ["router"]
+
+router = guarded("openai")
+
+FORM: Final = "multipart/form-data"
+FORM_BYTES: Final = 64 * 1024
+"""Bytes of a form besides the file in it."""
+
+
+@router.post(
+    "/v1/files",
+    summary="Upload a file",
+    dependencies=[Depends(refuse_other_sites)],
+    openapi_extra=body(multipart=FileForm),
+    responses=errors(ProblemType.TOO_LARGE),
+)
+@needs(Action.JOBS)
+async def upload(request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
+    """The input of batches is JSONL with the purpose `batch`. Files are kept as long as the history of jobs."""
+    if media_type(request) != FORM:
+        raise Problem(ProblemType.INVALID_REQUEST, f"Send the file as '{FORM}'.")
+    settings, file = desk.settings, file_id()
+    name = f"{file}/content"
+    limit = settings.max_batch_file_bytes
+    async with backend.artifact_objects.batch() as batch:
+        stream = bounded(request, limit + FORM_BYTES)
+        received = await receive(stream, request.headers["content-type"], batch, f"{caller.tenant}/{name}", limit)
+        await batch.commit()
+        record = FileRecord(
+            id=file,
+            tenant=caller.tenant,
+            filename=received.filename,
+            purpose=received.purpose,
+            bytes=received.stored.bytes,
+            artifact=name,
+            created_at=time.time(),
+        )
+        await backend.files.put(record)
+    return FileBody.of(record, settings.history_seconds)
+
+
+@router.get("/v1/files", summary="List files", responses=errors(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def list_page(
+    desk: DeskParameter,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    purpose: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+    after: Annotated[str, Query(description="The id of the last file of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+) -> FileList:
+    """What was uploaded, and what batches have made, by time."""
+    found = [record for record in await backend.files.list(caller.tenant) if purpose in (None, record.purpose)]
+    if order == "asc":
+        found.reverse()
+    page, more = page_of(found, after, limit, lambda record: record.id)
+    data = [FileBody.of(record, desk.settings.history_seconds) for record in page]
+    return FileList.of(data, [record.id for record in page], more)
+
+
+@router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def get(file: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
+    return FileBody.of(await backend.files.get(caller.tenant, file), desk.settings.history_seconds)
+
+
+@router.get(
+    "/v1/files/{file}/content",
+    summary="Download a file",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **errors(ProblemType.NOT_FOUND)},
+)
+@needs(Action.READ)
+async def content(file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+    record = await backend.files.get(caller.tenant, file)
+    response = await download(backend.artifacts, caller.tenant, record.artifact)
+    response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
+    return response
+
+
+@router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
+@needs(Action.JOBS)
+async def delete(file: str, backend: BackendParameter, caller: CallerParameter) -> FileDeleted:
+    """A batch that has not ended needs its input."""
+    record = await backend.files.get(caller.tenant, file)
+    await backend.artifacts.delete(caller.tenant, record.artifact)
+    await backend.files.delete(record)
+    return FileDeleted(id=file)

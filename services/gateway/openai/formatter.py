@@ -1,0 +1,54 @@
+"""What the voices of chat and completions have in common."""
+
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from services.gateway.http.models import sources_from
+from services.gateway.http.sse import Event
+from services.gateway.openai.responses import AnsweredBy
+from services.gateway.queries.assembler import Ended
+from services.gateway.queries.formatter import timings_of
+from services.gateway.queries.session import Flight
+from shared.contracts.envelope import Passage
+from shared.telemetry.tracing import trace_id
+
+__all__ = ["END", "Telling", "answered_by", "fingerprint"]
+
+END = Event(b"[DONE]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """What was asked for, as far as the form of the answer goes. `model` is the name that the client used.
+
+    `collection` is the one that is answered from, None where documents are not asked.
+    """
+
+    model: str
+    collection: str | None = None
+    logprobs: bool = False
+    include_usage: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+def fingerprint(ended: Ended) -> str:
+    """The same for answers that the same engine wrote with the same model."""
+    return "fp_" + sha256(f"{ended.engine}/{ended.model}".encode()).hexdigest()[:10]
+
+
+def answered_by(telling: Telling, flight: Flight, ended: Ended, sources: tuple[Passage, ...] | None) -> AnsweredBy:
+    """The member `sluice` of the end of an answer; with `sources` that of a whole one."""
+    documents = {} if telling.collection is None else {"cited": ended.cited}
+    shown = {} if telling.collection is None or sources is None else {"sources": sources_from(sources)}
+    return AnsweredBy.model_validate(
+        {
+            **shown,
+            **documents,
+            "context": ended.context.model_dump(),
+            "timings": timings_of(flight, ended),
+            "engine": ended.engine,
+            "model": ended.model,
+            "trace_id": trace_id(),
+        }
+    )

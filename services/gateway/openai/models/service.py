@@ -1,0 +1,52 @@
+"""The models that can be asked: those of the engines, those that embed, and each collection."""
+
+from collections import defaultdict
+
+from services.gateway.auth.principal import Caller
+from services.gateway.context import Backend
+from services.gateway.openai.models.model_registry import Model
+from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
+from services.gateway.openai.responses import ModelBody, ModelPlace
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import Collection
+
+__all__ = ["find_model", "list_models"]
+
+
+async def list_models(backend: Backend, caller: Caller) -> list[ModelBody]:
+    """All that the caller may ask, those of the engines first."""
+    records = await backend.collections.list(caller.tenant)
+    return [
+        *_engine_models(await backend.models.all()),
+        *(_collection_model(f"{RAG}/{record.name}", record) for record in records if caller.sees(record.name)),
+    ]
+
+
+async def find_model(backend: Backend, caller: Caller, name: str) -> ModelBody:
+    """Raises Problem MODEL_NOT_FOUND."""
+    for model in await list_models(backend, caller):
+        if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):
+            return model.model_copy(update={"id": name})
+    raise Problem(
+        ProblemType.MODEL_NOT_FOUND,
+        f"There is no model {name[:80]!r}. GET /v1/models lists those that there are.",
+        param="model",
+    )
+
+
+def _engine_models(models: tuple[Model, ...]) -> list[ModelBody]:
+    by_name: defaultdict[tuple[str, str], list[Model]] = defaultdict(list)
+    for model in models:
+        by_name[model.stage, model.name].append(model)
+    return [
+        ModelBody(
+            id=name,
+            created=int(min(model.since for model in found)),
+            sluice=ModelPlace.model_validate({"stage": stage, "variants": sorted({model.variant for model in found})}),
+        )
+        for (stage, name), found in sorted(by_name.items(), reverse=True)
+    ]
+
+
+def _collection_model(name: str, record: Collection) -> ModelBody:
+    return ModelBody(id=name, created=int(record.created_at), sluice=ModelPlace(stage="collection"))

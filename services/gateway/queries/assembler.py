@@ -1,0 +1,329 @@
+"""From reply events to one answer, whatever tries at it were made. Pure: no I/O, no clock.
+
+A try is one (attempt, delivery) of the stage that answers. Work is redelivered when a worker dies and submitted again
+when the broker does. A new try asks what the reader has been given and goes on from there; one that cannot writes the
+answer anew, and is compared with what was given as it comes: the answer goes on where they part in length, and where
+they differ it cannot go on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from shared.contracts.envelope import Hop, Passage
+from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
+
+__all__ = ["Answer", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSources:
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewText:
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewReasoning:
+    """What the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToolCall:
+    """A piece of the tool call with this `index`; `id` and `name` come with its first piece."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """`notes` are those of the envelope, where no stage streamed an answer."""
+
+    usage: Usage = field(default_factory=Usage)
+    engine: str = ""
+    model: str = ""
+    finish: str = "stop"
+    context: ContextReport = field(default_factory=ContextReport)
+    cited: tuple[int, ...] = ()
+    trail: tuple[Hop, ...] = ()
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+Part = NewSources | NewText | NewReasoning | NewToolCall | Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A whole tool call; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One kind of text of the answer: what the reader has of it, `given`, and what the newest try has written."""
+
+    given: str = ""
+    length: int = 0
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def whole(self) -> bool:
+        return self.length >= len(self.given)
+
+    def restart(self, *, standing: bool) -> None:
+        if standing and self.length > len(self.given):
+            self.given = self.text
+        self.pieces = []
+        self.length = 0
+
+    def write(self, text: str) -> str:
+        """What of the text is new to the reader. Raises Problem ANSWER_INTERRUPTED where it contradicts the given."""
+        start = self.length
+        self.pieces.append(text)
+        self.length += len(text)
+        if start >= len(self.given):
+            return text
+        repeated = self.given[start : self.length]
+        if not text.startswith(repeated):
+            raise _interrupted("its worker was lost, and another one answered differently")
+        return text[len(repeated) :]
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str = ""
+    name: str = ""
+    announced: bool = False
+    arguments: _Writing = field(default_factory=_Writing)
+
+
+@dataclass(slots=True)
+class _Try:
+    """Which try it is and how many deltas it has sent. `tokens` is None where the text came without."""
+
+    attempt: int = 0
+    delivery: int = 0
+    stage: str = ""
+    deltas: int = 0
+    tokens: list[int] | None = field(default_factory=list)
+
+
+class Answer:
+    """Takes events in the order in which they come, and says what is new to the reader.
+
+    `standing`: what was given out cannot be taken back, as in a stream. Otherwise the newest try is the answer.
+    """
+
+    def __init__(self, *, standing: bool) -> None:
+        self._standing = standing
+        self._try = _Try()
+        self._attempt = 1
+        self._deliveries: dict[str, tuple[int, int]] = {}
+        self._sources: tuple[Passage, ...] | None = None
+        self._text = _Writing()
+        self._reasoning = _Writing()
+        self._calls: dict[int, _Call] = {}
+        self._logprobs: list[TokenLogprob] = []
+        self._delivered = Delivered()
+        self._delivered_logprobs: list[TokenLogprob] = []
+
+    @property
+    def sources(self) -> tuple[Passage, ...]:
+        return self._sources or ()
+
+    @property
+    def text(self) -> str:
+        """The text of the newest try so far."""
+        return self._text.text
+
+    @property
+    def reasoning(self) -> str:
+        return self._reasoning.text
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """In the order of their indexes."""
+        calls = (call for _, call in sorted(self._calls.items()))
+        return tuple(ToolCall(id=call.id, name=call.name, arguments=call.arguments.text) for call in calls)
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        return tuple(self._logprobs)
+
+    def expect(self, attempt: int) -> None:
+        """Nothing of an earlier attempt counts from now on."""
+        if attempt > self._attempt:
+            self._attempt = attempt
+            self._deliveries.clear()
+
+    def hand_over(self, asking: Progress) -> Delivered | None:
+        """What the reader has, for a new try that wants to go on from there; None for one that is itself stale.
+
+        Nothing of an earlier try counts from now on.
+        """
+        if self._is_stale(asking):
+            return None
+        text = self._text.text if self._text.whole else self._text.given
+        tokens = self._try.tokens if self._text.whole else None
+        if self._reasoning.length or self._reasoning.given or self._calls:
+            # Only text can be gone on from.
+            text, tokens = "", None
+        self._delivered = Delivered(text=text, tokens=tuple(tokens or ()))
+        self._delivered_logprobs = self._logprobs if text else []
+        return self._delivered
+
+    def take(self, event: AnyEvent) -> tuple[Part, ...]:
+        """What the event adds to what the reader has; nothing if it is stale or already known.
+
+        Raises the Problem that the event reports, or ANSWER_INTERRUPTED where the answer cannot be continued.
+        """
+        if self._is_stale(event):
+            return ()
+        match event:
+            case Delta():
+                return self._take_delta(event)
+            case Sources():
+                return self._take_sources(event.passages)
+            case Done():
+                return self._take_done(event)
+            case Resumed():
+                self._follow(event)
+                self._resume(event.characters)
+                return ()
+            case Result():
+                ended = Ended(trail=event.query.trail, notes=event.query.notes)
+                return (*self._take_sources(event.query.passages), ended)
+            case Failed():
+                raise _failure(event)
+            case Progress():
+                return ()
+
+    def _is_stale(self, event: AnyEvent) -> bool:
+        if event.attempt != self._attempt:
+            if event.attempt < self._attempt:
+                return True
+            self.expect(event.attempt)
+        # Deliveries of different stages are counted apart: only those of one stage can be compared.
+        known, message = self._deliveries.get(event.stage, (0, 0))
+        if event.delivery > known:
+            self._deliveries[event.stage] = event.delivery, event.message
+            return False
+        return event.delivery < known or event.message != message
+
+    def _take_delta(self, event: Delta) -> tuple[Part, ...]:
+        self._follow(event)
+        current = self._try
+        if event.index != current.deltas:
+            raise _interrupted("a piece of it was lost")
+        current.deltas += 1
+        if not event.tokens:
+            current.tokens = None
+        elif current.tokens is not None:
+            current.tokens += event.tokens
+        self._logprobs += event.logprobs
+        parts: list[Part] = []
+        if reasoning := self._reasoning.write(event.reasoning):
+            parts.append(NewReasoning(reasoning))
+        text = self._text.write(event.text)
+        if text or (event.logprobs and not event.text):  # a token may be a part of a character, and show nothing yet
+            parts.append(NewText(text, event.logprobs))
+        for call in event.tool_calls:
+            parts += self._take_call(call)
+        return tuple(parts)
+
+    def _take_call(self, piece: ToolCallDelta) -> tuple[NewToolCall, ...]:
+        call = self._calls.setdefault(piece.index, _Call())
+        call.id = piece.id or call.id
+        if piece.name and call.name and piece.name != call.name:
+            raise _interrupted("its worker was lost, and another one answered differently")
+        call.name = piece.name or call.name
+        new = call.arguments.write(piece.arguments)
+        if call.announced:
+            return (NewToolCall(index=piece.index, arguments=new),) if new else ()
+        call.announced = True
+        return (NewToolCall(index=piece.index, id=call.id, name=call.name, arguments=new),)
+
+    def _take_sources(self, passages: tuple[Passage, ...]) -> tuple[Part, ...]:
+        known, self._sources = self._sources, passages
+        if known is None or not self._standing:
+            return (NewSources(passages),)
+        if [_place(p) for p in known] != [_place(p) for p in passages]:
+            raise _interrupted("its worker was lost, and another one found other sources")
+        return ()
+
+    def _take_done(self, event: Done) -> tuple[Part, ...]:
+        self._follow(event)
+        if event.deltas != self._try.deltas:
+            raise _interrupted("a piece of it was lost")
+        if not all(writing.whole for writing in self._writings()):
+            raise _interrupted("its worker was lost, and another one answered differently")
+        ended = Ended(
+            usage=event.usage,
+            engine=event.engine,
+            model=event.model,
+            finish=event.finish,
+            context=event.context,
+            cited=event.cited,
+            trail=event.trail,
+        )
+        return (ended,)
+
+    def _follow(self, event: Delta | Done | Resumed) -> None:
+        """Begin anew where the event belongs to another try than the one before it."""
+        current = self._try
+        if (event.attempt, event.delivery, event.stage) == (current.attempt, current.delivery, current.stage):
+            return
+        for writing in self._writings():
+            writing.restart(standing=self._standing)
+        if not self._standing:
+            self._calls.clear()
+        self._logprobs = []
+        self._try = _Try(event.attempt, event.delivery, event.stage)
+
+    def _resume(self, characters: int) -> None:
+        """The newest try goes on after so many characters of what was handed over."""
+        delivered = self._delivered
+        if characters != len(delivered.text):
+            raise _interrupted("its worker was lost, and another one went on from elsewhere")
+        self._logprobs = list(self._delivered_logprobs)
+        self._text.pieces = [delivered.text]
+        self._text.length = characters
+        self._try.tokens = list(delivered.tokens) if delivered.tokens or not delivered.text else None
+
+    def _writings(self) -> tuple[_Writing, ...]:
+        return (self._text, self._reasoning, *(call.arguments for call in self._calls.values()))
+
+
+def _place(passage: Passage) -> tuple[str, int, str]:
+    # Scores may differ in their last digits from one worker to the next.
+    return passage.document_id, passage.position, passage.text
+
+
+def _failure(event: Failed) -> Problem:
+    problem = Problem.from_details(event.problem)
+    if event.stage:
+        problem.extras.setdefault("stage", event.stage)
+    return problem
+
+
+def _interrupted(why: str) -> Problem:
+    return Problem(ProblemType.ANSWER_INTERRUPTED, f"The answer broke off: {why}. Ask again.")

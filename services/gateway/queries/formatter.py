@@ -1,0 +1,55 @@
+"""How `/v1/query` tells an answer: `AnswerBody` as JSON, or the events sources, delta, done and error."""
+
+from collections.abc import Iterable
+
+from pydantic_core import to_json
+
+from services.gateway.http.models import AnswerBody, DoneBody, SourcesBody, Timings, sources_from
+from services.gateway.http.problems import problem_body
+from services.gateway.http.sse import Event
+from services.gateway.queries.assembler import Ended, NewSources, NewText, Part
+from services.gateway.queries.session import Flight
+from shared.contracts.problems import Problem
+from shared.telemetry.tracing import trace_id
+
+__all__ = ["QueryVoice", "timings_of"]
+
+
+class QueryVoice:
+    """The platform's own form. What a model thinks before it answers is not told."""
+
+    def whole(self, flight: Flight, ended: Ended) -> bytes:
+        answer = flight.answer
+        done = _done(flight, ended)
+        return to_json(AnswerBody(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
+
+    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+        match part:
+            case NewText(text):
+                yield Event(to_json({"text": text}), "delta")
+            case NewSources(passages):
+                body = SourcesBody(id=flight.query.id, sources=sources_from(passages))
+                yield Event(to_json(body), "sources")
+            case Ended():
+                yield Event(to_json(_done(flight, part)), "done")
+
+    def problem(self, problem: Problem) -> Event:
+        return Event(problem_body(problem), "error")
+
+
+def timings_of(flight: Flight, ended: Ended) -> Timings:
+    return Timings(total_ms=flight.elapsed_ms, first_delta_ms=flight.first_delta_ms, stages=ended.trail)
+
+
+def _done(flight: Flight, ended: Ended) -> DoneBody:
+    return DoneBody(
+        id=flight.query.id,
+        usage=ended.usage,
+        timings=timings_of(flight, ended),
+        engine=ended.engine,
+        model=ended.model,
+        finish=ended.finish,
+        cited=ended.cited,
+        context=ended.context,
+        trace_id=trace_id(),
+    )

@@ -1,0 +1,157 @@
+"""Named pipelines: the stages that a query passes, in order, and what each is told.
+
+    pipelines:
+      brief: [embed, retrieve, generate]
+      canary:
+        - embed
+        - {stage: retrieve, params: {mode: vector, top_k: 3}}
+        - {stage: generate, variant: canary}
+
+A pipeline named `default` replaces the built-in one, which is embed, retrieve, generate.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+
+from shared.contracts.envelope import Name, Stop
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["DEFAULT", "EMBED", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
+
+DEFAULT: Final = "default"
+EMBED: Final = "embed"
+RETRIEVE: Final = "retrieve"
+GENERATE: Final = "generate"
+CONDENSE: Final = "condense"
+MOST_VALUES: Final = 10_000
+WRONG_SCALARS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+"""What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
+
+BUILT_IN: Final = (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
+
+
+class PipelinesError(ValueError):
+    """The pipelines file cannot be used; the message names the file and the place."""
+
+
+class Pipelines:
+    """The pipelines by name. `default` is always among them."""
+
+    def __init__(self, named: Mapping[str, tuple[Stop, ...]] | None = None) -> None:
+        self._named = {DEFAULT: BUILT_IN} | dict(named or {})
+
+    @property
+    def named(self) -> Mapping[str, tuple[Stop, ...]]:
+        return self._named
+
+    def get(self, name: str) -> tuple[Stop, ...]:
+        """Raises Problem PIPELINE_NOT_FOUND."""
+        if (stops := self._named.get(name)) is None:
+            known = ", ".join(sorted(self._named))
+            raise Problem(
+                ProblemType.PIPELINE_NOT_FOUND, f"There is no pipeline {name[:80]!r}. The pipelines are: {known}."
+            )
+        return stops
+
+    def slip(
+        self,
+        name: str,
+        *,
+        top_k: int | None,
+        default_top_k: int,
+        narrower: Mapping[str, JsonValue] | None,
+        condense: bool = False,
+    ) -> tuple[Stop, ...]:
+        """The slip of a query: the pipeline's stops, the retrieving ones with what the request asks for.
+
+        The request's `top_k` goes before the pipeline's, that before the default. The request's filter, `narrower`,
+        holds beside the pipeline's. With `condense`, for a question that others came before, a pipeline that retrieves
+        and generates begins with making it stand alone, unless it says itself where that is done.
+        Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where nothing would apply it.
+        """
+        stops = self.get(name)
+        if narrower and not any(stop.stage == RETRIEVE for stop in stops):
+            raise Problem(
+                ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
+            )
+        slip = tuple(_retrieving(s, top_k, default_top_k, narrower) if s.stage == RETRIEVE else s for s in stops)
+        return (*_condensing(slip), *slip) if condense else slip
+
+
+def _condensing(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
+    """The stop that makes a question stand alone; none where it has no use.
+
+    It names no variant: an adapter that a pipeline generates with serves that stage alone.
+    """
+    named = {stop.stage for stop in slip}
+    return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
+
+
+def _retrieving(stop: Stop, top_k: int | None, default_top_k: int, narrower: Mapping[str, JsonValue] | None) -> Stop:
+    own: JsonValue = stop.params.get("filter")
+    wanted: JsonValue = dict(narrower) if narrower else None
+    both: JsonValue = {"$and": [own, wanted]} if own and wanted else own or wanted
+    chosen = stop.params.get("top_k", default_top_k) if top_k is None else top_k
+    return stop.with_params(top_k=chosen, filter=both)
+
+
+class _StopEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Name
+    variant: Name = "default"
+    params: dict[str, JsonValue] = {}
+
+
+def _spelled_out(entry: Any) -> Any:
+    return {"stage": entry} if isinstance(entry, str) else entry
+
+
+_Stops = Annotated[list[Annotated[_StopEntry, BeforeValidator(_spelled_out)]], Field(min_length=1, max_length=16)]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pipelines: dict[Name, _Stops]
+
+
+def load_pipelines(path: Path | None) -> Pipelines:
+    """Read a pipelines file. Raises PipelinesError with the place of each mistake."""
+    if path is None:
+        return Pipelines()
+    try:
+        entries = _File.model_validate(_bounded(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise PipelinesError(f"cannot read the pipelines file {path}: {error.strerror}") from error
+    except ValidationError as error:
+        mistakes = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors())
+        raise PipelinesError(f"the pipelines file {path} is not valid: {mistakes}") from error
+    except (yaml.YAMLError, RecursionError, *WRONG_SCALARS) as error:
+        raise PipelinesError(f"the pipelines file {path} is no YAML: {error}") from error
+    return Pipelines(
+        {
+            name: tuple(Stop(stage=e.stage, variant=e.variant, params=e.params) for e in stops)
+            for name, stops in entries.pipelines.items()
+        }
+    )
+
+
+def _bounded(value: Any) -> Any:
+    """The value. Raises ValueError where there is more in it than its aliases let one see, or it is in itself."""
+    waiting, count = [value], 0
+    while waiting:
+        item, count = waiting.pop(), count + 1
+        if count > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values, with its aliases written out")
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return value
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    named = [f"stop {part + 1}" if isinstance(part, int) else part for part in location if part != "[key]"]
+    return " > ".join(named) or "the file"

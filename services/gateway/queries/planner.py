@@ -1,0 +1,160 @@
+"""From what a client asks to the envelope of the query, whichever face of the API it came through."""
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+
+from services.gateway.context import Desk
+from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE
+from services.gateway.settings import GatewaySettings
+from shared.contracts.envelope import Message, Passage, Query, Stop
+from shared.contracts.generation import GenerateParams
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import reply_subject
+from shared.stores.records import Collection
+
+__all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"]
+
+SHORTEST_TIMEOUT: Final = 0.1
+
+DEEPEST: Final = 128
+"""Levels of JSON within JSON in what goes to a stage."""
+
+ANY: Final = "default"
+"""The variant of a stop that leaves the choice to the collection and the routes."""
+
+SPOKEN: Final = frozenset({"user", "assistant"})
+"""Roles whose turns a later question may refer to."""
+
+NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A question about a collection, checked. `messages` are the turns before it; `timeout` is in seconds.
+
+    `conversation` is what all questions of one conversation have in common, so that they all go to the same variants;
+    without it each question goes its own way. `generate` goes before what the pipeline says about generation, and so
+    does `generator`, the variant of the generator.
+    """
+
+    question: str
+    collection: Collection
+    timeout: float
+    messages: tuple[Message, ...] = ()
+    pipeline: str | None = None
+    top_k: int | None = None
+    default_top_k: int = 5
+    filter: Mapping[str, JsonValue] | None = None
+    conversation: str | None = None
+    generate: GenerateParams = GenerateParams()
+    generator: str | None = None
+
+
+def compose(desk: Desk, asking: Asking) -> Query:
+    """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
+    slip = desk.pipelines.slip(
+        asking.pipeline or asking.collection.pipeline or DEFAULT,
+        top_k=asking.top_k,
+        default_top_k=asking.default_top_k,
+        narrower=asking.filter,
+        condense=any(message.role in SPOKEN for message in asking.messages),
+    )
+    return address(
+        desk,
+        tuple(_for_this(stop, asking) for stop in slip),
+        timeout=asking.timeout,
+        conversation=asking.conversation,
+        question=asking.question,
+        messages=asking.messages,
+        collection=asking.collection.table,
+    )
+
+
+def address(
+    desk: Desk,
+    slip: tuple[Stop, ...],
+    *,
+    timeout: float,
+    conversation: str | None = None,
+    question: str = "",
+    messages: tuple[Message, ...] = (),
+    collection: str = "",
+    passages: tuple[Passage, ...] = (),
+) -> Query:
+    """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now.
+
+    The desk's terms say on which lane, and may give it another deadline.
+    Stops of the slip that name no variant get one by the routes, the same for all queries of a `conversation`.
+    """
+    now = time.time()
+    # Sorts by time, which makes logs easier to read.
+    query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+    for part in (*(stop.params for stop in slip), *(message.model_extra for message in messages)):
+        _check_depth(part)
+    return Query(
+        id=query_id,
+        tenant=desk.terms.tenant,
+        lane=desk.terms.lane,
+        asked_at=now,
+        deadline=desk.terms.deadline or now + timeout,
+        reply=reply_subject(desk.settings.instance, query_id),
+        joined=True,
+        slip=desk.router.route(slip, conversation or query_id),
+        question=question,
+        messages=messages,
+        collection=collection,
+        passages=passages,
+    )
+
+
+def _check_depth(part: object, left: int = DEEPEST) -> None:
+    """Raises Problem INVALID_REQUEST for JSON in which a worker would lose its way: parsers end at 200 levels."""
+    if not left:
+        detail = f"The request has JSON that is nested deeper than {DEEPEST} levels."
+        raise Problem(ProblemType.INVALID_REQUEST, detail)
+    if isinstance(part, dict | list):
+        for member in part.values() if isinstance(part, dict) else part:
+            _check_depth(member, left - 1)
+
+
+def _for_this(stop: Stop, asking: Asking) -> Stop:
+    if stop.stage == EMBED and stop.variant == ANY:
+        # Only what embedded the collection's passages finds them.
+        return stop.model_copy(update={"variant": asking.collection.embedding_variant})
+    if stop.stage != GENERATE:
+        return stop
+    stop = stop.with_params(**asking.generate.encode())
+    return stop.model_copy(update={"variant": asking.generator}) if asking.generator else stop
+
+
+def checked_question(question: str, settings: GatewaySettings) -> str:
+    """The question without blanks around it. Raises Problem INVALID_QUESTION."""
+    question = question.strip()
+    if not question:
+        reason = "is empty"
+    elif len(question) > settings.max_question_chars:
+        reason = f"has {len(question):,} characters; at most {settings.max_question_chars:,} are allowed"
+    elif NOT_TEXT.search(question) or question.count("\ufffd") * 10 > len(question):
+        reason = "holds control characters or broken encoding; send plain text"
+    else:
+        return question
+    raise Problem(ProblemType.INVALID_QUESTION, f"The question {reason}.")
+
+
+def checked_timeout(timeout: float | None, settings: GatewaySettings) -> float:
+    """Seconds that a query may take. Raises Problem INVALID_REQUEST."""
+    if timeout is None:
+        return settings.default_timeout
+    longest = settings.longest_deadline
+    if not SHORTEST_TIMEOUT <= timeout <= longest:
+        raise Problem(
+            ProblemType.INVALID_REQUEST,
+            f"timeout must be {SHORTEST_TIMEOUT:g} to {longest:g} seconds, not {timeout:g}.",
+        )
+    return timeout

@@ -1,0 +1,86 @@
+"""How far a query has come, as its progress events tell, and what to say when its time is over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.contracts.envelope import Stop
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.replies import AnyEvent, Progress
+
+__all__ = ["Course", "QueueState", "overdue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A stage's queue: queries waiting in it, queries in work, and whether any worker asks for more."""
+
+    waiting: int
+    in_work: int
+    wanted: bool
+
+    @property
+    def deserted(self) -> bool:
+        """No worker serves the queue: none holds work, none asks for any."""
+        return not self.wanted and not self.in_work
+
+
+class Course:
+    """The last stop of the slip that a worker has started on, in the newest attempt."""
+
+    def __init__(self, slip: Sequence[Stop]) -> None:
+        self.slip = tuple(slip)
+        self._attempt = 1
+        self._started = -1
+
+    @property
+    def started(self) -> Stop | None:
+        return self.slip[self._started] if self._started >= 0 else None
+
+    @property
+    def ahead(self) -> Stop | None:
+        """The stop after the last started one; the first where none is."""
+        following = self._started + 1
+        return self.slip[following] if following < len(self.slip) else None
+
+    def note(self, event: AnyEvent) -> None:
+        if event.attempt > self._attempt:
+            self._attempt, self._started = event.attempt, -1
+        if type(event) is not Progress or event.attempt < self._attempt:
+            return
+        for at in range(self._started + 1, len(self.slip)):
+            if self.slip[at].stage == event.stage:
+                self._started = at
+                return
+
+
+def overdue(course: Course, timeout: float, queue: QueueState | None) -> Problem:
+    """The problem of a query whose deadline has passed. `queue` is that of the stop ahead, None if it has none yet.
+
+    Progress says when a stage starts on a query and nothing says when it is done, so between two stops the state of
+    the queue ahead decides: a query waits there for a worker that does not exist, or the stage before is at work.
+    """
+    started, ahead = course.started, course.ahead
+    if ahead is not None and (queue is None or (queue.deserted and (queue.waiting or started is None))):
+        return _unavailable(ahead, f"No worker of stage '{ahead.stage}' is running", timeout)
+    if started is None and ahead is not None:
+        load = f"{queue.in_work} queries in work, {queue.waiting} waiting" if queue else ""
+        return _unavailable(ahead, f"The workers of stage '{ahead.stage}' did not get to it ({load})", timeout)
+    stage = started.stage if started else ""
+    where = f"Stage '{stage}' had begun on it"
+    if ahead is not None:
+        where += f", stage '{ahead.stage}' had not yet"
+    return Problem(
+        ProblemType.DEADLINE_EXCEEDED,
+        f"The query did not finish within {timeout:g} s. {where}. Allow it more time, or run more workers.",
+        stage=stage,
+    )
+
+
+def _unavailable(stop: Stop, what: str, timeout: float) -> Problem:
+    variant = f" (variant '{stop.variant}')" if stop.variant != "default" else ""
+    return Problem(
+        ProblemType.STAGE_UNAVAILABLE,
+        f"{what}{variant}; the query waited {timeout:g} s. `sluice status` shows what runs.",
+        headers={"Retry-After": "1"},
+        stage=stop.stage,
+    )

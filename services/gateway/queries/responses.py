@@ -1,0 +1,122 @@
+"""Responses that carry the answer to a query: as one JSON object, or as server-sent events.
+
+Both listen for the client's leaving from the first moment, and stop all work on the query when it does. What they say
+is up to a `Voice`, of which each face of the API has its own.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Protocol
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.context import charge
+from services.gateway.http.problems import ClientLeftError
+from services.gateway.http.sse import PING_SECONDS, Channel, Event, departing
+from services.gateway.queries.assembler import Ended, Part
+from services.gateway.queries.session import Flight, Queries
+from shared.contracts.envelope import Query
+from shared.contracts.problems import Problem
+
+__all__ = ["JsonAnswer", "StreamedAnswer", "Voice"]
+
+EARLY_HEADERS: Final = 5.0
+"""Seconds that a stream waits for its first event before its response starts.
+
+What goes wrong within that time is a plain problem response with its own status. After it the client and the proxies
+on the way learn that the request is in work, and a problem comes as an event.
+"""
+
+LAST_WORDS: Final = 2.0
+"""Seconds for the final event to reach a client that does not read."""
+
+
+class Voice(Protocol):
+    """How one answer is told; it may keep what it has said so far."""
+
+    def whole(self, flight: Flight, ended: Ended) -> bytes:
+        """The complete answer as JSON."""
+
+    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+        """The events for the next part of a streamed answer, the last of which is `Ended`."""
+
+    def problem(self, problem: Problem) -> Event:
+        """The last event of a stream that breaks off."""
+
+
+async def _nothing_more() -> None: ...
+
+
+class JsonAnswer(Response):
+    """The whole answer at once. Raises the Problem with which the query ended, or ClientLeftError.
+
+    `submitted` is called once the query is on its queue.
+    """
+
+    def __init__(
+        self,
+        queries: Queries,
+        query: Query,
+        voice: Voice,
+        submitted: Callable[[], Awaitable[None]] = _nothing_more,
+    ) -> None:
+        super().__init__()
+        self._queries = queries
+        self._query = query
+        self._voice = voice
+        self._submitted = submitted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with (
+            departing(scope, receive) as departure,
+            self._queries.ask(self._query, departure, standing=False) as flight,
+        ):
+            await self._submitted()
+            while flight.ended is None:
+                await flight.parts()
+        assert flight.ended is not None
+        charge(scope, flight.tokens)
+        body = self._voice.whole(flight, flight.ended)
+        await Response(body, media_type="application/json")(scope, receive, send)
+
+
+class StreamedAnswer(Response):
+    """The answer as it comes. Raises the Problem with which the query ended before its first event."""
+
+    def __init__(self, queries: Queries, query: Query, voice: Voice) -> None:
+        super().__init__()
+        self._queries = queries
+        self._query = query
+        self._voice = voice
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        channel = Channel(send)
+        try:
+            async with (
+                departing(scope, receive) as departure,
+                self._queries.ask(self._query, departure, standing=True) as flight,
+            ):
+                try:
+                    while flight.ended is None:
+                        await self._pass_on(flight, channel)
+                finally:
+                    charge(scope, flight.tokens)
+        except ClientLeftError:
+            if not channel.started:
+                raise
+            return
+        except Problem as problem:
+            if not channel.started:
+                raise
+            with anyio.move_on_after(LAST_WORDS):
+                await channel.send(self._voice.problem(problem))
+                await channel.close()
+            return
+        await channel.close()
+
+    async def _pass_on(self, flight: Flight, channel: Channel) -> None:
+        parts = await flight.parts(PING_SECONDS if channel.started else EARLY_HEADERS)
+        if not parts:
+            await channel.ping()
+        await channel.send(*(event for part in parts for event in self._voice.part(flight, part)))

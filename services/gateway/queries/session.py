@@ -1,0 +1,298 @@
+"""The life of a query: submitted, listened to, submitted again where the broker lost it, given up where it is late."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Final
+
+import anyio
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import ValidationError
+
+from services.gateway.http.problems import ClientLeftError
+from services.gateway.queries.assembler import Answer, Ended, NewText, Part
+from services.gateway.queries.batch_throttle import Pace
+from services.gateway.queries.progress import Course, QueueState, overdue
+from shared.contracts.envelope import Lane, Query, Stop
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.bus import Bus
+from shared.nats.subjects import BUILT_IN_QUEUES
+from shared.nats.topology import QUERIES, StageQueue
+from shared.runtime.forward import forward
+from shared.runtime.replies import (
+    AnyEvent,
+    Done,
+    Mailbox,
+    Mailroom,
+    Progress,
+    decode_event,
+    delivered_subject,
+    reply_subject,
+)
+from shared.service.http_protocol import Departure
+from shared.telemetry.metrics import SECONDS, exemplar
+
+__all__ = ["Flight", "Queries"]
+
+FIRST_DELTA = Histogram(
+    "sluice_gateway_first_delta_seconds",
+    "Time from an interactive query's request to the first text of its answer.",
+    buckets=SECONDS,
+)
+IN_FLIGHT = Gauge("sluice_gateway_queries_in_flight", "Queries that wait for their answer.")
+
+HANDED_OVER = Counter(
+    "sluice_gateway_answers_handed_over_total", "Unfinished answers that another try asked to go on with."
+)
+
+CHARS_PER_TOKEN: Final = 4
+
+WAKE: Final = Done(attempt=0, deltas=0)
+"""An event of no try, for a flight that is to look around."""
+
+QUEUE_STATE_TTL: Final = 1.0
+LOOKUP_TIMEOUT: Final = 0.5
+
+
+class Flight:
+    """One query in flight. `ended` is set once its answer is complete."""
+
+    def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: Answer) -> None:
+        self.query = query
+        self.answer = answer
+        self.course = Course(query.slip)
+        self.ended: Ended | None = None
+        self.first_delta_ms: float | None = None
+        self.problem: Problem | None = None
+        self._failure: Problem | None = None
+        self.left = False
+        self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
+        self._bus = bus
+        self._client = bus.client
+        self._mailbox = mailbox
+        self._began = time.perf_counter()
+        self._reconnects = self._reconnections
+        self._submitting: anyio.CancelScope | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self._began) * 1e3, 3)
+
+    @property
+    def tokens(self) -> int:
+        """What the answer has cost; where it broke off, by a rule of thumb for what there is of it."""
+        if self.ended is None:
+            return (len(self.answer.text) + len(self.answer.reasoning)) // CHARS_PER_TOKEN
+        return self.ended.usage.prompt_tokens + self.ended.usage.completion_tokens
+
+    @property
+    def timeout(self) -> float:
+        return round(self.query.deadline - self.query.asked_at, 3)
+
+    async def parts(self, patience: float | None = None) -> Sequence[Part]:
+        """All that has come of the answer, at least one part; nothing after `patience` seconds of silence.
+
+        Raises the Problem with which the query ended, once the parts before it have been returned.
+        """
+        parts: list[Part] = []
+        while not parts:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                event = await self._mailbox.receive(patience)
+            except TimeoutError:
+                return parts
+            if self._reconnects != self._reconnections:
+                # Events were lost with the connection, so those of the same attempt prove nothing any more.
+                self.query = self.query.resubmitted()
+                self.answer.expect(self.query.attempt)
+                await self.submit()
+                continue
+            parts += self._take(event)
+        try:
+            while self.ended is None and (further := self._mailbox.more()) is not None:
+                parts += self._take(further)
+        except Problem as problem:
+            self._failure = problem
+        return parts
+
+    def catch_up(self) -> None:
+        """Note how far the query has come by the news that did not wake anybody."""
+        while (event := self._mailbox.more()) is not None:
+            self.course.note(event)
+
+    def _take(self, event: AnyEvent) -> tuple[Part, ...]:
+        self.course.note(event)
+        parts = self.answer.take(event)
+        self._account(parts)
+        return parts
+
+    async def submit(self) -> None:
+        """Put the query on the queue of its first stop, anew for each reconnection meanwhile.
+
+        Raises Problem QUEUE_FULL or BROKER_UNAVAILABLE.
+        """
+        while True:
+            self._reconnects = self._reconnections
+            with anyio.CancelScope() as self._submitting:
+                await forward(self._bus.jetstream, self._bus.topology, self.query)
+            interrupted = self._submitting.cancelled_caught
+            self._submitting = None
+            if not interrupted:
+                return
+            self.query = self.query.resubmitted()
+            self.answer.expect(self.query.attempt)
+
+    def look_up(self) -> None:
+        """Let the flight notice that the broker was away: its query may be lost, and so may events."""
+        if self._submitting is not None:
+            self._submitting.cancel()
+        else:
+            self._mailbox.put(WAKE)
+
+    def leave(self) -> None:
+        """The client has gone."""
+        if self.ended is None:
+            self.left = True
+            self.scope.cancel()
+
+    def abort(self, problem: Problem) -> None:
+        self.problem = problem
+        self.scope.cancel()
+
+    @property
+    def _reconnections(self) -> int:
+        return int(self._client.stats["reconnects"])
+
+    def _account(self, parts: tuple[Part, ...]) -> None:
+        for part in parts:
+            if isinstance(part, NewText) and part.text:
+                if self.first_delta_ms is None:
+                    self.first_delta_ms = self.elapsed_ms
+                    if self.query.lane is Lane.INTERACTIVE:
+                        FIRST_DELTA.observe(self.first_delta_ms / 1e3, exemplar())
+            elif isinstance(part, Ended):
+                self.ended = part
+
+
+class Queries:
+    """All queries of this gateway that are in flight.
+
+    `beside` is entered once a query has been submitted, and left when it has ended or failed.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        instance: str,
+        mailroom: Mailroom,
+        beside: Callable[[Flight], AbstractContextManager[None]],
+        pace: Pace,
+    ) -> None:
+        self._bus = bus
+        self._mailroom = mailroom
+        self._pace = pace
+        self._instance = instance
+        self._beside = beside
+        self._flights: set[Flight] = set()
+        self._by_reply: dict[str, Flight] = {}
+        self._landed = asyncio.Event()
+        self._states: dict[str, tuple[float, QueueState | None]] = {}
+        IN_FLIGHT.set_function(lambda: len(self._flights))
+
+    async def open(self) -> None:
+        """Make the queues, and answer workers that take over an unfinished answer and ask what has been delivered."""
+        await self._bus.topology.ensure_queues(BUILT_IN_QUEUES)
+        await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
+
+    @asynccontextmanager
+    async def ask(self, query: Query, departure: Departure, *, standing: bool) -> AsyncIterator[Flight]:
+        """Submit a query and hold it in flight for as long as the block runs, at most until its deadline.
+
+        When the client departs, the block is cancelled, all stages are told to stop, and
+        ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
+        """
+        with self._mailroom.mailbox(query.id) as mailbox:
+            flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
+            self._flights.add(flight)
+            self._by_reply[query.reply] = flight
+            departure.listen(flight.leave)
+            try:
+                with flight.scope, self._pace.query() if query.lane is Lane.INTERACTIVE else nullcontext():
+                    await flight.submit()
+                    with self._beside(flight):
+                        yield flight
+            finally:
+                departure.forget(flight.leave)
+                self._flights.discard(flight)
+                del self._by_reply[query.reply]
+                self._landed.set()
+                if flight.ended is None:
+                    with anyio.CancelScope(shield=True):
+                        await mailbox.cancel()
+        if flight.scope.cancelled_caught and flight.ended is None:
+            raise await self._reason(flight)
+
+    async def look_up(self) -> None:
+        """After a reconnection: every query in flight is submitted again."""
+        for flight in list(self._flights):
+            flight.look_up()
+
+    async def close(self, grace: float) -> None:
+        """Wait up to `grace` seconds for the queries in flight, then end the rest with a problem."""
+        with anyio.move_on_after(grace):
+            while self._flights:
+                self._landed.clear()
+                await self._landed.wait()
+        problem = Problem(
+            ProblemType.ANSWER_INTERRUPTED, "The gateway stops, and the answer was not done in time. Ask again."
+        )
+        for flight in list(self._flights):
+            flight.abort(problem)
+
+    async def _hand_over(self, message: Msg) -> None:
+        flight = self._by_reply.get(message.subject.removesuffix(delivered_subject("")))
+        if flight is None or not message.reply:
+            return
+        try:
+            asking = decode_event(message.data)
+        except ValidationError:
+            return
+        if isinstance(asking, Progress) and (delivered := flight.answer.hand_over(asking)) is not None:
+            HANDED_OVER.inc()
+            await message.respond(delivered.model_dump_json().encode())
+
+    async def _reason(self, flight: Flight) -> Exception:
+        if flight.left:
+            return ClientLeftError()
+        if flight.problem is not None:
+            return flight.problem
+        flight.catch_up()
+        ahead = flight.course.ahead
+        try:
+            queue = await self._queue_state(ahead, flight.query) if ahead else None
+        except (NatsError, TimeoutError):
+            detail = f"The message broker was away when the {flight.timeout:g} s of the query were over. Ask again."
+            return Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+        return overdue(flight.course, flight.timeout, queue)
+
+    async def _queue_state(self, stop: Stop, query: Query) -> QueueState | None:
+        """The state of a stop's queue, at most a second old; None if no worker has ever made it. Raises nats errors."""
+        name = StageQueue(stage=stop.stage, variant=stop.variant, lane=query.lane).consumer
+        now = time.monotonic()
+        read_at, state = self._states.get(name, (0.0, None))
+        if now - read_at > QUEUE_STATE_TTL:
+            try:
+                info = await self._bus.jetstream.consumer_info(QUERIES, name, timeout=LOOKUP_TIMEOUT)
+            except NotFoundError:
+                state = None
+            else:
+                state = QueueState(
+                    waiting=info.num_pending or 0, in_work=info.num_ack_pending or 0, wanted=bool(info.num_waiting)
+                )
+            self._states[name] = now, state
+        return state

@@ -1,0 +1,136 @@
+"""/v1/schedules"""
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Request, Response, status
+
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.principal import Caller
+from services.gateway.context import BackendParameter, CallerParameter
+from services.gateway.http.body import read_json, refuse_other_sites
+from services.gateway.http.models import JobBody
+from services.gateway.http.openapi import body, problems
+from services.gateway.jobs.idempotency import IdempotencyKey, job_for
+from services.gateway.schedules.service import NewSchedule, ScheduleBody, ScheduleList, schedule_from
+from shared.contracts.keys import Action
+from shared.contracts.problems import ProblemType
+from shared.contracts.schedules import Schedule, Schedules
+
+__all__ = ["router"]
+
+router = guarded("schedules")
+
+MAX_BODY: Final = 512 * 1024
+
+
+def _schedules(backend: BackendParameter) -> Schedules:
+    return Schedules(backend.bus.jetstream)
+
+
+SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
+
+
+@router.get("/v1/schedules", summary="List schedules", responses=problems())
+@needs(Action.READ)
+async def list_all(schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleList:
+    """All schedules by name."""
+    return ScheduleList(schedules=[ScheduleBody.of(s) for s in await schedules.list(caller.tenant) if _sees(caller, s)])
+
+
+@router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def get(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+    return ScheduleBody.of(await _schedule(schedules, caller, name))
+
+
+@router.put(
+    "/v1/schedules/{name}",
+    summary="Create or replace a schedule",
+    openapi_extra=body(json=NewSchedule),
+    responses={201: {"model": ScheduleBody}, **problems(ProblemType.INVALID_NAME, ProblemType.TOO_LARGE)},
+)
+@needs(Action.JOBS)
+async def put(
+    name: str, request: Request, response: Response, schedules: SchedulesParameter, caller: CallerParameter
+) -> ScheduleBody:
+    """Submits a job at each tick. An interval begins anew only where the timing has changed."""
+    asked = await read_json(request, NewSchedule, MAX_BODY)
+    kept, new = await schedules.put(schedule_from(caller, name, asked))
+    response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
+    return ScheduleBody.of(kept)
+
+
+@router.delete(
+    "/v1/schedules/{name}",
+    summary="Remove a schedule",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ProblemType.NOT_FOUND),
+)
+@needs(Action.JOBS)
+async def delete(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> None:
+    """What it has submitted goes on."""
+    await _schedule(schedules, caller, name)
+    await schedules.delete(caller.tenant, name)
+
+
+@router.post(
+    "/v1/schedules/{name}/pause",
+    summary="Pause a schedule",
+    dependencies=[Depends(refuse_other_sites)],
+    responses=problems(ProblemType.NOT_FOUND),
+)
+@needs(Action.JOBS)
+async def pause(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+    """Submits nothing until it is resumed."""
+    await _schedule(schedules, caller, name)
+    return ScheduleBody.of(await schedules.pause(caller.tenant, name))
+
+
+@router.post(
+    "/v1/schedules/{name}/resume",
+    summary="Resume a schedule",
+    dependencies=[Depends(refuse_other_sites)],
+    responses=problems(ProblemType.NOT_FOUND),
+)
+@needs(Action.JOBS)
+async def resume(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+    """Goes on with the next tick."""
+    await _schedule(schedules, caller, name)
+    return ScheduleBody.of(await schedules.resume(caller.tenant, name))
+
+
+@router.post(
+    "/v1/schedules/{name}/trigger",
+    summary="Submit a schedule's job now",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[Depends(refuse_other_sites)],
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
+)
+@needs(Action.JOBS)
+async def trigger(
+    name: str,
+    response: Response,
+    backend: BackendParameter,
+    schedules: SchedulesParameter,
+    caller: CallerParameter,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """Whether it is paused or not, and whatever still runs."""
+    schedule = await _schedule(schedules, caller, name)
+    spec = caller.need_spec(schedule.spec)
+    options = schedule.job_options(by=caller.by(f"schedule {name}"))
+    job = job_for(caller, idempotency_key)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
+    response.headers["Location"] = f"/v1/jobs/{made.id}"
+    return JobBody(job=made)
+
+
+async def _schedule(schedules: Schedules, caller: Caller, name: str) -> Schedule:
+    """Raises Problem NOT_FOUND, or FORBIDDEN for one with a collection that the caller has no key for."""
+    found = await schedules.get(caller.tenant, name)
+    caller.need_collection(getattr(found.spec, "collection", ""))
+    return found
+
+
+def _sees(caller: Caller, schedule: Schedule) -> bool:
+    return caller.sees(getattr(schedule.spec, "collection", ""))

@@ -1,0 +1,109 @@
+"""Schedules as the HTTP API takes and shows them."""
+
+import time
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.auth.principal import Caller
+from services.gateway.http.problems import invalid_member
+from services.gateway.jobs.service import JobSettings, check_spec
+from shared.contracts.jobs import JobOptions, JobSpec
+from shared.contracts.schedules import (
+    Cron,
+    Missed,
+    Overlap,
+    Schedule,
+    TimingError,
+    check_schedule_name,
+    interval,
+    time_zone,
+)
+
+__all__ = ["NewSchedule", "ScheduleBody", "ScheduleList", "schedule_from"]
+
+
+class NewSchedule(JobSettings):
+    """`timeout` counts from each tick."""
+
+    spec: JobSpec = Field(discriminator="kind", description="What each tick submits.")
+    cron: str | None = Field(None, description="Five fields, or six with the second before them, or `@daily`.")
+    every: str | None = Field(None, description="An interval instead: `90s`, `15m`, `1h30m`.")
+    zone: str | None = Field(None, description="Time zone of `cron`, such as Europe/Berlin; UTC if null.")
+    missed: Missed = Field(Missed.SKIP, description="What to do about ticks that came while all was down.")
+    overlap: Overlap = Field(Overlap.ALLOW, description="What to do about a tick while the last job still runs.")
+    paused: bool = False
+
+
+class ScheduleBody(BaseModel):
+    """Times are Unix seconds. `skipped_at` is the last tick that did not become a job; `next_at` is when the next one
+    is to be expected."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    name: str
+    cron: str | None
+    every: str | None
+    zone: str | None
+    spec: JobSpec
+    options: JobOptions
+    timeout: float | None
+    missed: Missed
+    overlap: Overlap
+    paused: bool
+    created_at: float
+    last_at: float | None
+    last_job: str | None
+    skipped_at: float | None
+    next_at: float | None
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> Self:
+        return cls.model_validate(schedule)
+
+
+class ScheduleList(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    schedules: list[ScheduleBody]
+
+
+def schedule_from(caller: Caller, name: str, asked: NewSchedule) -> Schedule:
+    """Raises Problem FORBIDDEN, INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
+    check_schedule_name(name)
+    check_spec(asked.spec)
+    caller.need_spec(asked.spec)
+    _check_timing(asked)
+    options = caller.options(asked.options()).model_copy(update={"deadline": None})
+    return Schedule(
+        name=name,
+        tenant=caller.tenant,
+        cron=asked.cron,
+        every=asked.every,
+        zone=asked.zone,
+        spec=asked.spec,
+        options=options,
+        timeout=asked.timeout,
+        missed=asked.missed,
+        overlap=asked.overlap,
+        paused=asked.paused,
+        created_at=time.time(),
+    )
+
+
+def _check_timing(asked: NewSchedule) -> None:
+    if (asked.cron is None) == (asked.every is None):
+        raise invalid_member("cron", "say either cron or every")
+    if asked.zone is not None and asked.cron is None:
+        raise invalid_member("zone", "a zone goes with cron: an interval is the same everywhere")
+    member = "zone"
+    try:
+        time_zone(asked.zone)
+        if asked.cron is not None:
+            member = "cron"
+            Cron.parse(asked.cron)
+        else:
+            member = "every"
+            interval(str(asked.every))
+    except TimingError as error:
+        raise invalid_member(member, str(error)) from None

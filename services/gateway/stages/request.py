@@ -1,0 +1,113 @@
+"""The stage `request`: requests that come over the bus, answered by the same endpoints as those that come over HTTP.
+
+So a line of a batch is validated, routed, answered and told like an HTTP request, on the batch lane. Lines wait in the
+stage's queue until a gateway has room; those of a gateway that dies are taken over by another one.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Scope
+
+from services.gateway.auth.principal import Caller
+from services.gateway.context import DESK, Desk, Terms
+from shared.contracts.envelope import Lane, Query
+from shared.contracts.jobs.specs import Endpoint
+from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.requests import REQUEST, Load, Loads, Request, Response
+from shared.runtime.stage import Context, Stage
+from shared.stores.artifacts import Artifacts
+from shared.telemetry.tracing import trace_id
+
+__all__ = ["RequestStage"]
+
+LAST_WORDS: Final = 2.0
+"""Seconds before the deadline of a request that are kept for saying why it was not answered in time."""
+
+
+class RequestStage:
+    """Works on requests in the app whose endpoints answer them; `app` is to be set before the service starts."""
+
+    app: ASGIApp
+
+    def __init__(self, desk: Desk, room: int) -> None:
+        self._desk = desk
+        canary = Request(endpoint=Endpoint.QUERY, body=Load(text="{}"))
+        self.stage = Stage(
+            name=REQUEST,
+            process=self._process,
+            room=room,
+            batch_room=room,
+            lanes=(Lane.BATCH,),
+            # What is wrong with it is the answer.
+            canary=Query(id="canary", asked_at=0, deadline=0, reply="-", slip=(canary.stop(),)),
+        )
+
+    async def _process(self, query: Query, _: Context) -> Query:
+        request = Request.of(query)
+        backend = await self._desk.backend()
+        async with self._desk.pace.line():
+            return await self._answered(query, request, backend.artifacts)
+
+    async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
+        loads = Loads(artifacts)
+        caller = Caller(tenant=query.tenant, collections=request.collections)
+        terms = Terms(lane=query.lane, caller=caller, deadline=max(time.time(), query.deadline - LAST_WORDS))
+        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))
+        await exchange.run(self.app)
+        load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
+        return Response(status=exchange.status, request_id=trace_id(), body=load).noted(query)
+
+
+class _Exchange:
+    """One request to an ASGI app whose client never leaves, and its response."""
+
+    def __init__(self, endpoint: Endpoint, body: bytes, desk: Desk) -> None:
+        self.status = 0
+        self.body = b""
+        self._media_type = ""
+        self._complete = False
+        self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
+        self._scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": endpoint.value,
+            "raw_path": endpoint.value.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+            "client": None,
+            "server": None,
+            DESK: desk,
+        }
+
+    async def run(self, app: ASGIApp) -> None:
+        """Raises Problem INVALID_REQUEST for a request that asked for anything but JSON."""
+        try:
+            await app(self._scope, self._receive, self._send)
+        except Exception:
+            # What fails is told in the response, and then raised for whoever runs the app, which has logged it.
+            if not self._complete:
+                raise
+        if not self._media_type.endswith("json"):
+            raise Problem(ProblemType.INVALID_REQUEST, "Only whole answers are given here: leave out 'stream'.")
+
+    async def _receive(self) -> Message:
+        message, self._request = self._request, None
+        if message is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        return message
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers: dict[bytes, bytes] = dict(message.get("headers", ()))
+            self._media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0]
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+            self._complete = not message.get("more_body", False)

@@ -1,0 +1,112 @@
+"""/v1/routes: the variants of each stage and their shares"""
+
+import time
+from typing import Annotated, Final
+
+from fastapi import Header, Path, Request, Response, status
+
+from services.gateway.admin import discovery
+from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.context import Backend, BackendParameter, CallerParameter
+from services.gateway.http.body import read_json
+from services.gateway.http.openapi import body, problems
+from services.gateway.variants.routes import Route, StoredRoute, overtaken
+from services.gateway.variants.service import UNROUTED, NewRoute, RouteBody, RouteList, described
+from shared.contracts.envelope import Name
+from shared.contracts.keys import Action
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["router"]
+
+router = guarded("operation")
+
+MAX_BODY: Final = 16 * 1024
+
+StageName = Annotated[Name, Path(description="A stage, such as `generate`.")]
+IfMatch = Annotated[
+    str | None, Header(description='The `ETag` of the route that is to be changed; `"0"` where there is none yet.')
+]
+
+
+@router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
+@needs(Action.READ)
+async def list_all(backend: BackendParameter) -> RouteList:
+    """Every stage that has a route, or a worker that queries come to."""
+    return RouteList(routes=described(await backend.routes.list(), await discovery.roll_call(backend.bus.client)))
+
+
+@router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
+@needs(Action.READ)
+async def get(stage: StageName, response: Response, backend: BackendParameter) -> RouteBody:
+    """A stage without a route of its own sends everything to `default`."""
+    stored = await backend.routes.get(stage)
+    found = described([stored] if stored else [], await discovery.roll_call(backend.bus.client))
+    for route in found:
+        if route.stage == stage:
+            return _tagged(response, route)
+    raise Problem(ProblemType.NOT_FOUND, f"The stage '{stage}' has neither a route nor a worker.")
+
+
+@router.put(
+    "/v1/routes/{stage}",
+    summary="Set the weights and shadows of a stage's variants",
+    openapi_extra=body(json=NewRoute),
+    responses=problems(ProblemType.PRECONDITION_FAILED, ProblemType.TOO_LARGE),
+)
+@needs(Action.ADMIN)
+async def put(
+    stage: StageName,
+    request: Request,
+    response: Response,
+    backend: BackendParameter,
+    caller: CallerParameter,
+    if_match: IfMatch = None,
+) -> RouteBody:
+    """Replaces the whole route. In force on every gateway within a second.
+
+    Variants that have no worker are taken, with a warning: their queries wait for the first one.
+    """
+    wanted = await read_json(request, NewRoute, MAX_BODY)
+    if stage in UNROUTED:
+        raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
+    by = caller.by(wanted.by)
+    route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
+    revision = await backend.routes.put(route, revision=await _expected(backend, stage, if_match))
+    stored = StoredRoute(route=route, revision=revision)
+    (shown,) = (r for r in described([stored], await discovery.roll_call(backend.bus.client)) if r.stage == stage)
+    return _tagged(response, shown)
+
+
+@router.delete(
+    "/v1/routes/{stage}",
+    summary="Send everything to the variant `default` again",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.PRECONDITION_FAILED),
+)
+@needs(Action.ADMIN)
+async def delete(stage: StageName, backend: BackendParameter, if_match: IfMatch = None) -> None:
+    """Removes the stage's weights and shadows."""
+    if await backend.routes.get(stage) is None:
+        raise Problem(ProblemType.NOT_FOUND, f"The stage '{stage}' has no route.")
+    await backend.routes.delete(stage, revision=await _expected(backend, stage, if_match))
+
+
+async def _expected(backend: Backend, stage: str, if_match: str | None) -> int | None:
+    """The revision that a write may replace (RFC 9110, section 13.1.1); None for any. Raises PRECONDITION_FAILED."""
+    if if_match is None:
+        return None
+    stored = await backend.routes.get(stage)
+    revision = stored.revision if stored else 0
+    tags = {tag.strip() for tag in if_match.split(",")}
+    if _tag(revision) in tags or (stored and "*" in tags):
+        return revision
+    raise overtaken(stage)
+
+
+def _tagged(response: Response, route: RouteBody) -> RouteBody:
+    response.headers["ETag"] = _tag(route.revision)
+    return route
+
+
+def _tag(revision: int) -> str:
+    return f'"{revision}"'

@@ -1,0 +1,95 @@
+"""Which variant of each stage a query goes to, and which variants get a copy of it. Pure: no I/O, no state per query.
+
+A variant is chosen by weighted rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit
+rates", IEEE/ACM Transactions on Networking 6, 1998): each variant draws a number from the hash of its name and the
+key, and the highest one wins. With the score -weight / ln(u) of a uniform u in (0, 1) each wins in proportion to its
+weight, every gateway comes to the same result, and when weights change only those keys move that must.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from services.gateway.variants.routes import DEFAULT, Route
+from shared.contracts.envelope import Query, Stop
+
+__all__ = ["Copy", "Router", "choose"]
+
+FOLLOWS: Final = {"condense": "generate"}
+"""Stages that the workers of another stage serve too, and that so go where it goes, unless they have a route."""
+
+
+def choose(route: Route, key: str) -> str:
+    """The variant for a key: the same one for as long as the weights stay as they are, in every process."""
+    shares = route.shares
+    if len(shares) == 1:
+        return next(iter(shares))
+    return max(shares, key=lambda variant: -shares[variant] / math.log(_uniform(route.stage, variant, key)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A copy of a query that goes to another variant of one stage."""
+
+    stage: str
+    variant: str
+    slip: tuple[Stop, ...]
+
+
+class Router:
+    """The routes as they are now, applied to slips."""
+
+    def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
+        self._routes = routes or {}
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The routes in force, by stage."""
+        return self._routes
+
+    def update(self, routes: Mapping[str, Route]) -> None:
+        """These routes, by stage, are in force from now on."""
+        self._routes = routes
+
+    def route(self, slip: tuple[Stop, ...], key: str) -> tuple[Stop, ...]:
+        """The slip with a variant chosen for every stop that names none. The same key gets the same variants."""
+        return tuple(self._routed(stop, key) for stop in slip)
+
+    def copies(self, query: Query) -> tuple[Copy, ...]:
+        """The shadows of a query whose slip has been routed, chosen by its id.
+
+        Only stops that a route can have chosen are copied: what a pipeline or a model's name has pinned is left alone.
+        """
+        return tuple(
+            Copy(stage=route.stage, variant=variant, slip=_instead(query.slip, route, variant))
+            for route in self._routes.values()
+            for variant, percent in route.shadows.items()
+            if any(_replaceable(stop, route, variant) for stop in query.slip)
+            and _uniform(route.stage, variant, f"shadow {query.id}") < percent / 100
+        )
+
+    def _routed(self, stop: Stop, key: str) -> Stop:
+        if stop.variant != DEFAULT:
+            return stop
+        route = self._routes.get(stop.stage) or self._routes.get(FOLLOWS.get(stop.stage, ""))
+        if route is None or (variant := choose(route, key)) == DEFAULT:
+            return stop
+        return stop.model_copy(update={"variant": variant})
+
+
+def _replaceable(stop: Stop, route: Route, variant: str) -> bool:
+    return stop.stage == route.stage and stop.variant != variant and stop.variant in route.shares
+
+
+def _instead(slip: tuple[Stop, ...], route: Route, variant: str) -> tuple[Stop, ...]:
+    return tuple(
+        stop.model_copy(update={"variant": variant}) if _replaceable(stop, route, variant) else stop for stop in slip
+    )
+
+
+def _uniform(stage: str, variant: str, key: str) -> float:
+    """A number in (0, 1), both excluded, that is spread evenly over keys; 52 bits, so that none rounds to 1."""
+    digest = blake2b(f"{stage}\0{variant}\0{key}".encode(), digest_size=8).digest()
+    return ((int.from_bytes(digest, "big") >> 12) + 0.5) / 2**52

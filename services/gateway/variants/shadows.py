@@ -1,0 +1,197 @@
+"""Shadow traffic: copies of live queries for another variant of a stage, whose answers are measured and dropped.
+
+A shadow is a query of its own, with its own id and mailbox, on the batch lane. The live query never waits for it, and
+no client hears of it.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import anyio
+import anyio.abc
+from nats.errors import Error as NatsError
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from services.gateway.queries.assembler import Answer, Ended, NewText
+from services.gateway.queries.session import Flight
+from services.gateway.variants.selector import Copy, Router
+from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Comparison, Run
+from shared.contracts.envelope import Lane, Query
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.bus import Bus
+from shared.runtime.forward import forward
+from shared.runtime.replies import AnyEvent, Mailbox, Mailroom, Progress, reply_subject
+from shared.telemetry.tracing import tracer
+
+__all__ = ["SHADOW_OF", "Shadows"]
+
+log = logging.getLogger(__name__)
+
+SHADOW_OF: Final = "shadow_of"
+"""The note by which a stage can tell a shadow; it holds the id of the live query."""
+
+ANSWERED: Final = "answered"
+CANCELLED: Final = "cancelled"
+SKIPPED: Final = "skipped"
+
+
+class _Shadow:
+    """One copy on its way."""
+
+    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, live: Query, copy: Copy) -> None:
+        name = f"shadow-{secrets.token_hex(8)}"
+        self.copy = copy
+        self.comparison = Comparison(copy.stage, copy.variant)
+        self._bus = bus
+        self._mailroom = mailroom
+        self._query = live.model_copy(
+            update={
+                "id": name,
+                "lane": Lane.BATCH,
+                "reply": reply_subject(instance, name),
+                "slip": copy.slip,
+                "attempt": 1,
+                "notes": {**live.notes, SHADOW_OF: live.id},
+            }
+        )
+        self._answer = Answer(standing=False)
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._query.remaining)
+        self._began = time.perf_counter()
+        self._first_delta: float | None = None
+        self._stopped = False
+        self._reached = False
+        self._live = trace.get_current_span().get_span_context()
+
+    def stop(self) -> None:
+        """Take all interest in it back."""
+        self._stopped = True
+        self._scope.cancel()
+
+    async def run(self) -> str:
+        """Submit it and read its answer. Returns how it ended."""
+        links = [trace.Link(self._live)] if self._live.is_valid else []
+        name, attributes = f"shadow {self.copy.stage}", {"sluice.variant": self.copy.variant}
+        # A trace of its own: it may last longer than the live one, and would be taken for a part of it.
+        with tracer.start_as_current_span(name, context=Context(), links=links, attributes=attributes):
+            try:
+                return await self._ask()
+            except Problem as problem:
+                return problem.kind.code
+            except (NatsError, TimeoutError, OSError):
+                return ProblemType.BROKER_UNAVAILABLE.code
+            except Exception:
+                log.exception("a shadow query failed")
+                return ProblemType.INTERNAL.code
+
+    async def _ask(self) -> str:
+        ended: Ended | None = None
+        with self._mailroom.mailbox(self._query.id) as mailbox:
+            try:
+                with self._scope:
+                    await forward(self._bus.jetstream, self._bus.topology, self._query)
+                    while ended is None:
+                        ended = await self._next(mailbox)
+            finally:
+                if ended is None:
+                    while (event := mailbox.more()) is not None:
+                        self._note(event)
+                    with anyio.CancelScope(shield=True):
+                        await mailbox.cancel()
+        if ended is not None:
+            seconds = time.perf_counter() - self._began
+            run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)
+            self.comparison.note("shadow", run)
+            return ANSWERED
+        if self._stopped:
+            return CANCELLED
+        late = ProblemType.DEADLINE_EXCEEDED if self._reached else ProblemType.STAGE_UNAVAILABLE
+        return late.code
+
+    async def _next(self, mailbox: Mailbox) -> Ended | None:
+        event = await mailbox.receive(max(self._query.remaining, 0.0) + 1)
+        self._note(event)
+        for part in self._answer.take(event):
+            if isinstance(part, Ended):
+                return part
+            if isinstance(part, NewText) and self._first_delta is None:
+                self._first_delta = time.perf_counter() - self._began
+        return None
+
+    def _note(self, event: AnyEvent) -> None:
+        if isinstance(event, Progress) and event.stage == self.copy.stage:
+            self._reached = True
+
+
+class Shadows:
+    """All shadows of this gateway, `most` at once; those beyond are left out."""
+
+    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, router: Router, most: int) -> None:
+        self._bus = bus
+        self._instance = instance
+        self._mailroom = mailroom
+        self._router = router
+        self._most = most
+        self._running: set[_Shadow] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        IN_FLIGHT.set_function(lambda: len(self._running))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Shadows can be sent for as long as the block runs, or until they are stopped."""
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                yield
+            finally:
+                self.stop()
+
+    def stop(self) -> None:
+        """Send no more shadows, and drop those in flight."""
+        self._tasks = None
+        for shadow in self._running:
+            shadow.stop()
+
+    @contextmanager
+    def beside(self, flight: Flight) -> Iterator[None]:
+        """Send the shadows of a query that has just been submitted; the block is the rest of the live query's life.
+
+        The shadows of a query whose client leaves are stopped: nothing is left to compare them with.
+        """
+        shadows = [shadow for copy in self._router.copies(flight.query) if (shadow := self._send(flight.query, copy))]
+        try:
+            yield
+        finally:
+            for shadow in shadows:
+                _compare(shadow, flight)
+
+    def _send(self, live: Query, copy: Copy) -> _Shadow | None:
+        if self._tasks is None:
+            return None
+        if len(self._running) >= self._most:
+            OUTCOMES.labels(copy.stage, copy.variant, SKIPPED).inc()
+            return None
+        shadow = _Shadow(self._bus, self._instance, self._mailroom, live, copy)
+        self._running.add(shadow)
+        self._tasks.start_soon(self._follow, shadow)
+        return shadow
+
+    async def _follow(self, shadow: _Shadow) -> None:
+        try:
+            outcome = await shadow.run()
+            OUTCOMES.labels(shadow.copy.stage, shadow.copy.variant, outcome).inc()
+        finally:
+            self._running.discard(shadow)
+
+
+def _compare(shadow: _Shadow, flight: Flight) -> None:
+    if flight.ended is not None:
+        seconds, first_ms = flight.elapsed_ms / 1e3, flight.first_delta_ms
+        first_delta = None if first_ms is None else first_ms / 1e3
+        run = Run.of(flight.answer, flight.ended, shadow.copy.stage, seconds=seconds, first_delta=first_delta)
+        shadow.comparison.note("live", run)
+    elif flight.left:
+        shadow.stop()

@@ -1,0 +1,117 @@
+"""The stage `condense`: a follow-up question becomes one that can be searched for without its conversation."""
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
+
+import anyio
+
+from services.generator.engines.base import Engine, Finish, FinishReason, Prompt, TextDelta
+from services.generator.grounding.followup import LONGEST, made_standalone
+from services.generator.grounding.relevance import terms
+from services.generator.prompting.sanitizer import Harmless
+from services.generator.prompting.templating import TemplateName, Templates, Turn
+from services.generator.stages.generate import ORIGINAL_QUESTION
+from shared.contracts.envelope import Message, Query
+from shared.contracts.generation import GenerateParams, Mode
+from shared.contracts.problems import Problem
+from shared.runtime.stage import Context
+
+__all__ = ["Condense"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 10.0
+"""Seconds to wait for the engine at most."""
+
+SHARE: Final = 1 / 3
+"""Of the time that the query has left, how much the engine may take."""
+
+NEWEST: Final = 6
+"""Messages of the conversation that the engine is shown."""
+
+LONGEST_TURN: Final = 1500
+PARAMS: Final = GenerateParams(mode=Mode.CHAT, temperature=0.0, max_tokens=256)
+
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_LABEL = re.compile(r"^(?:[\w-]+ ){0,2}question\s*:\s*", re.IGNORECASE)
+
+
+class Condense:
+    """Replaces the question and keeps the asked one in the note `original_question`.
+
+    Written by the engine where it has a model. Where that takes too long, fails or makes no sensible question, and
+    for an engine without a model, by the heuristic of `followup`. A question that nothing was said before passes as
+    it is.
+    """
+
+    def __init__(self, engine: Engine, templates: Templates) -> None:
+        self._engine = engine
+        self._templates = templates
+        self._harmless = Harmless()
+
+    async def __call__(self, query: Query, _context: Context) -> Query:
+        said = [one for one in query.messages if one.role in {"user", "assistant"} and (one.content or "").strip()]
+        if not said:
+            return query
+        rewritten = await self._rewritten(query, said)
+        if rewritten is None:
+            earlier = [one.content or "" for one in said if one.role == "user"]
+            rewritten = made_standalone(query.question, earlier)
+        if rewritten == query.question:
+            return query
+        notes = {**query.notes, ORIGINAL_QUESTION: query.question}
+        return query.model_copy(update={"question": rewritten, "notes": notes})
+
+    async def _rewritten(self, query: Query, said: Sequence[Message]) -> str | None:
+        """The engine's version; None where there is none to use."""
+        patience = min(PATIENCE, query.remaining * SHARE)
+        if not self._engine.model or len(query.question) > LONGEST or patience <= 0:
+            return None
+        turns = [self._turn(message) for message in said[-NEWEST:]]
+        text = None
+        try:
+            with anyio.move_on_after(patience) as scope:
+                text = await self._ask(query, turns)
+            if scope.cancelled_caught:
+                log.warning("a follow-up question was not rewritten in time", extra={"query": query.id})
+        except Problem as problem:
+            log.warning("a follow-up question was not rewritten: %s", problem, extra={"query": query.id})
+        if text is None:
+            return None
+        return _sensible(text, query.question, [turn.text for turn in turns])
+
+    async def _ask(self, query: Query, turns: Sequence[Turn]) -> str | None:
+        system = self._templates.render(TemplateName.CONDENSE_SYSTEM)
+        question = self._harmless.speech(query.question)
+        user = self._templates.render(TemplateName.CONDENSE_USER, turns=turns, question=question)
+        messages = (Message(role="system", content=system), Message(role="user", content=user))
+        prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS, tenant=query.tenant))
+        text: list[str] = []
+        async with aclosing(self._engine.generate(prepared)) as items:
+            async for item in items:
+                if isinstance(item, TextDelta):
+                    text.append(item.text)
+                elif isinstance(item, Finish) and item.reason is FinishReason.LENGTH:
+                    return None
+        return "".join(text)
+
+    def _turn(self, message: Message) -> Turn:
+        text = " ".join(self._harmless.speech(message.content or "").split())
+        if len(text) > LONGEST_TURN:
+            text = text[:LONGEST_TURN].rpartition(" ")[0] + " …"
+        return Turn(role=message.role, text=text)
+
+
+def _sensible(text: str, question: str, turns: Sequence[str]) -> str | None:
+    """The question in what the model wrote: one line, not much longer than it was, about what was talked about."""
+    lines = [line.strip() for line in _THOUGHT.sub("", text).splitlines() if line.strip()]
+    if len(lines) != 1:
+        return None
+    line = _LABEL.sub("", lines[0]).strip().strip("\"'“”«»`*").strip()
+    if not line or len(line) > max(300, 3 * len(question)):
+        return None
+    words = set(terms(line))
+    return line if words & set(terms(" ".join([question, *turns]))) else None

@@ -1,0 +1,72 @@
+"""The stage `index`: writes documents, removes documents, drops tables."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from nats.js.errors import ObjectNotFoundError
+from nats.js.object_store import ObjectStore
+
+from services.retriever.stores.base import Chunk, IndexedDocument, Store
+from shared.contracts.envelope import Passage, Query
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, decode_passages
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.objects import read_object
+from shared.runtime.stage import Context
+
+__all__ = ["Indexing"]
+
+
+class Indexing:
+    """Carries out changes of the index. `changed` hears of each table that was written to, and of how many passages."""
+
+    def __init__(self, store: Store, vectors: ObjectStore, changed: Callable[[str, int], None]) -> None:
+        self._store = store
+        self._vectors = vectors
+        self._changed = changed
+
+    async def __call__(self, query: Query, context: Context) -> Query:
+        change = IndexChange.model_validate(context.params)
+        if change.drop:
+            await self._store.drop(change.table)
+            return query
+        passages: defaultdict[str, list[Passage]] = defaultdict(list)
+        for passage in await self._load(change.object):
+            passages[passage.document_id].append(passage)
+        documents = [_document(ref, passages[ref.id]) for ref in change.documents]
+        done = await self._store.replace(change.table, documents)
+        self._changed(change.table, sum(len(document.chunks) for document in documents))
+        outcome = IndexOutcome(
+            superseded=tuple(done.superseded),
+            refused={document: problem.details for document, problem in done.refused.items()},
+        )
+        return query.model_copy(update={"notes": {**query.notes, "index": outcome.model_dump(mode="json")}})
+
+    async def _load(self, name: str | None) -> tuple[Passage, ...]:
+        if name is None:
+            return ()
+        try:
+            stored = await read_object(self._vectors, name)
+        except ObjectNotFoundError:
+            raise Problem(ProblemType.NOT_FOUND, "The vectors to index are gone. Ingest the documents again.") from None
+        return await asyncio.to_thread(decode_passages, stored)
+
+
+def _document(ref: IndexedDocumentRef, passages: Sequence[Passage]) -> IndexedDocument:
+    return IndexedDocument(
+        id=ref.id,
+        name=ref.name,
+        version=ref.version,
+        revision=ref.revision,
+        chunks=[_chunk(passage) for passage in passages],
+    )
+
+
+def _chunk(passage: Passage) -> Chunk:
+    return Chunk(
+        position=passage.position,
+        text=passage.text,
+        vector=np.frombuffer(passage.vector or b"", dtype="<f4"),
+        metadata=passage.metadata,
+    )

@@ -1,0 +1,159 @@
+"""The store protocol: what the retriever needs of an index, whichever keeps it.
+
+`tests/integration/stores/test_store_contract.py` is the conformance suite; every store passes it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.contracts.filters import Filter, Scalar
+from shared.contracts.problems import Problem
+
+__all__ = ["Chunk", "Hit", "IndexedDocument", "Mode", "Replaced", "Store", "Vector", "check_collection"]
+
+Vector: TypeAlias = NDArray[np.float32]
+"""One dimension, finite components; its length need not be 1."""
+
+_COLLECTION = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+class Mode(StrEnum):
+    """What a search ranks by, and with it what a hit's score is."""
+
+    HYBRID = "hybrid"
+    """Both rankings, fused: the reciprocal rank fusion score."""
+    VECTOR = "vector"
+    """Meaning alone: the cosine similarity, -1 to 1."""
+    TEXT = "text"
+    """Words alone: BM25, above 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of a document as it is written. Metadata is as `filters.validate_metadata` returns it."""
+
+    position: int
+    text: str
+    vector: Vector
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedDocument:
+    """A document with all its chunks, their positions distinct; without chunks it is a deletion.
+
+    `version` is the hash of the content. `revision` grows with every change that is submitted for the
+    document, deletions included, and decides which of two changes is the later one.
+    """
+
+    id: str
+    name: str
+    version: str
+    revision: int
+    chunks: Sequence[Chunk] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A chunk that a search found. `id` is the same for the same position of the same document.
+
+    The ranks count from 1 and say where the chunk stood in each ranking; None where it was not in it.
+    """
+
+    id: str
+    document_id: str
+    document: str
+    version: str
+    revision: int
+    position: int
+    text: str
+    metadata: Mapping[str, Scalar]
+    score: float
+    vector_rank: int | None = None
+    text_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """What became of the documents of one `replace`: each id is in exactly one of the three."""
+
+    replaced: frozenset[str] = frozenset()
+    """Now stored as given, or deleted as asked."""
+    superseded: frozenset[str] = frozenset()
+    """Left alone: a later revision is stored already."""
+    refused: Mapping[str, Problem] = field(default_factory=dict)
+    """Left alone: the metadata does not fit the collection. One document never holds back the others."""
+
+
+class Store(Protocol):
+    """Collections of chunks that can be replaced by document and searched.
+
+    A collection is an opaque id of 1 to 64 characters a-z, 0-9, `_`, `-` (otherwise ValueError). There is no
+    step to create one: an absent collection searches as empty, and the first `replace` creates it with the
+    dimension of the vectors it brings.
+
+    Concurrency: every method may be called at any time beside every other, from several tasks and from several
+    processes on the same storage. Readers see only what was committed: one search or count sees each document
+    either before or after a `replace`, never in between. A process sees its own commits at once, those of
+    others within about a second.
+
+    Idempotency: `replace`, `drop` and `maintain` may be repeated; a call that failed or was cancelled has
+    either committed or changed nothing that a reader sees, and repeating it is the repair.
+    """
+
+    async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
+        """Replace all chunks of each document by the given ones, all documents in one commit.
+
+        A document of which a greater revision is stored is left alone; a deletion is remembered as a revision
+        for at least a day. Of several documents with one id the last of the greatest revision counts.
+
+        Raises Problem(CONFLICT) where a vector has another dimension than the collection, before anything is
+        written; ValueError for vectors that are not finite and for positions that repeat or are negative.
+        """
+
+    async def search(
+        self,
+        collection: str,
+        text: str,
+        vector: Vector | None,
+        *,
+        top_k: int,
+        filter: Filter | None = None,  # noqa: A002  (the word of the API)
+        mode: Mode = Mode.HYBRID,
+    ) -> list[Hit]:
+        """At most `top_k` chunks that match the filter, best first.
+
+        The text may be anything, and finds nothing where no word is left of it; it is not read with
+        Mode.VECTOR. The vector may be None only with Mode.TEXT (otherwise ValueError).
+
+        Raises Problem(INVALID_FILTER) for a field that the collection does not know or a value of the wrong
+        type, Problem(CONFLICT) for a vector of another dimension.
+        """
+
+    async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
+        """How many chunks match. Raises Problem(INVALID_FILTER) as `search` does."""
+
+    async def maintain(self, collection: str) -> None:
+        """Bring the indices up to date, compact, and remove what no reader can need any more.
+
+        Worth calling after every few commits and when writes pause; cheap where there is nothing to do.
+        """
+
+    async def drop(self, collection: str) -> None:
+        """Remove the collection with all its data; an absent one is fine."""
+
+    async def close(self) -> None:
+        """Let go of all resources. The store is not used afterwards."""
+
+
+def check_collection(collection: str) -> str:
+    """The id itself. Raises ValueError where it is not 1 to 64 characters a-z, 0-9, `_`, `-`."""
+    if not _COLLECTION.fullmatch(collection):
+        raise ValueError(f"not a collection id: {collection!r}")
+    return collection

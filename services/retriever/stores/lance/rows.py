@@ -1,0 +1,198 @@
+"""How documents lie in a Lance table: the schema, documents to rows, rows to hits.
+
+One row a chunk, keyed by document and position. A row whose position is null is a tombstone: it takes the place
+of a chunk that is gone, holds neither text nor vector, so no search finds it, and keeps the revision that removed it.
+Each metadata key is a typed nullable column `m_<key>` for filters; the JSON column gives the metadata back exactly.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from services.retriever.stores.base import Hit, IndexedDocument, Vector
+from services.retriever.stores.lance.sql import Column, ColumnType
+from shared.contracts.filters import Scalar
+
+__all__ = [
+    "ALIVE",
+    "HIT_COLUMNS",
+    "Key",
+    "Row",
+    "base_schema",
+    "check_vectors",
+    "columns_of",
+    "dimension_of",
+    "field_of",
+    "head_key",
+    "hit_of",
+    "keys_of",
+    "rows_of",
+    "without_outdated",
+]
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a query's result, by column."""
+
+ALIVE = "position IS NOT NULL"
+"""The predicate that leaves out tombstones."""
+
+HIT_COLUMNS = ["id", "document_id", "document", "version", "revision", "position", "text", "metadata"]
+
+_PREFIX = "m_"
+_ARROW = {ColumnType.STRING: pa.string(), ColumnType.NUMBER: pa.float64(), ColumnType.BOOLEAN: pa.bool_()}
+_RESERVED = {
+    "document": Column("document", ColumnType.STRING),
+    "document_id": Column("document_id", ColumnType.STRING),
+    "position": Column("position", ColumnType.NUMBER),
+}
+# Declares the key to Lance at creation; with it, concurrent inserts of one key conflict instead of doubling the row.
+_PRIMARY_KEY = {"lance-schema:unenforced-primary-key:position": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The place of a row: a chunk's document and position."""
+
+    document_id: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.document_id}:{self.position}"
+
+
+def head_key(document_id: str) -> Key:
+    """The row that keeps the revision of a deleted document."""
+    return Key(document_id, 0)
+
+
+def base_schema(dimension: int) -> pa.Schema:
+    """The columns that every collection has."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
+            pa.field("document_id", pa.string()),
+            pa.field("revision", pa.int64()),
+            pa.field("written_ms", pa.int64()),  # since the epoch
+            pa.field("position", pa.float64()),  # a double, as every number that filters compare
+            pa.field("document", pa.string()),
+            pa.field("version", pa.string()),
+            pa.field("text", pa.string()),
+            pa.field("metadata", pa.string()),
+            pa.field("vector", pa.list_(pa.float32(), dimension)),
+        ]
+    )
+
+
+def dimension_of(schema: pa.Schema) -> int:
+    return int(schema.field("vector").type.list_size)
+
+
+def columns_of(schema: pa.Schema) -> dict[str, Column]:
+    """The filterable columns by field name: the reserved ones and all metadata keys."""
+    types = {arrow: kind for kind, arrow in _ARROW.items()}
+    metadata = {
+        field.name.removeprefix(_PREFIX): Column(field.name, types[field.type])
+        for field in schema
+        if field.name.startswith(_PREFIX)
+    }
+    return {**metadata, **_RESERVED}
+
+
+def field_of(key: str, kind: ColumnType) -> pa.Field:
+    """The column of a metadata key."""
+    return pa.field(_PREFIX + key, _ARROW[kind])
+
+
+def check_vectors(documents: Iterable[IndexedDocument]) -> int | None:
+    """The dimension that the first vector has, None without chunks.
+
+    Raises ValueError where the chunks break what the protocol asks for.
+    """
+    dimension: int | None = None
+    for document in documents:
+        positions = [chunk.position for chunk in document.chunks]
+        if len(set(positions)) < len(positions) or any(position < 0 for position in positions):
+            raise ValueError(f"the positions of document {document.id!r} repeat or are negative")
+        for chunk in document.chunks:
+            if chunk.vector.ndim != 1 or not len(chunk.vector) or not np.isfinite(chunk.vector).all():
+                raise ValueError(f"document {document.id!r} has a vector that is empty or not finite")
+            dimension = dimension or len(chunk.vector)
+    return dimension
+
+
+def keys_of(document: IndexedDocument) -> list[Key]:
+    return [Key(document.id, chunk.position) for chunk in document.chunks]
+
+
+def rows_of(
+    documents: Sequence[IndexedDocument], gone: Mapping[Key, int], schema: pa.Schema, *, now_ms: int
+) -> pa.Table:
+    """The rows of the documents' chunks, and a tombstone for each key in `gone` with its revision."""
+    pairs = [(document, chunk) for document in documents for chunk in document.chunks]
+    dead = pa.nulls(len(gone))
+    columns: dict[str, pa.Array] = {
+        "id": _strings([*(str(Key(d.id, c.position)) for d, c in pairs), *map(str, gone)]),
+        "document_id": _strings([*(d.id for d, _ in pairs), *(key.document_id for key in gone)]),
+        "revision": pa.array([*(d.revision for d, _ in pairs), *gone.values()], pa.int64()),
+        "written_ms": pa.array([now_ms] * (len(pairs) + len(gone)), pa.int64()),
+        "vector": pa.concat_arrays([_vectors([c.vector for _, c in pairs], schema), _like(dead, schema, "vector")]),
+    }
+    alive: dict[str, list[Any]] = {
+        "position": [c.position for _, c in pairs],
+        "document": [d.name for d, _ in pairs],
+        "version": [d.version for d, _ in pairs],
+        "text": [_unicode(c.text) for _, c in pairs],
+        "metadata": [json.dumps(dict(c.metadata)) for _, c in pairs],
+    }
+    for name in schema.names:
+        if name not in columns:
+            key = name.removeprefix(_PREFIX)
+            values = alive[name] if name in alive else [c.metadata.get(key) for _, c in pairs]
+            columns[name] = pa.concat_arrays([_typed(values, schema, name), _like(dead, schema, name)])
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
+    """The rankings with only the greatest revision of each document that shows in any of them."""
+    latest: dict[str, int] = {}
+    for ranking in rankings:
+        for row in ranking:
+            latest[row["document_id"]] = max(row["revision"], latest.get(row["document_id"], row["revision"]))
+    return [[row for row in ranking if row["revision"] == latest[row["document_id"]]] for ranking in rankings]
+
+
+def hit_of(row: Row, score: float, vector_rank: int | None, text_rank: int | None) -> Hit:
+    """The hit for a row that has the columns HIT_COLUMNS."""
+    metadata: dict[str, Scalar] = json.loads(row["metadata"])
+    columns = {name: row[name] for name in HIT_COLUMNS} | {"position": int(row["position"]), "metadata": metadata}
+    return Hit(**columns, score=score, vector_rank=vector_rank, text_rank=text_rank)
+
+
+def _unicode(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 cannot carry, replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+def _typed(values: Sequence[Any], schema: pa.Schema, name: str) -> pa.Array:
+    kind = schema.field(name).type
+    if kind == pa.float64():
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, kind)
+
+
+def _like(nulls: pa.Array, schema: pa.Schema, name: str) -> pa.Array:
+    return pa.nulls(len(nulls), schema.field(name).type)
+
+
+def _vectors(vectors: Sequence[Vector], schema: pa.Schema) -> pa.Array:
+    dimension = dimension_of(schema)
+    flat = np.concatenate([np.asarray(v, dtype=np.float32) for v in vectors]) if vectors else np.empty(0, np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), dimension).cast(schema.field("vector").type)

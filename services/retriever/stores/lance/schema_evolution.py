@@ -1,0 +1,58 @@
+"""Fits documents' metadata to the columns of a collection: each key has one type, whatever document brings it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.retriever.stores.base import IndexedDocument
+from services.retriever.stores.lance.sql import Column, ColumnType
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["Fit", "fit"]
+
+MAX_KEYS = 256
+
+
+@dataclass(slots=True)
+class Fit:
+    """Documents that fit, problems of those that do not (by id), and the columns still to add (by key)."""
+
+    accepted: list[IndexedDocument] = field(default_factory=list)
+    refused: dict[str, Problem] = field(default_factory=dict)
+    missing: dict[str, ColumnType] = field(default_factory=dict)
+
+
+def fit(documents: Iterable[IndexedDocument], columns: Mapping[str, Column]) -> Fit:
+    """Where two documents disagree on a new key, the first decides its type."""
+    result = Fit()
+    for document in documents:
+        known = {key: column.type for key, column in columns.items()} | result.missing
+        try:
+            added = _added(document, known)
+        except Problem as problem:
+            result.refused[document.id] = problem
+        else:
+            result.accepted.append(document)
+            result.missing |= added
+    return result
+
+
+def _added(document: IndexedDocument, known: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    """The keys that only this document has. Raises Problem(INVALID_METADATA) where it does not fit."""
+    added: dict[str, ColumnType] = {}
+    for chunk in document.chunks:
+        for key, value in chunk.metadata.items():
+            given = ColumnType.of(value)
+            expected = known.get(key) or added.setdefault(key, given)
+            if given is not expected:
+                raise _problem(
+                    document, f"has a {given.value} as {key}, which holds a {expected.value} in this collection", key
+                )
+    if added and len(known) + len(added) > MAX_KEYS:
+        raise _problem(document, f"brings new metadata keys, but a collection has at most {MAX_KEYS}")
+    return added
+
+
+def _problem(document: IndexedDocument, what: str, key: str | None = None) -> Problem:
+    extras: dict[str, Any] = {"document": document.name} | ({"field": key} if key else {})
+    return Problem(ProblemType.INVALID_METADATA, f"The document {document.name} {what}.", **extras)

@@ -1,0 +1,108 @@
+"""Open handles on the tables of one database, each opened once and opened again when it has gone stale."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from lancedb.db import AsyncConnection
+from lancedb.table import AsyncTable
+
+from services.retriever.stores.lance.compaction import ensure_indices
+from services.retriever.stores.lance.rows import base_schema
+
+__all__ = ["Tables"]
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+
+# What Lance raises when files of a table are gone, because another process dropped it.
+_STALE = (RuntimeError, OSError)
+
+
+class Tables:
+    """Those of the database that `connect` connects to. A lock per table orders the writes of this process; reads take
+    none.
+    """
+
+    def __init__(self, connection: AsyncConnection, connect: Callable[[], Awaitable[AsyncConnection]]) -> None:
+        self._connection = connection
+        self._connect = connect
+        self._open: dict[str, AsyncTable] = {}
+        self._prepared: set[str] = set()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def writing(self, name: str) -> asyncio.Lock:
+        """Hold this while writing; not reentrant."""
+        return self._locks[name]
+
+    async def use(self, name: str, operation: Callable[[AsyncTable], Awaitable[T]]) -> T | None:
+        """The operation's result, None where the table is absent.
+
+        A failure is taken for a stale handle once: the table is opened anew and the operation repeated.
+        """
+        table = await self._get(name)
+        if table is None:
+            return None
+        try:
+            return await operation(table)
+        except _STALE:
+            self._forget(name)
+            table = await self._get(name)
+            return None if table is None else await operation(table)
+
+    async def make(self, name: str, dimension: int, operation: Callable[[AsyncTable], Awaitable[T]]) -> T:
+        """As `use`, on a table that is created with its indices where it is absent. Hold `writing` meanwhile."""
+        for _ in range(ATTEMPTS):
+            await self._prepare(name, dimension)
+            result = await self.use(name, operation)
+            if result is not None:
+                return result
+        raise RuntimeError(f"the table {name} is dropped again and again")
+
+    async def _prepare(self, name: str, dimension: int) -> None:
+        if name in self._prepared:
+            return
+        table = await self._get(name) or await self._create(name, dimension)
+        await ensure_indices(table)
+        self._prepared.add(name)
+
+    async def drop(self, name: str) -> None:
+        self._forget(name)
+        await self._connection.drop_table(name, ignore_missing=True)
+
+    async def renew(self) -> None:
+        """Connect anew, and so with empty caches; the old ones go with the last operation that uses them."""
+        self._connection = await self._connect()
+        self._open.clear()
+
+    def close(self) -> None:
+        for name in list(self._open):
+            self._forget(name)
+        self._connection.close()
+
+    async def _get(self, name: str) -> AsyncTable | None:
+        if name not in self._open:
+            try:
+                self._open[name] = await self._connection.open_table(name)
+            except ValueError as error:
+                if "not found" not in str(error):
+                    raise
+                return None
+        return self._open[name]
+
+    async def _create(self, name: str, dimension: int) -> AsyncTable:
+        try:
+            table = await self._connection.create_table(name, schema=base_schema(dimension))
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            table = await self._connection.open_table(name)
+        self._open[name] = table
+        return table
+
+    def _forget(self, name: str) -> None:
+        """A handle in use elsewhere stays valid for whoever holds it."""
+        self._open.pop(name, None)
+        self._prepared.discard(name)

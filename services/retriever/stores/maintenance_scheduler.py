@@ -1,0 +1,95 @@
+"""Keeps the index fast while it changes: brings tables up to date once writes pause, or after enough of them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+from prometheus_client import Counter, Histogram
+
+from services.retriever.stores.base import Store
+from shared.runtime.tasks import background
+
+__all__ = ["Maintenance"]
+
+log = logging.getLogger(__name__)
+
+COMMITS = Counter("sluice_index_commits_total", "Commits to the index.")
+UPKEEP = Histogram("sluice_index_upkeep_seconds", "Time that bringing one table up to date took.")
+
+LONGEST_REST: Final = 30.0
+"""Seconds."""
+
+
+@dataclass(slots=True)
+class _Behind:
+    """What a table has got since it was brought up to date."""
+
+    commits: int = 0
+    passages: int = 0
+
+
+class Maintenance:
+    """One background task per process; tables are worked on one after the other.
+
+    A table's turn comes after so many `commits` or `passages`, or when no commit has come for `pause` seconds. Until
+    then its new passages are searched one by one: a thousand make a search by words some ten milliseconds slower.
+    Upkeep takes the longer the larger the table (1 s at 100,000 passages, 10 s at a million). It then rests for as long
+    as it took, so that at least half of the time is the searches' alone.
+    """
+
+    def __init__(self, store: Store, *, pause: float, commits: int, passages: int) -> None:
+        self._store = store
+        self._pause = pause
+        self._commits = commits
+        self._passages = passages
+        self._behind: dict[str, _Behind] = {}
+        self._news = asyncio.Event()
+
+    def changed(self, table: str, passages: int) -> None:
+        """A commit has written so many passages to a table, and may have removed others."""
+        COMMITS.inc()
+        behind = self._behind.setdefault(table, _Behind())
+        behind.commits += 1
+        behind.passages += passages
+        self._news.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        async with background(self._work()):
+            yield self
+
+    async def _work(self) -> None:
+        while True:
+            table = await self._next()
+            del self._behind[table]
+            began = time.monotonic()
+            try:
+                with UPKEEP.time():
+                    await self._store.maintain(table)
+            except Exception:
+                log.exception("bringing the table %s up to date failed; the next commit tries again", table)
+            await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
+
+    async def _next(self) -> str:
+        """Wait until a table's turn has come."""
+        while True:
+            if not self._behind:
+                self._news.clear()
+                await self._news.wait()
+            table = max(self._behind, key=self._share_of_turn)
+            if self._share_of_turn(table) >= 1:
+                return table
+            self._news.clear()
+            try:
+                async with asyncio.timeout(self._pause):
+                    await self._news.wait()
+            except TimeoutError:
+                return table
+
+    def _share_of_turn(self, table: str) -> float:
+        behind = self._behind[table]
+        return max(behind.commits / self._commits, behind.passages / self._passages)

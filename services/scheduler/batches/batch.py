@@ -1,0 +1,244 @@
+"""One batch from its input to its output, whichever workers have a part in it."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from io import BufferedRandom
+from tempfile import TemporaryFile
+from typing import Final
+
+import anyio
+from anyio import to_thread
+from nats.errors import Error as NatsError
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from services.scheduler.batches.lines import Line, body_of, scan
+from services.scheduler.batches.results import Result, Results, failed_result, problem_of, replied_result
+from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.kinds import Parts
+from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
+from shared.contracts.jobs import BatchSpec
+from shared.contracts.problems import Problem
+from shared.runtime.tasks import background, raise_first
+from shared.stores.files import FileRecord, file_id
+
+__all__ = ["BatchAnswering"]
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 1.0
+"""Seconds between looks at whether results have waited long enough for their part."""
+
+BREAKING_OFF: Final = 60.0
+"""Seconds for a batch that is broken off to keep what it has."""
+
+REMOVED_AT_ONCE: Final = 16
+
+FILES: Final = {OUTPUT: "output_file", ERRORS: "error_file"}
+"""The artifacts that a batch makes, each with the output that holds its id among the tenant's files."""
+
+
+class _Checkpoint(BaseModel):
+    """The parts that hold results, and in the end the outputs of the job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parts: tuple[str, ...] = ()
+    outputs: dict[str, JsonValue] | None = None
+
+
+class BatchAnswering:
+    """One try at a batch. What it has answered it keeps in parts: artifacts that a later try goes on from.
+
+    Two workers may be at the same batch for a moment, one of which has been given up. Each writes parts of its own, and
+    of two results for one request the first counts, so whatever one of them overlooks is only answered again.
+    """
+
+    def __init__(self, parts: Parts, run: JobRun, spec: BatchSpec) -> None:
+        self._parts = parts
+        self._run = run
+        self._spec = spec
+        self._source: BufferedRandom = TemporaryFile()  # noqa: SIM115  (closed with the batch)
+        self._lines: list[Line] = []
+        self._results = Results()
+        self._names: list[str] = []
+        self._written = 0
+        self._restored = False
+        self._saving = asyncio.Lock()
+
+    def close(self) -> None:
+        self._source.close()
+        self._results.close()
+
+    async def answer(self) -> None:
+        """Raises Problem for an input that cannot be used."""
+        checkpoint = await self._checkpoint()
+        if checkpoint.outputs is not None:  # only the end of the job was not noted
+            self._run.outputs.update(checkpoint.outputs)
+            self._run.artifacts += [file for file, output in FILES.items() if output in checkpoint.outputs]
+            return
+        async with self._run.reporting():
+            try:
+                await self._open(checkpoint)
+                await self._answer_rest()
+                await self._save()
+                await self._finish()
+                await self._run.save(_Checkpoint(outputs=self._run.outputs).model_dump(mode="json"))
+                await self._remove_parts()
+            except asyncio.CancelledError:
+                await self._break_off(checkpoint)
+                raise
+
+    async def _open(self, checkpoint: _Checkpoint) -> None:
+        self._run.progress(message=Phase.VALIDATING)
+        async for data in await self._parts.artifacts.chunks(self._run.tenant, await self._input()):
+            self._source.write(data)
+        self._lines = await to_thread.run_sync(scan, self._source, self._spec.endpoint)
+        await self._restore(checkpoint)
+        self._run.progress(message=Phase.ANSWERING)
+
+    async def _input(self) -> str:
+        """The name of the input's artifact. Raises Problem NOT_FOUND."""
+        if "/" in self._spec.input:
+            return self._spec.input
+        return (await self._parts.files.get(self._run.tenant, self._spec.input)).artifact
+
+    async def _checkpoint(self) -> _Checkpoint:
+        saved = await self._run.checkpoint()
+        return _Checkpoint() if saved is None else _Checkpoint.model_validate(saved)
+
+    async def _restore(self, checkpoint: _Checkpoint) -> None:
+        """Take in what earlier tries have answered."""
+        for name in checkpoint.parts:
+            try:
+                part = await self._parts.artifacts.get(self._run.tenant, f"{self._run.job.id}/{name}")
+            except Problem:
+                continue  # what it held is answered again
+            for result in await to_thread.run_sync(_results_in, part):
+                self._note(result)
+        self._results.saved(self._results.unsaved())
+        self._names = list(checkpoint.parts)
+        self._restored = True
+        self._show()
+
+    async def _answer_rest(self) -> None:
+        rest = iter([line for line in self._lines if line.custom_id not in self._results])
+        try:
+            async with background(self._keep_saving()), asyncio.TaskGroup() as tasks:
+                for _ in range(self._spec.concurrency):
+                    tasks.create_task(self._answer_some(rest))
+        except ExceptionGroup as group:
+            raise_first(group)
+
+    async def _answer_some(self, rest: Iterator[Line]) -> None:
+        job, tenant = self._run.job.id, self._run.tenant
+        for line in rest:
+            try:
+                body = body_of(self._source, line)
+                reply = await self._parts.requests.send(
+                    self._spec.endpoint, body, tenant=tenant, collections=self._run.job.options.collections
+                )
+                result = replied_result(job, line.custom_id, reply)
+            except Problem as problem:
+                result = failed_result(job, line.custom_id, problem.kind.code, problem.detail)
+            self._note(result)
+            self._show()
+            if self._results.due(len(self._names)):
+                await self._save()
+
+    def _note(self, result: Result) -> None:
+        if self._results.add(result) and result.failed:
+            self._run.fail_item(result.custom_id, problem_of(result))
+
+    def _show(self) -> None:
+        self._run.progress(done=len(self._results), total=len(self._lines))
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            if self._results.due(len(self._names)):
+                await self._save()
+
+    async def _save(self) -> None:
+        """Keep what has come in as one more part. What cannot be kept now is kept with the next one."""
+        async with self._saving:
+            part = self._results.unsaved()
+            if not part:
+                return
+            self._written += 1
+            name = f"part-{self._run.job.attempt:02}-{self._written:05}.jsonl"
+            try:
+                await self._parts.artifacts.put(self._run.tenant, f"{self._run.job.id}/{name}", part)
+                await self._run.save(_Checkpoint(parts=(*self._names, name)).model_dump(mode="json"))
+            except (NatsError, TimeoutError, OSError) as error:
+                log.warning("cannot keep results of a batch yet: %r", error, extra={"job": self._run.job.id})
+            else:
+                self._names.append(name)
+                self._results.saved(part)
+
+    async def _break_off(self, checkpoint: _Checkpoint) -> None:
+        """Keep what has been answered, and write it out unless another worker goes on."""
+        try:
+            with anyio.move_on_after(BREAKING_OFF, shield=True):
+                if not self._restored:
+                    await self._restore(checkpoint)
+                await self._save()
+                job = await self._parts.board.get(self._run.tenant, self._run.job.id)
+                remaining = self._run.remaining
+                if job.cancel_requested:
+                    await self._finish()
+                elif remaining is not None and remaining <= LOOK:
+                    self._expire()
+                    await self._finish()
+        except (NatsError, TimeoutError, OSError, Problem) as error:
+            log.warning("cannot write out a batch that was broken off: %r", error, extra={"job": self._run.job.id})
+
+    def _expire(self) -> None:
+        message = "The request was not answered before the batch expired."
+        for line in self._lines:
+            self._note(failed_result(self._run.job.id, line.custom_id, EXPIRED, message))
+
+    async def _finish(self) -> None:
+        """Write the output and the errors, each if there are any, and say so in the outputs of the job."""
+        self._run.progress(message=Phase.FINALIZING)
+        self._show()
+        await self._run.show()
+        counts = {"completed": self._results.completed, "failed": self._results.failed, "total": len(self._lines)}
+        self._run.outputs.update(counts)
+        with TemporaryFile() as output, TemporaryFile() as errors:
+            order = [line.custom_id for line in self._lines]
+            await to_thread.run_sync(self._results.write, order, output, errors)
+            for file, data in ((OUTPUT, output), (ERRORS, errors)):
+                if data.tell():
+                    self._run.outputs[FILES[file]] = await self._publish(file, data)
+
+    async def _publish(self, file: str, data: BufferedRandom) -> str:
+        """Keep a file with the job and among the files of the tenant. Returns its id there."""
+        job, size = self._run.job, data.tell()
+        data.seek(0)
+        record = FileRecord(
+            id=file_id(f"{job.tenant}/{job.id}/{file}"),
+            tenant=job.tenant,
+            filename=f"{job.id}_{file}",
+            purpose="batch_output",
+            bytes=size,
+            artifact=await self._run.attach(file, data),
+            created_at=job.started_at or job.created_at,
+        )
+        await self._parts.files.put(record)
+        return record.id
+
+    async def _remove_parts(self) -> None:
+        some = asyncio.Semaphore(REMOVED_AT_ONCE)
+
+        async def remove(name: str) -> None:
+            async with some:
+                await self._parts.artifacts.delete(self._run.tenant, f"{self._run.job.id}/{name}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in self._names:
+                tasks.create_task(remove(name))
+
+
+def _results_in(part: bytes) -> list[Result]:
+    return [Result.read(line) for line in part.split(b"\n") if line]

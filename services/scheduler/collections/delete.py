@@ -1,0 +1,100 @@
+"""The job kinds `delete` and `drop`: take documents, or whole indexes, out of the retriever."""
+
+from functools import partial
+
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.collections.target_versions import reaching
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.models import MovedOnError
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.collections import Collection, VersionState
+from shared.contracts.envelope import Stop
+from shared.contracts.indexing import IndexChange
+from shared.contracts.jobs import DeleteSpec, DropSpec, Job
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import Collections, Documents
+
+__all__ = ["Removal", "drop_index"]
+
+
+class Removal:
+    def __init__(
+        self,
+        *,
+        stages: StageClient,
+        indexer: Indexer,
+        collections: Collections,
+        documents: Documents,
+        originals: Originals,
+    ) -> None:
+        self._stages = stages
+        self._indexer = indexer
+        self._collections = collections
+        self._documents = documents
+        self._originals = originals
+
+    async def delete(self, run: JobRun) -> None:
+        """Remove documents from whichever version is live when the job ends."""
+        assert isinstance(run.spec, DeleteSpec)
+        documents = [(document, run.revision) for document in run.spec.documents]
+        async for version in reaching(self._collections, run):
+            try:
+                async for done in self._indexer.remove(version.target, documents):
+                    if version.is_live:
+                        await run.report(partial(_with_deleted, deleted=done))
+            except MovedOnError:
+                continue
+            version.done()
+
+    async def drop(self, run: JobRun) -> None:
+        """Remove a whole collection, or one version that nobody uses any more."""
+        assert isinstance(run.spec, DropSpec)
+        if run.spec.version is None:
+            await self._drop_collection(run, run.spec)
+        else:
+            await self._drop_version(run, run.spec)
+
+    async def _drop_collection(self, run: JobRun, spec: DropSpec) -> None:
+        originals: list[str] = []
+        tables = (spec.table, *spec.others)
+        for table in tables:
+            await drop_index(self._stages, run.tenant, table)
+            originals += [record.original for record in await self._documents.list(table) if record.original]
+        await self._originals.forget(spec.id or spec.table, originals)
+        for table in tables:
+            await self._documents.forget(table)
+
+    async def _drop_version(self, run: JobRun, spec: DropSpec) -> None:
+        """Raises Problem CONFLICT for a version that is in use."""
+        try:
+            collection = await self._collections.get(run.tenant, spec.collection)
+        except Problem:
+            collection = None
+        version = collection.find(table=spec.table) if collection is not None else None
+        if version is not None and version.state is not VersionState.LEAVING:
+            raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
+        await drop_index(self._stages, run.tenant, spec.table)
+        records = await self._documents.list(spec.table)
+        await self._documents.forget(spec.table)
+        if collection is None or version is None:
+            return
+        for record in records:
+            if record.original:
+                await self._originals.release(collection, record.id, record.original)
+        await self._collections.update(collection, partial(_without, table=spec.table))
+
+
+async def drop_index(stages: StageClient, tenant: str, table: str) -> None:
+    """Remove an index; one that is not there is no error."""
+    stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
+    await stages.ask(stop, tenant=tenant, collection=table)
+
+
+def _without(collection: Collection, *, table: str) -> Collection:
+    version = collection.find(table=table)
+    return collection if version is None else collection.without(version.name)
+
+
+def _with_deleted(job: Job, *, deleted: int) -> Job:
+    return job.model_copy(update={"progress": job.progress.model_copy(update={"deleted": deleted})})

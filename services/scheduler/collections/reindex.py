@@ -1,0 +1,214 @@
+"""The job kind `reindex`: a new version of a collection, built beside the live one from the documents' originals.
+
+The live version answers all the time and may change all the time. The first pass copies everything; further passes copy
+what changed during the one before, until little is left, which the switch takes care of. What is in the new table says
+how far the work is, so it goes on there after a crash.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from pydantic import BaseModel
+
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.collections.delete import drop_index
+from services.scheduler.collections.switch import Switching, not_indexed
+from services.scheduler.collections.sync import Mirror
+from services.scheduler.ingestion.chunking.chunker import Chunking
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.models import MovedOnError, Target
+from services.scheduler.ingestion.progress import ProgressReport
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.collections import Collection, CollectionVersion, VersionState
+from shared.contracts.jobs import ReindexSpec
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.store import JobBoard
+from shared.stores.records import Collections, Documents
+
+__all__ = ["Reindexing"]
+
+PASSES: Final = 5
+LITTLE: Final = 50
+"""Changes in one pass after which the rest is left to the switch."""
+
+
+class _Plan(BaseModel):
+    """The checkpoint: what is built, decided once."""
+
+    collection: str
+    version: CollectionVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reindexing:
+    """One per process."""
+
+    board: JobBoard
+    stages: StageClient
+    collections: Collections
+    documents: Documents
+    indexer: Indexer
+    mirror: Mirror
+    switching: Switching
+
+    async def __call__(self, run: JobRun) -> None:
+        """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING or VERSION_NOT_READY."""
+        assert isinstance(run.spec, ReindexSpec)
+        saved = await run.checkpoint()
+        plan = None if saved is None else _Plan.model_validate(saved)
+        try:
+            plan = plan or await self._plan(run, run.spec)
+            await self._carry_out(run, run.spec, plan)
+        except Problem as problem:
+            if problem.kind is ProblemType.COLLECTION_NOT_FOUND and plan is not None:
+                # Nobody else knows of what was written after the collection was deleted.
+                await drop_index(self.stages, run.tenant, plan.version.table)
+                await self.documents.forget(plan.version.table)
+            raise
+
+    async def _carry_out(self, run: JobRun, spec: ReindexSpec, plan: _Plan) -> None:
+        collection = await self._collection(run, spec, plan)
+        name = plan.version.name
+        report = ProgressReport(run)
+        async with report.reporting():
+            if collection.version(name).state is VersionState.BUILDING:
+                await self._build(run, spec, plan, report)
+                collection = await self._finish(collection, name, spec)
+            version = collection.version(name)
+            run.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=False)
+            if spec.switch and version.state is not VersionState.RETIRED:
+                await self.switching.make_live(run, collection, name, keep=spec.keep, report=report)
+            else:
+                await self.switching.drop_leaving(run, collection)
+
+    async def _plan(self, run: JobRun, spec: ReindexSpec) -> _Plan:
+        """Decide what is built, and enter it into the collection's record."""
+        collection = await self.collections.get(run.tenant, spec.collection)
+        collection = await self._clean_up(run, spec, collection)
+        known = collection.find(name=spec.version) if spec.version else None
+        version = self._version(run, spec, collection)
+        if known is not None:
+            version = _taken_over(known, version, free=await self._has_ended(run, known))
+        plan = _Plan(collection=collection.id, version=version)
+        # First the checkpoint: a try after this one knows its version again, by whatever name it got.
+        await run.save(plan.model_dump(mode="json"))
+        await self.collections.update(collection, partial(_entered, version=version))
+        return plan
+
+    def _version(self, run: JobRun, spec: ReindexSpec, collection: Collection) -> CollectionVersion:
+        live = collection.live
+        chunking = self._chunking(spec, live)
+        name = spec.version or collection.free_name()
+        suffix = hashlib.sha256(f"{run.tenant}/{run.job.id}".encode()).hexdigest()[:8]
+        return CollectionVersion(
+            name=name,
+            table=f"{collection.name}-{suffix}",
+            state=VersionState.BUILDING,
+            created_at=time.time(),
+            job=run.job.id,
+            chunk_tokens=chunking.max_tokens,
+            chunk_overlap=chunking.overlap_tokens,
+            embedding_variant=spec.embedding_variant or live.embedding_variant,
+        )
+
+    def _chunking(self, spec: ReindexSpec, live: CollectionVersion) -> Chunking:
+        usual = self.indexer.chunking(live)
+        tokens = spec.chunk_tokens or usual.max_tokens
+        overlap = min(usual.overlap_tokens, tokens // 4) if spec.chunk_overlap is None else spec.chunk_overlap
+        try:
+            return Chunking(max_tokens=tokens, overlap_tokens=overlap)
+        except ValueError as error:
+            raise Problem(ProblemType.INVALID_REQUEST, f"These chunk sizes do not go together: {error}") from None
+
+    async def _clean_up(self, run: JobRun, spec: ReindexSpec, collection: Collection) -> Collection:
+        """Give up versions that nobody builds any more, but for one that this job goes on with."""
+        dead = [
+            version.name
+            for version in collection.versions
+            if version.state is VersionState.BUILDING
+            and version.name != spec.version
+            and await self._has_ended(run, version)
+        ]
+        return await self.collections.update(collection, partial(_given_up, names=dead))
+
+    async def _has_ended(self, run: JobRun, version: CollectionVersion) -> bool:
+        try:
+            return (await self.board.get(run.tenant, version.job)).state.ended
+        except Problem:
+            return True  # the board has forgotten it
+
+    async def _collection(self, run: JobRun, spec: ReindexSpec, plan: _Plan) -> Collection:
+        """The collection as it is now, with the version in it."""
+        collection = await self.collections.get(run.tenant, spec.collection)
+        if collection.id != plan.collection:
+            raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{spec.collection}' was deleted.")
+        return await self.collections.update(collection, partial(_entered, version=plan.version))
+
+    async def _build(self, run: JobRun, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
+        for number in range(1, PASSES + 1):
+            collection = await self._collection(run, spec, plan)
+            target = Target(collection=collection, version=collection.version(plan.version.name), job=run.job.id)
+            if number == 1:
+                await self._check_originals(target)
+            try:
+                done = await self.mirror.catch_up(target, report, message=f"pass {number}", anew=True)
+            except MovedOnError:
+                detail = f"The version '{plan.version.name}' was given up while it was built."
+                raise Problem(ProblemType.CONFLICT, detail) from None
+            if done.is_clean or (number > 1 and done.copied + done.removed <= LITTLE):
+                break
+        if done.left:
+            raise not_indexed(plan.version.name, done.left, report)
+
+    async def _check_originals(self, target: Target) -> None:
+        """Say at once what would come out after hours."""
+        without = [record for record in await self.documents.list(target.collection.table) if not record.original]
+        if without:
+            raise Problem(
+                ProblemType.ORIGINALS_MISSING,
+                f"{len(without):,} documents cannot be indexed anew, as their originals are not kept; the first is "
+                f"{without[0].name}. Ingest them again with SLUICE_KEEP_ORIGINALS=true.",
+            )
+
+    async def _finish(self, collection: Collection, name: str, spec: ReindexSpec) -> Collection:
+        records = await self.documents.list(collection.version(name).table)
+        counts = {"documents": len(records), "chunks": sum(record.chunks for record in records)}
+
+        def ready(collection: Collection) -> Collection:
+            changed = collection.changed(name, state=VersionState.READY, **counts)
+            return changed if spec.switch else changed.pruned(spec.keep, sparing=name)
+
+        return await self.collections.update(collection, ready)
+
+
+def _entered(collection: Collection, *, version: CollectionVersion) -> Collection:
+    known = collection.find(name=version.name)
+    if known is None:
+        return collection.adding(version)
+    if known.table != version.table:
+        raise _in_use(version.name)
+    return collection if known.job == version.job else collection.changed(version.name, job=version.job)
+
+
+def _taken_over(known: CollectionVersion, wanted: CollectionVersion, *, free: bool) -> CollectionVersion:
+    """Go on with what an earlier job began and did not end, if it is the same. Raises Problem CONFLICT."""
+    made_how = {"chunk_tokens", "chunk_overlap", "embedding_variant"}
+    same = known.model_dump(include=made_how) == wanted.model_dump(include=made_how)
+    if known.state is not VersionState.BUILDING or not same or not free:
+        raise _in_use(known.name)
+    return known.model_copy(update={"job": wanted.job})
+
+
+def _given_up(collection: Collection, *, names: list[str]) -> Collection:
+    for name in names:
+        collection = collection.changed(name, state=VersionState.LEAVING)
+    return collection
+
+
+def _in_use(name: str) -> Problem:
+    return Problem(
+        ProblemType.CONFLICT, f"There is a version '{name}' already. Choose another name, or none to be given one."
+    )

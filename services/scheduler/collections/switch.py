@@ -1,0 +1,168 @@
+"""The job kind `switch`: another version of a collection becomes the live one, and the way back.
+
+While the version catches up it follows the live one: jobs that change the collection change it too. So at the moment
+of the switch it has every document of the live one as every job left it that had ended by then, and a job that has not
+ended yet brings its own. The switch itself is one compare-and-set of the collection's record: a query uses either the
+table from before or the new one, and the table from before stays until no query can use it any more.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import anyio
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from services.scheduler.collections.sync import Mirror
+from services.scheduler.ingestion.models import MovedOnError, Target
+from services.scheduler.ingestion.progress import ProgressReport
+from services.scheduler.jobs.delayed import submit_later
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.collections import Collection, VersionState
+from shared.contracts.jobs import DropSpec, SwitchSpec
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.records import Collections, Documents
+
+__all__ = ["Switching", "not_indexed"]
+
+GATEWAY_MEMORY: Final = 10.0
+"""Seconds for which a gateway may go by what it has read of a collection, by far."""
+
+LAST_WORDS: Final = 5.0
+
+CAN_GO_LIVE: Final = frozenset({VersionState.READY, VersionState.RETIRED, VersionState.FOLLOWING})
+
+
+class Switching:
+    """`longest_query` is how many seconds a query may take at most."""
+
+    def __init__(
+        self,
+        *,
+        jetstream: JetStreamContext,
+        collections: Collections,
+        documents: Documents,
+        mirror: Mirror,
+        longest_query: float,
+    ) -> None:
+        self._js = jetstream
+        self._collections = collections
+        self._documents = documents
+        self._mirror = mirror
+        self._drop_after = longest_query + GATEWAY_MEMORY
+
+    async def __call__(self, run: JobRun) -> None:
+        """Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY."""
+        assert isinstance(run.spec, SwitchSpec)
+        collection = await self._collections.get(run.tenant, run.spec.collection)
+        # After a crash "the version before" is another one, so the first try decides which it is.
+        name = await run.checkpoint() or run.spec.version or _previous(collection)
+        assert isinstance(name, str)
+        await run.save(name)
+        report = ProgressReport(run)
+        async with report.reporting():
+            await self.make_live(run, collection, name, keep=run.spec.keep, report=report)
+
+    async def make_live(
+        self, run: JobRun, collection: Collection, name: str, *, keep: int, report: ProgressReport
+    ) -> None:
+        """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left."""
+        collection.version(name)
+        before = collection.live.name
+        if before != name:
+            collection = await self._collections.update(collection, partial(_following, name=name))
+            try:
+                await self._catch_up(run, collection, name, report)
+                counts = await asyncio.gather(
+                    self._counts(collection.table), self._counts(collection.version(name).table)
+                )
+                collection = await self._collections.update(
+                    collection, partial(_live, name=name, keep=keep, old=counts[0], new=counts[1])
+                )
+            except BaseException:
+                with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
+                    await self._collections.update(collection, partial(_not_following, name=name))
+                raise
+        await self.drop_leaving(run, collection)
+        version = collection.version(name)
+        run.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=True)
+        if before != name:
+            run.outputs["previous"] = before
+
+    async def drop_leaving(self, run: JobRun, collection: Collection) -> None:
+        """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
+        for version in collection.leaving:
+            spec = DropSpec(collection=collection.name, table=version.table, version=version.name)
+            job = f"drop-{version.table}"
+            await submit_later(self._js, spec, job=job, tenant=run.tenant, delay=self._drop_after)
+
+    async def _catch_up(self, run: JobRun, collection: Collection, name: str, report: ProgressReport) -> None:
+        target = Target(collection=collection, version=collection.version(name), job=run.job.id)
+        try:
+            done = await self._mirror.catch_up(target, report, message=f"{name} catches up", anew=False)
+        except MovedOnError:
+            raise _taken(name) from None
+        if done.left:
+            raise not_indexed(name, done.left, report)
+
+    async def _counts(self, table: str) -> tuple[int, int]:
+        records = await self._documents.list(table)
+        return len(records), sum(record.chunks for record in records)
+
+
+def not_indexed(name: str, left: Mapping[str, Problem], report: ProgressReport) -> Problem:
+    """Why a version cannot become the live one: it would lack these documents."""
+    for document, problem in left.items():
+        report.fail(document, problem)
+    document, problem = next(iter(left.items()))
+    return Problem(
+        ProblemType.VERSION_NOT_READY,
+        f"{len(left):,} of the live version's documents could not be indexed for '{name}', so the live one stays. "
+        f"The first is {document}: {problem.detail}",
+    )
+
+
+def _previous(collection: Collection) -> str:
+    if collection.previous is None:
+        raise Problem(
+            ProblemType.VERSION_NOT_READY, f"The collection '{collection.name}' has no earlier version to go back to."
+        )
+    return collection.previous.name
+
+
+def _following(collection: Collection, *, name: str) -> Collection:
+    version = collection.version(name)
+    if version.state is VersionState.LIVE:
+        return collection
+    if version.state not in CAN_GO_LIVE:
+        raise Problem(
+            ProblemType.VERSION_NOT_READY,
+            f"The version '{name}' of the collection '{collection.name}' is {version.state}; "
+            "one that is ready or retired can become the live one.",
+        )
+    return collection.changed(name, state=VersionState.FOLLOWING)
+
+
+def _not_following(collection: Collection, *, name: str) -> Collection:
+    version = collection.find(name=name)
+    if version is None or version.state is not VersionState.FOLLOWING:
+        return collection
+    was = VersionState.READY if version.retired_at is None else VersionState.RETIRED
+    return collection.changed(name, state=was)
+
+
+def _live(collection: Collection, *, name: str, keep: int, old: tuple[int, int], new: tuple[int, int]) -> Collection:
+    state = collection.version(name).state
+    if state is VersionState.LIVE:
+        return collection
+    if state is not VersionState.FOLLOWING:
+        raise _taken(name)
+    counted = collection.changed(collection.live.name, documents=old[0], chunks=old[1])
+    return counted.changed(name, documents=new[0], chunks=new[1]).switched(name, keep=keep)
+
+
+def _taken(name: str) -> Problem:
+    return Problem(ProblemType.VERSION_NOT_READY, f"Another job has changed the version '{name}' meanwhile. Try again.")

@@ -1,0 +1,102 @@
+"""Making one version of a collection hold the same documents as the live one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.models import Incoming, Target, Written
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.ingestion.progress import ProgressReport
+from shared.contracts.problems import Problem
+from shared.stores.records import Document, Documents
+
+__all__ = ["Mirror", "Pass"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What one pass over the difference did. `left` are documents that could not be copied, by name."""
+
+    copied: int = 0
+    removed: int = 0
+    left: Mapping[str, Problem] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.copied or self.removed or self.left)
+
+
+class Mirror:
+    def __init__(self, *, indexer: Indexer, documents: Documents, originals: Originals) -> None:
+        self._indexer = indexer
+        self._documents = documents
+        self._originals = originals
+
+    async def catch_up(self, target: Target, report: ProgressReport, *, message: str, anew: bool) -> Pass:
+        """Copy what differs from the live version and remove what is not in it.
+
+        `anew` makes again what is there but was not made as the version would make it now. A copy has the revision of
+        what it is a copy of, so a later change is never undone. Raises as `Indexer.write` does.
+        """
+        # In this order: what a job brings to both, to the live version first, is not taken for removed from it.
+        there = {record.id: record for record in await self._documents.list(target.table)}
+        live = {record.id: record for record in await self._documents.list(target.collection.table)}
+        fingerprint = self._indexer.fingerprint(target.version) if anew else None
+        stale = [record for record in live.values() if _differs(record, there.get(record.id), fingerprint)]
+        gone = [(record.id, record.revision) for record in there.values() if record.id not in live]
+        report.begin(len(live), message)
+        same = [there[record.id] for record in live.values() if not _differs(record, there.get(record.id), fingerprint)]
+        report.add(indexed=len(same), chunks=sum(record.chunks for record in same))
+        copied, left = await self._copy(target, stale, report)
+        async for _ in self._indexer.remove(target, gone):
+            report.say(f"{message}: removing {len(gone):,}")
+        return Pass(copied=copied, removed=len(gone), left=await self._still(target, left))
+
+    async def _copy(
+        self, target: Target, records: list[Document], report: ProgressReport
+    ) -> tuple[int, dict[str, tuple[Incoming, Problem]]]:
+        copied = 0
+        left: dict[str, tuple[Incoming, Problem]] = {}
+
+        def written(document: Incoming, done: Written) -> None:
+            nonlocal copied
+            copied += 1
+            report.add(indexed=1, chunks=done.chunks, size=document.size)
+
+        def failed(document: Incoming, problem: Problem) -> None:
+            left[document.name] = document, problem
+
+        await self._indexer.write(target, map(self._incoming, records), written=written, failed=failed)
+        return copied, left
+
+    async def _still(self, target: Target, left: dict[str, tuple[Incoming, Problem]]) -> dict[str, Problem]:
+        """Of the documents that could not be copied, those that have not been changed or removed meanwhile."""
+        still: dict[str, Problem] = {}
+        for name, (document, problem) in left.items():
+            now = await self._documents.get(target.collection.table, document.id)
+            if now is not None and now.revision == document.revision:
+                still[name] = problem
+        return still
+
+    def _incoming(self, record: Document) -> Incoming:
+        return Incoming(
+            name=record.name,
+            load=partial(self._originals.load, record.original),
+            size=record.bytes,
+            revision=record.revision,
+            job=record.job,
+            sha256=record.sha256,
+            media_type=record.media_type,
+            metadata=record.metadata,
+            origin=record.origin,
+            stamp=record.stamp,
+            original=record.original,
+        )
+
+
+def _differs(live: Document, there: Document | None, fingerprint: str | None) -> bool:
+    if there is None or (there.sha256, there.metadata) != (live.sha256, live.metadata):
+        return True
+    return fingerprint is not None and there.fingerprint != fingerprint

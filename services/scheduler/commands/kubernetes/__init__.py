@@ -1,0 +1,6 @@
+"""Commands as Kubernetes Jobs. Whoever imports this loads the Kubernetes client, which takes about a second."""
+
+from services.scheduler.commands.kubernetes.executor import KubernetesExecutor
+from services.scheduler.commands.kubernetes.sweeper import sweep
+
+__all__ = ["KubernetesExecutor", "sweep"]

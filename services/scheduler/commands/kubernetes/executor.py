@@ -1,0 +1,205 @@
+"""Sees one command through as a Kubernetes Job."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import Final
+
+from pydantic import BaseModel, JsonValue
+
+from services.scheduler.commands.base import failed, job_facts, task_group, to_the_end, withdrawn
+from services.scheduler.commands.kubernetes.answers import Refusal
+from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
+from services.scheduler.commands.kubernetes.pods import Pods
+from services.scheduler.commands.kubernetes.views import JobView, PodView
+from services.scheduler.commands.log import CommandLog
+from services.scheduler.commands.settings import CommandSettings
+from services.scheduler.jobs.job_context import JobRun
+from shared.contracts.jobs import CommandSpec
+from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+
+__all__ = ["KubernetesExecutor"]
+
+log = logging.getLogger(__name__)
+
+REMOVAL: Final = 60.0
+"""Seconds, beside the time of grace, for a cancelled Job to be gone."""
+
+ALREADY_EXISTS: Final = 409
+
+
+class _State(BaseModel):
+    """The checkpoint: which Job stands for this job, and how it ended, if it has."""
+
+    name: str
+    created: bool = False
+    ended: bool = False
+    problem: ProblemDetails | None = None
+    outputs: dict[str, JsonValue] = {}
+
+
+class KubernetesExecutor:
+    """A `CommandExecutor`.
+
+    The Job's name follows from the job's id and try, and is kept as a checkpoint until the Job has ended. So a worker
+    that takes the job over finds the Job that runs, and none is started twice. A worker that stops leaves it running.
+    """
+
+    def __init__(self, settings: CommandSettings) -> None:
+        self._settings = settings
+
+    async def run(self, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+        async with Cluster.connect(self._settings) as cluster:
+            try:
+                await self._run(cluster, run, spec, log)
+            except Refusal as refusal:
+                raise _refused(refusal) from refusal
+            except asyncio.CancelledError:
+                if withdrawn():
+                    await to_the_end(self._remove(cluster, run))
+                raise
+
+    async def _run(self, cluster: Cluster, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+        state = await self._state(run)
+        name = state.name
+        if not await self._start(cluster, run, spec, state):
+            _repeat(state, log)
+            return
+        problem: Problem | None = None
+        try:
+            await self._see_through(cluster, run, spec, name, log)
+        except Problem as caught:
+            if caught.kind is ProblemType.CLUSTER_UNAVAILABLE:
+                raise  # the Job goes on; the next try takes it up
+            problem = caught
+        details = None if problem is None else problem.details
+        await _save(run, _State(name=name, created=True, ended=True, problem=details, outputs=log.outputs))
+        if problem is not None:
+            raise problem
+
+    async def _state(self, run: JobRun) -> _State:
+        """Which Job stands for this try: that of an earlier one if its end is not known."""
+        saved = await run.checkpoint()
+        own = job_name(self._settings.kubernetes_prefix, run.job)
+        if saved is not None:
+            state = _State.model_validate(saved)
+            if state.name == own or not state.ended:
+                return state
+        state = _State(name=own)
+        await _save(run, state)
+        return state
+
+    async def _start(self, cluster: Cluster, run: JobRun, spec: CommandSpec, state: _State) -> bool:
+        """Make the Job unless there is one. Returns whether there is one now; otherwise it is gone after its end.
+
+        Raises Problem COMMAND_FAILED where its end is not known: to start it again is not for us to decide.
+        """
+        found = await cluster.job(state.name)
+        if found is None and state.ended:
+            return False
+        if found is None and state.created:
+            await _save(run, state.model_copy(update={"ended": True}))
+            raise _gone(state.name)
+        if found is None:
+            manifest = job_manifest(
+                state.name, run.job, spec, self._settings, facts=job_facts(run), remaining=run.remaining
+            )
+            try:
+                found = await cluster.create_job(manifest)
+            except Refusal as refusal:
+                if refusal.status != ALREADY_EXISTS or (found := await cluster.job(state.name)) is None:
+                    raise
+        view = JobView.of(found)
+        if (view.tenant, view.job) != (run.tenant, run.job.id):
+            raise Problem(ProblemType.CONFLICT, f"The Kubernetes Job '{state.name}' belongs to somebody else.")
+        if not state.created:
+            await _save(run, state.model_copy(update={"created": True}))
+        return True
+
+    async def _see_through(self, cluster: Cluster, run: JobRun, spec: CommandSpec, name: str, log: CommandLog) -> None:
+        """Follow the Job to its end. Raises Problem where that is not a good one."""
+        run.progress(done=0, total=spec.completions)
+        async with task_group() as tasks:
+            pods = Pods(cluster, name, log, tasks, start_seconds=self._settings.kubernetes_start_seconds)
+            watching = tasks.create_task(pods.watch())
+            job = await _ended(cluster, run, name)
+            watching.cancel()
+            last = await pods.finish()
+        if job.failure is not None:
+            raise _failure(job.failure, last, log)
+
+    async def _remove(self, cluster: Cluster, run: JobRun) -> None:
+        """Delete the Job and wait until it is gone. What cannot be done now the sweep does later."""
+        try:
+            async with asyncio.timeout(self._settings.command_grace_seconds + REMOVAL):
+                state = await self._state(run)
+                await cluster.delete_job(state.name)
+                async with aclosing(cluster.watch_job(state.name)) as changes:
+                    async for thing in changes:
+                        if thing is None:
+                            break
+                await run.forget()
+        except Exception as error:  # noqa: BLE001  (the job is cancelled whatever becomes of this)
+            log.warning("cannot remove the Kubernetes Job of job %s now: %r", run.job.id, error)
+
+
+async def _ended(cluster: Cluster, run: JobRun, name: str) -> JobView:
+    """Wait for the end of a Job. Raises Problem COMMAND_FAILED where it goes without one."""
+    async with aclosing(cluster.watch_job(name)) as changes:
+        async for thing in changes:
+            if thing is None:
+                raise _gone(name)
+            job = JobView.of(thing)
+            run.progress(done=job.succeeded)
+            if job.ended:
+                return job
+    raise AssertionError("a watch has no end")
+
+
+async def _save(run: JobRun, state: _State) -> None:
+    await run.save(state.model_dump(mode="json"))
+
+
+def _repeat(state: _State, log: CommandLog) -> None:
+    """Tell again how a Job ended that is gone meanwhile."""
+    if state.problem is not None:
+        raise Problem.from_details(state.problem)
+    log.outputs = dict(state.outputs)
+
+
+def _gone(name: str) -> Problem:
+    return Problem(
+        ProblemType.COMMAND_FAILED,
+        f"The Kubernetes Job '{name}' is gone, and nobody saw its end: it was deleted, or its `ttl_seconds` passed "
+        "while no scheduler ran. Retry the job to run it again.",
+    )
+
+
+def _refused(refusal: Refusal) -> Problem:
+    if refusal.status in (400, 422):
+        return Problem(ProblemType.INVALID_REQUEST, f"Kubernetes does not take the Job: {refusal.message}")
+    if refusal.status == 403 and "exceeded quota" in refusal.message:
+        return Problem(ProblemType.CLUSTER_UNAVAILABLE, f"The namespace's quota is used up: {refusal.message}")
+    return Problem(ProblemType.COMMAND_REFUSED, f"Kubernetes refuses: {refusal.message} (HTTP {refusal.status})")
+
+
+def _failure(failure: tuple[str, str], pods: list[PodView], log: CommandLog) -> Problem:
+    """Why a Job has failed, from its condition and its Pods."""
+    reason, message = failure
+    if reason == "DeadlineExceeded":
+        return Problem(ProblemType.COMMAND_FAILED, "Kubernetes ended the command: it did not end by its deadline.")
+    bad = next((pod for pod in reversed(pods) if pod.failed), None)
+    if bad is None:
+        return Problem(ProblemType.COMMAND_FAILED, f"The Kubernetes Job failed: {reason}: {message}")
+    words = f":\n{log.last_words or bad.message}" if log.last_words or bad.message else "; it printed nothing."
+    if bad.reason == "OOMKilled":
+        return Problem(
+            ProblemType.COMMAND_FAILED,
+            f"The command took more memory than its limit and was killed{words}",
+            exit_code=bad.exit_code,
+        )
+    if bad.exit_code is None:
+        return Problem(ProblemType.COMMAND_FAILED, f"The Pod failed: {bad.reason or reason}{words}")
+    cause = "" if bad.reason in ("", "Error") else f" ({bad.reason})"
+    return failed(bad.exit_code, f"The command ended with exit code {bad.exit_code}{cause}{words}")

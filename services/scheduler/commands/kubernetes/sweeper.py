@@ -1,0 +1,50 @@
+"""Removes Kubernetes Jobs that nobody wants any more: their jobs were cancelled while no worker could hear of it."""
+
+import logging
+
+from nats.js import JetStreamContext
+
+from services.scheduler.commands.kubernetes.answers import Refusal
+from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.manifest import selector
+from services.scheduler.commands.kubernetes.views import JobView
+from services.scheduler.commands.settings import CommandSettings
+from shared.contracts.jobs import JobState
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.topology import CHECKPOINTS
+from shared.stores.jobs.store import JobBoard
+
+__all__ = ["sweep"]
+
+log = logging.getLogger(__name__)
+
+
+async def sweep(settings: CommandSettings, board: JobBoard, jetstream: JetStreamContext) -> int:
+    """Delete every running Job of this installation whose job has ended. Returns how many.
+
+    Raises Problem where the cluster cannot be reached or does not allow it.
+    """
+    swept = 0
+    async with Cluster.connect(settings) as cluster:
+        try:
+            for thing in await cluster.jobs(selector(settings.kubernetes_prefix)):
+                job = JobView.of(thing)
+                if not job.ended and await _unwanted(board, job):
+                    log.warning("removing the Kubernetes Job %s: its job %s has ended", job.name, job.job)
+                    await cluster.delete_job(job.name)
+                    await (await jetstream.key_value(CHECKPOINTS)).purge(f"{job.tenant}.{job.job}")
+                    swept += 1
+        except Refusal as refusal:
+            raise Problem(ProblemType.COMMAND_REFUSED, str(refusal)) from refusal
+    return swept
+
+
+async def _unwanted(board: JobBoard, job: JobView) -> bool:
+    """Only what the board knows to have ended: a Job of another installation is unknown to it."""
+    if not job.job or not job.tenant:
+        return False
+    try:
+        entry = await board.get(job.tenant, job.job)
+    except Problem:
+        return False
+    return entry.state in (JobState.CANCELLED, JobState.FAILED)

@@ -1,0 +1,109 @@
+"""What Sluice reads of Jobs and Pods. Servers add members as they like: nothing else is looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from services.scheduler.commands.kubernetes.manifest import CONTAINER, JOB, TENANT
+
+__all__ = ["JobView", "Object", "PodView"]
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as JSON."""
+
+INDEX: Final = "batch.kubernetes.io/job-completion-index"
+
+STUCK: Final = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RegistryUnavailable",
+    }
+)
+"""Reasons for which a container waits that seldom pass by themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A Job. `failure` is the reason and message of its end, where it has failed."""
+
+    name: str
+    job: str
+    tenant: str
+    succeeded: int
+    complete: bool
+    failure: tuple[str, str] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.complete or self.failure is not None
+
+    @classmethod
+    def of(cls, thing: Object) -> Self:
+        metadata, status = thing["metadata"], thing.get("status") or {}
+        annotations = metadata.get("annotations") or {}
+        true = {entry["type"]: entry for entry in status.get("conditions") or () if entry["status"] == "True"}
+        failed = true.get("Failed")
+        return cls(
+            name=metadata["name"],
+            job=annotations.get(JOB, ""),
+            tenant=annotations.get(TENANT, ""),
+            succeeded=status.get("succeeded") or 0,
+            complete="Complete" in true,
+            failure=None if failed is None else (failed.get("reason") or "", failed.get("message") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """A Pod and its one container. `started` says that there is a log, `finished` that nothing is added to it.
+
+    `waiting` is what it waits for, in words; `stuck` that this seldom passes by itself.
+    """
+
+    name: str
+    index: int | None
+    started: bool
+    finished: bool
+    failed: bool
+    exit_code: int | None
+    reason: str
+    message: str
+    waiting: str
+    stuck: bool
+
+    @classmethod
+    def of(cls, thing: Object) -> Self:
+        metadata, status = thing["metadata"], thing.get("status") or {}
+        index = (metadata.get("annotations") or {}).get(INDEX)
+        containers = {entry["name"]: entry.get("state") or {} for entry in status.get("containerStatuses") or ()}
+        state = containers.get(CONTAINER, {})
+        ended: Object = state.get("terminated") or {}
+        waiting: Object = state.get("waiting") or {}
+        return cls(
+            name=metadata["name"],
+            index=None if index is None else int(index),
+            started=bool(ended) or "running" in state,
+            finished=bool(ended) or status.get("phase") in ("Succeeded", "Failed"),
+            failed=status.get("phase") == "Failed",
+            exit_code=ended.get("exitCode"),
+            reason=ended.get("reason") or status.get("reason") or "",
+            message=ended.get("message") or status.get("message") or "",
+            waiting=_waiting(status, waiting),
+            stuck=waiting.get("reason") in STUCK,
+        )
+
+
+def _waiting(status: Object, container: Object) -> str:
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"waiting for a node: {condition.get('message') or condition.get('reason') or ''}"
+    if not container:
+        return ""
+    reason, message = container.get("reason") or "", container.get("message") or ""
+    return f"starting: {reason}: {message}" if message else f"starting: {reason}"

@@ -1,0 +1,277 @@
+"""Documents into the index of one version of a collection: read and cut, embedded, committed, recorded.
+
+The record of a document is written after its chunks are in the index, and a commit replaces all chunks of a document
+at once, so doing it again after a crash repairs what was left half done.
+"""
+
+import asyncio
+import hashlib
+import io
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from nats.js.errors import ObjectNotFoundError
+from nats.js.object_store import ObjectStore
+
+from services.scheduler.clients.embed import PassageEmbedder
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.ingestion.chunking.chunker import Chunking
+from services.scheduler.ingestion.models import (
+    Incoming,
+    MovedOnError,
+    Outcome,
+    Target,
+    Written,
+    is_same,
+    passages_of,
+    reference_to,
+)
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.ingestion.reader.reader import DocumentReader
+from services.scheduler.jobs.retry import PASSING
+from services.scheduler.settings import SchedulerSettings
+from shared.contracts.collections import WRITABLE, CollectionVersion
+from shared.contracts.envelope import Lane, Passage, Stop
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, encode_passages
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.batching import Batcher
+from shared.runtime.tasks import raise_first
+from shared.stores.records import Collections, Document, Documents, check_document_name
+
+__all__ = ["Indexer", "discard"]
+
+COMMIT_DOCUMENTS: Final = 64
+COMMIT_PASSAGES: Final = 2000
+"""Documents and passages that one commit to the index takes at most; a larger document goes alone."""
+
+REMOVED_AT_ONCE: Final = 500
+OBJECT_TIMEOUT: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A document that is ready for the index."""
+
+    record: Document
+    passages: tuple[Passage, ...]
+
+
+_Commits = Batcher[_Ready, Outcome | Problem]
+
+
+class Indexer:
+    """One per process; its bounds hold over all jobs together."""
+
+    def __init__(
+        self,
+        *,
+        stages: StageClient,
+        collections: Collections,
+        documents: Documents,
+        vectors: ObjectStore,
+        originals: Originals,
+        reader: DocumentReader,
+        settings: SchedulerSettings,
+    ) -> None:
+        self._stages = stages
+        self._collections = collections
+        self._documents = documents
+        self._vectors = vectors
+        self._originals = originals
+        self._reader = reader
+        self._settings = settings
+        self._embedder = PassageEmbedder(stages, most=settings.embed_passages)
+        self._reading = asyncio.Semaphore(settings.reader_workers + 1)
+
+    def chunking(self, version: CollectionVersion) -> Chunking:
+        """How documents are cut for a version. Raises ValueError for sizes that do not go together."""
+        usual = self._reader.chunking
+        return Chunking(
+            max_tokens=version.chunk_tokens or usual.max_tokens,
+            overlap_tokens=usual.overlap_tokens if version.chunk_overlap is None else version.chunk_overlap,
+        )
+
+    def variant(self, version: CollectionVersion) -> str:
+        """The variant of the stage `embed` that embeds a version's passages."""
+        if version.embedding_variant == "default":
+            return self._settings.embedding_variant
+        return version.embedding_variant
+
+    def fingerprint(self, version: CollectionVersion) -> str:
+        """Equal fingerprints promise equal chunks and vectors for equal documents."""
+        variant, usual = self.variant(version), self._settings.embedding_variant
+        model = self._settings.embedding_model if variant == usual else variant
+        return f"{self._reader.fingerprint(self.chunking(version))};model={model}"
+
+    async def write(
+        self,
+        target: Target,
+        documents: Iterable[Incoming],
+        *,
+        written: Callable[[Incoming, Written], None],
+        failed: Callable[[Incoming, Problem], None],
+    ) -> None:
+        """Write documents to a version, many at a time, several in one commit, and hear what became of each.
+
+        What is there already as it is costs nothing. A document's own problem is `failed`; raised are problems that
+        may pass, COLLECTION_NOT_FOUND where the collection was deleted meanwhile, and MovedOnError.
+        """
+        room = asyncio.Semaphore(self._settings.documents_in_work)
+        commits = _Commits(
+            partial(self._commit, target),
+            name="index",
+            max_items=COMMIT_DOCUMENTS,
+            max_cost=COMMIT_PASSAGES,
+            cost=lambda document: len(document.passages),
+        )
+
+        async def write(document: Incoming) -> None:
+            try:
+                written(document, await self._write(target, document, commits))
+            except Problem as problem:
+                if problem.kind in PASSING or problem.kind is ProblemType.COLLECTION_NOT_FOUND:
+                    raise
+                failed(document, problem)
+            finally:
+                room.release()
+
+        async with commits.running():
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for document in documents:
+                        await room.acquire()
+                        tasks.create_task(write(document))
+            except ExceptionGroup as group:
+                raise_first(group)
+
+    async def remove(self, target: Target, documents: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
+        """Remove documents, each by id and by the revision of the change. Yields how many are done, now and then.
+
+        First from the index, then the records: a crash between the two is repaired by doing it again. Raises as
+        `write` does.
+        """
+        for start in range(0, len(documents), REMOVED_AT_ONCE):
+            group = documents[start : start + REMOVED_AT_ONCE]
+            await self._check(target)
+            refs = tuple(IndexedDocumentRef(id=name, name="", revision=revision) for name, revision in group)
+            await self._change(target, IndexChange(table=target.table, documents=refs))
+            for name, revision in group:
+                removed = await self._documents.delete(target.table, name, revision)
+                if removed is not None and removed.original:
+                    await self._originals.release(target.collection, name, removed.original)
+            yield start + len(group)
+
+    async def _write(self, target: Target, document: Incoming, commits: _Commits) -> Written:
+        document = replace(document, name=check_document_name(document.name))
+        known = await self._documents.get(target.table, document.id)
+        fingerprint = self.fingerprint(target.version)
+        whole = known is not None and bool(known.original or not self._settings.keep_originals)
+        if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
+            return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
+        async with self._reading:
+            data = await document.load()
+            sha256 = document.sha256 or await asyncio.to_thread(_digest, data)
+            if known is not None and is_same(known, document, fingerprint, sha256):
+                # With the new stamp it need not be loaded the next time, and its original may not have been kept.
+                original = known.original or (await self._kept(target, document, data)).original
+                await self._documents.put(target.table, _noted(known, document, original))
+                return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
+            chunking = self.chunking(target.version)
+            read = await self._reader.read(document.name, data, document.media_type, chunking=chunking)
+            document = await self._kept(target, document, data)
+            size = len(data)
+            del data
+        passages = await self._embedder.embed(
+            self.variant(target.version), target.tenant, target.table, passages_of(document, read)
+        )
+        record = Document(
+            id=document.id,
+            name=document.name,
+            sha256=sha256,
+            bytes=size,
+            chunks=len(passages),
+            media_type=read.media_type,
+            metadata=document.metadata,
+            indexed_at=time.time(),
+            revision=document.revision,
+            job=document.job,
+            fingerprint=fingerprint,
+            original=document.original,
+            origin=document.origin,
+            stamp=document.stamp,
+        )
+        outcome = await commits.submit(_Ready(record=record, passages=passages), Lane.BATCH)
+        if outcome is not Outcome.INDEXED and record.original:
+            await self._originals.release(target.collection, record.id, record.original)
+        if isinstance(outcome, Problem):
+            raise outcome
+        return Written(outcome=outcome, chunks=len(passages), job=document.job)
+
+    async def _kept(self, target: Target, document: Incoming, data: bytes) -> Incoming:
+        """The document with its bytes kept."""
+        if document.original or not self._settings.keep_originals:
+            return document
+        original = await self._originals.keep(target.collection, document.id, document.revision, data)
+        return replace(document, original=original)
+
+    async def _commit(self, target: Target, batch: Sequence[_Ready]) -> Sequence[Outcome | Problem]:
+        """Write a batch of documents in one commit, then their records."""
+        await self._check(target)
+        name = f"{target.job}-{secrets.token_hex(8)}"
+        data = await asyncio.to_thread(encode_passages, tuple(p for document in batch for p in document.passages))
+        async with asyncio.timeout(OBJECT_TIMEOUT):
+            await self._vectors.put(name, io.BytesIO(data))
+        refs = tuple(reference_to(document.record) for document in batch)
+        done = await self._change(target, IndexChange(table=target.table, documents=refs, object=name))
+        results: list[Outcome | Problem] = []
+        for document in batch:
+            if (refused := done.refused.get(document.record.id)) is not None:
+                results.append(Problem.from_details(refused))
+            elif document.record.id in done.superseded:
+                results.append(Outcome.SUPERSEDED)
+            else:
+                results.append(await self._record(target, document.record))
+        await discard(self._vectors, name)
+        return results
+
+    async def _record(self, target: Target, record: Document) -> Outcome:
+        replaced = await self._documents.put(target.table, record)
+        if replaced is not None and replaced.original not in ("", record.original):
+            await self._originals.release(target.collection, record.id, replaced.original)
+        return Outcome.SUPERSEDED if replaced is record else Outcome.INDEXED
+
+    async def _check(self, target: Target) -> None:
+        """A version that nobody needs any more must not come back as a table without an owner."""
+        now = await self._collections.get(target.tenant, target.collection.name)
+        if now.id != target.collection.id:
+            raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{now.name}' was deleted.")
+        version = now.find(table=target.table)
+        if version is None or version.state not in WRITABLE:
+            raise MovedOnError
+
+    async def _change(self, target: Target, change: IndexChange) -> IndexOutcome:
+        stop = Stop(stage="index", params=change.as_params())
+        answer = await self._stages.ask(stop, tenant=target.tenant, collection=target.table)
+        return IndexOutcome.model_validate(answer.notes.get("index", {}))
+
+
+async def discard(store: ObjectStore, name: str) -> None:
+    """Delete an object, if it is still there."""
+    try:
+        async with asyncio.timeout(OBJECT_TIMEOUT):
+            await store.delete(name)
+    except ObjectNotFoundError:
+        return  # an earlier try got this far
+
+
+def _noted(known: Document, document: Incoming, original: str) -> Document:
+    """The record of a document that came again, unchanged."""
+    return known.model_copy(update={"origin": document.origin, "stamp": document.stamp, "original": original})
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

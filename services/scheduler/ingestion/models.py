@@ -1,0 +1,104 @@
+"""A document on its way into the index of one version of a collection."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.scheduler.ingestion.reader.reader import ChunkedDocument
+from shared.contracts.collections import CollectionVersion
+from shared.contracts.envelope import Passage, Scalar
+from shared.contracts.indexing import IndexedDocumentRef
+from shared.stores.records import Collection, Document, document_id
+
+__all__ = ["Incoming", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
+
+
+class MovedOnError(Exception):
+    """The version is not to be written to any more: another one has become live, or it is on its way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where documents go: a version of a collection, and the job that brings them."""
+
+    collection: Collection
+    version: CollectionVersion
+    job: str
+
+    @property
+    def tenant(self) -> str:
+        return self.collection.tenant
+
+    @property
+    def table(self) -> str:
+        return self.version.table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A document on its way in. Without a `sha256` it is known only once it has been loaded.
+
+    `load` returns its bytes, or raises Problem; `size` is how many there should be. `revision` and `job` are those of
+    the change that it comes with, and `original` names its bytes where they are kept already.
+    """
+
+    name: str
+    load: Callable[[], Awaitable[bytes]]
+    size: int
+    revision: int
+    job: str
+    sha256: str | None = None
+    media_type: str | None = None
+    metadata: dict[str, Scalar] = field(default_factory=dict)
+    origin: str = ""
+    stamp: str = ""
+    original: str = ""
+
+    @property
+    def id(self) -> str:
+        return document_id(self.name)
+
+
+class Outcome(StrEnum):
+    """What became of a document: written, there already as it is, or left alone because a later job changed it."""
+
+    INDEXED = "indexed"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """`job` is the one that brought what is in the index now."""
+
+    outcome: Outcome
+    chunks: int
+    job: str
+
+
+def is_same(known: Document, document: Incoming, fingerprint: str, sha256: str | None) -> bool:
+    """Whether a document is in the index already; by its stamp where nothing else tells before it is loaded."""
+    if (known.metadata, known.fingerprint) != (document.metadata, fingerprint):
+        return False
+    if sha256 is None:
+        return bool(document.stamp) and (known.origin, known.stamp) == (document.origin, document.stamp)
+    return known.sha256 == sha256
+
+
+def reference_to(record: Document) -> IndexedDocumentRef:
+    return IndexedDocumentRef(id=record.id, name=record.name, version=record.sha256, revision=record.revision)
+
+
+def passages_of(document: Incoming, read: ChunkedDocument) -> tuple[Passage, ...]:
+    """The chunks of a document as passages without vectors. What the job says of it goes before what is in it."""
+    return tuple(
+        Passage(
+            id=f"{document.id}:{chunk.position}",
+            document_id=document.id,
+            document=document.name,
+            position=chunk.position,
+            text=chunk.text,
+            metadata={**read.metadata, **({"page": chunk.page} if chunk.page else {}), **document.metadata},
+        )
+        for chunk in read.chunks
+    )

@@ -1,0 +1,139 @@
+"""One try at a job, as its kind sees it."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import BufferedIOBase
+from typing import Final
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError
+from pydantic import JsonValue
+
+from shared.contracts.jobs import DocumentError, Job, JobProgress, JobSpec
+from shared.contracts.keys import permitted
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.topology import CHECKPOINTS
+from shared.runtime.tasks import background
+from shared.stores.artifacts import Artifacts
+from shared.stores.jobs.store import JobBoard
+
+__all__ = ["JobRun"]
+
+INTERVAL: Final = 0.5
+"""Seconds between two reports of progress."""
+
+KEPT_ERRORS: Final = 100
+
+
+class JobRun:
+    """What a kind reads and leaves behind. Outputs and artifacts are shown once the job has ended well."""
+
+    def __init__(
+        self, job: Job, spec: JobSpec, *, board: JobBoard, artifacts: Artifacts, jetstream: JetStreamContext
+    ) -> None:
+        self.job = job
+        self.spec = spec
+        self.revision = job.revision
+        self.outputs: dict[str, JsonValue] = {}
+        self.artifacts: list[str] = []
+        self._board = board
+        self._store = artifacts
+        self._js = jetstream
+        self._progress = job.progress.model_copy(update={"done": 0, "failed": 0})
+        self._errors: list[DocumentError] = []
+        self._dirty = False
+
+    @property
+    def tenant(self) -> str:
+        return self.job.tenant
+
+    def check_access(self) -> None:
+        """Raises Problem FORBIDDEN for a collection that whoever submitted the job may not name.
+
+        The gateway has asked already; what a pipeline fills in as it runs is known only here.
+        """
+        collection = getattr(self.spec, "collection", "")
+        if collection and not permitted(self.job.options.collections, collection):
+            detail = f"Whoever submitted the job has no access to the collection '{collection}'."
+            raise Problem(ProblemType.FORBIDDEN, detail)
+
+    async def report(self, change: Callable[[Job], Job]) -> None:
+        """Change what the board shows of the job."""
+        await self._board.update(self.job.tenant, self.job.id, change)
+
+    def progress(self, **counts: int | str) -> None:
+        """Set members of the job's progress, such as done=10, total=100, message="..."; `reporting` shows them."""
+        self._progress = self._progress.model_copy(update=counts)
+        self._dirty = True
+
+    def fail_item(self, item: str, problem: Problem) -> None:
+        """One of the job's items failed; the job goes on."""
+        self.progress(failed=self._progress.failed + 1)
+        if len(self._errors) < KEPT_ERRORS:
+            kind = problem.kind
+            self._errors.append(DocumentError(document=item, type=kind.uri, title=kind.title, detail=problem.detail))
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """Show progress while the block runs, and once more at its end."""
+        async with background(self._keep_reporting()):
+            yield
+        await self.show()
+
+    async def checkpoint(self) -> JsonValue:
+        """What an earlier try has saved; None if there is nothing."""
+        bucket = await self._js.key_value(CHECKPOINTS)
+        try:
+            entry = await bucket.get(f"{self.job.tenant}.{self.job.id}")
+        except KeyNotFoundError:
+            return None
+        value: JsonValue = json.loads(entry.value or b"null")
+        return value
+
+    async def save(self, state: JsonValue) -> None:
+        """Save how far the job is, at most some 100 kB as JSON, for the next try if this one breaks off."""
+        bucket = await self._js.key_value(CHECKPOINTS)
+        await bucket.put(f"{self.job.tenant}.{self.job.id}", json.dumps(state).encode())
+
+    async def forget(self) -> None:
+        """Remove the checkpoint, which else goes with the job's history.
+
+        It is not removed at a job's end: a failed job may be tried again from it, a pipeline's is shown as its steps,
+        and a worker that was taken for dead may still go by it. One that is to roll back and finds it gone would roll
+        back once more.
+        """
+        await (await self._js.key_value(CHECKPOINTS)).purge(f"{self.job.tenant}.{self.job.id}")
+
+    async def attach(self, file: str, data: bytes | BufferedIOBase) -> str:
+        """Keep a file with the job. Returns the artifact's name."""
+        name = f"{self.job.id}/{file}"
+        await self._store.put(self.job.tenant, name, data)
+        if file not in self.artifacts:
+            self.artifacts.append(file)
+        return name
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if self._dirty:
+                try:
+                    await self.show()
+                except (NatsError, TimeoutError):
+                    self._dirty = True  # the broker is away; the job need not wait for it
+
+    async def show(self) -> None:
+        """Show progress now."""
+        self._dirty = False
+        progress: JobProgress = self._progress
+        shown = {"progress": progress, "errors": tuple(self._errors)}
+        await self.report(lambda job: job.model_copy(update=shown))
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the job's deadline; None without one."""
+        deadline = self.job.options.deadline
+        return None if deadline is None else deadline - time.time()

@@ -1,0 +1,74 @@
+"""The kind `command`: a program, as a Kubernetes Job or as a process beside the scheduler."""
+
+import asyncio
+import importlib
+import logging
+from typing import Final
+
+from nats.errors import Error as NatsError
+
+from services.scheduler.commands.base import CommandExecutor, to_the_end
+from services.scheduler.commands.log import CommandLog
+from services.scheduler.commands.process import ProcessExecutor
+from services.scheduler.commands.settings import CommandSettings
+from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.kinds import Parts, Perform, Pool, job_kind
+from shared.contracts.jobs import CommandSpec, Executor
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["Command"]
+
+log = logging.getLogger(__name__)
+
+LOG: Final = "log.txt"
+
+ATTACHING: Final = 30.0
+"""Seconds to store a command's log."""
+
+
+@job_kind("command", pool=Pool.LONG)
+def command(parts: Parts) -> Perform:
+    return Command(parts.settings)
+
+
+class Command:
+    """Runs commands and leaves what they print as the artifact `log.txt`."""
+
+    def __init__(self, settings: CommandSettings) -> None:
+        self._settings = settings
+
+    async def __call__(self, run: JobRun) -> None:
+        spec = run.spec
+        assert isinstance(spec, CommandSpec)
+        executor = await self._executor(spec)
+        with CommandLog(run, self._settings.command_log_mb * 2**20) as said:
+            async with run.reporting():
+                try:
+                    await executor.run(run, spec, said)
+                finally:
+                    await to_the_end(_attach(run, said))
+            run.outputs.update(said.outputs)
+
+    async def _executor(self, spec: CommandSpec) -> CommandExecutor:
+        cluster = self._settings.kubernetes_enabled
+        if spec.executor is Executor.PROCESS or (spec.executor is Executor.AUTO and not cluster):
+            return ProcessExecutor(self._settings)
+        if not cluster:
+            raise Problem(
+                ProblemType.COMMAND_REFUSED,
+                "The scheduler runs in no Kubernetes cluster. Set SLUICE_KUBERNETES=true for it to use the one that "
+                "its kubeconfig names.",
+            )
+        # The client is large: only who needs it waits for it, and the loop goes on meanwhile.
+        module = await asyncio.to_thread(importlib.import_module, "services.scheduler.commands.kubernetes")
+        executor: CommandExecutor = module.KubernetesExecutor(self._settings)
+        return executor
+
+
+async def _attach(run: JobRun, said: CommandLog) -> None:
+    """A log that cannot be stored is no reason to run the command again."""
+    try:
+        async with asyncio.timeout(ATTACHING):
+            await run.attach(LOG, said.read())
+    except (NatsError, TimeoutError, OSError) as error:
+        log.warning("cannot store the log of job %s: %r", run.job.id, error)

@@ -1,0 +1,169 @@
+"""Collections and their versions: one set of documents, indexed in one way or in several beside each other.
+
+A version is one way to index a collection's documents: a table of its own, cut into chunks and embedded in its own
+way. Exactly one is live: queries use its table, and it decides what the collection's documents are. The others are
+copies of it that were made on the way to it or are kept for the way back.
+"""
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, model_validator
+
+from shared.contracts.envelope import Name, Wire
+from shared.contracts.problems import Problem, ProblemType
+
+__all__ = ["WRITABLE", "Collection", "CollectionVersion", "VersionName", "VersionState"]
+
+VersionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
+"""What a version is called within its collection."""
+
+FIRST: Final = "v1"
+
+
+class VersionState(StrEnum):
+    """`building`: a job fills it. `ready`: complete when its job ended, and never live so far. `following`: on its way
+    to be live, so that every job that changes the collection changes it too. `retired`: was live, and stays for a
+    rollback. `leaving`: nobody can go back to it; a job removes it once no query can still use it."""
+
+    BUILDING = "building"
+    READY = "ready"
+    FOLLOWING = "following"
+    LIVE = "live"
+    RETIRED = "retired"
+    LEAVING = "leaving"
+
+
+WRITABLE: Final = frozenset({VersionState.LIVE, VersionState.FOLLOWING, VersionState.BUILDING})
+"""States in which documents may be written to a version's table."""
+
+
+class CollectionVersion(Wire):
+    """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day; `documents` and `chunks`
+    count what was in it when `job` had made it. Times are Unix seconds."""
+
+    name: str
+    table: str
+    state: VersionState
+    created_at: float
+    job: str = ""
+    chunk_tokens: int | None = None
+    chunk_overlap: int | None = None
+    embedding_variant: Name = "default"
+    documents: int = 0
+    chunks: int = 0
+    retired_at: float | None = None
+
+
+class Collection(Wire):
+    """`table` is where the live version's index lives; it is never reused, so a new collection of the same name starts
+    empty. `id` stays the same through all versions. `embedding_variant` is the variant of the stage `embed` that
+    questions need to find what is in `table`. `versions` holds them all, the live one among them, oldest first.
+    """
+
+    name: str
+    tenant: str = "default"
+    id: str
+    table: str
+    embedding_variant: Name = "default"
+    versions: Annotated[tuple[CollectionVersion, ...], Field(min_length=1)]
+    description: str = ""
+    pipeline: str | None = None
+    created_at: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, members: Any) -> Any:
+        """A collection that nobody has given versions has its first one."""
+        if not isinstance(members, dict) or members.get("versions") or not {"table", "created_at"} <= members.keys():
+            return members
+        first = {"name": FIRST, "state": "live", "table": members["table"], "created_at": members["created_at"]}
+        return {"id": members["table"], **members, "versions": [first]}
+
+    @property
+    def live(self) -> CollectionVersion:
+        return next(version for version in self.versions if version.state is VersionState.LIVE)
+
+    @property
+    def changing(self) -> tuple[CollectionVersion, ...]:
+        """The versions that a change of the documents must reach: first the live one, then those that follow it."""
+        following = (version for version in self.versions if version.state is VersionState.FOLLOWING)
+        return (self.live, *following)
+
+    @property
+    def previous(self) -> CollectionVersion | None:
+        """The version that a rollback goes to: the one that was live last."""
+        retired = [version for version in self.versions if version.state is VersionState.RETIRED]
+        return max(retired, key=lambda version: version.retired_at or 0.0, default=None)
+
+    @property
+    def leaving(self) -> tuple[CollectionVersion, ...]:
+        return tuple(version for version in self.versions if version.state is VersionState.LEAVING)
+
+    def find(self, *, name: str | None = None, table: str | None = None) -> CollectionVersion | None:
+        """The version of this name, or with this table."""
+        wanted = (version for version in self.versions if version.name == name or version.table == table)
+        return next(wanted, None)
+
+    def version(self, name: str) -> CollectionVersion:
+        """The version of this name. Raises Problem NOT_FOUND."""
+        if (found := self.find(name=name)) is None:
+            known = ", ".join(version.name for version in self.versions)
+            raise Problem(
+                ProblemType.NOT_FOUND,
+                f"The collection '{self.name}' has no version {name[:80]!r}. Its versions are: {known}.",
+            )
+        return found
+
+    def as_if(self, name: str) -> Self:
+        """For questions: the collection as if this version were the live one. Raises Problem NOT_FOUND, or
+        VERSION_NOT_READY for one that is not whole yet or any more."""
+        version = self.version(name)
+        if version.state in (VersionState.BUILDING, VersionState.LEAVING):
+            raise Problem(
+                ProblemType.VERSION_NOT_READY,
+                f"The version '{name}' of the collection '{self.name}' is {version.state}, so it cannot be asked.",
+            )
+        return self.model_copy(update={"table": version.table, "embedding_variant": version.embedding_variant})
+
+    def free_name(self) -> str:
+        """A name for the next version: v2, v3 and so on."""
+        taken = {version.name for version in self.versions}
+        number = len(self.versions) + 1
+        while f"v{number}" in taken:
+            number += 1
+        return f"v{number}"
+
+    def adding(self, version: CollectionVersion) -> Self:
+        """With one version more."""
+        return self.model_copy(update={"versions": (*self.versions, version)})
+
+    def changed(self, name: str, **members: object) -> Self:
+        """With these members of one version changed, if it is there."""
+        versions = tuple(v.model_copy(update=members) if v.name == name else v for v in self.versions)
+        return self.model_copy(update={"versions": versions})
+
+    def without(self, name: str) -> Self:
+        """Without one version. The live one cannot go."""
+        assert name != self.live.name
+        return self.model_copy(update={"versions": tuple(v for v in self.versions if v.name != name)})
+
+    def switched(self, name: str, *, keep: int) -> Self:
+        """With this version as the live one. Of the others, those beyond `keep` are on their way out."""
+        new = self.version(name)
+        old = self.changed(self.live.name, state=VersionState.RETIRED, retired_at=time.time())
+        live = old.changed(name, state=VersionState.LIVE, retired_at=None)
+        return live.model_copy(update={"table": new.table, "embedding_variant": new.embedding_variant}).pruned(keep)
+
+    def pruned(self, keep: int, *, sparing: str = "") -> Self:
+        """With at most `keep` versions for a rollback and as many that were never live, the latest of each, and the
+        one that is spared."""
+        retired = [v for v in self.versions if v.state is VersionState.RETIRED]
+        unused = [v for v in self.versions if v.state is VersionState.READY and v.name != sparing]
+        retired.sort(key=lambda v: v.retired_at or 0.0, reverse=True)
+        unused.sort(key=lambda v: v.created_at, reverse=True)
+        pruned = self
+        for version in (*retired[keep:], *unused[keep:]):
+            pruned = pruned.changed(version.name, state=VersionState.LEAVING)
+        return pruned

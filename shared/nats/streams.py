@@ -1,0 +1,88 @@
+"""What each stream and bucket is like: what it holds, where, how much of it and for how long."""
+
+from typing import Any
+
+from nats.js.api import DiscardPolicy, KeyValueConfig, ObjectStoreConfig, RetentionPolicy, StorageType, StreamConfig
+
+from shared.nats.subjects import (
+    ARTIFACTS,
+    DEAD_LETTERS,
+    JOB_EVENTS,
+    JOBS,
+    LASTING,
+    ORIGINALS,
+    PASSING,
+    QUERIES,
+    TIMERS,
+    UPLOADS,
+    VECTORS,
+)
+from shared.service.settings import QueueSettings
+
+__all__ = ["buckets", "durable_streams", "query_stream", "stores"]
+
+
+def query_stream(settings: QueueSettings) -> StreamConfig:
+    return StreamConfig(
+        name=QUERIES,
+        subjects=["query.>"],
+        storage=StorageType.MEMORY,
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=settings.queue_limit,
+        max_bytes=settings.queue_bytes,
+        max_age=settings.longest_deadline,
+        duplicate_window=min(120.0, settings.longest_deadline),
+        num_replicas=settings.replicas,
+    )
+
+
+def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
+    durable: dict[str, Any] = {"storage": StorageType.FILE, "num_replicas": settings.replicas}
+    history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
+    return (
+        StreamConfig(
+            name=JOBS,
+            subjects=["job.*.*.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            max_msgs=settings.job_limit,
+            duplicate_window=600.0,
+            **durable,
+        ),
+        StreamConfig(
+            name=JOB_EVENTS,
+            subjects=[f"event.job.*.{s}" for s in ("queued", "running", "succeeded", "failed", "cancelled")],
+            **history,
+        ),
+        StreamConfig(name=DEAD_LETTERS, subjects=["dead.>"], **history),
+        # What is due is published by the broker into the same stream, hence the two kinds of subjects.
+        StreamConfig(
+            name=TIMERS,
+            subjects=["timer.>", "due.>"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            allow_msg_schedules=True,
+            **durable,
+        ),
+    )
+
+
+def buckets(settings: QueueSettings) -> tuple[KeyValueConfig, ...]:
+    replicas = settings.replicas
+    return (
+        *(
+            KeyValueConfig(bucket=bucket, history=1, ttl=settings.history_seconds, replicas=replicas)
+            for bucket in PASSING
+        ),
+        *(KeyValueConfig(bucket=bucket, history=1, replicas=replicas) for bucket in LASTING),
+    )
+
+
+def stores(settings: QueueSettings) -> tuple[ObjectStoreConfig, ...]:
+    return (
+        ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=VECTORS, ttl=86400, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
+    )

@@ -1,0 +1,134 @@
+"""What everything on the broker is called: streams, buckets, queues; and who makes which of it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.contracts.envelope import Lane, Query
+
+__all__ = [
+    "ARTIFACTS",
+    "BATCHES",
+    "BUCKETS",
+    "BUILT_IN_QUEUES",
+    "CHECKPOINTS",
+    "COLLECTIONS",
+    "DEAD_LETTERS",
+    "DOCUMENTS",
+    "DUE",
+    "EVERYTHING",
+    "FILES",
+    "JOBS",
+    "JOB_EVENTS",
+    "JOB_SPECS",
+    "JOB_STATUS",
+    "KEYS",
+    "LASTING",
+    "ORIGINALS",
+    "PASSING",
+    "QUERIES",
+    "ROUTES",
+    "SCHEDULES",
+    "STEP_CACHE",
+    "STORES",
+    "STREAMS",
+    "TIMERS",
+    "UPLOADS",
+    "VECTORS",
+    "Duty",
+    "StageQueue",
+    "bucket_stream",
+    "query_subject",
+    "store_stream",
+]
+
+QUERIES = "QUERIES"
+JOBS = "JOBS"
+JOB_EVENTS = "JOB_EVENTS"
+DEAD_LETTERS = "DEAD_LETTERS"
+TIMERS = "TIMERS"
+
+JOB_STATUS = "jobs"
+JOB_SPECS = "job-specs"
+COLLECTIONS = "collections"
+DOCUMENTS = "documents"
+ROUTES = "routes"
+KEYS = "keys"
+SCHEDULES = "schedules"
+STEP_CACHE = "step-cache"
+CHECKPOINTS = "checkpoints"
+FILES = "files"
+BATCHES = "batches"
+
+UPLOADS = "uploads"
+VECTORS = "vectors"
+ORIGINALS = "originals"
+ARTIFACTS = "artifacts"
+
+STREAMS: Final = (QUERIES, JOBS, JOB_EVENTS, DEAD_LETTERS, TIMERS)
+PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES)
+"""Buckets whose entries go with the history of jobs."""
+
+LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
+BUCKETS: Final = (*PASSING, *LASTING)
+STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS)
+
+DUE = "due"
+"""The consumer of what the timers have made due."""
+
+
+def query_subject(query: Query) -> str:
+    """Where a query goes to reach the stop at the head of its slip."""
+    stop = query.stop
+    return f"query.{stop.stage}.{stop.variant}.{query.lane}.{query.tenant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageQueue:
+    """One stage variant's queue in one lane. `exclusive`: at most one message is in work, over all replicas."""
+
+    stage: str
+    variant: str
+    lane: Lane
+    exclusive: bool = False
+
+    @property
+    def consumer(self) -> str:
+        return f"{self.stage}_{self.variant}_{self.lane}"
+
+    @property
+    def filter(self) -> str:
+        return f"query.{self.stage}.{self.variant}.{self.lane}.*"
+
+
+BUILT_IN_QUEUES: Final = (
+    *(
+        StageQueue(stage=stage, variant="default", lane=lane)
+        for stage in ("condense", "embed", "retrieve", "generate")
+        for lane in Lane
+    ),
+    StageQueue(stage="index", variant="default", lane=Lane.BATCH, exclusive=True),
+)
+"""The queues of the stages that Sluice comes with. Gateways make them too: an autoscaler reads their length before any
+worker of the stage has ever run, or after a broker has lost its memory while there was none."""
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream behind a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def store_stream(store: str) -> str:
+    """The stream behind an object store."""
+    return f"OBJ_{store}"
+
+
+EVERYTHING: Final = frozenset({*STREAMS, *map(bucket_stream, BUCKETS), *map(store_stream, STORES)})
+"""Every stream of the topology."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """A process's part in making the topology, as names of streams: what it makes, and what it needs from others."""
+
+    makes: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()

@@ -1,0 +1,250 @@
+"""The whole topology: every stream, consumer and bucket, created idempotently in this one place.
+
+Every service calls `ensure` when it starts and after each reconnection, so no service and no autoscaler ever finds a
+part missing, in whatever order things come up. `QUERIES` lives in the broker's memory and is gone after a restart of
+a single broker: whoever finds it missing makes it again. A process whose credential may not make a part waits for it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreConfig, StreamConfig
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from shared.nats.streams import buckets, durable_streams, query_stream, stores
+from shared.nats.subjects import (
+    ARTIFACTS,
+    BATCHES,
+    CHECKPOINTS,
+    COLLECTIONS,
+    DEAD_LETTERS,
+    DOCUMENTS,
+    DUE,
+    EVERYTHING,
+    FILES,
+    JOB_EVENTS,
+    JOB_SPECS,
+    JOB_STATUS,
+    JOBS,
+    KEYS,
+    ORIGINALS,
+    QUERIES,
+    ROUTES,
+    SCHEDULES,
+    STEP_CACHE,
+    TIMERS,
+    UPLOADS,
+    VECTORS,
+    Duty,
+    StageQueue,
+    bucket_stream,
+    query_subject,
+    store_stream,
+)
+from shared.service.settings import QueueSettings
+
+__all__ = [
+    "ARTIFACTS",
+    "BATCHES",
+    "CHECKPOINTS",
+    "COLLECTIONS",
+    "DEAD_LETTERS",
+    "DOCUMENTS",
+    "FILES",
+    "JOBS",
+    "JOB_EVENTS",
+    "JOB_SPECS",
+    "JOB_STATUS",
+    "KEYS",
+    "DUE",
+    "ORIGINALS",
+    "QUERIES",
+    "ROUTES",
+    "SCHEDULES",
+    "STEP_CACHE",
+    "TIMERS",
+    "UPLOADS",
+    "VECTORS",
+    "MissingStreamError",
+    "StageQueue",
+    "Topology",
+    "query_subject",
+]
+
+NAME_IN_USE = 10058
+MAX_WAITING_PULLS = 8192
+MAX_IN_FLIGHT = 65_536
+IDLE_JOB_CONSUMER = 3600.0
+
+LOOK: Final = 0.2
+"""Seconds between looks for what others make."""
+
+PATIENCE: Final = 5.0
+"""Seconds in which others must have made again what was lost."""
+
+MAKES_ALL: Final = Duty(makes=EVERYTHING)
+
+
+class MissingStreamError(TimeoutError):
+    """Others have not made in time what this process needs."""
+
+
+class Topology:
+    """Creates what is missing and updates what differs; safe to call from any number of processes at once.
+
+    `duty` says which streams this process makes, and which it waits for.
+    """
+
+    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings, duty: Duty = MAKES_ALL) -> None:
+        self._js = jetstream
+        self._settings = settings
+        self._duty = duty
+        self._queues: dict[str, StageQueue] = {}
+        self._lock = asyncio.Lock()
+        self._begun = 0
+        self._done = 0
+
+    async def ensure(self) -> None:
+        """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot, and
+        MissingStreamError.
+
+        Many calls at once are one round of requests, or two.
+        """
+        asked = self._begun
+        async with self._lock:
+            if self._done > asked:
+                return  # a round that began after this call has made everything
+            self._begun += 1
+            begun = self._begun
+            await self._make()
+            give_up = time.monotonic() + PATIENCE
+            for stream in sorted(self._duty.needs - self._duty.makes):
+                await _there(partial(self._js.stream_info, stream), stream, give_up)
+            for queue in self._queues.values():
+                await self._ensure_queue(queue, give_up)
+            self._done = begun
+
+    async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
+        """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
+        async with self._lock:
+            give_up = time.monotonic() + PATIENCE
+            if QUERIES in self._duty.makes:
+                await self._ensure_queries()
+            for queue in queues:
+                self._queues[queue.consumer] = queue
+                await self._ensure_queue(queue, give_up)
+
+    async def ensure_job_consumer(self, subject: str) -> str:
+        """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long."""
+        name = subject.removeprefix("job.").replace(".", "_")
+        config = self._consumer(name, subject)
+        config.inactive_threshold = IDLE_JOB_CONSUMER
+        await self._ensure_consumer(JOBS, config)
+        return name
+
+    async def _make(self) -> None:
+        makes = self._duty.makes
+        if QUERIES in makes:
+            await self._ensure_queries()
+        for stream in durable_streams(self._settings):
+            if stream.name in makes:
+                await self._ensure_stream(stream)
+        if TIMERS in makes:
+            await self._ensure_consumer(TIMERS, self._consumer(DUE, "due.>"))
+        for bucket in buckets(self._settings):
+            if bucket_stream(bucket.bucket) in makes:
+                await self._ensure_bucket(bucket)
+        for store in stores(self._settings):
+            if store_stream(str(store.bucket)) in makes:
+                await self._ensure_store(store)
+
+    def _consumer(self, name: str, subject: str, *, exclusive: bool = False) -> ConsumerConfig:
+        # The delivery limit is the runtime's, not the broker's: the runtime writes the dead letter with its reason.
+        return ConsumerConfig(
+            # With a name the request names the filter too, so that a credential can be held to its own.
+            name=name,
+            durable_name=name,
+            filter_subject=subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._settings.ack_wait,
+            max_deliver=-1,
+            max_ack_pending=1 if exclusive else MAX_IN_FLIGHT,
+            max_waiting=MAX_WAITING_PULLS,
+        )
+
+    async def _ensure_queue(self, queue: StageQueue, give_up: float) -> None:
+        config = self._consumer(queue.consumer, queue.filter, exclusive=queue.exclusive)
+        await _there(partial(self._ensure_consumer, QUERIES, config), QUERIES, give_up)
+
+    async def _ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
+        await self._js.add_consumer(stream, config)
+
+    async def _ensure_queries(self) -> None:
+        """Create the stream of queries with numbers that no message has had before, or update it.
+
+        The broker takes an acknowledgement by the message's number. Were the numbers to begin again after it lost its
+        memory, work from before would acknowledge, and so remove, queries of now. Microseconds of the clock go up
+        faster than messages can come.
+        """
+        config = query_stream(self._settings)
+        try:
+            config.first_seq = (await self._js.stream_info(QUERIES)).config.first_seq
+        except NotFoundError:
+            config.first_seq = time.time_ns() // 1000
+        await self._ensure_stream(config)
+
+    async def _ensure_stream(self, config: StreamConfig) -> None:
+        try:
+            await self._js.add_stream(config)
+        except BadRequestError as error:
+            if error.err_code != NAME_IN_USE:
+                raise
+            await self._js.update_stream(config)
+
+    async def _ensure_bucket(self, config: KeyValueConfig) -> None:
+        if not await self._update_store(bucket_stream(config.bucket), config.ttl):
+            await self._tolerate_race(self._js.create_key_value(config))
+
+    async def _ensure_store(self, config: ObjectStoreConfig) -> None:
+        if not await self._update_store(store_stream(str(config.bucket)), config.ttl):
+            await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
+
+    async def _update_store(self, stream: str, ttl: float | None) -> bool:
+        """Bring a bucket's stream in line with the settings; tells whether there is one."""
+        try:
+            config = (await self._js.stream_info(stream)).config
+        except NotFoundError:
+            return False
+        wanted = {"max_age": float(ttl or 0), "num_replicas": self._settings.replicas}
+        if any(getattr(config, name) != value for name, value in wanted.items()):
+            await self._js.update_stream(config, **wanted)
+        return True
+
+    @staticmethod
+    async def _tolerate_race(creation: Awaitable[object]) -> None:
+        """Another service may create the same bucket in the same moment; both ask for the same thing."""
+        try:
+            await creation
+        except APIError as error:
+            if error.err_code != NAME_IN_USE:
+                raise
+
+
+async def _there(look: Callable[[], Awaitable[object]], stream: str, give_up: float) -> None:
+    """Look until the stream is there. Raises MissingStreamError at the time `give_up`."""
+    while True:
+        try:
+            await look()
+        except NotFoundError:
+            if time.monotonic() > give_up:
+                raise MissingStreamError(
+                    f"the broker has no stream {stream}, and this credential may not make it: "
+                    "the scheduler makes all streams, and a gateway makes QUERIES; is one running?"
+                ) from None
+            await asyncio.sleep(LOOK)
+        else:
+            return

@@ -1,0 +1,249 @@
+"""Doing a stage's work on one query, and telling whoever must know how it went.
+
+The result goes to the next queue or to the reader before the input is acknowledged, so a crash in between is a
+redelivery. A problem goes to the reader. Any other exception is another try, and in the end a dead letter.
+"""
+
+import asyncio
+import logging
+import random
+import time
+import traceback
+from contextlib import suppress
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from opentelemetry import trace
+from pydantic import ValidationError
+
+from shared.contracts.envelope import Hop, Query, Stop
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import Connection
+from shared.nats.topology import QUERIES, Topology
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.event_publisher import Outbox
+from shared.runtime.forward import forward
+from shared.runtime.pull import Delivery
+from shared.runtime.replies import (
+    Delivered,
+    Done,
+    Failed,
+    Progress,
+    Result,
+    delivered_subject,
+    encode_event,
+    open_mailbox,
+)
+from shared.runtime.stage import Context, Stage
+from shared.telemetry.tracing import failed
+
+__all__ = ["Outcome", "Performer"]
+
+log = logging.getLogger(__name__)
+
+FORWARD_PATIENCE: Final = 2.0
+"""Seconds to wait for room in the next stage's queue."""
+
+DELIVERED_PATIENCE: Final = 2.0
+"""Seconds to wait for a gateway to say how much of an answer it has delivered."""
+
+CANARY_TIMEOUT: Final = 60.0
+
+NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
+"""The canary of a stage that names none."""
+
+LONGEST_REASON: Final = 1000
+"""Characters of an error that the reader is told."""
+
+
+class Outcome(StrEnum):
+    """How a message ended in a stage; the label `outcome` of `sluice_stage_messages_total`."""
+
+    FORWARDED = "forwarded"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    READER_LEFT = "reader_left"
+    PROBLEM = "problem"
+    RETRIED = "retried"
+    DEAD_LETTER = "dead_letter"
+    DUPLICATE = "duplicate"
+
+
+class Performer:
+    """Works on one query after another, or on many at once. `inbox` is where the broker says that nobody listens."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        client: Connection,
+        jetstream: JetStreamContext,
+        topology: Topology,
+        max_deliver: int,
+        instance: str,
+        inbox: str,
+    ) -> None:
+        self._stage = stage
+        self._client = client
+        self._js = jetstream
+        self._topology = topology
+        self._max_deliver = max_deliver
+        self._instance = instance
+        self._inbox = inbox
+        self._held_up = 0
+        self._dead_letters = DeadLetters(client, jetstream)
+
+    async def attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
+        """Work on a query that waited so many seconds, and settle its delivery. Cancelled, it leaves that undone."""
+        try:
+            outcome = await self._perform(query, self._origin(query, delivery), waited)
+        except Problem as problem:
+            if problem.kind is ProblemType.BROKER_UNAVAILABLE:
+                # It passes, and the queue still has the query.
+                return await self._try_again(query, delivery, problem)
+            failed(trace.get_current_span(), problem.kind.code)
+            await self._fail(query, delivery, problem)
+            outcome = Outcome.PROBLEM
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this work: something that it waited for was cancelled.
+            return await self._try_again(query, delivery, error)
+        except Exception as error:  # noqa: BLE001  (it ends as a dead letter)
+            return await self._try_again(query, delivery, error)
+        await delivery.ack()
+        return outcome
+
+    async def bury(self, delivery: Delivery, query: Query | None, reason: str, details: str = "") -> Outcome:
+        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order."""
+        await self._dead_letters.bury(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            reason=reason,
+            deliveries=delivery.deliveries,
+            # The sequence alone begins again whenever the broker loses its memory.
+            message_id=f"{QUERIES}:{delivery.sequence}:{delivery.stored_at}",
+            traceback=details,
+        )
+        if query is not None:
+            detail = (
+                f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {reason[:LONGEST_REASON]}"
+            )
+            with suppress(NatsError):  # a reader who cannot be told does not keep the message in the queue
+                await self._fail(query, delivery, Problem(ProblemType.STAGE_FAILED, detail))
+        await delivery.ack()
+        return Outcome.DEAD_LETTER
+
+    async def probe(self) -> None:
+        """Send the canary through the stage and back over the broker. Raises Problem or TimeoutError."""
+        # The inbox of this process's own: it has no business on the subjects of those who ask.
+        inbox = self._client.new_inbox()
+        query_id = f"canary-{self._stage.name}-{self._stage.variant}-{self._instance}"[:64]
+        now = time.time()
+        template = self._stage.canary or NOTHING
+        canary = template.model_copy(
+            update={
+                "id": query_id,
+                "asked_at": now,
+                "deadline": now + CANARY_TIMEOUT,
+                "reply": inbox,
+                "slip": template.slip[:1] or (Stop(stage=self._stage.name, variant=self._stage.variant),),
+            }
+        )
+        async with open_mailbox(self._client, self._instance, query_id, subject=inbox) as mailbox:
+            async with asyncio.timeout(CANARY_TIMEOUT):
+                await self._perform(Query.decode(canary.encode()), self._origin(canary), 0.0)
+            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
+                if isinstance(event, Failed):
+                    raise Problem.from_details(event.problem)
+
+    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException) -> Outcome:
+        log.error("stage %s failed", self._stage.name, exc_info=error, extra={"query": query.id})
+        span = trace.get_current_span()
+        span.record_exception(error)
+        failed(span, type(error).__name__)
+        if delivery.deliveries >= self._max_deliver:
+            details = "".join(traceback.format_exception(error))
+            return await self.bury(delivery, query, f"{type(error).__name__}: {error}", details)
+        await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
+        return Outcome.RETRIED
+
+    def _origin(self, query: Query, delivery: Delivery | None = None) -> dict[str, Any]:
+        """What every event of a try says of it."""
+        counted = (
+            {"delivery": 1} if delivery is None else {"delivery": delivery.deliveries, "message": delivery.sequence}
+        )
+        return {"attempt": query.attempt, "stage": self._stage.name, **counted}
+
+    async def _perform(self, query: Query, origin: dict[str, Any], waited: float) -> Outcome:
+        """Run the stage and send what it made on its way."""
+        began = time.perf_counter()
+
+        def hop() -> Hop:
+            return Hop(
+                stage=self._stage.name,
+                variant=self._stage.variant,
+                worker=self._instance,
+                waited_ms=round(max(0.0, waited) * 1e3, 3),
+                worked_ms=round((time.perf_counter() - began) * 1e3, 3),
+            )
+
+        async with self._outbox(query) as outbox:
+            await outbox.send(Progress(worker=self._instance, **origin))
+            context = Context(
+                query,
+                origin=origin,
+                hop=hop,
+                send=outbox.send,
+                delivered=partial(self._delivered, query, origin),
+            )
+            made = await self._stage.process(query, context)
+            if made is None:
+                return Outcome.ANSWERED
+            made = made.advance(hop())
+            if not made.slip:
+                await outbox.send(Result(query=made, **origin))
+                return Outcome.ANSWERED
+        await self._forward(made)
+        return Outcome.FORWARDED
+
+    async def _forward(self, query: Query) -> None:
+        """Raises as `forward` does. A full queue ahead is waited for in half of the room at most.
+
+        What waits there holds room, and a queue is full for one tenant: the others' work goes on in the other half.
+        """
+        try:
+            return await forward(self._js, self._topology, query)
+        except Problem as problem:
+            if problem.kind is not ProblemType.QUEUE_FULL or self._held_up >= max(1, self._stage.room // 2):
+                raise
+        self._held_up += 1
+        try:
+            await forward(self._js, self._topology, query, patience=FORWARD_PATIENCE)
+        finally:
+            self._held_up -= 1
+
+    def _outbox(self, query: Query) -> Outbox:
+        # If nobody listens, the broker says so to the inbox.
+        return Outbox(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
+
+    async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
+        """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
+        asking = encode_event(Progress(worker=self._instance, **origin))
+        try:
+            message = await self._client.request(delivered_subject(query.reply), asking, timeout=DELIVERED_PATIENCE)
+            return Delivered.model_validate_json(message.data)
+        except (NoRespondersError, NatsTimeout, ValidationError):
+            return None
+
+    async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
+        told = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
+        await self._outbox(query).send(told)

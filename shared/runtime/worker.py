@@ -1,0 +1,295 @@
+"""The stage runtime: runs a stage function against the broker and keeps what every stage promises.
+
+1. It pulls what there is room for, at once, the interactive lane first.
+2. Work past its deadline is dropped, and a cancel stops work in flight.
+3. The result is forwarded, with the broker's acknowledgement, before the input is acknowledged: a crash is a
+   redelivery, and a duplicate is harmless, as the broker knows a message by its id.
+4. A full queue ahead is waited for briefly, then reported.
+5. An exception becomes a problem on the reply plane, and work that keeps failing a dead letter.
+6. Work for a reader who has left stops.
+7. Draining finishes what is in flight and gives the rest back.
+8. One trace follows the query, and metrics say how long it waited and worked.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import anyio
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+from pydantic import BaseModel, ConfigDict
+
+from shared.contracts.envelope import Lane, Query
+from shared.nats.client import Connection
+from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.runtime.executor import Outcome, Performer
+from shared.runtime.pull import Delivery, PullConsumer
+from shared.runtime.stage import Stage
+from shared.service.settings import QueueSettings
+from shared.telemetry.messaging import CONVERSATION, processing
+from shared.telemetry.metrics import (
+    CANCEL_LATENCY,
+    IN_FLIGHT,
+    OUTCOMES,
+    QUEUE_WAIT,
+    REDELIVERIES,
+    ROOM,
+    TENANT_WORK,
+    WORK_TIME,
+    exemplar,
+    tenants,
+)
+from shared.telemetry.tracing import extract_trace, failed
+
+__all__ = ["Outcome", "StageStatus", "StageWorker"]
+
+REMEMBERED_CANCELS: Final = 10_000
+
+RECONNECTING: Final = 2.0
+"""Seconds after a reconnection in which readers may still be on their way back, and are not taken to have left."""
+
+
+class StageStatus(BaseModel):
+    """One stage in one process: `in_flight` per lane, the room that both lanes share, and its model's name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    variant: str
+    in_flight: dict[str, int]
+    room: int
+    model: str = ""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A query in work. A scope that is cancelled without being withdrawn has met its deadline."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    outcome: Outcome = Outcome.EXPIRED
+    withdrawn_at: float = 0.0
+
+
+class _Meters:
+    """The metrics of one lane, looked up by their labels once."""
+
+    def __init__(self, stage: Stage, lane: Lane) -> None:
+        labels = (stage.name, stage.variant, lane.value)
+        self.waited = QUEUE_WAIT.labels(*labels)
+        self.worked = WORK_TIME.labels(*labels)
+        self.redelivered = REDELIVERIES.labels(*labels)
+        self.ended = {outcome: OUTCOMES.labels(*labels, outcome.value) for outcome in Outcome}
+
+
+class StageWorker:
+    """One process's worker for one stage."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        client: Connection,
+        jetstream: JetStreamContext,
+        topology: Topology,
+        settings: QueueSettings,
+        instance: str,
+    ) -> None:
+        self.stage = stage
+        self._client = client
+        self._topology = topology
+        self._settings = settings
+        self._working: dict[tuple[str, int, int], _Work] = {}
+        self._cancelled: OrderedDict[str, float] = OrderedDict()
+        self._lost_reader_inbox = client.new_inbox()
+        self._readers_return_until = 0.0
+        self._performer = Performer(
+            stage,
+            client=client,
+            jetstream=jetstream,
+            topology=topology,
+            max_deliver=settings.max_deliver,
+            instance=instance,
+            inbox=self._lost_reader_inbox,
+        )
+        self._queues = [
+            StageQueue(stage=stage.name, variant=stage.variant, lane=lane, exclusive=stage.exclusive)
+            for lane in stage.lanes
+        ]
+        self._consumers = {queue.lane: self._consumer(queue) for queue in self._queues}
+        self._meters = {queue.lane: _Meters(stage, queue.lane) for queue in self._queues}
+        for queue in self._queues:
+            labels = (stage.name, stage.variant, queue.lane.value)
+            ROOM.labels(*labels).set(stage.room if queue.lane is Lane.INTERACTIVE else stage.batch_room)
+            IN_FLIGHT.labels(*labels).set_function(partial(_held, self._consumers[queue.lane]))
+
+    @property
+    def statuses(self) -> list[StageStatus]:
+        return [
+            StageStatus(
+                stage=self.stage.name,
+                variant=self.stage.variant,
+                in_flight={lane.value: consumer.held for lane, consumer in self._consumers.items()},
+                room=self.stage.room,
+                model=self.stage.model,
+            )
+        ]
+
+    @property
+    def pulling(self) -> bool:
+        """Whether the worker takes work in each lane."""
+        return all(consumer.pulling for consumer in self._consumers.values())
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises nats errors if the queues cannot be made."""
+        await self._topology.ensure_queues(self._queues)
+        async with asyncio.TaskGroup() as tasks:
+            await self._client.subscribe(f"{self._lost_reader_inbox}.*", cb=self._hear_of_lost_reader)
+            for consumer in self._consumers.values():
+                tasks.create_task(consumer.run())
+
+    async def reset(self) -> None:
+        """Pull afresh after a reconnection."""
+        self._readers_return_until = time.monotonic() + RECONNECTING
+        for consumer in self._consumers.values():
+            await consumer.reset()
+
+    async def drain(self, grace: float) -> None:
+        """Stop pulling, finish what is in flight within `grace` seconds, give the rest back."""
+        await asyncio.gather(*(consumer.drain(grace) for consumer in self._consumers.values()))
+
+    def cancel(self, query_id: str, at: float) -> None:
+        """Stop work on a query whose reader lost interest at Unix time `at`, also if it only arrives later."""
+        self._cancelled[query_id] = at
+        if len(self._cancelled) > REMEMBERED_CANCELS:
+            self._cancelled.popitem(last=False)
+        self._withdraw(query_id, Outcome.CANCELLED, at)
+
+    async def probe(self) -> None:
+        """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
+        await self._performer.probe()
+
+    def _consumer(self, queue: StageQueue) -> PullConsumer:
+        return PullConsumer(
+            self._client,
+            stream=QUERIES,
+            consumer=queue.consumer,
+            room=partial(self._room, queue.lane),
+            handle=partial(self._handle, queue.lane),
+            repair=self._topology.ensure,
+            ack_wait=self._settings.ack_wait,
+            released=self._wake,
+        )
+
+    def _room(self, lane: Lane) -> int:
+        if lane is Lane.INTERACTIVE or Lane.INTERACTIVE not in self._consumers:
+            return self.stage.room if lane is Lane.INTERACTIVE else self.stage.batch_room
+        interactive = self._consumers[Lane.INTERACTIVE]
+        return min(self.stage.batch_room, self.stage.room - interactive.held - interactive.waiting)
+
+    def _wake(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.wake()
+
+    async def _handle(self, lane: Lane, delivery: Delivery) -> None:
+        started = time.time()
+        meters = self._meters[lane]
+        context = extract_trace(delivery.headers)
+        example = exemplar(context)
+        meters.waited.observe(max(0.0, started - delivery.stored_at), example)
+        if delivery.deliveries > 1:
+            meters.redelivered.inc()
+        outcome = await self._take(delivery, started, context)
+        worked = time.time() - started
+        meters.worked.observe(worked, example)
+        meters.ended[outcome].inc()
+        TENANT_WORK.labels(tenants.label(delivery.subject.rpartition(".")[2]), self.stage.name).inc(max(0.0, worked))
+
+    async def _take(self, delivery: Delivery, started: float, context: Context) -> Outcome:
+        try:
+            query = Query.decode(delivery.data)
+            query.stop  # noqa: B018  (an empty slip has no business in a queue)
+        except (ValueError, IndexError) as error:
+            with self._span(delivery, None, started, context) as span:
+                failed(span, type(error).__name__)
+                return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
+        if _key(query) in self._working:
+            await delivery.nak(self._settings.ack_wait)
+            return Outcome.DUPLICATE
+        if query.remaining <= 0:
+            await delivery.ack()
+            return Outcome.EXPIRED
+        if query.id in self._cancelled:
+            await delivery.ack()
+            return Outcome.CANCELLED
+        with self._span(delivery, query, started, context) as span:
+            if delivery.deliveries > self._settings.max_deliver:
+                tries = self._settings.max_deliver
+                failed(span, "worker_lost")
+                reason = f"Delivered {tries} times; each worker died or stalled before it was done."
+                return await self._performer.bury(delivery, query, reason)
+            outcome = await self._work(query, delivery, started - delivery.stored_at)
+            span.set_attribute("sluice.outcome", outcome.value)
+            return outcome
+
+    def _span(
+        self, delivery: Delivery, query: Query | None, started: float, context: Context
+    ) -> AbstractContextManager[Span]:
+        name = self.stage.name
+        return processing(
+            f"query.{name}",
+            subject=delivery.subject,
+            consumer=self._consumers[query.lane if query is not None else self.stage.lanes[0]].name,
+            context=context,
+            deliveries=delivery.deliveries,
+            attributes={
+                "messaging.message.id": delivery.headers.get("Nats-Msg-Id", ""),
+                CONVERSATION: query.id if query is not None else "",
+                "messaging.message.body.size": len(delivery.data),
+                "sluice.variant": self.stage.variant,
+                "sluice.waited_ms": round(max(0.0, started - delivery.stored_at) * 1e3, 3),
+            },
+        )
+
+    async def _work(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
+        work = self._working[_key(query)] = _Work()
+        outcome = Outcome.EXPIRED
+        try:
+            with work.scope as scope:
+                scope.deadline = anyio.current_time() + query.remaining
+                outcome = await self._performer.attempt(query, delivery, waited)
+            if scope.cancelled_caught:
+                outcome = work.outcome
+                await delivery.ack()
+        finally:
+            del self._working[_key(query)]
+        if work.withdrawn_at:
+            CANCEL_LATENCY.labels(self.stage.name, self.stage.variant, query.lane.value).observe(
+                max(0.0, time.time() - work.withdrawn_at)
+            )
+        return outcome
+
+    async def _hear_of_lost_reader(self, message: Msg) -> None:
+        if (message.headers or {}).get("Status") == "503" and time.monotonic() > self._readers_return_until:
+            self._withdraw(message.subject.rpartition(".")[2], Outcome.READER_LEFT, time.time())
+
+    def _withdraw(self, query_id: str, outcome: Outcome, at: float) -> None:
+        for (working_id, *_), work in self._working.items():
+            if working_id == query_id and not work.withdrawn_at:
+                work.outcome, work.withdrawn_at = outcome, at
+                work.scope.cancel()
+
+
+def _key(query: Query) -> tuple[str, int, int]:
+    """What is one piece of work: a redelivery has the same key, another attempt or visit has not."""
+    return query.id, query.attempt, len(query.trail)
+
+
+def _held(consumer: PullConsumer) -> float:
+    return float(consumer.held)

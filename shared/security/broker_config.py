@@ -1,0 +1,188 @@
+"""Writes the broker's users, their permissions and their secrets: `python -m shared.security.broker_config --out DIR`.
+
+    accounts.conf     for nats-server: users, bcrypt hashes of their passwords, permissions. `include` it.
+    <user>.password   for that user alone
+    ca.crt, ca.key, tls.crt, tls.key   with --tls: an authority of its own and the broker's certificate
+    kubernetes.yaml   with --kubernetes: the same as Secrets
+
+Running it again keeps what is there and adds what is missing, so that nobody's password changes by accident.
+"""
+
+import argparse
+import base64
+import json
+import re
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import bcrypt
+import yaml
+
+from shared.security.certificates import Authority, CertificateError
+from shared.security.roles import ADMIN, Landscape, Role, roles
+
+__all__ = ["accounts_conf", "main", "read_pipelines", "table", "write_secrets"]
+
+ACCOUNT: Final = "SLUICE"
+SYSTEM: Final = "sys"
+"""The user of NATS's own account of system events, for `nats server` commands."""
+
+ROUNDS: Final = 4
+"""Of bcrypt: passwords here are 256 random bits, which no stretching makes harder to guess."""
+
+HASH: Final = re.compile(r'password: "(\$2[^"]+)"')
+
+RESPONSES: Final = '{ max: 1, expires: "1m" }'
+"""A service may answer each message that reaches it, once: so pings need no right to write to foreign inboxes."""
+
+
+def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: str = "") -> str:
+    """The users of the broker as nats-server reads them; `passwords` in clear, by user.
+
+    Hashes that are right in what was written `before` stay: the broker disconnects users whose hash has changed.
+    """
+    hashes = {name: _hash(password, before) for name, password in passwords.items()}
+    users = "\n".join(_user(role, hashes[role.name]) for role in known)
+    return (
+        "# Written by `python -m shared.security.broker_config`: change nothing here, run it again.\n"
+        "accounts {\n"
+        f"  {ACCOUNT} {{\n    jetstream: enabled\n    users: [\n{users}\n    ]\n  }}\n"
+        f'  SYS {{ users: [ {{ user: {SYSTEM}, password: "{hashes[SYSTEM]}" }} ] }}\n'
+        "}\n"
+        "system_account: SYS\n"
+    )
+
+
+def write_secrets(out: Path, landscape: Landscape, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
+    """Fill a folder that only its owner can enter. Raises CertificateError."""
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    out.chmod(0o700)
+    known = roles(landscape)
+    passwords = {name: _password(out, name, name in rotate) for name in (*(role.name for role in known), SYSTEM)}
+    path = out / "accounts.conf"
+    _write(path, accounts_conf(known, passwords, path.read_text() if path.exists() else ""))
+    if tls:
+        Authority(out).issue("tls", tls)
+
+
+def table(known: Sequence[Role]) -> str:
+    """What each user may do, as the table in docs/broker.md."""
+    rows = [f"| `{role.name}` | {'; '.join(grant.says for grant in role.grants) or 'everything'} |" for role in known]
+    return "\n".join(["| user | may do this and nothing else |", "|---|---|", *rows])
+
+
+def read_pipelines(path: Path) -> tuple[tuple[str, ...], ...]:
+    """The stages of each pipeline in a gateway's pipelines file. Raises ValueError for a file of another shape."""
+    try:
+        named = yaml.safe_load(path.read_text(encoding="utf-8"))["pipelines"].values()
+        return tuple(tuple(stop if isinstance(stop, str) else str(stop["stage"]) for stop in stops) for stops in named)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no pipelines file: {error!r}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options().parse_args(arguments)
+    if options.table:
+        sys.stdout.write(table(roles()) + "\n")
+        return
+    if options.out is None:
+        raise SystemExit("broker_config: name a folder with --out")
+    variants: dict[str, list[str]] = {}
+    for stage, _, variant in (given.partition("=") for given in options.variant):
+        variants.setdefault(stage, []).append(variant or "default")
+    try:
+        pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
+        landscape = Landscape(variants=variants, pipelines=pipelines)
+        write_secrets(options.out, landscape, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
+    except (ValueError, CertificateError) as error:
+        raise SystemExit(f"broker_config: {error}") from None
+    if options.kubernetes:
+        _write(options.out / "kubernetes.yaml", _manifests(options.out, roles(landscape)))
+    sys.stdout.write(f"wrote {options.out}: accounts.conf for the broker, a password for each of its users\n")
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m shared.security.broker_config", description="Users of the broker.")
+    parser.add_argument("--out", type=Path, help="folder for what is written; keep it out of the repo")
+    parser.add_argument("--pipelines", type=Path, help="the gateway's pipelines file: own stages, and who follows whom")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="STAGE=NAME",
+        help="a variant besides default and canary, or an own stage; may be repeated",
+    )
+    parser.add_argument("--tls", metavar="HOST,HOST", help="make an authority and a certificate for these names")
+    parser.add_argument("--rotate", action="append", default=[], metavar="USER", help="give this user a new password")
+    parser.add_argument("--kubernetes", action="store_true", help="write kubernetes.yaml too")
+    parser.add_argument("--table", action="store_true", help="only show what each user may do, in words")
+    return parser
+
+
+def _user(role: Role, password: str) -> str:
+    head = f'      {{ user: "{role.name}", password: "{password}"'
+    if not role.grants:
+        return f"{head} }}"
+    deny = f", deny: {json.dumps(role.not_subscribe)}" if role.not_subscribe else ""
+    return (
+        f"{head}, permissions: {{\n"
+        f"        publish: {{ allow: {_list(role.publish)} }}\n"
+        f"        subscribe: {{ allow: {_list(role.subscribe)}{deny} }}\n"
+        f"        allow_responses: {RESPONSES}\n"
+        "      } }"
+    )
+
+
+def _list(subjects: Iterable[str]) -> str:
+    rows = "".join(f"\n          {json.dumps(subject)}" for subject in subjects)
+    return f"[{rows}\n        ]"
+
+
+def _hash(password: str, before: str) -> str:
+    for known in HASH.findall(before):
+        if bcrypt.checkpw(password.encode(), known.encode()):
+            return str(known)
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode()
+
+
+def _password(out: Path, name: str, renew: bool) -> str:
+    path = out / f"{name}.password"
+    if renew or not path.exists():
+        _write(path, secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+def _write(path: Path, text: str) -> None:
+    # Readable for the users that containers run as; the folder keeps everybody else out.
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def _manifests(out: Path, known: Sequence[Role]) -> str:
+    return yaml.safe_dump_all(_secrets(out, known), sort_keys=False)
+
+
+def _secrets(out: Path, known: Sequence[Role]) -> Iterator[dict[str, Any]]:
+    """The Secrets that deploy/k8s refers to."""
+    yield _secret("sluice-nats-accounts", {"accounts.conf": out / "accounts.conf"})
+    for role in known:
+        if role.name == ADMIN:
+            continue  # it belongs to people, not to the cluster
+        secret = _secret(f"sluice-nats-{role.name}", {"password": out / f"{role.name}.password"})
+        secret["data"]["user"] = base64.b64encode(role.name.encode()).decode()
+        yield secret
+    if (out / "ca.crt").exists():
+        yield _secret("sluice-nats-ca", {"ca.crt": out / "ca.crt"})
+        yield _secret("sluice-nats-server-tls", {name: out / name for name in ("ca.crt", "tls.crt", "tls.key")})
+
+
+def _secret(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
+    data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "sluice"}, "data": data}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Building blocks of what a credential may do on the broker: each in words, and as the subjects that it takes.
+
+Subjects of JetStream's API name the stream and the consumer, so that a credential reaches only its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from shared.contracts.envelope import Lane
+from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, QUERIES, TIMERS, StageQueue, bucket_stream, store_stream
+
+__all__ = [
+    "API",
+    "Grant",
+    "keeps_job_events",
+    "keeps_timers",
+    "looks_at",
+    "makes",
+    "names",
+    "reads_buckets",
+    "reads_dead_letters",
+    "reads_objects",
+    "works_on",
+    "writes_buckets",
+    "writes_objects",
+]
+
+API: Final = "$JS.API"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Something that a credential may do, in words and as subjects."""
+
+    says: str
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+    not_subscribe: tuple[str, ...] = ()
+
+
+def works_on(stage: str, variants: Iterable[str]) -> Grant:
+    queues = [StageQueue(stage=stage, variant=variant, lane=lane) for variant in variants for lane in Lane]
+    taking = [
+        (
+            f"{API}.CONSUMER.CREATE.{QUERIES}.{queue.consumer}.{queue.filter}",
+            f"{API}.CONSUMER.MSG.NEXT.{QUERIES}.{queue.consumer}",
+            f"$JS.ACK.{QUERIES}.{queue.consumer}.>",
+        )
+        for queue in queues
+    ]
+    return Grant(
+        says=f"takes queries of `{stage}`, variants {names(variants)}",
+        publish=(*chain.from_iterable(taking), f"dead.query.{stage}.>"),
+    )
+
+
+def makes(*streams: str) -> Grant:
+    says = "every stream and bucket" if len(streams) > 1 else f"the stream {names(streams)}"
+    calls = ("CREATE", "UPDATE", "INFO")
+    return Grant(
+        says=f"makes {says}", publish=tuple(f"{API}.STREAM.{call}.{name}" for name in streams for call in calls)
+    )
+
+
+def keeps_job_events() -> Grant:
+    return Grant(
+        says="writes and reads the events of jobs",
+        publish=("event.job.*.*", *_reads(JOB_EVENTS)),
+        subscribe=("event.job.*.*",),
+    )
+
+
+def reads_dead_letters() -> Grant:
+    return Grant(
+        says="reads and removes dead letters",
+        publish=(*_reads(DEAD_LETTERS), f"{API}.STREAM.MSG.DELETE.{DEAD_LETTERS}"),
+    )
+
+
+def keeps_timers(*subjects: str) -> Grant:
+    calls = (f"{API}.STREAM.INFO.{TIMERS}", f"{API}.STREAM.PURGE.{TIMERS}")
+    return Grant(says="sets timers", publish=(*subjects, *calls))
+
+
+def reads_buckets(*buckets: str) -> Grant:
+    reading = tuple(chain.from_iterable(_reads(bucket_stream(bucket)) for bucket in buckets))
+    return Grant(says=f"reads the buckets {names(buckets)}", publish=reading)
+
+
+def writes_buckets(*buckets: str) -> Grant:
+    writing = tuple(f"$KV.{bucket}.>" for bucket in buckets)
+    return Grant(
+        says=f"reads and writes the buckets {names(buckets)}",
+        publish=(*reads_buckets(*buckets).publish, *writing),
+    )
+
+
+def reads_objects(*stores: str) -> Grant:
+    reading = chain.from_iterable(_reads(store_stream(store)) for store in stores)
+    # Before it reads an object the client asks which stream has it.
+    return Grant(says=f"reads the objects in {names(stores)}", publish=(*reading, f"{API}.STREAM.NAMES"))
+
+
+def writes_objects(*stores: str) -> Grant:
+    writing = [(f"$O.{store}.>", f"{API}.STREAM.PURGE.{store_stream(store)}") for store in stores]
+    return Grant(
+        says=f"reads and writes the objects in {names(stores)}",
+        publish=(*reads_objects(*stores).publish, *chain.from_iterable(writing)),
+    )
+
+
+def _reads(stream: str) -> tuple[str, ...]:
+    """What reading a stream takes that is nobody's queue: single messages, and readers of one's own."""
+    return (
+        f"{API}.STREAM.INFO.{stream}",
+        f"{API}.STREAM.MSG.GET.{stream}",
+        f"{API}.DIRECT.GET.{stream}",
+        f"{API}.DIRECT.GET.{stream}.>",
+        f"{API}.CONSUMER.CREATE.{stream}",
+        f"{API}.CONSUMER.CREATE.{stream}.>",
+        f"{API}.CONSUMER.INFO.{stream}.*",
+        f"{API}.CONSUMER.MSG.NEXT.{stream}.*",
+        f"$JS.FC.{stream}.>",
+    )
+
+
+def looks_at(*streams: str) -> Grant:
+    calls = chain.from_iterable((f"STREAM.INFO.{s}", f"CONSUMER.LIST.{s}", f"CONSUMER.INFO.{s}.*") for s in streams)
+    return Grant(says="looks at the queues", publish=tuple(f"{API}.{call}" for call in calls))
+
+
+def names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,0 +1,259 @@
+"""What each service may do on the broker: one credential per service, that reaches no other's subjects.
+
+The subjects are made from the names in `shared.nats.subjects`, so a renamed stream or stage cannot leave them behind.
+`shared.security.broker_config` writes them down for nats-server, and `docs/broker.md` shows them as a table.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import Final
+
+from shared.contracts.envelope import Lane
+from shared.nats.subjects import (
+    ARTIFACTS,
+    BATCHES,
+    BUILT_IN_QUEUES,
+    CHECKPOINTS,
+    COLLECTIONS,
+    DOCUMENTS,
+    DUE,
+    EVERYTHING,
+    FILES,
+    JOB_SPECS,
+    JOB_STATUS,
+    JOBS,
+    KEYS,
+    ORIGINALS,
+    QUERIES,
+    ROUTES,
+    SCHEDULES,
+    STEP_CACHE,
+    TIMERS,
+    UPLOADS,
+    VECTORS,
+    Duty,
+)
+from shared.security.permissions import (
+    API,
+    Grant,
+    keeps_job_events,
+    keeps_timers,
+    looks_at,
+    makes,
+    names,
+    reads_buckets,
+    reads_dead_letters,
+    reads_objects,
+    works_on,
+    writes_buckets,
+    writes_objects,
+)
+
+__all__ = ["ADMIN", "OWN_STAGE", "Landscape", "Role", "inbox_prefix", "role_of", "roles"]
+
+ADMIN: Final = "admin"
+"""The credential of operators: everything in the account."""
+
+OWN_STAGE: Final = "stage-"
+"""How the credential of a user's own stage begins; the stage's name follows."""
+
+VARIANTS: Final = ("default", "canary")
+SERVED: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": ("request",),
+    "embedder": ("embed",),
+    "retriever": ("retrieve", "index"),
+    "generator": ("generate", "condense"),
+}
+PIPELINE: Final = ("condense", "embed", "retrieve", "generate")
+"""The built-in pipeline, with what precedes it for a question that others came before."""
+
+SUBMITTED: Final = ("embed", "retrieve", "index", "request")
+"""Stages that jobs ask for their part of the work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One credential. A role without grants may do everything; `duty` is its part in making the topology."""
+
+    name: str
+    grants: tuple[Grant, ...]
+    duty: Duty
+
+    @property
+    def publish(self) -> list[str]:
+        return sorted(set(chain.from_iterable(grant.publish for grant in self.grants)))
+
+    @property
+    def subscribe(self) -> list[str]:
+        return sorted(set(chain.from_iterable(grant.subscribe for grant in self.grants)))
+
+    @property
+    def not_subscribe(self) -> list[str]:
+        return sorted(set(chain.from_iterable(grant.not_subscribe for grant in self.grants)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landscape:
+    """What there is besides the built-in stages and their variants `default` and `canary`.
+
+    `variants` are further ones by stage. `pipelines` are lists of stages in the order in which queries pass them; a
+    stage in them that no service of Sluice serves is one of the user's own.
+    """
+
+    variants: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    pipelines: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def own_stages(self) -> tuple[str, ...]:
+        built_in = set(chain.from_iterable(SERVED.values()))
+        named = {*chain.from_iterable(self.pipelines), *self.variants}
+        return tuple(sorted(named - built_in))
+
+    def variants_of(self, stage: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*VARIANTS, *self.variants.get(stage, ()))))
+
+    def after(self, *stages: str) -> tuple[str, ...]:
+        """The stages that a query may go to from one of these."""
+        paths = [PIPELINE, *self.pipelines, *(("condense", pipeline[0]) for pipeline in self.pipelines if pipeline)]
+        pairs = {pair for path in paths for pair in pairwise(path)}
+        return tuple(sorted({then for first, then in pairs if first in stages}))
+
+
+def inbox_prefix(role: str) -> str:
+    """Where the answers to a credential's requests go; nobody else may listen there."""
+    return f"_INBOX_{role}"
+
+
+def role_of(name: str) -> Role | None:
+    """The role of a credential's name in any landscape, as far as its duty goes; None for a name that is no role's."""
+    own = (name.removeprefix(OWN_STAGE),) if name.startswith(OWN_STAGE) else ()
+    return next((role for role in roles(Landscape(pipelines=(own,))) if role.name == name), None)
+
+
+def roles(landscape: Landscape | None = None) -> tuple[Role, ...]:
+    """Every role, those of own stages and of operators last."""
+    landscape = landscape or Landscape()
+    retriever = (*_stage_service("retriever", landscape), reads_objects(VECTORS))
+    own = (f"{OWN_STAGE}{stage}" for stage in landscape.own_stages)
+    return (
+        _role("gateway", _gateway(landscape), makes=frozenset({QUERIES})),
+        _role("embedder", _stage_service("embedder", landscape)),
+        _role("retriever", retriever),
+        _role("generator", _stage_service("generator", landscape)),
+        _role("scheduler", _scheduler(), makes=EVERYTHING),
+        *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), landscape)) for name in own),
+        _role(ADMIN, (), makes=EVERYTHING),
+    )
+
+
+def _role(name: str, grants: tuple[Grant, ...], makes: frozenset[str] = frozenset()) -> Role:
+    """Whatever stream a role may look at and does not make is one that it needs."""
+    looks = set(chain.from_iterable(grant.publish for grant in grants))
+    needs = frozenset(stream for stream in EVERYTHING - makes if f"{API}.STREAM.INFO.{stream}" in looks)
+    return Role(name=name, grants=grants, duty=Duty(makes=makes, needs=needs))
+
+
+def _gateway(landscape: Landscape) -> tuple[Grant, ...]:
+    return (
+        *_every_service("gateway"),
+        makes(QUERIES),
+        Grant(
+            says="makes the queues of the built-in stages",
+            publish=tuple(f"{API}.CONSUMER.CREATE.{QUERIES}.{each.consumer}.{each.filter}" for each in BUILT_IN_QUEUES),
+        ),
+        Grant(says="sends queries to every stage", publish=("query.*.*.*.*",)),
+        Grant(
+            says="reads the replies to gateways",
+            publish=("reply.*.canary",),
+            subscribe=("reply.*.*", "reply.*.*.delivered"),
+            not_subscribe=("reply.scheduler.>",),
+        ),
+        *(works_on(stage, landscape.variants_of(stage)) for stage in SERVED["gateway"]),
+        Grant(
+            says="answers the requests of batches",
+            publish=("reply.scheduler.*", "reply.scheduler.*.delivered", f"{inbox_prefix('gateway')}.>"),
+        ),
+        Grant(says="stops queries and jobs", publish=("control.cancel.*", "control.job.*.cancel")),
+        Grant(says="asks all services how they are, and for traces", publish=("control.ping", "control.trace")),
+        looks_at(QUERIES, JOBS),
+        Grant(says="submits jobs", publish=("job.*.*.*",)),
+        keeps_job_events(),
+        reads_dead_letters(),
+        keeps_timers("timer.cron.*.*"),
+        writes_buckets(JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES),
+        reads_buckets(DOCUMENTS, CHECKPOINTS),
+        writes_objects(UPLOADS, ARTIFACTS),
+    )
+
+
+def _scheduler() -> tuple[Grant, ...]:
+    return (
+        *_every_service("scheduler"),
+        makes(*sorted(EVERYTHING)),
+        Grant(
+            says="makes the queues of jobs and timers, and takes from them",
+            publish=(
+                f"{API}.CONSUMER.CREATE.{JOBS}.*.job.>",
+                f"{API}.CONSUMER.MSG.NEXT.{JOBS}.*",
+                f"$JS.ACK.{JOBS}.>",
+                f"{API}.CONSUMER.CREATE.{TIMERS}.{DUE}.due.>",
+                f"{API}.CONSUMER.MSG.NEXT.{TIMERS}.{DUE}",
+                f"{API}.CONSUMER.INFO.{TIMERS}.{DUE}",
+                f"$JS.ACK.{TIMERS}.{DUE}.>",
+            ),
+            subscribe=("job.*.*.*",),
+        ),
+        Grant(says="submits jobs, and buries those that fail", publish=("job.*.*.*", "dead.job.>")),
+        Grant(
+            says=f"sends queries to {names(SUBMITTED)} on the batch lane",
+            publish=tuple(f"query.{stage}.*.{Lane.BATCH}.*" for stage in SUBMITTED),
+        ),
+        Grant(says="reads the replies to schedulers", subscribe=("reply.scheduler.*",)),
+        Grant(
+            says="stops queries and jobs, and hears of jobs to stop",
+            publish=("control.cancel.*", "control.job.*.cancel"),
+            subscribe=("control.job.*.cancel",),
+        ),
+        keeps_job_events(),
+        reads_dead_letters(),
+        keeps_timers("timer.cron.*.*", "timer.retry.*.*"),
+        writes_buckets(
+            JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES, COLLECTIONS, DOCUMENTS, SCHEDULES
+        ),
+        writes_objects(UPLOADS, VECTORS, ORIGINALS, ARTIFACTS),
+    )
+
+
+def _stage_service(name: str, landscape: Landscape) -> tuple[Grant, ...]:
+    return _stage(name, SERVED[name], landscape)
+
+
+def _stage(name: str, stages: tuple[str, ...], landscape: Landscape) -> tuple[Grant, ...]:
+    following = landscape.after(*stages)
+    forwards = Grant(
+        says=f"forwards queries to {names(following)}", publish=tuple(f"query.{stage}.*.*.*" for stage in following)
+    )
+    return (
+        *_every_service(name),
+        Grant(says="looks whether there are queues", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
+        *(works_on(stage, landscape.variants_of(stage)) for stage in stages),
+        *((forwards,) if following else ()),
+        Grant(says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")),
+    )
+
+
+def _every_service(name: str) -> tuple[Grant, ...]:
+    return (
+        Grant(
+            says="hears pings, cancels and questions for traces, and the answers to its own requests",
+            publish=("control.keep",),
+            subscribe=(
+                "control.ping",
+                "control.trace",
+                "control.keep",
+                "control.cancel.*",
+                f"{inbox_prefix(name)}.>",
+            ),
+        ),
+    )

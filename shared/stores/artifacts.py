@@ -1,0 +1,128 @@
+"""Artifacts: files that jobs read and leave behind, kept in an object store until the job's history goes.
+
+An artifact's name is `<tenant>/<owner>/<file>`; the owner is a job or an upload.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ObjectInfo
+from nats.js.errors import ObjectNotFoundError
+from nats.js.object_store import ObjectStore
+
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.objects import read_object
+from shared.nats.topology import ARTIFACTS
+
+__all__ = ["Artifacts", "check_artifact"]
+
+FETCHED: Final = 16
+"""Chunks, 128 kB each, that are asked for at once."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_artifact(name: str) -> str:
+    """`<owner>/<file>`. Raises Problem INVALID_NAME."""
+    if not NAME.fullmatch(name):
+        raise Problem(
+            ProblemType.INVALID_NAME,
+            f"An artifact is named <job or upload>/<file>, with letters, digits, '.', '_' and '-', not {name[:80]!r}.",
+        )
+    return name
+
+
+class Artifacts:
+    """The artifacts of all tenants. Names here are `<owner>/<file>`."""
+
+    def __init__(self, jetstream: JetStreamContext) -> None:
+        self._js = jetstream
+        self._store: ObjectStore | None = None
+
+    async def put(self, tenant: str, name: str, data: bytes | BufferedIOBase) -> int:
+        """Store or replace an artifact. Returns its size in bytes."""
+        info = await (await self._open()).put(f"{tenant}/{check_artifact(name)}", data)
+        return info.size or 0
+
+    async def get(self, tenant: str, name: str) -> bytes:
+        """Raises Problem NOT_FOUND."""
+        try:
+            return await read_object(await self._open(), f"{tenant}/{check_artifact(name)}")
+        except ObjectNotFoundError:
+            raise _missing(name) from None
+
+    async def save(self, tenant: str, name: str, path: Path) -> None:
+        """Write an artifact to a file, without holding all of it in memory. Raises Problem NOT_FOUND."""
+        with path.open("wb") as file:
+            try:
+                await read_object(await self._open(), f"{tenant}/{check_artifact(name)}", file)
+            except ObjectNotFoundError:
+                raise _missing(name) from None
+
+    async def chunks(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
+        """The bytes of an artifact piece by piece, no faster than they are taken. Raises Problem NOT_FOUND at once.
+
+        Raises nats errors, also where the artifact is replaced or removed meanwhile.
+        """
+        info = await self._info(tenant, name)
+        return self._read(str(info.nuid), info.size or 0)
+
+    async def _read(self, nuid: str, size: int) -> AsyncGenerator[bytes, None]:
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=300.0,
+            num_replicas=1,
+            mem_storage=True,
+        )
+        chunks = await self._js.pull_subscribe(f"$O.{ARTIFACTS}.C.{nuid}", stream=f"OBJ_{ARTIFACTS}", config=config)
+        try:
+            while size > 0:
+                for message in await chunks.fetch(FETCHED, timeout=10.0):
+                    size -= len(message.data)
+                    yield message.data
+                    if size <= 0:
+                        break
+        finally:
+            await chunks.unsubscribe()
+
+    async def size(self, tenant: str, name: str) -> int:
+        """Raises Problem NOT_FOUND."""
+        return (await self._info(tenant, name)).size or 0
+
+    async def digest(self, tenant: str, name: str) -> str:
+        """The hash of an artifact's bytes: artifacts of the same bytes have the same. Raises Problem NOT_FOUND."""
+        return (await self._info(tenant, name)).digest or ""
+
+    async def delete(self, tenant: str, name: str) -> None:
+        """One that is not there is no error."""
+        try:
+            await (await self._open()).delete(f"{tenant}/{check_artifact(name)}")
+        except ObjectNotFoundError:
+            return
+
+    async def names(self, tenant: str, owner: str) -> AsyncIterator[str]:
+        """The files of one owner."""
+        prefix = f"{tenant}/{owner}/"
+        for info in await (await self._open()).list():
+            if info.name.startswith(prefix) and not info.deleted:
+                yield info.name.removeprefix(prefix)
+
+    async def _info(self, tenant: str, name: str) -> ObjectInfo:
+        try:
+            return await (await self._open()).get_info(f"{tenant}/{check_artifact(name)}")
+        except ObjectNotFoundError:
+            raise _missing(name) from None
+
+    async def _open(self) -> ObjectStore:
+        if self._store is None:
+            self._store = await self._js.object_store(ARTIFACTS)
+        return self._store
+
+
+def _missing(name: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no artifact '{name}'.")

@@ -1,0 +1,394 @@
+"""The job board: submits jobs and keeps their state.
+
+A job is a CloudEvent 1.0 (NATS binary mode: attributes as `ce-*` headers, the spec as JSON) on
+`job.<kind>.<priority>.<tenant>`. Each change of its state is an event in `JOB_EVENTS`, the audit log, which decides: an
+event is taken by the broker only if it follows the last one of its job, so of two that change a job at once one wins.
+The entry in the `jobs` bucket is a copy of what the last event says, and of the progress since. A process that dies
+between the two leaves an older copy, and whoever changes the job next takes the state from the event.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
+from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.kv import KeyValue
+from pydantic import ValidationError
+
+from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
+from shared.contracts.jobs.specs import DeleteSpec, IngestSpec, JobSpec
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.topology import JOB_EVENTS, JOB_STATUS
+from shared.runtime.dead_letters import REPLAYED as REOPENED
+from shared.runtime.forward import IN_PROCESS, QUEUE_FULL
+from shared.stores.jobs.events import stored_events
+from shared.stores.jobs.specs import SpecStore
+from shared.stores.records import snapshot
+from shared.telemetry.messaging import sending
+from shared.telemetry.tracing import inject_trace
+
+__all__ = ["BY", "OPTIONS", "JobBoard", "cancel_subject", "check_same", "fresh_job", "job_subject"]
+
+OPTIONS: Final = "Sluice-Job-Options"
+"""Header of a job's event: its options as JSON, where they are not the usual ones."""
+
+ATTEMPT: Final = "Sluice-Attempt"
+"""Header of a job's event: which try at the job it asks for, where it is not the first."""
+
+BY: Final = "ce-by"
+"""Header of an event, and of a cancel: who asked for it."""
+
+STALE: Final = 10071
+"""The broker's refusal of an event that does not follow the last one of its job."""
+
+AGREEING: Final = frozenset({IN_PROCESS, 10164})
+"""Refusals by a cluster whose nodes have not agreed yet on the same message, or on another event of the job."""
+
+PATIENCE: Final = 5.0
+LOOK: Final = 0.02
+"""Seconds for them to agree, and between two tries to write meanwhile."""
+
+USUAL: Final = JobOptions()
+
+MOST_STEPS: Final = 100_000
+
+TRIES: Final = 50
+"""Changes of one entry by others that one change outlives."""
+
+
+def job_subject(spec: JobSpec, tenant: str, options: JobOptions) -> str:
+    return f"job.{spec.kind}.{options.priority}.{tenant}"
+
+
+def cancel_subject(job: str) -> str:
+    """Where whoever runs a job hears that it is to end."""
+    return f"control.job.{job}.cancel"
+
+
+def fresh_job(spec: JobSpec, *, job: str, tenant: str, options: JobOptions, created_at: float) -> Job:
+    """The entry of a job that was just submitted."""
+    documents = len(spec.documents) if isinstance(spec, IngestSpec | DeleteSpec) else 0
+    return Job(
+        id=job,
+        kind=spec.kind,
+        tenant=tenant,
+        collection=getattr(spec, "collection", ""),
+        created_at=created_at,
+        options=options,
+        progress=JobProgress(documents=documents),
+    )
+
+
+class JobBoard:
+    """Submits jobs and keeps their state. Any number of processes may use it at once."""
+
+    def __init__(self, client: Client, jetstream: JetStreamContext) -> None:
+        self._client = client
+        self._js = jetstream
+        self._bucket: KeyValue | None = None
+        self.specs = SpecStore(jetstream)
+
+    async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
+        """Put a job on the queue. Returns it, and whether it is new: the same id twice is one job.
+
+        Raises Problem QUEUE_FULL when too many jobs wait, CONFLICT when the id stands for another job.
+        """
+        try:
+            known = await self.get(tenant, job)
+        except Problem:
+            entry = fresh_job(spec, job=job, tenant=tenant, options=options, created_at=time.time())
+            # First the queue: what is in it is done even if its submitter dies now, and then makes its own entry.
+            new = await self._enqueue(spec, entry)
+            # A worker may have been quicker to make the entry; the job is new all the same.
+            return await self.adopt(entry, spec, by=options.by), new
+        check_same(known, spec.kind, getattr(spec, "collection", ""))
+        return known, False
+
+    async def adopt(self, job: Job, spec: JobSpec, *, by: str = "") -> Job:
+        """The entry of a job that is on the queue; it is made if there is none."""
+        try:
+            return await self.get(job.tenant, job.id)
+        except Problem:
+            pass
+        await self.specs.keep(job.tenant, job.id, spec)
+        announced = await self._announce(job, after=0, by=by, reason="submitted")
+        if announced is None:
+            return await self._recover(job.tenant, job.id)
+        entry = job.model_copy(update={"event": announced})
+        try:
+            await (await self._open()).create(_key(job.tenant, job.id), entry.model_dump_json().encode())
+        except KeyWrongLastSequenceError:
+            return await self.get(job.tenant, job.id)
+        return entry
+
+    async def get(self, tenant: str, job: str) -> Job:
+        """Raises Problem NOT_FOUND."""
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(_key(tenant, job))
+        except (KeyNotFoundError, InvalidKeyError):
+            raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
+        return Job.model_validate_json(entry.value or b"")
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        state: JobState | None = None,
+        kind: str | None = None,
+        labels: dict[str, str] | None = None,
+        parent: str | None = None,
+        sees: Callable[[str], bool] | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """The newest jobs, newest first; of those with a collection only what `sees` says yes to."""
+        bucket = await self._open()
+        jobs = [Job.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
+        chosen = [
+            job
+            for job in jobs
+            if (state is None or job.state is state)
+            and (sees is None or sees(job.collection))
+            and (kind is None or job.kind == kind)
+            and (parent is None or job.options.parent == parent)
+            and (not labels or labels.items() <= job.options.labels.items())
+        ]
+        return sorted(chosen, key=lambda job: job.created_at, reverse=True)[:limit]
+
+    async def update(
+        self,
+        tenant: str,
+        job: str,
+        change: Callable[[Job], Job],
+        *,
+        reopen: bool = False,
+        by: str = "",
+        reason: str = "",
+    ) -> Job:
+        """Change a job's entry, whoever else does at the same time. A change of state is an event, `by` whom and why.
+
+        An ended job is never changed, unless it failed and is to be opened again. `change` may be called several
+        times. Raises Problem NOT_FOUND, or CONFLICT after many changes by others.
+        """
+        bucket = await self._open()
+        for _ in range(TRIES):
+            try:
+                stored = await bucket.get(_key(tenant, job))
+            except (KeyNotFoundError, InvalidKeyError):
+                raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
+            old = Job.model_validate_json(stored.value or b"")
+            if old.state.ended and not (reopen and old.state is JobState.FAILED):
+                return old
+            new = change(old)
+            if new.state is not old.state:
+                announced = await self._announce(new, after=old.event, by=by, reason=reason)
+                if announced is None:
+                    await self._recover(tenant, job)
+                    continue
+                copied = await self._copy(new.model_copy(update={"event": announced}))
+                await self._tell(copied)
+                return copied
+            if new == old:
+                return old
+            try:
+                await bucket.update(_key(tenant, job), new.model_dump_json().encode(), last=stored.revision)
+            except KeyWrongLastSequenceError:
+                continue
+            await self._tell(new)
+            return new
+        raise Problem(ProblemType.CONFLICT, f"The job '{job}' is being changed by others. Try again.")
+
+    async def cancel(self, tenant: str, job: str, *, by: str = "", reason: str = "") -> Job:
+        """End a job that waits, and ask whoever runs one that runs to end it; a pipeline's steps as well.
+
+        Raises Problem NOT_FOUND."""
+
+        def change(old: Job) -> Job:
+            if old.state is JobState.QUEUED:
+                return old.model_copy(update={"state": JobState.CANCELLED, "finished_at": time.time()})
+            return old.model_copy(update={"cancel_requested": True})
+
+        changed = await self.update(tenant, job, change, by=by, reason=reason or "cancelled")
+        if not changed.state.ended or changed.state is JobState.CANCELLED:
+            whom = {BY: _one_line(by)} if by else None
+            await self._client.publish(cancel_subject(job), reason.encode(), headers=whom)
+            if changed.kind == "pipeline":
+                await self._cancel_steps(changed, by=by, reason=reason)
+        return changed
+
+    async def _cancel_steps(self, pipeline: Job, *, by: str, reason: str) -> None:
+        for step in await self.list(pipeline.tenant, parent=pipeline.id, limit=MOST_STEPS):
+            if not step.state.ended:
+                await self.cancel(step.tenant, step.id, by=by, reason=reason or "its pipeline was cancelled")
+
+    async def requeue(self, spec: JobSpec, job: Job, *, attempt: int, reopen: bool = False) -> None:
+        """Put a job on the queue again; with `reopen` it runs although it has failed. Raises Problem QUEUE_FULL."""
+        await self._enqueue(spec, job, attempt=attempt, reopen=reopen)
+
+    async def replay(self, tenant: str | None = None) -> dict[tuple[str, str], Job]:
+        """What the audit log says: the last event of every job, by tenant and id."""
+        jobs: dict[tuple[str, str], Job] = {}
+        async for job in self._events(tenant):
+            jobs[job.tenant, job.id] = job
+        return jobs
+
+    async def rebuild(self) -> int:
+        """Make the bucket's entries again from the audit log where they are missing or older. Returns how many."""
+        repaired = 0
+        for job in (await self.replay()).values():
+            repaired += await self._copy(job) is job
+        return repaired
+
+    async def _events(self, tenant: str | None) -> AsyncIterator[Job]:
+        async with aclosing(stored_events(self._js, "event.job.>")) as events:
+            async for message in events:
+                try:
+                    job = Job.model_validate_json(message.data)
+                except ValidationError:
+                    continue
+                if tenant in (None, job.tenant):
+                    yield job.model_copy(update={"event": message.metadata.sequence.stream})
+
+    async def _recover(self, tenant: str, job: str) -> Job:
+        """Take a job's state from its last event: somebody changed it and has not, or not yet, copied that."""
+        try:
+            message = await self._js.get_msg(JOB_EVENTS, subject=f"event.job.{job}.*")
+        except NotFoundError:
+            # The log has forgotten the job's events.
+            return await self._copy((await self.get(tenant, job)).model_copy(update={"event": 0}), force=True)
+        found = Job.model_validate_json(message.data or b"").model_copy(update={"event": message.seq})
+        if found.tenant != tenant:
+            raise Problem(ProblemType.CONFLICT, f"The id '{job}' is taken by a job of another tenant.")
+        return await self._copy(found)
+
+    async def _copy(self, job: Job, *, force: bool = False) -> Job:
+        """Make the entry say what an event says, unless it says something newer. Returns the entry."""
+        bucket = await self._open()
+        data = job.model_dump_json().encode()
+        for _ in range(TRIES):
+            try:
+                stored = await bucket.get(_key(job.tenant, job.id))
+            except KeyNotFoundError:
+                try:
+                    await bucket.create(_key(job.tenant, job.id), data)
+                except KeyWrongLastSequenceError:
+                    continue
+                return job
+            known = Job.model_validate_json(stored.value or b"")
+            if known.event >= job.event and not force:
+                return known
+            try:
+                await bucket.update(_key(job.tenant, job.id), data, last=stored.revision)
+            except KeyWrongLastSequenceError:
+                continue
+            return job
+        raise Problem(ProblemType.CONFLICT, f"The job '{job.id}' is being changed by others. Try again.")
+
+    async def _enqueue(self, spec: JobSpec, job: Job, *, attempt: int = 1, reopen: bool = False) -> bool:
+        """Returns whether it was not in the queue already."""
+        headers = _attributes(job, None) | {"Nats-Msg-Id": f"{job.tenant}.{job.id}.{attempt}"}
+        if job.options != USUAL:
+            headers[OPTIONS] = job.options.model_dump_json(exclude_defaults=True)
+        if attempt > 1:
+            headers[ATTEMPT] = str(attempt)
+        if reopen:
+            headers[REOPENED] = str(attempt)
+        subject = job_subject(spec, job.tenant, job.options)
+        with sending(
+            f"job.{job.kind}",
+            subject=subject,
+            message_id=headers["Nats-Msg-Id"],
+            conversation=job.id,
+            tenant=job.tenant,
+        ):
+            inject_trace(headers)
+            try:
+                ack = await self._publish(subject, spec.model_dump_json().encode(), headers)
+            except APIError as error:
+                if error.err_code not in QUEUE_FULL:
+                    raise
+                raise Problem(
+                    ProblemType.QUEUE_FULL,
+                    "Too many jobs are waiting. Try again in a minute.",
+                    headers={"Retry-After": "60"},
+                ) from None
+        return not ack.duplicate
+
+    async def _announce(self, job: Job, *, after: int, by: str, reason: str) -> int | None:
+        """Write an event that follows the event `after`. Returns its number, or None where another one came first."""
+        headers = _attributes(job, job.state.value) | {
+            "Nats-Expected-Last-Subject-Sequence": str(after),
+            "Nats-Expected-Last-Subject-Sequence-Subject": f"event.job.{job.id}.*",
+        }
+        if by:
+            headers[BY] = _one_line(by)
+        if reason:
+            headers["ce-reason"] = _one_line(reason)
+        subject = f"event.job.{job.id}.{job.state}"
+        try:
+            # Where nobody says that it was stored, it may have been: then the next change finds it.
+            ack = await self._publish(subject, job.model_dump_json().encode(), headers)
+        except APIError as error:
+            if error.err_code != STALE:
+                raise
+            return None
+        return int(ack.seq)
+
+    async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> PubAck:
+        """Have the broker store a message. Raises nats errors, and Problem BROKER_UNAVAILABLE."""
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._js.publish(subject, data, headers=dict(headers))
+            except APIError as error:
+                if error.err_code not in AGREEING:
+                    raise
+            if time.monotonic() > give_up:
+                detail = "The nodes of the message broker do not agree. Try again in a moment."
+                raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+            await asyncio.sleep(LOOK)
+
+    async def _tell(self, job: Job) -> None:
+        """Say that a job's entry has changed, to those who read it then: after its event it may be an older one."""
+        await self._client.publish(f"event.job.{job.id}.progress", b"", headers=_attributes(job, "progress"))
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            self._bucket = await self._js.key_value(JOB_STATUS)
+        return self._bucket
+
+
+def check_same(job: Job, kind: str, collection: str) -> None:
+    """Raises Problem CONFLICT where an id stands for another job than the one that is asked for."""
+    if (job.kind, job.collection) != (kind, collection):
+        raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
+
+
+def _one_line(text: str) -> str:
+    """What may stand in a header."""
+    return " ".join(text.split())[:500]
+
+
+def _key(tenant: str, job: str) -> str:
+    return f"{tenant}.{job}"
+
+
+def _attributes(job: Job, what: str | None) -> dict[str, str]:
+    """CloudEvents attributes of a job itself, or of what has become of it."""
+    now = datetime.now(UTC).isoformat()
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": job.id if what is None else f"{job.id}.{what}.{now}",
+        "ce-source": "/sluice/jobs",
+        "ce-type": f"io.sluice.job.{job.kind if what is None else what}",
+        "ce-time": now,
+        "ce-subject": job.id,
+        "ce-tenant": job.tenant,
+        "content-type": "application/json",
+    }

@@ -1,0 +1,139 @@
+"""Records of a key-value bucket, followed live, through whatever happens to the broker."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.errors import BucketNotFoundError
+from nats.js.kv import KeyValue
+
+from shared.runtime.tasks import background
+from shared.stores.records import delivered
+
+__all__ = ["followed"]
+
+log = logging.getLogger(__name__)
+
+Record = TypeVar("Record")
+
+FIRST_LOOK: Final = 10.0
+"""Seconds in which the broker must tell what records there are, for a service to start."""
+
+LOOK: Final = 0.25
+"""Seconds after which a watch notices that its connection is a new one, and a failed watch is tried again."""
+
+WATCH_ANEW: Final = 30.0
+"""Seconds after which all records are read again, whatever a watch may have missed."""
+
+LEFT_BEHIND: Final = 5.0
+"""Seconds for which the broker keeps a reading position that nobody listens to."""
+
+
+@asynccontextmanager
+async def followed(
+    client: Client,
+    jetstream: JetStreamContext,
+    bucket: str,
+    *,
+    read: Callable[[str, bytes, Record | None], Record | None],
+    changed: Callable[[Mapping[str, Record]], None],
+) -> AsyncIterator[None]:
+    """Tell `changed` all records by key: once before the block begins, then within a second of each change.
+
+    `read` makes a record of a key, its value and the record known so far; None leaves it out. While the broker is away
+    what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
+    """
+    follower = _Follower(client, jetstream, bucket, read, changed)
+    async with background(follower.run()):
+        async with asyncio.timeout(FIRST_LOOK):
+            await follower.told.wait()
+        yield
+
+
+class _Follower(Generic[Record]):
+    """A watch on a bucket that is begun again with each connection, after each failure, and every now and then."""
+
+    def __init__(
+        self,
+        client: Client,
+        jetstream: JetStreamContext,
+        bucket: str,
+        read: Callable[[str, bytes, Record | None], Record | None],
+        changed: Callable[[Mapping[str, Record]], None],
+    ) -> None:
+        self._client = client
+        self._js = jetstream
+        self._bucket = bucket
+        self._read = read
+        self._changed = changed
+        self._records: dict[str, Record] = {}
+        self._failing = False
+        self.told = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                if self._client.is_connected:
+                    await self._watch()
+                    continue
+            except BucketNotFoundError:
+                # Whoever makes the bucket again does so with no records in it; until then nothing is known to change.
+                self._tell(self._records)
+            except (NatsError, TimeoutError, OSError) as error:
+                self._warn(error)
+            await asyncio.sleep(LOOK)
+
+    async def _watch(self) -> None:
+        """Read all records, then their changes, for a while or until the connection is another one."""
+        connection = self._client.stats["reconnects"]
+        bucket = await self._js.key_value(self._bucket)
+        watcher = await bucket.watch(">", inactive_threshold=LEFT_BEHIND)
+        found: dict[str, Record] = {}
+        whole = False
+        ends = time.monotonic() + WATCH_ANEW
+        try:
+            while self._client.stats["reconnects"] == connection and time.monotonic() < ends:
+                try:
+                    entry = await watcher.updates(timeout=LOOK)  # type: ignore[no-untyped-call]
+                except NatsTimeout:
+                    continue
+                if entry is not None:
+                    self._note(entry, found)
+                    whole = whole or not entry.delta
+                elif not await delivered(watcher):
+                    # The client says so too where all entries are on their way to it, so the broker has to be asked.
+                    whole = True
+                if whole:
+                    self._failing = False
+                    self._tell(found)
+        finally:
+            await watcher.stop()  # type: ignore[no-untyped-call]
+
+    def _note(self, entry: KeyValue.Entry, found: dict[str, Record]) -> None:
+        record = None
+        if entry.operation is None:
+            record = self._read(entry.key, entry.value or b"", self._records.get(entry.key))
+        if record is None:
+            found.pop(entry.key, None)
+        else:
+            found[entry.key] = record
+
+    def _tell(self, records: Mapping[str, Record]) -> None:
+        if records != self._records or not self.told.is_set():
+            self._records = dict(records)
+            self._changed(MappingProxyType(self._records))
+        self.told.set()
+
+    def _warn(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("cannot watch the %s; those known last stay in force: %r", self._bucket, error)
+        self._failing = True

@@ -1,0 +1,89 @@
+"""`sluice up` and `sluice down`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sluice.cli.options import AsJson, Data
+
+__all__ = ["down", "up"]
+
+DATA = ".sluice"
+
+
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 8080,
+    data: Data = DATA,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    pipelines: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A file of pipelines (YAML).")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs.")] = False,
+) -> None:
+    """Start everything on this machine and keep it running; Ctrl-C stops it."""
+    from sluice.cli.output import console
+    from sluice.local.broker import BrokerMissingError
+    from sluice.local.sockets import PortTakenError
+    from sluice.local.spec import LocalSettings
+    from sluice.local.state import FolderInUseError
+    from sluice.local.supervisor import run
+    from sluice.local.view import View
+
+    folder = Path(data).absolute()
+    settings = LocalSettings(
+        data=folder,
+        host=host,
+        port=port,
+        pipelines=pipelines.absolute() if pipelines else None,
+        verbose=verbose,
+    )
+    try:
+        status = run(settings, View(console(), lines_only=verbose))
+    except FolderInUseError:
+        raise _refusal(_in_use(folder)) from None
+    except PortTakenError as error:
+        raise _refusal(f"{error}; choose another port with `--port`, or stop what uses it") from None
+    except BrokerMissingError as error:
+        raise _refusal(str(error)) from None
+    except OSError as error:
+        raise _refusal(f"cannot use {folder} for the data: {error.strerror or error}") from None
+    raise typer.Exit(status)
+
+
+def down(data: Data = DATA, as_json: AsJson = False) -> None:
+    """Stop the `sluice up` of a data folder and wait until it has stopped."""
+    from sluice.cli.output import console, print_json
+    from sluice.local.down import NotStoppedError, stop_running
+
+    folder = Path(data).absolute()
+    try:
+        stopped = stop_running(folder)
+    except NotStoppedError as error:
+        raise _refusal(f"{error}; kill it with `kill -9`: its services end with it") from None
+    except PermissionError:
+        raise _refusal(f"the Sluice of {folder} belongs to another user") from None
+    if as_json:
+        print_json({"stopped": stopped is not None, "pid": stopped.pid if stopped else None})
+    elif stopped is None:
+        console().print(f"No Sluice runs on {folder}.", soft_wrap=True)
+    else:
+        console().print(f"Stopped Sluice at {stopped.url} (process {stopped.pid}).", soft_wrap=True)
+
+
+def _in_use(folder: Path) -> str:
+    from sluice.local.state import UpState
+
+    state = UpState.running(folder)
+    if state is None:
+        return f"{folder} is still in use by an earlier Sluice that is ending; try again in a moment"
+    return f"{folder} is in use by the Sluice at {state.url} (process {state.pid}); `sluice down` stops it"
+
+
+def _refusal(message: str) -> typer.Exit:
+    from rich.markup import escape
+
+    from sluice.cli.output import errors
+
+    errors().print(f"[bold red]{escape(message)}[/]", soft_wrap=True)
+    return typer.Exit(1)
