@@ -13,8 +13,9 @@ import nats
 
 from benchmarks import suite
 from benchmarks.load import post
-from shared.contracts.keys import Action, ApiKey, Keys, Secret, hashed, new_key
-from shared.stores.records import Collections
+from services.gateway.keys.store import Keys
+from shared.contracts.keys import Action, ApiKey, Secret, hashed, new_key
+from shared.stores.collections import Collections
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 
 from shared.contracts.envelope import Query
-from shared.runtime.replies import Usage
+from shared.contracts.events import Usage
 from shared.runtime.stage import Context
 from shared.service.process import run_stage
 

@@ -19,11 +19,12 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 
 from benchmarks.programs.hop_stages import SLUICES, SYSTEMS
 from shared.contracts.envelope import Query, Stop
+from shared.contracts.events import Result, decode_event
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import reply_subject
 from shared.nats.topology import Topology
 from shared.runtime.forward import forward
-from shared.runtime.replies import Result, decode_event, reply_subject
 from shared.service.service import PING, ServiceStatus
-from shared.service.settings import QueueSettings
 from tests.harness.broker import NatsServer
 
 __all__ = ["Ask", "running_chains"]

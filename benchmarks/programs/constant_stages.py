@@ -4,7 +4,7 @@ import sys
 
 from benchmarks.peers.constants import ANSWER, EMBEDDING, PASSAGES, TOKENS
 from shared.contracts.envelope import Passage, Query, pack_vector
-from shared.runtime.replies import Usage
+from shared.contracts.events import Usage
 from shared.runtime.stage import Context
 from shared.service.process import run_stage
 

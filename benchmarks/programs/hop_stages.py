@@ -14,10 +14,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from shared.contracts.envelope import Query
-from shared.nats.topology import Topology, query_subject
+from shared.contracts.events import AnyEvent, Progress
+from shared.nats.subjects import query_subject
+from shared.nats.topology import Topology
 from shared.runtime import executor
 from shared.runtime.event_publisher import Outbox
-from shared.runtime.replies import AnyEvent, Progress
 from shared.runtime.stage import Context
 from shared.service.process import run_stage
 

@@ -17,6 +17,7 @@ from services.gateway.auth.authenticator import Keyring
 from services.gateway.auth.principal import ANONYMOUS, Caller
 from services.gateway.http.object_writer import ObjectStage
 from services.gateway.jobs.notifier import JobNews
+from services.gateway.keys.store import Keys, followed_keys
 from services.gateway.openai.batches.service import Batches
 from services.gateway.openai.models.model_registry import ModelDirectory
 from services.gateway.queries.batch_throttle import Pace
@@ -26,19 +27,21 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.variants.routes import Routes, followed_routes
 from services.gateway.variants.selector import Router
 from services.gateway.variants.shadows import Shadows
+from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane
-from shared.contracts.keys import Keys, followed_keys
+from shared.contracts.events import Done, encode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
-from shared.nats.topology import ARTIFACTS
+from shared.nats.subjects import ARTIFACTS, reply_subject
 from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.replies import Done, Mailroom, encode_event, reply_subject
+from shared.runtime.replies import Mailroom
 from shared.runtime.stage import Stage
 from shared.service.service import Service
 from shared.stores.artifacts import Artifacts
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobBoard
-from shared.stores.records import Collection, Collections, Documents
 
 __all__ = [
     "DESK",

@@ -14,7 +14,7 @@ from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import Maintenance
 from shared.contracts.envelope import Lane, Query, Stop, pack_vector
 from shared.contracts.indexing import IndexChange
-from shared.nats.topology import VECTORS
+from shared.nats.subjects import VECTORS
 from shared.runtime.stage import Stage
 from shared.service.service import ASGIApp, Service
 

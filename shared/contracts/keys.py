@@ -6,27 +6,16 @@ hashes are for what people make up. A key that is rotated has two secrets for a 
 
 import hashlib
 import hmac
-import logging
 import re
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Self
 
-from nats.aio.client import Client
-from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from shared.contracts.envelope import Tenant, Wire
-from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import KEYS
-from shared.stores.records import snapshot
-from shared.stores.watch import followed
 
 __all__ = [
     "EVERY_COLLECTION",
@@ -34,22 +23,17 @@ __all__ = [
     "ApiKey",
     "CollectionPattern",
     "KeyState",
-    "Keys",
     "Secret",
-    "followed_keys",
     "hashed",
     "key_id",
     "new_key",
     "permitted",
 ]
 
-log = logging.getLogger(__name__)
-
 PREFIX: Final = "sk-sluice-"
 WRITTEN: Final = re.compile(rf"{PREFIX}([a-z0-9]{{12}})-([0-9a-f]{{64}})")
 ID: Final = re.compile(r"[a-z0-9]{12}")
 ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-TRIES: Final = 50
 
 EVERY_COLLECTION: Final = ("*",)
 
@@ -161,76 +145,3 @@ def key_id(written: str) -> str | None:
     """The id in a written key; None for a text that is none."""
     match = WRITTEN.fullmatch(written)
     return match[1] if match else None
-
-
-class Keys:
-    """The keys of all tenants."""
-
-    def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
-
-    async def create(self, key: ApiKey) -> None:
-        await (await self._open()).create(key.id, key.model_dump_json().encode())
-
-    async def get(self, key: str) -> ApiKey:
-        """Raises Problem NOT_FOUND."""
-        return (await self._entry(key))[0]
-
-    async def list(self) -> list[ApiKey]:
-        """All keys, revoked ones too, the newest first. One that cannot be read is left out."""
-        read = [_read(key, value, None) async for key, value in snapshot(await self._open(), ">")]
-        found = [key for key in read if key is not None]
-        return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
-
-    async def change(self, key: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
-        """Change a key, whoever else does. Raises Problem NOT_FOUND, and what `change` raises."""
-        for _ in range(TRIES):
-            known, revision = await self._entry(key)
-            new = change(known)
-            if new == known:
-                return known
-            try:
-                await (await self._open()).update(key, new.model_dump_json().encode(), last=revision)
-            except KeyWrongLastSequenceError:
-                continue
-            return new
-        raise Problem(ProblemType.CONFLICT, f"The key '{key}' is being changed by others. Try again.")
-
-    async def revoke(self, key: str, by: str) -> ApiKey:
-        """End a key at once; one that was revoked before stays as it is. Raises Problem NOT_FOUND."""
-        ended = {"revoked_at": time.time(), "revoked_by": by, "secrets": ()}
-        return await self.change(key, lambda known: known if known.revoked_at else known.model_copy(update=ended))
-
-    async def _entry(self, key: str) -> tuple[ApiKey, int]:
-        missing = Problem(ProblemType.NOT_FOUND, f"There is no key '{key[:80]}'.")
-        if not ID.fullmatch(key):
-            raise missing
-        try:
-            entry = await (await self._open()).get(key)
-        except KeyNotFoundError:
-            raise missing from None
-        return ApiKey.model_validate_json(entry.value or b""), entry.revision or 0
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(KEYS)
-        return self._bucket
-
-
-@asynccontextmanager
-async def followed_keys(
-    client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, ApiKey]], None]
-) -> AsyncIterator[None]:
-    """Tell `changed` all keys by id, as `followed` does."""
-    async with followed(client, jetstream, KEYS, read=_read, changed=changed):
-        yield
-
-
-def _read(key: str, value: bytes, _: ApiKey | None) -> ApiKey | None:
-    """None for a record that cannot be read: such a key lets nobody in."""
-    try:
-        return ApiKey.model_validate_json(value)
-    except ValidationError:
-        log.warning("the key '%s' cannot be read, so it lets nobody in", key)
-        return None

@@ -12,15 +12,11 @@ from shared.contracts.envelope import Query, Stop, Wire
 from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.artifacts import Artifacts
 
-__all__ = ["REQUEST", "Load", "Loads", "Request", "Response"]
+__all__ = ["REQUEST", "Load", "Request", "Response"]
 
 REQUEST: Final = "request"
 RESPONSE: Final = "response"
-
-INLINE: Final = 256 * 1024
-"""Bytes of JSON that travel in the message itself; as text within JSON they can double, and a message has 1 MB."""
 
 
 class Load(Wire):
@@ -64,26 +60,3 @@ class Response(Wire):
     def of(cls, query: Query) -> "Response":
         """The response that a gateway has noted. Raises pydantic.ValidationError where there is none."""
         return cls.model_validate(query.notes.get(RESPONSE))
-
-
-class Loads:
-    """Packs bodies into messages, and next to them what is too large. Methods raise nats errors."""
-
-    def __init__(self, artifacts: Artifacts) -> None:
-        self._artifacts = artifacts
-
-    async def pack(self, tenant: str, name: str, body: bytes) -> Load:
-        """`name` is that of the artifact, should one be needed."""
-        if len(body) <= INLINE:
-            return Load(text=body.decode())
-        await self._artifacts.put(tenant, name, body)
-        return Load(artifact=name)
-
-    async def read(self, tenant: str, load: Load) -> bytes:
-        """Raises Problem NOT_FOUND where it is not there any more."""
-        return load.text.encode() if load.artifact is None else await self._artifacts.get(tenant, load.artifact)
-
-    async def drop(self, tenant: str, load: Load) -> None:
-        """Nobody reads it any more."""
-        if load.artifact is not None:
-            await self._artifacts.delete(tenant, load.artifact)

@@ -4,6 +4,7 @@ from typing import Any
 
 from nats.js.api import DiscardPolicy, KeyValueConfig, ObjectStoreConfig, RetentionPolicy, StorageType, StreamConfig
 
+from shared.nats.settings import QueueSettings
 from shared.nats.subjects import (
     ARTIFACTS,
     DEAD_LETTERS,
@@ -17,7 +18,6 @@ from shared.nats.subjects import (
     UPLOADS,
     VECTORS,
 )
-from shared.service.settings import QueueSettings
 
 __all__ = ["buckets", "durable_streams", "query_stream", "stores"]
 

@@ -37,7 +37,10 @@ __all__ = [
     "Duty",
     "StageQueue",
     "bucket_stream",
+    "cancel_subject",
+    "delivered_subject",
     "query_subject",
+    "reply_subject",
     "store_stream",
 ]
 
@@ -80,6 +83,19 @@ def query_subject(query: Query) -> str:
     """Where a query goes to reach the stop at the head of its slip."""
     stop = query.stop
     return f"query.{stop.stage}.{stop.variant}.{query.lane}.{query.tenant}"
+
+
+def reply_subject(asker: str, query_id: str) -> str:
+    return f"reply.{asker}.{query_id}"
+
+
+def delivered_subject(reply: str) -> str:
+    """Where to ask how much of an answer its reader has been given; `reply` is the query's reply subject."""
+    return f"{reply}.delivered"
+
+
+def cancel_subject(query_id: str) -> str:
+    return f"control.cancel.{query_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

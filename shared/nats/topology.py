@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreConfig, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
+from shared.nats.settings import QueueSettings
 from shared.nats.streams import buckets, durable_streams, query_stream, stores
 from shared.nats.subjects import (
     ARTIFACTS,
@@ -45,7 +46,6 @@ from shared.nats.subjects import (
     query_subject,
     store_stream,
 )
-from shared.service.settings import QueueSettings
 
 __all__ = [
     "ARTIFACTS",

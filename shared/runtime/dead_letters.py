@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import DEAD_LETTERS
+from shared.nats.subjects import DEAD_LETTERS
 from shared.runtime.forward import HEADERS, QUEUE_FULL
 from shared.telemetry.metrics import DEAD_LETTERS as BURIED
 

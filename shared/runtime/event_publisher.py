@@ -14,8 +14,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import AnyEvent, Done, Failed, Result, encode_event, join_events
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Done, Failed, Result, encode_event, join_events
 
 __all__ = ["Outbox"]
 

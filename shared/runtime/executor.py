@@ -22,23 +22,16 @@ from opentelemetry import trace
 from pydantic import ValidationError
 
 from shared.contracts.envelope import Hop, Query, Stop
+from shared.contracts.events import Delivered, Done, Failed, Progress, Result, encode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import Connection
-from shared.nats.topology import QUERIES, Topology
+from shared.nats.subjects import QUERIES, delivered_subject
+from shared.nats.topology import Topology
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.event_publisher import Outbox
 from shared.runtime.forward import forward
 from shared.runtime.pull import Delivery
-from shared.runtime.replies import (
-    Delivered,
-    Done,
-    Failed,
-    Progress,
-    Result,
-    delivered_subject,
-    encode_event,
-    open_mailbox,
-)
+from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context, Stage
 from shared.telemetry.tracing import failed
 

@@ -10,7 +10,8 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import QUERIES, Topology, query_subject
+from shared.nats.subjects import QUERIES, query_subject
+from shared.nats.topology import Topology
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.contracts.envelope import Hop, Lane, Passage, Query
-from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
+from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 
 __all__ = ["Context", "Process", "Stage"]
 

@@ -28,11 +28,12 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.envelope import Lane, Query
 from shared.nats.client import Connection
-from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import QUERIES, StageQueue
+from shared.nats.topology import Topology
 from shared.runtime.executor import Outcome, Performer
 from shared.runtime.pull import Delivery, PullConsumer
 from shared.runtime.stage import Stage
-from shared.service.settings import QueueSettings
 from shared.telemetry.messaging import CONVERSATION, processing
 from shared.telemetry.metrics import (
     CANCEL_LATENCY,

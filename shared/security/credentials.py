@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from faststream.nats.security import NatsSecurity, NatsUserPassword
 
+from shared.nats.settings import BrokerSettings
 from shared.nats.subjects import EVERYTHING, Duty
 from shared.security.roles import inbox_prefix, role_of
-from shared.service.settings import BrokerSettings
 
 __all__ = ["Credentials"]
 

@@ -22,10 +22,10 @@ from faststream.specification import AsyncAPI
 from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import AnyEvent, Cancel
 from shared.contracts.problems import JSON as PROBLEM_JSON
 from shared.contracts.problems import ProblemDetails
 from shared.nats.bus import Bus
-from shared.runtime.replies import AnyEvent, Cancel
 from shared.runtime.stage import Stage
 from shared.runtime.worker import StageStatus, StageWorker
 from shared.service.settings import ServiceSettings

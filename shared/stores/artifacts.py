@@ -16,7 +16,7 @@ from nats.js.object_store import ObjectStore
 
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.objects import read_object
-from shared.nats.topology import ARTIFACTS
+from shared.nats.subjects import ARTIFACTS
 
 __all__ = ["Artifacts", "check_artifact"]
 

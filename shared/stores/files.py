@@ -12,8 +12,8 @@ from nats.js.kv import KeyValue
 
 from shared.contracts.envelope import Wire
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import FILES
-from shared.stores.records import snapshot
+from shared.nats.kv import snapshot
+from shared.nats.subjects import FILES
 
 __all__ = ["FileRecord", "Files", "file_id"]
 

@@ -15,8 +15,8 @@ from nats.js.kv import KeyValue
 
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules.schedule import Schedule, check_schedule_name
-from shared.nats.topology import SCHEDULES, TIMERS
-from shared.stores.records import snapshot
+from shared.nats.kv import snapshot
+from shared.nats.subjects import SCHEDULES, TIMERS
 
 __all__ = ["Schedules"]
 

@@ -15,8 +15,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import BucketNotFoundError
 from nats.js.kv import KeyValue
 
+from shared.nats.kv import delivered
 from shared.runtime.tasks import background
-from shared.stores.records import delivered
 
 __all__ = ["followed"]
 

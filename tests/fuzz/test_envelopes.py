@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.contracts.envelope import Hop, Query, unpack_vector
-from shared.runtime.replies import Result, decode_event, encode_event
+from shared.contracts.events import Result, decode_event, encode_event
 from shared.runtime.stage import Context
 from tests.fuzz.depth import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes, odd_texts

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.gateway.queries.assembler import Answer, Ended, NewText
+from shared.contracts.events import AnyEvent, Cancel, Delivered, Progress, decode_event, encode_event
 from shared.contracts.problems import Problem
-from shared.runtime.replies import AnyEvent, Cancel, Delivered, Progress, decode_event, encode_event
 from tests.fuzz.depth import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from services.scheduler.jobs.job_context import JobRun
 from shared.contracts.jobs import DeleteSpec, JobOptions, JobState, PipelineSpec, decode_spec
 from shared.contracts.pipelines import ExpressionError, PipelineError, check_pipeline, parse, resolve
-from shared.nats.topology import JOBS
+from shared.nats.subjects import JOBS
 from shared.runtime.dead_letters import REPLAYED
 from shared.stores.jobs.store import ATTEMPT, OPTIONS
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw

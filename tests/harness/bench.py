@@ -16,13 +16,15 @@ from nats.js.api import ConsumerInfo
 from prometheus_client import REGISTRY
 
 from shared.contracts.envelope import Lane, Query, Stop
+from shared.contracts.events import AnyEvent, Done, Failed, Result
 from shared.nats.client import Connection, connect
-from shared.nats.topology import QUERIES, StageQueue, Topology
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import QUERIES, StageQueue, reply_subject
+from shared.nats.topology import Topology
 from shared.runtime.forward import forward
-from shared.runtime.replies import AnyEvent, Done, Failed, Mailbox, Result, open_mailbox, reply_subject
+from shared.runtime.replies import Mailbox, open_mailbox
 from shared.runtime.stage import Context, Process, Stage
 from shared.runtime.worker import StageWorker
-from shared.service.settings import QueueSettings
 
 __all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "settle", "until"]
 

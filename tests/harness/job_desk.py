@@ -16,10 +16,10 @@ from shared.contracts.jobs import Job, JobOptions, JobSpec
 from shared.contracts.problems import Problem
 from shared.nats.bus import Bus
 from shared.nats.client import connect
+from shared.nats.settings import QueueSettings
 from shared.nats.topology import Topology
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
-from shared.service.settings import QueueSettings
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobBoard
 from tests.harness.bench import until

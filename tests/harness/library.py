@@ -26,12 +26,14 @@ from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.kinds import Perform
 from services.scheduler.settings import SchedulerSettings
+from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.nats.bus import Bus
-from shared.nats.topology import UPLOADS, VECTORS
+from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.stage import Context
-from shared.stores.records import Collection, Collections, Documents
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from tests.harness.bench import open_bench
 from tests.harness.job_desk import JobDesk, open_desk
 

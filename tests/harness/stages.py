@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.contracts.envelope import Passage, Query, pack_vector
-from shared.runtime.replies import Usage
+from shared.contracts.events import Usage
 from shared.runtime.stage import Context, Process, Stage
 from shared.service.service import Service
 from shared.service.settings import ServiceSettings

@@ -14,7 +14,10 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from services.gateway.variants.routes import Route
+from shared.contracts.collections import Collection
+from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
+from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange, IndexOutcome
 from shared.contracts.jobs import Job, JobOptions
@@ -23,10 +26,8 @@ from shared.contracts.pipelines import PipelineState
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.requests import Request, Response
 from shared.contracts.schedules.schedule import Schedule
-from shared.runtime.replies import AnyEvent, Cancel, Delivered
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord
-from shared.stores.records import Collection, Document
 
 __all__ = ["CONTRACT", "MODELS", "contract", "enums"]
 

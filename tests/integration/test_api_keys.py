@@ -21,9 +21,9 @@ from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.nats.bus import Bus
-from shared.nats.topology import KEYS
+from shared.nats.subjects import KEYS
 from shared.stores.artifacts import Artifacts
-from shared.stores.records import Collections
+from shared.stores.collections import Collections
 from sluice.cli import app
 from tests.harness.bench import open_bench
 from tests.harness.broker import NatsServer

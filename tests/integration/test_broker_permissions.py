@@ -13,10 +13,10 @@ import httpx
 import nats
 import pytest
 
+from shared.nats.settings import QueueSettings
 from shared.nats.subjects import EVERYTHING, QUERIES
 from shared.nats.topology import Topology
 from shared.security.roles import ADMIN, Landscape, roles
-from shared.service.settings import QueueSettings
 from tests.harness.bench import until
 from tests.harness.guarded import SERVICES, GuardedBroker, Platform, guarded_broker, guarded_platform
 from tests.harness.processes import ServiceProcess

@@ -14,12 +14,14 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from shared.contracts.documents import Document, document_id
 from shared.contracts.jobs import DeleteSpec, DropSpec, IngestSpec, JobState, decode_spec
-from shared.nats.subjects import bucket_stream
-from shared.nats.topology import JOB_EVENTS, JOB_SPECS, JOBS, UPLOADS, Topology
-from shared.service.settings import QueueSettings
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import JOB_EVENTS, JOB_SPECS, JOBS, UPLOADS, bucket_stream
+from shared.nats.topology import Topology
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobBoard
-from shared.stores.records import Collections, Document, Documents, document_id
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -13,8 +13,8 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from shared.contracts.envelope import Query
-from shared.nats.topology import QUERIES
-from shared.runtime.replies import Delivered, Usage
+from shared.contracts.events import Delivered, Usage
+from shared.nats.subjects import QUERIES
 from shared.runtime.stage import Context, Process
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer

@@ -12,9 +12,9 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import Usage
 from shared.contracts.generation import GenerateParams, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Usage
 from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk, sdk_async

@@ -9,8 +9,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import Usage
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Usage
 from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk_async

@@ -7,8 +7,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from shared.contracts.envelope import Passage, Query
+from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport, GenerateParams
-from shared.runtime.replies import Usage
 from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
 from tests.harness.openai_face import MODEL, face, sdk_async

@@ -10,9 +10,9 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Usage
 from shared.runtime.stage import Context
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.contracts.documents import document_id
 from shared.contracts.jobs import FolderSource, IngestSpec, Job, JobState, S3Source
-from shared.stores.records import document_id
 from tests.harness.broker import NatsServer
 from tests.harness.library import Library, open_library
 from tests.harness.s3 import serving_s3

@@ -12,8 +12,9 @@ from nats.aio.client import Client
 from nats.js.api import StreamInfo
 
 from shared.contracts.envelope import Lane
-from shared.nats.topology import QUERIES, StageQueue, Topology
-from shared.service.settings import QueueSettings
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import QUERIES, StageQueue
+from shared.nats.topology import Topology
 from tests.harness.bench import until
 from tests.harness.manifests import render
 from tests.harness.nats_nodes import NatsNode, admin, nodes

@@ -9,7 +9,7 @@ import httpx
 import nats
 import pytest
 
-from shared.nats.topology import QUERIES
+from shared.nats.subjects import QUERIES
 from tests.harness.manifests import Manifests, render
 from tests.harness.nats_nodes import NatsNode, admin, nodes
 from tests.harness.processes import ServiceProcess

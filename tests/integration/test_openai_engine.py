@@ -15,9 +15,9 @@ from services.generator.engines.base import Engine, Finish, FinishReason, Item, 
 from services.generator.engines.openai import OpenAIConfig, OpenAIEngine
 from services.generator.engines.openai.errors import LONGEST_DELAY, UpstreamError, failed, retry_delay
 from shared.contracts.envelope import Message
+from shared.contracts.events import Delivered, Usage
 from shared.contracts.generation import GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered, Usage
 from tests.harness.model_server import WORDS, Failure, ModelServer
 
 pytestmark = pytest.mark.anyio

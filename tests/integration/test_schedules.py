@@ -15,7 +15,7 @@ from shared.contracts.jobs import Job, JobOptions, JobState, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
 from shared.nats.bus import Bus
-from shared.nats.topology import DUE, TIMERS
+from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
 from shared.runtime.tasks import background

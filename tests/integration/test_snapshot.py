@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from nats.js.api import KeyValueConfig
 
+from shared.nats.kv import snapshot
 from shared.runtime.tasks import background
-from shared.stores.records import snapshot
 from tests.harness.bench import open_bench
 from tests.harness.broker import NatsServer
 

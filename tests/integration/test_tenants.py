@@ -14,8 +14,10 @@ import httpx
 import nats
 import pytest
 
+from shared.contracts.documents import Document, document_id
 from shared.runtime.dead_letters import DeadLetters
-from shared.stores.records import Collections, Document, Documents, document_id
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from tests.harness.broker import NatsServer
 from tests.harness.keyed import Keyed, keyed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.collections import Collection, VersionState
+from shared.contracts.documents import document_id
 from shared.contracts.envelope import Passage
 from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
 from shared.contracts.problems import Problem
-from shared.stores.records import document_id
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.library import Library, open_library

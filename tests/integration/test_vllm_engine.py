@@ -27,9 +27,9 @@ from services.generator.engines.base import (
 from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMConfig, VLLMEngine
 from shared.contracts.envelope import Message
+from shared.contracts.events import Delivered
 from shared.contracts.generation import GenerateParams, Mode, OutputFormat
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered
 from tests.harness.tiny_model import WINDOW
 
 pytestmark = [

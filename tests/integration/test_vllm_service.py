@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from shared.contracts.envelope import Message, Query, Stop
+from shared.contracts.events import Delta, Done
 from shared.contracts.generation import GenerateParams, Mode
-from shared.nats.topology import QUERIES
-from shared.runtime.replies import Delta, Done, Mailbox
+from shared.nats.subjects import QUERIES
+from shared.runtime.replies import Mailbox
 from tests.harness.bench import PATIENCE, Bench, open_bench
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

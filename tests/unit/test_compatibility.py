@@ -8,17 +8,18 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from services.gateway.variants.routes import Route
+from shared.contracts.collections import Collection
+from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
+from shared.contracts.events import Result, decode_event, encode_event
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import Job
 from shared.contracts.jobs.specs import decode_spec
 from shared.contracts.pipelines.steps import step_spec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
-from shared.runtime.replies import Result, decode_event, encode_event
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord
-from shared.stores.records import Collection, Document
 from tests.harness.wire import CONTRACT, contract
 
 WRITTEN = CONTRACT.parent

@@ -13,9 +13,9 @@ from services.generator.grounding.followup import is_followup, made_standalone
 from services.generator.prompting.templating import Templates
 from services.generator.stages.condense import Condense
 from shared.contracts.envelope import Hop, Message, Query, Stop
+from shared.contracts.events import AnyEvent, Delivered, Usage
 from shared.contracts.generation import Mode
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Delivered, Usage
 from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,9 @@ import pytest
 from services.generator.engines.base import Finish, FinishReason, Item, Prepared, Prompt, TextDelta
 from services.generator.stages.generate import Generation
 from shared.contracts.envelope import Hop, Message, Passage, Query, Stop
+from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,9 @@ import anyio
 import pytest
 from nats.aio.msg import Msg
 
+from shared.contracts.events import AnyEvent, Delta, Done, Progress, encode_event, join_events
 from shared.nats.client import Connection
-from shared.runtime.replies import PENDING_EVENTS, AnyEvent, Delta, Done, Mailbox, Progress, encode_event, join_events
+from shared.runtime.replies import PENDING_EVENTS, Mailbox
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from services.gateway.queries.formatter import QueryVoice
 from services.gateway.queries.responses import JsonAnswer
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
-from shared.runtime.replies import reply_subject
+from shared.nats.subjects import reply_subject
 
 __all__ = ["router"]
 

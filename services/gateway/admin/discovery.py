@@ -11,7 +11,7 @@ from nats.js.errors import NotFoundError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.envelope import Lane
-from shared.nats.topology import JOBS, QUERIES
+from shared.nats.subjects import JOBS, QUERIES
 from shared.service.service import PING, ServiceStatus
 
 __all__ = [

@@ -10,10 +10,10 @@ from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import body, problems
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
+from shared.contracts.collections import Collection
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collection
 
 __all__ = ["router"]
 

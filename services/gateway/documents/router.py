@@ -16,10 +16,10 @@ from services.gateway.http.object_writer import ObjectBatch
 from services.gateway.http.openapi import body, problems
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
 from services.gateway.settings import GatewaySettings
+from shared.contracts.documents import document_id
 from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import document_id
 
 __all__ = ["router"]
 

@@ -8,11 +8,11 @@ from services.gateway.http.models import TextDocuments
 from services.gateway.http.multipart import Item, PartEnd, PartStart, read_parts
 from services.gateway.http.object_writer import ObjectBatch, ObjectWriter
 from services.gateway.settings import GatewaySettings
+from shared.contracts.documents import check_document_name
 from shared.contracts.envelope import Scalar
 from shared.contracts.filters import validate_metadata
 from shared.contracts.jobs import DocumentRef
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import check_document_name
 
 __all__ = ["Upload"]
 

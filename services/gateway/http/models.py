@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.gateway.queries.generation_options import Generation
-from shared.contracts.collections import VersionName, VersionState
+from shared.contracts.collections import Collection, VersionName, VersionState
+from shared.contracts.documents import Document
 from shared.contracts.envelope import Hop, Message, Passage, Scalar, Stop
+from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
-from shared.runtime.replies import Usage
-from shared.stores.records import Collection, Document
 
 __all__ = [
     "AnswerBody",

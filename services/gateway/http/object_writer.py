@@ -21,7 +21,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import ObjectInfo, ObjectMetaOptions
 
-from shared.nats.topology import UPLOADS
+from shared.nats.subjects import UPLOADS
 
 __all__ = ["ObjectBatch", "ObjectStage", "ObjectWriter", "StoredObject"]
 

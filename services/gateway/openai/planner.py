@@ -11,11 +11,11 @@ from services.gateway.openai.models.model_registry import GENERATE
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, SluiceOptions
 from services.gateway.queries.planner import Asking, address, checked_question, checked_timeout, compose
 from services.gateway.settings import GatewaySettings
+from shared.contracts.collections import Collection
 from shared.contracts.envelope import Query, Stop
 from shared.contracts.filters import parse
 from shared.contracts.generation import Mode
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collection
 
 __all__ = ["RAG", "ask_chat", "ask_completion", "timeout_of"]
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from services.gateway.http.models import Source, Timings
+from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
-from shared.runtime.replies import Usage
 
 __all__ = [
     "Annotation",

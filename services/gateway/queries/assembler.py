@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from shared.contracts.envelope import Hop, Passage
+from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 
 __all__ = ["Answer", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
 

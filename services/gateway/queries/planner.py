@@ -12,11 +12,11 @@ from pydantic import JsonValue
 from services.gateway.context import Desk
 from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE
 from services.gateway.settings import GatewaySettings
+from shared.contracts.collections import Collection
 from shared.contracts.envelope import Message, Passage, Query, Stop
 from shared.contracts.generation import GenerateParams
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import reply_subject
-from shared.stores.records import Collection
+from shared.nats.subjects import reply_subject
 
 __all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"]
 

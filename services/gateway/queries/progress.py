@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.contracts.envelope import Stop
+from shared.contracts.events import AnyEvent, Progress
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Progress
 
 __all__ = ["Course", "QueueState", "overdue"]
 

@@ -18,21 +18,12 @@ from services.gateway.queries.assembler import Answer, Ended, NewText, Part
 from services.gateway.queries.batch_throttle import Pace
 from services.gateway.queries.progress import Course, QueueState, overdue
 from shared.contracts.envelope import Lane, Query, Stop
+from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
-from shared.nats.subjects import BUILT_IN_QUEUES
-from shared.nats.topology import QUERIES, StageQueue
+from shared.nats.subjects import BUILT_IN_QUEUES, QUERIES, StageQueue, delivered_subject, reply_subject
 from shared.runtime.forward import forward
-from shared.runtime.replies import (
-    AnyEvent,
-    Done,
-    Mailbox,
-    Mailroom,
-    Progress,
-    decode_event,
-    delivered_subject,
-    reply_subject,
-)
+from shared.runtime.replies import Mailbox, Mailroom
 from shared.service.http_protocol import Departure
 from shared.telemetry.metrics import SECONDS, exemplar
 

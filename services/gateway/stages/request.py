@@ -15,9 +15,10 @@ from services.gateway.context import DESK, Desk, Terms
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import REQUEST, Load, Loads, Request, Response
+from shared.contracts.requests import REQUEST, Load, Request, Response
 from shared.runtime.stage import Context, Stage
 from shared.stores.artifacts import Artifacts
+from shared.stores.payloads import Loads
 from shared.telemetry.tracing import trace_id
 
 __all__ = ["RequestStage"]

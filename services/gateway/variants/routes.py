@@ -19,8 +19,8 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import ROUTES
-from shared.stores.records import CHANGED, snapshot
+from shared.nats.kv import CHANGED, snapshot
+from shared.nats.subjects import ROUTES
 from shared.stores.watch import followed
 
 __all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "followed_routes", "overtaken"]

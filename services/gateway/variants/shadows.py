@@ -22,10 +22,12 @@ from services.gateway.queries.session import Flight
 from services.gateway.variants.selector import Copy, Router
 from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Comparison, Run
 from shared.contracts.envelope import Lane, Query
+from shared.contracts.events import AnyEvent, Progress
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
+from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
-from shared.runtime.replies import AnyEvent, Mailbox, Mailroom, Progress, reply_subject
+from shared.runtime.replies import Mailbox, Mailroom
 from shared.telemetry.tracing import tracer
 
 __all__ = ["SHADOW_OF", "Shadows"]

@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from shared.contracts.envelope import Message
+from shared.contracts.events import Delivered, Usage
 from shared.contracts.generation import ContextReport, GenerateParams, TokenLogprob, ToolCallDelta
-from shared.runtime.replies import Delivered, Usage
 
 __all__ = [
     "Engine",

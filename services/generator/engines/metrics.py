@@ -9,8 +9,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.generator.engines.base import Engine, Finish, Item, Prepared, Prompt, TextDelta
 from services.generator.engines.spans import generating
+from shared.contracts.events import Delivered
 from shared.runtime.device import SharedDevice
-from shared.runtime.replies import Delivered
 from shared.telemetry.metrics import TENANT_TOKENS, exemplar, tenants
 
 __all__ = ["MeasuredEngine"]

@@ -9,9 +9,9 @@ from services.generator.engines.base import Engine, Finish, Prepared, Prompt, Pr
 from services.generator.streaming.citation_stream import Cleaning
 from services.generator.streaming.coalescer import Outlet
 from shared.contracts.envelope import Passage, Query
+from shared.contracts.events import Delivered
 from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered
 from shared.runtime.stage import Context
 
 __all__ = ["Generation", "ORIGINAL_QUESTION"]

@@ -16,8 +16,9 @@ from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import Loads, Request, Response
+from shared.contracts.requests import Request, Response
 from shared.stores.artifacts import Artifacts
+from shared.stores.payloads import Loads
 from shared.telemetry.tracing import tracer
 
 __all__ = ["Reply", "Requests"]

@@ -9,10 +9,12 @@ import anyio
 from nats.errors import Error as NatsError
 
 from shared.contracts.envelope import Lane, Passage, Query, Stop
+from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
+from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
-from shared.runtime.replies import Failed, Mailbox, Result, open_mailbox, reply_subject
+from shared.runtime.replies import Mailbox, open_mailbox
 
 __all__ = ["StageClient"]
 

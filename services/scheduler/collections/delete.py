@@ -13,7 +13,8 @@ from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import DeleteSpec, DropSpec, Job
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collections, Documents
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 
 __all__ = ["Removal", "drop_index"]
 

@@ -25,8 +25,9 @@ from services.scheduler.jobs.job_context import JobRun
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobBoard
-from shared.stores.records import Collections, Documents
 
 __all__ = ["Reindexing"]
 

@@ -24,7 +24,8 @@ from services.scheduler.jobs.job_context import JobRun
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collections, Documents
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 
 __all__ = ["Switching", "not_indexed"]
 

@@ -8,8 +8,9 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import Incoming, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
+from shared.contracts.documents import Document
 from shared.contracts.problems import Problem
-from shared.stores.records import Document, Documents
+from shared.stores.documents import Documents
 
 __all__ = ["Mirror", "Pass"]
 

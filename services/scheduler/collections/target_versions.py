@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from services.scheduler.ingestion.models import Target
 from services.scheduler.jobs.job_context import JobRun
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collections
+from shared.stores.collections import Collections
 
 __all__ = ["Reach", "reaching"]
 

@@ -21,7 +21,7 @@ from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.runtime.tasks import background, raise_first
 from shared.stores.artifacts import Artifacts
-from shared.stores.records import Collections
+from shared.stores.collections import Collections
 
 __all__ = ["Evaluating"]
 

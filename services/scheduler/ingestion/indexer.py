@@ -35,12 +35,14 @@ from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.retry import PASSING
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import WRITABLE, CollectionVersion
+from shared.contracts.documents import Document, check_document_name
 from shared.contracts.envelope import Lane, Passage, Stop
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, encode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.batching import Batcher
 from shared.runtime.tasks import raise_first
-from shared.stores.records import Collections, Document, Documents, check_document_name
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 
 __all__ = ["Indexer", "discard"]
 

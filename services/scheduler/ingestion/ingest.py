@@ -21,7 +21,8 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import DocumentRef, IngestSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.objects import read_object
-from shared.stores.records import Collections, Documents
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 
 __all__ = ["Ingestion"]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.scheduler.ingestion.reader.reader import ChunkedDocument
-from shared.contracts.collections import CollectionVersion
+from shared.contracts.collections import Collection, CollectionVersion
+from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage, Scalar
 from shared.contracts.indexing import IndexedDocumentRef
-from shared.stores.records import Collection, Document, document_id
 
 __all__ = ["Incoming", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
 

@@ -16,10 +16,11 @@ from nats.js.api import ObjectInfo, ObjectMetaOptions
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.objects import read_object
-from shared.nats.topology import ORIGINALS
-from shared.stores.records import Collection, Documents
+from shared.nats.subjects import ORIGINALS
+from shared.stores.documents import Documents
 
 __all__ = ["Originals"]
 

@@ -6,7 +6,7 @@ from nats.js import JetStreamContext
 
 from services.scheduler.jobs.retry import SUBJECT
 from shared.contracts.jobs import JobOptions, JobSpec
-from shared.nats.topology import TIMERS
+from shared.nats.subjects import TIMERS
 from shared.stores.jobs.store import job_subject
 
 __all__ = ["submit_later"]

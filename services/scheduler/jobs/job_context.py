@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from shared.contracts.jobs import DocumentError, Job, JobProgress, JobSpec
 from shared.contracts.keys import permitted
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import CHECKPOINTS
+from shared.nats.subjects import CHECKPOINTS
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobBoard

@@ -8,7 +8,7 @@ from nats.js import JetStreamContext
 
 from shared.contracts.jobs import Job, RetryPolicy
 from shared.contracts.problems import ProblemType
-from shared.nats.topology import JOBS, TIMERS
+from shared.nats.subjects import JOBS, TIMERS
 from shared.runtime.pull import Delivery
 from shared.stores.jobs.store import ATTEMPT
 

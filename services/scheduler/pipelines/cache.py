@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from shared.contracts.jobs import Job, JobSpec, JobState
 from shared.contracts.problems import Problem
-from shared.nats.topology import STEP_CACHE
+from shared.nats.subjects import STEP_CACHE
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobBoard
 

@@ -6,7 +6,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError
 
 from shared.contracts.envelope import Wire
-from shared.nats.topology import CHECKPOINTS
+from shared.nats.subjects import CHECKPOINTS
 
 __all__ = ["PipelineState", "StepState", "StepStatus", "pipeline_state"]
 

@@ -7,7 +7,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from shared.nats.topology import JOB_EVENTS
+from shared.nats.subjects import JOB_EVENTS
 
 __all__ = ["stored_events"]
 

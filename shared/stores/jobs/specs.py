@@ -6,7 +6,7 @@ from nats.js.kv import KeyValue
 
 from shared.contracts.jobs.specs import JobSpec, decode_spec
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import JOB_SPECS
+from shared.nats.subjects import JOB_SPECS
 
 __all__ = ["SpecStore"]
 

@@ -24,12 +24,12 @@ from pydantic import ValidationError
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.jobs.specs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import JOB_EVENTS, JOB_STATUS
+from shared.nats.kv import snapshot
+from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
 from shared.runtime.dead_letters import REPLAYED as REOPENED
 from shared.runtime.forward import IN_PROCESS, QUEUE_FULL
 from shared.stores.jobs.events import stored_events
 from shared.stores.jobs.specs import SpecStore
-from shared.stores.records import snapshot
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from shared.contracts.envelope import Passage, Query
-from shared.runtime.replies import Delivered, Usage
+from shared.contracts.events import Delivered, Usage
 from shared.runtime.stage import Context, Stage
 from shared.service.process import main
 from shared.service.service import ASGIApp, Service

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from shared.contracts.envelope import Query
-from shared.runtime.replies import Progress
+from shared.contracts.events import Progress
 from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.forward import forward
-from shared.runtime.replies import Failed, Result
 from shared.runtime.stage import Context
 from tests.harness.bench import Bench, Gate, open_bench, outcomes
 from tests.harness.broker import NatsServer

@@ -6,8 +6,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Query
+from shared.contracts.events import Delta, Failed, Progress, Usage, decode_event
 from shared.contracts.problems import ProblemType
-from shared.runtime.replies import Delta, Failed, Progress, Usage, decode_event
 from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from shared.contracts.envelope import Query
-from shared.runtime.replies import Delta, Done, Progress, Usage, open_mailbox
+from shared.contracts.events import Delta, Done, Progress, Usage
+from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle, until
 

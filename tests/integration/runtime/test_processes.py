@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.contracts.events import Delta, Failed, Progress, Result
 from shared.contracts.problems import ProblemType
 from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.replies import Delta, Failed, Progress, Result
 from tests.harness.bench import PATIENCE, Bench, Sayings, listening, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.documents import Document, check_document_name, document_id
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collections, Document, Documents, check_document_name, document_id, snapshot
+from shared.nats.kv import snapshot
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from tests.harness.bench import Bench, until
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from shared.contracts.envelope import Hop, Query
-from shared.runtime.replies import Progress, Result
+from shared.contracts.events import Progress, Result
 from shared.runtime.stage import Context
 from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, until
 

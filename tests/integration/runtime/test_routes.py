@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.variants.routes import Route, Routes, followed_routes
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import ROUTES
+from shared.nats.subjects import ROUTES
 from tests.harness.bench import Bench, open_bench, until
 from tests.harness.broker import NatsServer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.runtime.replies import Result
+from shared.contracts.events import Result
 from tests.harness.bench import PATIENCE, Bench, listening, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess

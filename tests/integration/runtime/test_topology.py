@@ -7,8 +7,9 @@ import nats
 import pytest
 
 from shared.contracts.envelope import Lane
-from shared.nats.topology import QUERIES, StageQueue, Topology
-from shared.service.settings import QueueSettings
+from shared.nats.settings import QueueSettings
+from shared.nats.subjects import QUERIES, StageQueue
+from shared.nats.topology import Topology
 from tests.harness.bench import Bench, open_bench
 from tests.harness.broker import NatsServer
 

@@ -10,7 +10,8 @@ from services.gateway.settings import GatewaySettings
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
-from shared.service.settings import QueueSettings, ServiceSettings
+from shared.nats.settings import QueueSettings
+from shared.service.settings import ServiceSettings
 from tests.harness.manifests import SERVICES, Manifests, compose, render
 
 SETTINGS: dict[str, type[ServiceSettings]] = {

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from shared.nats.topology import QUERIES, StageQueue
+from shared.nats.subjects import QUERIES, StageQueue
 from tests.harness.manifests import DEPLOY, SERVICES, Manifests, compose, render
 
 ROOT = Path(__file__).parents[3]

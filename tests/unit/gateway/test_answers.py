@@ -18,9 +18,9 @@ from services.gateway.queries.assembler import (
     ToolCall,
 )
 from shared.contracts.envelope import Hop, Passage, Query
+from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 from shared.contracts.generation import TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
 
 TEXT = st.text(alphabet="abc \n\u00e9\u4e16", max_size=30)
 TRIES = st.sampled_from([((1, 1), (1, 2)), ((1, 2), (2, 1)), ((1, 1), (3, 1)), ((2, 1), (2, 4))])

@@ -2,8 +2,8 @@
 
 from services.gateway.queries.progress import Course, QueueState, overdue
 from shared.contracts.envelope import Stop
+from shared.contracts.events import Progress
 from shared.contracts.problems import ProblemType
-from shared.runtime.replies import Progress
 
 SLIP = (Stop(stage="embed"), Stop(stage="retrieve"), Stop(stage="generate"))
 BUSY = QueueState(waiting=3, in_work=16, wanted=False)

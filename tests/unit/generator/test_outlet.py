@@ -8,8 +8,8 @@ import pytest
 from services.generator.engines.base import TextDelta
 from services.generator.streaming.coalescer import Outlet
 from shared.contracts.envelope import Hop, Query, Stop
+from shared.contracts.events import AnyEvent, Delivered, Delta
 from shared.contracts.generation import ToolCallDelta
-from shared.runtime.replies import AnyEvent, Delivered, Delta
 from shared.runtime.stage import Context
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from shared.contracts.batches import Phase
 from shared.contracts.envelope import Wire
 from shared.contracts.jobs import Endpoint, Job, JobState
 from shared.contracts.problems import URN, Problem, ProblemType
-from shared.nats.topology import BATCHES
-from shared.stores.records import snapshot
+from shared.nats.kv import snapshot
+from shared.nats.subjects import BATCHES
 
 __all__ = ["BatchBody", "BatchList", "BatchRecord", "Batches", "NewBatch", "PREFIX"]
 

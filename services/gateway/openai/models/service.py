@@ -7,8 +7,8 @@ from services.gateway.context import Backend
 from services.gateway.openai.models.model_registry import Model
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
 from services.gateway.openai.responses import ModelBody, ModelPlace
+from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.records import Collection
 
 __all__ = ["find_model", "list_models"]
 

@@ -20,9 +20,9 @@ from services.generator.engines.base import (
 )
 from services.generator.grounding.relevance import Candidate, Scored, overlap, rank
 from services.generator.grounding.sentences import SentenceKind, is_complete, split_sentences
+from shared.contracts.events import Delivered, Usage
 from shared.contracts.generation import Mode
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered, Usage
 
 __all__ = ["ExtractiveConfig", "ExtractiveEngine"]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.generator.engines.base import FinishReason, TextDelta
+from shared.contracts.events import Usage
 from shared.contracts.generation import TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Usage
 
 if TYPE_CHECKING:
     from openai.types import Completion

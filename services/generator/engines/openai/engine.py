@@ -19,8 +19,8 @@ from services.generator.engines.openai.errors import UpstreamError, explain, fai
 from services.generator.engines.openai.requests import chat_request, completion_request
 from services.generator.prompting.tokens import Tokens, load_tokens
 from shared.contracts.envelope import Message
+from shared.contracts.events import Delivered, Usage
 from shared.contracts.generation import ContextReport, Mode
-from shared.runtime.replies import Delivered, Usage
 from shared.service.imports import uncollected
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import anyio.to_thread
 from services.generator.engines.base import EngineLostError, EngineName, Item, Prepared, Prompt
 from services.generator.engines.vllm import child
 from services.generator.engines.vllm.config import VLLMConfig
+from shared.contracts.events import Delivered
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered
 
 if TYPE_CHECKING:
     from services.generator.engines.vllm.session import Running

@@ -18,8 +18,8 @@ from services.generator.engines.vllm.renderer import Renderer
 from services.generator.engines.vllm.requests import Preparing, Request
 from services.generator.engines.vllm.sampling import piece_of
 from services.generator.engines.vllm.stop_strings import Cutter, Piece
+from shared.contracts.events import Delivered, Usage
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.replies import Delivered, Usage
 
 __all__ = ["Running"]
 

@@ -11,7 +11,7 @@ from services.scheduler.commands.kubernetes.views import JobView
 from services.scheduler.commands.settings import CommandSettings
 from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.topology import CHECKPOINTS
+from shared.nats.subjects import CHECKPOINTS
 from shared.stores.jobs.store import JobBoard
 
 __all__ = ["sweep"]

@@ -16,9 +16,10 @@ from services.scheduler.jobs.job_context import JobRun
 from services.scheduler.settings import SchedulerSettings
 from shared.nats.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobBoard
-from shared.stores.records import Collections, Documents
 
 __all__ = ["JobKind", "Parts", "Perform", "Pool", "job_kind", "load_kinds"]
 
