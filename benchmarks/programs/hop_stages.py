@@ -18,7 +18,7 @@ from shared.contracts.events import AnyEvent, Progress
 from shared.nats.subjects import query_subject
 from shared.nats.topology import Topology
 from shared.runtime import executor
-from shared.runtime.event_publisher import Outbox
+from shared.runtime.event_publisher import EventPublisher
 from shared.runtime.stage import Context
 from shared.service.process import run_stage
 
@@ -41,12 +41,12 @@ class _Nowhere(SpanExporter):
 def run_sluice_stage(system: str, name: str) -> None:
     """One stage of a chain, with one promise taken away or added."""
     if system == "no-progress":
-        send = Outbox.send
+        send = EventPublisher.send
 
-        async def send_all_but_progress(self: Outbox, event: AnyEvent) -> bool:
+        async def send_all_but_progress(self: EventPublisher, event: AnyEvent) -> bool:
             return not isinstance(event, Progress) and await send(self, event)
 
-        Outbox.send = send_all_but_progress  # type: ignore[method-assign]
+        EventPublisher.send = send_all_but_progress  # type: ignore[method-assign]
     if system == "no-store-ack":
 
         async def publish(jetstream: JetStreamContext, _: Topology, query: Query, **__: Any) -> None:

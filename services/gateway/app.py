@@ -14,14 +14,14 @@ from starlette.routing import Route
 
 from services.gateway.admin.backlog import Backlog
 from services.gateway.admin.metrics_port import serving_metrics
-from services.gateway.auth.dependencies import GuardedPage
+from services.gateway.auth.dependencies import AuthenticatedPage
 from services.gateway.auth.exposure import check_reach
-from services.gateway.context import Desk
+from services.gateway.context import RequestContext
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
-from services.gateway.http.query_routes import Shortcut
+from services.gateway.http.query_routes import QueryRoutes
 from services.gateway.middleware.audit import edge
-from services.gateway.middleware.telemetry import Observed
+from services.gateway.middleware.telemetry import TelemetryMiddleware
 from services.gateway.openai.errors import DIALECT
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
 from services.gateway.routers import ROUTERS, add_routes
@@ -45,7 +45,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         raise SystemExit(f"gateway: {error}") from None
     check_reach(settings)
 
-    desk = Desk(settings, pipelines)
+    desk = RequestContext(settings, pipelines)
     requests = RequestStage(desk, settings.request_room)
     service = Service("gateway", settings, partial(desk.setup, [requests.stage]))
     service.before_scrape.append(Backlog(service.bus).measure)
@@ -68,12 +68,12 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
     pages = service.pages()
-    pages["/metrics"] = GuardedPage(pages["/metrics"], Action.METRICS)
-    pages["/asyncapi"] = GuardedPage(make_asyncapi_asgi(specification), Action.ADMIN)
+    pages["/metrics"] = AuthenticatedPage(pages["/metrics"], Action.METRICS)
+    pages["/asyncapi"] = AuthenticatedPage(make_asyncapi_asgi(specification), Action.ADMIN)
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
-    return service, Observed(edge(Shortcut(app, ROUTERS), desk.keyring, settings), service.draining)
+    return service, TelemetryMiddleware(edge(QueryRoutes(app, ROUTERS), desk.keyring, settings), service.draining)
 
 
 @asynccontextmanager

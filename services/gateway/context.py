@@ -12,19 +12,19 @@ from typing import Annotated, Final, Self
 from fastapi import Depends, Request
 from starlette.types import Scope
 
-from services.gateway.admin.discovery import roll_call
-from services.gateway.auth.authenticator import Keyring
-from services.gateway.auth.principal import ANONYMOUS, Caller
+from services.gateway.admin.discovery import discover_services
+from services.gateway.auth.authenticator import Authenticator
+from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.http.object_writer import ObjectStage
-from services.gateway.jobs.notifier import JobNews
-from services.gateway.keys.store import Keys, followed_keys
+from services.gateway.jobs.notifier import JobNotifier
+from services.gateway.keys.store import Keys, watch_keys
 from services.gateway.openai.batches.service import Batches
 from services.gateway.openai.models.model_registry import ModelDirectory
-from services.gateway.queries.batch_throttle import Pace
+from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.session import Queries
 from services.gateway.settings import GatewaySettings
-from services.gateway.variants.routes import Routes, followed_routes
+from services.gateway.variants.routes import Routes, watch_routes
 from services.gateway.variants.selector import Router
 from services.gateway.variants.shadows import Shadows
 from shared.contracts.collections import Collection
@@ -34,26 +34,26 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
 from shared.nats.subjects import ARTIFACTS, reply_subject
 from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.replies import Mailroom
+from shared.runtime.replies import ReplyRouter
 from shared.runtime.stage import Stage
 from shared.service.service import Service
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.files import Files
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = [
     "DESK",
     "Backend",
     "BackendParameter",
-    "CallerParameter",
-    "Desk",
-    "DeskParameter",
+    "PrincipalParameter",
+    "RequestContext",
+    "ContextParameter",
     "Terms",
-    "caller_of",
+    "principal_of",
     "charge",
-    "desk_of",
+    "context_of",
 ]
 
 DESK: Final = "sluice.desk"
@@ -109,7 +109,7 @@ class Backend:
     collections: Collections
     cache: CollectionCache
     documents: Documents
-    jobs: JobBoard
+    jobs: JobStore
     objects: ObjectStage
     artifacts: Artifacts
     artifact_objects: ObjectStage
@@ -126,7 +126,7 @@ class Terms:
     """On what terms a request is served. A `deadline` (Unix seconds) goes before whatever timeout it names."""
 
     lane: Lane = Lane.INTERACTIVE
-    caller: Caller = ANONYMOUS
+    caller: Principal = ANONYMOUS
     deadline: float | None = None
 
     @property
@@ -134,7 +134,7 @@ class Terms:
         return self.caller.tenant
 
 
-class Desk:
+class RequestContext:
     """What the endpoints share. The backend comes with the broker, and is waited for a moment only."""
 
     terms = Terms()
@@ -142,10 +142,10 @@ class Desk:
     def __init__(self, settings: GatewaySettings, pipelines: Pipelines) -> None:
         self.settings = settings
         self.pipelines = pipelines
-        self.news = JobNews()
+        self.news = JobNotifier()
         self.router = Router()
-        self.pace = Pace(yields=settings.batch_yields)
-        self.keyring = Keyring(settings)
+        self.pace = BatchThrottle(yields=settings.batch_yields)
+        self.keyring = Authenticator(settings)
         self._opened: list[Backend] = []
         """One backend, once it is open; all desks share it."""
 
@@ -163,7 +163,7 @@ class Desk:
         `stages` are those that the gateway itself works on.
         """
         bus, instance = service.bus, self.settings.instance
-        mailroom = Mailroom(bus.client, instance)
+        mailroom = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, mailroom, self.router, self.settings.max_shadows)
         queries = Queries(bus, instance, mailroom, shadows.beside, self.pace)
         collections = Collections(bus.jetstream)
@@ -173,7 +173,7 @@ class Desk:
             collections=collections,
             cache=CollectionCache(collections),
             documents=Documents(bus.jetstream),
-            jobs=JobBoard(bus.client, bus.jetstream),
+            jobs=JobStore(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             artifacts=Artifacts(bus.jetstream),
             artifact_objects=ObjectStage(bus.jetstream, ARTIFACTS),
@@ -182,14 +182,14 @@ class Desk:
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
             keys=Keys(bus.jetstream),
-            models=ModelDirectory(partial(roll_call, bus.client, longest=1.0, quiet=0.25)),
+            models=ModelDirectory(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
         )
         await mailroom.open()
         await queries.open()
         await _canary(bus, instance, mailroom)
         bus.after_reconnect(queries.look_up)
-        routes = followed_routes(bus.client, bus.jetstream, self.router.update)
-        keys = followed_keys(bus.client, bus.jetstream, self.keyring.update)
+        routes = watch_routes(bus.client, bus.jetstream, self.router.update)
+        keys = watch_keys(bus.client, bus.jetstream, self.keyring.update)
         async with routes, keys, shadows.running(), backend.models.running():
             self._opened.append(backend)
             try:
@@ -214,33 +214,33 @@ class Desk:
         return self._opened[0]
 
 
-async def _canary(bus: Bus, instance: str, mailroom: Mailroom) -> None:
+async def _canary(bus: Bus, instance: str, mailroom: ReplyRouter) -> None:
     with mailroom.mailbox("canary") as mailbox:
         await bus.client.publish(reply_subject(instance, "canary"), encode_event(Done(deltas=0)))
         await mailbox.receive(CANARY_TIMEOUT)
 
 
-def desk_of(request: Request) -> Desk:
+def context_of(request: Request) -> RequestContext:
     """The desk at which a request is served. Every endpoint is guarded, so there is one."""
-    desk: Desk = request.scope[DESK]
+    desk: RequestContext = request.scope[DESK]
     return desk
 
 
-def caller_of(request: Request) -> Caller:
+def principal_of(request: Request) -> Principal:
     """Whose request it is."""
-    return desk_of(request).terms.caller
+    return context_of(request).terms.caller
 
 
 def charge(scope: Scope, tokens: int) -> None:
     """Count the tokens of an answer against the limit of the key that asked."""
-    desk: Desk = scope[DESK]
+    desk: RequestContext = scope[DESK]
     desk.terms.caller.spend(tokens)
 
 
 async def _backend(request: Request) -> Backend:
-    return await desk_of(request).backend()
+    return await context_of(request).backend()
 
 
-DeskParameter = Annotated[Desk, Depends(desk_of)]
-CallerParameter = Annotated[Caller, Depends(caller_of)]
+ContextParameter = Annotated[RequestContext, Depends(context_of)]
+PrincipalParameter = Annotated[Principal, Depends(principal_of)]
 BackendParameter = Annotated[Backend, Depends(_backend)]

@@ -16,7 +16,7 @@ from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.ticker import Ticker
-from services.scheduler.schedules.timers import DueWorker
+from services.scheduler.schedules.timers import TimerWorker
 from services.scheduler.settings import SchedulerSettings
 from shared.nats.bus import Bus
 from shared.nats.subjects import UPLOADS, VECTORS
@@ -29,7 +29,7 @@ from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.files import Files
-from shared.stores.jobs.store import JobBoard, cancel_subject
+from shared.stores.jobs.store import JobStore, cancel_subject
 
 __all__ = ["make"]
 
@@ -66,7 +66,7 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
     return Parts(
         bus=bus,
         settings=settings,
-        board=JobBoard(bus.client, bus.jetstream),
+        board=JobStore(bus.client, bus.jetstream),
         stages=stages,
         requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
         collections=collections,
@@ -120,4 +120,4 @@ async def _workers(parts: Parts) -> list[Worker]:
         "retry": partial(forward_due_retry, bus.jetstream),
         "tick": ticker.tick,
     }
-    return [queue, DueWorker(bus, handlers, ack_wait=settings.ack_wait)]
+    return [queue, TimerWorker(bus, handlers, ack_wait=settings.ack_wait)]

@@ -13,13 +13,13 @@ from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["REQUEST", "Load", "Request", "Response"]
+__all__ = ["REQUEST", "Payload", "Request", "Response"]
 
 REQUEST: Final = "request"
 RESPONSE: Final = "response"
 
 
-class Load(Wire):
+class Payload(Wire):
     """A JSON text: itself, or the artifact that holds it where it is too large for a message."""
 
     text: str = ""
@@ -30,7 +30,7 @@ class Request(Wire):
     """A POST of a JSON body, which may name collections that match one of the patterns."""
 
     endpoint: Endpoint
-    body: Load
+    body: Payload
     collections: tuple[str, ...] = EVERY_COLLECTION
 
     def stop(self) -> Stop:
@@ -50,7 +50,7 @@ class Response(Wire):
 
     status: int
     request_id: str = ""
-    body: Load = Load()
+    body: Payload = Payload()
 
     def noted(self, query: Query) -> Query:
         """The query with this response to it."""

@@ -34,7 +34,7 @@ __all__ = [
     "TIMERS",
     "UPLOADS",
     "VECTORS",
-    "Duty",
+    "StreamOwnership",
     "StageQueue",
     "bucket_stream",
     "cancel_subject",
@@ -143,7 +143,7 @@ EVERYTHING: Final = frozenset({*STREAMS, *map(bucket_stream, BUCKETS), *map(stor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
+class StreamOwnership:
     """A process's part in making the topology, as names of streams: what it makes, and what it needs from others."""
 
     makes: frozenset[str] = frozenset()

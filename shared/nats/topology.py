@@ -40,8 +40,8 @@ from shared.nats.subjects import (
     TIMERS,
     UPLOADS,
     VECTORS,
-    Duty,
     StageQueue,
+    StreamOwnership,
     bucket_stream,
     query_subject,
     store_stream,
@@ -86,7 +86,7 @@ LOOK: Final = 0.2
 PATIENCE: Final = 5.0
 """Seconds in which others must have made again what was lost."""
 
-MAKES_ALL: Final = Duty(makes=EVERYTHING)
+MAKES_ALL: Final = StreamOwnership(makes=EVERYTHING)
 
 
 class MissingStreamError(TimeoutError):
@@ -99,7 +99,7 @@ class Topology:
     `duty` says which streams this process makes, and which it waits for.
     """
 
-    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings, duty: Duty = MAKES_ALL) -> None:
+    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings, duty: StreamOwnership = MAKES_ALL) -> None:
         self._js = jetstream
         self._settings = settings
         self._duty = duty

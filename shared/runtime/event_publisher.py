@@ -17,7 +17,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Done, Failed, Result, encode_event, join_events
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Outbox"]
+__all__ = ["EventPublisher"]
 
 LAST: Final = (Done, Failed, Result)
 """Events after which none comes."""
@@ -29,7 +29,7 @@ LARGEST: Final = 64 * 1024
 """Bytes of events that are joined."""
 
 
-class Outbox:
+class EventPublisher:
     """As a context manager it sends what is left in the end, unless the work was cancelled.
 
     `inbox` is where the broker says that nobody listens.

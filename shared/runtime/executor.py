@@ -28,14 +28,14 @@ from shared.nats.client import Connection
 from shared.nats.subjects import QUERIES, delivered_subject
 from shared.nats.topology import Topology
 from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.event_publisher import Outbox
+from shared.runtime.event_publisher import EventPublisher
 from shared.runtime.forward import forward
 from shared.runtime.pull import Delivery
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context, Stage
 from shared.telemetry.tracing import failed
 
-__all__ = ["Outcome", "Performer"]
+__all__ = ["Outcome", "StageExecutor"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class Performer:
+class StageExecutor:
     """Works on one query after another, or on many at once. `inbox` is where the broker says that nobody listens."""
 
     def __init__(
@@ -224,9 +224,9 @@ class Performer:
         finally:
             self._held_up -= 1
 
-    def _outbox(self, query: Query) -> Outbox:
+    def _outbox(self, query: Query) -> EventPublisher:
         # If nobody listens, the broker says so to the inbox.
-        return Outbox(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
+        return EventPublisher(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
 
     async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
         """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 
 from shared.nats.client import Connection
 from shared.runtime.delivery import Delivery
-from shared.runtime.tasks import Errands
+from shared.runtime.tasks import TaskSet
 
 __all__ = ["Delivery", "PullConsumer"]
 
@@ -99,7 +99,7 @@ class PullConsumer:
         self._ack_wait = ack_wait
         self._released = released
         self._held: dict[asyncio.Task[None], Delivery] = {}
-        self._returning = Errands()
+        self._returning = TaskSet()
         self._requests = _Requests()
         self._waiting = 0
         self._waiting_until = 0.0

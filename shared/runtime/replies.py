@@ -2,7 +2,7 @@
 
 The asker opens a `Mailbox` on `reply.<asker>.<query>` before it submits the query and closes it when it stops
 listening. Closing withdraws the interest, so the broker answers a stage's next event with 503 at once: that is how
-a worker learns that its reader has left. An asker of many queries at once has a `Mailroom` instead: one subscription
+a worker learns that its reader has left. An asker of many queries at once has a `ReplyRouter` instead: one subscription
 for all of them, which tells the stages itself when an event comes for a query that it does not read any more.
 """
 
@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from shared.contracts.events import AnyEvent, Cancel, Progress, decode_event
 from shared.nats.client import Connection
 from shared.nats.subjects import cancel_subject, reply_subject
-from shared.runtime.tasks import Errands
+from shared.runtime.tasks import TaskSet
 
-__all__ = ["Mailbox", "Mailroom", "SCHEDULERS", "open_mailbox"]
+__all__ = ["Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
 
 PENDING_EVENTS = 4096
 """Events that wait for a slow reader before the oldest are dropped."""
@@ -76,7 +76,7 @@ class Mailbox:
         await _cancel(self._client, self._query_id)
 
 
-class Mailroom:
+class ReplyRouter:
     """The mailboxes of one asker, on one subscription, so that a query costs the broker no change of its subjects."""
 
     def __init__(self, client: Connection, asker: str) -> None:
@@ -84,7 +84,7 @@ class Mailroom:
         self._asker = asker
         self._boxes: dict[str, Mailbox] = {}
         self._told: OrderedDict[str, None] = OrderedDict()
-        self._telling = Errands()
+        self._telling = TaskSet()
 
     async def open(self) -> None:
         """Listen, until the client closes. Raises nats errors."""

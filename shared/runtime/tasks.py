@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn
 
-__all__ = ["Errands", "background", "raise_first"]
+__all__ = ["TaskSet", "background", "raise_first"]
 
 AGAIN: Final = 0.05
 
@@ -28,7 +28,7 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.result()
 
 
-class Errands:
+class TaskSet:
     """Short tasks that whoever starts them does not wait for."""
 
     def __init__(self) -> None:

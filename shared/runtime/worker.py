@@ -31,7 +31,7 @@ from shared.nats.client import Connection
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
-from shared.runtime.executor import Outcome, Performer
+from shared.runtime.executor import Outcome, StageExecutor
 from shared.runtime.pull import Delivery, PullConsumer
 from shared.runtime.stage import Stage
 from shared.telemetry.messaging import CONVERSATION, processing
@@ -110,7 +110,7 @@ class StageWorker:
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
         self._readers_return_until = 0.0
-        self._performer = Performer(
+        self._performer = StageExecutor(
             stage,
             client=client,
             jetstream=jetstream,

@@ -22,7 +22,7 @@ import bcrypt
 import yaml
 
 from shared.security.certificates import Authority, CertificateError
-from shared.security.roles import ADMIN, Landscape, Role, roles
+from shared.security.roles import ADMIN, Deployment, Role, roles
 
 __all__ = ["accounts_conf", "main", "read_pipelines", "table", "write_secrets"]
 
@@ -56,7 +56,7 @@ def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: s
     )
 
 
-def write_secrets(out: Path, landscape: Landscape, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
+def write_secrets(out: Path, landscape: Deployment, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
     """Fill a folder that only its owner can enter. Raises CertificateError."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     out.chmod(0o700)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variants.setdefault(stage, []).append(variant or "default")
     try:
         pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
-        landscape = Landscape(variants=variants, pipelines=pipelines)
+        landscape = Deployment(variants=variants, pipelines=pipelines)
         write_secrets(options.out, landscape, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
     except (ValueError, CertificateError) as error:
         raise SystemExit(f"broker_config: {error}") from None

@@ -8,7 +8,7 @@ from typing import Any, cast
 from faststream.nats.security import NatsSecurity, NatsUserPassword
 
 from shared.nats.settings import BrokerSettings
-from shared.nats.subjects import EVERYTHING, Duty
+from shared.nats.subjects import EVERYTHING, StreamOwnership
 from shared.security.roles import inbox_prefix, role_of
 
 __all__ = ["Credentials"]
@@ -19,7 +19,7 @@ class Credentials:
     """`name` is for messages to people. `options` are those of a connection."""
 
     name: str
-    duty: Duty
+    duty: StreamOwnership
     options: dict[str, Any]
 
     @classmethod
@@ -36,7 +36,7 @@ class Credentials:
             options["inbox_prefix"] = inbox_prefix(role.name)
         return cls(
             name=settings.nats_user or "anonymous",
-            duty=role.duty if role is not None else Duty(makes=EVERYTHING),
+            duty=role.duty if role is not None else StreamOwnership(makes=EVERYTHING),
             options=options,
         )
 

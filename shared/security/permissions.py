@@ -13,7 +13,7 @@ from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, QUERIES, TIMERS, Stag
 
 __all__ = [
     "API",
-    "Grant",
+    "Permission",
     "keeps_job_events",
     "keeps_timers",
     "looks_at",
@@ -31,7 +31,7 @@ API: Final = "$JS.API"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Permission:
     """Something that a credential may do, in words and as subjects."""
 
     says: str
@@ -40,7 +40,7 @@ class Grant:
     not_subscribe: tuple[str, ...] = ()
 
 
-def works_on(stage: str, variants: Iterable[str]) -> Grant:
+def works_on(stage: str, variants: Iterable[str]) -> Permission:
     queues = [StageQueue(stage=stage, variant=variant, lane=lane) for variant in variants for lane in Lane]
     taking = [
         (
@@ -50,62 +50,62 @@ def works_on(stage: str, variants: Iterable[str]) -> Grant:
         )
         for queue in queues
     ]
-    return Grant(
+    return Permission(
         says=f"takes queries of `{stage}`, variants {names(variants)}",
         publish=(*chain.from_iterable(taking), f"dead.query.{stage}.>"),
     )
 
 
-def makes(*streams: str) -> Grant:
+def makes(*streams: str) -> Permission:
     says = "every stream and bucket" if len(streams) > 1 else f"the stream {names(streams)}"
     calls = ("CREATE", "UPDATE", "INFO")
-    return Grant(
+    return Permission(
         says=f"makes {says}", publish=tuple(f"{API}.STREAM.{call}.{name}" for name in streams for call in calls)
     )
 
 
-def keeps_job_events() -> Grant:
-    return Grant(
+def keeps_job_events() -> Permission:
+    return Permission(
         says="writes and reads the events of jobs",
         publish=("event.job.*.*", *_reads(JOB_EVENTS)),
         subscribe=("event.job.*.*",),
     )
 
 
-def reads_dead_letters() -> Grant:
-    return Grant(
+def reads_dead_letters() -> Permission:
+    return Permission(
         says="reads and removes dead letters",
         publish=(*_reads(DEAD_LETTERS), f"{API}.STREAM.MSG.DELETE.{DEAD_LETTERS}"),
     )
 
 
-def keeps_timers(*subjects: str) -> Grant:
+def keeps_timers(*subjects: str) -> Permission:
     calls = (f"{API}.STREAM.INFO.{TIMERS}", f"{API}.STREAM.PURGE.{TIMERS}")
-    return Grant(says="sets timers", publish=(*subjects, *calls))
+    return Permission(says="sets timers", publish=(*subjects, *calls))
 
 
-def reads_buckets(*buckets: str) -> Grant:
+def reads_buckets(*buckets: str) -> Permission:
     reading = tuple(chain.from_iterable(_reads(bucket_stream(bucket)) for bucket in buckets))
-    return Grant(says=f"reads the buckets {names(buckets)}", publish=reading)
+    return Permission(says=f"reads the buckets {names(buckets)}", publish=reading)
 
 
-def writes_buckets(*buckets: str) -> Grant:
+def writes_buckets(*buckets: str) -> Permission:
     writing = tuple(f"$KV.{bucket}.>" for bucket in buckets)
-    return Grant(
+    return Permission(
         says=f"reads and writes the buckets {names(buckets)}",
         publish=(*reads_buckets(*buckets).publish, *writing),
     )
 
 
-def reads_objects(*stores: str) -> Grant:
+def reads_objects(*stores: str) -> Permission:
     reading = chain.from_iterable(_reads(store_stream(store)) for store in stores)
     # Before it reads an object the client asks which stream has it.
-    return Grant(says=f"reads the objects in {names(stores)}", publish=(*reading, f"{API}.STREAM.NAMES"))
+    return Permission(says=f"reads the objects in {names(stores)}", publish=(*reading, f"{API}.STREAM.NAMES"))
 
 
-def writes_objects(*stores: str) -> Grant:
+def writes_objects(*stores: str) -> Permission:
     writing = [(f"$O.{store}.>", f"{API}.STREAM.PURGE.{store_stream(store)}") for store in stores]
-    return Grant(
+    return Permission(
         says=f"reads and writes the objects in {names(stores)}",
         publish=(*reads_objects(*stores).publish, *chain.from_iterable(writing)),
     )
@@ -126,9 +126,9 @@ def _reads(stream: str) -> tuple[str, ...]:
     )
 
 
-def looks_at(*streams: str) -> Grant:
+def looks_at(*streams: str) -> Permission:
     calls = chain.from_iterable((f"STREAM.INFO.{s}", f"CONSUMER.LIST.{s}", f"CONSUMER.INFO.{s}.*") for s in streams)
-    return Grant(says="looks at the queues", publish=tuple(f"{API}.{call}" for call in calls))
+    return Permission(says="looks at the queues", publish=tuple(f"{API}.{call}" for call in calls))
 
 
 def names(names: Iterable[str]) -> str:

@@ -32,11 +32,11 @@ from shared.nats.subjects import (
     TIMERS,
     UPLOADS,
     VECTORS,
-    Duty,
+    StreamOwnership,
 )
 from shared.security.permissions import (
     API,
-    Grant,
+    Permission,
     keeps_job_events,
     keeps_timers,
     looks_at,
@@ -50,7 +50,7 @@ from shared.security.permissions import (
     writes_objects,
 )
 
-__all__ = ["ADMIN", "OWN_STAGE", "Landscape", "Role", "inbox_prefix", "role_of", "roles"]
+__all__ = ["ADMIN", "OWN_STAGE", "Deployment", "Role", "inbox_prefix", "role_of", "roles"]
 
 ADMIN: Final = "admin"
 """The credential of operators: everything in the account."""
@@ -77,8 +77,8 @@ class Role:
     """One credential. A role without grants may do everything; `duty` is its part in making the topology."""
 
     name: str
-    grants: tuple[Grant, ...]
-    duty: Duty
+    grants: tuple[Permission, ...]
+    duty: StreamOwnership
 
     @property
     def publish(self) -> list[str]:
@@ -94,7 +94,7 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landscape:
+class Deployment:
     """What there is besides the built-in stages and their variants `default` and `canary`.
 
     `variants` are further ones by stage. `pipelines` are lists of stages in the order in which queries pass them; a
@@ -128,12 +128,12 @@ def inbox_prefix(role: str) -> str:
 def role_of(name: str) -> Role | None:
     """The role of a credential's name in any landscape, as far as its duty goes; None for a name that is no role's."""
     own = (name.removeprefix(OWN_STAGE),) if name.startswith(OWN_STAGE) else ()
-    return next((role for role in roles(Landscape(pipelines=(own,))) if role.name == name), None)
+    return next((role for role in roles(Deployment(pipelines=(own,))) if role.name == name), None)
 
 
-def roles(landscape: Landscape | None = None) -> tuple[Role, ...]:
+def roles(landscape: Deployment | None = None) -> tuple[Role, ...]:
     """Every role, those of own stages and of operators last."""
-    landscape = landscape or Landscape()
+    landscape = landscape or Deployment()
     retriever = (*_stage_service("retriever", landscape), reads_objects(VECTORS))
     own = (f"{OWN_STAGE}{stage}" for stage in landscape.own_stages)
     return (
@@ -147,37 +147,37 @@ def roles(landscape: Landscape | None = None) -> tuple[Role, ...]:
     )
 
 
-def _role(name: str, grants: tuple[Grant, ...], makes: frozenset[str] = frozenset()) -> Role:
+def _role(name: str, grants: tuple[Permission, ...], makes: frozenset[str] = frozenset()) -> Role:
     """Whatever stream a role may look at and does not make is one that it needs."""
     looks = set(chain.from_iterable(grant.publish for grant in grants))
     needs = frozenset(stream for stream in EVERYTHING - makes if f"{API}.STREAM.INFO.{stream}" in looks)
-    return Role(name=name, grants=grants, duty=Duty(makes=makes, needs=needs))
+    return Role(name=name, grants=grants, duty=StreamOwnership(makes=makes, needs=needs))
 
 
-def _gateway(landscape: Landscape) -> tuple[Grant, ...]:
+def _gateway(landscape: Deployment) -> tuple[Permission, ...]:
     return (
         *_every_service("gateway"),
         makes(QUERIES),
-        Grant(
+        Permission(
             says="makes the queues of the built-in stages",
             publish=tuple(f"{API}.CONSUMER.CREATE.{QUERIES}.{each.consumer}.{each.filter}" for each in BUILT_IN_QUEUES),
         ),
-        Grant(says="sends queries to every stage", publish=("query.*.*.*.*",)),
-        Grant(
+        Permission(says="sends queries to every stage", publish=("query.*.*.*.*",)),
+        Permission(
             says="reads the replies to gateways",
             publish=("reply.*.canary",),
             subscribe=("reply.*.*", "reply.*.*.delivered"),
             not_subscribe=("reply.scheduler.>",),
         ),
         *(works_on(stage, landscape.variants_of(stage)) for stage in SERVED["gateway"]),
-        Grant(
+        Permission(
             says="answers the requests of batches",
             publish=("reply.scheduler.*", "reply.scheduler.*.delivered", f"{inbox_prefix('gateway')}.>"),
         ),
-        Grant(says="stops queries and jobs", publish=("control.cancel.*", "control.job.*.cancel")),
-        Grant(says="asks all services how they are, and for traces", publish=("control.ping", "control.trace")),
+        Permission(says="stops queries and jobs", publish=("control.cancel.*", "control.job.*.cancel")),
+        Permission(says="asks all services how they are, and for traces", publish=("control.ping", "control.trace")),
         looks_at(QUERIES, JOBS),
-        Grant(says="submits jobs", publish=("job.*.*.*",)),
+        Permission(says="submits jobs", publish=("job.*.*.*",)),
         keeps_job_events(),
         reads_dead_letters(),
         keeps_timers("timer.cron.*.*"),
@@ -187,11 +187,11 @@ def _gateway(landscape: Landscape) -> tuple[Grant, ...]:
     )
 
 
-def _scheduler() -> tuple[Grant, ...]:
+def _scheduler() -> tuple[Permission, ...]:
     return (
         *_every_service("scheduler"),
         makes(*sorted(EVERYTHING)),
-        Grant(
+        Permission(
             says="makes the queues of jobs and timers, and takes from them",
             publish=(
                 f"{API}.CONSUMER.CREATE.{JOBS}.*.job.>",
@@ -204,13 +204,13 @@ def _scheduler() -> tuple[Grant, ...]:
             ),
             subscribe=("job.*.*.*",),
         ),
-        Grant(says="submits jobs, and buries those that fail", publish=("job.*.*.*", "dead.job.>")),
-        Grant(
+        Permission(says="submits jobs, and buries those that fail", publish=("job.*.*.*", "dead.job.>")),
+        Permission(
             says=f"sends queries to {names(SUBMITTED)} on the batch lane",
             publish=tuple(f"query.{stage}.*.{Lane.BATCH}.*" for stage in SUBMITTED),
         ),
-        Grant(says="reads the replies to schedulers", subscribe=("reply.scheduler.*",)),
-        Grant(
+        Permission(says="reads the replies to schedulers", subscribe=("reply.scheduler.*",)),
+        Permission(
             says="stops queries and jobs, and hears of jobs to stop",
             publish=("control.cancel.*", "control.job.*.cancel"),
             subscribe=("control.job.*.cancel",),
@@ -225,27 +225,29 @@ def _scheduler() -> tuple[Grant, ...]:
     )
 
 
-def _stage_service(name: str, landscape: Landscape) -> tuple[Grant, ...]:
+def _stage_service(name: str, landscape: Deployment) -> tuple[Permission, ...]:
     return _stage(name, SERVED[name], landscape)
 
 
-def _stage(name: str, stages: tuple[str, ...], landscape: Landscape) -> tuple[Grant, ...]:
+def _stage(name: str, stages: tuple[str, ...], landscape: Deployment) -> tuple[Permission, ...]:
     following = landscape.after(*stages)
-    forwards = Grant(
+    forwards = Permission(
         says=f"forwards queries to {names(following)}", publish=tuple(f"query.{stage}.*.*.*" for stage in following)
     )
     return (
         *_every_service(name),
-        Grant(says="looks whether there are queues", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
+        Permission(says="looks whether there are queues", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
         *(works_on(stage, landscape.variants_of(stage)) for stage in stages),
         *((forwards,) if following else ()),
-        Grant(says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")),
+        Permission(
+            says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")
+        ),
     )
 
 
-def _every_service(name: str) -> tuple[Grant, ...]:
+def _every_service(name: str) -> tuple[Permission, ...]:
     return (
-        Grant(
+        Permission(
             says="hears pings, cancels and questions for traces, and the answers to its own requests",
             publish=("control.keep",),
             subscribe=(

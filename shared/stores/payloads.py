@@ -2,33 +2,33 @@
 
 from typing import Final
 
-from shared.contracts.requests import Load
+from shared.contracts.requests import Payload
 from shared.stores.artifacts import Artifacts
 
-__all__ = ["Loads"]
+__all__ = ["PayloadStore"]
 
 INLINE: Final = 256 * 1024
 """Bytes of JSON that travel in the message itself; as text within JSON they can double, and a message has 1 MB."""
 
 
-class Loads:
+class PayloadStore:
     """Packs bodies into messages, and next to them what is too large. Methods raise nats errors."""
 
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
 
-    async def pack(self, tenant: str, name: str, body: bytes) -> Load:
+    async def pack(self, tenant: str, name: str, body: bytes) -> Payload:
         """`name` is that of the artifact, should one be needed."""
         if len(body) <= INLINE:
-            return Load(text=body.decode())
+            return Payload(text=body.decode())
         await self._artifacts.put(tenant, name, body)
-        return Load(artifact=name)
+        return Payload(artifact=name)
 
-    async def read(self, tenant: str, load: Load) -> bytes:
+    async def read(self, tenant: str, load: Payload) -> bytes:
         """Raises Problem NOT_FOUND where it is not there any more."""
         return load.text.encode() if load.artifact is None else await self._artifacts.get(tenant, load.artifact)
 
-    async def drop(self, tenant: str, load: Load) -> None:
+    async def drop(self, tenant: str, load: Payload) -> None:
         """Nobody reads it any more."""
         if load.artifact is not None:
             await self._artifacts.delete(tenant, load.artifact)

@@ -18,7 +18,7 @@ from nats.js.kv import KeyValue
 from shared.nats.kv import delivered
 from shared.runtime.tasks import background
 
-__all__ = ["followed"]
+__all__ = ["watch_records"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ LEFT_BEHIND: Final = 5.0
 
 
 @asynccontextmanager
-async def followed(
+async def watch_records(
     client: Client,
     jetstream: JetStreamContext,
     bucket: str,

@@ -15,7 +15,7 @@ from sluice.api.models import Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
-from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, Vigil, update
+from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, ReconnectPolicy, update
 
 __all__ = ["AsyncClient"]
 
@@ -140,7 +140,7 @@ class AsyncClient:
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
         """
-        vigil = Vigil(patience)
+        vigil = ReconnectPolicy(patience)
         while True:
             try:
                 current = await self.job(job_id)

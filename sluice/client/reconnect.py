@@ -7,7 +7,7 @@ from httpx_sse import ServerSentEvent
 from sluice.api.models import Job
 from sluice.client.errors import SluiceError, UnreachableError
 
-__all__ = ["AGAIN", "PATIENCE", "SILENCE", "Vigil", "update"]
+__all__ = ["AGAIN", "PATIENCE", "SILENCE", "ReconnectPolicy", "update"]
 
 AGAIN = 0.2
 """Seconds between two connections where the first one ended before the job did."""
@@ -17,7 +17,7 @@ SILENCE = 15.0
 """Seconds without an event after which the job is asked for again on a new connection."""
 
 
-class Vigil:
+class ReconnectPolicy:
     """Decides whether a lost connection is worth another try, and after how long.
 
     Patience counts from the last sign of life, so a job may run for days while an outage may not. Before the

@@ -14,7 +14,7 @@ from sluice.api.models import Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
-from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, Vigil, update
+from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, ReconnectPolicy, update
 
 __all__ = ["Client"]
 
@@ -137,7 +137,7 @@ class Client:
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
         """
-        vigil = Vigil(patience)
+        vigil = ReconnectPolicy(patience)
         while True:
             try:
                 current = self.job(job_id)

@@ -18,7 +18,7 @@ from shared.contracts.events import Result, decode_event, encode_event
 from shared.runtime.stage import Context
 from tests.fuzz.depth import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes, odd_texts
-from tests.harness.bench import Bench, open_bench, settle
+from tests.harness.bench import StageHarness, open_bench, settle
 from tests.harness.broker import NatsServer
 
 HOP = {"stage": "embed", "variant": "default", "worker": "e-1", "waited_ms": 0.25, "worked_ms": 8.5}
@@ -95,7 +95,7 @@ def test_any_bytes_are_a_vector_or_a_struct_error(vector: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[Bench]:
+def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
     """A bench with a real worker of the stage `fuzz`, which passes on what it is given."""
 
     async def process(query: Query, _: Context) -> Query:
@@ -123,7 +123,7 @@ def due(data: bytes) -> bytes:
 @example(rubbish=[(json.dumps({**QUERY, "deadline": float("nan")}).encode(), {})])
 @example(rubbish=[(json.dumps({**QUERY, "reply": "a b\r\nPUB x 0\r\n\r\n"}).encode(), {})])
 def test_a_worker_settles_all_that_is_on_its_queue_and_goes_on(
-    portal: BlockingPortal, bench: Bench, rubbish: list[tuple[bytes, dict[str, Any]]]
+    portal: BlockingPortal, bench: StageHarness, rubbish: list[tuple[bytes, dict[str, Any]]]
 ) -> None:
     example_began()
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.queries.assembler import Answer, Ended, NewText
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
 from shared.contracts.events import AnyEvent, Cancel, Delivered, Progress, decode_event, encode_event
 from shared.contracts.problems import Problem
 from tests.fuzz.depth import example_began, fuzzed, saw
@@ -62,7 +62,7 @@ def test_an_answer_takes_any_events_in_any_order_or_ends_in_a_problem(
     stream: list[tuple[bytes, int, int]], standing: bool
 ) -> None:
     example_began()
-    answer, given_out, ended = Answer(standing=standing), "", 0
+    answer, given_out, ended = AnswerAssembler(standing=standing), "", 0
     for data, attempt, delivery in stream:
         event = read(data)
         if event is None:

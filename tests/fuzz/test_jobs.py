@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import DeleteSpec, JobOptions, JobState, PipelineSpec, decode_spec
 from shared.contracts.pipelines import ExpressionError, PipelineError, check_pipeline, parse, resolve
 from shared.nats.subjects import JOBS
@@ -22,7 +22,7 @@ from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, json_bytes, odd_texts, odd_values
 from tests.harness.bench import settle, until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 
 SPECS: list[Any] = json.loads((Path(__file__).parents[1] / "data" / "wire" / "specs.json").read_text())
 PIPELINE: dict[str, Any] = {
@@ -202,10 +202,10 @@ def test_a_pipeline_can_be_planned_or_its_faults_are_told(value: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(portal: BlockingPortal, nats: NatsServer) -> Iterator[JobDesk]:
+def desk(portal: BlockingPortal, nats: NatsServer) -> Iterator[JobHarness]:
     """A real job queue with workers that do nothing with any job."""
 
-    async def perform(_: JobRun) -> None: ...
+    async def perform(_: JobContext) -> None: ...
 
     kinds = dict.fromkeys([spec["kind"] for spec in SPECS], perform)
     with (
@@ -235,7 +235,7 @@ headers = st.fixed_dictionaries(
 @fuzzed(8)
 @given(rubbish=st.lists(st.tuples(bent_bytes(SPECS, names=NAMES), headers), max_size=10))
 def test_the_job_queue_sees_all_that_is_on_it_to_an_end(
-    portal: BlockingPortal, desk: JobDesk, rubbish: list[tuple[bytes, dict[str, str]]]
+    portal: BlockingPortal, desk: JobHarness, rubbish: list[tuple[bytes, dict[str, str]]]
 ) -> None:
     example_began()
 

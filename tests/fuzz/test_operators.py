@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from services.embedder.settings import EmbedderSettings
-from services.gateway.auth.authenticator import Keyring
+from services.gateway.auth.authenticator import Authenticator
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
 from services.gateway.settings import GatewaySettings
 from services.gateway.variants.routes import Route
@@ -94,9 +94,9 @@ def test_any_file_holds_an_admin_key_or_is_refused_without_being_shown(folder: P
         assert SECRET not in str(made)
         return
     saw("taken")
-    assert Keyring(made).asks
+    assert Authenticator(made).asks
     written = made.admin_secret
-    assert Keyring(made).caller([(b"x-api-key", written.encode())]).name == "admin"
+    assert Authenticator(made).caller([(b"x-api-key", written.encode())]).name == "admin"
 
 
 # Files of YAML
@@ -294,7 +294,7 @@ def test_any_record_and_any_headers_let_in_who_has_the_key_and_nobody_else(
 ) -> None:
     example_began()
     key = outcome(lambda: ApiKey.model_validate_json(record), ValidationError)
-    keyring = Keyring(NOBODY)
+    keyring = Authenticator(NOBODY)
     if isinstance(key, ApiKey):
         keyring.update({key.id: key})
     caller = outcome(lambda: keyring.caller(headers), Problem)

@@ -16,7 +16,7 @@ from shared.contracts.schedules import Cron, TimingError, interval, time_zone
 from shared.contracts.schedules.schedule import Timing
 from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import odd_texts
-from tests.harness.bench import Bench, open_bench
+from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 
 numbers = st.integers(0, 70).map(str) | st.sampled_from(
@@ -154,7 +154,7 @@ def test_any_text_is_a_time_zone_or_a_timing_error(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[Bench]:
+def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
     """A real broker with a stream that keeps schedules."""
     with portal.wrap_async_context_manager(open_bench(nats.url)) as bench:
         config = StreamConfig(name="FUZZ", subjects=["fuzz.>"], allow_msg_schedules=True)
@@ -173,7 +173,7 @@ timings = st.builds(
 @fuzzed(48)
 @given(asked=timings)
 @example(asked={"cron": "\u0663 * * * *"})
-def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, bench: Bench, asked: Any) -> None:
+def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, bench: StageHarness, asked: Any) -> None:
     example_began()
 
     def made() -> dict[str, str]:

@@ -26,7 +26,17 @@ from shared.runtime.replies import Mailbox, open_mailbox
 from shared.runtime.stage import Context, Process, Stage
 from shared.runtime.worker import StageWorker
 
-__all__ = ["PATIENCE", "Bench", "Gate", "Sayings", "listening", "open_bench", "outcomes", "settle", "until"]
+__all__ = [
+    "PATIENCE",
+    "StageHarness",
+    "Gate",
+    "ReplyRecorder",
+    "listening",
+    "open_bench",
+    "outcomes",
+    "settle",
+    "until",
+]
 
 PATIENCE = 30.0
 
@@ -88,7 +98,7 @@ class Gate:
         self._open.set()
 
 
-class Sayings:
+class ReplyRecorder:
     """What the stage programs say of their work (see `programs/stage.py`), and the word that lets them go on."""
 
     def __init__(self, client: Connection) -> None:
@@ -114,8 +124,8 @@ class Sayings:
 
 
 @asynccontextmanager
-async def listening(client: Connection) -> AsyncIterator[Sayings]:
-    sayings = Sayings(client)
+async def listening(client: Connection) -> AsyncIterator[ReplyRecorder]:
+    sayings = ReplyRecorder(client)
     subscription = await client.subscribe("test.>", cb=sayings.hear)
     await settle(client)
     yield sayings
@@ -123,7 +133,7 @@ async def listening(client: Connection) -> AsyncIterator[Sayings]:
 
 
 @dataclass
-class Bench:
+class StageHarness:
     """The test's connection and topology, and the stage workers that it runs."""
 
     url: str
@@ -233,14 +243,14 @@ async def _ignore(_: Exception) -> None:
 
 
 @asynccontextmanager
-async def open_bench(url: str, **settings: Any) -> AsyncIterator[Bench]:
+async def open_bench(url: str, **settings: Any) -> AsyncIterator[StageHarness]:
     """A bench on a broker, whose topology is made."""
     client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
     jetstream = client.jetstream()
     topology = Topology(jetstream, chosen)
     await topology.ensure()
-    bench = Bench(url, client, jetstream, topology, chosen)
+    bench = StageHarness(url, client, jetstream, topology, chosen)
     # A query that nobody reads is stopped at once, so somebody always reads.
     await client.subscribe(f"reply.{bench.asker}.*")
     await settle(client)

@@ -16,14 +16,14 @@ from services.scheduler.jobs.kinds.command import Command
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
-from services.scheduler.schedules.timers import DueWorker
+from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, RetryPolicy
 from shared.nats.bus import Bus
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard
-from tests.harness.bench import Bench, until
+from shared.stores.jobs.store import JobStore
+from tests.harness.bench import StageHarness, until
 
 __all__ = ["CommandDesk", "WorkerProcess"]
 
@@ -35,9 +35,9 @@ QUICK = RetryPolicy(limit=3, delay=0.05, max_delay=0.05)
 class CommandDesk:
     """Submits commands and runs them with the settings of a test."""
 
-    def __init__(self, bench: Bench, **settings: Any) -> None:
+    def __init__(self, bench: StageHarness, **settings: Any) -> None:
         self.bench = bench
-        self.board = JobBoard(bench.client, bench.jetstream)
+        self.board = JobStore(bench.client, bench.jetstream)
         self.artifacts = Artifacts(bench.jetstream)
         self.settings = CommandSettings(**({"command_grace_seconds": 5.0} | settings))
         self._bus = cast(
@@ -55,7 +55,7 @@ class CommandDesk:
         )
         slots = dict.fromkeys(Pool, 8)
         queue = JobQueue(self._bus, kinds, handle=runner.handle, give_back=runner.give_back, slots=slots, ack_wait=1.0)
-        due = DueWorker(self._bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
+        due = TimerWorker(self._bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
         hearing = await self.bench.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
         async with background(queue.run()), background(due.run()):
             try:

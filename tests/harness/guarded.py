@@ -8,7 +8,7 @@ import nats
 from nats.aio.client import Client
 
 from shared.security.broker_config import write_secrets
-from shared.security.roles import Landscape, inbox_prefix
+from shared.security.roles import Deployment, inbox_prefix
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -76,9 +76,9 @@ class Visitor:
 
 
 @contextmanager
-def guarded_broker(folder: Path, landscape: Landscape | None = None) -> Iterator[GuardedBroker]:
+def guarded_broker(folder: Path, landscape: Deployment | None = None) -> Iterator[GuardedBroker]:
     folder.mkdir(parents=True, exist_ok=True)
-    write_secrets(folder / "secrets", landscape or Landscape())
+    write_secrets(folder / "secrets", landscape or Deployment())
     with NatsServer(folder / "nats", "-c", str(folder / "secrets" / "accounts.conf")) as server:
         yield GuardedBroker(folder, server)
 

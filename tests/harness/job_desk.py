@@ -7,11 +7,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
-from services.scheduler.jobs.kinds import JobKind, Perform, Pool
+from services.scheduler.jobs.kinds import JobFunction, JobKind, Pool
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
-from services.scheduler.schedules.timers import DueWorker
+from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import Job, JobOptions, JobSpec
 from shared.contracts.problems import Problem
 from shared.nats.bus import Bus
@@ -21,24 +21,24 @@ from shared.nats.topology import Topology
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 from tests.harness.bench import until
 
-__all__ = ["JobDesk", "open_desk"]
+__all__ = ["JobHarness", "open_desk"]
 
 
-class JobDesk:
+class JobHarness:
     """The board, and workers on the same connection."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.board = JobBoard(bus.client, bus.jetstream)
+        self.board = JobStore(bus.client, bus.jetstream)
         self.artifacts = Artifacts(bus.jetstream)
         self.letters = DeadLetters(bus.client, bus.jetstream)
 
     @asynccontextmanager
     async def working(
-        self, kinds: Mapping[str, Perform], *, long: frozenset[str] = frozenset(), instance: str = "w"
+        self, kinds: Mapping[str, JobFunction], *, long: frozenset[str] = frozenset(), instance: str = "w"
     ) -> AsyncIterator[JobQueue]:
         """Work on these kinds while the block runs; those in `long` go back to the queue at its end."""
         made = {
@@ -63,7 +63,7 @@ class JobDesk:
             slots=dict.fromkeys(Pool, 32),
             ack_wait=1.0,
         )
-        due = DueWorker(self.bus, {"retry": partial(forward_due_retry, self.bus.jetstream)}, ack_wait=1.0)
+        due = TimerWorker(self.bus, {"retry": partial(forward_due_retry, self.bus.jetstream)}, ack_wait=1.0)
         hearing = await self.bus.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
         async with background(queue.run()), background(due.run()):
             yield queue
@@ -87,7 +87,7 @@ class JobDesk:
 
 
 @asynccontextmanager
-async def open_desk(url: str) -> AsyncIterator[JobDesk]:
+async def open_desk(url: str) -> AsyncIterator[JobHarness]:
     """A desk on a broker, whose topology is made."""
     client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     jetstream = client.jetstream()
@@ -95,7 +95,7 @@ async def open_desk(url: str) -> AsyncIterator[JobDesk]:
     await topology.ensure()
     bus = SimpleNamespace(client=client, jetstream=jetstream, topology=topology, connected=True)
     try:
-        yield JobDesk(cast("Bus", bus))
+        yield JobHarness(cast("Bus", bus))
     finally:
         await client.close()
 

@@ -15,16 +15,16 @@ from services.retriever.stores.base import Mode
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
-from services.scheduler.collections.delete import Removal
-from services.scheduler.collections.reindex import Reindexing
-from services.scheduler.collections.switch import GATEWAY_MEMORY, Switching
-from services.scheduler.collections.sync import Mirror
-from services.scheduler.evaluation import Evaluating
+from services.scheduler.collections.delete import DeleteJob
+from services.scheduler.collections.reindex import ReindexJob
+from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
+from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.evaluation import EvaluateJob
 from services.scheduler.ingestion.indexer import Indexer
-from services.scheduler.ingestion.ingest import Ingestion
+from services.scheduler.ingestion.ingest import IngestJob
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
-from services.scheduler.jobs.kinds import Perform
+from services.scheduler.jobs.kinds import JobFunction
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
@@ -35,9 +35,9 @@ from shared.runtime.stage import Context
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from tests.harness.bench import open_bench
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 
-__all__ = ["Library", "open_library"]
+__all__ = ["CollectionHarness", "open_library"]
 
 Look = Callable[[str, tuple[Passage, ...]], Any]
 
@@ -48,10 +48,10 @@ def vector_of(text: str, dimension: int) -> bytes:
     return pack_vector([float(counts[place]) + 0.01 for place in range(dimension)])
 
 
-class Library:
+class CollectionHarness:
     """What the tests ask for: jobs, what they made of the records and the index, and what was embedded."""
 
-    def __init__(self, desk: JobDesk, store: LanceStore, folder: Path) -> None:
+    def __init__(self, desk: JobHarness, store: LanceStore, folder: Path) -> None:
         self.desk = desk
         self.store = store
         self.folder = folder
@@ -62,7 +62,7 @@ class Library:
         """The variant that embedded a passage, and the passage's document, for each passage."""
         self.before_embedding: Look | None = None
         """Is awaited with the variant and the passages that come in."""
-        self.kinds: Mapping[str, Perform] = {}
+        self.kinds: Mapping[str, JobFunction] = {}
 
     async def embed(self, variant: str, dimension: int, query: Query) -> Query:
         if query.question:
@@ -116,7 +116,7 @@ class Library:
 
 
 @asynccontextmanager
-async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator[Library]:
+async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator[CollectionHarness]:
     """A library whose embedder has two variants, `default` and `wide`, of other dimensions."""
     async with AsyncExitStack() as stack:
         bench = await stack.enter_async_context(open_bench(url))
@@ -124,7 +124,7 @@ async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator
         reader = await stack.enter_async_context(DocumentReader(workers=1))
         store = await LanceStore.open(str(folder / "index"))
         stack.push_async_callback(store.close)
-        library = Library(desk, store, folder)
+        library = CollectionHarness(desk, store, folder)
         chosen = SchedulerSettings(instance=desk_name(folder), reader_workers=1, **settings)
         library.kinds = await _kinds(library, reader, chosen)
         vectors = await bench.jetstream.object_store(VECTORS)
@@ -143,14 +143,16 @@ def desk_name(folder: Path) -> str:
     return f"library-{hashlib.md5(str(folder).encode()).hexdigest()[:8]}"
 
 
-def _embedder(library: Library, variant: str, dimension: int) -> Any:
+def _embedder(library: CollectionHarness, variant: str, dimension: int) -> Any:
     async def process(query: Query, _: Context) -> Query:
         return await library.embed(variant, dimension, query)
 
     return process
 
 
-async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSettings) -> dict[str, Perform]:
+async def _kinds(
+    library: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
+) -> dict[str, JobFunction]:
     real = library.desk.bus
     bus = cast("Bus", SimpleNamespace(**vars(real), after_reconnect=lambda _: None))
     stages = StageClient(bus, asker=settings.instance, seconds=30, tries=2)
@@ -163,15 +165,15 @@ async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSe
         reader=reader,
         settings=settings,
     )
-    mirror = Mirror(indexer=indexer, documents=library.documents, originals=library.originals)
-    switching = Switching(
+    mirror = CollectionSync(indexer=indexer, documents=library.documents, originals=library.originals)
+    switching = SwitchJob(
         jetstream=bus.jetstream,
         collections=library.collections,
         documents=library.documents,
         mirror=mirror,
         longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
     )
-    removal = Removal(
+    removal = DeleteJob(
         stages=stages,
         indexer=indexer,
         collections=library.collections,
@@ -179,7 +181,7 @@ async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSe
         originals=library.originals,
     )
     return {
-        "ingest": Ingestion(
+        "ingest": IngestJob(
             indexer=indexer,
             collections=library.collections,
             documents=library.documents,
@@ -189,7 +191,7 @@ async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSe
         "delete": removal.delete,
         "drop": removal.drop,
         "switch": switching,
-        "reindex": Reindexing(
+        "reindex": ReindexJob(
             board=library.desk.board,
             stages=stages,
             collections=library.collections,
@@ -198,7 +200,7 @@ async def _kinds(library: Library, reader: DocumentReader, settings: SchedulerSe
             mirror=mirror,
             switching=switching,
         ),
-        "evaluate": Evaluating(
+        "evaluate": EvaluateJob(
             stages=stages,
             requests=Requests(stages, library.desk.artifacts, room=4, seconds=30),
             collections=library.collections,

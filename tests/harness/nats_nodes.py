@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from shared.security.broker_config import write_secrets
-from shared.security.roles import ADMIN, Landscape
+from shared.security.roles import ADMIN, Deployment
 from tests.harness.broker import BINARY
 from tests.harness.manifests import Manifests
 
@@ -86,7 +86,7 @@ def nodes(manifests: Manifests, folder: Path) -> Iterator[list[NatsNode]]:
     environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     (source,) = (v for v in statefulset["spec"]["template"]["spec"]["volumes"] if v["name"] == "config")
     names = [entry["configMap"]["name"] for entry in source["projected"]["sources"] if "configMap" in entry]
-    write_secrets(folder / "secrets", Landscape(), tls=("localhost", "127.0.0.1"))
+    write_secrets(folder / "secrets", Deployment(), tls=("localhost", "127.0.0.1"))
     accounts = (folder / "secrets" / "accounts.conf").read_text()
     files = {**manifests.get("ConfigMap", names[0])["data"], "accounts.conf": accounts}
     with ExitStack() as stack, _free_ports(statefulset["spec"]["replicas"], ports) as chosen:

@@ -16,14 +16,14 @@ import pytest
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import EVERYTHING, QUERIES
 from shared.nats.topology import Topology
-from shared.security.roles import ADMIN, Landscape, roles
+from shared.security.roles import ADMIN, Deployment, roles
 from tests.harness.bench import until
 from tests.harness.guarded import SERVICES, GuardedBroker, Platform, guarded_broker, guarded_platform
 from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
 
-REDACTED = Landscape(pipelines=(("embed", "retrieve", "redact", "generate"),))
+REDACTED = Deployment(pipelines=(("embed", "retrieve", "redact", "generate"),))
 FOREIGN_SUBJECTS = (
     "control.ping",
     "control.trace",

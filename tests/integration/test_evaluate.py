@@ -10,7 +10,7 @@ import pytest
 
 from shared.contracts.jobs import EvaluateSpec, Job, JobState, ReindexSpec
 from tests.harness.broker import NatsServer
-from tests.harness.library import Library, open_library
+from tests.harness.library import CollectionHarness, open_library
 
 pytestmark = pytest.mark.anyio
 
@@ -28,14 +28,14 @@ QUESTIONS = [
 
 
 @pytest.fixture
-async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[Library]:
+async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
     async with open_library(broker.url, tmp_path) as library:
         await library.collections.create("default", "docs")
         await library.do(await library.upload("docs", TEXTS))
         yield library
 
 
-async def evaluate(library: Library, lines: list[Any], **options: Any) -> Job:
+async def evaluate(library: CollectionHarness, lines: list[Any], **options: Any) -> Job:
     data = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
     await library.desk.artifacts.put("default", "set/questions.jsonl", data)
     return await library.do(
@@ -43,7 +43,7 @@ async def evaluate(library: Library, lines: list[Any], **options: Any) -> Job:
     )
 
 
-async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(library: Library) -> None:
+async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(library: CollectionHarness) -> None:
     job = await evaluate(library, QUESTIONS, mode="text")
     assert job.state is JobState.SUCCEEDED, job.error
     outputs = job.outputs
@@ -66,7 +66,7 @@ async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(l
     assert {"Evaluation of docs, version v1", "recall@5", "MRR", "nDCG@10"} <= words
 
 
-async def test_a_version_that_is_not_live_is_asked_with_its_own_embedding(library: Library) -> None:
+async def test_a_version_that_is_not_live_is_asked_with_its_own_embedding(library: CollectionHarness) -> None:
     await library.do(ReindexSpec(collection="docs", embedding_variant="wide", switch=False, version="wide"))
     job = await evaluate(library, QUESTIONS[:3], version="wide", mode="vector")
     assert job.state is JobState.SUCCEEDED, job.error
@@ -74,7 +74,7 @@ async def test_a_version_that_is_not_live_is_asked_with_its_own_embedding(librar
     assert job.outputs["mrr"] == 1.0
 
 
-async def test_only_the_cuts_that_top_k_reaches_are_reported(library: Library) -> None:
+async def test_only_the_cuts_that_top_k_reaches_are_reported(library: CollectionHarness) -> None:
     job = await evaluate(library, QUESTIONS, top_k=3)
     assert {name for name in job.outputs if name.startswith(("recall", "ndcg"))} == {"recall_at_1", "recall_at_3"}
 
@@ -89,7 +89,7 @@ async def test_only_the_cuts_that_top_k_reaches_are_reported(library: Library) -
     ],
 )
 async def test_questions_that_cannot_be_used_are_named_by_their_line(
-    library: Library, lines: list[Any], said: str
+    library: CollectionHarness, lines: list[Any], said: str
 ) -> None:
     job = await evaluate(library, lines)
     assert job.error is not None
@@ -97,7 +97,7 @@ async def test_questions_that_cannot_be_used_are_named_by_their_line(
     assert said in job.error.detail
 
 
-async def test_what_every_question_would_meet_fails_the_job(library: Library) -> None:
+async def test_what_every_question_would_meet_fails_the_job(library: CollectionHarness) -> None:
     for options, code in (
         ({"version": "v9"}, "not-found"),
         ({"collection": "nowhere"}, "collection-not-found"),

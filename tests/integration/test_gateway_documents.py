@@ -21,7 +21,7 @@ from shared.nats.subjects import JOB_EVENTS, JOB_SPECS, JOBS, UPLOADS, bucket_st
 from shared.nats.topology import Topology
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
@@ -260,7 +260,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing_behind(
 async def test_the_same_idempotency_key_makes_one_job(http: httpx.AsyncClient, js: JetStreamContext) -> None:
     key = {"Idempotency-Key": "upload-1"}
     first = await http.post(DOCUMENTS, files=files(a__txt=b"one"), headers=key)
-    board = JobBoard(js._nc, js)
+    board = JobStore(js._nc, js)
     await board.update(
         "default", first.json()["job"]["id"], lambda job: job.model_copy(update={"state": JobState.RUNNING})
     )
@@ -285,7 +285,7 @@ async def test_a_job_that_was_queued_finds_its_documents_though_its_client_was_t
     again = await http.post(DOCUMENTS, files=files(a__txt=b"one"), headers=key)
     assert (failed.status_code, again.status_code) == (503, 202)
     assert (await js.stream_info(JOBS)).state.messages == 1
-    for spec in (await spec_of(js), await JobBoard(js._nc, js).specs.get("default", again.json()["job"]["id"])):
+    for spec in (await spec_of(js), await JobStore(js._nc, js).specs.get("default", again.json()["job"]["id"])):
         assert isinstance(spec, IngestSpec)
         assert (await (await js.object_store(UPLOADS)).get(spec.documents[0].object)).data == b"one"
 

@@ -10,7 +10,7 @@ import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
 from shared.contracts.jobs import Job, JobProgress, JobState
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
@@ -35,9 +35,9 @@ async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def board(broker: NatsServer) -> AsyncIterator[JobBoard]:
+async def board(broker: NatsServer) -> AsyncIterator[JobStore]:
     connection = await nats.connect(broker.url)
-    yield JobBoard(connection, connection.jetstream())
+    yield JobStore(connection, connection.jetstream())
     await connection.close()
 
 
@@ -46,7 +46,7 @@ async def submit(http: httpx.AsyncClient) -> str:
     return str(response.json()["job"]["id"])
 
 
-async def move(board: JobBoard, job: str, state: JobState, indexed: int = 0) -> Job:
+async def move(board: JobStore, job: str, state: JobState, indexed: int = 0) -> Job:
     progress = JobProgress(documents=1, indexed=indexed)
     return await board.update("default", job, lambda j: j.model_copy(update={"state": state, "progress": progress}))
 
@@ -58,7 +58,7 @@ async def next_event(events: AsyncIterator[ServerSentEvent]) -> tuple[str, str, 
 
 
 async def test_a_followed_job_is_told_at_once_at_each_change_and_at_its_end(
-    http: httpx.AsyncClient, board: JobBoard
+    http: httpx.AsyncClient, board: JobStore
 ) -> None:
     job = await submit(http)
     async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
@@ -75,7 +75,7 @@ async def test_a_followed_job_is_told_at_once_at_each_change_and_at_its_end(
             await anext(events)
 
 
-async def test_an_ended_job_is_told_once(http: httpx.AsyncClient, board: JobBoard) -> None:
+async def test_an_ended_job_is_told_once(http: httpx.AsyncClient, board: JobStore) -> None:
     job = await submit(http)
     await move(board, job, JobState.FAILED)
     response = await http.get(f"/v1/jobs/{job}/events")
@@ -83,7 +83,7 @@ async def test_an_ended_job_is_told_once(http: httpx.AsyncClient, board: JobBoar
 
 
 async def test_a_followed_job_is_still_followed_after_the_broker_came_back(
-    broker: NatsServer, http: httpx.AsyncClient, board: JobBoard
+    broker: NatsServer, http: httpx.AsyncClient, board: JobStore
 ) -> None:
     job = await submit(http)
     async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
@@ -92,13 +92,13 @@ async def test_a_followed_job_is_still_followed_after_the_broker_came_back(
         broker.kill()
         broker.start()
         connection = await nats.connect(broker.url)
-        await move(JobBoard(connection, connection.jetstream()), job, JobState.SUCCEEDED)
+        await move(JobStore(connection, connection.jetstream()), job, JobState.SUCCEEDED)
         await connection.close()
         assert (await next_event(events))[0] == "end"
 
 
 async def test_a_gateway_that_stops_lets_its_followers_go(
-    gateway: ServiceProcess, http: httpx.AsyncClient, board: JobBoard
+    gateway: ServiceProcess, http: httpx.AsyncClient, board: JobStore
 ) -> None:
     job = await submit(http)
     async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
@@ -126,7 +126,7 @@ async def test_followers_that_leave_are_all_forgotten(http: httpx.AsyncClient) -
     await until(all_counted)
 
 
-async def test_jobs_are_listed_newest_first_and_by_state(http: httpx.AsyncClient, board: JobBoard) -> None:
+async def test_jobs_are_listed_newest_first_and_by_state(http: httpx.AsyncClient, board: JobStore) -> None:
     ids = [await submit(http) for _ in range(3)]
     await move(board, ids[1], JobState.RUNNING)
 

@@ -9,7 +9,7 @@ import pytest
 from shared.contracts.documents import document_id
 from shared.contracts.jobs import FolderSource, IngestSpec, Job, JobState, S3Source
 from tests.harness.broker import NatsServer
-from tests.harness.library import Library, open_library
+from tests.harness.library import CollectionHarness, open_library
 from tests.harness.s3 import serving_s3
 
 pytestmark = pytest.mark.anyio
@@ -25,13 +25,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def library(broker: NatsServer, tmp_path: Path, folder: Path) -> AsyncIterator[Library]:
+async def library(broker: NatsServer, tmp_path: Path, folder: Path) -> AsyncIterator[CollectionHarness]:
     async with open_library(broker.url, tmp_path, source_roots=str(folder.parent)) as library:
         await library.collections.create("default", "docs")
         yield library
 
 
-async def ingest(library: Library, folder: Path, **options: object) -> Job:
+async def ingest(library: CollectionHarness, folder: Path, **options: object) -> Job:
     source = FolderSource(path=str(folder))
     return await library.do(IngestSpec.model_validate({"collection": "docs", "source": source, **options}))
 
@@ -41,11 +41,13 @@ def counts(job: Job) -> tuple[int, int, int, int]:
     return job.progress.indexed, job.progress.skipped, job.progress.deleted, job.progress.failed
 
 
-async def names(library: Library) -> list[str]:
+async def names(library: CollectionHarness) -> list[str]:
     return await library.names((await library.collection()).table)
 
 
-async def test_a_folder_is_ingested_and_only_what_changed_is_ingested_again(library: Library, folder: Path) -> None:
+async def test_a_folder_is_ingested_and_only_what_changed_is_ingested_again(
+    library: CollectionHarness, folder: Path
+) -> None:
     assert counts(await ingest(library, folder)) == (3, 0, 0, 0)
     assert await names(library) == ["docs/a.txt", "docs/b.txt", "docs/c.txt"]
     (folder / "b.txt").write_text("Another document b.")
@@ -53,7 +55,7 @@ async def test_a_folder_is_ingested_and_only_what_changed_is_ingested_again(libr
     assert "Another document b." in await library.texts((await library.collection()).table)
 
 
-async def test_a_file_with_the_same_stamp_is_not_even_read(library: Library, folder: Path) -> None:
+async def test_a_file_with_the_same_stamp_is_not_even_read(library: CollectionHarness, folder: Path) -> None:
     await ingest(library, folder)
     status = (folder / "a.txt").stat()
     (folder / "a.txt").write_text("The document A.")
@@ -62,7 +64,7 @@ async def test_a_file_with_the_same_stamp_is_not_even_read(library: Library, fol
 
 
 async def test_a_file_that_was_only_touched_is_skipped_and_known_by_its_new_stamp(
-    library: Library, folder: Path
+    library: CollectionHarness, folder: Path
 ) -> None:
     await ingest(library, folder)
     table = (await library.collection()).table
@@ -75,12 +77,14 @@ async def test_a_file_that_was_only_touched_is_skipped_and_known_by_its_new_stam
     assert (before.stamp != after.stamp, before.revision) == (True, after.revision)
 
 
-async def test_other_metadata_is_a_change(library: Library, folder: Path) -> None:
+async def test_other_metadata_is_a_change(library: CollectionHarness, folder: Path) -> None:
     await ingest(library, folder)
     assert counts(await ingest(library, folder, metadata={"team": "harbour"})) == (3, 0, 0, 0)
 
 
-async def test_prune_removes_what_the_source_no_longer_has_and_nothing_else(library: Library, folder: Path) -> None:
+async def test_prune_removes_what_the_source_no_longer_has_and_nothing_else(
+    library: CollectionHarness, folder: Path
+) -> None:
     await library.do(await library.upload("docs", {"docs/uploaded.txt": "Uploaded by hand."}))
     await ingest(library, folder)
     (folder / "c.txt").unlink()
@@ -90,7 +94,7 @@ async def test_prune_removes_what_the_source_no_longer_has_and_nothing_else(libr
     assert await names(library) == ["docs/a.txt", "docs/b.txt", "docs/uploaded.txt"]
 
 
-async def test_an_empty_source_prunes_nothing(library: Library, folder: Path) -> None:
+async def test_an_empty_source_prunes_nothing(library: CollectionHarness, folder: Path) -> None:
     await ingest(library, folder)
     for name in ("a", "b", "c"):
         (folder / f"{name}.txt").unlink()
@@ -100,7 +104,7 @@ async def test_an_empty_source_prunes_nothing(library: Library, folder: Path) ->
     assert len(await names(library)) == 3
 
 
-async def test_a_bad_file_fails_alone(library: Library, folder: Path) -> None:
+async def test_a_bad_file_fails_alone(library: CollectionHarness, folder: Path) -> None:
     (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     job = await ingest(library, folder)
     assert counts(job) == (3, 0, 0, 1)

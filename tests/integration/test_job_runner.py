@@ -10,20 +10,20 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.jobs.job_context import JobRun
-from services.scheduler.jobs.kinds import JobKind, Perform, Pool
+from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, JobKind, Pool
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
-from services.scheduler.schedules.timers import DueWorker
+from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard
-from tests.harness.bench import Bench, open_bench, until
+from shared.stores.jobs.store import JobStore
+from tests.harness.bench import StageHarness, open_bench, until
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -35,16 +35,16 @@ QUICK = RetryPolicy(limit=2, delay=0.1, max_delay=0.1)
 class Desk:
     """A job queue with its runner and timers, of one kind of job, and what it needs to be watched."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: StageHarness) -> None:
         self.bench = bench
-        self.board = JobBoard(bench.client, bench.jetstream)
+        self.board = JobStore(bench.client, bench.jetstream)
         self.letters = DeadLetters(bench.client, bench.jetstream)
         self.bus = cast(
             "Bus",
             SimpleNamespace(client=bench.client, jetstream=bench.jetstream, topology=bench.topology, connected=True),
         )
 
-    def queue(self, drop: Perform, *, pool: Pool = Pool.SHORT, slots: int = 8, max_crashes: int = 2) -> JobQueue:
+    def queue(self, drop: JobFunction, *, pool: Pool = Pool.SHORT, slots: int = 8, max_crashes: int = 2) -> JobQueue:
         kinds = {"drop": JobKind(name="drop", pool=pool, perform=drop)}
         artifacts = Artifacts(self.bench.jetstream)
         self.runner = JobRunner(
@@ -67,9 +67,9 @@ class Desk:
         )
 
     @asynccontextmanager
-    async def working(self, drop: Perform, **options: Any) -> AsyncIterator[JobQueue]:
+    async def working(self, drop: JobFunction, **options: Any) -> AsyncIterator[JobQueue]:
         queue = self.queue(drop, **options)
-        due = DueWorker(self.bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
+        due = TimerWorker(self.bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
         hearing = await self.bench.client.subscribe("control.job.*.cancel", cb=self.runner.hear_cancel)
         async with background(queue.run()), background(due.run()):
             yield queue
@@ -104,7 +104,7 @@ async def desk(broker: NatsServer) -> AsyncIterator[Desk]:
         yield Desk(bench)
 
 
-async def done(_: JobRun) -> None: ...
+async def done(_: JobContext) -> None: ...
 
 
 async def test_a_job_runs_and_leaves_the_queue(desk: Desk) -> None:
@@ -118,7 +118,7 @@ async def test_a_job_runs_and_leaves_the_queue(desk: Desk) -> None:
 
 
 async def test_a_problem_of_the_jobs_own_fails_it_at_once(desk: Desk) -> None:
-    async def refuse(_: JobRun) -> None:
+    async def refuse(_: JobContext) -> None:
         raise Problem(ProblemType.COLLECTION_NOT_FOUND, "There is no collection 'docs'.")
 
     await desk.submit()
@@ -133,7 +133,7 @@ async def test_a_problem_of_the_jobs_own_fails_it_at_once(desk: Desk) -> None:
 async def test_trouble_that_passes_is_tried_again(desk: Desk) -> None:
     tries = 0
 
-    async def later(_: JobRun) -> None:
+    async def later(_: JobContext) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
@@ -146,7 +146,7 @@ async def test_trouble_that_passes_is_tried_again(desk: Desk) -> None:
 
 
 async def test_a_job_that_keeps_failing_becomes_a_dead_letter_and_its_replay_runs_it_again(desk: Desk) -> None:
-    async def broken(_: JobRun) -> None:
+    async def broken(_: JobContext) -> None:
         raise RuntimeError("the disk is full")
 
     await desk.submit()
@@ -196,7 +196,7 @@ async def test_what_is_no_job_becomes_a_dead_letter_at_once(desk: Desk, data: by
 async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(desk: Desk, pool: Pool) -> None:
     started = asyncio.Event()
 
-    async def for_ever(_: JobRun) -> None:
+    async def for_ever(_: JobContext) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -213,7 +213,7 @@ async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(desk: D
 async def test_a_job_whose_workers_keep_dying_becomes_a_dead_letter(desk: Desk) -> None:
     started = asyncio.Event()
 
-    async def die(_: JobRun) -> None:
+    async def die(_: JobContext) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -235,7 +235,7 @@ async def test_a_job_whose_workers_keep_dying_becomes_a_dead_letter(desk: Desk) 
 async def test_a_running_job_can_be_cancelled(desk: Desk) -> None:
     started, ended = asyncio.Event(), asyncio.Event()
 
-    async def for_ever(_: JobRun) -> None:
+    async def for_ever(_: JobContext) -> None:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -255,7 +255,7 @@ async def test_a_running_job_can_be_cancelled(desk: Desk) -> None:
 async def test_a_job_that_was_cancelled_while_it_waited_never_runs(desk: Desk) -> None:
     ran = []
 
-    async def run(run: JobRun) -> None:
+    async def run(run: JobContext) -> None:
         ran.append(run.job.id)
 
     await desk.submit("unwanted")
@@ -270,7 +270,7 @@ async def test_a_job_that_was_cancelled_while_it_waited_never_runs(desk: Desk) -
 async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_when_it_is_taken_up(desk: Desk) -> None:
     started = asyncio.Event()
 
-    async def die(_: JobRun) -> None:
+    async def die(_: JobContext) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -286,7 +286,7 @@ async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_when_it_i
 
 
 async def test_a_job_past_its_deadline_fails(desk: Desk) -> None:
-    async def for_ever(_: JobRun) -> None:
+    async def for_ever(_: JobContext) -> None:
         await asyncio.Event().wait()
 
     await desk.submit(deadline=1.0)
@@ -299,7 +299,7 @@ async def test_a_job_past_its_deadline_fails(desk: Desk) -> None:
 async def test_tenants_take_turns_however_much_one_of_them_submits(desk: Desk) -> None:
     order: list[str] = []
 
-    async def note(run: JobRun) -> None:
+    async def note(run: JobContext) -> None:
         order.append(run.tenant)
 
     for number in range(20):
@@ -315,7 +315,7 @@ async def test_tenants_take_turns_however_much_one_of_them_submits(desk: Desk) -
 async def test_of_one_tenants_jobs_the_higher_priority_goes_first(desk: Desk) -> None:
     order: list[str] = []
 
-    async def note(run: JobRun) -> None:
+    async def note(run: JobContext) -> None:
         order.append(run.job.id)
 
     for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
@@ -329,7 +329,7 @@ async def test_a_part_of_the_slots_is_kept_for_high_priority(desk: Desk) -> None
     started: asyncio.Queue[str] = asyncio.Queue()
     free = asyncio.Event()
 
-    async def hold(run: JobRun) -> None:
+    async def hold(run: JobContext) -> None:
         started.put_nowait(run.job.id)
         await free.wait()
 
@@ -348,7 +348,7 @@ async def test_a_part_of_the_slots_is_kept_for_high_priority(desk: Desk) -> None
 async def test_what_a_try_saved_is_there_for_the_next(desk: Desk) -> None:
     seen: list[object] = []
 
-    async def work(run: JobRun) -> None:
+    async def work(run: JobContext) -> None:
         seen.append(await run.checkpoint())
         await run.save({"line": len(seen)})
         if len(seen) == 1:
@@ -368,7 +368,7 @@ async def test_a_try_that_came_too_early_waits_for_the_end_of_the_one_before(des
     started, free = asyncio.Event(), asyncio.Event()
     tries: list[int] = []
 
-    async def work(run: JobRun) -> None:
+    async def work(run: JobContext) -> None:
         tries.append(run.job.attempt)
         started.set()
         await free.wait()

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +35,12 @@ async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def desk(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[JobDesk]:
+async def desk(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[JobHarness]:
     async with open_desk(broker.url) as desk:
         yield desk
 
 
-async def done(_: JobRun) -> None: ...
+async def done(_: JobContext) -> None: ...
 
 
 async def submit(http: httpx.AsyncClient, spec: dict[str, Any] = SWITCH, **members: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ async def submit(http: httpx.AsyncClient, spec: dict[str, Any] = SWITCH, **membe
     return job
 
 
-async def test_a_submitted_job_runs_with_what_was_said_about_it(http: httpx.AsyncClient, desk: JobDesk) -> None:
+async def test_a_submitted_job_runs_with_what_was_said_about_it(http: httpx.AsyncClient, desk: JobHarness) -> None:
     said = {"priority": "high", "labels": {"team": "search"}, "by": "ann", "timeout": 60, "retry": {"limit": 2}}
     job = await submit(http, **said)
     assert job["state"] == "queued"
@@ -64,7 +64,7 @@ async def test_a_submitted_job_runs_with_what_was_said_about_it(http: httpx.Asyn
 
 
 async def test_a_cloud_event_published_to_the_bus_is_the_same_job_as_one_posted(
-    http: httpx.AsyncClient, desk: JobDesk
+    http: httpx.AsyncClient, desk: JobHarness
 ) -> None:
     headers = {
         "ce-specversion": "1.0",
@@ -136,11 +136,11 @@ async def test_jobs_are_found_by_kind_state_and_labels(http: httpx.AsyncClient) 
 
 
 async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why(
-    http: httpx.AsyncClient, desk: JobDesk
+    http: httpx.AsyncClient, desk: JobHarness
 ) -> None:
     started = asyncio.Event()
 
-    async def for_ever(_: JobRun) -> None:
+    async def for_ever(_: JobContext) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -161,11 +161,11 @@ async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why
 
 
 async def test_a_failed_job_is_tried_again_and_its_dead_letter_forgotten(
-    http: httpx.AsyncClient, desk: JobDesk
+    http: httpx.AsyncClient, desk: JobHarness
 ) -> None:
     tries = 0
 
-    async def broken_at_first(_: JobRun) -> None:
+    async def broken_at_first(_: JobContext) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
@@ -193,10 +193,12 @@ async def test_a_failed_job_is_tried_again_and_its_dead_letter_forgotten(
     assert (await http.get("/v1/dead-letters")).json()["dead_letters"] == []
 
 
-async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(http: httpx.AsyncClient, desk: JobDesk) -> None:
+async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(
+    http: httpx.AsyncClient, desk: JobHarness
+) -> None:
     quick = False
 
-    async def slow_at_first(_: JobRun) -> None:
+    async def slow_at_first(_: JobContext) -> None:
         if not quick:
             await asyncio.Event().wait()
 
@@ -212,8 +214,10 @@ async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(http: htt
         await until(succeeded)
 
 
-async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(http: httpx.AsyncClient, desk: JobDesk) -> None:
-    async def refused(_: JobRun) -> None:
+async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(
+    http: httpx.AsyncClient, desk: JobHarness
+) -> None:
+    async def refused(_: JobContext) -> None:
         raise Problem(ProblemType.COLLECTION_NOT_FOUND, "There is no such collection.")
 
     job = await submit(http)
@@ -221,7 +225,7 @@ async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(http: htt
         assert (await desk.ended(job["id"])).state is JobState.FAILED
     started = asyncio.Event()
 
-    async def die(_: JobRun) -> None:
+    async def die(_: JobContext) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -237,10 +241,10 @@ async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(http: htt
     assert (ended.state, ended.attempt, ended.crashes) == (JobState.SUCCEEDED, 2, 1)
 
 
-async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncClient, desk: JobDesk) -> None:
+async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncClient, desk: JobHarness) -> None:
     lines = b'{"n": 1}\n' * 100_000
 
-    async def make(run: JobRun) -> None:
+    async def make(run: JobContext) -> None:
         await run.attach("results.jsonl", lines)
         await run.attach("page.html", b"<script>alert(1)</script>")
 
@@ -257,7 +261,7 @@ async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncCli
     assert (await http.get(f"/v1/jobs/{job['id']}/artifacts/nothing")).status_code == 404
 
 
-async def test_a_file_is_uploaded_for_jobs_replaced_and_removed(http: httpx.AsyncClient, desk: JobDesk) -> None:
+async def test_a_file_is_uploaded_for_jobs_replaced_and_removed(http: httpx.AsyncClient, desk: JobHarness) -> None:
     path = "/v1/artifacts/questions/nightly.jsonl"
     large = b"x" * 2_500_000
     for content in (b"first", large):

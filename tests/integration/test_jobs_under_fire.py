@@ -13,8 +13,8 @@ from nats.errors import Error as NatsError
 
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, RetryPolicy
 from shared.contracts.problems import Problem
-from shared.stores.jobs.store import JobBoard
-from tests.harness.bench import Bench, open_bench, until
+from shared.stores.jobs.store import JobStore
+from tests.harness.bench import StageHarness, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -48,7 +48,7 @@ def workers(broker: NatsServer, folder: Path) -> Iterator[list[ServiceProcess]]:
             worker.kill()
 
 
-async def submit(board: JobBoard, number: int) -> None:
+async def submit(board: JobStore, number: int) -> None:
     """As a client does it: again with the same id until it is told that the job is taken."""
     options = JobOptions(retry=RetryPolicy(limit=20, delay=0.2, max_delay=1.0))
     while True:
@@ -61,7 +61,7 @@ async def submit(board: JobBoard, number: int) -> None:
             return
 
 
-async def submit_all(board: JobBoard) -> None:
+async def submit_all(board: JobStore) -> None:
     todo = iter(range(JOBS))
 
     async def some() -> None:
@@ -96,7 +96,7 @@ async def fire(broker: NatsServer, running: list[ServiceProcess]) -> AsyncIterat
         peace.set()
 
 
-async def none_left(bench: Bench) -> bool:
+async def none_left(bench: StageHarness) -> bool:
     try:
         jobs = (await bench.jetstream.stream_info("JOBS")).state.messages
         timers = (await bench.jetstream.stream_info("TIMERS")).state.messages
@@ -108,7 +108,7 @@ async def none_left(bench: Bench) -> bool:
 async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_states(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "nats") as broker, workers(broker, tmp_path) as running:
         async with open_bench(broker.url) as bench:
-            board = JobBoard(bench.client, bench.jetstream)
+            board = JobStore(bench.client, bench.jetstream)
             async with fire(broker, running) as shots:
                 await submit_all(board)
                 await until(lambda: none_left(bench), "all jobs done", patience=600)
@@ -125,5 +125,5 @@ async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_state
             assert (await bench.jetstream.stream_info("DEAD_LETTERS")).state.messages == 0
 
 
-async def all_jobs(board: JobBoard, tenant: str) -> list[Job]:
+async def all_jobs(board: JobStore, tenant: str) -> list[Job]:
     return await board.list(tenant, limit=JOBS)

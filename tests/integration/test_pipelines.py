@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.jobs.job_context import JobRun
-from services.scheduler.jobs.kinds import Parts, Perform
+from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts
 from services.scheduler.jobs.kinds.pipeline import pipeline as make_pipeline
 from services.scheduler.jobs.queue import JobQueue
 from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
@@ -21,17 +21,17 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.stores.jobs.retry import run_again
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 
 pytestmark = pytest.mark.anyio
 
-Work = Callable[[JobRun], Awaitable[None]]
+Work = Callable[[JobContext], Awaitable[None]]
 
 
 class Stage:
     """A desk where steps are stand-ins: what each does is looked up by the step's name."""
 
-    def __init__(self, desk: JobDesk) -> None:
+    def __init__(self, desk: JobHarness) -> None:
         self.desk = desk
         self.begun: list[str] = []
         self.specs: dict[str, Any] = {}
@@ -43,10 +43,10 @@ class Stage:
         """Workers of pipelines and of the stand-ins."""
         desk = self.desk
         parts = cast("Parts", SimpleNamespace(bus=desk.bus, board=desk.board, artifacts=desk.artifacts))
-        kinds: dict[str, Perform] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
+        kinds: dict[str, JobFunction] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
         return desk.working({"pipeline": make_pipeline(parts), **kinds}, long=frozenset({"pipeline"}))
 
-    async def _perform(self, run: JobRun) -> None:
+    async def _perform(self, run: JobContext) -> None:
         step = run.job.options.labels["step"]
         self.begun.append(run.job.id)
         self.specs[run.job.id] = run.spec
@@ -94,24 +94,24 @@ class Stage:
         await until(begun, f"{step} at work")
 
 
-async def _nothing(_: JobRun) -> None: ...
+async def _nothing(_: JobContext) -> None: ...
 
 
-async def for_ever(_: JobRun) -> None:
+async def for_ever(_: JobContext) -> None:
     await asyncio.Event().wait()
 
 
-async def broken(_: JobRun) -> None:
+async def broken(_: JobContext) -> None:
     raise Problem(ProblemType.CONFLICT, "it does not work")
 
 
-async def says_it(run: JobRun) -> None:
+async def says_it(run: JobContext) -> None:
     assert isinstance(run.spec, CommandSpec)
     run.outputs["said"] = run.spec.args[0]
 
 
 def puts(**outputs: Any) -> Work:
-    async def put(run: JobRun) -> None:
+    async def put(run: JobContext) -> None:
         run.outputs.update(outputs)
 
     return put
@@ -132,7 +132,7 @@ async def stage(broker: NatsServer) -> AsyncIterator[Stage]:
 
 
 async def test_outputs_of_a_step_are_inputs_of_the_next_with_their_types(stage: Stage) -> None:
-    async def first(run: JobRun) -> None:
+    async def first(run: JobContext) -> None:
         run.outputs |= {"workers": 7, "names": ["a", "b"]}
         await run.attach("lines.jsonl", b"{}")
 
@@ -162,7 +162,7 @@ async def test_outputs_of_a_step_are_inputs_of_the_next_with_their_types(stage: 
 async def test_steps_that_do_not_need_each_other_run_side_by_side(stage: Stage) -> None:
     both = asyncio.Barrier(2)
 
-    async def meet(_: JobRun) -> None:
+    async def meet(_: JobContext) -> None:
         await both.wait()
 
     stage.do |= {"a": meet, "b": meet}
@@ -206,7 +206,7 @@ async def test_a_condition_decides_over_a_step_and_what_reads_it(stage: Stage, r
 async def test_a_step_fans_out_over_a_list_with_so_many_jobs_at_once(stage: Stage) -> None:
     full = asyncio.Barrier(3)
 
-    async def square(run: JobRun) -> None:
+    async def square(run: JobContext) -> None:
         assert isinstance(run.spec, CommandSpec)
         await full.wait()
         run.outputs["square"] = int(run.spec.args[0]) ** 2
@@ -237,12 +237,12 @@ async def test_an_empty_list_is_no_work(stage: Stage) -> None:
 async def test_a_failed_step_fails_the_pipeline_once_what_runs_has_ended_and_nothing_new_begins(stage: Stage) -> None:
     failed = asyncio.Event()
 
-    async def fail(run: JobRun) -> None:
+    async def fail(run: JobContext) -> None:
         await stage.works("slow")
         failed.set()
         await broken(run)
 
-    async def slow(_: JobRun) -> None:
+    async def slow(_: JobContext) -> None:
         await failed.wait()
 
         async def seen() -> bool:
@@ -281,7 +281,7 @@ async def test_the_pipeline_goes_on_after_a_failure_that_is_allowed(stage: Stage
 async def test_a_step_has_its_own_retries_and_its_own_time(stage: Stage) -> None:
     tries: Counter[str] = Counter()
 
-    async def flaky(run: JobRun) -> None:
+    async def flaky(run: JobContext) -> None:
         tries[run.job.id] += 1
         if tries[run.job.id] < 3:
             raise RuntimeError("not yet")
@@ -349,12 +349,12 @@ async def test_what_is_left_of_a_list_is_cancelled_when_another_step_fails_and_d
 ) -> None:
     failed = asyncio.Event()
 
-    async def fail(run: JobRun) -> None:
+    async def fail(run: JobContext) -> None:
         await stage.works("each")
         failed.set()
         await broken(run)
 
-    async def wait(_: JobRun) -> None:
+    async def wait(_: JobContext) -> None:
         await failed.wait()
 
         async def seen() -> bool:
@@ -387,7 +387,7 @@ async def test_a_pipeline_past_its_deadline_fails_with_its_steps_and_can_be_trie
 
 
 async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_next_try(stage: Stage) -> None:
-    async def second_waits(run: JobRun) -> None:
+    async def second_waits(run: JobContext) -> None:
         assert isinstance(run.spec, CommandSpec)
         if run.spec.args == ("b",):
             await asyncio.Event().wait()
@@ -409,7 +409,7 @@ async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_n
 
 
 async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stage) -> None:
-    async def count(run: JobRun) -> None:
+    async def count(run: JobContext) -> None:
         run.outputs["total"] = len(await stage.desk.artifacts.get("default", "in/lines.jsonl"))
         await run.attach("out.txt", b"x")
 
@@ -431,7 +431,7 @@ async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stag
 
 
 async def test_a_retried_pipeline_keeps_what_has_succeeded_and_runs_what_failed(stage: Stage) -> None:
-    async def odd_ones_fail(run: JobRun) -> None:
+    async def odd_ones_fail(run: JobContext) -> None:
         assert isinstance(run.spec, CommandSpec)
         if int(run.spec.args[0]) % 2:
             await broken(run)
@@ -456,7 +456,7 @@ async def test_a_retried_pipeline_keeps_what_has_succeeded_and_runs_what_failed(
 async def test_a_pipeline_goes_on_with_the_next_worker_and_no_step_is_run_twice(stage: Stage) -> None:
     go = asyncio.Event()
 
-    async def wait(_: JobRun) -> None:
+    async def wait(_: JobContext) -> None:
         await go.wait()
 
     stage.do["second"] = wait

@@ -11,14 +11,14 @@ from shared.contracts.jobs import Job, JobState, PipelineSpec, SwitchSpec
 from shared.contracts.schedules import Schedule, Schedules
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def desk(broker: NatsServer) -> AsyncIterator[JobDesk]:
+async def desk(broker: NatsServer) -> AsyncIterator[JobHarness]:
     async with open_desk(broker.url) as desk:
         yield desk
 
@@ -34,7 +34,7 @@ def shell(script: str, **members: Any) -> dict[str, Any]:
 
 
 async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
-    desk: JobDesk, broker: NatsServer, tmp_path: Path
+    desk: JobHarness, broker: NatsServer, tmp_path: Path
 ) -> None:
     journal, gate = tmp_path / "journal", tmp_path / "gate"
     os.mkfifo(gate)
@@ -70,7 +70,7 @@ async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
 
 
 async def test_a_schedule_ticks_through_the_deaths_of_the_scheduler_and_of_the_broker(
-    desk: JobDesk, broker: NatsServer, tmp_path: Path
+    desk: JobHarness, broker: NatsServer, tmp_path: Path
 ) -> None:
     spec = SwitchSpec(collection="nothing")
     made = Schedule.model_validate(
@@ -78,7 +78,7 @@ async def test_a_schedule_ticks_through_the_deaths_of_the_scheduler_and_of_the_b
     )
     await Schedules(desk.bus.jetstream).put(made)
 
-    async def ticked(desk: JobDesk, since: int) -> list[Job]:
+    async def ticked(desk: JobHarness, since: int) -> list[Job]:
         jobs = await desk.board.list("default", limit=1000)
         return jobs if len(jobs) >= since + 2 else []
 

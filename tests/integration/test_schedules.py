@@ -21,7 +21,7 @@ from shared.runtime.pull import PullConsumer
 from shared.runtime.tasks import background
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobDesk, open_desk
+from tests.harness.job_desk import JobHarness, open_desk
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ SPEC = SwitchSpec(collection="docs")
 class Clock:
     """Schedules of the default tenant on a desk, and schedulers that hear their ticks."""
 
-    def __init__(self, desk: JobDesk) -> None:
+    def __init__(self, desk: JobHarness) -> None:
         self.desk = desk
         self.schedules = Schedules(desk.bus.jetstream)
         self.ticker = Ticker(desk.bus, desk.board)

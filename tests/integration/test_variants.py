@@ -5,7 +5,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from services.gateway.admin.discovery import roll_call
+from services.gateway.admin.discovery import discover_services
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -22,7 +22,7 @@ async def test_only_retrievers_of_the_default_variant_write_the_index(
     with ServiceProcess("services.retriever", tmp_path, nats_url=broker.url, retriever_variant=variant):
         client = await nats.connect(broker.url)
         try:
-            (process,) = await roll_call(client)
+            (process,) = await discover_services(client)
         finally:
             await client.close()
     assert process.ready

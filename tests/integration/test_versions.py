@@ -13,7 +13,7 @@ from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, S
 from shared.contracts.problems import Problem
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.library import Library, open_library
+from tests.harness.library import CollectionHarness, open_library
 
 pytestmark = pytest.mark.anyio
 
@@ -22,12 +22,12 @@ TEXTS = {name: LONG.replace("keeper", f"keeper of {name}") for name in ("a", "b"
 
 
 @pytest.fixture
-async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[Library]:
+async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
     async with open_library(broker.url, tmp_path) as library:
         yield library
 
 
-async def fill(library: Library, texts: Mapping[str, str] = TEXTS) -> Collection:
+async def fill(library: CollectionHarness, texts: Mapping[str, str] = TEXTS) -> Collection:
     await library.collections.create("default", "docs")
     job = await library.do(await library.upload("docs", texts))
     assert (job.state, job.progress.indexed) == (JobState.SUCCEEDED, len(texts)), job
@@ -38,7 +38,7 @@ def states(collection: Collection) -> dict[str, str]:
     return {version.name: version.state.value for version in collection.versions}
 
 
-async def test_a_new_version_is_cut_anew_and_becomes_live_while_the_old_one_stays(library: Library) -> None:
+async def test_a_new_version_is_cut_anew_and_becomes_live_while_the_old_one_stays(library: CollectionHarness) -> None:
     before = await fill(library)
     job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
     after = await library.collection()
@@ -52,7 +52,7 @@ async def test_a_new_version_is_cut_anew_and_becomes_live_while_the_old_one_stay
     assert (job.progress.documents, job.progress.indexed) == (3, 3)
 
 
-async def test_another_embedding_goes_with_the_version_and_back_with_the_rollback(library: Library) -> None:
+async def test_another_embedding_goes_with_the_version_and_back_with_the_rollback(library: CollectionHarness) -> None:
     await fill(library)
     job = await library.do(ReindexSpec(collection="docs", embedding_variant="wide"))
     assert job.state is JobState.SUCCEEDED, job.error
@@ -69,7 +69,7 @@ async def test_another_embedding_goes_with_the_version_and_back_with_the_rollbac
     assert await library.names(back.table) == ["a", "b", "c", "d"]
 
 
-async def test_a_job_that_runs_through_the_switch_loses_nothing(library: Library) -> None:
+async def test_a_job_that_runs_through_the_switch_loses_nothing(library: CollectionHarness) -> None:
     await fill(library)
     arrived, free = asyncio.Event(), asyncio.Event()
 
@@ -94,7 +94,7 @@ async def test_a_job_that_runs_through_the_switch_loses_nothing(library: Library
     assert "The late document." in await library.texts(now.table)
 
 
-async def test_what_changes_while_a_version_is_built_is_in_it(library: Library) -> None:
+async def test_what_changes_while_a_version_is_built_is_in_it(library: CollectionHarness) -> None:
     await fill(library)
     arrived, free = asyncio.Event(), asyncio.Event()
     small: list[str] = []
@@ -121,7 +121,7 @@ async def test_what_changes_while_a_version_is_built_is_in_it(library: Library) 
     assert any(text.endswith("The end.") for text in await library.texts(now.table))
 
 
-async def test_a_job_broken_off_goes_on_with_what_is_missing(library: Library) -> None:
+async def test_a_job_broken_off_goes_on_with_what_is_missing(library: CollectionHarness) -> None:
     await fill(library, {f"doc{number}": LONG for number in range(4)})
     library.embedded.clear()
     arrived = asyncio.Event()
@@ -151,7 +151,7 @@ async def test_a_job_broken_off_goes_on_with_what_is_missing(library: Library) -
     assert states(await library.collection()) == {"v1": "retired", "small": "live"}
 
 
-async def test_originals_are_kept_for_as_long_as_a_document_is_and_no_longer(library: Library) -> None:
+async def test_originals_are_kept_for_as_long_as_a_document_is_and_no_longer(library: CollectionHarness) -> None:
     await fill(library, {"a": "The first text.", "b": "The second text."})
     table = (await library.collection()).table
     first = await library.documents.get(table, document_id("a"))
@@ -172,7 +172,7 @@ async def test_originals_are_kept_for_as_long_as_a_document_is_and_no_longer(lib
     assert await library.kept() == 0
 
 
-async def test_an_original_that_an_older_version_needs_outlives_the_switch(library: Library) -> None:
+async def test_an_original_that_an_older_version_needs_outlives_the_switch(library: CollectionHarness) -> None:
     await fill(library, {"a": LONG})
     await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
     await library.do(SwitchSpec(collection="docs"))
@@ -180,7 +180,7 @@ async def test_an_original_that_an_older_version_needs_outlives_the_switch(libra
     assert job.state is JobState.SUCCEEDED, job.error
 
 
-async def test_versions_beyond_those_to_keep_are_dropped(library: Library) -> None:
+async def test_versions_beyond_those_to_keep_are_dropped(library: CollectionHarness) -> None:
     first = await fill(library)
     for tokens in (48, 64):
         await library.do(ReindexSpec(collection="docs", chunk_tokens=tokens, keep=1))
@@ -199,7 +199,7 @@ async def test_versions_beyond_those_to_keep_are_dropped(library: Library) -> No
     assert await library.names((await library.collection()).table) == ["a", "b", "c"]
 
 
-async def test_a_version_in_use_cannot_be_dropped(library: Library) -> None:
+async def test_a_version_in_use_cannot_be_dropped(library: CollectionHarness) -> None:
     collection = await fill(library)
     job = await library.do(DropSpec(collection="docs", table=collection.table, version="v1"))
     assert (job.state, job.error and job.error.type.rpartition(":")[2]) == (JobState.FAILED, "conflict")
@@ -216,7 +216,7 @@ async def test_without_originals_a_reindex_says_so_before_it_begins(broker: Nats
         assert (await library.collection()).live.name == "v1"
 
 
-async def test_a_version_that_would_lack_a_document_never_becomes_live(library: Library) -> None:
+async def test_a_version_that_would_lack_a_document_never_becomes_live(library: CollectionHarness) -> None:
     collection = await fill(library)
     record = await library.documents.get(collection.table, document_id("b"))
     assert record is not None
@@ -234,7 +234,7 @@ async def test_a_version_that_would_lack_a_document_never_becomes_live(library: 
     assert now.find(name="v2") is None or now.version("v2").state is VersionState.LEAVING
 
 
-async def test_a_failed_switch_leaves_everything_as_it_was(library: Library) -> None:
+async def test_a_failed_switch_leaves_everything_as_it_was(library: CollectionHarness) -> None:
     await fill(library)
     await library.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
     await library.do(await library.upload("docs", {"d": LONG}))
@@ -246,13 +246,13 @@ async def test_a_failed_switch_leaves_everything_as_it_was(library: Library) -> 
     assert states(await library.collection()) == {"v1": "live", "small": "ready"}
 
 
-async def test_an_empty_collection_can_be_reindexed(library: Library) -> None:
+async def test_an_empty_collection_can_be_reindexed(library: CollectionHarness) -> None:
     await library.collections.create("default", "docs")
     job = await library.do(ReindexSpec(collection="docs", chunk_tokens=48))
     assert (job.state, job.outputs["documents"]) == (JobState.SUCCEEDED, 0)
 
 
-async def test_a_collection_deleted_meanwhile_leaves_no_table_behind(library: Library) -> None:
+async def test_a_collection_deleted_meanwhile_leaves_no_table_behind(library: CollectionHarness) -> None:
     collection = await fill(library)
     arrived, free = asyncio.Event(), asyncio.Event()
 
@@ -279,14 +279,14 @@ async def test_a_collection_deleted_meanwhile_leaves_no_table_behind(library: Li
 
 
 @pytest.mark.parametrize("sizes", [{"chunk_tokens": 64, "chunk_overlap": 60}, {"version": "v1"}])
-async def test_what_cannot_be_built_is_refused_at_once(library: Library, sizes: dict[str, object]) -> None:
+async def test_what_cannot_be_built_is_refused_at_once(library: CollectionHarness, sizes: dict[str, object]) -> None:
     await fill(library)
     job = await library.do(ReindexSpec.model_validate({"collection": "docs", **sizes}))
     assert job.state is JobState.FAILED
     assert states(await library.collection()) == {"v1": "live"}
 
 
-async def test_whatever_runs_beside_switches_to_and_fro_ends_up_in_the_live_version(library: Library) -> None:
+async def test_whatever_runs_beside_switches_to_and_fro_ends_up_in_the_live_version(library: CollectionHarness) -> None:
     await fill(library)
     await library.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
     async with library.desk.working(library.kinds):

@@ -17,7 +17,7 @@ from shared.contracts.events import Delta, Done
 from shared.contracts.generation import GenerateParams, Mode
 from shared.nats.subjects import QUERIES
 from shared.runtime.replies import Mailbox
-from tests.harness.bench import PATIENCE, Bench, open_bench
+from tests.harness.bench import PATIENCE, StageHarness, open_bench
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -63,12 +63,12 @@ def generators(
 
 
 @pytest.fixture
-async def bench(nats: NatsServer) -> AsyncIterator[Bench]:
+async def bench(nats: NatsServer) -> AsyncIterator[StageHarness]:
     async with open_bench(nats.url) as bench:
         yield bench
 
 
-def query(bench: Bench, variant: str, max_tokens: int) -> Query:
+def query(bench: StageHarness, variant: str, max_tokens: int) -> Query:
     params = GenerateParams(mode=Mode.CHAT, temperature=0, ignore_eos=True, max_tokens=max_tokens)
     stop = Stop(stage="generate", variant=variant, params=params.encode())
     messages = (Message(role="user", content="How high is the tower?"),)
@@ -108,7 +108,7 @@ def until_gone(pids: list[int], patience: float = 20.0) -> None:
 
 
 async def test_metrics_show_the_platforms_figures_and_vllms(
-    generators: dict[str, ServiceProcess], bench: Bench
+    generators: dict[str, ServiceProcess], bench: StageHarness
 ) -> None:
     process = generators["drained"]
     await bench.ask(query(bench, "drained", 12))
@@ -137,7 +137,7 @@ async def test_the_log_tells_of_the_start_in_json(generators: dict[str, ServiceP
 
 
 async def test_a_generator_whose_engine_dies_gives_its_queries_back_and_exits_with_1(
-    generators: dict[str, ServiceProcess], bench: Bench
+    generators: dict[str, ServiceProcess], bench: StageHarness
 ) -> None:
     process = generators["bereft"]
     pids = family(process)
@@ -152,7 +152,7 @@ async def test_a_generator_whose_engine_dies_gives_its_queries_back_and_exits_wi
 
 
 async def test_nothing_of_vllm_outlives_a_generator_that_is_killed(
-    generators: dict[str, ServiceProcess], bench: Bench
+    generators: dict[str, ServiceProcess], bench: StageHarness
 ) -> None:
     process = generators["killed"]
     pids = family(process)
@@ -165,7 +165,7 @@ async def test_nothing_of_vllm_outlives_a_generator_that_is_killed(
 
 
 async def test_a_drain_finishes_the_answer_in_flight_and_exits_with_0(
-    generators: dict[str, ServiceProcess], bench: Bench
+    generators: dict[str, ServiceProcess], bench: StageHarness
 ) -> None:
     process = generators["drained"]
     pids = family(process)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generator.engines.base import TextDelta
-from services.generator.streaming.citation_stream import LONGEST_WAIT, Cleaning
+from services.generator.streaming.citation_stream import LONGEST_WAIT, CitationStream
 from shared.contracts.generation import TokenLogprob, ToolCallDelta
 
 
@@ -14,7 +14,7 @@ def token(text: str) -> TextDelta:
 
 
 def run(texts: list[str], sources: int = 3) -> list[TextDelta]:
-    cleaning = Cleaning(range(1, sources + 1))
+    cleaning = CitationStream(range(1, sources + 1))
     shown = [cleaning.feed(token(text)) for text in texts]
     return [delta for delta in [*shown, cleaning.flush()] if delta is not None]
 
@@ -41,7 +41,7 @@ def test_pieces_that_all_end_undecided_are_shown_all_the_same() -> None:
 
 
 def test_text_without_tokens_is_shown_as_soon_as_it_is_decided() -> None:
-    cleaning = Cleaning([1])
+    cleaning = CitationStream([1])
 
     assert cleaning.feed(TextDelta(text="Yes [1")) == TextDelta(text="Yes")
     assert cleaning.feed(TextDelta(text="]")) == TextDelta(text=" [1]")
@@ -49,7 +49,7 @@ def test_text_without_tokens_is_shown_as_soon_as_it_is_decided() -> None:
 
 
 def test_reasoning_and_tool_calls_pass_at_once() -> None:
-    cleaning = Cleaning([1])
+    cleaning = CitationStream([1])
     call = ToolCallDelta(index=0, name="look")
 
     assert cleaning.feed(TextDelta(reasoning="Hm [9]")) == TextDelta(reasoning="Hm [9]")
@@ -57,7 +57,7 @@ def test_reasoning_and_tool_calls_pass_at_once() -> None:
 
 
 def test_an_answer_gone_on_with_knows_what_was_cited_and_whether_it_is_in_code() -> None:
-    cleaning = Cleaning([1, 2])
+    cleaning = CitationStream([1, 2])
     cleaning.resume("As [2] says: `x")
 
     assert cleaning.feed(TextDelta(text="[9]` [9] [1]")) == TextDelta(text="[9]` [1]")

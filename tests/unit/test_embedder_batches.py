@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.embedder.model.batching import plan_batches
 from services.embedder.model.hardware import native_bfloat16, usable_cpus
-from services.embedder.model.priority_lock import Turns
+from services.embedder.model.priority_lock import PriorityLock
 
 lengths = st.lists(st.integers(0, 600), max_size=200)
 
@@ -41,7 +41,7 @@ def test_one_long_row_does_not_pad_many_short_ones() -> None:
 
 
 def test_an_urgent_caller_goes_before_bulk_callers_that_came_earlier() -> None:
-    turns = Turns()
+    turns = PriorityLock()
     order: list[str] = []
     entered = threading.Barrier(2)
 

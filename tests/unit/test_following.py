@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.stores.watch import followed
+from shared.stores.watch import watch_records
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def test_nothing_is_told_before_all_entries_are_there() -> None:
 
     client = cast("Any", SimpleNamespace(is_connected=True, stats={"reconnects": 0}))
     told: list[Mapping[str, str]] = []
-    async with followed(
+    async with watch_records(
         client,
         cast("Any", SimpleNamespace(key_value=key_value)),
         "keys",

@@ -8,7 +8,7 @@ from shared.nats.settings import QueueSettings
 from shared.nats.streams import buckets, durable_streams, query_stream, stores
 from shared.nats.subjects import EVERYTHING
 from shared.security.broker_config import accounts_conf, read_pipelines, table, write_secrets
-from shared.security.roles import ADMIN, Landscape, role_of, roles
+from shared.security.roles import ADMIN, Deployment, role_of, roles
 
 DOCS = Path(__file__).parents[2] / "docs"
 PIPELINES = "pipelines:\n  redacted: [embed, retrieve, {stage: redact, params: {mask: x}}, generate]\n"
@@ -35,7 +35,7 @@ def test_every_stream_has_one_who_makes_it() -> None:
 def test_a_pipelines_file_says_who_forwards_to_whom(tmp_path: Path) -> None:
     path = tmp_path / "pipelines.yaml"
     path.write_text(PIPELINES)
-    known = {role.name: role for role in roles(Landscape(pipelines=read_pipelines(path)))}
+    known = {role.name: role for role in roles(Deployment(pipelines=read_pipelines(path)))}
     assert "query.redact.*.*.*" in known["retriever"].publish
     assert "query.generate.*.*.*" in known["stage-redact"].publish
     assert "query.redact.*.*.*" not in known["embedder"].publish
@@ -51,7 +51,7 @@ def test_a_file_that_holds_no_pipelines_is_refused(tmp_path: Path, text: str) ->
 
 
 def test_further_variants_get_their_queues() -> None:
-    generator = {role.name: role for role in roles(Landscape(variants={"generate": ["legal"]}))}["generator"]
+    generator = {role.name: role for role in roles(Deployment(variants={"generate": ["legal"]}))}["generator"]
     assert "$JS.API.CONSUMER.MSG.NEXT.QUERIES.generate_legal_batch" in generator.publish
 
 
@@ -62,7 +62,7 @@ def test_no_password_stands_in_clear_in_what_the_broker_is_given() -> None:
 
 def test_written_again_nothing_changes(tmp_path: Path) -> None:
     def written() -> list[str]:
-        write_secrets(tmp_path, Landscape())
+        write_secrets(tmp_path, Deployment())
         return [path.read_text() for path in sorted(tmp_path.iterdir())]
 
     assert written() == written()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from services.generator.engines.vllm.stop_strings import Cutter, Piece
+from services.generator.engines.vllm.stop_strings import Piece, StopStringFilter
 from services.generator.engines.vllm.tool_calls import forced_schema, reader, tool_names
 from shared.contracts.generation import GenerateParams, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
@@ -18,7 +18,7 @@ def pieces(*texts: str) -> list[Piece]:
     return [Piece(text, (number,)) for number, text in enumerate(texts)]
 
 
-def shown(cutter: Cutter, given: list[Piece]) -> list[Piece]:
+def shown(cutter: StopStringFilter, given: list[Piece]) -> list[Piece]:
     """What is shown of an answer that ends after these pieces, or at a stop string."""
     out: list[Piece] = []
     for piece in given:
@@ -30,32 +30,32 @@ def shown(cutter: Cutter, given: list[Piece]) -> list[Piece]:
 
 class TestStopStrings:
     def test_an_answer_ends_before_the_stop_string_wherever_it_is_cut(self) -> None:
-        cutter = Cutter(["END"])
+        cutter = StopStringFilter(["END"])
 
         assert "".join(piece.text for piece in shown(cutter, pieces("One E", "N", "D two"))) == "One "
         assert cutter.stopped
 
     def test_a_piece_is_shown_whole_with_its_tokens_or_not_yet(self) -> None:
-        cutter = Cutter(["END"])
+        cutter = StopStringFilter(["END"])
 
         assert cutter.feed(Piece("One E", (1, 2))) == []
         assert cutter.feed(Piece("cho", (3,))) == [Piece("One E", (1, 2)), Piece("cho", (3,))]
 
     def test_text_that_nearly_stops_is_shown_at_the_end(self) -> None:
-        assert shown(Cutter(["END"]), pieces("One ", "EN")) == pieces("One ", "EN")
+        assert shown(StopStringFilter(["END"]), pieces("One ", "EN")) == pieces("One ", "EN")
 
     def test_the_first_of_several_stop_strings_counts(self) -> None:
-        cutter = Cutter(["three", "two"])
+        cutter = StopStringFilter(["three", "two"])
 
         assert "".join(piece.text for piece in shown(cutter, pieces("one two three"))) == "one "
 
     def test_stop_strings_among_the_least_tokens_are_no_end(self) -> None:
-        cutter = Cutter(["x"], min_tokens=2)
+        cutter = StopStringFilter(["x"], min_tokens=2)
 
         assert shown(cutter, pieces("x", "x", "a", "x")) == pieces("x", "x", "a")
 
     def test_without_stop_strings_every_piece_passes_at_once(self) -> None:
-        assert Cutter([]).feed(Piece("x", (1,))) == [Piece("x", (1,))]
+        assert StopStringFilter([]).feed(Piece("x", (1,))) == [Piece("x", (1,))]
 
     @given(
         texts=st.lists(st.text("abx", max_size=4), max_size=12),
@@ -63,7 +63,7 @@ class TestStopStrings:
     )
     def test_however_the_text_is_cut_the_answer_is_the_same(self, texts: list[str], stop: list[str]) -> None:
         whole = "".join(texts)
-        cutter = Cutter(stop)
+        cutter = StopStringFilter(stop)
         text = "".join(piece.text for piece in shown(cutter, pieces(*texts)))
 
         assert not any(one in text for one in stop)

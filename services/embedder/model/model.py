@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from services.embedder.model.batching import plan_batches
 from services.embedder.model.loader import BUNDLED_MODEL, Loaded, ModelConfig, load
-from services.embedder.model.priority_lock import Turns
+from services.embedder.model.priority_lock import PriorityLock
 from shared.contracts.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class EmbeddingModel:
     def __init__(self, loaded: Loaded, config: ModelConfig) -> None:
         model = loaded.model
         self._model = model
-        self._turns = Turns()
+        self._turns = PriorityLock()
         self._rows = config.batch_rows
         self.batch_tokens = loaded.batch_tokens
         self._counter = _counter(model)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-__all__ = ["Turns"]
+__all__ = ["PriorityLock"]
 
 
-class Turns:
+class PriorityLock:
     """One holder at a time, among threads; an urgent caller never waits behind a caller that is not.
 
     A plain lock is not enough: a thread that releases and takes it in a loop starves the others.

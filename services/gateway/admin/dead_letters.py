@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, desk_of
+from services.gateway.context import BackendParameter, context_of
 from services.gateway.http.body import refuse_other_sites
 from services.gateway.http.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.http.openapi import problems
-from services.gateway.queries.formatter import QueryVoice
+from services.gateway.queries.formatter import QueryFormatter
 from services.gateway.queries.responses import JsonAnswer
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
@@ -51,8 +51,8 @@ async def replay(
 
     A query is answered here; what fails again becomes a dead letter again.
     """
-    instance = desk_of(request).settings.instance
+    instance = context_of(request).settings.instance
     query = await backend.dead_letters.query(seq, partial(reply_subject, instance))
     if query is None:
         return Replayed(subject=await backend.dead_letters.replay(seq))
-    return JsonAnswer(backend.queries, query, QueryVoice(), submitted=partial(backend.dead_letters.forget, seq))
+    return JsonAnswer(backend.queries, query, QueryFormatter(), submitted=partial(backend.dead_letters.forget, seq))

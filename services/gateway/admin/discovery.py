@@ -25,7 +25,7 @@ __all__ = [
     "broker",
     "jobs",
     "queues",
-    "roll_call",
+    "discover_services",
 ]
 
 LONGEST: Final = 0.25
@@ -88,7 +88,7 @@ class StatusBody(_Response):
     warnings: list[str]
 
 
-async def roll_call(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
+async def discover_services(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
     """Every service process that answers within `longest` seconds, or until none has done so for `quiet` seconds."""
     answers = await ask_all(client, PING, b"", longest=longest, quiet=quiet)
     found = [service for answer in answers if (service := _service(answer)) is not None]

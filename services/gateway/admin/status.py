@@ -6,7 +6,7 @@ from fastapi import Request
 
 from services.gateway.admin import discovery
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, DeskParameter
+from services.gateway.context import BackendParameter, ContextParameter
 from services.gateway.http.models import PipelineBody, PipelineList
 from services.gateway.http.openapi import problems
 from services.gateway.variants.service import warnings
@@ -19,10 +19,10 @@ router = guarded("operation")
 
 @router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
 @needs(Action.ADMIN)
-async def status(request: Request, desk: DeskParameter, backend: BackendParameter) -> discovery.StatusBody:
+async def status(request: Request, desk: ContextParameter, backend: BackendParameter) -> discovery.StatusBody:
     """Services that do not answer within a quarter of a second are not listed."""
     services, queues, jobs, dead_letters = await asyncio.gather(
-        discovery.roll_call(backend.bus.client),
+        discovery.discover_services(backend.bus.client),
         discovery.queues(backend.bus.jetstream),
         discovery.jobs(backend.bus.jetstream),
         backend.dead_letters.count(),
@@ -40,7 +40,7 @@ async def status(request: Request, desk: DeskParameter, backend: BackendParamete
 
 @router.get("/v1/pipelines", summary="List the pipelines", responses=problems())
 @needs(Action.QUERY, Action.READ)
-async def pipelines(desk: DeskParameter) -> PipelineList:
+async def pipelines(desk: ContextParameter) -> PipelineList:
     """What a query may name as its `pipeline`."""
     named = sorted(desk.pipelines.named.items())
     return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])

@@ -6,7 +6,7 @@ from fastapi import Path
 
 from services.gateway.admin import traces
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, DeskParameter
+from services.gateway.context import BackendParameter, ContextParameter
 from services.gateway.http.openapi import problems
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
@@ -22,6 +22,6 @@ TraceId = Annotated[
 
 @router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.READ, Action.QUERY)
-async def get(id: TraceId, desk: DeskParameter, backend: BackendParameter) -> traces.TraceBody:  # noqa: A002
+async def get(id: TraceId, desk: ContextParameter, backend: BackendParameter) -> traces.TraceBody:  # noqa: A002
     """Put together from what each service remembers of its last traces; no tracing backend is needed."""
     return await traces.gather(backend.bus.client, id, desk.terms.tenant)

@@ -8,8 +8,8 @@ from fastapi import Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.auth.principal import Caller
-from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.auth.principal import Principal
+from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import bounded
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import problems
@@ -37,7 +37,12 @@ BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "form
 )
 @needs(Action.JOBS)
 async def put(
-    folder: str, file: str, request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+    folder: str,
+    file: str,
+    request: Request,
+    desk: ContextParameter,
+    backend: BackendParameter,
+    caller: PrincipalParameter,
 ) -> ArtifactBody:
     """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
 
@@ -63,7 +68,7 @@ async def put(
     },
 )
 @needs(Action.READ)
-async def get(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+async def get(folder: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
     await need_artifact(backend, caller, folder)
     return await download(backend.artifacts, caller.tenant, f"{folder}/{file}")
 
@@ -75,13 +80,13 @@ async def get(folder: str, file: str, backend: BackendParameter, caller: CallerP
     responses=problems(ProblemType.INVALID_NAME),
 )
 @needs(Action.JOBS)
-async def delete(folder: str, file: str, backend: BackendParameter, caller: CallerParameter) -> None:
+async def delete(folder: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> None:
     """One that is not there is no error."""
     await need_artifact(backend, caller, folder)
     await backend.artifacts.delete(caller.tenant, f"{folder}/{file}")
 
 
-async def _refuse_a_jobs_own(backend: Backend, caller: Caller, folder: str) -> None:
+async def _refuse_a_jobs_own(backend: Backend, caller: Principal, folder: str) -> None:
     try:
         await backend.jobs.get(caller.tenant, folder)
     except Problem:

@@ -10,12 +10,12 @@ from typing import Final
 
 from services.gateway.auth.exposure import is_near
 from services.gateway.auth.limits import Limits
-from services.gateway.auth.principal import ANONYMOUS, Caller
+from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
 from shared.contracts.keys import Action, ApiKey, KeyState, hashed, key_id
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Headers", "Keyring", "presented"]
+__all__ = ["Headers", "Authenticator", "presented"]
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,17 @@ MOST_HOSTS: Final = 100
 
 BEARER: Final = b"bearer "
 
-ADMIN: Final = Caller(tenant=ANONYMOUS.tenant, key="admin", name="admin")
+ADMIN: Final = Principal(tenant=ANONYMOUS.tenant, key="admin", name="admin")
 """Who has the key of the settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     key: ApiKey
-    caller: Caller
+    caller: Principal
 
 
-class Keyring:
+class Authenticator:
     """Asks for keys where the settings name an admin's, or any key was ever made; never where anonymous is allowed."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -77,7 +77,7 @@ class Keyring:
             detail = "The message broker has not told yet which API keys there are. Try again in a moment."
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
-    def caller(self, headers: Headers) -> Caller:
+    def caller(self, headers: Headers) -> Principal:
         """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is asked for."""
         if not self.asks:
             if not self._anonymous:
@@ -114,12 +114,12 @@ class Keyring:
         known = self._known.get(key.id)
         return known if known is not None and known.key is key else _Known(key=key, caller=self._caller(key))
 
-    def _caller(self, key: ApiKey) -> Caller:
+    def _caller(self, key: ApiKey) -> Principal:
         before = self._known.get(key.id)
         limits = before.caller.limits if before is not None else None
         if limits is None or not limits.same(key.requests_per_minute, key.tokens_per_minute):
             limits = Limits(key.requests_per_minute, key.tokens_per_minute)
-        return Caller(
+        return Principal(
             tenant=key.tenant,
             actions=Action.all_of(key.actions),
             collections=key.collections,

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.context import DESK, Desk, Terms
+from services.gateway.context import DESK, RequestContext, Terms
 from shared.contracts.keys import Action
 
-__all__ = ["SECURITY", "Guarded", "GuardedPage", "guarded", "needs"]
+__all__ = ["SECURITY", "AuthenticatedRoute", "AuthenticatedPage", "guarded", "needs"]
 
 NEEDED: Final = "__sluice_actions__"
 
@@ -38,10 +38,10 @@ def needs(*any_of: Action) -> Callable[[Endpoint], Endpoint]:
 
 def guarded(tag: str) -> APIRouter:
     """A router whose endpoints are guarded."""
-    return APIRouter(tags=[tag], route_class=Guarded)
+    return APIRouter(tags=[tag], route_class=AuthenticatedRoute)
 
 
-class Guarded(APIRoute):
+class AuthenticatedRoute(APIRoute):
     """A route that lets nobody in without asking. Raises TypeError for an endpoint that does not say what it needs."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -78,7 +78,7 @@ class Guarded(APIRoute):
         return any_of
 
 
-class GuardedPage:
+class AuthenticatedPage:
     """A page that is none of the API's, behind the same door."""
 
     def __init__(self, page: ASGIApp, *any_of: Action) -> None:
@@ -95,7 +95,7 @@ async def _admit(scope: Scope, any_of: tuple[Action, ...]) -> None:
     if DESK in scope:
         # It came over the bus, on behalf of a job whose submitter was asked.
         return
-    desk: Desk = scope["app"].state.desk
+    desk: RequestContext = scope["app"].state.desk
     keyring = desk.keyring
     if not keyring.told:
         await keyring.wait()

@@ -8,7 +8,7 @@ from shared.contracts.jobs import EvaluateSpec, IngestSpec, JobOptions, JobSpec,
 from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["ANONYMOUS", "Caller"]
+__all__ = ["ANONYMOUS", "Principal"]
 
 DEFAULT_TENANT: Final = "default"
 
@@ -30,7 +30,7 @@ DEFAULT_COLLECTION: Final = EvaluateSpec.model_fields["collection"].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Principal:
     """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for."""
 
     tenant: str
@@ -94,5 +94,5 @@ class Caller:
             self.limits.spend(tokens)
 
 
-ANONYMOUS: Final = Caller(tenant=DEFAULT_TENANT)
+ANONYMOUS: Final = Principal(tenant=DEFAULT_TENANT)
 """Whoever asks a gateway that asks for no keys."""

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import Request, Response, status
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import body, problems
@@ -38,7 +38,7 @@ LISTED_AT_ONCE = 4
 )
 @needs(Action.WRITE)
 async def create(
-    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+    request: Request, response: Response, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
 ) -> CollectionBody:
     wanted = await read_json(request, NewCollection, MAX_BODY)
     if wanted.pipeline is not None:
@@ -55,7 +55,7 @@ async def create(
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
 @needs(Action.READ)
-async def list_all(backend: BackendParameter, caller: CallerParameter) -> CollectionList:
+async def list_all(backend: BackendParameter, caller: PrincipalParameter) -> CollectionList:
     """All that the key is for, by name."""
     some = asyncio.Semaphore(LISTED_AT_ONCE)
 
@@ -71,7 +71,7 @@ async def list_all(backend: BackendParameter, caller: CallerParameter) -> Collec
     "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
 )
 @needs(Action.READ)
-async def get(collection: str, backend: BackendParameter, caller: CallerParameter) -> CollectionBody:
+async def get(collection: str, backend: BackendParameter, caller: PrincipalParameter) -> CollectionBody:
     record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
     return await _described(backend, record)
 
@@ -87,7 +87,7 @@ async def delete(
     collection: str,
     response: Response,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """The collection is gone at once; a job removes what it held."""

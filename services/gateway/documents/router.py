@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response, status
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.auth.principal import Caller
-from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.auth.principal import Principal
+from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.documents.uploads import Upload
 from services.gateway.http.body import bounded, media_type, read_json, refuse_other_sites
 from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
@@ -49,9 +49,9 @@ async def add(
     collection: str,
     request: Request,
     response: Response,
-    desk: DeskParameter,
+    desk: ContextParameter,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
@@ -88,7 +88,7 @@ async def add(
 async def list_page(
     collection: str,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
     after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -108,7 +108,7 @@ async def list_page(
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
 )
 @needs(Action.READ)
-async def get(collection: str, document: str, backend: BackendParameter, caller: CallerParameter) -> DocumentBody:
+async def get(collection: str, document: str, backend: BackendParameter, caller: PrincipalParameter) -> DocumentBody:
     record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
     found = await backend.documents.get(record.table, _checked_id(document))
     if found is None:
@@ -130,7 +130,7 @@ async def delete_named(
     collection: str,
     response: Response,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
@@ -153,7 +153,7 @@ async def delete(
     document: str,
     response: Response,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """One that is not there is no error."""
@@ -172,7 +172,7 @@ async def _received(request: Request, batch: ObjectBatch, settings: GatewaySetti
 
 async def _delete(
     backend: Backend,
-    caller: Caller,
+    caller: Principal,
     response: Response,
     collection: str,
     documents: tuple[str, ...],

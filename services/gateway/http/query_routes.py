@@ -10,13 +10,13 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway.auth.dependencies import Guarded
+from services.gateway.auth.dependencies import AuthenticatedRoute
 from services.gateway.http.problems import response_to
 
-__all__ = ["Shortcut"]
+__all__ = ["QueryRoutes"]
 
 
-class Shortcut:
+class QueryRoutes:
     """An ASGI app that calls the plain endpoints of the routers itself, and leaves the rest to the app.
 
     Paths with parameters are left to the app too.
@@ -28,7 +28,7 @@ class Shortcut:
             (method, route.path): (route, route.get_route_handler())
             for router in routers
             for route in router.routes
-            if isinstance(route, Guarded) and route.plain and not route.param_convertors
+            if isinstance(route, AuthenticatedRoute) and route.plain and not route.param_convertors
             for method in route.methods or ()
         }
 

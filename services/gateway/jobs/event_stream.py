@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import PING_SECONDS, Channel, departing
-from services.gateway.jobs.notifier import JobNews
+from services.gateway.jobs.notifier import JobNotifier
 from shared.contracts.jobs import Job
 from shared.contracts.problems import Problem
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
-__all__ = ["FollowedJob"]
+__all__ = ["JobEventStream"]
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ POLL_SECONDS: Final = 2.0
 """An event may be lost; then the change is seen this much later."""
 
 
-class FollowedJob(Response):
+class JobEventStream(Response):
     """Events `progress` with the job as it is now and at each change, then `end` with the ended job.
 
     The stream also ends when the gateway stops; the client then connects again, elsewhere.
     """
 
-    def __init__(self, board: JobBoard, news: JobNews, job: Job) -> None:
+    def __init__(self, board: JobStore, news: JobNotifier, job: Job) -> None:
         super().__init__()
         self._board = board
         self._news = news

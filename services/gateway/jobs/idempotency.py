@@ -4,10 +4,10 @@ from typing import Annotated, Final
 
 from fastapi import Header
 
-from services.gateway.auth.principal import Caller
+from services.gateway.auth.principal import Principal
 from shared.contracts.jobs import Job, job_id
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.jobs.store import JobBoard, check_same
+from shared.stores.jobs.store import JobStore, check_same
 
 __all__ = ["IdempotencyKey", "earlier_job", "job_for"]
 
@@ -19,7 +19,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-def job_for(caller: Caller, key: str | None) -> str:
+def job_for(caller: Principal, key: str | None) -> str:
     """The id of the job that a request makes. Raises Problem INVALID_REQUEST for a key that cannot be one."""
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise Problem(
@@ -29,7 +29,7 @@ def job_for(caller: Caller, key: str | None) -> str:
 
 
 async def earlier_job(
-    board: JobBoard, caller: Caller, key: str | None, job: str, *, kind: str, collection: str
+    board: JobStore, caller: Principal, key: str | None, job: str, *, kind: str, collection: str
 ) -> Job | None:
     """The job that an earlier request with this key made.
 

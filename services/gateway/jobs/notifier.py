@@ -9,10 +9,10 @@ from faststream import AckPolicy
 from faststream.nats import NatsBroker
 from faststream.nats.annotations import NatsMessage
 
-__all__ = ["JobNews"]
+__all__ = ["JobNotifier"]
 
 
-class JobNews:
+class JobNotifier:
     """Wakes listeners when their job changes, and all of them when the gateway stops."""
 
     def __init__(self) -> None:

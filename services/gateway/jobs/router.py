@@ -7,15 +7,15 @@ from fastapi import Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.auth.principal import Caller
-from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.auth.principal import Principal
+from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.downloads import download
 from services.gateway.http.models import JobBody, JobList
 from services.gateway.http.openapi import body, event_stream, problems
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import audit
-from services.gateway.jobs.event_stream import FollowedJob
+from services.gateway.jobs.event_stream import JobEventStream
 from services.gateway.jobs.idempotency import IdempotencyKey, job_for
 from services.gateway.jobs.service import (
     ArtifactBody,
@@ -60,7 +60,7 @@ async def create(
     request: Request,
     response: Response,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
@@ -74,7 +74,7 @@ async def create(
 @needs(Action.READ)
 async def list_newest(
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     state: JobState | None = None,
     kind: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
@@ -91,13 +91,13 @@ async def list_newest(
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def get(job: str, backend: BackendParameter, caller: CallerParameter) -> Job:
+async def get(job: str, backend: BackendParameter, caller: PrincipalParameter) -> Job:
     return await _job(backend, caller, job)
 
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def get_spec(job: str, backend: BackendParameter, caller: CallerParameter) -> JobSpec:
+async def get_spec(job: str, backend: BackendParameter, caller: PrincipalParameter) -> JobSpec:
     await _job(backend, caller, job)
     return await backend.jobs.specs.get(caller.tenant, job)
 
@@ -111,7 +111,7 @@ async def get_spec(job: str, backend: BackendParameter, caller: CallerParameter)
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
 @needs(Action.JOBS)
-async def cancel(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
+async def cancel(job: str, request: Request, backend: BackendParameter, caller: PrincipalParameter) -> JobBody:
     """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
 
     A job that has ended stays as it is.
@@ -131,7 +131,7 @@ async def cancel(job: str, request: Request, backend: BackendParameter, caller: 
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
 @needs(Action.JOBS)
-async def retry(job: str, request: Request, backend: BackendParameter, caller: CallerParameter) -> JobBody:
+async def retry(job: str, request: Request, backend: BackendParameter, caller: PrincipalParameter) -> JobBody:
     """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
 
     A pipeline keeps the steps that have succeeded.
@@ -149,7 +149,7 @@ async def retry(job: str, request: Request, backend: BackendParameter, caller: C
     "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
 )
 @needs(Action.READ)
-async def steps(job: str, backend: BackendParameter, caller: CallerParameter) -> StepList:
+async def steps(job: str, backend: BackendParameter, caller: PrincipalParameter) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
     found = await _job(backend, caller, job)
     state = await pipeline_state(backend.bus.jetstream, caller.tenant, job) if found.kind == "pipeline" else None
@@ -160,7 +160,7 @@ async def steps(job: str, backend: BackendParameter, caller: CallerParameter) ->
     "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
 )
 @needs(Action.READ)
-async def history(job: str, backend: BackendParameter, caller: CallerParameter) -> AuditList:
+async def history(job: str, backend: BackendParameter, caller: PrincipalParameter) -> AuditList:
     """Every change of the job's state: when, who and why."""
     await _job(backend, caller, job)
     return AuditList(events=await audit(backend.bus.jetstream, caller.tenant, job))
@@ -168,7 +168,7 @@ async def history(job: str, backend: BackendParameter, caller: CallerParameter) 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def artifacts(job: str, backend: BackendParameter, caller: CallerParameter) -> ArtifactList:
+async def artifacts(job: str, backend: BackendParameter, caller: PrincipalParameter) -> ArtifactList:
     found = await _job(backend, caller, job)
     sizes = [(file, await _size(backend, caller, f"{job}/{file}")) for file in found.artifacts]
     made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
@@ -185,7 +185,7 @@ async def artifacts(job: str, backend: BackendParameter, caller: CallerParameter
     },
 )
 @needs(Action.READ)
-async def artifact(job: str, file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+async def artifact(job: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
     await need_artifact(backend, caller, _checked(job))
     return await download(backend.artifacts, caller.tenant, f"{job}/{file}")
 
@@ -203,12 +203,12 @@ async def artifact(job: str, file: str, backend: BackendParameter, caller: Calle
     },
 )
 @needs(Action.READ)
-async def follow(job: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> Response:
+async def follow(job: str, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter) -> Response:
     found = await _job(backend, caller, job)
-    return FollowedJob(backend.jobs, desk.news, found)
+    return JobEventStream(backend.jobs, desk.news, found)
 
 
-async def _job(backend: Backend, caller: Caller, job: str) -> Job:
+async def _job(backend: Backend, caller: Principal, job: str) -> Job:
     """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
     found = await backend.jobs.get(caller.tenant, _checked(job))
     caller.need_collection(found.collection)
@@ -221,7 +221,7 @@ def _checked(job: str) -> str:
     return job
 
 
-async def _size(backend: Backend, caller: Caller, name: str) -> int | None:
+async def _size(backend: Backend, caller: Principal, name: str) -> int | None:
     try:
         return await backend.artifacts.size(caller.tenant, name)
     except Problem:

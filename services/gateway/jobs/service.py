@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.auth.principal import Caller
+from services.gateway.auth.principal import Principal
 from services.gateway.context import Backend
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import AuditEntry
@@ -13,7 +13,7 @@ from shared.contracts.jobs import DropSpec, IngestSpec, Job, JobOptions, JobSpec
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.pipelines import PipelineError, StepState, StepStatus, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = [
     "ArtifactBody",
@@ -162,7 +162,7 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
         raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
 
 
-async def need_artifact(backend: Backend, caller: Caller, owner: str) -> None:
+async def need_artifact(backend: Backend, caller: Principal, owner: str) -> None:
     """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
     if caller.collections == EVERY_COLLECTION:
         return
@@ -173,7 +173,7 @@ async def need_artifact(backend: Backend, caller: Caller, owner: str) -> None:
     caller.need_collection(job.collection)
 
 
-async def submit(board: JobBoard, caller: Caller, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def submit(board: JobStore, caller: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
     Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Request, Response, status
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, CallerParameter, Desk, DeskParameter
+from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter, RequestContext
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.openapi import body, problems
 from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue
@@ -31,7 +31,7 @@ KeyId = Annotated[str, Path(description="The id of a key: the part between `sk-s
 )
 @needs(Action.ADMIN)
 async def create(
-    request: Request, response: Response, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter
+    request: Request, response: Response, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
 ) -> IssuedKey:
     """The secret is shown this once. In force at every gateway within a second."""
     asked = await read_json(request, NewKey, MAX_BODY)
@@ -77,7 +77,7 @@ async def rotate(key: KeyId, request: Request, response: Response, backend: Back
 
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.ADMIN)
-async def revoke(key: KeyId, backend: BackendParameter, caller: CallerParameter) -> KeyBody:
+async def revoke(key: KeyId, backend: BackendParameter, caller: PrincipalParameter) -> KeyBody:
     """Ends it for good, at every gateway within a second. It stays in the list; what it has submitted goes on."""
     return KeyBody.of(await backend.keys.revoke(key, caller.by("")))
 
@@ -87,7 +87,7 @@ def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
     return IssuedKey(key=KeyBody.of(key), secret=written)
 
 
-def _refuse_if_open(desk: Desk) -> None:
+def _refuse_if_open(desk: RequestContext) -> None:
     """Raises Problem CONFLICT where keys are not asked for: one would shut out everybody who has none."""
     if not desk.keyring.asks:
         detail = "This gateway asks for no keys. Start it with SLUICE_ADMIN_KEY, then make keys with that one."

@@ -16,9 +16,9 @@ from shared.contracts.keys import ID, ApiKey
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
 from shared.nats.subjects import KEYS
-from shared.stores.watch import followed
+from shared.stores.watch import watch_records
 
-__all__ = ["Keys", "followed_keys"]
+__all__ = ["Keys", "watch_keys"]
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +81,11 @@ class Keys:
 
 
 @asynccontextmanager
-async def followed_keys(
+async def watch_keys(
     client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, ApiKey]], None]
 ) -> AsyncIterator[None]:
     """Tell `changed` all keys by id, as `followed` does."""
-    async with followed(client, jetstream, KEYS, read=_read, changed=changed):
+    async with watch_records(client, jetstream, KEYS, read=_read, changed=changed):
         yield
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.auth.authenticator import Keyring, presented
-from services.gateway.auth.principal import Caller
+from services.gateway.auth.authenticator import Authenticator, presented
+from services.gateway.auth.principal import Principal
 from services.gateway.context import DESK
 from services.gateway.http.problems import CLIENT_LEFT
 from services.gateway.settings import Audit, GatewaySettings
@@ -36,7 +36,7 @@ LONGEST_OBJECT: Final = 500
 """Characters of a path in the audit log."""
 
 
-def edge(app: ASGIApp, keyring: Keyring, settings: GatewaySettings) -> ASGIApp:
+def edge(app: ASGIApp, keyring: Authenticator, settings: GatewaySettings) -> ASGIApp:
     """The app as it meets the world."""
     app = _Watched(app, keyring, settings.audit)
     if not settings.origins:
@@ -54,7 +54,7 @@ def edge(app: ASGIApp, keyring: Keyring, settings: GatewaySettings) -> ASGIApp:
 class _Watched:
     """Tells each response's reader the limits of his key, and the log who did what. Nothing where no key is asked."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, audit: Audit) -> None:
+    def __init__(self, app: ASGIApp, keyring: Authenticator, audit: Audit) -> None:
         self._app = app
         self._keyring = keyring
         self._audit = audit
@@ -90,7 +90,7 @@ class _Watched:
         return scope["method"] not in READS and scope["path"] not in ASKS
 
 
-def _caller(scope: Scope) -> Caller | None:
+def _caller(scope: Scope) -> Principal | None:
     desk = scope.get(DESK)
     return None if desk is None else desk.terms.caller
 

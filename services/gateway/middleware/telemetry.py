@@ -13,7 +13,7 @@ from shared.telemetry.messaging import TENANT
 from shared.telemetry.metrics import SECONDS, exemplar
 from shared.telemetry.tracing import extract_trace, failed, trace_id, tracer
 
-__all__ = ["Observed"]
+__all__ = ["TelemetryMiddleware"]
 
 REQUESTS = Counter("sluice_gateway_requests_total", "Requests by route and status.", ("route", "status"))
 DURATION = Histogram(
@@ -23,7 +23,7 @@ DURATION = Histogram(
 UNOBSERVED = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-class Observed:
+class TelemetryMiddleware:
     """An ASGI app around another one.
 
     While `draining` is set, responses ask their clients to open a new connection, elsewhere, for the next request.

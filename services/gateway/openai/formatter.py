@@ -9,17 +9,17 @@ from services.gateway.http.sse import Event
 from services.gateway.openai.responses import AnsweredBy
 from services.gateway.queries.assembler import Ended
 from services.gateway.queries.formatter import timings_of
-from services.gateway.queries.session import Flight
+from services.gateway.queries.session import QuerySession
 from shared.contracts.envelope import Passage
 from shared.telemetry.tracing import trace_id
 
-__all__ = ["END", "Telling", "answered_by", "fingerprint"]
+__all__ = ["END", "FormatContext", "answered_by", "fingerprint"]
 
 END = Event(b"[DONE]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class FormatContext:
     """What was asked for, as far as the form of the answer goes. `model` is the name that the client used.
 
     `collection` is the one that is answered from, None where documents are not asked.
@@ -37,7 +37,9 @@ def fingerprint(ended: Ended) -> str:
     return "fp_" + sha256(f"{ended.engine}/{ended.model}".encode()).hexdigest()[:10]
 
 
-def answered_by(telling: Telling, flight: Flight, ended: Ended, sources: tuple[Passage, ...] | None) -> AnsweredBy:
+def answered_by(
+    telling: FormatContext, flight: QuerySession, ended: Ended, sources: tuple[Passage, ...] | None
+) -> AnsweredBy:
     """The member `sluice` of the end of an answer; with `sources` that of a whole one."""
     documents = {} if telling.collection is None else {"cited": ended.cited}
     shown = {} if telling.collection is None or sources is None else {"sources": sources_from(sources)}

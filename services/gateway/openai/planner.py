@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from services.gateway.auth.principal import Caller
-from services.gateway.context import Backend, Desk
+from services.gateway.auth.principal import Principal
+from services.gateway.context import Backend, RequestContext
 from services.gateway.http.problems import invalid_member
 from services.gateway.openai.chat.messages import conversation_of
-from services.gateway.openai.formatter import Telling
+from services.gateway.openai.formatter import FormatContext
 from services.gateway.openai.models.model_registry import GENERATE
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, SluiceOptions
-from services.gateway.queries.planner import Asking, address, checked_question, checked_timeout, compose
+from services.gateway.queries.planner import QueryPlan, address, checked_question, checked_timeout, compose
 from services.gateway.settings import GatewaySettings
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Query, Stop
@@ -25,7 +25,7 @@ RAG: Final = "rag"
 DEFAULT_COLLECTION: Final = "default"
 
 
-async def ask_chat(desk: Desk, backend: Backend, asked: ChatRequest) -> tuple[Query, Telling]:
+async def ask_chat(desk: RequestContext, backend: Backend, asked: ChatRequest) -> tuple[Query, FormatContext]:
     """Raises the Problem that the request has."""
     named = _named_collection(asked.model)
     if named is not None or asked.sluice.retrieves:
@@ -44,7 +44,9 @@ async def ask_chat(desk: Desk, backend: Backend, asked: ChatRequest) -> tuple[Qu
     return query, _telling(asked, asked.logprobs)
 
 
-async def ask_completion(desk: Desk, backend: Backend, asked: CompletionRequest) -> tuple[Query, Telling]:
+async def ask_completion(
+    desk: RequestContext, backend: Backend, asked: CompletionRequest
+) -> tuple[Query, FormatContext]:
     """Raises the Problem that the request has."""
     if _named_collection(asked.model) is not None or asked.sluice.retrieves:
         raise invalid_member("model", "documents are asked with /v1/chat/completions")
@@ -68,7 +70,7 @@ def timeout_of(asked: float | None, settings: GatewaySettings) -> float:
     return checked_timeout(asked, settings)
 
 
-async def _ask_documents(desk: Desk, backend: Backend, asked: ChatRequest, collection: Collection) -> Query:
+async def _ask_documents(desk: RequestContext, backend: Backend, asked: ChatRequest, collection: Collection) -> Query:
     """The last message is the question; those before it are what it may refer to."""
     *earlier, last = asked.messages
     if last.role != "user":
@@ -81,7 +83,7 @@ async def _ask_documents(desk: Desk, backend: Backend, asked: ChatRequest, colle
     own_name = _named_collection(asked.model) is None
     return compose(
         desk,
-        Asking(
+        QueryPlan(
             question=checked_question(last.content or "", desk.settings),
             collection=collection,
             timeout=timeout_of(options.timeout, desk.settings),
@@ -96,7 +98,7 @@ async def _ask_documents(desk: Desk, backend: Backend, asked: ChatRequest, colle
     )
 
 
-async def _collection(backend: Backend, caller: Caller, named: str | None, options: SluiceOptions) -> Collection:
+async def _collection(backend: Backend, caller: Principal, named: str | None, options: SluiceOptions) -> Collection:
     if named is None:
         chosen = caller.need_collection(options.collection or DEFAULT_COLLECTION)
         return await backend.cache.get(caller.tenant, chosen)
@@ -123,8 +125,8 @@ def _conversation(asked: ChatRequest) -> str:
     return asked.sluice.conversation or asked.prompt_cache_key or conversation_of(asked.messages)
 
 
-def _telling(asked: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None) -> Telling:
-    return Telling(
+def _telling(asked: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None) -> FormatContext:
+    return FormatContext(
         model=asked.model,
         collection=collection,
         logprobs=logprobs,

@@ -6,11 +6,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, CallerParameter, desk_of
+from services.gateway.context import BackendParameter, PrincipalParameter, context_of
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import body, event_stream
-from services.gateway.openai.chat.formatter import ChatVoice
-from services.gateway.openai.completions.formatter import CompletionVoice
+from services.gateway.openai.chat.formatter import ChatFormatter
+from services.gateway.openai.completions.formatter import CompletionFormatter
 from services.gateway.openai.embeddings.service import Embedded
 from services.gateway.openai.errors import errors
 from services.gateway.openai.models.model_registry import EMBED
@@ -61,11 +61,11 @@ CHUNKS: Final = event_stream("Chunks as `data` without an event's name, `[DONE]`
 @needs(Action.QUERY)
 async def chat(request: Request) -> Response:
     """As in OpenAI's API. The model `rag/<collection>` answers from documents and says from which."""
-    desk = desk_of(request)
+    desk = context_of(request)
     backend = await desk.backend()
     asked = await read_json(request, ChatRequest, MAX_BODY)
     query, telling = await ask_chat(desk, backend, asked)
-    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, ChatVoice(telling))
+    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, ChatFormatter(telling))
 
 
 @router.post(
@@ -81,11 +81,11 @@ async def chat(request: Request) -> Response:
 @needs(Action.QUERY)
 async def complete(request: Request) -> Response:
     """As in OpenAI's API, for one prompt."""
-    desk = desk_of(request)
+    desk = context_of(request)
     backend = await desk.backend()
     asked = await read_json(request, CompletionRequest, MAX_BODY)
     query, telling = await ask_completion(desk, backend, asked)
-    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, CompletionVoice(telling))
+    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, CompletionFormatter(telling))
 
 
 @router.post(
@@ -98,7 +98,7 @@ async def complete(request: Request) -> Response:
 @needs(Action.QUERY)
 async def embed(request: Request) -> Response:
     """Vectors of length 1. Texts are cut at what the model takes."""
-    desk = desk_of(request)
+    desk = context_of(request)
     backend = await desk.backend()
     asked = await read_json(request, EmbeddingRequest, MAX_INPUTS)
     timeout = timeout_of(asked.sluice.timeout, desk.settings)
@@ -114,12 +114,12 @@ async def embed(request: Request) -> Response:
 
 @router.get("/v1/models", summary="List the models", responses=errors())
 @needs(Action.QUERY, Action.READ)
-async def models(backend: BackendParameter, caller: CallerParameter) -> ModelList:
+async def models(backend: BackendParameter, caller: PrincipalParameter) -> ModelList:
     """The models of the engines, the models that embed, and `rag/<collection>` for each collection."""
     return ModelList(data=await list_models(backend, caller))
 
 
 @router.get("/v1/models/{model:path}", summary="Look at a model", responses=errors(ProblemType.MODEL_NOT_FOUND))
 @needs(Action.QUERY, Action.READ)
-async def model(model: str, backend: BackendParameter, caller: CallerParameter) -> ModelBody:
+async def model(model: str, backend: BackendParameter, caller: PrincipalParameter) -> ModelBody:
     return await find_model(backend, caller, model)

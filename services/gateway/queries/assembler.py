@@ -16,7 +16,7 @@ from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Failed, Pr
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Answer", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
+__all__ = ["AnswerAssembler", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class _Try:
     tokens: list[int] | None = field(default_factory=list)
 
 
-class Answer:
+class AnswerAssembler:
     """Takes events in the order in which they come, and says what is new to the reader.
 
     `standing`: what was given out cannot be taken back, as in a stream. Otherwise the newest try is the answer.

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-__all__ = ["Pace"]
+__all__ = ["BatchThrottle"]
 
 LONGEST_WAIT: Final = 1.0
 """Seconds after which one line goes on all the same, so that a batch never stands still."""
@@ -22,7 +22,7 @@ CALM: Final = 5.0
 """Seconds without a query after which lines need not expect the next one."""
 
 
-class Pace:
+class BatchThrottle:
     """`lines` may be at work at once while no queries come; without `yields` nothing ever waits."""
 
     def __init__(self, *, yields: bool, lines: int = 2) -> None:

@@ -8,22 +8,22 @@ from services.gateway.http.models import AnswerBody, DoneBody, SourcesBody, Timi
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import Event
 from services.gateway.queries.assembler import Ended, NewSources, NewText, Part
-from services.gateway.queries.session import Flight
+from services.gateway.queries.session import QuerySession
 from shared.contracts.problems import Problem
 from shared.telemetry.tracing import trace_id
 
-__all__ = ["QueryVoice", "timings_of"]
+__all__ = ["QueryFormatter", "timings_of"]
 
 
-class QueryVoice:
+class QueryFormatter:
     """The platform's own form. What a model thinks before it answers is not told."""
 
-    def whole(self, flight: Flight, ended: Ended) -> bytes:
+    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
         answer = flight.answer
         done = _done(flight, ended)
         return to_json(AnswerBody(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
 
-    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
         match part:
             case NewText(text):
                 yield Event(to_json({"text": text}), "delta")
@@ -37,11 +37,11 @@ class QueryVoice:
         return Event(problem_body(problem), "error")
 
 
-def timings_of(flight: Flight, ended: Ended) -> Timings:
+def timings_of(flight: QuerySession, ended: Ended) -> Timings:
     return Timings(total_ms=flight.elapsed_ms, first_delta_ms=flight.first_delta_ms, stages=ended.trail)
 
 
-def _done(flight: Flight, ended: Ended) -> DoneBody:
+def _done(flight: QuerySession, ended: Ended) -> DoneBody:
     return DoneBody(
         id=flight.query.id,
         usage=ended.usage,

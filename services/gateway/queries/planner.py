@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from services.gateway.context import Desk
+from services.gateway.context import RequestContext
 from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE
 from services.gateway.settings import GatewaySettings
 from shared.contracts.collections import Collection
@@ -18,7 +18,7 @@ from shared.contracts.generation import GenerateParams
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
 
-__all__ = ["Asking", "address", "checked_question", "checked_timeout", "compose"]
+__all__ = ["QueryPlan", "address", "checked_question", "checked_timeout", "compose"]
 
 SHORTEST_TIMEOUT: Final = 0.1
 
@@ -35,7 +35,7 @@ NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class QueryPlan:
     """A question about a collection, checked. `messages` are the turns before it; `timeout` is in seconds.
 
     `conversation` is what all questions of one conversation have in common, so that they all go to the same variants;
@@ -56,7 +56,7 @@ class Asking:
     generator: str | None = None
 
 
-def compose(desk: Desk, asking: Asking) -> Query:
+def compose(desk: RequestContext, asking: QueryPlan) -> Query:
     """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
     slip = desk.pipelines.slip(
         asking.pipeline or asking.collection.pipeline or DEFAULT,
@@ -77,7 +77,7 @@ def compose(desk: Desk, asking: Asking) -> Query:
 
 
 def address(
-    desk: Desk,
+    desk: RequestContext,
     slip: tuple[Stop, ...],
     *,
     timeout: float,
@@ -123,7 +123,7 @@ def _check_depth(part: object, left: int = DEEPEST) -> None:
             _check_depth(member, left - 1)
 
 
-def _for_this(stop: Stop, asking: Asking) -> Stop:
+def _for_this(stop: Stop, asking: QueryPlan) -> Stop:
     if stop.stage == EMBED and stop.variant == ANY:
         # Only what embedded the collection's passages finds them.
         return stop.model_copy(update={"variant": asking.collection.embedding_variant})

@@ -7,7 +7,7 @@ from shared.contracts.envelope import Stop
 from shared.contracts.events import AnyEvent, Progress
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Course", "QueueState", "overdue"]
+__all__ = ["QueryProgress", "QueueState", "overdue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class QueueState:
         return not self.wanted and not self.in_work
 
 
-class Course:
+class QueryProgress:
     """The last stop of the slip that a worker has started on, in the newest attempt."""
 
     def __init__(self, slip: Sequence[Stop]) -> None:
@@ -53,7 +53,7 @@ class Course:
                 return
 
 
-def overdue(course: Course, timeout: float, queue: QueueState | None) -> Problem:
+def overdue(course: QueryProgress, timeout: float, queue: QueueState | None) -> Problem:
     """The problem of a query whose deadline has passed. `queue` is that of the stop ahead, None if it has none yet.
 
     Progress says when a stage starts on a query and nothing says when it is done, so between two stops the state of

@@ -1,7 +1,7 @@
 """Responses that carry the answer to a query: as one JSON object, or as server-sent events.
 
 Both listen for the client's leaving from the first moment, and stop all work on the query when it does. What they say
-is up to a `Voice`, of which each face of the API has its own.
+is up to a `AnswerFormatter`, of which each face of the API has its own.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,11 +15,11 @@ from services.gateway.context import charge
 from services.gateway.http.problems import ClientLeftError
 from services.gateway.http.sse import PING_SECONDS, Channel, Event, departing
 from services.gateway.queries.assembler import Ended, Part
-from services.gateway.queries.session import Flight, Queries
+from services.gateway.queries.session import Queries, QuerySession
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem
 
-__all__ = ["JsonAnswer", "StreamedAnswer", "Voice"]
+__all__ = ["JsonAnswer", "StreamedAnswer", "AnswerFormatter"]
 
 EARLY_HEADERS: Final = 5.0
 """Seconds that a stream waits for its first event before its response starts.
@@ -32,13 +32,13 @@ LAST_WORDS: Final = 2.0
 """Seconds for the final event to reach a client that does not read."""
 
 
-class Voice(Protocol):
+class AnswerFormatter(Protocol):
     """How one answer is told; it may keep what it has said so far."""
 
-    def whole(self, flight: Flight, ended: Ended) -> bytes:
+    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
         """The complete answer as JSON."""
 
-    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
         """The events for the next part of a streamed answer, the last of which is `Ended`."""
 
     def problem(self, problem: Problem) -> Event:
@@ -58,7 +58,7 @@ class JsonAnswer(Response):
         self,
         queries: Queries,
         query: Query,
-        voice: Voice,
+        voice: AnswerFormatter,
         submitted: Callable[[], Awaitable[None]] = _nothing_more,
     ) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class JsonAnswer(Response):
 class StreamedAnswer(Response):
     """The answer as it comes. Raises the Problem with which the query ended before its first event."""
 
-    def __init__(self, queries: Queries, query: Query, voice: Voice) -> None:
+    def __init__(self, queries: Queries, query: Query, voice: AnswerFormatter) -> None:
         super().__init__()
         self._queries = queries
         self._query = query
@@ -115,7 +115,7 @@ class StreamedAnswer(Response):
             return
         await channel.close()
 
-    async def _pass_on(self, flight: Flight, channel: Channel) -> None:
+    async def _pass_on(self, flight: QuerySession, channel: Channel) -> None:
         parts = await flight.parts(PING_SECONDS if channel.started else EARLY_HEADERS)
         if not parts:
             await channel.ping()

@@ -6,12 +6,12 @@ from fastapi import Request
 from starlette.responses import Response
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import desk_of
+from services.gateway.context import context_of
 from services.gateway.http.body import read_json
 from services.gateway.http.models import AnswerBody, QueryRequest
 from services.gateway.http.openapi import body, event_stream, problems
-from services.gateway.queries.formatter import QueryVoice
-from services.gateway.queries.planner import Asking, checked_question, checked_timeout, compose
+from services.gateway.queries.formatter import QueryFormatter
+from services.gateway.queries.planner import QueryPlan, checked_question, checked_timeout, compose
 from services.gateway.queries.responses import JsonAnswer, StreamedAnswer
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
@@ -61,14 +61,14 @@ MAX_BODY: Final = 512 * 1024
 @needs(Action.QUERY)
 async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
-    desk = desk_of(request)
+    desk = context_of(request)
     caller = desk.terms.caller
     backend = await desk.backend()
     asked = await read_json(request, QueryRequest, MAX_BODY)
     question = checked_question(asked.question, desk.settings)
     if asked.filter:
         parse(asked.filter)
-    asking = Asking(
+    asking = QueryPlan(
         question=question,
         pipeline=asked.pipeline,
         top_k=asked.top_k if "top_k" in asked.model_fields_set else None,
@@ -82,4 +82,4 @@ async def ask(request: Request) -> Response:
     )
     query = compose(desk, asking)
     streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
-    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query, QueryVoice())
+    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query, QueryFormatter())

@@ -14,20 +14,20 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
 
 from services.gateway.http.problems import ClientLeftError
-from services.gateway.queries.assembler import Answer, Ended, NewText, Part
-from services.gateway.queries.batch_throttle import Pace
-from services.gateway.queries.progress import Course, QueueState, overdue
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part
+from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
 from shared.nats.subjects import BUILT_IN_QUEUES, QUERIES, StageQueue, delivered_subject, reply_subject
 from shared.runtime.forward import forward
-from shared.runtime.replies import Mailbox, Mailroom
+from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.service.http_protocol import Departure
 from shared.telemetry.metrics import SECONDS, exemplar
 
-__all__ = ["Flight", "Queries"]
+__all__ = ["QuerySession", "Queries"]
 
 FIRST_DELTA = Histogram(
     "sluice_gateway_first_delta_seconds",
@@ -49,13 +49,13 @@ QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
 
 
-class Flight:
+class QuerySession:
     """One query in flight. `ended` is set once its answer is complete."""
 
-    def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: Answer) -> None:
+    def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: AnswerAssembler) -> None:
         self.query = query
         self.answer = answer
-        self.course = Course(query.slip)
+        self.course = QueryProgress(query.slip)
         self.ended: Ended | None = None
         self.first_delta_ms: float | None = None
         self.problem: Problem | None = None
@@ -180,17 +180,17 @@ class Queries:
         self,
         bus: Bus,
         instance: str,
-        mailroom: Mailroom,
-        beside: Callable[[Flight], AbstractContextManager[None]],
-        pace: Pace,
+        mailroom: ReplyRouter,
+        beside: Callable[[QuerySession], AbstractContextManager[None]],
+        pace: BatchThrottle,
     ) -> None:
         self._bus = bus
         self._mailroom = mailroom
         self._pace = pace
         self._instance = instance
         self._beside = beside
-        self._flights: set[Flight] = set()
-        self._by_reply: dict[str, Flight] = {}
+        self._flights: set[QuerySession] = set()
+        self._by_reply: dict[str, QuerySession] = {}
         self._landed = asyncio.Event()
         self._states: dict[str, tuple[float, QueueState | None]] = {}
         IN_FLIGHT.set_function(lambda: len(self._flights))
@@ -201,14 +201,14 @@ class Queries:
         await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
 
     @asynccontextmanager
-    async def ask(self, query: Query, departure: Departure, *, standing: bool) -> AsyncIterator[Flight]:
+    async def ask(self, query: Query, departure: Departure, *, standing: bool) -> AsyncIterator[QuerySession]:
         """Submit a query and hold it in flight for as long as the block runs, at most until its deadline.
 
         When the client departs, the block is cancelled, all stages are told to stop, and
         ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
         """
         with self._mailroom.mailbox(query.id) as mailbox:
-            flight = Flight(self._bus, query, mailbox, Answer(standing=standing))
+            flight = QuerySession(self._bus, query, mailbox, AnswerAssembler(standing=standing))
             self._flights.add(flight)
             self._by_reply[query.reply] = flight
             departure.listen(flight.leave)
@@ -257,7 +257,7 @@ class Queries:
             HANDED_OVER.inc()
             await message.respond(delivered.model_dump_json().encode())
 
-    async def _reason(self, flight: Flight) -> Exception:
+    async def _reason(self, flight: QuerySession) -> Exception:
         if flight.left:
             return ClientLeftError()
         if flight.problem is not None:

@@ -5,8 +5,8 @@ from typing import Annotated, Final
 from fastapi import Depends, Request, Response, status
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.auth.principal import Caller
-from services.gateway.context import BackendParameter, CallerParameter
+from services.gateway.auth.principal import Principal
+from services.gateway.context import BackendParameter, PrincipalParameter
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.models import JobBody
 from services.gateway.http.openapi import body, problems
@@ -32,14 +32,14 @@ SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
 
 @router.get("/v1/schedules", summary="List schedules", responses=problems())
 @needs(Action.READ)
-async def list_all(schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleList:
+async def list_all(schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleList:
     """All schedules by name."""
     return ScheduleList(schedules=[ScheduleBody.of(s) for s in await schedules.list(caller.tenant) if _sees(caller, s)])
 
 
 @router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def get(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+async def get(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
     return ScheduleBody.of(await _schedule(schedules, caller, name))
 
 
@@ -51,7 +51,7 @@ async def get(name: str, schedules: SchedulesParameter, caller: CallerParameter)
 )
 @needs(Action.JOBS)
 async def put(
-    name: str, request: Request, response: Response, schedules: SchedulesParameter, caller: CallerParameter
+    name: str, request: Request, response: Response, schedules: SchedulesParameter, caller: PrincipalParameter
 ) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     asked = await read_json(request, NewSchedule, MAX_BODY)
@@ -67,7 +67,7 @@ async def put(
     responses=problems(ProblemType.NOT_FOUND),
 )
 @needs(Action.JOBS)
-async def delete(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> None:
+async def delete(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> None:
     """What it has submitted goes on."""
     await _schedule(schedules, caller, name)
     await schedules.delete(caller.tenant, name)
@@ -80,7 +80,7 @@ async def delete(name: str, schedules: SchedulesParameter, caller: CallerParamet
     responses=problems(ProblemType.NOT_FOUND),
 )
 @needs(Action.JOBS)
-async def pause(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+async def pause(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
     """Submits nothing until it is resumed."""
     await _schedule(schedules, caller, name)
     return ScheduleBody.of(await schedules.pause(caller.tenant, name))
@@ -93,7 +93,7 @@ async def pause(name: str, schedules: SchedulesParameter, caller: CallerParamete
     responses=problems(ProblemType.NOT_FOUND),
 )
 @needs(Action.JOBS)
-async def resume(name: str, schedules: SchedulesParameter, caller: CallerParameter) -> ScheduleBody:
+async def resume(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
     """Goes on with the next tick."""
     await _schedule(schedules, caller, name)
     return ScheduleBody.of(await schedules.resume(caller.tenant, name))
@@ -112,7 +112,7 @@ async def trigger(
     response: Response,
     backend: BackendParameter,
     schedules: SchedulesParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Whether it is paused or not, and whatever still runs."""
@@ -125,12 +125,12 @@ async def trigger(
     return JobBody(job=made)
 
 
-async def _schedule(schedules: Schedules, caller: Caller, name: str) -> Schedule:
+async def _schedule(schedules: Schedules, caller: Principal, name: str) -> Schedule:
     """Raises Problem NOT_FOUND, or FORBIDDEN for one with a collection that the caller has no key for."""
     found = await schedules.get(caller.tenant, name)
     caller.need_collection(getattr(found.spec, "collection", ""))
     return found
 
 
-def _sees(caller: Caller, schedule: Schedule) -> bool:
+def _sees(caller: Principal, schedule: Schedule) -> bool:
     return caller.sees(getattr(schedule.spec, "collection", ""))

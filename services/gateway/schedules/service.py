@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.auth.principal import Caller
+from services.gateway.auth.principal import Principal
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.service import JobSettings, check_spec
 from shared.contracts.jobs import JobOptions, JobSpec
@@ -68,7 +68,7 @@ class ScheduleList(BaseModel):
     schedules: list[ScheduleBody]
 
 
-def schedule_from(caller: Caller, name: str, asked: NewSchedule) -> Schedule:
+def schedule_from(caller: Principal, name: str, asked: NewSchedule) -> Schedule:
     """Raises Problem FORBIDDEN, INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
     check_schedule_name(name)
     check_spec(asked.spec)

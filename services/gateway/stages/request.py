@@ -10,15 +10,15 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Scope
 
-from services.gateway.auth.principal import Caller
-from services.gateway.context import DESK, Desk, Terms
+from services.gateway.auth.principal import Principal
+from services.gateway.context import DESK, RequestContext, Terms
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import REQUEST, Load, Request, Response
+from shared.contracts.requests import REQUEST, Payload, Request, Response
 from shared.runtime.stage import Context, Stage
 from shared.stores.artifacts import Artifacts
-from shared.stores.payloads import Loads
+from shared.stores.payloads import PayloadStore
 from shared.telemetry.tracing import trace_id
 
 __all__ = ["RequestStage"]
@@ -32,9 +32,9 @@ class RequestStage:
 
     app: ASGIApp
 
-    def __init__(self, desk: Desk, room: int) -> None:
+    def __init__(self, desk: RequestContext, room: int) -> None:
         self._desk = desk
-        canary = Request(endpoint=Endpoint.QUERY, body=Load(text="{}"))
+        canary = Request(endpoint=Endpoint.QUERY, body=Payload(text="{}"))
         self.stage = Stage(
             name=REQUEST,
             process=self._process,
@@ -52,8 +52,8 @@ class RequestStage:
             return await self._answered(query, request, backend.artifacts)
 
     async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
-        loads = Loads(artifacts)
-        caller = Caller(tenant=query.tenant, collections=request.collections)
+        loads = PayloadStore(artifacts)
+        caller = Principal(tenant=query.tenant, collections=request.collections)
         terms = Terms(lane=query.lane, caller=caller, deadline=max(time.time(), query.deadline - LAST_WORDS))
         exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))
         await exchange.run(self.app)
@@ -64,7 +64,7 @@ class RequestStage:
 class _Exchange:
     """One request to an ASGI app whose client never leaves, and its response."""
 
-    def __init__(self, endpoint: Endpoint, body: bytes, desk: Desk) -> None:
+    def __init__(self, endpoint: Endpoint, body: bytes, desk: RequestContext) -> None:
         self.status = 0
         self.body = b""
         self._media_type = ""

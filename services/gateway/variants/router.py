@@ -7,7 +7,7 @@ from fastapi import Header, Path, Request, Response, status
 
 from services.gateway.admin import discovery
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import Backend, BackendParameter, CallerParameter
+from services.gateway.context import Backend, BackendParameter, PrincipalParameter
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import body, problems
 from services.gateway.variants.routes import Route, StoredRoute, overtaken
@@ -32,7 +32,9 @@ IfMatch = Annotated[
 @needs(Action.READ)
 async def list_all(backend: BackendParameter) -> RouteList:
     """Every stage that has a route, or a worker that queries come to."""
-    return RouteList(routes=described(await backend.routes.list(), await discovery.roll_call(backend.bus.client)))
+    return RouteList(
+        routes=described(await backend.routes.list(), await discovery.discover_services(backend.bus.client))
+    )
 
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
@@ -40,7 +42,7 @@ async def list_all(backend: BackendParameter) -> RouteList:
 async def get(stage: StageName, response: Response, backend: BackendParameter) -> RouteBody:
     """A stage without a route of its own sends everything to `default`."""
     stored = await backend.routes.get(stage)
-    found = described([stored] if stored else [], await discovery.roll_call(backend.bus.client))
+    found = described([stored] if stored else [], await discovery.discover_services(backend.bus.client))
     for route in found:
         if route.stage == stage:
             return _tagged(response, route)
@@ -59,7 +61,7 @@ async def put(
     request: Request,
     response: Response,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     if_match: IfMatch = None,
 ) -> RouteBody:
     """Replaces the whole route. In force on every gateway within a second.
@@ -73,7 +75,9 @@ async def put(
     route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
     revision = await backend.routes.put(route, revision=await _expected(backend, stage, if_match))
     stored = StoredRoute(route=route, revision=revision)
-    (shown,) = (r for r in described([stored], await discovery.roll_call(backend.bus.client)) if r.stage == stage)
+    (shown,) = (
+        r for r in described([stored], await discovery.discover_services(backend.bus.client)) if r.stage == stage
+    )
     return _tagged(response, shown)
 
 

@@ -21,9 +21,9 @@ from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import CHANGED, snapshot
 from shared.nats.subjects import ROUTES
-from shared.stores.watch import followed
+from shared.stores.watch import watch_records
 
-__all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "followed_routes", "overtaken"]
+__all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "overtaken"]
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Routes:
 
 
 @asynccontextmanager
-async def followed_routes(
+async def watch_routes(
     client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
 ) -> AsyncIterator[None]:
     """Tell `changed` all routes by stage: once before the block begins, then within a second of each change.
@@ -141,7 +141,7 @@ async def followed_routes(
         # Of a route that cannot be read the last one that could stays in force.
         return _read(stage, value) or known
 
-    async with followed(client, jetstream, ROUTES, read=read, changed=changed):
+    async with watch_records(client, jetstream, ROUTES, read=read, changed=changed):
         yield
 
 

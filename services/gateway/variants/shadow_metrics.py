@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.gateway.queries.assembler import Answer, Ended
+from services.gateway.queries.assembler import AnswerAssembler, Ended
 from shared.telemetry.metrics import SECONDS
 
 __all__ = ["IN_FLIGHT", "OUTCOMES", "Comparison", "Run", "source_overlap", "text_overlap"]
@@ -63,7 +63,9 @@ class Run:
     sources: frozenset[tuple[str, int]]
 
     @classmethod
-    def of(cls, answer: Answer, ended: Ended, stage: str, *, seconds: float, first_delta: float | None) -> "Run":
+    def of(
+        cls, answer: AnswerAssembler, ended: Ended, stage: str, *, seconds: float, first_delta: float | None
+    ) -> "Run":
         worked = [hop.worked_ms / 1e3 for hop in ended.trail if hop.stage == stage]
         return cls(
             seconds=seconds,

@@ -17,8 +17,8 @@ from nats.errors import Error as NatsError
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from services.gateway.queries.assembler import Answer, Ended, NewText
-from services.gateway.queries.session import Flight
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
+from services.gateway.queries.session import QuerySession
 from services.gateway.variants.selector import Copy, Router
 from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Comparison, Run
 from shared.contracts.envelope import Lane, Query
@@ -27,7 +27,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.bus import Bus
 from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
-from shared.runtime.replies import Mailbox, Mailroom
+from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.telemetry.tracing import tracer
 
 __all__ = ["SHADOW_OF", "Shadows"]
@@ -45,7 +45,7 @@ SKIPPED: Final = "skipped"
 class _Shadow:
     """One copy on its way."""
 
-    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, live: Query, copy: Copy) -> None:
+    def __init__(self, bus: Bus, instance: str, mailroom: ReplyRouter, live: Query, copy: Copy) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
@@ -61,7 +61,7 @@ class _Shadow:
                 "notes": {**live.notes, SHADOW_OF: live.id},
             }
         )
-        self._answer = Answer(standing=False)
+        self._answer = AnswerAssembler(standing=False)
         self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._query.remaining)
         self._began = time.perf_counter()
         self._first_delta: float | None = None
@@ -132,7 +132,7 @@ class _Shadow:
 class Shadows:
     """All shadows of this gateway, `most` at once; those beyond are left out."""
 
-    def __init__(self, bus: Bus, instance: str, mailroom: Mailroom, router: Router, most: int) -> None:
+    def __init__(self, bus: Bus, instance: str, mailroom: ReplyRouter, router: Router, most: int) -> None:
         self._bus = bus
         self._instance = instance
         self._mailroom = mailroom
@@ -158,7 +158,7 @@ class Shadows:
             shadow.stop()
 
     @contextmanager
-    def beside(self, flight: Flight) -> Iterator[None]:
+    def beside(self, flight: QuerySession) -> Iterator[None]:
         """Send the shadows of a query that has just been submitted; the block is the rest of the live query's life.
 
         The shadows of a query whose client leaves are stopped: nothing is left to compare them with.
@@ -189,7 +189,7 @@ class Shadows:
             self._running.discard(shadow)
 
 
-def _compare(shadow: _Shadow, flight: Flight) -> None:
+def _compare(shadow: _Shadow, flight: QuerySession) -> None:
     if flight.ended is not None:
         seconds, first_ms = flight.elapsed_ms / 1e3, flight.first_delta_ms
         first_delta = None if first_ms is None else first_ms / 1e3

@@ -10,13 +10,13 @@ import anyio
 
 from shared.service.service import Service
 
-__all__ = ["Mortal", "tied"]
+__all__ = ["EngineProcess", "tied"]
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class Mortal(Protocol):
+class EngineProcess(Protocol):
     """An engine that can die under the process that uses it."""
 
     async def lost(self) -> None:
@@ -27,7 +27,7 @@ class Mortal(Protocol):
 async def tied(service: Service, engine: object) -> AsyncIterator[None]:
     """While inside, the engine's death is the service's: it gives its queries back and exits with 1."""
     async with anyio.create_task_group() as tasks:
-        if isinstance(engine, Mortal):
+        if isinstance(engine, EngineProcess):
             tasks.start_soon(_end_with, engine, service)
         try:
             yield
@@ -35,7 +35,7 @@ async def tied(service: Service, engine: object) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-async def _end_with(engine: Mortal, service: Service) -> None:
+async def _end_with(engine: EngineProcess, service: Service) -> None:
     await engine.lost()
     log.critical("the engine has died: this process ends")
     service.failed = True

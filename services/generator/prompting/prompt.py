@@ -8,7 +8,7 @@ from typing import Final
 from services.generator.engines.base import Prompt, PromptPassage
 from services.generator.grounding.sentences import SentenceKind, split_sentences
 from services.generator.prompting.history import exchanges, full_text, instructions
-from services.generator.prompting.sanitizer import Harmless
+from services.generator.prompting.sanitizer import Sanitizer
 from services.generator.prompting.templating import Source, TemplateName, Templates
 from shared.contracts.envelope import Message
 from shared.contracts.generation import ContextReport, Mode
@@ -70,7 +70,7 @@ class PromptBuilder:
         self._count = count
         self._window = window
         self._overhead = overhead
-        self._harmless = Harmless(templates.tags, special)
+        self._harmless = Sanitizer(templates.tags, special)
         self._per_source = self._measure_source()
 
     def build(self, prompt: Prompt, *, reserve: int) -> Built:

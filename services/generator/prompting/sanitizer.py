@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Harmless"]
+__all__ = ["Sanitizer"]
 
 LONGEST_NAME: Final = 200
 
@@ -32,7 +32,7 @@ _CONTROL = (
 _ENTITIES: Final = {"<": "&lt;", "\uff1c": "&lt;", "\ufe64": "&lt;", "[": "&#91;"}
 
 
-class Harmless:
+class Sanitizer:
     """Replaces the first character of what would be read as form, "<" by "&lt;" and "[" by "&#91;".
 
     `tags` are the names of the tags that mark sources. `special` are further control tokens: those of the tokenizer

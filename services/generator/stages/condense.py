@@ -11,7 +11,7 @@ import anyio
 from services.generator.engines.base import Engine, Finish, FinishReason, Prompt, TextDelta
 from services.generator.grounding.followup import LONGEST, made_standalone
 from services.generator.grounding.relevance import terms
-from services.generator.prompting.sanitizer import Harmless
+from services.generator.prompting.sanitizer import Sanitizer
 from services.generator.prompting.templating import TemplateName, Templates, Turn
 from services.generator.stages.generate import ORIGINAL_QUESTION
 from shared.contracts.envelope import Message, Query
@@ -50,7 +50,7 @@ class Condense:
     def __init__(self, engine: Engine, templates: Templates) -> None:
         self._engine = engine
         self._templates = templates
-        self._harmless = Harmless()
+        self._harmless = Sanitizer()
 
     async def __call__(self, query: Query, _context: Context) -> Query:
         said = [one for one in query.messages if one.role in {"user", "assistant"} and (one.content or "").strip()]

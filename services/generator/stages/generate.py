@@ -6,8 +6,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage
-from services.generator.streaming.citation_stream import Cleaning
-from services.generator.streaming.coalescer import Outlet
+from services.generator.streaming.citation_stream import CitationStream
+from services.generator.streaming.coalescer import DeltaCoalescer
 from shared.contracts.envelope import Passage, Query
 from shared.contracts.events import Delivered
 from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta
@@ -79,7 +79,10 @@ class Generation:
             cleaning.resume(after.text)
         calls = _Calls(query.id)
         finish: Finish | None = None
-        async with Outlet(context, self._interval) as outlet, aclosing(self._engine.generate(prepared, after)) as items:
+        async with (
+            DeltaCoalescer(context, self._interval) as outlet,
+            aclosing(self._engine.generate(prepared, after)) as items,
+        ):
             async for item in items:
                 if isinstance(item, Finish):
                     finish, last = item, cleaning.flush() if cleaning else None
@@ -128,12 +131,12 @@ def _seeded(params: GenerateParams, query: Query) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(digest) >> 1})
 
 
-def _cleaning(prepared: Prepared) -> Cleaning | None:
+def _cleaning(prepared: Prepared) -> CitationStream | None:
     """For an answer from sources; only what the engine was shown may be cited."""
     if prepared.prompt.params.mode is not Mode.ANSWER:
         return None
     dropped = set(prepared.context.dropped)
-    return Cleaning([passage.index for passage in prepared.prompt.passages if passage.index not in dropped])
+    return CitationStream([passage.index for passage in prepared.prompt.passages if passage.index not in dropped])
 
 
 def _numbered(index: int, passage: Passage) -> PromptPassage:

@@ -6,13 +6,13 @@ from itertools import chain
 from services.generator.engines.base import TextDelta
 from services.generator.streaming.citations import CitationCleaner
 
-__all__ = ["Cleaning"]
+__all__ = ["CitationStream"]
 
 LONGEST_WAIT = 8
 """Deltas that wait at most for their text to be decided, so that it goes out together with its tokens."""
 
 
-class Cleaning:
+class CitationStream:
     """Takes an answer's deltas and gives those to show. Tokens and log-probabilities stay with their text.
 
     While text is held back because it may become a citation, its tokens are held back too, so that what has been

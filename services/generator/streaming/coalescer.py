@@ -14,10 +14,10 @@ from services.generator.engines.base import TextDelta
 from shared.contracts.generation import ToolCallDelta
 from shared.runtime.stage import Context
 
-__all__ = ["Outlet"]
+__all__ = ["DeltaCoalescer"]
 
 
-class Outlet:
+class DeltaCoalescer:
     """One answer's. Used as a context manager: what still waits at the end of the block is sent, unless it fails."""
 
     def __init__(self, context: Context, interval: float) -> None:

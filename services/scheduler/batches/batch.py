@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from services.scheduler.batches.lines import Line, body_of, scan
 from services.scheduler.batches.results import Result, Results, failed_result, problem_of, replied_result
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import Parts
 from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
 from shared.contracts.jobs import BatchSpec
@@ -22,7 +22,7 @@ from shared.contracts.problems import Problem
 from shared.runtime.tasks import background, raise_first
 from shared.stores.files import FileRecord, file_id
 
-__all__ = ["BatchAnswering"]
+__all__ = ["BatchJob"]
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ class _Checkpoint(BaseModel):
     outputs: dict[str, JsonValue] | None = None
 
 
-class BatchAnswering:
+class BatchJob:
     """One try at a batch. What it has answered it keeps in parts: artifacts that a later try goes on from.
 
     Two workers may be at the same batch for a moment, one of which has been given up. Each writes parts of its own, and
     of two results for one request the first counts, so whatever one of them overlooks is only answered again.
     """
 
-    def __init__(self, parts: Parts, run: JobRun, spec: BatchSpec) -> None:
+    def __init__(self, parts: Parts, run: JobContext, spec: BatchSpec) -> None:
         self._parts = parts
         self._run = run
         self._spec = spec

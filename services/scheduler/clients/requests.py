@@ -18,7 +18,7 @@ from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import Request, Response
 from shared.stores.artifacts import Artifacts
-from shared.stores.payloads import Loads
+from shared.stores.payloads import PayloadStore
 from shared.telemetry.tracing import tracer
 
 __all__ = ["Reply", "Requests"]
@@ -56,7 +56,7 @@ class Requests:
 
     def __init__(self, stages: StageClient, artifacts: Artifacts, *, room: int, seconds: float) -> None:
         self._stages = stages
-        self._loads = Loads(artifacts)
+        self._loads = PayloadStore(artifacts)
         self._room = asyncio.Semaphore(room)
         self._seconds = seconds
 

@@ -3,11 +3,11 @@
 from functools import partial
 
 from services.scheduler.clients.stages import StageClient
-from services.scheduler.collections.target_versions import reaching
+from services.scheduler.collections.target_versions import target_versions
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError
 from services.scheduler.ingestion.originals import Originals
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
@@ -16,10 +16,10 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
-__all__ = ["Removal", "drop_index"]
+__all__ = ["DeleteJob", "drop_index"]
 
 
-class Removal:
+class DeleteJob:
     def __init__(
         self,
         *,
@@ -35,11 +35,11 @@ class Removal:
         self._documents = documents
         self._originals = originals
 
-    async def delete(self, run: JobRun) -> None:
+    async def delete(self, run: JobContext) -> None:
         """Remove documents from whichever version is live when the job ends."""
         assert isinstance(run.spec, DeleteSpec)
         documents = [(document, run.revision) for document in run.spec.documents]
-        async for version in reaching(self._collections, run):
+        async for version in target_versions(self._collections, run):
             try:
                 async for done in self._indexer.remove(version.target, documents):
                     if version.is_live:
@@ -48,7 +48,7 @@ class Removal:
                 continue
             version.done()
 
-    async def drop(self, run: JobRun) -> None:
+    async def drop(self, run: JobContext) -> None:
         """Remove a whole collection, or one version that nobody uses any more."""
         assert isinstance(run.spec, DropSpec)
         if run.spec.version is None:
@@ -56,7 +56,7 @@ class Removal:
         else:
             await self._drop_version(run, run.spec)
 
-    async def _drop_collection(self, run: JobRun, spec: DropSpec) -> None:
+    async def _drop_collection(self, run: JobContext, spec: DropSpec) -> None:
         originals: list[str] = []
         tables = (spec.table, *spec.others)
         for table in tables:
@@ -66,7 +66,7 @@ class Removal:
         for table in tables:
             await self._documents.forget(table)
 
-    async def _drop_version(self, run: JobRun, spec: DropSpec) -> None:
+    async def _drop_version(self, run: JobContext, spec: DropSpec) -> None:
         """Raises Problem CONFLICT for a version that is in use."""
         try:
             collection = await self._collections.get(run.tenant, spec.collection)

@@ -15,21 +15,21 @@ from pydantic import BaseModel
 
 from services.scheduler.clients.stages import StageClient
 from services.scheduler.collections.delete import drop_index
-from services.scheduler.collections.switch import Switching, not_indexed
-from services.scheduler.collections.sync import Mirror
+from services.scheduler.collections.switch import SwitchJob, not_indexed
+from services.scheduler.collections.sync import CollectionSync
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
-__all__ = ["Reindexing"]
+__all__ = ["ReindexJob"]
 
 PASSES: Final = 5
 LITTLE: Final = 50
@@ -44,18 +44,18 @@ class _Plan(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reindexing:
+class ReindexJob:
     """One per process."""
 
-    board: JobBoard
+    board: JobStore
     stages: StageClient
     collections: Collections
     documents: Documents
     indexer: Indexer
-    mirror: Mirror
-    switching: Switching
+    mirror: CollectionSync
+    switching: SwitchJob
 
-    async def __call__(self, run: JobRun) -> None:
+    async def __call__(self, run: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING or VERSION_NOT_READY."""
         assert isinstance(run.spec, ReindexSpec)
         saved = await run.checkpoint()
@@ -70,7 +70,7 @@ class Reindexing:
                 await self.documents.forget(plan.version.table)
             raise
 
-    async def _carry_out(self, run: JobRun, spec: ReindexSpec, plan: _Plan) -> None:
+    async def _carry_out(self, run: JobContext, spec: ReindexSpec, plan: _Plan) -> None:
         collection = await self._collection(run, spec, plan)
         name = plan.version.name
         report = ProgressReport(run)
@@ -85,7 +85,7 @@ class Reindexing:
             else:
                 await self.switching.drop_leaving(run, collection)
 
-    async def _plan(self, run: JobRun, spec: ReindexSpec) -> _Plan:
+    async def _plan(self, run: JobContext, spec: ReindexSpec) -> _Plan:
         """Decide what is built, and enter it into the collection's record."""
         collection = await self.collections.get(run.tenant, spec.collection)
         collection = await self._clean_up(run, spec, collection)
@@ -99,7 +99,7 @@ class Reindexing:
         await self.collections.update(collection, partial(_entered, version=version))
         return plan
 
-    def _version(self, run: JobRun, spec: ReindexSpec, collection: Collection) -> CollectionVersion:
+    def _version(self, run: JobContext, spec: ReindexSpec, collection: Collection) -> CollectionVersion:
         live = collection.live
         chunking = self._chunking(spec, live)
         name = spec.version or collection.free_name()
@@ -124,7 +124,7 @@ class Reindexing:
         except ValueError as error:
             raise Problem(ProblemType.INVALID_REQUEST, f"These chunk sizes do not go together: {error}") from None
 
-    async def _clean_up(self, run: JobRun, spec: ReindexSpec, collection: Collection) -> Collection:
+    async def _clean_up(self, run: JobContext, spec: ReindexSpec, collection: Collection) -> Collection:
         """Give up versions that nobody builds any more, but for one that this job goes on with."""
         dead = [
             version.name
@@ -135,20 +135,20 @@ class Reindexing:
         ]
         return await self.collections.update(collection, partial(_given_up, names=dead))
 
-    async def _has_ended(self, run: JobRun, version: CollectionVersion) -> bool:
+    async def _has_ended(self, run: JobContext, version: CollectionVersion) -> bool:
         try:
             return (await self.board.get(run.tenant, version.job)).state.ended
         except Problem:
             return True  # the board has forgotten it
 
-    async def _collection(self, run: JobRun, spec: ReindexSpec, plan: _Plan) -> Collection:
+    async def _collection(self, run: JobContext, spec: ReindexSpec, plan: _Plan) -> Collection:
         """The collection as it is now, with the version in it."""
         collection = await self.collections.get(run.tenant, spec.collection)
         if collection.id != plan.collection:
             raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{spec.collection}' was deleted.")
         return await self.collections.update(collection, partial(_entered, version=plan.version))
 
-    async def _build(self, run: JobRun, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
+    async def _build(self, run: JobContext, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
         for number in range(1, PASSES + 1):
             collection = await self._collection(run, spec, plan)
             target = Target(collection=collection, version=collection.version(plan.version.name), job=run.job.id)

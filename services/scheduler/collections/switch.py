@@ -16,18 +16,18 @@ import anyio
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from services.scheduler.collections.sync import Mirror
+from services.scheduler.collections.sync import CollectionSync
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.delayed import submit_later
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
-__all__ = ["Switching", "not_indexed"]
+__all__ = ["SwitchJob", "not_indexed"]
 
 GATEWAY_MEMORY: Final = 10.0
 """Seconds for which a gateway may go by what it has read of a collection, by far."""
@@ -37,7 +37,7 @@ LAST_WORDS: Final = 5.0
 CAN_GO_LIVE: Final = frozenset({VersionState.READY, VersionState.RETIRED, VersionState.FOLLOWING})
 
 
-class Switching:
+class SwitchJob:
     """`longest_query` is how many seconds a query may take at most."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Switching:
         jetstream: JetStreamContext,
         collections: Collections,
         documents: Documents,
-        mirror: Mirror,
+        mirror: CollectionSync,
         longest_query: float,
     ) -> None:
         self._js = jetstream
@@ -55,7 +55,7 @@ class Switching:
         self._mirror = mirror
         self._drop_after = longest_query + GATEWAY_MEMORY
 
-    async def __call__(self, run: JobRun) -> None:
+    async def __call__(self, run: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY."""
         assert isinstance(run.spec, SwitchSpec)
         collection = await self._collections.get(run.tenant, run.spec.collection)
@@ -68,7 +68,7 @@ class Switching:
             await self.make_live(run, collection, name, keep=run.spec.keep, report=report)
 
     async def make_live(
-        self, run: JobRun, collection: Collection, name: str, *, keep: int, report: ProgressReport
+        self, run: JobContext, collection: Collection, name: str, *, keep: int, report: ProgressReport
     ) -> None:
         """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left."""
         collection.version(name)
@@ -93,14 +93,14 @@ class Switching:
         if before != name:
             run.outputs["previous"] = before
 
-    async def drop_leaving(self, run: JobRun, collection: Collection) -> None:
+    async def drop_leaving(self, run: JobContext, collection: Collection) -> None:
         """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
         for version in collection.leaving:
             spec = DropSpec(collection=collection.name, table=version.table, version=version.name)
             job = f"drop-{version.table}"
             await submit_later(self._js, spec, job=job, tenant=run.tenant, delay=self._drop_after)
 
-    async def _catch_up(self, run: JobRun, collection: Collection, name: str, report: ProgressReport) -> None:
+    async def _catch_up(self, run: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
         target = Target(collection=collection, version=collection.version(name), job=run.job.id)
         try:
             done = await self._mirror.catch_up(target, report, message=f"{name} catches up", anew=False)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.scheduler.ingestion.indexer import Indexer
-from services.scheduler.ingestion.models import Incoming, Target, Written
+from services.scheduler.ingestion.models import IncomingDocument, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
 from shared.contracts.documents import Document
 from shared.contracts.problems import Problem
 from shared.stores.documents import Documents
 
-__all__ = ["Mirror", "Pass"]
+__all__ = ["CollectionSync", "Pass"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Pass:
         return not (self.copied or self.removed or self.left)
 
 
-class Mirror:
+class CollectionSync:
     def __init__(self, *, indexer: Indexer, documents: Documents, originals: Originals) -> None:
         self._indexer = indexer
         self._documents = documents
@@ -57,22 +57,22 @@ class Mirror:
 
     async def _copy(
         self, target: Target, records: list[Document], report: ProgressReport
-    ) -> tuple[int, dict[str, tuple[Incoming, Problem]]]:
+    ) -> tuple[int, dict[str, tuple[IncomingDocument, Problem]]]:
         copied = 0
-        left: dict[str, tuple[Incoming, Problem]] = {}
+        left: dict[str, tuple[IncomingDocument, Problem]] = {}
 
-        def written(document: Incoming, done: Written) -> None:
+        def written(document: IncomingDocument, done: Written) -> None:
             nonlocal copied
             copied += 1
             report.add(indexed=1, chunks=done.chunks, size=document.size)
 
-        def failed(document: Incoming, problem: Problem) -> None:
+        def failed(document: IncomingDocument, problem: Problem) -> None:
             left[document.name] = document, problem
 
         await self._indexer.write(target, map(self._incoming, records), written=written, failed=failed)
         return copied, left
 
-    async def _still(self, target: Target, left: dict[str, tuple[Incoming, Problem]]) -> dict[str, Problem]:
+    async def _still(self, target: Target, left: dict[str, tuple[IncomingDocument, Problem]]) -> dict[str, Problem]:
         """Of the documents that could not be copied, those that have not been changed or removed meanwhile."""
         still: dict[str, Problem] = {}
         for name, (document, problem) in left.items():
@@ -81,8 +81,8 @@ class Mirror:
                 still[name] = problem
         return still
 
-    def _incoming(self, record: Document) -> Incoming:
-        return Incoming(
+    def _incoming(self, record: Document) -> IncomingDocument:
+        return IncomingDocument(
             name=record.name,
             load=partial(self._originals.load, record.original),
             size=record.bytes,

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.scheduler.ingestion.models import Target
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 
-__all__ = ["Reach", "reaching"]
+__all__ = ["TargetVersions", "target_versions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class TargetVersions:
     """One version to change. It comes up again until it is `done`, or need not be changed any more."""
 
     target: Target
@@ -31,7 +31,7 @@ class Reach:
         self.reached.add(self.target.table)
 
 
-async def reaching(collections: Collections, run: JobRun) -> AsyncIterator[Reach]:
+async def target_versions(collections: Collections, run: JobContext) -> AsyncIterator[TargetVersions]:
     """The versions that a job must change, one after another, as they are when each comes up.
 
     Raises Problem COLLECTION_NOT_FOUND.
@@ -40,7 +40,7 @@ async def reaching(collections: Collections, run: JobRun) -> AsyncIterator[Reach
     collection = await collections.get(run.tenant, run.job.collection)
     first = collection.id
     while left := [version for version in collection.changing if version.table not in reached]:
-        yield Reach(target=Target(collection=collection, version=left[0], job=run.job.id), reached=reached)
+        yield TargetVersions(target=Target(collection=collection, version=left[0], job=run.job.id), reached=reached)
         collection = await collections.get(run.tenant, run.job.collection)
         if collection.id != first:
             raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{collection.name}' was deleted.")

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from services.scheduler.commands.log import CommandLog
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemType
 
@@ -20,7 +20,7 @@ TEMPORARY: Final = 75
 
 
 class CommandExecutor(Protocol):
-    async def run(self, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         """See a command to its good end; what it prints goes to `log`.
 
         Raises Problem when it fails or cannot run. Cancelled, it ends what it has started, unless the job goes on
@@ -28,7 +28,7 @@ class CommandExecutor(Protocol):
         """
 
 
-def job_facts(run: JobRun) -> dict[str, str]:
+def job_facts(run: JobContext) -> dict[str, str]:
     """What every command finds in its environment about the job that it is."""
     return {"SLUICE_JOB": run.job.id, "SLUICE_TENANT": run.tenant, "SLUICE_ATTEMPT": str(run.job.attempt)}
 

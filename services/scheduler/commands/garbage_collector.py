@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 
 from services.scheduler.commands.settings import CommandSettings
 from shared.runtime.tasks import background
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["no_orphans"]
 
@@ -22,7 +22,7 @@ INTERVAL: Final = 60.0
 
 
 @asynccontextmanager
-async def no_orphans(settings: CommandSettings, board: JobBoard, jetstream: JetStreamContext) -> AsyncIterator[None]:
+async def no_orphans(settings: CommandSettings, board: JobStore, jetstream: JetStreamContext) -> AsyncIterator[None]:
     """While the block runs, delete Kubernetes Jobs whose jobs were cancelled while no worker could hear of it."""
     if not settings.kubernetes_enabled:
         yield
@@ -31,7 +31,7 @@ async def no_orphans(settings: CommandSettings, board: JobBoard, jetstream: JetS
         yield
 
 
-async def _keep_sweeping(settings: CommandSettings, board: JobBoard, jetstream: JetStreamContext) -> None:
+async def _keep_sweeping(settings: CommandSettings, board: JobStore, jetstream: JetStreamContext) -> None:
     module = await asyncio.to_thread(importlib.import_module, "services.scheduler.commands.kubernetes")
     while True:
         await asyncio.sleep(INTERVAL)

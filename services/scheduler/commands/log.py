@@ -9,7 +9,7 @@ from typing import IO, Final, Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["CommandLog", "Lines"]
@@ -65,7 +65,7 @@ class CommandLog:
     progress. Any other line is the job's message until the next.
     """
 
-    def __init__(self, run: JobRun, most_bytes: int) -> None:
+    def __init__(self, run: JobContext, most_bytes: int) -> None:
         self.outputs: dict[str, JsonValue] = {}
         self._run = run
         self._kept = _Kept(most_bytes)

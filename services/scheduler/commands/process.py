@@ -13,13 +13,13 @@ from services.scheduler.commands import launcher
 from services.scheduler.commands.base import failed, job_facts, task_group, to_the_end
 from services.scheduler.commands.log import CommandLog, Lines
 from services.scheduler.commands.settings import CommandSettings, LocalCommands
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ProcessExecutor"]
 
-KEEPER: Final = (sys.executable, "-I", "-S", str(Path(launcher.__file__)))
+LAUNCHER: Final = (sys.executable, "-I", "-S", str(Path(launcher.__file__)))
 
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """What a command gets of the scheduler's environment. The rest may hold secrets."""
@@ -36,7 +36,7 @@ class ProcessExecutor:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def run(self, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         self._check(spec)
         slots = asyncio.Semaphore(spec.parallelism)
         failures = 0
@@ -70,7 +70,7 @@ class ProcessExecutor:
         if not spec.command:
             raise Problem(ProblemType.INVALID_REQUEST, "Without a cluster there are no images: say `command`.")
 
-    async def _once(self, run: JobRun, spec: CommandSpec, log: CommandLog, index: int) -> None:
+    async def _once(self, run: JobContext, spec: CommandSpec, log: CommandLog, index: int) -> None:
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         one_of_many = index if spec.completions > 1 else None
         indexed = {} if one_of_many is None else {"JOB_COMPLETION_INDEX": str(index)}
@@ -85,7 +85,7 @@ class ProcessExecutor:
         # The keeper itself needs nothing of the environment but where its Python's libraries are.
         env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
         process = await asyncio.create_subprocess_exec(
-            *KEEPER, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=True
+            *LAUNCHER, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=True
         )
         assert process.stdin is not None
         try:

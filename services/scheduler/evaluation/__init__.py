@@ -1,5 +1,5 @@
 """Judging a collection by questions whose answers are known: the questions, what came of them, and the report."""
 
-from services.scheduler.evaluation.job import Evaluating
+from services.scheduler.evaluation.job import EvaluateJob
 
-__all__ = ["Evaluating"]
+__all__ = ["EvaluateJob"]

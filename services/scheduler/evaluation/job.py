@@ -14,7 +14,7 @@ from services.scheduler.clients.stages import StageClient
 from services.scheduler.evaluation.questions import Judged, Question, judge, read_questions
 from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
 from services.scheduler.ingestion.indexer import Indexer
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Stop
 from shared.contracts.jobs import Endpoint, EvaluateSpec
@@ -23,7 +23,7 @@ from shared.runtime.tasks import background, raise_first
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 
-__all__ = ["Evaluating"]
+__all__ = ["EvaluateJob"]
 
 SAVE_EVERY: Final = 10.0
 """Seconds between two copies of the results so far, for a next try."""
@@ -54,7 +54,7 @@ LATER: Final = frozenset(
 _partial: TypeAdapter[dict[int, Judged]] = TypeAdapter(dict[int, Judged])
 
 
-class Evaluating:
+class EvaluateJob:
     """One per process."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Evaluating:
         self._artifacts = artifacts
         self._indexer = indexer
 
-    async def __call__(self, run: JobRun) -> None:
+    async def __call__(self, run: JobContext) -> None:
         """Raises Problem NOT_FOUND, INVALID_REQUEST, or what every question would meet. What one question meets is
         told in the report, and counts as an answer that found nothing."""
         assert isinstance(run.spec, EvaluateSpec)
@@ -97,7 +97,7 @@ class Evaluating:
         run.outputs.update(metrics, version=version)
         await self._artifacts.delete(run.tenant, f"{run.job.id}/{PARTIAL}")
 
-    async def _chosen(self, run: JobRun, collection: Collection) -> str:
+    async def _chosen(self, run: JobContext, collection: Collection) -> str:
         """The version that was live when the first try began."""
         saved = await run.checkpoint()
         if isinstance(saved, str):
@@ -107,7 +107,7 @@ class Evaluating:
 
     async def _ask_all(
         self,
-        run: JobRun,
+        run: JobContext,
         spec: EvaluateSpec,
         collection: Collection,
         version: str,
@@ -135,7 +135,7 @@ class Evaluating:
             raise_first(group)
 
     async def _judged(
-        self, run: JobRun, spec: EvaluateSpec, collection: Collection, version: str, question: Question
+        self, run: JobContext, spec: EvaluateSpec, collection: Collection, version: str, question: Question
     ) -> Judged:
         try:
             if spec.answers:
@@ -146,7 +146,9 @@ class Evaluating:
                 raise
             return judge(question, error=str(problem))
 
-    async def _searched(self, run: JobRun, spec: EvaluateSpec, collection: Collection, question: Question) -> Judged:
+    async def _searched(
+        self, run: JobContext, spec: EvaluateSpec, collection: Collection, question: Question
+    ) -> Judged:
         live = collection.find(table=collection.table)
         assert live is not None
         embed = Stop(stage="embed", variant=self._indexer.variant(live))
@@ -159,7 +161,7 @@ class Evaluating:
         latency = round((time.perf_counter() - began) * 1e3, 3)
         return judge(question, [passage.document for passage in found.passages], latency_ms=latency)
 
-    async def _answered(self, run: JobRun, spec: EvaluateSpec, version: str, question: Question) -> Judged:
+    async def _answered(self, run: JobContext, spec: EvaluateSpec, version: str, question: Question) -> Judged:
         body = {"question": question.question, "collection": spec.collection, "version": version, "top_k": spec.top_k}
         if spec.pipeline is not None:
             body["pipeline"] = spec.pipeline
@@ -176,7 +178,7 @@ class Evaluating:
             cited=[documents[index] for index in answer["cited"] if index in documents],
         )
 
-    async def _earlier(self, run: JobRun) -> dict[int, Judged]:
+    async def _earlier(self, run: JobContext) -> dict[int, Judged]:
         """The results of an earlier try."""
         try:
             data = await self._artifacts.get(run.tenant, f"{run.job.id}/{PARTIAL}")
@@ -184,7 +186,7 @@ class Evaluating:
             return {}
         return {index: one for index, one in _partial.validate_json(data).items() if one.error is None}
 
-    async def _keep_saving(self, run: JobRun, results: dict[int, Judged]) -> None:
+    async def _keep_saving(self, run: JobContext, results: dict[int, Judged]) -> None:
         saved = len(results)
         while True:
             await asyncio.sleep(SAVE_EVERY)
@@ -193,5 +195,5 @@ class Evaluating:
                 with suppress(NatsError, TimeoutError):  # the job need not wait for a broker that is away
                     await self._save(run, results)
 
-    async def _save(self, run: JobRun, results: dict[int, Judged]) -> None:
+    async def _save(self, run: JobContext, results: dict[int, Judged]) -> None:
         await self._artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(results))

@@ -21,7 +21,7 @@ from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.clients.stages import StageClient
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.models import (
-    Incoming,
+    IncomingDocument,
     MovedOnError,
     Outcome,
     Target,
@@ -112,10 +112,10 @@ class Indexer:
     async def write(
         self,
         target: Target,
-        documents: Iterable[Incoming],
+        documents: Iterable[IncomingDocument],
         *,
-        written: Callable[[Incoming, Written], None],
-        failed: Callable[[Incoming, Problem], None],
+        written: Callable[[IncomingDocument, Written], None],
+        failed: Callable[[IncomingDocument, Problem], None],
     ) -> None:
         """Write documents to a version, many at a time, several in one commit, and hear what became of each.
 
@@ -131,7 +131,7 @@ class Indexer:
             cost=lambda document: len(document.passages),
         )
 
-        async def write(document: Incoming) -> None:
+        async def write(document: IncomingDocument) -> None:
             try:
                 written(document, await self._write(target, document, commits))
             except Problem as problem:
@@ -167,7 +167,7 @@ class Indexer:
                     await self._originals.release(target.collection, name, removed.original)
             yield start + len(group)
 
-    async def _write(self, target: Target, document: Incoming, commits: _Commits) -> Written:
+    async def _write(self, target: Target, document: IncomingDocument, commits: _Commits) -> Written:
         document = replace(document, name=check_document_name(document.name))
         known = await self._documents.get(target.table, document.id)
         fingerprint = self.fingerprint(target.version)
@@ -213,7 +213,7 @@ class Indexer:
             raise outcome
         return Written(outcome=outcome, chunks=len(passages), job=document.job)
 
-    async def _kept(self, target: Target, document: Incoming, data: bytes) -> Incoming:
+    async def _kept(self, target: Target, document: IncomingDocument, data: bytes) -> IncomingDocument:
         """The document with its bytes kept."""
         if document.original or not self._settings.keep_originals:
             return document
@@ -270,7 +270,7 @@ async def discard(store: ObjectStore, name: str) -> None:
         return  # an earlier try got this far
 
 
-def _noted(known: Document, document: Incoming, original: str) -> Document:
+def _noted(known: Document, document: IncomingDocument, original: str) -> Document:
     """The record of a document that came again, unchanged."""
     return known.model_copy(update={"origin": document.origin, "stamp": document.stamp, "original": original})
 

@@ -11,12 +11,12 @@ from functools import partial
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from services.scheduler.collections.target_versions import reaching
+from services.scheduler.collections.target_versions import target_versions
 from services.scheduler.ingestion.indexer import Indexer, discard
-from services.scheduler.ingestion.models import Incoming, MovedOnError, Outcome, Target, Written
+from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, Outcome, Target, Written
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.ingestion.sources import Source, open_source
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import DocumentRef, IngestSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -24,19 +24,19 @@ from shared.nats.objects import read_object
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
-__all__ = ["Ingestion"]
+__all__ = ["IngestJob"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Delivery:
     """What a job brings. `origin` is the source that it has listed whole, if it is to remove what is not there."""
 
-    documents: Sequence[Incoming]
+    documents: Sequence[IncomingDocument]
     revision: int
     origin: str = ""
 
 
-class Ingestion:
+class IngestJob:
     """One per process."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Ingestion:
         self._uploads = uploads
         self._settings = settings
 
-    async def __call__(self, run: JobRun) -> None:
+    async def __call__(self, run: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, what a source says, or one that may pass; a document's own problem is
         only reported."""
         assert isinstance(run.spec, IngestSpec)
@@ -62,7 +62,7 @@ class Ingestion:
         report = ProgressReport(run, len(run.spec.documents))
         async with report.reporting():
             delivery = await self._delivery(run, run.spec)
-            async for version in reaching(self._collections, run):
+            async for version in target_versions(self._collections, run):
                 report.begin(len(delivery.documents), counting=version.is_live)
                 try:
                     await self._bring(delivery, version.target, report)
@@ -73,7 +73,7 @@ class Ingestion:
         for ref in run.spec.documents:
             await discard(self._uploads, ref.object)
 
-    async def _delivery(self, run: JobRun, spec: IngestSpec) -> _Delivery:
+    async def _delivery(self, run: JobContext, spec: IngestSpec) -> _Delivery:
         uploaded = [self._uploaded(run, ref) for ref in spec.documents]
         if spec.source is None:
             return _Delivery(documents=uploaded, revision=run.revision)
@@ -88,8 +88,8 @@ class Ingestion:
         origin = source.origin if spec.prune else ""
         return _Delivery(documents=[*uploaded, *listed], revision=run.revision, origin=origin)
 
-    def _uploaded(self, run: JobRun, ref: DocumentRef) -> Incoming:
-        return Incoming(
+    def _uploaded(self, run: JobContext, ref: DocumentRef) -> IncomingDocument:
+        return IncomingDocument(
             name=ref.name,
             load=partial(self._upload, ref),
             size=ref.bytes,
@@ -109,13 +109,13 @@ class Ingestion:
     async def _bring(self, delivery: _Delivery, target: Target, report: ProgressReport) -> None:
         """Write what differs, then remove what is gone. Raises MovedOnError."""
 
-        def written(document: Incoming, done: Written) -> None:
+        def written(document: IncomingDocument, done: Written) -> None:
             # What an earlier try of this job has written counts as written by it.
             mine = done.outcome is not Outcome.SUPERSEDED and done.job == target.job
             chunks = done.chunks if mine else 0
             report.add(indexed=int(mine), skipped=int(not mine), chunks=chunks, size=document.size)
 
-        def failed(document: Incoming, problem: Problem) -> None:
+        def failed(document: IncomingDocument, problem: Problem) -> None:
             report.fail(document.name, problem)
 
         await self._indexer.write(target, delivery.documents, written=written, failed=failed)
@@ -133,9 +133,9 @@ class Ingestion:
             done = removed
 
 
-async def _listed(run: JobRun, spec: IngestSpec, source: Source) -> list[Incoming]:
+async def _listed(run: JobContext, spec: IngestSpec, source: Source) -> list[IncomingDocument]:
     return [
-        Incoming(
+        IncomingDocument(
             name=file.name,
             load=file.load,
             size=file.size,

@@ -10,7 +10,7 @@ from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage, Scalar
 from shared.contracts.indexing import IndexedDocumentRef
 
-__all__ = ["Incoming", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
+__all__ = ["IncomingDocument", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
 
 
 class MovedOnError(Exception):
@@ -35,7 +35,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class IncomingDocument:
     """A document on its way in. Without a `sha256` it is known only once it has been loaded.
 
     `load` returns its bytes, or raises Problem; `size` is how many there should be. `revision` and `job` are those of
@@ -76,7 +76,7 @@ class Written:
     job: str
 
 
-def is_same(known: Document, document: Incoming, fingerprint: str, sha256: str | None) -> bool:
+def is_same(known: Document, document: IncomingDocument, fingerprint: str, sha256: str | None) -> bool:
     """Whether a document is in the index already; by its stamp where nothing else tells before it is loaded."""
     if (known.metadata, known.fingerprint) != (document.metadata, fingerprint):
         return False
@@ -89,7 +89,7 @@ def reference_to(record: Document) -> IndexedDocumentRef:
     return IndexedDocumentRef(id=record.id, name=record.name, version=record.sha256, revision=record.revision)
 
 
-def passages_of(document: Incoming, read: ChunkedDocument) -> tuple[Passage, ...]:
+def passages_of(document: IncomingDocument, read: ChunkedDocument) -> tuple[Passage, ...]:
     """The chunks of a document as passages without vectors. What the job says of it goes before what is in it."""
     return tuple(
         Passage(

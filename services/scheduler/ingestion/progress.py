@@ -8,7 +8,7 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.telemetry import INGESTED, INGESTED_BYTES, INGESTED_CHUNKS
 from shared.contracts.jobs import DocumentError, JobProgress
 from shared.contracts.problems import Problem
@@ -27,7 +27,7 @@ KEPT_ERRORS: Final = 100
 class ProgressReport:
     """Counts what has been done; `reporting` shows it as it grows, and once more at the end."""
 
-    def __init__(self, run: JobRun, documents: int = 0) -> None:
+    def __init__(self, run: JobContext, documents: int = 0) -> None:
         self._run = run
         self._errors: list[DocumentError] = []
         self._progress = JobProgress(documents=documents)

@@ -19,9 +19,9 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import CHECKPOINTS
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
-__all__ = ["JobRun"]
+__all__ = ["JobContext"]
 
 INTERVAL: Final = 0.5
 """Seconds between two reports of progress."""
@@ -29,11 +29,11 @@ INTERVAL: Final = 0.5
 KEPT_ERRORS: Final = 100
 
 
-class JobRun:
+class JobContext:
     """What a kind reads and leaves behind. Outputs and artifacts are shown once the job has ended well."""
 
     def __init__(
-        self, job: Job, spec: JobSpec, *, board: JobBoard, artifacts: Artifacts, jetstream: JetStreamContext
+        self, job: Job, spec: JobSpec, *, board: JobStore, artifacts: Artifacts, jetstream: JetStreamContext
     ) -> None:
         self.job = job
         self.spec = spec

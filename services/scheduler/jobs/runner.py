@@ -16,7 +16,7 @@ import anyio
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobKind
 from services.scheduler.jobs.retry import PASSING, delay_before, schedule_retry
 from services.scheduler.jobs.telemetry import CANCEL_TIME, JOBS_ENDED, job_span, observed
@@ -26,7 +26,7 @@ from shared.nats.bus import Bus
 from shared.runtime.dead_letters import REPLAYED, DeadLetters
 from shared.runtime.pull import Delivery
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import ATTEMPT, BY, OPTIONS, JobBoard, fresh_job
+from shared.stores.jobs.store import ATTEMPT, BY, OPTIONS, JobStore, fresh_job
 from shared.telemetry.tracing import failed
 
 __all__ = ["JobRunner"]
@@ -51,7 +51,7 @@ class JobRunner:
     def __init__(
         self,
         bus: Bus,
-        board: JobBoard,
+        board: JobStore,
         artifacts: Artifacts,
         dead_letters: DeadLetters,
         kinds: Mapping[str, JobKind],
@@ -145,7 +145,7 @@ class JobRunner:
         return job
 
     async def _try(self, delivery: Delivery, spec: JobSpec, job: Job, running: _Running) -> None:
-        run = JobRun(job, spec, board=self._board, artifacts=self._artifacts, jetstream=self._bus.jetstream)
+        run = JobContext(job, spec, board=self._board, artifacts=self._artifacts, jetstream=self._bus.jetstream)
         if job.cancel_requested:  # by somebody whom the worker before could not hear
             await self._end(delivery, run, JobState.CANCELLED)
             return
@@ -169,7 +169,7 @@ class JobRunner:
             else:
                 await self._end(delivery, run, JobState.SUCCEEDED)
 
-    async def _withdrawn(self, delivery: Delivery, run: JobRun, running: _Running) -> None:
+    async def _withdrawn(self, delivery: Delivery, run: JobContext, running: _Running) -> None:
         """The job was cancelled, or has met its deadline."""
         if not running.cancelled_at:
             detail = "The job did not end by its deadline."
@@ -207,7 +207,7 @@ class JobRunner:
     async def _end(
         self,
         delivery: Delivery,
-        run: JobRun,
+        run: JobContext,
         state: JobState,
         problem: Problem | None = None,
         *,

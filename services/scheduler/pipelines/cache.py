@@ -15,7 +15,7 @@ from shared.contracts.jobs import Job, JobSpec, JobState
 from shared.contracts.problems import Problem
 from shared.nats.subjects import STEP_CACHE
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["StepCache"]
 
@@ -25,7 +25,7 @@ ARTIFACT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,1
 class StepCache:
     """The jobs whose results can be used again, of all tenants."""
 
-    def __init__(self, jetstream: JetStreamContext, board: JobBoard, artifacts: Artifacts) -> None:
+    def __init__(self, jetstream: JetStreamContext, board: JobStore, artifacts: Artifacts) -> None:
         self._js = jetstream
         self._board = board
         self._artifacts = artifacts

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-__all__ = ["Inbox", "JobNews"]
+__all__ = ["Inbox", "JobNotifier"]
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Inbox:
         return changed
 
 
-class JobNews:
+class JobNotifier:
     """One subscription for all who wait in this process, open while anybody does."""
 
     def __init__(self, client: Client) -> None:

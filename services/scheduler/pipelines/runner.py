@@ -15,31 +15,31 @@ from typing import Final
 import anyio
 from nats.errors import Error as NatsError
 
-from services.scheduler.jobs.job_context import JobRun
-from services.scheduler.pipelines.notifier import Inbox, JobNews
+from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.pipelines.notifier import Inbox, JobNotifier
 from services.scheduler.pipelines.results import Results
-from services.scheduler.pipelines.step import Family, RunningStep, StepError, job_ids, renewed
+from services.scheduler.pipelines.step import Family, StepError, StepRunner, job_ids, renewed
 from shared.contracts.jobs import Job, PipelineSpec, PipelineStep
 from shared.contracts.pipelines import ExpressionError, PipelineState, Plan, StepState, StepStatus, condition
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["RunningPipeline"]
+__all__ = ["PipelineRunner"]
 
 POLL: Final = 2.0
 """Seconds after which the jobs are looked at without news of them."""
 
 
-class RunningPipeline:
+class PipelineRunner:
     """One try at a pipeline. `run` may be cancelled; then the steps go on, unless the pipeline is to end."""
 
-    def __init__(self, job: JobRun, spec: PipelineSpec, plan: Plan, family: Family, news: JobNews) -> None:
+    def __init__(self, job: JobContext, spec: PipelineSpec, plan: Plan, family: Family, news: JobNotifier) -> None:
         self._job = job
         self._spec = spec
         self._plan = plan
         self._family = family
         self._news = news
         self._results = Results(job.job.id, spec)
-        self._running: dict[str, RunningStep] = {}
+        self._running: dict[str, StepRunner] = {}
         self._states: dict[str, StepState] = {}
         self._saved: PipelineState | None = None
 
@@ -136,7 +136,7 @@ class RunningPipeline:
             await self._begin(name)
 
     async def _begin(self, name: str) -> None:
-        running = RunningStep(name, self._step(name), self._states[name], self._family)
+        running = StepRunner(name, self._step(name), self._states[name], self._family)
         try:
             begun = running.begin(self._results.scope)
         except StepError as error:

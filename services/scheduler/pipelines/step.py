@@ -25,9 +25,9 @@ from shared.contracts.pipelines import (
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.dead_letters import DeadLetters
 from shared.stores.jobs.retry import run_again
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
-__all__ = ["Child", "Family", "RunningStep", "StepError", "job_ids", "renewed"]
+__all__ = ["Child", "Family", "StepRunner", "StepError", "job_ids", "renewed"]
 
 LONGEST_ID: Final = 64
 MOST_LABELS: Final = 32
@@ -43,7 +43,7 @@ class Family:
 
     parent: Job
     name: str
-    board: JobBoard
+    board: JobStore
     letters: DeadLetters
     cache: StepCache
     watched: set[str]
@@ -81,7 +81,7 @@ def own_id(parent: str, step: str, state: StepState, index: int) -> str:
     return state.replaced.get(index) or child_id(parent, step, index if state.looped else None)
 
 
-async def renewed(parent: Job, step: str, state: StepState, board: JobBoard) -> StepState:
+async def renewed(parent: Job, step: str, state: StepState, board: JobStore) -> StepState:
     """The state of a step that is tried again: jobs of it that have failed run once more, those that were cancelled
     are replaced by others, and what has succeeded counts."""
     failures: dict[str, int] = {}
@@ -99,7 +99,7 @@ async def renewed(parent: Job, step: str, state: StepState, board: JobBoard) -> 
     return state.model_copy(update=again | {"failures": failures, "replaced": replaced})
 
 
-class RunningStep:
+class StepRunner:
     """Submits a step's jobs, so many at once, and sees them end. `state` is kept true."""
 
     def __init__(self, name: str, step: PipelineStep, state: StepState, family: Family) -> None:

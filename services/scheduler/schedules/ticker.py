@@ -18,7 +18,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
 from shared.nats.bus import Bus
 from shared.runtime.delivery import Delivery
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 from shared.telemetry.messaging import TENANT
 from shared.telemetry.tracing import tracer
 
@@ -35,7 +35,7 @@ NEXT: Final = "Nats-Schedule-Next"
 class Ticker:
     """Hand `tick` to what takes what is due, and call `catch_up` at the start and after each reconnection."""
 
-    def __init__(self, bus: Bus, board: JobBoard) -> None:
+    def __init__(self, bus: Bus, board: JobStore) -> None:
         self._board = board
         self._schedules = Schedules(bus.jetstream)
 

@@ -8,12 +8,12 @@ from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
 from shared.runtime.worker import StageStatus
 
-__all__ = ["DueWorker"]
+__all__ = ["TimerWorker"]
 
 ROOM = 32
 
 
-class DueWorker:
+class TimerWorker:
     """A `shared.service.service.Worker`: hands what is due on `due.<what>.>` to the handler of that name.
 
     A handler that raises is called again, with the same message.

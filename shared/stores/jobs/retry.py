@@ -6,14 +6,14 @@ from typing import Final
 from shared.contracts.jobs.job import Job, JobState
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.dead_letters import DeadLetters
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["run_again"]
 
 UNENDED: Final = {"finished_at": None, "error": None, "cancel_requested": False}
 
 
-async def run_again(board: JobBoard, letters: DeadLetters, tenant: str, job: str, *, by: str, reason: str) -> Job:
+async def run_again(board: JobStore, letters: DeadLetters, tenant: str, job: str, *, by: str, reason: str) -> Job:
     """Put a failed job on the queue again and forget its dead letter. It gets as long as it was given at first.
 
     Whoever asks for it a second time before it has run gets the same try. Raises Problem NOT_FOUND, CONFLICT where it

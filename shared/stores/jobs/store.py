@@ -33,7 +33,7 @@ from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
 
-__all__ = ["BY", "OPTIONS", "JobBoard", "cancel_subject", "check_same", "fresh_job", "job_subject"]
+__all__ = ["BY", "OPTIONS", "JobStore", "cancel_subject", "check_same", "fresh_job", "job_subject"]
 
 OPTIONS: Final = "Sluice-Job-Options"
 """Header of a job's event: its options as JSON, where they are not the usual ones."""
@@ -85,7 +85,7 @@ def fresh_job(spec: JobSpec, *, job: str, tenant: str, options: JobOptions, crea
     )
 
 
-class JobBoard:
+class JobStore:
     """Submits jobs and keeps their state. Any number of processes may use it at once."""
 
     def __init__(self, client: Client, jetstream: JetStreamContext) -> None:

@@ -10,19 +10,19 @@ from functools import partial
 from nats.js.api import KeyValueConfig
 from nats.js.errors import APIError, KeyWrongLastSequenceError
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobKind, Pool
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
-from services.scheduler.schedules.timers import DueWorker
+from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import DeleteSpec
 from shared.runtime.dead_letters import DeadLetters
 from shared.service.process import main
 from shared.service.service import ASGIApp, Service, Worker
 from shared.service.settings import ServiceSettings
 from shared.stores.artifacts import Artifacts
-from shared.stores.jobs.store import JobBoard, cancel_subject
+from shared.stores.jobs.store import JobStore, cancel_subject
 
 MARKS = "marks"
 
@@ -35,7 +35,7 @@ def make(settings: ServiceSettings) -> tuple[Service, ASGIApp]:
             await bus.jetstream.create_key_value(KeyValueConfig(bucket=MARKS, replicas=settings.replicas))
         marks = await bus.jetstream.key_value(MARKS)
 
-        async def leave_mark(run: JobRun) -> None:
+        async def leave_mark(run: JobContext) -> None:
             if isinstance(run.spec, DeleteSpec) and run.spec.documents == ("poison",):
                 raise RuntimeError("a poison job")
             with suppress(KeyWrongLastSequenceError):  # an earlier try got this far
@@ -44,7 +44,7 @@ def make(settings: ServiceSettings) -> tuple[Service, ASGIApp]:
         kinds = {name: JobKind(name=name, pool=Pool.SHORT, perform=leave_mark) for name in ("drop", "delete")}
         runner = JobRunner(
             bus,
-            JobBoard(bus.client, bus.jetstream),
+            JobStore(bus.client, bus.jetstream),
             Artifacts(bus.jetstream),
             DeadLetters(bus.client, bus.jetstream),
             kinds,
@@ -61,7 +61,7 @@ def make(settings: ServiceSettings) -> tuple[Service, ASGIApp]:
             slots={Pool.SHORT: 16},
             ack_wait=settings.ack_wait,
         )
-        due = DueWorker(bus, {"retry": partial(forward_due_retry, bus.jetstream)}, ack_wait=settings.ack_wait)
+        due = TimerWorker(bus, {"retry": partial(forward_due_retry, bus.jetstream)}, ack_wait=settings.ack_wait)
         yield [queue, due]
 
     service = Service("counting", settings, setup)

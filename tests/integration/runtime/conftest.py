@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.harness.bench import Bench, open_bench
+from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 
 
 @pytest.fixture
-async def bench(broker: NatsServer, anyio_backend: str) -> AsyncIterator[Bench]:
+async def bench(broker: NatsServer, anyio_backend: str) -> AsyncIterator[StageHarness]:
     async with open_bench(broker.url) as opened:
         yield opened

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.jobs import DeleteSpec
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 from tests.chaos.nodes import nodes
 from tests.harness.bench import open_bench
 
@@ -20,7 +20,7 @@ AT_ONCE = 3
 async def test_many_that_submit_one_job_at_once_in_a_cluster_are_all_told_of_one(tmp_path: Path) -> None:
     with nodes(tmp_path, 3) as cluster:
         async with open_bench(cluster[0].url, replicas=3) as bench:
-            boards = [JobBoard(bench.client, bench.jetstream) for _ in range(AT_ONCE)]
+            boards = [JobStore(bench.client, bench.jetstream) for _ in range(AT_ONCE)]
             for number in range(JOBS):
                 submissions = [board.submit(SPEC, job=f"j{number}", tenant="t") for board in boards]
                 made = await asyncio.gather(*submissions)

@@ -9,12 +9,14 @@ import pytest
 from shared.contracts.envelope import Query
 from shared.contracts.events import Progress
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, Bench, Gate, outcomes
+from tests.harness.bench import PATIENCE, Gate, StageHarness, outcomes
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_query_whose_deadline_passed_in_the_queue_is_dropped_without_being_worked_on(bench: Bench) -> None:
+async def test_a_query_whose_deadline_passed_in_the_queue_is_dropped_without_being_worked_on(
+    bench: StageHarness,
+) -> None:
     gate = Gate()
     before = outcomes("late", "expired")
     await bench.make_queue("late")
@@ -26,7 +28,7 @@ async def test_a_query_whose_deadline_passed_in_the_queue_is_dropped_without_bei
         assert (await gate.next()).id == in_time.id != late.id
 
 
-async def test_work_is_stopped_when_its_deadline_passes(bench: Bench) -> None:
+async def test_work_is_stopped_when_its_deadline_passes(bench: StageHarness) -> None:
     gate = Gate()
     before = outcomes("slow", "expired")
     async with bench.working(gate, "slow"):
@@ -39,7 +41,7 @@ async def test_work_is_stopped_when_its_deadline_passes(bench: Bench) -> None:
     assert outcomes("slow", "expired") == before + 1
 
 
-async def test_a_cancel_stops_work_in_flight(bench: Bench) -> None:
+async def test_a_cancel_stops_work_in_flight(bench: StageHarness) -> None:
     gate = Gate()
     before = outcomes("idle", "cancelled")
     async with bench.working(gate, "idle") as worker:
@@ -57,7 +59,7 @@ async def test_a_cancel_stops_work_in_flight(bench: Bench) -> None:
     assert outcomes("idle", "cancelled") == before + 1
 
 
-async def test_a_cancel_that_comes_before_its_query_stops_it_too(bench: Bench) -> None:
+async def test_a_cancel_that_comes_before_its_query_stops_it_too(bench: StageHarness) -> None:
     gate = Gate()
     before = outcomes("early", "cancelled")
     async with bench.working(gate, "early") as worker:
@@ -69,7 +71,9 @@ async def test_a_cancel_that_comes_before_its_query_stops_it_too(bench: Bench) -
     assert outcomes("early", "cancelled") == before + 1
 
 
-async def test_a_worker_remembers_a_bounded_number_of_cancels(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_remembers_a_bounded_number_of_cancels(
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.runtime.worker.REMEMBERED_CANCELS", 10)
     gate = Gate()
     async with bench.working(gate) as worker:
@@ -78,7 +82,7 @@ async def test_a_worker_remembers_a_bounded_number_of_cancels(bench: Bench, monk
         assert len(worker._cancelled) == 10
 
 
-async def test_a_cancelled_query_that_waits_for_room_ahead_is_not_forwarded(bench: Bench) -> None:
+async def test_a_cancelled_query_that_waits_for_room_ahead_is_not_forwarded(bench: StageHarness) -> None:
     """The stage is done and its result waits for room in the next queue when the cancel comes."""
 
     async def quick(query: Query, context: Context) -> Query:
@@ -97,7 +101,7 @@ async def test_a_cancelled_query_that_waits_for_room_ahead_is_not_forwarded(benc
         assert await bench.stored("query.second.>") == 1
 
 
-async def test_work_that_swallows_its_cancellation_is_settled_all_the_same(bench: Bench) -> None:
+async def test_work_that_swallows_its_cancellation_is_settled_all_the_same(bench: StageHarness) -> None:
     started = asyncio.Event()
 
     async def stubborn(query: Query, context: Context) -> Query:
@@ -113,7 +117,7 @@ async def test_work_that_swallows_its_cancellation_is_settled_all_the_same(bench
         await bench.empty("stubborn")
 
 
-async def test_work_that_was_cancelled_from_below_counts_as_failed_and_is_tried_again(bench: Bench) -> None:
+async def test_work_that_was_cancelled_from_below_counts_as_failed_and_is_tried_again(bench: StageHarness) -> None:
     tries: list[str] = []
 
     async def awaiting_a_cancelled_future(query: Query, context: Context) -> Query:

@@ -13,7 +13,7 @@ from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.forward import HEADERS
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, Bench, open_bench, outcomes, until
+from tests.harness.bench import PATIENCE, StageHarness, open_bench, outcomes, until
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -92,13 +92,13 @@ async def test_a_replay_that_fails_again_is_a_new_dead_letter_and_can_be_replaye
         assert await letters.count() == 1
 
 
-async def test_replaying_a_letter_that_is_not_there_is_a_problem(bench: Bench) -> None:
+async def test_replaying_a_letter_that_is_not_there_is_a_problem(bench: StageHarness) -> None:
     with pytest.raises(Problem) as caught:
         await DeadLetters(bench.client, bench.jetstream).replay(7)
     assert caught.value.kind is ProblemType.NOT_FOUND
 
 
-async def test_replaying_what_is_no_query_is_a_problem_and_the_letter_stays(bench: Bench) -> None:
+async def test_replaying_what_is_no_query_is_a_problem_and_the_letter_stays(bench: StageHarness) -> None:
     letters = DeadLetters(bench.client, bench.jetstream)
     await letters.bury("query.work.default.interactive.t", b"rubbish", {}, reason="x", deliveries=1, message_id="1")
     with pytest.raises(Problem) as caught:
@@ -119,7 +119,7 @@ async def test_replaying_into_a_full_queue_is_a_problem_and_the_letter_stays(bro
         assert await letters.count() == 1
 
 
-async def test_a_problem_is_reported_once_and_not_tried_again(bench: Bench) -> None:
+async def test_a_problem_is_reported_once_and_not_tried_again(bench: StageHarness) -> None:
     failing = Failing(Problem(ProblemType.INVALID_FILTER, "There is no field 'x'.", field="x"))
     async with bench.working(failing, "strict"):
         events = await bench.ask(bench.query("strict"))
@@ -148,7 +148,9 @@ async def test_a_problem_is_reported_once_and_not_tried_again(bench: Bench) -> N
     ],
     ids=lambda rubbish: f"{rubbish[:20]!r} of {len(rubbish)}",
 )
-async def test_rubbish_in_a_queue_becomes_a_dead_letter_and_the_worker_lives(bench: Bench, rubbish: bytes) -> None:
+async def test_rubbish_in_a_queue_becomes_a_dead_letter_and_the_worker_lives(
+    bench: StageHarness, rubbish: bytes
+) -> None:
     working = Failing(RuntimeError())
     working.error = None
     async with bench.working(working, "work", room=1):
@@ -177,7 +179,7 @@ async def test_a_deadline_out_of_all_bounds_does_not_hold_a_worker(broker: NatsS
 
 
 async def test_two_like_rubbish_messages_are_two_dead_letters_even_if_the_queues_were_made_anew_between(
-    bench: Bench,
+    bench: StageHarness,
 ) -> None:
     letters = DeadLetters(bench.client, bench.jetstream)
     for count in (1, 2):
@@ -239,7 +241,7 @@ async def test_a_dead_letter_that_cannot_be_stored_yet_keeps_the_message_in_the_
         assert await DeadLetters(bench.client, bench.jetstream).count() == 1
 
 
-async def test_the_newest_dead_letters_are_listed_first_also_after_some_were_replayed(bench: Bench) -> None:
+async def test_the_newest_dead_letters_are_listed_first_also_after_some_were_replayed(bench: StageHarness) -> None:
     letters = DeadLetters(bench.client, bench.jetstream)
     for number in range(10):
         await letters.bury(f"job.x.{number}", b"", {}, reason=f"r{number}", deliveries=1, message_id=str(number))
@@ -248,7 +250,7 @@ async def test_the_newest_dead_letters_are_listed_first_also_after_some_were_rep
     assert len(await letters.list()) == 9
 
 
-async def test_the_same_dead_letter_twice_is_kept_once(bench: Bench) -> None:
+async def test_the_same_dead_letter_twice_is_kept_once(bench: StageHarness) -> None:
     letters = DeadLetters(bench.client, bench.jetstream)
     for _ in range(2):
         await letters.bury("query.a.b.c.d", b"x", {"a": "b"}, reason="r", deliveries=1, message_id="same")

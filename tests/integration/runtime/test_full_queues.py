@@ -9,7 +9,7 @@ from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.forward import forward
 from shared.runtime.stage import Context
-from tests.harness.bench import Bench, Gate, open_bench, outcomes
+from tests.harness.bench import Gate, StageHarness, open_bench, outcomes
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,7 @@ async def test_the_broker_bounds_the_bytes_of_all_queues_together(broker: NatsSe
 
 @pytest.mark.parametrize("beyond", [-16_000, -300, 0, 100_000])
 async def test_an_envelope_that_outgrew_the_brokers_limit_is_a_problem_and_the_connection_lives(
-    bench: Bench, beyond: int
+    bench: StageHarness, beyond: int
 ) -> None:
     async def grow(query: Query, context: Context) -> Query:
         if query.question != "grow":
@@ -107,7 +107,9 @@ async def test_an_envelope_that_outgrew_the_brokers_limit_is_a_problem_and_the_c
     assert outcomes("grow", "retried") == 0
 
 
-async def test_a_result_that_outgrew_the_brokers_limit_is_a_problem_and_the_connection_lives(bench: Bench) -> None:
+async def test_a_result_that_outgrew_the_brokers_limit_is_a_problem_and_the_connection_lives(
+    bench: StageHarness,
+) -> None:
     async def grow(query: Query, context: Context) -> Query:
         return query.model_copy(update={"question": "x" * int(query.question)})
 

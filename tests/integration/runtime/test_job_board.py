@@ -7,8 +7,8 @@ from nats.aio.msg import Msg
 
 from shared.contracts.jobs import DeleteSpec, IngestSpec, Job, JobOptions, JobState, Priority, decode_spec, job_id
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.jobs.store import JobBoard, fresh_job
-from tests.harness.bench import Bench, open_bench
+from shared.stores.jobs.store import JobStore, fresh_job
+from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.anyio
 SPEC = IngestSpec(collection="docs", documents=())
 
 
-def board(bench: Bench) -> JobBoard:
-    return JobBoard(bench.client, bench.jetstream)
+def board(bench: StageHarness) -> JobStore:
+    return JobStore(bench.client, bench.jetstream)
 
 
-async def waiting(bench: Bench) -> int:
+async def waiting(bench: StageHarness) -> int:
     return (await bench.jetstream.stream_info("JOBS")).state.messages
 
 
-async def test_the_same_id_twice_is_one_job_whoever_submits_it(bench: Bench) -> None:
+async def test_the_same_id_twice_is_one_job_whoever_submits_it(bench: StageHarness) -> None:
     boards = [board(bench) for _ in range(8)]
     key = job_id("t", "same key")
     results = await asyncio.gather(*(each.submit(SPEC, job=key, tenant="t") for each in boards))
@@ -34,21 +34,21 @@ async def test_the_same_id_twice_is_one_job_whoever_submits_it(bench: Bench) -> 
     assert [job.id for job in await board(bench).list("t")] == [key]
 
 
-async def test_an_id_that_stands_for_another_job_is_a_conflict(bench: Bench) -> None:
+async def test_an_id_that_stands_for_another_job_is_a_conflict(bench: StageHarness) -> None:
     await board(bench).submit(SPEC, job="j", tenant="t")
     with pytest.raises(Problem) as caught:
         await board(bench).submit(DeleteSpec(collection="docs", documents=()), job="j", tenant="t")
     assert caught.value.kind is ProblemType.CONFLICT
 
 
-async def test_the_same_id_of_another_tenant_is_another_entry(bench: Bench) -> None:
+async def test_the_same_id_of_another_tenant_is_another_entry(bench: StageHarness) -> None:
     await board(bench).submit(SPEC, job=job_id("a", "k"), tenant="a")
     await board(bench).submit(SPEC, job=job_id("b", "k"), tenant="b")
     assert await waiting(bench) == 2
     assert len(await board(bench).list("a")) == 1
 
 
-async def test_a_submitter_who_died_before_the_entry_is_completed_by_the_next_try(bench: Bench) -> None:
+async def test_a_submitter_who_died_before_the_entry_is_completed_by_the_next_try(bench: StageHarness) -> None:
     died = fresh_job(SPEC, job="j", tenant="t", options=JobOptions(), created_at=1.0)
     await board(bench).requeue(SPEC, died, attempt=1)
     job, created = await board(bench).submit(SPEC, job="j", tenant="t")
@@ -56,7 +56,7 @@ async def test_a_submitter_who_died_before_the_entry_is_completed_by_the_next_tr
     assert await waiting(bench) == 1
 
 
-async def test_a_change_whose_author_died_before_the_copy_is_seen_by_the_next_one(bench: Bench) -> None:
+async def test_a_change_whose_author_died_before_the_copy_is_seen_by_the_next_one(bench: StageHarness) -> None:
     first, _ = await board(bench).submit(SPEC, job="j", tenant="t")
     cancelled = first.model_copy(update={"state": JobState.CANCELLED})
     assert await board(bench)._announce(cancelled, after=first.event, by="operator", reason="no longer needed")
@@ -66,7 +66,7 @@ async def test_a_change_whose_author_died_before_the_copy_is_seen_by_the_next_on
     assert await board(bench).get("t", "j") == seen
 
 
-async def test_the_entries_can_be_made_again_from_the_audit_log(bench: Bench) -> None:
+async def test_the_entries_can_be_made_again_from_the_audit_log(bench: StageHarness) -> None:
     for number, state in enumerate((None, JobState.RUNNING, JobState.SUCCEEDED)):
         await board(bench).submit(SPEC, job=f"j{number}", tenant="t")
         if state is not None:
@@ -80,7 +80,7 @@ async def test_the_entries_can_be_made_again_from_the_audit_log(bench: Bench) ->
     assert await fresh.rebuild() == 0
 
 
-async def test_a_cancel_ends_what_waits_and_asks_what_runs_to_end(bench: Bench) -> None:
+async def test_a_cancel_ends_what_waits_and_asks_what_runs_to_end(bench: StageHarness) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     async def hear(message: Msg) -> None:
@@ -100,7 +100,7 @@ async def test_a_cancel_ends_what_waits_and_asks_what_runs_to_end(bench: Bench) 
     assert (event.headers or {})["ce-reason"] == "wrong file"
 
 
-async def test_a_job_travels_as_a_cloud_event(bench: Bench) -> None:
+async def test_a_job_travels_as_a_cloud_event(bench: StageHarness) -> None:
     await board(bench).submit(SPEC, job="j", tenant="t", options=JobOptions(priority=Priority.HIGH))
     message = await bench.jetstream.get_msg("JOBS", 1)
     assert message.subject == "job.ingest.high.t"
@@ -129,7 +129,7 @@ async def test_submitting_a_job_again_into_a_full_queue_returns_its_entry(broker
         assert await board(bench).submit(SPEC, job="waits", tenant="t") == (first, False)
 
 
-async def test_concurrent_changes_are_all_applied(bench: Bench) -> None:
+async def test_concurrent_changes_are_all_applied(bench: StageHarness) -> None:
     await board(bench).submit(SPEC, job="j", tenant="t")
 
     def one_more(job: Job) -> Job:
@@ -141,14 +141,14 @@ async def test_concurrent_changes_are_all_applied(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.ended])
-async def test_an_ended_job_never_changes(bench: Bench, state: JobState) -> None:
+async def test_an_ended_job_never_changes(bench: StageHarness, state: JobState) -> None:
     await board(bench).submit(SPEC, job="j", tenant="t")
     ended = await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": state}))
     again = await board(bench).update("t", "j", lambda job: job.model_copy(update={"state": JobState.RUNNING}))
     assert again == ended == await board(bench).get("t", "j")
 
 
-async def test_of_two_who_end_a_job_at_once_the_first_wins_and_both_see_it(bench: Bench) -> None:
+async def test_of_two_who_end_a_job_at_once_the_first_wins_and_both_see_it(bench: StageHarness) -> None:
     await board(bench).submit(SPEC, job="j", tenant="t")
     states = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED] * 5
     seen = await asyncio.gather(
@@ -159,7 +159,7 @@ async def test_of_two_who_end_a_job_at_once_the_first_wins_and_both_see_it(bench
     assert len(audit.state.subjects or {}) == 2, "queued, and one end"
 
 
-async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_log(bench: Bench) -> None:
+async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_log(bench: StageHarness) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     async def hear(message: Msg) -> None:
@@ -178,14 +178,14 @@ async def test_each_change_is_an_event_and_changes_of_state_stay_in_the_audit_lo
 
 
 @pytest.mark.parametrize("job", ["missing", "not a key", "*", "a..b", ""])
-async def test_a_job_that_is_not_there_is_a_problem(bench: Bench, job: str) -> None:
+async def test_a_job_that_is_not_there_is_a_problem(bench: StageHarness, job: str) -> None:
     for call in (board(bench).get("t", job), board(bench).update("t", job, lambda job: job)):
         with pytest.raises(Problem) as caught:
             await call
         assert caught.value.kind is ProblemType.NOT_FOUND
 
 
-async def test_the_newest_jobs_come_first_and_states_can_be_chosen(bench: Bench) -> None:
+async def test_the_newest_jobs_come_first_and_states_can_be_chosen(bench: StageHarness) -> None:
     ids = [job_id("t", None) for _ in range(5)]
     for each in ids:
         await board(bench).submit(SPEC, job=each, tenant="t")

@@ -9,7 +9,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import Delta, Failed, Progress, Usage, decode_event
 from shared.contracts.problems import ProblemType
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, Bench
+from tests.harness.bench import PATIENCE, StageHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ async def talk(query: Query, context: Context) -> None:
     await context.done(usage=Usage(), engine="test")
 
 
-async def messages_of(bench: Bench, query: Query) -> list[bytes]:
+async def messages_of(bench: StageHarness, query: Query) -> list[bytes]:
     """The messages of a query's reply as they come, up to its end."""
     messages: list[bytes] = []
     ended = asyncio.Event()
@@ -40,7 +40,7 @@ async def messages_of(bench: Bench, query: Query) -> list[bytes]:
     return messages
 
 
-async def test_a_burst_of_events_takes_few_messages_and_loses_none(bench: Bench) -> None:
+async def test_a_burst_of_events_takes_few_messages_and_loses_none(bench: StageHarness) -> None:
     async with bench.working(talk, "burst"):
         messages = await messages_of(bench, bench.query("burst"))
     events = [decode_event(line) for message in messages for line in message.split(b"\n")]
@@ -49,13 +49,13 @@ async def test_a_burst_of_events_takes_few_messages_and_loses_none(bench: Bench)
     assert len(messages) <= WORDS // 2
 
 
-async def test_a_reader_of_the_version_before_gets_a_message_for_each_event(bench: Bench) -> None:
+async def test_a_reader_of_the_version_before_gets_a_message_for_each_event(bench: StageHarness) -> None:
     async with bench.working(talk, "apart"):
         messages = await messages_of(bench, bench.query("apart", joined=False))
     assert [decode_event(message).type for message in messages] == ["progress", *["delta"] * WORDS, "done"]
 
 
-async def test_an_event_that_waits_for_others_goes_without_them_soon(bench: Bench) -> None:
+async def test_an_event_that_waits_for_others_goes_without_them_soon(bench: StageHarness) -> None:
     more = asyncio.Event()
 
     async def answer(query: Query, context: Context) -> None:
@@ -74,7 +74,7 @@ async def test_an_event_that_waits_for_others_goes_without_them_soon(bench: Benc
     assert [delta.text for delta in deltas if isinstance(delta, Delta)] == ["one ", "two"]
 
 
-async def test_an_event_that_no_message_holds_ends_the_query_after_those_before_it(bench: Bench) -> None:
+async def test_an_event_that_no_message_holds_ends_the_query_after_those_before_it(bench: StageHarness) -> None:
     async def answer(query: Query, context: Context) -> None:
         await context.delta("short")
         await context.delta("long" * bench.client.max_payload)

@@ -8,7 +8,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import Delta, Done, Progress, Usage
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, settle, until
+from tests.harness.bench import PATIENCE, Gate, StageHarness, outcomes, settle, until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class Endless:
             self.ended.set()
 
 
-async def test_a_stream_whose_reader_has_left_stops_at_its_next_delta(bench: Bench) -> None:
+async def test_a_stream_whose_reader_has_left_stops_at_its_next_delta(bench: StageHarness) -> None:
     endless = Endless()
     async with bench.working(endless, "stream"):
         query = bench.query("stream").model_copy(update={"reply": "reply.left.q"})
@@ -47,7 +47,9 @@ async def test_a_stream_whose_reader_has_left_stops_at_its_next_delta(bench: Ben
     assert outcomes("stream", "reader_left") == 1
 
 
-async def test_work_that_does_not_stream_stops_as_it_starts_when_its_reader_is_gone_by_then(bench: Bench) -> None:
+async def test_work_that_does_not_stream_stops_as_it_starts_when_its_reader_is_gone_by_then(
+    bench: StageHarness,
+) -> None:
     gate = Gate()
     async with bench.working(gate, "gone", room=1):
         await bench.submit(bench.query("gone").model_copy(update={"reply": "reply.gone.q"}))
@@ -57,7 +59,7 @@ async def test_work_that_does_not_stream_stops_as_it_starts_when_its_reader_is_g
     assert outcomes("gone", "reader_left") == 1
 
 
-async def test_one_reader_who_leaves_stops_no_work_for_another(bench: Bench) -> None:
+async def test_one_reader_who_leaves_stops_no_work_for_another(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, "pair"):
         stays = await bench.submit(bench.query("pair"))
@@ -70,7 +72,7 @@ async def test_one_reader_who_leaves_stops_no_work_for_another(bench: Bench) -> 
         await bench.empty("pair")
 
 
-async def test_deltas_arrive_in_order_and_without_gaps(bench: Bench) -> None:
+async def test_deltas_arrive_in_order_and_without_gaps(bench: StageHarness) -> None:
     async def answer(query: Query, context: Context) -> None:
         for number in range(500):
             await context.delta(f"{number} ")
@@ -86,7 +88,7 @@ async def test_deltas_arrive_in_order_and_without_gaps(bench: Bench) -> None:
 
 
 async def test_a_reader_who_is_not_back_yet_after_a_reconnection_is_not_taken_to_have_left(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.runtime.worker.RECONNECTING", 3600.0)
     gate = Gate()

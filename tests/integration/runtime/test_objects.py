@@ -7,12 +7,12 @@ from nats.js.errors import ObjectNotFoundError
 
 from shared.nats import objects
 from shared.nats.objects import read_object
-from tests.harness.bench import Bench
+from tests.harness.bench import StageHarness
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_object_is_read_whole_or_into_a_file(bench: Bench) -> None:
+async def test_an_object_is_read_whole_or_into_a_file(bench: StageHarness) -> None:
     store = await bench.jetstream.create_object_store("shelf")
     data = bytes(range(256)) * 2000
     await store.put("book", data)
@@ -24,7 +24,9 @@ async def test_an_object_is_read_whole_or_into_a_file(bench: Bench) -> None:
         await read_object(store, "nothing")
 
 
-async def test_an_object_whose_pieces_do_not_come_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_object_whose_pieces_do_not_come_is_given_up(
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(objects, "PATIENCE", 0.05)
     store = await bench.jetstream.create_object_store("shelf")
     info = await store.put("book", b"text")

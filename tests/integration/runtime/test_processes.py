@@ -12,7 +12,7 @@ import pytest
 from shared.contracts.events import Delta, Failed, Progress, Result
 from shared.contracts.problems import ProblemType
 from shared.runtime.dead_letters import DeadLetters
-from tests.harness.bench import PATIENCE, Bench, Sayings, listening, until
+from tests.harness.bench import PATIENCE, ReplyRecorder, StageHarness, listening, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -39,7 +39,7 @@ def start(broker: NatsServer, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-async def said(bench: Bench) -> AsyncIterator[Sayings]:
+async def said(bench: StageHarness) -> AsyncIterator[ReplyRecorder]:
     async with listening(bench.client) as sayings:
         yield sayings
 
@@ -56,7 +56,7 @@ async def forwarded(process: ServiceProcess) -> bool:
 
 
 async def test_the_work_of_a_worker_that_was_killed_is_done_by_another_with_one_result(
-    bench: Bench, said: Sayings, start: Start
+    bench: StageHarness, said: ReplyRecorder, start: Start
 ) -> None:
     first = start("first")
     query = bench.query("work", question="hold")
@@ -73,7 +73,7 @@ async def test_the_work_of_a_worker_that_was_killed_is_done_by_another_with_one_
 
 
 async def test_a_worker_killed_between_forwarding_and_acknowledging_leaves_one_message_downstream(
-    bench: Bench, start: Start
+    bench: StageHarness, start: Start
 ) -> None:
     dies = start("dies", dies_after_forward=True)
     await bench.submit(bench.query("work", "second"))
@@ -86,7 +86,7 @@ async def test_a_worker_killed_between_forwarding_and_acknowledging_leaves_one_m
 
 
 async def test_a_worker_that_was_stopped_beyond_ack_wait_and_goes_on_leaves_one_message_downstream(
-    bench: Bench, said: Sayings, start: Start
+    bench: StageHarness, said: ReplyRecorder, start: Start
 ) -> None:
     sleeper = start("sleeper")
     query = await bench.submit(bench.query("work", "second", question="hold"))
@@ -102,7 +102,9 @@ async def test_a_worker_that_was_stopped_beyond_ack_wait_and_goes_on_leaves_one_
     await bench.empty("work")
 
 
-async def test_work_that_kills_every_worker_becomes_a_dead_letter(bench: Bench, said: Sayings, start: Start) -> None:
+async def test_work_that_kills_every_worker_becomes_a_dead_letter(
+    bench: StageHarness, said: ReplyRecorder, start: Start
+) -> None:
     query = bench.query("work", question="die", timeout=100.0)
     async with bench.asking(query) as mailbox:
         for number in range(2):
@@ -118,7 +120,7 @@ async def test_work_that_kills_every_worker_becomes_a_dead_letter(bench: Bench, 
 
 
 async def test_a_dead_letter_succeeds_when_it_is_replayed_after_the_stage_was_repaired(
-    bench: Bench, start: Start
+    bench: StageHarness, start: Start
 ) -> None:
     broken = start("broken", max_deliver=2)
     query = bench.query("work", question="fail")
@@ -134,7 +136,7 @@ async def test_a_dead_letter_succeeds_when_it_is_replayed_after_the_stage_was_re
 
 
 async def test_a_cancel_over_the_bus_stops_work_in_flight_in_every_process(
-    bench: Bench, said: Sayings, start: Start
+    bench: StageHarness, said: ReplyRecorder, start: Start
 ) -> None:
     start("far")
     for question in ("hold", "stream"):
@@ -151,7 +153,7 @@ async def test_a_cancel_over_the_bus_stops_work_in_flight_in_every_process(
 
 
 async def test_on_sigterm_a_worker_is_not_ready_takes_nothing_more_finishes_its_work_and_exits_cleanly(
-    bench: Bench, said: Sayings, start: Start
+    bench: StageHarness, said: ReplyRecorder, start: Start
 ) -> None:
     worker = start("worker", room=2)
     held = [await bench.submit(bench.query("work", "second", question="hold")) for _ in range(2)]
@@ -178,7 +180,7 @@ async def test_on_sigterm_a_worker_is_not_ready_takes_nothing_more_finishes_its_
 
 
 async def test_what_is_not_finished_within_the_grace_period_goes_at_once_to_another_worker(
-    bench: Bench, said: Sayings, start: Start
+    bench: StageHarness, said: ReplyRecorder, start: Start
 ) -> None:
     query = bench.query("work", question="hold")
     leaves = start("leaves", ack_wait=600.0, grace_seconds=0.2)
@@ -193,7 +195,7 @@ async def test_what_is_not_finished_within_the_grace_period_goes_at_once_to_anot
     await bench.empty("work")
 
 
-async def test_a_rolling_restart_under_load_loses_no_query(bench: Bench, start: Start) -> None:
+async def test_a_rolling_restart_under_load_loses_no_query(bench: StageHarness, start: Start) -> None:
     workers = {name: start(name, room=16) for name in ("a", "b")}
     started = asyncio.Event()
     restarted = asyncio.Event()

@@ -7,13 +7,13 @@ from nats.js.api import ConsumerInfo
 
 from shared.contracts.envelope import Lane
 from shared.runtime.worker import StageWorker
-from tests.harness.bench import Bench, Gate, until
+from tests.harness.bench import Gate, StageHarness, until
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_worker_holds_as_many_messages_as_it_has_room_for_and_leaves_the_rest_in_the_queue(
-    bench: Bench,
+    bench: StageHarness,
 ) -> None:
     gate = Gate()
     async with bench.working(gate, room=4):
@@ -27,7 +27,7 @@ async def test_a_worker_holds_as_many_messages_as_it_has_room_for_and_leaves_the
     assert gate.most == 4
 
 
-async def test_both_lanes_together_hold_at_most_room_and_batch_room(bench: Bench) -> None:
+async def test_both_lanes_together_hold_at_most_room_and_batch_room(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, room=4, batch_room=2):
         await until(lambda: _request_stands(bench, Lane.BATCH))
@@ -47,7 +47,7 @@ async def test_both_lanes_together_hold_at_most_room_and_batch_room(bench: Bench
     assert gate.most <= 6
 
 
-async def test_a_stalled_worker_gets_nothing_more_and_a_free_one_takes_all(bench: Bench) -> None:
+async def test_a_stalled_worker_gets_nothing_more_and_a_free_one_takes_all(bench: StageHarness) -> None:
     stalled, free = Gate(), Gate()
     async with bench.working(stalled, room=1, instance="stalled"):
         await bench.submit(bench.query("work"))
@@ -64,18 +64,18 @@ async def test_a_stalled_worker_gets_nothing_more_and_a_free_one_takes_all(bench
             await bench.empty("work")
 
 
-async def _splits(bench: Bench, in_work: int, waiting: int) -> bool:
+async def _splits(bench: StageHarness, in_work: int, waiting: int) -> bool:
     """Polled, as the counters of the broker settle a moment after its messages have come."""
     info = await bench.queue("work")
     return (info.num_ack_pending, info.num_pending) == (in_work, waiting)
 
 
-async def _only_one_left(bench: Bench) -> ConsumerInfo | None:
+async def _only_one_left(bench: StageHarness) -> ConsumerInfo | None:
     info = await bench.queue("work")
     return info if info.num_ack_pending == 1 else None
 
 
-async def test_a_message_goes_at_once_to_a_worker_that_waits_for_it(bench: Bench) -> None:
+async def test_a_message_goes_at_once_to_a_worker_that_waits_for_it(bench: StageHarness) -> None:
     gate = Gate()
     gate.open()
     async with bench.working(gate, room=16):
@@ -84,7 +84,7 @@ async def test_a_message_goes_at_once_to_a_worker_that_waits_for_it(bench: Bench
             await gate.next()
 
 
-async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(bench: Bench) -> None:
+async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, room=4, batch_room=4) as worker:
         await until(lambda: _request_stands(bench, Lane.BATCH))
@@ -114,7 +114,7 @@ async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(bench
         gate.open()
 
 
-async def _request_stands(bench: Bench, lane: Lane) -> bool:
+async def _request_stands(bench: StageHarness, lane: Lane) -> bool:
     return (await bench.queue("work", lane)).num_waiting == 1
 
 
@@ -122,7 +122,7 @@ async def _held(worker: StageWorker, lane: Lane, count: int) -> bool:
     return worker.statuses[0].in_flight[lane.value] == count
 
 
-async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_workers(bench: Bench) -> None:
+async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_workers(bench: StageHarness) -> None:
     gate = Gate()
     options = {"room": 4, "lanes": (Lane.BATCH,), "batch_room": 4, "exclusive": True}
     async with bench.working(gate, instance="a", **options), bench.working(gate, instance="b", **options):
@@ -137,7 +137,7 @@ async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_worker
 
 
 async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have_expired(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.2)
     gate = Gate()
@@ -159,7 +159,7 @@ async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have
 
 
 async def test_a_worker_that_lost_count_of_its_requests_pulls_again_once_they_must_have_expired(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.1)
     monkeypatch.setattr("shared.runtime.pull.SLACK", 0.1)
@@ -175,7 +175,7 @@ async def test_a_worker_that_lost_count_of_its_requests_pulls_again_once_they_mu
         await gate.next()
 
 
-async def test_a_consumer_that_somebody_deleted_is_made_again_and_pulled_from_within_room(bench: Bench) -> None:
+async def test_a_consumer_that_somebody_deleted_is_made_again_and_pulled_from_within_room(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, room=4):
         await bench.jetstream.delete_consumer("QUERIES", "work_default_interactive")
@@ -190,7 +190,7 @@ async def test_a_consumer_that_somebody_deleted_is_made_again_and_pulled_from_wi
 
 
 async def test_resetting_a_worker_amid_its_work_neither_loses_messages_nor_takes_more_than_its_room(
-    bench: Bench,
+    bench: StageHarness,
 ) -> None:
     gate = Gate()
     async with bench.working(gate, room=4) as worker:

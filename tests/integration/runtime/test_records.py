@@ -11,7 +11,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from tests.harness.bench import Bench, until
+from tests.harness.bench import StageHarness, until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,9 @@ def record(revision: int, name: str = "a.txt") -> Document:
     )
 
 
-async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_order_they_come(bench: Bench) -> None:
+async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_order_they_come(
+    bench: StageHarness,
+) -> None:
     documents = Documents(bench.jetstream)
     for revision in (2, 1, 3, 3, 2):
         await documents.put("table", record(revision))
@@ -38,14 +40,14 @@ async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_or
     assert kept.revision == 3
 
 
-async def test_of_many_who_write_a_document_at_once_the_latest_job_wins(bench: Bench) -> None:
+async def test_of_many_who_write_a_document_at_once_the_latest_job_wins(bench: StageHarness) -> None:
     everyone = [Documents(bench.jetstream) for _ in range(30)]
     await asyncio.gather(*(each.put("table", record(revision)) for revision, each in enumerate(everyone)))
     (kept,) = await Documents(bench.jetstream).list("table")
     assert kept.revision == 29
 
 
-async def test_a_document_is_removed_unless_a_later_job_has_written_it(bench: Bench) -> None:
+async def test_a_document_is_removed_unless_a_later_job_has_written_it(bench: StageHarness) -> None:
     documents = Documents(bench.jetstream)
     key = document_id("a.txt")
     await documents.put("table", record(5))
@@ -59,7 +61,7 @@ async def test_a_document_is_removed_unless_a_later_job_has_written_it(bench: Be
 
 
 async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents, other = Documents(bench.jetstream), Documents(bench.jetstream)
     key = document_id("a.txt")
@@ -80,16 +82,16 @@ async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
     assert kept.revision == 2
 
 
-async def test_an_id_that_can_be_no_key_is_no_document(bench: Bench) -> None:
+async def test_an_id_that_can_be_no_key_is_no_document(bench: StageHarness) -> None:
     for odd in ("", "a b", "*", "a..b"):
         assert await Documents(bench.jetstream).get("table", odd) is None
 
 
-async def test_a_snapshot_of_an_empty_bucket_is_empty(bench: Bench) -> None:
+async def test_a_snapshot_of_an_empty_bucket_is_empty(bench: StageHarness) -> None:
     assert await Documents(bench.jetstream).list("table") == []
 
 
-async def test_a_snapshot_where_all_was_deleted_is_empty(bench: Bench) -> None:
+async def test_a_snapshot_where_all_was_deleted_is_empty(bench: StageHarness) -> None:
     documents = Documents(bench.jetstream)
     for number in range(5):
         await documents.put("table", record(number, f"{number}.txt"))
@@ -97,7 +99,7 @@ async def test_a_snapshot_where_all_was_deleted_is_empty(bench: Bench) -> None:
     assert await documents.list("table") == []
 
 
-async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another_table(bench: Bench) -> None:
+async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another_table(bench: StageHarness) -> None:
     bucket = await bench.jetstream.key_value("documents")
     for first in range(0, 5000, 500):
         await asyncio.gather(*(bucket.put(f"table.{first + n}", b"x" * 200) for n in range(500)))
@@ -107,7 +109,7 @@ async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another
     assert found == {f"table.{n}": b"x" * 200 for n in range(4999)}
 
 
-async def test_snapshots_leave_nothing_at_the_broker_for_long(bench: Bench) -> None:
+async def test_snapshots_leave_nothing_at_the_broker_for_long(bench: StageHarness) -> None:
     documents = Documents(bench.jetstream)
     await documents.put("table", record(1))
     for _ in range(20):
@@ -121,7 +123,7 @@ async def test_snapshots_leave_nothing_at_the_broker_for_long(bench: Bench) -> N
     await until(gone, "the end of all reading positions")
 
 
-async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(bench: Bench) -> None:
+async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(bench: StageHarness) -> None:
     everyone = [Collections(bench.jetstream) for _ in range(8)]
     made = await asyncio.gather(*(each.create("t", "docs", description="d") for each in everyone))
     assert sum(created for _, created in made) == 1
@@ -131,7 +133,7 @@ async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(bench: 
     assert caught.value.kind is ProblemType.CONFLICT
 
 
-async def test_a_collection_that_was_deleted_and_made_again_has_another_table(bench: Bench) -> None:
+async def test_a_collection_that_was_deleted_and_made_again_has_another_table(bench: StageHarness) -> None:
     collections = Collections(bench.jetstream)
     first, _ = await collections.create("t", "docs")
     assert (await collections.delete("t", "docs")).table == first.table
@@ -146,7 +148,7 @@ async def test_a_collection_that_was_deleted_and_made_again_has_another_table(be
 
 
 @pytest.mark.parametrize("name", ["", "Docs", "-a", "a.b", "a b", "a" * 49, "ü"])
-async def test_a_collection_name_that_can_be_no_key_is_refused(bench: Bench, name: str) -> None:
+async def test_a_collection_name_that_can_be_no_key_is_refused(bench: StageHarness, name: str) -> None:
     with pytest.raises(Problem) as caught:
         await Collections(bench.jetstream).create("t", name)
     assert caught.value.kind is ProblemType.INVALID_NAME

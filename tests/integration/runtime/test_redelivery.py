@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 from shared.contracts.envelope import Hop, Query
 from shared.contracts.events import Progress, Result
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, Bench, Gate, outcomes, until
+from tests.harness.bench import PATIENCE, Gate, StageHarness, outcomes, until
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ async def pass_on(query: Query, context: Context) -> Query:
     return query
 
 
-async def test_storing_the_same_hop_twice_stores_it_once(bench: Bench) -> None:
+async def test_storing_the_same_hop_twice_stores_it_once(bench: StageHarness) -> None:
     """What a worker that died between forwarding and acknowledging leaves for its successor to repeat."""
     query = bench.query("first", "second")
     done = query.advance(Hop(stage="first", variant="default", worker="died", waited_ms=0, worked_ms=0))
@@ -30,7 +30,7 @@ async def test_storing_the_same_hop_twice_stores_it_once(bench: Bench) -> None:
     assert outcomes("first", "forwarded") == 1
 
 
-async def test_a_hop_that_was_taken_off_the_next_queue_already_is_not_stored_again(bench: Bench) -> None:
+async def test_a_hop_that_was_taken_off_the_next_queue_already_is_not_stored_again(bench: StageHarness) -> None:
     gate = Gate()
     gate.open()
     query = bench.query("first", "second")
@@ -46,14 +46,14 @@ async def test_a_hop_that_was_taken_off_the_next_queue_already_is_not_stored_aga
         assert gate.started.empty()
 
 
-async def test_a_slip_may_visit_the_same_stage_twice(bench: Bench) -> None:
+async def test_a_slip_may_visit_the_same_stage_twice(bench: StageHarness) -> None:
     async with bench.working(pass_on, "again"):
         events = await bench.ask(bench.query("again", "again", "again"))
     assert isinstance(events[-1], Result)
     assert [hop.stage for hop in events[-1].query.trail] == ["again"] * 3
 
 
-async def test_another_attempt_at_a_query_is_new_work(bench: Bench) -> None:
+async def test_another_attempt_at_a_query_is_new_work(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, "attempts"):
         query = await bench.submit(bench.query("attempts"))
@@ -66,7 +66,7 @@ async def test_another_attempt_at_a_query_is_new_work(bench: Bench) -> None:
 
 
 async def test_work_that_takes_longer_than_ack_wait_is_not_redelivered_as_long_as_its_worker_lives(
-    bench: Bench,
+    bench: StageHarness,
 ) -> None:
     gate = Gate()
     async with bench.working(gate, "long"), bench.working(gate, "long", instance="free"):
@@ -86,7 +86,7 @@ async def test_work_that_takes_longer_than_ack_wait_is_not_redelivered_as_long_a
 
 
 async def test_work_from_before_the_broker_lost_its_memory_acknowledges_nothing_of_what_came_after(
-    bench: Bench,
+    bench: StageHarness,
 ) -> None:
     """The broker takes an acknowledgement by its number in the stream, whoever's message has that number now."""
     gate = Gate()
@@ -124,7 +124,7 @@ async def test_work_from_before_the_broker_lost_its_memory_acknowledges_nothing_
         await bench.empty("old")
 
 
-async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_work_twice(bench: Bench) -> None:
+async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_work_twice(bench: StageHarness) -> None:
     gate = Gate()
     async with bench.working(gate, "still") as worker:
         query = bench.query("still")
@@ -147,7 +147,7 @@ async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_wo
         assert gate.started.empty()
 
 
-async def test_a_message_whose_handler_was_cancelled_goes_back_at_once(bench: Bench) -> None:
+async def test_a_message_whose_handler_was_cancelled_goes_back_at_once(bench: StageHarness) -> None:
     first, second = Gate(), Gate()
     async with bench.working(first, "handed", instance="a", room=1) as worker:
         query = await bench.submit(bench.query("handed"))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.variants.routes import Route, Routes, followed_routes
+from services.gateway.variants.routes import Route, Routes, watch_routes
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import ROUTES
-from tests.harness.bench import Bench, open_bench, until
+from tests.harness.bench import StageHarness, open_bench, until
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -42,13 +42,13 @@ class Seen:
 
 
 @asynccontextmanager
-async def following(bench: Bench) -> AsyncIterator[Seen]:
+async def following(bench: StageHarness) -> AsyncIterator[Seen]:
     seen = Seen()
-    async with followed_routes(bench.client, bench.jetstream, seen):
+    async with watch_routes(bench.client, bench.jetstream, seen):
         yield seen
 
 
-async def test_a_route_is_kept_as_it_was_written(bench: Bench) -> None:
+async def test_a_route_is_kept_as_it_was_written(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     written = Route(
         stage="generate", weights={"default": 1.5}, shadows={"next": 5}, updated_at=12.5, updated_by="Maria"
@@ -64,7 +64,7 @@ async def test_a_route_is_kept_as_it_was_written(bench: Bench) -> None:
     assert [each.route.stage for each in await routes.list()] == ["embed"]
 
 
-async def test_of_two_who_change_what_they_have_seen_the_second_is_told(bench: Bench) -> None:
+async def test_of_two_who_change_what_they_have_seen_the_second_is_told(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     first = await routes.put(route(10), revision=0)
     second = await routes.put(route(20), revision=first)
@@ -79,7 +79,7 @@ async def test_of_two_who_change_what_they_have_seen_the_second_is_told(bench: B
     await routes.put(route(40), revision=0)
 
 
-async def test_of_many_who_write_at_once_exactly_one_wins(bench: Bench) -> None:
+async def test_of_many_who_write_at_once_exactly_one_wins(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     seen = await routes.put(route(1))
     ends = await asyncio.gather(*(routes.put(route(n), revision=seen) for n in range(20)), return_exceptions=True)
@@ -87,7 +87,7 @@ async def test_of_many_who_write_at_once_exactly_one_wins(bench: Bench) -> None:
     assert sum(isinstance(end, Problem) for end in ends) == 19
 
 
-async def test_a_follower_knows_all_routes_before_it_begins(bench: Bench) -> None:
+async def test_a_follower_knows_all_routes_before_it_begins(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     await routes.put(route(10))
     await routes.put(route(20, "embed"))
@@ -96,7 +96,7 @@ async def test_a_follower_knows_all_routes_before_it_begins(bench: Bench) -> Non
         assert seen.times == 1
 
 
-async def test_a_follower_is_told_of_changes_and_removals(bench: Bench) -> None:
+async def test_a_follower_is_told_of_changes_and_removals(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     async with following(bench) as seen:
         assert seen.routes == {}
@@ -110,7 +110,7 @@ async def test_a_follower_is_told_of_changes_and_removals(bench: Bench) -> None:
 
 
 async def test_a_follower_goes_on_after_the_broker_was_away_and_learns_what_it_missed(
-    bench: Bench, broker: NatsServer
+    bench: StageHarness, broker: NatsServer
 ) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
@@ -123,7 +123,7 @@ async def test_a_follower_goes_on_after_the_broker_was_away_and_learns_what_it_m
             await seen.shows(generate=canary)
 
 
-async def test_what_was_known_stays_in_force_while_the_broker_is_away(bench: Bench, broker: NatsServer) -> None:
+async def test_what_was_known_stays_in_force_while_the_broker_is_away(bench: StageHarness, broker: NatsServer) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
         broker.kill()
@@ -136,7 +136,7 @@ async def test_what_was_known_stays_in_force_while_the_broker_is_away(bench: Ben
         broker.start()
 
 
-async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench: Bench) -> None:
+async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench: StageHarness) -> None:
     await bench.jetstream.delete_key_value(ROUTES)
     async with following(bench) as seen:
         assert seen.routes == {}
@@ -146,7 +146,7 @@ async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench
 
 
 async def test_a_bucket_that_was_lost_with_the_brokers_disk_is_followed_again(
-    bench: Bench, broker: NatsServer, tmp_path: Path
+    bench: StageHarness, broker: NatsServer, tmp_path: Path
 ) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
@@ -159,7 +159,7 @@ async def test_a_bucket_that_was_lost_with_the_brokers_disk_is_followed_again(
             await seen.shows(generate=20)
 
 
-async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(bench: Bench) -> None:
+async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(bench: StageHarness) -> None:
     routes = Routes(bench.jetstream)
     bucket = await bench.jetstream.key_value(ROUTES)
     await bucket.put("embed", b"{")
@@ -177,7 +177,7 @@ async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(bench:
 
 
 async def test_a_watch_that_is_begun_anew_misses_nothing_and_leaves_nothing_behind(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.stores.watch.WATCH_ANEW", 0.02)
     monkeypatch.setattr("shared.stores.watch.LOOK", 0.01)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from shared.contracts.events import Result
-from tests.harness.bench import PATIENCE, Bench, listening, open_bench, until
+from tests.harness.bench import PATIENCE, StageHarness, listening, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
@@ -56,11 +56,11 @@ async def says(process: ServiceProcess, text: str) -> None:
     await until(said, text)
 
 
-async def connected(bench: Bench) -> bool:
+async def connected(bench: StageHarness) -> bool:
     return bench.client.is_connected
 
 
-async def ask(bench: Bench) -> None:
+async def ask(bench: StageHarness) -> None:
     assert isinstance((await bench.ask(bench.query("work")))[-1], Result)
 
 

@@ -10,7 +10,7 @@ from shared.contracts.envelope import Lane
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
-from tests.harness.bench import Bench, open_bench
+from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ STORES = {
 }
 
 
-async def streams(bench: Bench) -> dict[str, Any]:
+async def streams(bench: StageHarness) -> dict[str, Any]:
     return {info.config.name: info.config for info in await bench.jetstream.streams_info()}
 
 
@@ -50,7 +50,7 @@ async def test_many_processes_may_make_everything_at_once(broker: NatsServer) ->
         await client.close()
 
 
-async def test_making_it_again_changes_nothing(bench: Bench) -> None:
+async def test_making_it_again_changes_nothing(bench: StageHarness) -> None:
     await bench.submit(bench.query("work"))
     before = await streams(bench)
     await bench.topology.ensure()
@@ -84,7 +84,7 @@ async def test_changed_settings_change_what_exists_and_lose_nothing(broker: Nats
         assert config["OBJ_uploads"].max_age == 1800.0
 
 
-async def test_many_calls_at_once_are_at_most_two_rounds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_calls_at_once_are_at_most_two_rounds(bench: StageHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     add_stream = bench.jetstream.add_stream
 
@@ -97,7 +97,7 @@ async def test_many_calls_at_once_are_at_most_two_rounds(bench: Bench, monkeypat
     assert made.count(QUERIES) <= 2
 
 
-async def test_a_round_that_failed_counts_for_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_that_failed_counts_for_nobody(bench: StageHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     add_stream = bench.jetstream.add_stream
     failures = [TimeoutError()]
 
@@ -113,7 +113,9 @@ async def test_a_round_that_failed_counts_for_nobody(bench: Bench, monkeypatch: 
     assert QUERIES in await streams(bench)
 
 
-async def test_whoever_forwards_first_after_the_broker_lost_its_memory_makes_the_queues_again(bench: Bench) -> None:
+async def test_whoever_forwards_first_after_the_broker_lost_its_memory_makes_the_queues_again(
+    bench: StageHarness,
+) -> None:
     await bench.topology.ensure_queues([StageQueue(stage="work", variant="default", lane=lane) for lane in Lane])
     await bench.jetstream.delete_stream(QUERIES)
     await asyncio.gather(*(bench.submit(bench.query("work")) for _ in range(50)))

@@ -15,7 +15,7 @@ from shared.contracts.envelope import Query
 from shared.runtime.batching import Batcher
 from shared.runtime.stage import Context
 from shared.telemetry.tracing import tracer
-from tests.harness.bench import Bench
+from tests.harness.bench import StageHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ def ids(span: ReadableSpan | trace.Span | trace.SpanContext | None) -> tuple[int
 
 
 async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_trace(
-    bench: Bench, spans: InMemorySpanExporter
+    bench: StageHarness, spans: InMemorySpanExporter
 ) -> None:
     async with bench.working(shout, "one"), bench.working(shout, "two"):
         with tracer.start_as_current_span("request") as request:
@@ -74,7 +74,7 @@ async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_t
         above = ids(span)
 
 
-async def test_work_that_fails_marks_its_span(bench: Bench, spans: InMemorySpanExporter) -> None:
+async def test_work_that_fails_marks_its_span(bench: StageHarness, spans: InMemorySpanExporter) -> None:
     failures = [RuntimeError("once")]
 
     async def failing(query: Query, context: Context) -> Query:
@@ -95,7 +95,7 @@ async def double(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
 
-async def test_a_batch_of_one_is_a_part_of_its_trace(bench: Bench, spans: InMemorySpanExporter) -> None:
+async def test_a_batch_of_one_is_a_part_of_its_trace(bench: StageHarness, spans: InMemorySpanExporter) -> None:
     batcher = Batcher[int, int](double, name="alone", max_items=8, max_cost=8, cost=lambda _: 1)
 
     async def batched(query: Query, context: Context) -> Query:

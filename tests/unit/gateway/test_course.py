@@ -1,6 +1,6 @@
 """What a query past its deadline is told."""
 
-from services.gateway.queries.progress import Course, QueueState, overdue
+from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from shared.contracts.envelope import Stop
 from shared.contracts.events import Progress
 from shared.contracts.problems import ProblemType
@@ -11,8 +11,8 @@ DESERTED = QueueState(waiting=1, in_work=0, wanted=False)
 IDLE = QueueState(waiting=0, in_work=0, wanted=True)
 
 
-def course(*stages: str, attempt: int = 1) -> Course:
-    course = Course(SLIP)
+def course(*stages: str, attempt: int = 1) -> QueryProgress:
+    course = QueryProgress(SLIP)
     for stage in stages:
         course.note(Progress(stage=stage, attempt=attempt))
     return course
@@ -64,7 +64,7 @@ def test_a_redelivery_is_no_step_forward() -> None:
 
 
 def test_a_stage_that_the_slip_names_twice_is_passed_twice() -> None:
-    twice = Course((Stop(stage="retrieve"), Stop(stage="rerank"), Stop(stage="retrieve")))
+    twice = QueryProgress((Stop(stage="retrieve"), Stop(stage="rerank"), Stop(stage="retrieve")))
     for stage in ("retrieve", "rerank", "retrieve"):
         twice.note(Progress(stage=stage))
     assert twice.ahead is None

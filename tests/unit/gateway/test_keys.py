@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.auth.authenticator import Keyring, presented
+from services.gateway.auth.authenticator import Authenticator, presented
 from services.gateway.auth.dependencies import guarded
 from services.gateway.auth.exposure import check_reach
 from services.gateway.auth.limits import Bucket, Limits
-from services.gateway.auth.principal import ANONYMOUS, Caller
+from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
 from shared.contracts.jobs import JobOptions, JobSpec, decode_spec
 from shared.contracts.keys import Action, ApiKey, KeyState, Secret, hashed, key_id, new_key, permitted
@@ -29,8 +29,8 @@ def made(**members: Any) -> tuple[ApiKey, str]:
     return ApiKey.model_validate(record), written
 
 
-def ring(*keys: ApiKey, **settings: Any) -> Keyring:
-    keyring = Keyring(GatewaySettings(**settings))
+def ring(*keys: ApiKey, **settings: Any) -> Authenticator:
+    keyring = Authenticator(GatewaySettings(**settings))
     keyring.update({key.id: key for key in keys})
     return keyring
 
@@ -48,7 +48,7 @@ def outcome(call: Callable[[], object]) -> Problem | None:
     return None
 
 
-def refused(keyring: Keyring, written: str | None) -> bool:
+def refused(keyring: Authenticator, written: str | None) -> bool:
     problem = outcome(lambda: keyring.caller([] if written is None else bearing(written)))
     return problem is not None and problem.kind is ProblemType.UNAUTHENTICATED
 
@@ -243,7 +243,7 @@ def pipeline(job: dict[str, Any]) -> dict[str, Any]:
 def test_a_job_is_taken_from_whoever_may_do_the_same_himself(
     spec: dict[str, Any], actions: set[str], collections: tuple[str, ...], may: bool
 ) -> None:
-    caller = Caller(tenant="acme", actions=Action.all_of(map(Action, actions)), collections=collections)
+    caller = Principal(tenant="acme", actions=Action.all_of(map(Action, actions)), collections=collections)
     decoded: JobSpec = decode_spec(spec)
     problem = outcome(lambda: caller.need_spec(decoded))
     assert (problem is None) is may
@@ -251,7 +251,7 @@ def test_a_job_is_taken_from_whoever_may_do_the_same_himself(
 
 
 def test_a_job_carries_whose_key_it_was_and_what_it_may_name() -> None:
-    caller = Caller(tenant="acme", key="k", name="website", collections=("docs",))
+    caller = Principal(tenant="acme", key="k", name="website", collections=("docs",))
     options = caller.options(JobOptions(by="somebody else", collections=("*",)))
     assert (options.by, options.collections) == ("website", ("docs",))
     assert ANONYMOUS.options(JobOptions(by="Maria")).by == "Maria"

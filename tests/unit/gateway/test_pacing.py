@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.gateway.queries import batch_throttle
-from services.gateway.queries.batch_throttle import Pace
+from services.gateway.queries.batch_throttle import BatchThrottle
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
 class Lines:
     """Lines at work, each until it is ended."""
 
-    def __init__(self, pace: Pace, count: int) -> None:
+    def __init__(self, pace: BatchThrottle, count: int) -> None:
         self.working = 0
         self._ends = asyncio.Semaphore(0)
         self._pace = pace
@@ -53,7 +53,7 @@ class Lines:
 
 
 async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() -> None:
-    pace = Pace(yields=True)
+    pace = BatchThrottle(yields=True)
     with pace.query():
         lines = Lines(pace, 3)
         assert await lines.settled() == 0
@@ -64,7 +64,7 @@ async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() ->
 
 
 async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() -> None:
-    pace = Pace(yields=True, lines=4)
+    pace = BatchThrottle(yields=True, lines=4)
     lines = Lines(pace, 9)
     assert await lines.settled() == 4
     await lines.end()
@@ -73,7 +73,7 @@ async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() 
 
 
 async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_ends() -> None:
-    pace = Pace(yields=True, lines=2)
+    pace = BatchThrottle(yields=True, lines=2)
     lines = Lines(pace, 4)
     assert await lines.settled() == 2
     with pace.query():
@@ -84,7 +84,7 @@ async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_end
 
 async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", 0.01)
-    pace = Pace(yields=True)
+    pace = BatchThrottle(yields=True)
     with pace.query():
         lines = Lines(pace, 3)
         await lines.end(3)
@@ -93,7 +93,7 @@ async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(mo
 
 
 async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = Pace(yields=True, lines=3)
+    pace = BatchThrottle(yields=True, lines=3)
     with pace.query():
         pass
     lines = Lines(pace, 3)
@@ -105,7 +105,7 @@ async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_without_the_setting_nothing_waits() -> None:
-    pace = Pace(yields=False)
+    pace = BatchThrottle(yields=False)
     async with AsyncExitStack() as stack:
         stack.enter_context(pace.query())
         async with asyncio.timeout(10):

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.gateway.auth import dependencies
 from services.gateway.auth.dependencies import guarded, needs
 from services.gateway.http.problems import ClientLeftError, handle_problems
-from services.gateway.http.query_routes import Shortcut
+from services.gateway.http.query_routes import QueryRoutes
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.service.http_protocol import Departure
@@ -85,7 +85,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     def client(asgi: ASGIApp) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(asgi, raise_app_exceptions=False), base_url="http://g")
 
-    return Ends(client(Shortcut(app, [router])), client(app), passed)
+    return Ends(client(QueryRoutes(app, [router])), client(app), passed)
 
 
 @pytest.mark.parametrize("body", ["text", "problem", "defect", "left"])

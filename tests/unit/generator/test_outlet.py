@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.generator.engines.base import TextDelta
-from services.generator.streaming.coalescer import Outlet
+from services.generator.streaming.coalescer import DeltaCoalescer
 from shared.contracts.envelope import Hop, Query, Stop
 from shared.contracts.events import AnyEvent, Delivered, Delta
 from shared.contracts.generation import ToolCallDelta
@@ -53,7 +53,7 @@ class Reader:
 
 async def write(interval: float, *pieces: TextDelta) -> list[Delta]:
     reader = Reader()
-    async with Outlet(reader.context, interval) as outlet:
+    async with DeltaCoalescer(reader.context, interval) as outlet:
         for piece in pieces:
             await outlet.send(piece)
     return reader.deltas
@@ -77,7 +77,7 @@ async def test_without_an_interval_each_piece_goes_out_on_its_own() -> None:
 
 async def test_what_waits_goes_out_though_the_engine_writes_no_more() -> None:
     reader = Reader()
-    async with Outlet(reader.context, 0.01) as outlet:
+    async with DeltaCoalescer(reader.context, 0.01) as outlet:
         for piece in texts("a", "b", "c"):
             await outlet.send(piece)
         async with asyncio.timeout(10):
@@ -91,7 +91,7 @@ async def test_what_waits_goes_out_with_the_next_piece_after_the_interval(monkey
     now = loop.time()
     monkeypatch.setattr(loop, "time", lambda: now)
     reader = Reader()
-    async with Outlet(reader.context, 20.0) as outlet:
+    async with DeltaCoalescer(reader.context, 20.0) as outlet:
         for piece in texts(*"abcdefg"):
             await outlet.send(piece)
             now += 16.0
@@ -116,7 +116,7 @@ async def test_a_failure_while_nothing_is_written_ends_the_answer() -> None:
     reader.fails = ConnectionError("gone")
 
     async def answer() -> None:
-        async with Outlet(reader.context, 0.01) as outlet:
+        async with DeltaCoalescer(reader.context, 0.01) as outlet:
             for piece in texts("a", "b"):
                 await outlet.send(piece)
             async with asyncio.timeout(10):
@@ -130,7 +130,7 @@ async def test_an_engine_that_fails_sends_nothing_more() -> None:
     reader = Reader()
 
     async def answer() -> None:
-        async with Outlet(reader.context, LONG) as outlet:
+        async with DeltaCoalescer(reader.context, LONG) as outlet:
             for piece in texts("a", "b"):
                 await outlet.send(piece)
             raise RuntimeError("the engine is lost")

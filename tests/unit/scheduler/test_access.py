@@ -4,15 +4,15 @@ from typing import Any, cast
 
 import pytest
 
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import Job, JobOptions, decode_spec
 from shared.contracts.problems import Problem, ProblemType
 
 
-def run(spec: dict[str, Any], *collections: str) -> JobRun:
+def run(spec: dict[str, Any], *collections: str) -> JobContext:
     job = Job(id="j", kind=spec["kind"], created_at=0, options=JobOptions(collections=collections))
     nothing = cast("Any", None)
-    return JobRun(job, decode_spec(spec), board=nothing, artifacts=nothing, jetstream=nothing)
+    return JobContext(job, decode_spec(spec), board=nothing, artifacts=nothing, jetstream=nothing)
 
 
 @pytest.mark.parametrize("patterns", [("docs",), ("*",), ("wiki", "doc?")])

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import Query, Request
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import Backend, BackendParameter, CallerParameter, DeskParameter
+from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import body
 from services.gateway.jobs.idempotency import IdempotencyKey, job_for
@@ -36,9 +36,9 @@ PATIENT: Final = RetryPolicy(limit=20)
 @needs(Action.JOBS)
 async def create(
     request: Request,
-    desk: DeskParameter,
+    desk: ContextParameter,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> BatchBody:
     """Makes a job that answers every line of a file on the batch lane, in the room that interactive queries leave."""
@@ -72,7 +72,7 @@ async def create(
 @needs(Action.READ)
 async def list_page(
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     after: Annotated[str, Query(description="The id of the last batch of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
@@ -84,7 +84,7 @@ async def list_page(
 
 @router.get("/v1/batches/{batch}", summary="Look at a batch", responses=errors(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def get(batch: str, backend: BackendParameter, caller: CallerParameter) -> BatchBody:
+async def get(batch: str, backend: BackendParameter, caller: PrincipalParameter) -> BatchBody:
     record = await backend.batches.get(caller.tenant, batch)
     return BatchBody.of(record, await _job(backend, record))
 
@@ -95,7 +95,7 @@ async def get(batch: str, backend: BackendParameter, caller: CallerParameter) ->
     responses=errors(ProblemType.NOT_FOUND, ProblemType.CONFLICT),
 )
 @needs(Action.JOBS)
-async def cancel(batch: str, backend: BackendParameter, caller: CallerParameter) -> BatchBody:
+async def cancel(batch: str, backend: BackendParameter, caller: PrincipalParameter) -> BatchBody:
     """What has been answered by then can be downloaded."""
     record = await backend.batches.get(caller.tenant, batch)
     job = await _job(backend, record)

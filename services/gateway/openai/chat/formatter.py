@@ -9,7 +9,7 @@ from services.gateway.http.models import sources_from
 from services.gateway.http.sse import Event
 from services.gateway.openai.chat.citations import annotations
 from services.gateway.openai.errors import error_event
-from services.gateway.openai.formatter import END, Telling, answered_by, fingerprint
+from services.gateway.openai.formatter import END, FormatContext, answered_by, fingerprint
 from services.gateway.openai.responses import (
     Annotation,
     ChatChoice,
@@ -21,20 +21,20 @@ from services.gateway.openai.responses import (
     encoded,
 )
 from services.gateway.queries.assembler import Ended, NewReasoning, NewSources, NewText, NewToolCall, Part
-from services.gateway.queries.session import Flight
+from services.gateway.queries.session import QuerySession
 from shared.contracts.problems import Problem
 
-__all__ = ["ChatVoice"]
+__all__ = ["ChatFormatter"]
 
 
-class ChatVoice:
+class ChatFormatter:
     """One chat answer. A stream begins with a chunk that has the role, and the sources if there are any."""
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: FormatContext) -> None:
         self._telling = telling
         self._begun = False
 
-    def whole(self, flight: Flight, ended: Ended) -> bytes:
+    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
         answer = flight.answer
         calls = [ToolCallBody.of(call.id, call.name, call.arguments) for call in answer.tool_calls]
         message: dict[str, Any] = {
@@ -66,7 +66,7 @@ class ChatVoice:
             )
         )
 
-    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
         if not self._begun:
             self._begun = True
             yield self._first(flight, part)
@@ -84,13 +84,13 @@ class ChatVoice:
     def problem(self, problem: Problem) -> Event:
         return error_event(problem)
 
-    def _first(self, flight: Flight, part: Part) -> Event:
+    def _first(self, flight: QuerySession, part: Part) -> Event:
         begin = {"role": "assistant", "content": ""}
         if self._telling.collection is None or not isinstance(part, NewSources):
             return self._chunk(flight, begin)
         return self._chunk(flight, begin, sluice={"sources": sources_from(part.passages)})
 
-    def _last(self, flight: Flight, ended: Ended) -> Iterable[Event]:
+    def _last(self, flight: QuerySession, ended: Ended) -> Iterable[Event]:
         named = self._annotations(flight, ended)
         yield self._chunk(
             flight,
@@ -105,7 +105,7 @@ class ChatVoice:
 
     def _chunk(
         self,
-        flight: Flight,
+        flight: QuerySession,
         delta: dict[str, Any],
         *,
         logprobs: ChatLogprobs | None = None,
@@ -115,7 +115,7 @@ class ChatVoice:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return self._event(flight, [choice], **more)
 
-    def _event(self, flight: Flight, choices: list[dict[str, Any]], **more: Any) -> Event:
+    def _event(self, flight: QuerySession, choices: list[dict[str, Any]], **more: Any) -> Event:
         """A `ChatChunk`; made without the model, as there is one for each token."""
         chunk = {
             "id": _id(flight),
@@ -129,14 +129,14 @@ class ChatVoice:
             chunk.setdefault("usage", None)
         return Event(to_json(chunk))
 
-    def _annotations(self, flight: Flight, ended: Ended) -> list[Annotation]:
+    def _annotations(self, flight: QuerySession, ended: Ended) -> list[Annotation]:
         if self._telling.collection is None:
             return []
         answer = flight.answer
         return annotations(answer.text, answer.sources, ended.cited, self._telling.collection)
 
 
-def _id(flight: Flight) -> str:
+def _id(flight: QuerySession) -> str:
     return f"chatcmpl-{flight.query.id}"
 
 

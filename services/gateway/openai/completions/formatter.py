@@ -5,7 +5,7 @@ from typing import Any
 
 from services.gateway.http.sse import Event
 from services.gateway.openai.errors import error_event
-from services.gateway.openai.formatter import END, Telling, answered_by, fingerprint
+from services.gateway.openai.formatter import END, FormatContext, answered_by, fingerprint
 from services.gateway.openai.responses import (
     Completion,
     CompletionChoice,
@@ -14,26 +14,26 @@ from services.gateway.openai.responses import (
     encoded,
 )
 from services.gateway.queries.assembler import Ended, NewText, Part
-from services.gateway.queries.session import Flight
+from services.gateway.queries.session import QuerySession
 from shared.contracts.generation import TokenLogprob
 from shared.contracts.problems import Problem
 
-__all__ = ["CompletionVoice"]
+__all__ = ["CompletionFormatter"]
 
 
-class CompletionVoice:
+class CompletionFormatter:
     """One completion."""
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: FormatContext) -> None:
         self._telling = telling
         self._told = 0
 
-    def whole(self, flight: Flight, ended: Ended) -> bytes:
+    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
         answer = flight.answer
         choice = self._choice(answer.text, answer.logprobs, finish=ended.finish)
         return self._body(flight, [choice], usage=TokenUsage.of(ended.usage), **self._end(flight, ended))
 
-    def part(self, flight: Flight, part: Part) -> Iterable[Event]:
+    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
         match part:
             case NewText(text, logprobs):
                 yield Event(self._body(flight, [self._choice(text, logprobs)]))
@@ -52,13 +52,13 @@ class CompletionVoice:
         shown = CompletionLogprobs.of(logprobs, self._told) if self._telling.logprobs else None
         return CompletionChoice(index=0, text=text, logprobs=shown, finish_reason=finish)
 
-    def _end(self, flight: Flight, ended: Ended) -> dict[str, Any]:
+    def _end(self, flight: QuerySession, ended: Ended) -> dict[str, Any]:
         return {
             "system_fingerprint": fingerprint(ended),
             "sluice": answered_by(self._telling, flight, ended, None),
         }
 
-    def _body(self, flight: Flight, choices: list[CompletionChoice], **members: Any) -> bytes:
+    def _body(self, flight: QuerySession, choices: list[CompletionChoice], **members: Any) -> bytes:
         if self._telling.include_usage:
             members.setdefault("usage", None)
         return encoded(

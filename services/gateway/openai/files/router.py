@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from services.gateway.auth.dependencies import guarded, needs
-from services.gateway.context import BackendParameter, CallerParameter, DeskParameter
+from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import bounded, media_type, refuse_other_sites
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import body
@@ -36,7 +36,9 @@ FORM_BYTES: Final = 64 * 1024
     responses=errors(ProblemType.TOO_LARGE),
 )
 @needs(Action.JOBS)
-async def upload(request: Request, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
+async def upload(
+    request: Request, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
+) -> FileBody:
     """The input of batches is JSONL with the purpose `batch`. Files are kept as long as the history of jobs."""
     if media_type(request) != FORM:
         raise Problem(ProblemType.INVALID_REQUEST, f"Send the file as '{FORM}'.")
@@ -63,9 +65,9 @@ async def upload(request: Request, desk: DeskParameter, backend: BackendParamete
 @router.get("/v1/files", summary="List files", responses=errors(ProblemType.NOT_FOUND))
 @needs(Action.READ)
 async def list_page(
-    desk: DeskParameter,
+    desk: ContextParameter,
     backend: BackendParameter,
-    caller: CallerParameter,
+    caller: PrincipalParameter,
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str, Query(description="The id of the last file of the page before.")] = "",
@@ -82,7 +84,7 @@ async def list_page(
 
 @router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
 @needs(Action.READ)
-async def get(file: str, desk: DeskParameter, backend: BackendParameter, caller: CallerParameter) -> FileBody:
+async def get(file: str, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter) -> FileBody:
     return FileBody.of(await backend.files.get(caller.tenant, file), desk.settings.history_seconds)
 
 
@@ -93,7 +95,7 @@ async def get(file: str, desk: DeskParameter, backend: BackendParameter, caller:
     responses={200: {"content": {"application/octet-stream": {}}}, **errors(ProblemType.NOT_FOUND)},
 )
 @needs(Action.READ)
-async def content(file: str, backend: BackendParameter, caller: CallerParameter) -> Response:
+async def content(file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
     record = await backend.files.get(caller.tenant, file)
     response = await download(backend.artifacts, caller.tenant, record.artifact)
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
@@ -102,7 +104,7 @@ async def content(file: str, backend: BackendParameter, caller: CallerParameter)
 
 @router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
 @needs(Action.JOBS)
-async def delete(file: str, backend: BackendParameter, caller: CallerParameter) -> FileDeleted:
+async def delete(file: str, backend: BackendParameter, caller: PrincipalParameter) -> FileDeleted:
     """A batch that has not ended needs its input."""
     record = await backend.files.get(caller.tenant, file)
     await backend.artifacts.delete(caller.tenant, record.artifact)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from services.gateway.auth.principal import Caller
+from services.gateway.auth.principal import Principal
 from services.gateway.context import Backend
 from services.gateway.openai.models.model_registry import Model
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
@@ -13,7 +13,7 @@ from shared.contracts.problems import Problem, ProblemType
 __all__ = ["find_model", "list_models"]
 
 
-async def list_models(backend: Backend, caller: Caller) -> list[ModelBody]:
+async def list_models(backend: Backend, caller: Principal) -> list[ModelBody]:
     """All that the caller may ask, those of the engines first."""
     records = await backend.collections.list(caller.tenant)
     return [
@@ -22,7 +22,7 @@ async def list_models(backend: Backend, caller: Caller) -> list[ModelBody]:
     ]
 
 
-async def find_model(backend: Backend, caller: Caller, name: str) -> ModelBody:
+async def find_model(backend: Backend, caller: Principal, name: str) -> ModelBody:
     """Raises Problem MODEL_NOT_FOUND."""
     for model in await list_models(backend, caller):
         if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):

@@ -20,7 +20,7 @@ from services.generator.prompting.prompt import Built, PromptBuilder
 from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Preparing", "Request"]
+__all__ = ["RequestBuilder", "Request"]
 
 FITTINGS: Final = 4
 """Times that a prompt is built smaller because its template took more tokens than were counted."""
@@ -42,7 +42,7 @@ class Request:
         return reader(params) if self.forced else None
 
 
-class Preparing:
+class RequestBuilder:
     """Prepares prompts for one engine. `window` and all counts are in tokens of its model."""
 
     def __init__(self, llm: AsyncLLM, config: VLLMConfig, renderer: Renderer) -> None:

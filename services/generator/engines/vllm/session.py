@@ -15,9 +15,9 @@ from services.generator.engines.vllm.config import VLLMConfig
 from services.generator.engines.vllm.errors import translated
 from services.generator.engines.vllm.parsers import Reader
 from services.generator.engines.vllm.renderer import Renderer
-from services.generator.engines.vllm.requests import Preparing, Request
+from services.generator.engines.vllm.requests import Request, RequestBuilder
 from services.generator.engines.vllm.sampling import piece_of
-from services.generator.engines.vllm.stop_strings import Cutter, Piece
+from services.generator.engines.vllm.stop_strings import Piece, StopStringFilter
 from shared.contracts.events import Delivered, Usage
 from shared.contracts.problems import Problem, ProblemType
 
@@ -32,7 +32,7 @@ class Running:
         self._config = config
         template = config.chat_template.read_text() if config.chat_template else None
         self._renderer = Renderer(llm.renderer, chat_template=template)
-        self._preparing = Preparing(llm, config, self._renderer)
+        self._preparing = RequestBuilder(llm, config, self._renderer)
         self._adapters = {
             name: LoRARequest(name, number, path)
             for number, (name, path) in enumerate(config.adapters.items(), start=1)
@@ -92,7 +92,7 @@ class Running:
         if after is not None and after.text:
             given = await self._renderer.continuation(request.tokens, after.text, after.tokens)
             reading.skip(Piece(after.text, tuple(given)))
-        cutter = Cutter(params.stop, min_tokens=params.min_tokens - len(given))
+        cutter = StopStringFilter(params.stop, min_tokens=params.min_tokens - len(given))
         written, cached, reason = len(given), 0, FinishReason.LENGTH
         async with aclosing(self._outputs(request, given, prepared.prompt.adapter)) as outputs:
             async for output in outputs:

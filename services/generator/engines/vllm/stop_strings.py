@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from shared.contracts.generation import TokenLogprob
 
-__all__ = ["Cutter", "Piece"]
+__all__ = ["StopStringFilter", "Piece"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class Cutter:
+class StopStringFilter:
     """Lets pieces through until a stop string is complete; `stopped` says that it was.
 
     The first `min_tokens` tokens pass unseen. A piece waits while its end may be the beginning of a stop string.

@@ -15,7 +15,7 @@ from services.scheduler.commands.kubernetes.pods import Pods
 from services.scheduler.commands.kubernetes.views import JobView, PodView
 from services.scheduler.commands.log import CommandLog
 from services.scheduler.commands.settings import CommandSettings
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 
@@ -49,7 +49,7 @@ class KubernetesExecutor:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def run(self, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         async with Cluster.connect(self._settings) as cluster:
             try:
                 await self._run(cluster, run, spec, log)
@@ -60,7 +60,7 @@ class KubernetesExecutor:
                     await to_the_end(self._remove(cluster, run))
                 raise
 
-    async def _run(self, cluster: Cluster, run: JobRun, spec: CommandSpec, log: CommandLog) -> None:
+    async def _run(self, cluster: Cluster, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         state = await self._state(run)
         name = state.name
         if not await self._start(cluster, run, spec, state):
@@ -78,7 +78,7 @@ class KubernetesExecutor:
         if problem is not None:
             raise problem
 
-    async def _state(self, run: JobRun) -> _State:
+    async def _state(self, run: JobContext) -> _State:
         """Which Job stands for this try: that of an earlier one if its end is not known."""
         saved = await run.checkpoint()
         own = job_name(self._settings.kubernetes_prefix, run.job)
@@ -90,7 +90,7 @@ class KubernetesExecutor:
         await _save(run, state)
         return state
 
-    async def _start(self, cluster: Cluster, run: JobRun, spec: CommandSpec, state: _State) -> bool:
+    async def _start(self, cluster: Cluster, run: JobContext, spec: CommandSpec, state: _State) -> bool:
         """Make the Job unless there is one. Returns whether there is one now; otherwise it is gone after its end.
 
         Raises Problem COMMAND_FAILED where its end is not known: to start it again is not for us to decide.
@@ -117,7 +117,9 @@ class KubernetesExecutor:
             await _save(run, state.model_copy(update={"created": True}))
         return True
 
-    async def _see_through(self, cluster: Cluster, run: JobRun, spec: CommandSpec, name: str, log: CommandLog) -> None:
+    async def _see_through(
+        self, cluster: Cluster, run: JobContext, spec: CommandSpec, name: str, log: CommandLog
+    ) -> None:
         """Follow the Job to its end. Raises Problem where that is not a good one."""
         run.progress(done=0, total=spec.completions)
         async with task_group() as tasks:
@@ -129,7 +131,7 @@ class KubernetesExecutor:
         if job.failure is not None:
             raise _failure(job.failure, last, log)
 
-    async def _remove(self, cluster: Cluster, run: JobRun) -> None:
+    async def _remove(self, cluster: Cluster, run: JobContext) -> None:
         """Delete the Job and wait until it is gone. What cannot be done now the sweep does later."""
         try:
             async with asyncio.timeout(self._settings.command_grace_seconds + REMOVAL):
@@ -144,7 +146,7 @@ class KubernetesExecutor:
             log.warning("cannot remove the Kubernetes Job of job %s now: %r", run.job.id, error)
 
 
-async def _ended(cluster: Cluster, run: JobRun, name: str) -> JobView:
+async def _ended(cluster: Cluster, run: JobContext, name: str) -> JobView:
     """Wait for the end of a Job. Raises Problem COMMAND_FAILED where it goes without one."""
     async with aclosing(cluster.watch_job(name)) as changes:
         async for thing in changes:
@@ -157,7 +159,7 @@ async def _ended(cluster: Cluster, run: JobRun, name: str) -> JobView:
     raise AssertionError("a watch has no end")
 
 
-async def _save(run: JobRun, state: _State) -> None:
+async def _save(run: JobContext, state: _State) -> None:
     await run.save(state.model_dump(mode="json"))
 
 

@@ -12,14 +12,14 @@ from services.scheduler.commands.settings import CommandSettings
 from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import CHECKPOINTS
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["sweep"]
 
 log = logging.getLogger(__name__)
 
 
-async def sweep(settings: CommandSettings, board: JobBoard, jetstream: JetStreamContext) -> int:
+async def sweep(settings: CommandSettings, board: JobStore, jetstream: JetStreamContext) -> int:
     """Delete every running Job of this installation whose job has ended. Returns how many.
 
     Raises Problem where the cluster cannot be reached or does not allow it.
@@ -39,7 +39,7 @@ async def sweep(settings: CommandSettings, board: JobBoard, jetstream: JetStream
     return swept
 
 
-async def _unwanted(board: JobBoard, job: JobView) -> bool:
+async def _unwanted(board: JobStore, job: JobView) -> bool:
     """Only what the board knows to have ended: a Job of another installation is unknown to it."""
     if not job.job or not job.tenant:
         return False

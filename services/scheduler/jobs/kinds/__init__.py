@@ -12,16 +12,16 @@ from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.originals import Originals
-from services.scheduler.jobs.job_context import JobRun
+from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.settings import SchedulerSettings
 from shared.nats.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.files import Files
-from shared.stores.jobs.store import JobBoard
+from shared.stores.jobs.store import JobStore
 
-__all__ = ["JobKind", "Parts", "Perform", "Pool", "job_kind", "load_kinds"]
+__all__ = ["JobKind", "Parts", "JobFunction", "Pool", "job_kind", "load_kinds"]
 
 
 class Pool(StrEnum):
@@ -43,7 +43,7 @@ class Parts:
 
     bus: Bus
     settings: SchedulerSettings
-    board: JobBoard
+    board: JobStore
     stages: StageClient
     requests: Requests
     collections: Collections
@@ -55,18 +55,18 @@ class Parts:
     uploads: ObjectStore
 
 
-Perform = Callable[[JobRun], Awaitable[None]]
+JobFunction = Callable[[JobContext], Awaitable[None]]
 """Does a job; may be cancelled at any `await`, and run again. Raises Problem when it cannot be done; anything else
 raised, and problems that may pass, are tried again."""
 
-Factory = Callable[[Parts], Perform]
+Factory = Callable[[Parts], JobFunction]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind:
     name: str
     pool: Pool
-    perform: Perform
+    perform: JobFunction
 
 
 _factories: dict[str, tuple[Pool, Factory]] = {}

@@ -11,8 +11,8 @@ from services.scheduler.commands.base import CommandExecutor, to_the_end
 from services.scheduler.commands.log import CommandLog
 from services.scheduler.commands.process import ProcessExecutor
 from services.scheduler.commands.settings import CommandSettings
-from services.scheduler.jobs.job_context import JobRun
-from services.scheduler.jobs.kinds import Parts, Perform, Pool, job_kind
+from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.jobs import CommandSpec, Executor
 from shared.contracts.problems import Problem, ProblemType
 
@@ -27,7 +27,7 @@ ATTACHING: Final = 30.0
 
 
 @job_kind("command", pool=Pool.LONG)
-def command(parts: Parts) -> Perform:
+def command(parts: Parts) -> JobFunction:
     return Command(parts.settings)
 
 
@@ -37,7 +37,7 @@ class Command:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def __call__(self, run: JobRun) -> None:
+    async def __call__(self, run: JobContext) -> None:
         spec = run.spec
         assert isinstance(spec, CommandSpec)
         executor = await self._executor(spec)
@@ -65,7 +65,7 @@ class Command:
         return executor
 
 
-async def _attach(run: JobRun, said: CommandLog) -> None:
+async def _attach(run: JobContext, said: CommandLog) -> None:
     """A log that cannot be stored is no reason to run the command again."""
     try:
         async with asyncio.timeout(ATTACHING):

@@ -1,15 +1,15 @@
 """The kinds `ingest`, `delete` and `drop`: documents into and out of the index."""
 
-from services.scheduler.collections.delete import Removal
-from services.scheduler.ingestion.ingest import Ingestion
-from services.scheduler.jobs.kinds import Parts, Perform, job_kind
+from services.scheduler.collections.delete import DeleteJob
+from services.scheduler.ingestion.ingest import IngestJob
+from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
 
 __all__: list[str] = []
 
 
 @job_kind("ingest")
-def ingest(parts: Parts) -> Perform:
-    return Ingestion(
+def ingest(parts: Parts) -> JobFunction:
+    return IngestJob(
         indexer=parts.indexer,
         collections=parts.collections,
         documents=parts.documents,
@@ -19,17 +19,17 @@ def ingest(parts: Parts) -> Perform:
 
 
 @job_kind("delete")
-def delete(parts: Parts) -> Perform:
+def delete(parts: Parts) -> JobFunction:
     return _removal(parts).delete
 
 
 @job_kind("drop")
-def drop(parts: Parts) -> Perform:
+def drop(parts: Parts) -> JobFunction:
     return _removal(parts).drop
 
 
-def _removal(parts: Parts) -> Removal:
-    return Removal(
+def _removal(parts: Parts) -> DeleteJob:
+    return DeleteJob(
         stages=parts.stages,
         indexer=parts.indexer,
         collections=parts.collections,

@@ -1,16 +1,16 @@
 """The kinds `reindex` and `switch`: other versions of a collection."""
 
-from services.scheduler.collections.reindex import Reindexing
-from services.scheduler.collections.switch import Switching
-from services.scheduler.collections.sync import Mirror
-from services.scheduler.jobs.kinds import Parts, Perform, Pool, job_kind
+from services.scheduler.collections.reindex import ReindexJob
+from services.scheduler.collections.switch import SwitchJob
+from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 
 __all__: list[str] = []
 
 
 @job_kind("reindex", pool=Pool.LONG)
-def reindex(parts: Parts) -> Perform:
-    return Reindexing(
+def reindex(parts: Parts) -> JobFunction:
+    return ReindexJob(
         board=parts.board,
         stages=parts.stages,
         collections=parts.collections,
@@ -22,16 +22,16 @@ def reindex(parts: Parts) -> Perform:
 
 
 @job_kind("switch")
-def switch(parts: Parts) -> Perform:
+def switch(parts: Parts) -> JobFunction:
     return _switching(parts)
 
 
-def _mirror(parts: Parts) -> Mirror:
-    return Mirror(indexer=parts.indexer, documents=parts.documents, originals=parts.originals)
+def _mirror(parts: Parts) -> CollectionSync:
+    return CollectionSync(indexer=parts.indexer, documents=parts.documents, originals=parts.originals)
 
 
-def _switching(parts: Parts) -> Switching:
-    return Switching(
+def _switching(parts: Parts) -> SwitchJob:
+    return SwitchJob(
         jetstream=parts.bus.jetstream,
         collections=parts.collections,
         documents=parts.documents,
