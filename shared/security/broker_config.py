@@ -21,7 +21,7 @@ from typing import Any, Final
 import bcrypt
 import yaml
 
-from shared.security.certificates import Authority, CertificateError
+from shared.security.certificates import Authority
 from shared.security.roles import ADMIN, Deployment, Role, roles
 
 __all__ = ["accounts_conf", "main", "read_pipelines", "table", "write_secrets"]
@@ -57,7 +57,7 @@ def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: s
 
 
 def write_secrets(out: Path, landscape: Deployment, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
-    """Fill a folder that only its owner can enter. Raises CertificateError."""
+    """Fill a folder that only its owner can enter. Raises OSError or ValueError."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     out.chmod(0o700)
     known = roles(landscape)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
         landscape = Deployment(variants=variants, pipelines=pipelines)
         write_secrets(options.out, landscape, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
-    except (ValueError, CertificateError) as error:
+    except ValueError as error:
         raise SystemExit(f"broker_config: {error}") from None
     if options.kubernetes:
         _write(options.out / "kubernetes.yaml", _manifests(options.out, roles(landscape)))

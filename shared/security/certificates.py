@@ -1,27 +1,33 @@
-"""A small certificate authority for the broker's TLS, kept in a folder and worked by the program `openssl`.
+"""A small certificate authority for the broker's TLS, kept in a folder.
 
-It is for one machine, for tests and for a first cluster; an organisation has an authority of its own.
+It serves one machine, tests and a first cluster. An organisation has an authority of its own.
 """
 
 import ipaddress
-import shutil
-import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-__all__ = ["Authority", "CertificateError"]
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-DAYS: Final = "825"
-CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+__all__ = ["Authority"]
 
-
-class CertificateError(Exception):
-    """No certificate could be made."""
+LIFETIME: Final = timedelta(days=825)
 
 
 class Authority:
-    """`ca.crt` and `ca.key` in a folder, made when they are first needed."""
+    """`ca.crt` and `ca.key` in a folder, created at first use."""
 
     def __init__(self, folder: Path) -> None:
         self.certificate = folder / "ca.crt"
@@ -29,44 +35,80 @@ class Authority:
         self._folder = folder
 
     def issue(self, name: str, hosts: Sequence[str]) -> None:
-        """Write `<name>.crt` and `<name>.key` for these host names and addresses, for servers and clients; those that
-        exist are kept. Raises CertificateError."""
+        """Write `<name>.crt` and `<name>.key` for these host names and IP addresses, for servers and clients.
+
+        An existing certificate is kept. Raises OSError, and ValueError for an authority that cannot be read.
+        """
         certificate, key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         if certificate.exists():
             return
-        self._found()
-        names = ",".join(_named(host) for host in hosts)
-        extensions = [f"subjectAltName={names}", "extendedKeyUsage=serverAuth,clientAuth", "basicConstraints=CA:FALSE"]
-        _openssl(
-            *("req", "-x509", *CURVE, "-subj", f"/CN={hosts[0]}", "-days", DAYS),
-            *("-CA", str(self.certificate), "-CAkey", str(self._key)),
-            *(part for extension in extensions for part in ("-addext", extension)),
-            *("-keyout", str(key), "-out", str(certificate)),
-        )
-        # The user that a container runs as must read it; the folder keeps everybody else out.
-        key.chmod(0o644)
-
-    def _found(self) -> None:
-        if not self.certificate.exists():
-            _openssl(
-                *("req", "-x509", *CURVE, "-subj", "/CN=Sluice broker authority", "-days", DAYS),
-                *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-                *("-keyout", str(self._key), "-out", str(self.certificate)),
+        issuer, issuer_key = self._load()
+        private = generate_private_key(SECP256R1())
+        signed = (
+            _builder(hosts[0], private, issuer.subject)
+            .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
             )
-            self._key.chmod(0o600)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+            .sign(issuer_key, SHA256())
+        )
+        # The user of a container must be able to read the key. The folder keeps everyone else out.
+        _write(key, private, mode=0o644)
+        certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+
+    def _load(self) -> tuple[x509.Certificate, CertificateIssuerPrivateKeyTypes]:
+        if self.certificate.exists():
+            key = cast("CertificateIssuerPrivateKeyTypes", load_pem_private_key(self._key.read_bytes(), password=None))
+            return x509.load_pem_x509_certificate(self.certificate.read_bytes()), key
+        own = generate_private_key(SECP256R1())
+        certificate = (
+            _builder("Sluice broker authority", own, issuer=None)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(
+                x509.KeyUsage(
+                    key_cert_sign=True,
+                    crl_sign=True,
+                    digital_signature=False,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
+            .sign(own, SHA256())
+        )
+        _write(self._key, own, mode=0o600)
+        self.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return certificate, own
 
 
-def _named(host: str) -> str:
+def _builder(name: str, key: EllipticCurvePrivateKey, issuer: x509.Name | None) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
     try:
-        return f"IP:{ipaddress.ip_address(host)}"
+        return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        return f"DNS:{host}"
+        return x509.DNSName(host)
 
 
-def _openssl(*arguments: str) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        raise CertificateError("certificates need the program openssl (3.0 or later); install it, or bring your own")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
-    if done.returncode != 0:
-        raise CertificateError(f"openssl could not make a certificate: {done.stderr.strip()}")
+def _write(path: Path, key: EllipticCurvePrivateKey, *, mode: int) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(mode)
