@@ -20,7 +20,7 @@ from services.gateway.context import RequestContext
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
 from services.gateway.http.query_routes import QueryRoutes
-from services.gateway.middleware.audit import edge
+from services.gateway.middleware.audit import audit_middleware
 from services.gateway.middleware.telemetry import TelemetryMiddleware
 from services.gateway.openai.errors import DIALECT
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
@@ -45,11 +45,11 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         raise SystemExit(f"gateway: {error}") from None
     check_reach(settings)
 
-    desk = RequestContext(settings, pipelines)
-    requests = RequestStage(desk, settings.request_room)
-    service = Service("gateway", settings, partial(desk.setup, [requests.stage]))
+    context = RequestContext(settings, pipelines)
+    requests = RequestStage(context, settings.request_room)
+    service = Service("gateway", settings, partial(context.setup, [requests.stage]))
     service.before_scrape.append(Backlog(service.bus).measure)
-    desk.news.subscribe(service.bus.broker)
+    context.notifier.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
@@ -61,7 +61,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redoc_url=None,
     )
-    app.state.desk = desk
+    app.state.context = context
     requests.app = app
     add_routes(app)
     handle_problems(app, DIALECT)
@@ -73,7 +73,9 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
-    return service, TelemetryMiddleware(edge(QueryRoutes(app, ROUTERS), desk.keyring, settings), service.draining)
+    return service, TelemetryMiddleware(
+        audit_middleware(QueryRoutes(app, ROUTERS), context.authenticator, settings), service.draining
+    )
 
 
 @asynccontextmanager

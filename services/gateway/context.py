@@ -44,7 +44,7 @@ from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
 
 __all__ = [
-    "DESK",
+    "REQUEST_CONTEXT",
     "Backend",
     "BackendParameter",
     "PrincipalParameter",
@@ -52,11 +52,11 @@ __all__ = [
     "ContextParameter",
     "Terms",
     "principal_of",
-    "charge",
+    "charge_tokens",
     "context_of",
 ]
 
-DESK: Final = "sluice.desk"
+REQUEST_CONTEXT: Final = "sluice.desk"
 """Member of an ASGI scope: the desk at which the request is served, on its own terms."""
 
 RECONNECT_PATIENCE: Final = 1.0
@@ -126,12 +126,12 @@ class Terms:
     """On what terms a request is served. A `deadline` (Unix seconds) goes before whatever timeout it names."""
 
     lane: Lane = Lane.INTERACTIVE
-    caller: Principal = ANONYMOUS
+    principal: Principal = ANONYMOUS
     deadline: float | None = None
 
     @property
     def tenant(self) -> str:
-        return self.caller.tenant
+        return self.principal.tenant
 
 
 class RequestContext:
@@ -142,19 +142,19 @@ class RequestContext:
     def __init__(self, settings: GatewaySettings, pipelines: Pipelines) -> None:
         self.settings = settings
         self.pipelines = pipelines
-        self.news = JobNotifier()
+        self.notifier = JobNotifier()
         self.router = Router()
-        self.pace = BatchThrottle(yields=settings.batch_yields)
-        self.keyring = Authenticator(settings)
+        self.throttle = BatchThrottle(yields=settings.batch_yields)
+        self.authenticator = Authenticator(settings)
         self._opened: list[Backend] = []
         """One backend, once it is open; all desks share it."""
 
     def under(self, terms: Terms) -> Self:
         """The same desk for requests on other terms."""
-        desk = object.__new__(type(self))
-        desk.__dict__.update(self.__dict__)
-        desk.terms = terms
-        return desk
+        context = object.__new__(type(self))
+        context.__dict__.update(self.__dict__)
+        context.terms = terms
+        return context
 
     @asynccontextmanager
     async def setup(self, stages: Sequence[Stage], service: Service) -> AsyncIterator[Sequence[Stage]]:
@@ -163,9 +163,9 @@ class RequestContext:
         `stages` are those that the gateway itself works on.
         """
         bus, instance = service.bus, self.settings.instance
-        mailroom = ReplyRouter(bus.client, instance)
-        shadows = Shadows(bus, instance, mailroom, self.router, self.settings.max_shadows)
-        queries = Queries(bus, instance, mailroom, shadows.beside, self.pace)
+        replies = ReplyRouter(bus.client, instance)
+        shadows = Shadows(bus, instance, replies, self.router, self.settings.max_shadows)
+        queries = Queries(bus, instance, replies, shadows.beside, self.throttle)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
@@ -184,18 +184,18 @@ class RequestContext:
             keys=Keys(bus.jetstream),
             models=ModelDirectory(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
         )
-        await mailroom.open()
+        await replies.open()
         await queries.open()
-        await _canary(bus, instance, mailroom)
+        await _canary(bus, instance, replies)
         bus.after_reconnect(queries.look_up)
         routes = watch_routes(bus.client, bus.jetstream, self.router.update)
-        keys = watch_keys(bus.client, bus.jetstream, self.keyring.update)
+        keys = watch_keys(bus.client, bus.jetstream, self.authenticator.update)
         async with routes, keys, shadows.running(), backend.models.running():
             self._opened.append(backend)
             try:
                 yield stages
             finally:
-                self.news.close()
+                self.notifier.close()
                 shadows.stop()
                 # A little less than the whole grace period, so that the last problems reach their clients.
                 await queries.close(self.settings.grace_seconds * 0.9)
@@ -214,27 +214,27 @@ class RequestContext:
         return self._opened[0]
 
 
-async def _canary(bus: Bus, instance: str, mailroom: ReplyRouter) -> None:
-    with mailroom.mailbox("canary") as mailbox:
+async def _canary(bus: Bus, instance: str, replies: ReplyRouter) -> None:
+    with replies.mailbox("canary") as mailbox:
         await bus.client.publish(reply_subject(instance, "canary"), encode_event(Done(deltas=0)))
         await mailbox.receive(CANARY_TIMEOUT)
 
 
 def context_of(request: Request) -> RequestContext:
     """The desk at which a request is served. Every endpoint is guarded, so there is one."""
-    desk: RequestContext = request.scope[DESK]
-    return desk
+    context: RequestContext = request.scope[REQUEST_CONTEXT]
+    return context
 
 
 def principal_of(request: Request) -> Principal:
     """Whose request it is."""
-    return context_of(request).terms.caller
+    return context_of(request).terms.principal
 
 
-def charge(scope: Scope, tokens: int) -> None:
+def charge_tokens(scope: Scope, tokens: int) -> None:
     """Count the tokens of an answer against the limit of the key that asked."""
-    desk: RequestContext = scope[DESK]
-    desk.terms.caller.spend(tokens)
+    context: RequestContext = scope[REQUEST_CONTEXT]
+    context.terms.principal.spend(tokens)
 
 
 async def _backend(request: Request) -> Backend:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, context_of
 from services.gateway.http.body import refuse_other_sites
 from services.gateway.http.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
@@ -18,11 +18,11 @@ from shared.nats.subjects import reply_subject
 
 __all__ = ["router"]
 
-router = guarded("operation")
+router = authenticated_router("operation")
 
 
 @router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> DeadLetterList:
     """Work that failed for good, newest first, with the reason."""
     letters = await backend.dead_letters.list(limit)
@@ -43,7 +43,7 @@ async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=
         **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
     },
 )
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def replay(
     seq: Annotated[int, Path(ge=1, lt=2**63)], request: Request, backend: BackendParameter
 ) -> Replayed | JsonAnswer:

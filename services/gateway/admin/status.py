@@ -5,7 +5,7 @@ import asyncio
 from fastapi import Request
 
 from services.gateway.admin import discovery
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, ContextParameter
 from services.gateway.http.models import PipelineBody, PipelineList
 from services.gateway.http.openapi import problems
@@ -14,12 +14,12 @@ from shared.contracts.keys import Action
 
 __all__ = ["router"]
 
-router = guarded("operation")
+router = authenticated_router("operation")
 
 
 @router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
-@needs(Action.ADMIN)
-async def status(request: Request, desk: ContextParameter, backend: BackendParameter) -> discovery.StatusBody:
+@requires(Action.ADMIN)
+async def status(request: Request, context: ContextParameter, backend: BackendParameter) -> discovery.StatusBody:
     """Services that do not answer within a quarter of a second are not listed."""
     services, queues, jobs, dead_letters = await asyncio.gather(
         discovery.discover_services(backend.bus.client),
@@ -34,13 +34,13 @@ async def status(request: Request, desk: ContextParameter, backend: BackendParam
         queues=queues,
         jobs=jobs,
         dead_letters=dead_letters,
-        warnings=warnings(desk.router.routes.values(), services),
+        warnings=warnings(context.router.routes.values(), services),
     )
 
 
 @router.get("/v1/pipelines", summary="List the pipelines", responses=problems())
-@needs(Action.QUERY, Action.READ)
-async def pipelines(desk: ContextParameter) -> PipelineList:
+@requires(Action.QUERY, Action.READ)
+async def pipelines(context: ContextParameter) -> PipelineList:
     """What a query may name as its `pipeline`."""
-    named = sorted(desk.pipelines.named.items())
+    named = sorted(context.pipelines.named.items())
     return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])

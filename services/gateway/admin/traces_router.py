@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path
 
 from services.gateway.admin import traces
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, ContextParameter
 from services.gateway.http.openapi import problems
 from shared.contracts.keys import Action
@@ -13,7 +13,7 @@ from shared.contracts.problems import ProblemType
 
 __all__ = ["router"]
 
-router = guarded("operation")
+router = authenticated_router("operation")
 
 TraceId = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The id of a trace, of a query or of a job.")
@@ -21,7 +21,7 @@ TraceId = Annotated[
 
 
 @router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ, Action.QUERY)
-async def get(id: TraceId, desk: ContextParameter, backend: BackendParameter) -> traces.TraceBody:  # noqa: A002
+@requires(Action.READ, Action.QUERY)
+async def get(id: TraceId, context: ContextParameter, backend: BackendParameter) -> traces.TraceBody:  # noqa: A002
     """Put together from what each service remembers of its last traces; no tracing backend is needed."""
-    return await traces.gather(backend.bus.client, id, desk.terms.tenant)
+    return await traces.gather(backend.bus.client, id, context.terms.tenant)

@@ -7,7 +7,7 @@ from typing import Final, cast
 from fastapi import Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import bounded
@@ -20,7 +20,7 @@ from shared.stores.artifacts import check_artifact
 
 __all__ = ["router"]
 
-router = guarded("jobs")
+router = authenticated_router("jobs")
 
 IN_MEMORY: Final = 2**20
 """Bytes of an upload that are held in memory; what is beyond goes through a temporary file."""
@@ -35,26 +35,26 @@ BINARY: Final = {"application/octet-stream": {"schema": {"type": "string", "form
     openapi_extra={"requestBody": {"required": True, "content": BINARY}},
     responses=problems(ProblemType.INVALID_NAME, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
-@needs(Action.JOBS)
+@requires(Action.JOBS)
 async def put(
     folder: str,
     file: str,
     request: Request,
-    desk: ContextParameter,
+    context: ContextParameter,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
 ) -> ArtifactBody:
     """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
 
     Files are kept as long as the history of jobs.
     """
     name = check_artifact(f"{folder}/{file}")
-    await _refuse_a_jobs_own(backend, caller, folder)
+    await _refuse_a_jobs_own(backend, principal, folder)
     with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
-        async for piece in bounded(request, desk.settings.max_body_bytes):
+        async for piece in bounded(request, context.settings.max_body_bytes):
             received.write(piece)
         received.seek(0)
-        size = await backend.artifacts.put(caller.tenant, name, cast("BufferedIOBase", received))
+        size = await backend.artifacts.put(principal.tenant, name, cast("BufferedIOBase", received))
     return ArtifactBody(name=name, file=file, bytes=size)
 
 
@@ -67,10 +67,10 @@ async def put(
         **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
     },
 )
-@needs(Action.READ)
-async def get(folder: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
-    await need_artifact(backend, caller, folder)
-    return await download(backend.artifacts, caller.tenant, f"{folder}/{file}")
+@requires(Action.READ)
+async def get(folder: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
+    await need_artifact(backend, principal, folder)
+    return await download(backend.artifacts, principal.tenant, f"{folder}/{file}")
 
 
 @router.delete(
@@ -79,16 +79,16 @@ async def get(folder: str, file: str, backend: BackendParameter, caller: Princip
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.INVALID_NAME),
 )
-@needs(Action.JOBS)
-async def delete(folder: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> None:
+@requires(Action.JOBS)
+async def delete(folder: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> None:
     """One that is not there is no error."""
-    await need_artifact(backend, caller, folder)
-    await backend.artifacts.delete(caller.tenant, f"{folder}/{file}")
+    await need_artifact(backend, principal, folder)
+    await backend.artifacts.delete(principal.tenant, f"{folder}/{file}")
 
 
-async def _refuse_a_jobs_own(backend: Backend, caller: Principal, folder: str) -> None:
+async def _refuse_a_jobs_own(backend: Backend, principal: Principal, folder: str) -> None:
     try:
-        await backend.jobs.get(caller.tenant, folder)
+        await backend.jobs.get(principal.tenant, folder)
     except Problem:
         return
     raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")

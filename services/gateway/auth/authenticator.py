@@ -37,7 +37,7 @@ ADMIN: Final = Principal(tenant=ANONYMOUS.tenant, key="admin", name="admin")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     key: ApiKey
-    caller: Principal
+    principal: Principal
 
 
 class Authenticator:
@@ -77,7 +77,7 @@ class Authenticator:
             detail = "The message broker has not told yet which API keys there are. Try again in a moment."
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
-    def caller(self, headers: Headers) -> Principal:
+    def principal(self, headers: Headers) -> Principal:
         """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is asked for."""
         if not self.asks:
             if not self._anonymous:
@@ -91,7 +91,7 @@ class Authenticator:
         if known is not None:
             now = time.time()
             if known.key.opened_by(digest, now) and known.key.state(now) is KeyState.ACTIVE:
-                return known.caller
+                return known.principal
         elif self._admin is not None and hmac.compare_digest(self._admin, digest):
             return ADMIN
         raise _refused("This API key is not known, has expired or was revoked.")
@@ -112,11 +112,11 @@ class Authenticator:
     def _learn(self, key: ApiKey) -> _Known:
         # Most are the same as before: one change must not cost a gateway with many keys a look at each of them.
         known = self._known.get(key.id)
-        return known if known is not None and known.key is key else _Known(key=key, caller=self._caller(key))
+        return known if known is not None and known.key is key else _Known(key=key, principal=self._principal(key))
 
-    def _caller(self, key: ApiKey) -> Principal:
+    def _principal(self, key: ApiKey) -> Principal:
         before = self._known.get(key.id)
-        limits = before.caller.limits if before is not None else None
+        limits = before.principal.limits if before is not None else None
         if limits is None or not limits.same(key.requests_per_minute, key.tokens_per_minute):
             limits = Limits(key.requests_per_minute, key.tokens_per_minute)
         return Principal(

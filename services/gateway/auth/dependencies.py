@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.context import DESK, RequestContext, Terms
+from services.gateway.context import REQUEST_CONTEXT, RequestContext, Terms
 from shared.contracts.keys import Action
 
-__all__ = ["SECURITY", "AuthenticatedRoute", "AuthenticatedPage", "guarded", "needs"]
+__all__ = ["SECURITY", "AuthenticatedRoute", "AuthenticatedPage", "authenticated_router", "requires"]
 
 NEEDED: Final = "__sluice_actions__"
 
@@ -26,7 +26,7 @@ SECURITY: Final = {
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-def needs(*any_of: Action) -> Callable[[Endpoint], Endpoint]:
+def requires(*any_of: Action) -> Callable[[Endpoint], Endpoint]:
     """Says of an endpoint that it takes a key with one of these actions. Every endpoint says so."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
@@ -36,7 +36,7 @@ def needs(*any_of: Action) -> Callable[[Endpoint], Endpoint]:
     return mark
 
 
-def guarded(tag: str) -> APIRouter:
+def authenticated_router(tag: str) -> APIRouter:
     """A router whose endpoints are guarded."""
     return APIRouter(tags=[tag], route_class=AuthenticatedRoute)
 
@@ -92,15 +92,15 @@ class AuthenticatedPage:
 
 async def _admit(scope: Scope, any_of: tuple[Action, ...]) -> None:
     """Put the desk at which a request is served into its scope. Raises Problem."""
-    if DESK in scope:
+    if REQUEST_CONTEXT in scope:
         # It came over the bus, on behalf of a job whose submitter was asked.
         return
-    desk: RequestContext = scope["app"].state.desk
-    keyring = desk.keyring
-    if not keyring.told:
-        await keyring.wait()
-    caller = keyring.caller(scope["headers"])
-    scope[DESK] = desk.under(Terms(caller=caller))
-    if caller.limits is not None:
-        caller.limits.admit()
-    caller.need(*any_of)
+    context: RequestContext = scope["app"].state.context
+    authenticator = context.authenticator
+    if not authenticator.told:
+        await authenticator.wait()
+    principal = authenticator.principal(scope["headers"])
+    scope[REQUEST_CONTEXT] = context.under(Terms(principal=principal))
+    if principal.limits is not None:
+        principal.limits.admit()
+    principal.need(*any_of)

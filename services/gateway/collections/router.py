@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import Request, Response, status
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
@@ -17,7 +17,7 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = guarded("collections")
+router = authenticated_router("collections")
 
 MAX_BODY = 64 * 1024
 LISTED_AT_ONCE = 4
@@ -36,17 +36,24 @@ LISTED_AT_ONCE = 4
         ),
     },
 )
-@needs(Action.WRITE)
+@requires(Action.WRITE)
 async def create(
-    request: Request, response: Response, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
+    request: Request,
+    response: Response,
+    context: ContextParameter,
+    backend: BackendParameter,
+    principal: PrincipalParameter,
 ) -> CollectionBody:
     wanted = await read_json(request, NewCollection, MAX_BODY)
     if wanted.pipeline is not None:
-        desk.pipelines.get(wanted.pipeline)
+        context.pipelines.get(wanted.pipeline)
     record, new = await backend.collections.create(
-        caller.tenant, caller.need_collection(wanted.name), description=wanted.description, pipeline=wanted.pipeline
+        principal.tenant,
+        principal.need_collection(wanted.name),
+        description=wanted.description,
+        pipeline=wanted.pipeline,
     )
-    backend.cache.forget(caller.tenant, record.name)
+    backend.cache.forget(principal.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
@@ -54,8 +61,8 @@ async def create(
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
-@needs(Action.READ)
-async def list_all(backend: BackendParameter, caller: PrincipalParameter) -> CollectionList:
+@requires(Action.READ)
+async def list_all(backend: BackendParameter, principal: PrincipalParameter) -> CollectionList:
     """All that the key is for, by name."""
     some = asyncio.Semaphore(LISTED_AT_ONCE)
 
@@ -63,16 +70,16 @@ async def list_all(backend: BackendParameter, caller: PrincipalParameter) -> Col
         async with some:
             return await _described(backend, record)
 
-    records = [r for r in await backend.collections.list(caller.tenant) if caller.sees(r.name)]
+    records = [r for r in await backend.collections.list(principal.tenant) if principal.sees(r.name)]
     return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
 
 
 @router.get(
     "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
 )
-@needs(Action.READ)
-async def get(collection: str, backend: BackendParameter, caller: PrincipalParameter) -> CollectionBody:
-    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+@requires(Action.READ)
+async def get(collection: str, backend: BackendParameter, principal: PrincipalParameter) -> CollectionBody:
+    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
     return await _described(backend, record)
 
 
@@ -82,20 +89,20 @@ async def get(collection: str, backend: BackendParameter, caller: PrincipalParam
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
-@needs(Action.WRITE)
+@requires(Action.WRITE)
 async def delete(
     collection: str,
     response: Response,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """The collection is gone at once; a job removes what it held."""
-    caller.need_collection(collection)
-    job = job_for(caller, idempotency_key)
-    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="drop", collection=collection)
+    principal.need_collection(collection)
+    job = job_for(principal, idempotency_key)
+    earlier = await earlier_job(backend.jobs, principal, idempotency_key, job, kind="drop", collection=collection)
     try:
-        record = await backend.collections.get(caller.tenant, collection)
+        record = await backend.collections.get(principal.tenant, collection)
     except Problem:
         if earlier is None:
             raise
@@ -105,9 +112,9 @@ async def delete(
     # The job comes first: were the record gone first and the job never made, nobody would know of the table.
     others = tuple(version.table for version in record.versions if version.table != record.table)
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
-    await backend.collections.delete(caller.tenant, collection)
-    backend.cache.forget(caller.tenant, collection)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
+    await backend.collections.delete(principal.tenant, collection)
+    backend.cache.forget(principal.tenant, collection)
     return _accepted(response, made)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response, status
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.documents.uploads import Upload
@@ -23,7 +23,7 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = guarded("documents")
+router = authenticated_router("documents")
 
 FORM = "multipart/form-data"
 MAX_DELETED = 1000
@@ -44,36 +44,38 @@ MAX_DELETED = 1000
         ProblemType.QUEUE_FULL,
     ),
 )
-@needs(Action.WRITE)
+@requires(Action.WRITE)
 async def add(
     collection: str,
     request: Request,
     response: Response,
-    desk: ContextParameter,
+    context: ContextParameter,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
-    job = job_for(caller, idempotency_key)
-    await backend.collections.get(caller.tenant, caller.need_collection(collection))
-    earlier = await earlier_job(backend.jobs, caller, idempotency_key, job, kind="ingest", collection=collection)
+    job = job_for(principal, idempotency_key)
+    await backend.collections.get(principal.tenant, principal.need_collection(collection))
+    earlier = await earlier_job(backend.jobs, principal, idempotency_key, job, kind="ingest", collection=collection)
     if earlier is not None and earlier.state is not JobState.QUEUED:
-        async for _ in bounded(request, desk.settings.max_body_bytes):
+        async for _ in bounded(request, context.settings.max_body_bytes):
             pass
         return _accepted(response, earlier)
     async with backend.objects.batch() as batch:
-        documents = await _received(request, batch, desk.settings)
+        documents = await _received(request, batch, context.settings)
         await batch.commit()
     spec = IngestSpec(collection=collection, documents=documents)
     try:
-        made, new = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=caller.options(JobOptions()))
+        made, new = await backend.jobs.submit(
+            spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions())
+        )
     except Problem as problem:
         # Whatever else goes wrong, the job may be on the queue, and must find its documents. If it is not, they expire.
         if problem.kind is ProblemType.QUEUE_FULL:
             await batch.discard()
         raise
-    if not new and await backend.jobs.specs.get(caller.tenant, job) != spec:
+    if not new and await backend.jobs.specs.get(principal.tenant, job) != spec:
         # A request with the same key was faster, and its documents are the ones in use.
         await batch.discard()
     return _accepted(response, made)
@@ -84,17 +86,17 @@ async def add(
     summary="List documents",
     responses=problems(ProblemType.COLLECTION_NOT_FOUND),
 )
-@needs(Action.READ)
+@requires(Action.READ)
 async def list_page(
     collection: str,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
     after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DocumentPage:
     """One page of the documents that are in the index, by name."""
-    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
     found = [document for document in await backend.documents.list(record.table) if document.name.startswith(prefix)]
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
@@ -107,9 +109,9 @@ async def list_page(
     summary="Look at a document",
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
 )
-@needs(Action.READ)
-async def get(collection: str, document: str, backend: BackendParameter, caller: PrincipalParameter) -> DocumentBody:
-    record = await backend.collections.get(caller.tenant, caller.need_collection(collection))
+@requires(Action.READ)
+async def get(collection: str, document: str, backend: BackendParameter, principal: PrincipalParameter) -> DocumentBody:
+    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
     found = await backend.documents.get(record.table, _checked_id(document))
     if found is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
@@ -125,18 +127,18 @@ async def get(collection: str, document: str, backend: BackendParameter, caller:
         **problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
     },
 )
-@needs(Action.WRITE)
+@requires(Action.WRITE)
 async def delete_named(
     collection: str,
     response: Response,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """A name that no document has is no error."""
     ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
-    return await _delete(backend, caller, response, collection, tuple(ids), idempotency_key)
+    return await _delete(backend, principal, response, collection, tuple(ids), idempotency_key)
 
 
 @router.delete(
@@ -147,17 +149,17 @@ async def delete_named(
         ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL
     ),
 )
-@needs(Action.WRITE)
+@requires(Action.WRITE)
 async def delete(
     collection: str,
     document: str,
     response: Response,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """One that is not there is no error."""
-    return await _delete(backend, caller, response, collection, (_checked_id(document),), idempotency_key)
+    return await _delete(backend, principal, response, collection, (_checked_id(document),), idempotency_key)
 
 
 async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
@@ -172,17 +174,17 @@ async def _received(request: Request, batch: ObjectBatch, settings: GatewaySetti
 
 async def _delete(
     backend: Backend,
-    caller: Principal,
+    principal: Principal,
     response: Response,
     collection: str,
     documents: tuple[str, ...],
     key: str | None,
 ) -> JobBody:
-    job = job_for(caller, key)
-    await backend.collections.get(caller.tenant, caller.need_collection(collection))
+    job = job_for(principal, key)
+    await backend.collections.get(principal.tenant, principal.need_collection(collection))
     spec = DeleteSpec(collection=collection, documents=documents)
-    options = caller.options(JobOptions())
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
+    options = principal.options(JobOptions())
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
     return _accepted(response, made)
 
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from shared.runtime.tasks import background
 from shared.service.http_protocol import DEPARTURE, Departure
 
-__all__ = ["PING_SECONDS", "Channel", "Event", "departing"]
+__all__ = ["PING_SECONDS", "Channel", "Event", "client_disconnect"]
 
 PING_SECONDS: Final = 15.0
 """Seconds of silence after which a comment tells proxies and clients that the stream lives."""
@@ -67,7 +67,7 @@ def _encode(event: Event) -> bytes:
 
 
 @asynccontextmanager
-async def departing(scope: Scope, receive: Receive) -> AsyncIterator[Departure]:
+async def client_disconnect(scope: Scope, receive: Receive) -> AsyncIterator[Departure]:
     """The departure of a request's client, whatever server there is. The request's body must have been read."""
     departure: Departure | None = scope.get(DEPARTURE)
     if departure is not None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.http.problems import problem_body
-from services.gateway.http.sse import PING_SECONDS, Channel, departing
+from services.gateway.http.sse import PING_SECONDS, Channel, client_disconnect
 from services.gateway.jobs.notifier import JobNotifier
 from shared.contracts.jobs import Job
 from shared.contracts.problems import Problem
@@ -32,16 +32,16 @@ class JobEventStream(Response):
     The stream also ends when the gateway stops; the client then connects again, elsewhere.
     """
 
-    def __init__(self, board: JobStore, news: JobNotifier, job: Job) -> None:
+    def __init__(self, board: JobStore, notifier: JobNotifier, job: Job) -> None:
         super().__init__()
         self._board = board
-        self._news = news
+        self._news = notifier
         self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
         # A cancelled scope cancels again until it is left: a library may swallow a cancellation that meets a result.
-        async with departing(scope, receive) as departure:
+        async with client_disconnect(scope, receive) as departure:
             with anyio.CancelScope() as following:
                 departure.listen(following.cancel)
                 await self._follow(channel)

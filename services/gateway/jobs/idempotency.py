@@ -19,17 +19,17 @@ IdempotencyKey = Annotated[
 ]
 
 
-def job_for(caller: Principal, key: str | None) -> str:
+def job_for(principal: Principal, key: str | None) -> str:
     """The id of the job that a request makes. Raises Problem INVALID_REQUEST for a key that cannot be one."""
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise Problem(
             ProblemType.INVALID_REQUEST, f"Idempotency-Key must have 1 to {LONGEST_KEY} printable characters."
         )
-    return job_id(caller.tenant, key)
+    return job_id(principal.tenant, key)
 
 
 async def earlier_job(
-    board: JobStore, caller: Principal, key: str | None, job: str, *, kind: str, collection: str
+    board: JobStore, principal: Principal, key: str | None, job: str, *, kind: str, collection: str
 ) -> Job | None:
     """The job that an earlier request with this key made.
 
@@ -40,7 +40,7 @@ async def earlier_job(
     if key is None:
         return None
     try:
-        found = await board.get(caller.tenant, job)
+        found = await board.get(principal.tenant, job)
     except Problem as problem:
         if problem.kind is ProblemType.NOT_FOUND:
             return None

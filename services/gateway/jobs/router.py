@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import read_json, refuse_other_sites
@@ -37,7 +37,7 @@ from shared.stores.jobs.retry import run_again
 
 __all__ = ["router"]
 
-router = guarded("jobs")
+router = authenticated_router("jobs")
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_BODY: Final = 512 * 1024
@@ -55,26 +55,26 @@ LabelFilter = Annotated[
     openapi_extra=body(json=NewJob),
     responses=problems(ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
-@needs(Action.JOBS)
+@requires(Action.JOBS)
 async def create(
     request: Request,
     response: Response,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
     asked = await read_json(request, NewJob, MAX_BODY)
-    made = await submit(backend.jobs, caller, job_for(caller, idempotency_key), asked.spec, asked.options())
+    made = await submit(backend.jobs, principal, job_for(principal, idempotency_key), asked.spec, asked.options())
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobBody(job=made)
 
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems())
-@needs(Action.READ)
+@requires(Action.READ)
 async def list_newest(
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     state: JobState | None = None,
     kind: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
@@ -84,22 +84,22 @@ async def list_newest(
     """The newest jobs, newest first."""
     labels = dict(_label(text) for text in label)
     found = await backend.jobs.list(
-        caller.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=caller.sees, limit=limit
+        principal.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=principal.sees, limit=limit
     )
     return JobList(jobs=found)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ)
-async def get(job: str, backend: BackendParameter, caller: PrincipalParameter) -> Job:
-    return await _job(backend, caller, job)
+@requires(Action.READ)
+async def get(job: str, backend: BackendParameter, principal: PrincipalParameter) -> Job:
+    return await _job(backend, principal, job)
 
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ)
-async def get_spec(job: str, backend: BackendParameter, caller: PrincipalParameter) -> JobSpec:
-    await _job(backend, caller, job)
-    return await backend.jobs.specs.get(caller.tenant, job)
+@requires(Action.READ)
+async def get_spec(job: str, backend: BackendParameter, principal: PrincipalParameter) -> JobSpec:
+    await _job(backend, principal, job)
+    return await backend.jobs.specs.get(principal.tenant, job)
 
 
 @router.post(
@@ -110,16 +110,16 @@ async def get_spec(job: str, backend: BackendParameter, caller: PrincipalParamet
     openapi_extra=body(json=Cancel),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
-@needs(Action.JOBS)
-async def cancel(job: str, request: Request, backend: BackendParameter, caller: PrincipalParameter) -> JobBody:
+@requires(Action.JOBS)
+async def cancel(job: str, request: Request, backend: BackendParameter, principal: PrincipalParameter) -> JobBody:
     """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
 
     A job that has ended stays as it is.
     """
     asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
-    await _job(backend, caller, job)
-    by = caller.by(asked.by)
-    return JobBody(job=await backend.jobs.cancel(caller.tenant, job, by=by, reason=asked.reason))
+    await _job(backend, principal, job)
+    by = principal.by(asked.by)
+    return JobBody(job=await backend.jobs.cancel(principal.tenant, job, by=by, reason=asked.reason))
 
 
 @router.post(
@@ -130,17 +130,17 @@ async def cancel(job: str, request: Request, backend: BackendParameter, caller: 
     openapi_extra=body(json=Retry),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
-@needs(Action.JOBS)
-async def retry(job: str, request: Request, backend: BackendParameter, caller: PrincipalParameter) -> JobBody:
+@requires(Action.JOBS)
+async def retry(job: str, request: Request, backend: BackendParameter, principal: PrincipalParameter) -> JobBody:
     """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
 
     A pipeline keeps the steps that have succeeded.
     """
     asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
-    await _job(backend, caller, job)
-    caller.need_spec(await backend.jobs.specs.get(caller.tenant, job))
+    await _job(backend, principal, job)
+    principal.need_spec(await backend.jobs.specs.get(principal.tenant, job))
     queued = await run_again(
-        backend.jobs, backend.dead_letters, caller.tenant, job, by=caller.by(asked.by), reason=asked.reason
+        backend.jobs, backend.dead_letters, principal.tenant, job, by=principal.by(asked.by), reason=asked.reason
     )
     return JobBody(job=queued)
 
@@ -148,29 +148,29 @@ async def retry(job: str, request: Request, backend: BackendParameter, caller: P
 @router.get(
     "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
 )
-@needs(Action.READ)
-async def steps(job: str, backend: BackendParameter, caller: PrincipalParameter) -> StepList:
+@requires(Action.READ)
+async def steps(job: str, backend: BackendParameter, principal: PrincipalParameter) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
-    found = await _job(backend, caller, job)
-    state = await pipeline_state(backend.bus.jetstream, caller.tenant, job) if found.kind == "pipeline" else None
+    found = await _job(backend, principal, job)
+    state = await pipeline_state(backend.bus.jetstream, principal.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
 
 
 @router.get(
     "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
 )
-@needs(Action.READ)
-async def history(job: str, backend: BackendParameter, caller: PrincipalParameter) -> AuditList:
+@requires(Action.READ)
+async def history(job: str, backend: BackendParameter, principal: PrincipalParameter) -> AuditList:
     """Every change of the job's state: when, who and why."""
-    await _job(backend, caller, job)
-    return AuditList(events=await audit(backend.bus.jetstream, caller.tenant, job))
+    await _job(backend, principal, job)
+    return AuditList(events=await audit(backend.bus.jetstream, principal.tenant, job))
 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ)
-async def artifacts(job: str, backend: BackendParameter, caller: PrincipalParameter) -> ArtifactList:
-    found = await _job(backend, caller, job)
-    sizes = [(file, await _size(backend, caller, f"{job}/{file}")) for file in found.artifacts]
+@requires(Action.READ)
+async def artifacts(job: str, backend: BackendParameter, principal: PrincipalParameter) -> ArtifactList:
+    found = await _job(backend, principal, job)
+    sizes = [(file, await _size(backend, principal, f"{job}/{file}")) for file in found.artifacts]
     made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
     return ArtifactList(artifacts=made)
 
@@ -184,10 +184,10 @@ async def artifacts(job: str, backend: BackendParameter, caller: PrincipalParame
         **problems(ProblemType.NOT_FOUND, ProblemType.INVALID_NAME),
     },
 )
-@needs(Action.READ)
-async def artifact(job: str, file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
-    await need_artifact(backend, caller, _checked(job))
-    return await download(backend.artifacts, caller.tenant, f"{job}/{file}")
+@requires(Action.READ)
+async def artifact(job: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
+    await need_artifact(backend, principal, _checked(job))
+    return await download(backend.artifacts, principal.tenant, f"{job}/{file}")
 
 
 @router.get(
@@ -202,16 +202,18 @@ async def artifact(job: str, file: str, backend: BackendParameter, caller: Princ
         **problems(ProblemType.NOT_FOUND),
     },
 )
-@needs(Action.READ)
-async def follow(job: str, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter) -> Response:
-    found = await _job(backend, caller, job)
-    return JobEventStream(backend.jobs, desk.news, found)
+@requires(Action.READ)
+async def follow(
+    job: str, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
+) -> Response:
+    found = await _job(backend, principal, job)
+    return JobEventStream(backend.jobs, context.notifier, found)
 
 
-async def _job(backend: Backend, caller: Principal, job: str) -> Job:
+async def _job(backend: Backend, principal: Principal, job: str) -> Job:
     """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
-    found = await backend.jobs.get(caller.tenant, _checked(job))
-    caller.need_collection(found.collection)
+    found = await backend.jobs.get(principal.tenant, _checked(job))
+    principal.need_collection(found.collection)
     return found
 
 
@@ -221,9 +223,9 @@ def _checked(job: str) -> str:
     return job
 
 
-async def _size(backend: Backend, caller: Principal, name: str) -> int | None:
+async def _size(backend: Backend, principal: Principal, name: str) -> int | None:
     try:
-        return await backend.artifacts.size(caller.tenant, name)
+        return await backend.artifacts.size(principal.tenant, name)
     except Problem:
         return None  # it has expired
 

@@ -162,25 +162,25 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
         raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
 
 
-async def need_artifact(backend: Backend, caller: Principal, owner: str) -> None:
+async def need_artifact(backend: Backend, principal: Principal, owner: str) -> None:
     """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
-    if caller.collections == EVERY_COLLECTION:
+    if principal.collections == EVERY_COLLECTION:
         return
     try:
-        job = await backend.jobs.get(caller.tenant, owner)
+        job = await backend.jobs.get(principal.tenant, owner)
     except Problem:
         return  # it is a folder, or a job that nobody remembers
-    caller.need_collection(job.collection)
+    principal.need_collection(job.collection)
 
 
-async def submit(board: JobStore, caller: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def submit(board: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
     Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
     """
     check_spec(spec)
-    caller.need_spec(spec)
-    made, new = await board.submit(spec, job=job, tenant=caller.tenant, options=caller.options(options))
-    if not new and await board.specs.get(caller.tenant, job) != spec:
+    principal.need_spec(spec)
+    made, new = await board.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
+    if not new and await board.specs.get(principal.tenant, job) != spec:
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made

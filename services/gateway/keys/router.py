@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request, Response, status
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter, RequestContext
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.openapi import body, problems
@@ -15,7 +15,7 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = guarded("keys")
+router = authenticated_router("keys")
 
 MAX_BODY: Final = 64 * 1024
 
@@ -29,28 +29,32 @@ KeyId = Annotated[str, Path(description="The id of a key: the part between `sk-s
     openapi_extra=body(json=NewKey),
     responses=problems(ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def create(
-    request: Request, response: Response, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
+    request: Request,
+    response: Response,
+    context: ContextParameter,
+    backend: BackendParameter,
+    principal: PrincipalParameter,
 ) -> IssuedKey:
     """The secret is shown this once. In force at every gateway within a second."""
     asked = await read_json(request, NewKey, MAX_BODY)
-    _refuse_if_open(desk)
-    key, written = issue(asked, caller.by(""))
+    _refuse_if_open(context)
+    key, written = issue(asked, principal.by(""))
     await backend.keys.create(key)
     response.headers["Location"] = f"/v1/keys/{key.id}"
     return _issued(response, key, written)
 
 
 @router.get("/v1/keys", summary="List the API keys", responses=problems())
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def list_all(backend: BackendParameter) -> KeyList:
     """All keys of all tenants, those that were revoked or have expired too, the newest first."""
     return KeyList(keys=[KeyBody.of(key) for key in await backend.keys.list()])
 
 
 @router.get("/v1/keys/{key}", summary="Look at an API key", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def get(key: KeyId, backend: BackendParameter) -> KeyBody:
     return KeyBody.of(await backend.keys.get(key))
 
@@ -62,7 +66,7 @@ async def get(key: KeyId, backend: BackendParameter) -> KeyBody:
     openapi_extra=body(json=Rotation),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def rotate(key: KeyId, request: Request, response: Response, backend: BackendParameter) -> IssuedKey:
     """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
     asked = await read_json(request, Rotation, MAX_BODY)
@@ -76,10 +80,10 @@ async def rotate(key: KeyId, request: Request, response: Response, backend: Back
 
 
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.ADMIN)
-async def revoke(key: KeyId, backend: BackendParameter, caller: PrincipalParameter) -> KeyBody:
+@requires(Action.ADMIN)
+async def revoke(key: KeyId, backend: BackendParameter, principal: PrincipalParameter) -> KeyBody:
     """Ends it for good, at every gateway within a second. It stays in the list; what it has submitted goes on."""
-    return KeyBody.of(await backend.keys.revoke(key, caller.by("")))
+    return KeyBody.of(await backend.keys.revoke(key, principal.by("")))
 
 
 def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
@@ -87,8 +91,8 @@ def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
     return IssuedKey(key=KeyBody.of(key), secret=written)
 
 
-def _refuse_if_open(desk: RequestContext) -> None:
+def _refuse_if_open(context: RequestContext) -> None:
     """Raises Problem CONFLICT where keys are not asked for: one would shut out everybody who has none."""
-    if not desk.keyring.asks:
+    if not context.authenticator.asks:
         detail = "This gateway asks for no keys. Start it with SLUICE_ADMIN_KEY, then make keys with that one."
         raise Problem(ProblemType.CONFLICT, detail)

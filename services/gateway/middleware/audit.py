@@ -9,12 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth.authenticator import Authenticator, presented
 from services.gateway.auth.principal import Principal
-from services.gateway.context import DESK
+from services.gateway.context import REQUEST_CONTEXT
 from services.gateway.http.problems import CLIENT_LEFT
 from services.gateway.settings import Audit, GatewaySettings
 from shared.contracts.keys import key_id
 
-__all__ = ["edge"]
+__all__ = ["audit_middleware"]
 
 log = logging.getLogger("sluice.audit")
 
@@ -36,9 +36,9 @@ LONGEST_OBJECT: Final = 500
 """Characters of a path in the audit log."""
 
 
-def edge(app: ASGIApp, keyring: Authenticator, settings: GatewaySettings) -> ASGIApp:
+def audit_middleware(app: ASGIApp, authenticator: Authenticator, settings: GatewaySettings) -> ASGIApp:
     """The app as it meets the world."""
-    app = _Watched(app, keyring, settings.audit)
+    app = _Watched(app, authenticator, settings.audit)
     if not settings.origins:
         return app
     return CORSMiddleware(
@@ -54,13 +54,13 @@ def edge(app: ASGIApp, keyring: Authenticator, settings: GatewaySettings) -> ASG
 class _Watched:
     """Tells each response's reader the limits of his key, and the log who did what. Nothing where no key is asked."""
 
-    def __init__(self, app: ASGIApp, keyring: Authenticator, audit: Audit) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, audit: Audit) -> None:
         self._app = app
-        self._keyring = keyring
+        self._authenticator = authenticator
         self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._keyring.asks:
+        if scope["type"] != "http" or not self._authenticator.asks:
             await self._app(scope, receive, send)
             return
         status = CLIENT_LEFT
@@ -71,9 +71,9 @@ class _Watched:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 made = next((value.decode() for name, value in message["headers"] if name == b"location"), "")
-                caller = _caller(scope)
-                if caller is not None and caller.limits is not None:
-                    message = {**message, "headers": [*message["headers"], *caller.limits.headers()]}
+                principal = _principal(scope)
+                if principal is not None and principal.limits is not None:
+                    message = {**message, "headers": [*message["headers"], *principal.limits.headers()]}
             await send(message)
 
         try:
@@ -90,15 +90,15 @@ class _Watched:
         return scope["method"] not in READS and scope["path"] not in ASKS
 
 
-def _caller(scope: Scope) -> Principal | None:
-    desk = scope.get(DESK)
-    return None if desk is None else desk.terms.caller
+def _principal(scope: Scope) -> Principal | None:
+    context = scope.get(REQUEST_CONTEXT)
+    return None if context is None else context.terms.principal
 
 
 def _note(scope: Scope, status: int, made: str) -> None:
     """One line: whose key did what to what, with what outcome. `object` is what was made, or else the path."""
-    caller = _caller(scope)
-    key = caller.key if caller is not None else key_id(presented(scope["headers"]) or "")
+    principal = _principal(scope)
+    key = principal.key if principal is not None else key_id(presented(scope["headers"]) or "")
     client = scope.get("client")
     query = scope["query_string"].decode("latin-1")
     path = scope["path"] + (f"?{query}" if query else "")
@@ -106,8 +106,8 @@ def _note(scope: Scope, status: int, made: str) -> None:
         "audit",
         extra={
             "key": key or "",
-            "key_name": caller.name if caller is not None else "",
-            "tenant": caller.tenant if caller is not None else "",
+            "key_name": principal.name if principal is not None else "",
+            "tenant": principal.tenant if principal is not None else "",
             "action": f"{scope['method']} {getattr(scope['route'], 'path', '')}",
             "object": made or path[:LONGEST_OBJECT],
             "status": status,

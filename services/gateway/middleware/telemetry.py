@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.context import DESK
+from services.gateway.context import REQUEST_CONTEXT
 from services.gateway.http.problems import CLIENT_LEFT
 from shared.telemetry.messaging import TENANT
 from shared.telemetry.metrics import SECONDS, exemplar
@@ -67,8 +67,8 @@ class TelemetryMiddleware:
                     span.update_name(route)
                     span.set_attribute("http.route", route.partition(" ")[2])
                     span.set_attribute("http.response.status_code", status)
-                    if DESK in scope:
-                        span.set_attribute(TENANT, scope[DESK].terms.tenant)
+                    if REQUEST_CONTEXT in scope:
+                        span.set_attribute(TENANT, scope[REQUEST_CONTEXT].terms.tenant)
                     if status >= 500:
                         failed(span, str(status))
                 REQUESTS.labels(route, str(status)).inc()

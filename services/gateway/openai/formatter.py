@@ -38,17 +38,17 @@ def fingerprint(ended: Ended) -> str:
 
 
 def answered_by(
-    telling: FormatContext, flight: QuerySession, ended: Ended, sources: tuple[Passage, ...] | None
+    format_context: FormatContext, session: QuerySession, ended: Ended, sources: tuple[Passage, ...] | None
 ) -> AnsweredBy:
     """The member `sluice` of the end of an answer; with `sources` that of a whole one."""
-    documents = {} if telling.collection is None else {"cited": ended.cited}
-    shown = {} if telling.collection is None or sources is None else {"sources": sources_from(sources)}
+    documents = {} if format_context.collection is None else {"cited": ended.cited}
+    shown = {} if format_context.collection is None or sources is None else {"sources": sources_from(sources)}
     return AnsweredBy.model_validate(
         {
             **shown,
             **documents,
             "context": ended.context.model_dump(),
-            "timings": timings_of(flight, ended),
+            "timings": timings_of(session, ended),
             "engine": ended.engine,
             "model": ended.model,
             "trace_id": trace_id(),

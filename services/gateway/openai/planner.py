@@ -9,7 +9,7 @@ from services.gateway.openai.chat.messages import conversation_of
 from services.gateway.openai.formatter import FormatContext
 from services.gateway.openai.models.model_registry import GENERATE
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, SluiceOptions
-from services.gateway.queries.planner import QueryPlan, address, checked_question, checked_timeout, compose
+from services.gateway.queries.planner import QueryPlan, address, plan_query, validate_question, validate_timeout
 from services.gateway.settings import GatewaySettings
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Query, Stop
@@ -25,52 +25,56 @@ RAG: Final = "rag"
 DEFAULT_COLLECTION: Final = "default"
 
 
-async def ask_chat(desk: RequestContext, backend: Backend, asked: ChatRequest) -> tuple[Query, FormatContext]:
+async def ask_chat(context: RequestContext, backend: Backend, asked: ChatRequest) -> tuple[Query, FormatContext]:
     """Raises the Problem that the request has."""
     named = _named_collection(asked.model)
     if named is not None or asked.sluice.retrieves:
-        collection = await _collection(backend, desk.terms.caller, named, asked.sluice)
-        return await _ask_documents(desk, backend, asked, collection), _telling(asked, asked.logprobs, collection.name)
+        collection = await _collection(backend, context.terms.principal, named, asked.sluice)
+        return await _ask_documents(context, backend, asked, collection), _format_context(
+            asked, asked.logprobs, collection.name
+        )
     params = asked.generate_params(Mode.CHAT)
-    timeout = timeout_of(asked.sluice.timeout, desk.settings)
+    timeout = timeout_of(asked.sluice.timeout, context.settings)
     variant = await backend.models.variant(GENERATE, asked.model)
     query = address(
-        desk,
+        context,
         (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
         timeout=timeout,
         conversation=_conversation(asked),
         messages=tuple(message.message() for message in asked.messages),
     )
-    return query, _telling(asked, asked.logprobs)
+    return query, _format_context(asked, asked.logprobs)
 
 
 async def ask_completion(
-    desk: RequestContext, backend: Backend, asked: CompletionRequest
+    context: RequestContext, backend: Backend, asked: CompletionRequest
 ) -> tuple[Query, FormatContext]:
     """Raises the Problem that the request has."""
     if _named_collection(asked.model) is not None or asked.sluice.retrieves:
         raise invalid_member("model", "documents are asked with /v1/chat/completions")
     params = asked.generate_params()
-    timeout = timeout_of(asked.sluice.timeout, desk.settings)
+    timeout = timeout_of(asked.sluice.timeout, context.settings)
     variant = await backend.models.variant(GENERATE, asked.model)
     query = address(
-        desk,
+        context,
         (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
         timeout=timeout,
         conversation=asked.sluice.conversation or asked.prompt_cache_key,
         question=asked.prompt,
     )
-    return query, _telling(asked, asked.logprobs is not None)
+    return query, _format_context(asked, asked.logprobs is not None)
 
 
 def timeout_of(asked: float | None, settings: GatewaySettings) -> float:
     """Seconds that a request may take. Raises Problem INVALID_REQUEST."""
     if asked is None:
         return min(settings.openai_timeout, settings.longest_deadline)
-    return checked_timeout(asked, settings)
+    return validate_timeout(asked, settings)
 
 
-async def _ask_documents(desk: RequestContext, backend: Backend, asked: ChatRequest, collection: Collection) -> Query:
+async def _ask_documents(
+    context: RequestContext, backend: Backend, asked: ChatRequest, collection: Collection
+) -> Query:
     """The last message is the question; those before it are what it may refer to."""
     *earlier, last = asked.messages
     if last.role != "user":
@@ -81,12 +85,12 @@ async def _ask_documents(desk: RequestContext, backend: Backend, asked: ChatRequ
     if options.filter:
         parse(options.filter)
     own_name = _named_collection(asked.model) is None
-    return compose(
-        desk,
+    return plan_query(
+        context,
         QueryPlan(
-            question=checked_question(last.content or "", desk.settings),
+            question=validate_question(last.content or "", context.settings),
             collection=collection,
-            timeout=timeout_of(options.timeout, desk.settings),
+            timeout=timeout_of(options.timeout, context.settings),
             messages=tuple(message.message() for message in earlier),
             pipeline=options.pipeline,
             top_k=options.top_k,
@@ -98,15 +102,15 @@ async def _ask_documents(desk: RequestContext, backend: Backend, asked: ChatRequ
     )
 
 
-async def _collection(backend: Backend, caller: Principal, named: str | None, options: SluiceOptions) -> Collection:
+async def _collection(backend: Backend, principal: Principal, named: str | None, options: SluiceOptions) -> Collection:
     if named is None:
-        chosen = caller.need_collection(options.collection or DEFAULT_COLLECTION)
-        return await backend.cache.get(caller.tenant, chosen)
+        chosen = principal.need_collection(options.collection or DEFAULT_COLLECTION)
+        return await backend.cache.get(principal.tenant, chosen)
     if options.collection not in (None, named):
         raise invalid_member("sluice.collection", f"the model names another collection, {named[:80]!r}")
-    caller.need_collection(named)
+    principal.need_collection(named)
     try:
-        return await backend.cache.get(caller.tenant, named)
+        return await backend.cache.get(principal.tenant, named)
     except Problem as problem:
         if problem.kind is not ProblemType.COLLECTION_NOT_FOUND:
             raise
@@ -125,7 +129,9 @@ def _conversation(asked: ChatRequest) -> str:
     return asked.sluice.conversation or asked.prompt_cache_key or conversation_of(asked.messages)
 
 
-def _telling(asked: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None) -> FormatContext:
+def _format_context(
+    asked: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None
+) -> FormatContext:
     return FormatContext(
         model=asked.model,
         collection=collection,

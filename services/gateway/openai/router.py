@@ -5,7 +5,7 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import Response
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, PrincipalParameter, context_of
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import body, event_stream
@@ -26,7 +26,7 @@ from shared.contracts.problems import ProblemType
 
 __all__ = ["router"]
 
-router = guarded("openai")
+router = authenticated_router("openai")
 
 MAX_BODY: Final = 768 * 1024
 """Bytes of a chat; all of it must fit into one message of the broker, with the passages."""
@@ -58,14 +58,14 @@ CHUNKS: Final = event_stream("Chunks as `data` without an event's name, `[DONE]`
         **WRITTEN,
     },
 )
-@needs(Action.QUERY)
+@requires(Action.QUERY)
 async def chat(request: Request) -> Response:
     """As in OpenAI's API. The model `rag/<collection>` answers from documents and says from which."""
-    desk = context_of(request)
-    backend = await desk.backend()
+    context = context_of(request)
+    backend = await context.backend()
     asked = await read_json(request, ChatRequest, MAX_BODY)
-    query, telling = await ask_chat(desk, backend, asked)
-    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, ChatFormatter(telling))
+    query, format_context = await ask_chat(context, backend, asked)
+    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, ChatFormatter(format_context))
 
 
 @router.post(
@@ -78,14 +78,14 @@ async def chat(request: Request) -> Response:
         **WRITTEN,
     },
 )
-@needs(Action.QUERY)
+@requires(Action.QUERY)
 async def complete(request: Request) -> Response:
     """As in OpenAI's API, for one prompt."""
-    desk = context_of(request)
-    backend = await desk.backend()
+    context = context_of(request)
+    backend = await context.backend()
     asked = await read_json(request, CompletionRequest, MAX_BODY)
-    query, telling = await ask_completion(desk, backend, asked)
-    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, CompletionFormatter(telling))
+    query, format_context = await ask_completion(context, backend, asked)
+    return (StreamedAnswer if asked.stream else JsonAnswer)(backend.queries, query, CompletionFormatter(format_context))
 
 
 @router.post(
@@ -95,31 +95,31 @@ async def complete(request: Request) -> Response:
     openapi_extra=body(json=EmbeddingRequest),
     responses={200: {"model": EmbeddingList, "description": "A vector for each text, in their order"}, **WRITTEN},
 )
-@needs(Action.QUERY)
+@requires(Action.QUERY)
 async def embed(request: Request) -> Response:
     """Vectors of length 1. Texts are cut at what the model takes."""
-    desk = context_of(request)
-    backend = await desk.backend()
+    context = context_of(request)
+    backend = await context.backend()
     asked = await read_json(request, EmbeddingRequest, MAX_INPUTS)
-    timeout = timeout_of(asked.sluice.timeout, desk.settings)
+    timeout = timeout_of(asked.sluice.timeout, context.settings)
     variant = await backend.models.variant(EMBED, asked.model)
     params = {"target": "passages", "kind": "query" if asked.sluice.input_type == "query" else "passage"}
     stop = Stop(stage=EMBED, variant=variant, params=params)
 
-    def compose(passages: tuple[Passage, ...]) -> Query:
-        return address(desk, (stop,), timeout=timeout, passages=passages)
+    def plan_query(passages: tuple[Passage, ...]) -> Query:
+        return address(context, (stop,), timeout=timeout, passages=passages)
 
-    return Embedded(backend.queries, asked, compose)
+    return Embedded(backend.queries, asked, plan_query)
 
 
 @router.get("/v1/models", summary="List the models", responses=errors())
-@needs(Action.QUERY, Action.READ)
-async def models(backend: BackendParameter, caller: PrincipalParameter) -> ModelList:
+@requires(Action.QUERY, Action.READ)
+async def models(backend: BackendParameter, principal: PrincipalParameter) -> ModelList:
     """The models of the engines, the models that embed, and `rag/<collection>` for each collection."""
-    return ModelList(data=await list_models(backend, caller))
+    return ModelList(data=await list_models(backend, principal))
 
 
 @router.get("/v1/models/{model:path}", summary="Look at a model", responses=errors(ProblemType.MODEL_NOT_FOUND))
-@needs(Action.QUERY, Action.READ)
-async def model(model: str, backend: BackendParameter, caller: PrincipalParameter) -> ModelBody:
-    return await find_model(backend, caller, model)
+@requires(Action.QUERY, Action.READ)
+async def model(model: str, backend: BackendParameter, principal: PrincipalParameter) -> ModelBody:
+    return await find_model(backend, principal, model)

@@ -175,12 +175,12 @@ class AnswerAssembler:
             self._attempt = attempt
             self._deliveries.clear()
 
-    def hand_over(self, asking: Progress) -> Delivered | None:
+    def hand_over(self, plan: Progress) -> Delivered | None:
         """What the reader has, for a new try that wants to go on from there; None for one that is itself stale.
 
         Nothing of an earlier try counts from now on.
         """
-        if self._is_stale(asking):
+        if self._is_stale(plan):
             return None
         text = self._text.text if self._text.whole else self._text.given
         tokens = self._try.tokens if self._text.whole else None

@@ -18,34 +18,34 @@ __all__ = ["QueryFormatter", "timings_of"]
 class QueryFormatter:
     """The platform's own form. What a model thinks before it answers is not told."""
 
-    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
-        answer = flight.answer
-        done = _done(flight, ended)
+    def whole(self, session: QuerySession, ended: Ended) -> bytes:
+        answer = session.answer
+        done = _done(session, ended)
         return to_json(AnswerBody(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
 
-    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
+    def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         match part:
             case NewText(text):
                 yield Event(to_json({"text": text}), "delta")
             case NewSources(passages):
-                body = SourcesBody(id=flight.query.id, sources=sources_from(passages))
+                body = SourcesBody(id=session.query.id, sources=sources_from(passages))
                 yield Event(to_json(body), "sources")
             case Ended():
-                yield Event(to_json(_done(flight, part)), "done")
+                yield Event(to_json(_done(session, part)), "done")
 
     def problem(self, problem: Problem) -> Event:
         return Event(problem_body(problem), "error")
 
 
-def timings_of(flight: QuerySession, ended: Ended) -> Timings:
-    return Timings(total_ms=flight.elapsed_ms, first_delta_ms=flight.first_delta_ms, stages=ended.trail)
+def timings_of(session: QuerySession, ended: Ended) -> Timings:
+    return Timings(total_ms=session.elapsed_ms, first_delta_ms=session.first_delta_ms, stages=ended.trail)
 
 
-def _done(flight: QuerySession, ended: Ended) -> DoneBody:
+def _done(session: QuerySession, ended: Ended) -> DoneBody:
     return DoneBody(
-        id=flight.query.id,
+        id=session.query.id,
         usage=ended.usage,
-        timings=timings_of(flight, ended),
+        timings=timings_of(session, ended),
         engine=ended.engine,
         model=ended.model,
         finish=ended.finish,

@@ -18,7 +18,7 @@ from shared.contracts.generation import GenerateParams
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
 
-__all__ = ["QueryPlan", "address", "checked_question", "checked_timeout", "compose"]
+__all__ = ["QueryPlan", "address", "validate_question", "validate_timeout", "plan_query"]
 
 SHORTEST_TIMEOUT: Final = 0.1
 
@@ -56,28 +56,28 @@ class QueryPlan:
     generator: str | None = None
 
 
-def compose(desk: RequestContext, asking: QueryPlan) -> Query:
+def plan_query(context: RequestContext, plan: QueryPlan) -> Query:
     """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
-    slip = desk.pipelines.slip(
-        asking.pipeline or asking.collection.pipeline or DEFAULT,
-        top_k=asking.top_k,
-        default_top_k=asking.default_top_k,
-        narrower=asking.filter,
-        condense=any(message.role in SPOKEN for message in asking.messages),
+    slip = context.pipelines.slip(
+        plan.pipeline or plan.collection.pipeline or DEFAULT,
+        top_k=plan.top_k,
+        default_top_k=plan.default_top_k,
+        narrower=plan.filter,
+        condense=any(message.role in SPOKEN for message in plan.messages),
     )
     return address(
-        desk,
-        tuple(_for_this(stop, asking) for stop in slip),
-        timeout=asking.timeout,
-        conversation=asking.conversation,
-        question=asking.question,
-        messages=asking.messages,
-        collection=asking.collection.table,
+        context,
+        tuple(_for_this(stop, plan) for stop in slip),
+        timeout=plan.timeout,
+        conversation=plan.conversation,
+        question=plan.question,
+        messages=plan.messages,
+        collection=plan.collection.table,
     )
 
 
 def address(
-    desk: RequestContext,
+    context: RequestContext,
     slip: tuple[Stop, ...],
     *,
     timeout: float,
@@ -99,13 +99,13 @@ def address(
         _check_depth(part)
     return Query(
         id=query_id,
-        tenant=desk.terms.tenant,
-        lane=desk.terms.lane,
+        tenant=context.terms.tenant,
+        lane=context.terms.lane,
         asked_at=now,
-        deadline=desk.terms.deadline or now + timeout,
-        reply=reply_subject(desk.settings.instance, query_id),
+        deadline=context.terms.deadline or now + timeout,
+        reply=reply_subject(context.settings.instance, query_id),
         joined=True,
-        slip=desk.router.route(slip, conversation or query_id),
+        slip=context.router.route(slip, conversation or query_id),
         question=question,
         messages=messages,
         collection=collection,
@@ -123,17 +123,17 @@ def _check_depth(part: object, left: int = DEEPEST) -> None:
             _check_depth(member, left - 1)
 
 
-def _for_this(stop: Stop, asking: QueryPlan) -> Stop:
+def _for_this(stop: Stop, plan: QueryPlan) -> Stop:
     if stop.stage == EMBED and stop.variant == ANY:
         # Only what embedded the collection's passages finds them.
-        return stop.model_copy(update={"variant": asking.collection.embedding_variant})
+        return stop.model_copy(update={"variant": plan.collection.embedding_variant})
     if stop.stage != GENERATE:
         return stop
-    stop = stop.with_params(**asking.generate.encode())
-    return stop.model_copy(update={"variant": asking.generator}) if asking.generator else stop
+    stop = stop.with_params(**plan.generate.encode())
+    return stop.model_copy(update={"variant": plan.generator}) if plan.generator else stop
 
 
-def checked_question(question: str, settings: GatewaySettings) -> str:
+def validate_question(question: str, settings: GatewaySettings) -> str:
     """The question without blanks around it. Raises Problem INVALID_QUESTION."""
     question = question.strip()
     if not question:
@@ -147,7 +147,7 @@ def checked_question(question: str, settings: GatewaySettings) -> str:
     raise Problem(ProblemType.INVALID_QUESTION, f"The question {reason}.")
 
 
-def checked_timeout(timeout: float | None, settings: GatewaySettings) -> float:
+def validate_timeout(timeout: float | None, settings: GatewaySettings) -> float:
     """Seconds that a query may take. Raises Problem INVALID_REQUEST."""
     if timeout is None:
         return settings.default_timeout

@@ -53,13 +53,13 @@ class QueryProgress:
                 return
 
 
-def overdue(course: QueryProgress, timeout: float, queue: QueueState | None) -> Problem:
+def overdue(progress: QueryProgress, timeout: float, queue: QueueState | None) -> Problem:
     """The problem of a query whose deadline has passed. `queue` is that of the stop ahead, None if it has none yet.
 
     Progress says when a stage starts on a query and nothing says when it is done, so between two stops the state of
     the queue ahead decides: a query waits there for a worker that does not exist, or the stage before is at work.
     """
-    started, ahead = course.started, course.ahead
+    started, ahead = progress.started, progress.ahead
     if ahead is not None and (queue is None or (queue.deserted and (queue.waiting or started is None))):
         return _unavailable(ahead, f"No worker of stage '{ahead.stage}' is running", timeout)
     if started is None and ahead is not None:

@@ -11,9 +11,9 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.context import charge
+from services.gateway.context import charge_tokens
 from services.gateway.http.problems import ClientLeftError
-from services.gateway.http.sse import PING_SECONDS, Channel, Event, departing
+from services.gateway.http.sse import PING_SECONDS, Channel, Event, client_disconnect
 from services.gateway.queries.assembler import Ended, Part
 from services.gateway.queries.session import Queries, QuerySession
 from shared.contracts.envelope import Query
@@ -35,10 +35,10 @@ LAST_WORDS: Final = 2.0
 class AnswerFormatter(Protocol):
     """How one answer is told; it may keep what it has said so far."""
 
-    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
+    def whole(self, session: QuerySession, ended: Ended) -> bytes:
         """The complete answer as JSON."""
 
-    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
+    def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         """The events for the next part of a streamed answer, the last of which is `Ended`."""
 
     def problem(self, problem: Problem) -> Event:
@@ -58,50 +58,50 @@ class JsonAnswer(Response):
         self,
         queries: Queries,
         query: Query,
-        voice: AnswerFormatter,
+        formatter: AnswerFormatter,
         submitted: Callable[[], Awaitable[None]] = _nothing_more,
     ) -> None:
         super().__init__()
         self._queries = queries
         self._query = query
-        self._voice = voice
+        self._formatter = formatter
         self._submitted = submitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with (
-            departing(scope, receive) as departure,
-            self._queries.ask(self._query, departure, standing=False) as flight,
+            client_disconnect(scope, receive) as departure,
+            self._queries.ask(self._query, departure, standing=False) as session,
         ):
             await self._submitted()
-            while flight.ended is None:
-                await flight.parts()
-        assert flight.ended is not None
-        charge(scope, flight.tokens)
-        body = self._voice.whole(flight, flight.ended)
+            while session.ended is None:
+                await session.parts()
+        assert session.ended is not None
+        charge_tokens(scope, session.tokens)
+        body = self._formatter.whole(session, session.ended)
         await Response(body, media_type="application/json")(scope, receive, send)
 
 
 class StreamedAnswer(Response):
     """The answer as it comes. Raises the Problem with which the query ended before its first event."""
 
-    def __init__(self, queries: Queries, query: Query, voice: AnswerFormatter) -> None:
+    def __init__(self, queries: Queries, query: Query, formatter: AnswerFormatter) -> None:
         super().__init__()
         self._queries = queries
         self._query = query
-        self._voice = voice
+        self._formatter = formatter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
         try:
             async with (
-                departing(scope, receive) as departure,
-                self._queries.ask(self._query, departure, standing=True) as flight,
+                client_disconnect(scope, receive) as departure,
+                self._queries.ask(self._query, departure, standing=True) as session,
             ):
                 try:
-                    while flight.ended is None:
-                        await self._pass_on(flight, channel)
+                    while session.ended is None:
+                        await self._pass_on(session, channel)
                 finally:
-                    charge(scope, flight.tokens)
+                    charge_tokens(scope, session.tokens)
         except ClientLeftError:
             if not channel.started:
                 raise
@@ -110,13 +110,13 @@ class StreamedAnswer(Response):
             if not channel.started:
                 raise
             with anyio.move_on_after(LAST_WORDS):
-                await channel.send(self._voice.problem(problem))
+                await channel.send(self._formatter.problem(problem))
                 await channel.close()
             return
         await channel.close()
 
-    async def _pass_on(self, flight: QuerySession, channel: Channel) -> None:
-        parts = await flight.parts(PING_SECONDS if channel.started else EARLY_HEADERS)
+    async def _pass_on(self, session: QuerySession, channel: Channel) -> None:
+        parts = await session.parts(PING_SECONDS if channel.started else EARLY_HEADERS)
         if not parts:
             await channel.ping()
-        await channel.send(*(event for part in parts for event in self._voice.part(flight, part)))
+        await channel.send(*(event for part in parts for event in self._formatter.part(session, part)))

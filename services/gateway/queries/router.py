@@ -5,13 +5,13 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import Response
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import context_of
 from services.gateway.http.body import read_json
 from services.gateway.http.models import AnswerBody, QueryRequest
 from services.gateway.http.openapi import body, event_stream, problems
 from services.gateway.queries.formatter import QueryFormatter
-from services.gateway.queries.planner import QueryPlan, checked_question, checked_timeout, compose
+from services.gateway.queries.planner import QueryPlan, plan_query, validate_question, validate_timeout
 from services.gateway.queries.responses import JsonAnswer, StreamedAnswer
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
@@ -19,7 +19,7 @@ from shared.contracts.problems import ProblemType
 
 __all__ = ["router"]
 
-router = guarded("queries")
+router = authenticated_router("queries")
 
 MAX_BODY: Final = 512 * 1024
 """Bytes of a query's body; what the slip carries must fit into one message of the broker."""
@@ -58,28 +58,30 @@ MAX_BODY: Final = 512 * 1024
         ),
     },
 )
-@needs(Action.QUERY)
+@requires(Action.QUERY)
 async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
-    desk = context_of(request)
-    caller = desk.terms.caller
-    backend = await desk.backend()
+    context = context_of(request)
+    principal = context.terms.principal
+    backend = await context.backend()
     asked = await read_json(request, QueryRequest, MAX_BODY)
-    question = checked_question(asked.question, desk.settings)
+    question = validate_question(asked.question, context.settings)
     if asked.filter:
         parse(asked.filter)
-    asking = QueryPlan(
+    plan = QueryPlan(
         question=question,
         pipeline=asked.pipeline,
         top_k=asked.top_k if "top_k" in asked.model_fields_set else None,
         default_top_k=asked.top_k,
         filter=asked.filter,
-        timeout=checked_timeout(asked.timeout, desk.settings),
-        collection=await backend.cache.get(caller.tenant, caller.need_collection(asked.collection), asked.version),
+        timeout=validate_timeout(asked.timeout, context.settings),
+        collection=await backend.cache.get(
+            principal.tenant, principal.need_collection(asked.collection), asked.version
+        ),
         messages=tuple(turn.message() for turn in asked.messages),
         conversation=asked.conversation,
         generate=asked.generate.params_at("generate"),
     )
-    query = compose(desk, asking)
+    query = plan_query(context, plan)
     streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
     return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query, QueryFormatter())

@@ -55,7 +55,7 @@ class QuerySession:
     def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: AnswerAssembler) -> None:
         self.query = query
         self.answer = answer
-        self.course = QueryProgress(query.slip)
+        self.progress = QueryProgress(query.slip)
         self.ended: Ended | None = None
         self.first_delta_ms: float | None = None
         self.problem: Problem | None = None
@@ -114,10 +114,10 @@ class QuerySession:
     def catch_up(self) -> None:
         """Note how far the query has come by the news that did not wake anybody."""
         while (event := self._mailbox.more()) is not None:
-            self.course.note(event)
+            self.progress.note(event)
 
     def _take(self, event: AnyEvent) -> tuple[Part, ...]:
-        self.course.note(event)
+        self.progress.note(event)
         parts = self.answer.take(event)
         self._account(parts)
         return parts
@@ -180,13 +180,13 @@ class Queries:
         self,
         bus: Bus,
         instance: str,
-        mailroom: ReplyRouter,
+        replies: ReplyRouter,
         beside: Callable[[QuerySession], AbstractContextManager[None]],
-        pace: BatchThrottle,
+        throttle: BatchThrottle,
     ) -> None:
         self._bus = bus
-        self._mailroom = mailroom
-        self._pace = pace
+        self._replies = replies
+        self._throttle = throttle
         self._instance = instance
         self._beside = beside
         self._flights: set[QuerySession] = set()
@@ -207,31 +207,31 @@ class Queries:
         When the client departs, the block is cancelled, all stages are told to stop, and
         ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
         """
-        with self._mailroom.mailbox(query.id) as mailbox:
-            flight = QuerySession(self._bus, query, mailbox, AnswerAssembler(standing=standing))
-            self._flights.add(flight)
-            self._by_reply[query.reply] = flight
-            departure.listen(flight.leave)
+        with self._replies.mailbox(query.id) as mailbox:
+            session = QuerySession(self._bus, query, mailbox, AnswerAssembler(standing=standing))
+            self._flights.add(session)
+            self._by_reply[query.reply] = session
+            departure.listen(session.leave)
             try:
-                with flight.scope, self._pace.query() if query.lane is Lane.INTERACTIVE else nullcontext():
-                    await flight.submit()
-                    with self._beside(flight):
-                        yield flight
+                with session.scope, self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext():
+                    await session.submit()
+                    with self._beside(session):
+                        yield session
             finally:
-                departure.forget(flight.leave)
-                self._flights.discard(flight)
+                departure.forget(session.leave)
+                self._flights.discard(session)
                 del self._by_reply[query.reply]
                 self._landed.set()
-                if flight.ended is None:
+                if session.ended is None:
                     with anyio.CancelScope(shield=True):
                         await mailbox.cancel()
-        if flight.scope.cancelled_caught and flight.ended is None:
-            raise await self._reason(flight)
+        if session.scope.cancelled_caught and session.ended is None:
+            raise await self._reason(session)
 
     async def look_up(self) -> None:
         """After a reconnection: every query in flight is submitted again."""
-        for flight in list(self._flights):
-            flight.look_up()
+        for session in list(self._flights):
+            session.look_up()
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for the queries in flight, then end the rest with a problem."""
@@ -242,34 +242,34 @@ class Queries:
         problem = Problem(
             ProblemType.ANSWER_INTERRUPTED, "The gateway stops, and the answer was not done in time. Ask again."
         )
-        for flight in list(self._flights):
-            flight.abort(problem)
+        for session in list(self._flights):
+            session.abort(problem)
 
     async def _hand_over(self, message: Msg) -> None:
-        flight = self._by_reply.get(message.subject.removesuffix(delivered_subject("")))
-        if flight is None or not message.reply:
+        session = self._by_reply.get(message.subject.removesuffix(delivered_subject("")))
+        if session is None or not message.reply:
             return
         try:
-            asking = decode_event(message.data)
+            plan = decode_event(message.data)
         except ValidationError:
             return
-        if isinstance(asking, Progress) and (delivered := flight.answer.hand_over(asking)) is not None:
+        if isinstance(plan, Progress) and (delivered := session.answer.hand_over(plan)) is not None:
             HANDED_OVER.inc()
             await message.respond(delivered.model_dump_json().encode())
 
-    async def _reason(self, flight: QuerySession) -> Exception:
-        if flight.left:
+    async def _reason(self, session: QuerySession) -> Exception:
+        if session.left:
             return ClientLeftError()
-        if flight.problem is not None:
-            return flight.problem
-        flight.catch_up()
-        ahead = flight.course.ahead
+        if session.problem is not None:
+            return session.problem
+        session.catch_up()
+        ahead = session.progress.ahead
         try:
-            queue = await self._queue_state(ahead, flight.query) if ahead else None
+            queue = await self._queue_state(ahead, session.query) if ahead else None
         except (NatsError, TimeoutError):
-            detail = f"The message broker was away when the {flight.timeout:g} s of the query were over. Ask again."
+            detail = f"The message broker was away when the {session.timeout:g} s of the query were over. Ask again."
             return Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
-        return overdue(flight.course, flight.timeout, queue)
+        return overdue(session.progress, session.timeout, queue)
 
     async def _queue_state(self, stop: Stop, query: Query) -> QueueState | None:
         """The state of a stop's queue, at most a second old; None if no worker has ever made it. Raises nats errors."""

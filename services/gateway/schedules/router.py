@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response, status
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import BackendParameter, PrincipalParameter
 from services.gateway.http.body import read_json, refuse_other_sites
@@ -18,7 +18,7 @@ from shared.contracts.schedules import Schedule, Schedules
 
 __all__ = ["router"]
 
-router = guarded("schedules")
+router = authenticated_router("schedules")
 
 MAX_BODY: Final = 512 * 1024
 
@@ -31,16 +31,18 @@ SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
 
 
 @router.get("/v1/schedules", summary="List schedules", responses=problems())
-@needs(Action.READ)
-async def list_all(schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleList:
+@requires(Action.READ)
+async def list_all(schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleList:
     """All schedules by name."""
-    return ScheduleList(schedules=[ScheduleBody.of(s) for s in await schedules.list(caller.tenant) if _sees(caller, s)])
+    return ScheduleList(
+        schedules=[ScheduleBody.of(s) for s in await schedules.list(principal.tenant) if _sees(principal, s)]
+    )
 
 
 @router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ)
-async def get(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
-    return ScheduleBody.of(await _schedule(schedules, caller, name))
+@requires(Action.READ)
+async def get(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
+    return ScheduleBody.of(await _schedule(schedules, principal, name))
 
 
 @router.put(
@@ -49,13 +51,13 @@ async def get(name: str, schedules: SchedulesParameter, caller: PrincipalParamet
     openapi_extra=body(json=NewSchedule),
     responses={201: {"model": ScheduleBody}, **problems(ProblemType.INVALID_NAME, ProblemType.TOO_LARGE)},
 )
-@needs(Action.JOBS)
+@requires(Action.JOBS)
 async def put(
-    name: str, request: Request, response: Response, schedules: SchedulesParameter, caller: PrincipalParameter
+    name: str, request: Request, response: Response, schedules: SchedulesParameter, principal: PrincipalParameter
 ) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     asked = await read_json(request, NewSchedule, MAX_BODY)
-    kept, new = await schedules.put(schedule_from(caller, name, asked))
+    kept, new = await schedules.put(schedule_from(principal, name, asked))
     response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
     return ScheduleBody.of(kept)
 
@@ -66,11 +68,11 @@ async def put(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.NOT_FOUND),
 )
-@needs(Action.JOBS)
-async def delete(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> None:
+@requires(Action.JOBS)
+async def delete(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> None:
     """What it has submitted goes on."""
-    await _schedule(schedules, caller, name)
-    await schedules.delete(caller.tenant, name)
+    await _schedule(schedules, principal, name)
+    await schedules.delete(principal.tenant, name)
 
 
 @router.post(
@@ -79,11 +81,11 @@ async def delete(name: str, schedules: SchedulesParameter, caller: PrincipalPara
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND),
 )
-@needs(Action.JOBS)
-async def pause(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
+@requires(Action.JOBS)
+async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
     """Submits nothing until it is resumed."""
-    await _schedule(schedules, caller, name)
-    return ScheduleBody.of(await schedules.pause(caller.tenant, name))
+    await _schedule(schedules, principal, name)
+    return ScheduleBody.of(await schedules.pause(principal.tenant, name))
 
 
 @router.post(
@@ -92,11 +94,11 @@ async def pause(name: str, schedules: SchedulesParameter, caller: PrincipalParam
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND),
 )
-@needs(Action.JOBS)
-async def resume(name: str, schedules: SchedulesParameter, caller: PrincipalParameter) -> ScheduleBody:
+@requires(Action.JOBS)
+async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
     """Goes on with the next tick."""
-    await _schedule(schedules, caller, name)
-    return ScheduleBody.of(await schedules.resume(caller.tenant, name))
+    await _schedule(schedules, principal, name)
+    return ScheduleBody.of(await schedules.resume(principal.tenant, name))
 
 
 @router.post(
@@ -106,31 +108,31 @@ async def resume(name: str, schedules: SchedulesParameter, caller: PrincipalPara
     dependencies=[Depends(refuse_other_sites)],
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL),
 )
-@needs(Action.JOBS)
+@requires(Action.JOBS)
 async def trigger(
     name: str,
     response: Response,
     backend: BackendParameter,
     schedules: SchedulesParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Whether it is paused or not, and whatever still runs."""
-    schedule = await _schedule(schedules, caller, name)
-    spec = caller.need_spec(schedule.spec)
-    options = schedule.job_options(by=caller.by(f"schedule {name}"))
-    job = job_for(caller, idempotency_key)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=caller.tenant, options=options)
+    schedule = await _schedule(schedules, principal, name)
+    spec = principal.need_spec(schedule.spec)
+    options = schedule.job_options(by=principal.by(f"schedule {name}"))
+    job = job_for(principal, idempotency_key)
+    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobBody(job=made)
 
 
-async def _schedule(schedules: Schedules, caller: Principal, name: str) -> Schedule:
+async def _schedule(schedules: Schedules, principal: Principal, name: str) -> Schedule:
     """Raises Problem NOT_FOUND, or FORBIDDEN for one with a collection that the caller has no key for."""
-    found = await schedules.get(caller.tenant, name)
-    caller.need_collection(getattr(found.spec, "collection", ""))
+    found = await schedules.get(principal.tenant, name)
+    principal.need_collection(getattr(found.spec, "collection", ""))
     return found
 
 
-def _sees(caller: Principal, schedule: Schedule) -> bool:
-    return caller.sees(getattr(schedule.spec, "collection", ""))
+def _sees(principal: Principal, schedule: Schedule) -> bool:
+    return principal.sees(getattr(schedule.spec, "collection", ""))

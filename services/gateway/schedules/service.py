@@ -68,16 +68,16 @@ class ScheduleList(BaseModel):
     schedules: list[ScheduleBody]
 
 
-def schedule_from(caller: Principal, name: str, asked: NewSchedule) -> Schedule:
+def schedule_from(principal: Principal, name: str, asked: NewSchedule) -> Schedule:
     """Raises Problem FORBIDDEN, INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
     check_schedule_name(name)
     check_spec(asked.spec)
-    caller.need_spec(asked.spec)
+    principal.need_spec(asked.spec)
     _check_timing(asked)
-    options = caller.options(asked.options()).model_copy(update={"deadline": None})
+    options = principal.options(asked.options()).model_copy(update={"deadline": None})
     return Schedule(
         name=name,
-        tenant=caller.tenant,
+        tenant=principal.tenant,
         cron=asked.cron,
         every=asked.every,
         zone=asked.zone,

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.auth.principal import Principal
-from services.gateway.context import DESK, RequestContext, Terms
+from services.gateway.context import REQUEST_CONTEXT, RequestContext, Terms
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
@@ -32,8 +32,8 @@ class RequestStage:
 
     app: ASGIApp
 
-    def __init__(self, desk: RequestContext, room: int) -> None:
-        self._desk = desk
+    def __init__(self, context: RequestContext, room: int) -> None:
+        self._context = context
         canary = Request(endpoint=Endpoint.QUERY, body=Payload(text="{}"))
         self.stage = Stage(
             name=REQUEST,
@@ -47,15 +47,15 @@ class RequestStage:
 
     async def _process(self, query: Query, _: Context) -> Query:
         request = Request.of(query)
-        backend = await self._desk.backend()
-        async with self._desk.pace.line():
+        backend = await self._context.backend()
+        async with self._context.throttle.line():
             return await self._answered(query, request, backend.artifacts)
 
     async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
         loads = PayloadStore(artifacts)
-        caller = Principal(tenant=query.tenant, collections=request.collections)
-        terms = Terms(lane=query.lane, caller=caller, deadline=max(time.time(), query.deadline - LAST_WORDS))
-        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._desk.under(terms))
+        principal = Principal(tenant=query.tenant, collections=request.collections)
+        terms = Terms(lane=query.lane, principal=principal, deadline=max(time.time(), query.deadline - LAST_WORDS))
+        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._context.under(terms))
         await exchange.run(self.app)
         load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
         return Response(status=exchange.status, request_id=trace_id(), body=load).noted(query)
@@ -64,7 +64,7 @@ class RequestStage:
 class _Exchange:
     """One request to an ASGI app whose client never leaves, and its response."""
 
-    def __init__(self, endpoint: Endpoint, body: bytes, desk: RequestContext) -> None:
+    def __init__(self, endpoint: Endpoint, body: bytes, context: RequestContext) -> None:
         self.status = 0
         self.body = b""
         self._media_type = ""
@@ -83,7 +83,7 @@ class _Exchange:
             "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
             "client": None,
             "server": None,
-            DESK: desk,
+            REQUEST_CONTEXT: context,
         }
 
     async def run(self, app: ASGIApp) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import Header, Path, Request, Response, status
 
 from services.gateway.admin import discovery
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import Backend, BackendParameter, PrincipalParameter
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import body, problems
@@ -18,7 +18,7 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["router"]
 
-router = guarded("operation")
+router = authenticated_router("operation")
 
 MAX_BODY: Final = 16 * 1024
 
@@ -29,7 +29,7 @@ IfMatch = Annotated[
 
 
 @router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
-@needs(Action.READ)
+@requires(Action.READ)
 async def list_all(backend: BackendParameter) -> RouteList:
     """Every stage that has a route, or a worker that queries come to."""
     return RouteList(
@@ -38,7 +38,7 @@ async def list_all(backend: BackendParameter) -> RouteList:
 
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
-@needs(Action.READ)
+@requires(Action.READ)
 async def get(stage: StageName, response: Response, backend: BackendParameter) -> RouteBody:
     """A stage without a route of its own sends everything to `default`."""
     stored = await backend.routes.get(stage)
@@ -55,13 +55,13 @@ async def get(stage: StageName, response: Response, backend: BackendParameter) -
     openapi_extra=body(json=NewRoute),
     responses=problems(ProblemType.PRECONDITION_FAILED, ProblemType.TOO_LARGE),
 )
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def put(
     stage: StageName,
     request: Request,
     response: Response,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     if_match: IfMatch = None,
 ) -> RouteBody:
     """Replaces the whole route. In force on every gateway within a second.
@@ -71,7 +71,7 @@ async def put(
     wanted = await read_json(request, NewRoute, MAX_BODY)
     if stage in UNROUTED:
         raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
-    by = caller.by(wanted.by)
+    by = principal.by(wanted.by)
     route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
     revision = await backend.routes.put(route, revision=await _expected(backend, stage, if_match))
     stored = StoredRoute(route=route, revision=revision)
@@ -87,7 +87,7 @@ async def put(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ProblemType.NOT_FOUND, ProblemType.PRECONDITION_FAILED),
 )
-@needs(Action.ADMIN)
+@requires(Action.ADMIN)
 async def delete(stage: StageName, backend: BackendParameter, if_match: IfMatch = None) -> None:
     """Removes the stage's weights and shadows."""
     if await backend.routes.get(stage) is None:

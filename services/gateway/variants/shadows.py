@@ -45,12 +45,12 @@ SKIPPED: Final = "skipped"
 class _Shadow:
     """One copy on its way."""
 
-    def __init__(self, bus: Bus, instance: str, mailroom: ReplyRouter, live: Query, copy: Copy) -> None:
+    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
         self._bus = bus
-        self._mailroom = mailroom
+        self._replies = replies
         self._query = live.model_copy(
             update={
                 "id": name,
@@ -92,7 +92,7 @@ class _Shadow:
 
     async def _ask(self) -> str:
         ended: Ended | None = None
-        with self._mailroom.mailbox(self._query.id) as mailbox:
+        with self._replies.mailbox(self._query.id) as mailbox:
             try:
                 with self._scope:
                     await forward(self._bus.jetstream, self._bus.topology, self._query)
@@ -132,10 +132,10 @@ class _Shadow:
 class Shadows:
     """All shadows of this gateway, `most` at once; those beyond are left out."""
 
-    def __init__(self, bus: Bus, instance: str, mailroom: ReplyRouter, router: Router, most: int) -> None:
+    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int) -> None:
         self._bus = bus
         self._instance = instance
-        self._mailroom = mailroom
+        self._replies = replies
         self._router = router
         self._most = most
         self._running: set[_Shadow] = set()
@@ -158,17 +158,17 @@ class Shadows:
             shadow.stop()
 
     @contextmanager
-    def beside(self, flight: QuerySession) -> Iterator[None]:
+    def beside(self, session: QuerySession) -> Iterator[None]:
         """Send the shadows of a query that has just been submitted; the block is the rest of the live query's life.
 
         The shadows of a query whose client leaves are stopped: nothing is left to compare them with.
         """
-        shadows = [shadow for copy in self._router.copies(flight.query) if (shadow := self._send(flight.query, copy))]
+        shadows = [shadow for copy in self._router.copies(session.query) if (shadow := self._send(session.query, copy))]
         try:
             yield
         finally:
             for shadow in shadows:
-                _compare(shadow, flight)
+                _compare(shadow, session)
 
     def _send(self, live: Query, copy: Copy) -> _Shadow | None:
         if self._tasks is None:
@@ -176,7 +176,7 @@ class Shadows:
         if len(self._running) >= self._most:
             OUTCOMES.labels(copy.stage, copy.variant, SKIPPED).inc()
             return None
-        shadow = _Shadow(self._bus, self._instance, self._mailroom, live, copy)
+        shadow = _Shadow(self._bus, self._instance, self._replies, live, copy)
         self._running.add(shadow)
         self._tasks.start_soon(self._follow, shadow)
         return shadow
@@ -189,11 +189,11 @@ class Shadows:
             self._running.discard(shadow)
 
 
-def _compare(shadow: _Shadow, flight: QuerySession) -> None:
-    if flight.ended is not None:
-        seconds, first_ms = flight.elapsed_ms / 1e3, flight.first_delta_ms
+def _compare(shadow: _Shadow, session: QuerySession) -> None:
+    if session.ended is not None:
+        seconds, first_ms = session.elapsed_ms / 1e3, session.first_delta_ms
         first_delta = None if first_ms is None else first_ms / 1e3
-        run = Run.of(flight.answer, flight.ended, shadow.copy.stage, seconds=seconds, first_delta=first_delta)
+        run = Run.of(session.answer, session.ended, shadow.copy.stage, seconds=seconds, first_delta=first_delta)
         shadow.comparison.note("live", run)
-    elif flight.left:
+    elif session.left:
         shadow.stop()

@@ -11,46 +11,46 @@ DESERTED = QueueState(waiting=1, in_work=0, wanted=False)
 IDLE = QueueState(waiting=0, in_work=0, wanted=True)
 
 
-def course(*stages: str, attempt: int = 1) -> QueryProgress:
-    course = QueryProgress(SLIP)
+def progress(*stages: str, attempt: int = 1) -> QueryProgress:
+    progress = QueryProgress(SLIP)
     for stage in stages:
-        course.note(Progress(stage=stage, attempt=attempt))
-    return course
+        progress.note(Progress(stage=stage, attempt=attempt))
+    return progress
 
 
 def test_a_first_stage_that_nobody_serves_is_named_as_unavailable() -> None:
     for queue in (None, DESERTED):
-        problem = overdue(course(), 2.0, queue)
+        problem = overdue(progress(), 2.0, queue)
         assert problem.kind is ProblemType.STAGE_UNAVAILABLE
         assert problem.extras == {"stage": "embed"}
         assert "No worker of stage 'embed' is running" in problem.detail
 
 
 def test_a_first_stage_whose_workers_are_busy_is_said_to_be_busy() -> None:
-    problem = overdue(course(), 2.0, BUSY)
+    problem = overdue(progress(), 2.0, BUSY)
     assert problem.kind is ProblemType.STAGE_UNAVAILABLE
     assert "16 queries in work, 3 waiting" in problem.detail
 
 
 def test_a_later_stage_that_nobody_serves_is_named_as_unavailable() -> None:
-    problem = overdue(course("embed"), 2.0, DESERTED)
+    problem = overdue(progress("embed"), 2.0, DESERTED)
     assert (problem.kind, problem.extras) == (ProblemType.STAGE_UNAVAILABLE, {"stage": "retrieve"})
 
 
 def test_a_stage_in_work_is_named_when_the_deadline_passes() -> None:
-    problem = overdue(course("embed", "retrieve", "generate"), 2.0, None)
+    problem = overdue(progress("embed", "retrieve", "generate"), 2.0, None)
     assert (problem.kind, problem.extras) == (ProblemType.DEADLINE_EXCEEDED, {"stage": "generate"})
 
 
 def test_between_two_stages_both_are_named() -> None:
-    problem = overdue(course("embed"), 2.0, IDLE)
+    problem = overdue(progress("embed"), 2.0, IDLE)
     assert problem.kind is ProblemType.DEADLINE_EXCEEDED
     assert "'embed' had begun" in problem.detail
     assert "'retrieve' had not" in problem.detail
 
 
 def test_a_new_attempt_starts_at_the_first_stage_again() -> None:
-    again = course("embed", "retrieve")
+    again = progress("embed", "retrieve")
     again.note(Progress(stage="embed", attempt=2))
     again.note(Progress(stage="generate", attempt=1))
     assert again.started is not None
@@ -58,7 +58,7 @@ def test_a_new_attempt_starts_at_the_first_stage_again() -> None:
 
 
 def test_a_redelivery_is_no_step_forward() -> None:
-    again = course("embed", "embed")
+    again = progress("embed", "embed")
     assert again.ahead is not None
     assert again.ahead.stage == "retrieve"
 

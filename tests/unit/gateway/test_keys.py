@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.gateway.auth.authenticator import Authenticator, presented
-from services.gateway.auth.dependencies import guarded
+from services.gateway.auth.dependencies import authenticated_router
 from services.gateway.auth.exposure import check_reach
 from services.gateway.auth.limits import Bucket, Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
@@ -30,9 +30,9 @@ def made(**members: Any) -> tuple[ApiKey, str]:
 
 
 def ring(*keys: ApiKey, **settings: Any) -> Authenticator:
-    keyring = Authenticator(GatewaySettings(**settings))
-    keyring.update({key.id: key for key in keys})
-    return keyring
+    authenticator = Authenticator(GatewaySettings(**settings))
+    authenticator.update({key.id: key for key in keys})
+    return authenticator
 
 
 def bearing(written: str) -> list[tuple[bytes, bytes]]:
@@ -48,27 +48,27 @@ def outcome(call: Callable[[], object]) -> Problem | None:
     return None
 
 
-def refused(keyring: Authenticator, written: str | None) -> bool:
-    problem = outcome(lambda: keyring.caller([] if written is None else bearing(written)))
+def refused(authenticator: Authenticator, written: str | None) -> bool:
+    problem = outcome(lambda: authenticator.principal([] if written is None else bearing(written)))
     return problem is not None and problem.kind is ProblemType.UNAUTHENTICATED
 
 
 def test_a_key_is_known_by_its_secret_alone() -> None:
     key, written = made()
-    keyring = ring(key, admin_key=ADMIN)
-    assert keyring.caller(bearing(written)).key == key.id
+    authenticator = ring(key, admin_key=ADMIN)
+    assert authenticator.principal(bearing(written)).key == key.id
     other = written[:-1] + ("0" if written[-1] != "0" else "1")
     for wrong in (None, "", "nonsense", other, key.id, f"sk-sluice-{key.id}-", "é" * 40, "b" * 32):
-        assert refused(keyring, wrong)
+        assert refused(authenticator, wrong)
 
 
 def test_a_change_of_one_key_makes_nothing_of_the_others_anew() -> None:
     (key, written), (other, _), (changed, secret) = made(), made(), made()
-    keyring = ring(key, other, changed)
-    before = keyring.caller(bearing(written))
-    keyring.update({key.id: key, changed.id: changed.model_copy(update={"tenant": "new"})})
-    assert keyring.caller(bearing(written)) is before
-    assert keyring.caller(bearing(secret)).tenant == "new"
+    authenticator = ring(key, other, changed)
+    before = authenticator.principal(bearing(written))
+    authenticator.update({key.id: key, changed.id: changed.model_copy(update={"tenant": "new"})})
+    assert authenticator.principal(bearing(written)) is before
+    assert authenticator.principal(bearing(secret)).tenant == "new"
 
 
 def test_the_written_key_has_an_id_and_256_bits_and_is_never_in_its_record() -> None:
@@ -106,24 +106,24 @@ def test_after_a_rotation_the_old_secret_goes_on_for_its_grace_and_no_longer() -
 
 
 def test_without_an_admin_key_and_without_keys_everybody_is_the_default_tenant() -> None:
-    assert ring().caller([]) is ANONYMOUS
-    assert ring().caller(bearing("whatever an SDK sends")) is ANONYMOUS
+    assert ring().principal([]) is ANONYMOUS
+    assert ring().principal(bearing("whatever an SDK sends")) is ANONYMOUS
 
 
 def test_keys_on_the_broker_are_asked_for_even_where_no_admin_key_is_set() -> None:
     key, written = made()
-    keyring = ring(key)
-    assert refused(keyring, None)
-    assert keyring.caller(bearing(written)).tenant == "acme"
-    assert ring(key, allow_anonymous=True).caller([]) is ANONYMOUS
+    authenticator = ring(key)
+    assert refused(authenticator, None)
+    assert authenticator.principal(bearing(written)).tenant == "acme"
+    assert ring(key, allow_anonymous=True).principal([]) is ANONYMOUS
 
 
 def test_the_admin_key_of_the_settings_may_do_everything(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{ADMIN}\n")
     for settings in ({"admin_key": ADMIN}, {"admin_key_file": tmp_path / "key"}):
-        caller = ring(**settings).caller(bearing(ADMIN))
-        caller.need(Action.ADMIN)
-        assert caller.name == "admin"
+        principal = ring(**settings).principal(bearing(ADMIN))
+        principal.need(Action.ADMIN)
+        assert principal.name == "admin"
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_the_gateway_does_not_start_open_to_other_machines_unless_told_to() -> N
     ],
 )
 def test_a_site_that_lets_its_name_mean_this_machine_is_not_answered_without_a_key(host: str, near: bool) -> None:
-    problem = outcome(lambda: ring().caller([(b"host", host.encode())]))
+    problem = outcome(lambda: ring().principal([(b"host", host.encode())]))
     assert (problem is None) is near
     assert problem is None or problem.kind is ProblemType.FORBIDDEN
-    assert ring(allow_anonymous=True).caller([(b"host", host.encode())]) is ANONYMOUS
+    assert ring(allow_anonymous=True).principal([(b"host", host.encode())]) is ANONYMOUS
 
 
 def test_settings_never_show_the_admin_key() -> None:
@@ -194,7 +194,7 @@ def test_an_endpoint_that_does_not_say_what_it_needs_cannot_be_made() -> None:
     async def endpoint() -> None: ...
 
     with pytest.raises(TypeError, match="@needs"):
-        guarded("tag").get("/v1/forgotten")(endpoint)
+        authenticated_router("tag").get("/v1/forgotten")(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -243,16 +243,16 @@ def pipeline(job: dict[str, Any]) -> dict[str, Any]:
 def test_a_job_is_taken_from_whoever_may_do_the_same_himself(
     spec: dict[str, Any], actions: set[str], collections: tuple[str, ...], may: bool
 ) -> None:
-    caller = Principal(tenant="acme", actions=Action.all_of(map(Action, actions)), collections=collections)
+    principal = Principal(tenant="acme", actions=Action.all_of(map(Action, actions)), collections=collections)
     decoded: JobSpec = decode_spec(spec)
-    problem = outcome(lambda: caller.need_spec(decoded))
+    problem = outcome(lambda: principal.need_spec(decoded))
     assert (problem is None) is may
     assert problem is None or problem.kind is ProblemType.FORBIDDEN
 
 
 def test_a_job_carries_whose_key_it_was_and_what_it_may_name() -> None:
-    caller = Principal(tenant="acme", key="k", name="website", collections=("docs",))
-    options = caller.options(JobOptions(by="somebody else", collections=("*",)))
+    principal = Principal(tenant="acme", key="k", name="website", collections=("docs",))
+    options = principal.options(JobOptions(by="somebody else", collections=("*",)))
     assert (options.by, options.collections) == ("website", ("docs",))
     assert ANONYMOUS.options(JobOptions(by="Maria")).by == "Maria"
 
@@ -304,10 +304,10 @@ def test_an_answer_may_cost_more_tokens_than_there_are_and_then_there_is_a_pause
 
 def test_what_is_counted_outlives_a_change_of_other_keys_and_a_rotation() -> None:
     key, written = made(requests_per_minute=5)
-    keyring = ring(key)
-    limits = keyring.caller(bearing(written)).limits
+    authenticator = ring(key)
+    limits = authenticator.principal(bearing(written)).limits
     rotated = key.rotated(hashed("next"), time.time(), grace=60)
-    keyring.update({key.id: rotated})
-    assert keyring.caller(bearing(written)).limits is limits
-    keyring.update({key.id: rotated.model_copy(update={"requests_per_minute": 6})})
-    assert keyring.caller(bearing(written)).limits is not limits
+    authenticator.update({key.id: rotated})
+    assert authenticator.principal(bearing(written)).limits is limits
+    authenticator.update({key.id: rotated.model_copy(update={"requests_per_minute": 6})})
+    assert authenticator.principal(bearing(written)).limits is not limits

@@ -91,10 +91,10 @@ async def test_many_who_ask_at_once_are_one_question() -> None:
     fleet = Fleet()
     fleet.runs((GENERATE, "default", "big"))
     fleet.answering.clear()
-    asking = [asyncio.create_task(fleet.directory.variant(GENERATE, "big")) for _ in range(10)]
+    plan = [asyncio.create_task(fleet.directory.variant(GENERATE, "big")) for _ in range(10)]
     await fleet.questions.get()
     fleet.answering.set()
-    assert set(await asyncio.gather(*asking)) == {"default"}
+    assert set(await asyncio.gather(*plan)) == {"default"}
     assert fleet.asked == 1
 
 

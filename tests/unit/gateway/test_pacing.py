@@ -23,14 +23,14 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
 class Lines:
     """Lines at work, each until it is ended."""
 
-    def __init__(self, pace: BatchThrottle, count: int) -> None:
+    def __init__(self, throttle: BatchThrottle, count: int) -> None:
         self.working = 0
         self._ends = asyncio.Semaphore(0)
-        self._pace = pace
+        self._throttle = throttle
         self._tasks = [asyncio.create_task(self._line()) for _ in range(count)]
 
     async def _line(self) -> None:
-        async with self._pace.line():
+        async with self._throttle.line():
             self.working += 1
             await self._ends.acquire()
         self.working -= 1
@@ -53,9 +53,9 @@ class Lines:
 
 
 async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() -> None:
-    pace = BatchThrottle(yields=True)
-    with pace.query():
-        lines = Lines(pace, 3)
+    throttle = BatchThrottle(yields=True)
+    with throttle.query():
+        lines = Lines(throttle, 3)
         assert await lines.settled() == 0
     assert await lines.settled() == 1
     await lines.end()
@@ -64,8 +64,8 @@ async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() ->
 
 
 async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() -> None:
-    pace = BatchThrottle(yields=True, lines=4)
-    lines = Lines(pace, 9)
+    throttle = BatchThrottle(yields=True, lines=4)
+    lines = Lines(throttle, 9)
     assert await lines.settled() == 4
     await lines.end()
     assert await lines.settled() == 4
@@ -73,10 +73,10 @@ async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() 
 
 
 async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_ends() -> None:
-    pace = BatchThrottle(yields=True, lines=2)
-    lines = Lines(pace, 4)
+    throttle = BatchThrottle(yields=True, lines=2)
+    lines = Lines(throttle, 4)
     assert await lines.settled() == 2
-    with pace.query():
+    with throttle.query():
         await lines.end(2)
         assert await lines.settled() == 0
     await lines.finish()
@@ -84,19 +84,19 @@ async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_end
 
 async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", 0.01)
-    pace = BatchThrottle(yields=True)
-    with pace.query():
-        lines = Lines(pace, 3)
+    throttle = BatchThrottle(yields=True)
+    with throttle.query():
+        lines = Lines(throttle, 3)
         await lines.end(3)
         await lines.finish()
     assert lines.working == 0
 
 
 async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = BatchThrottle(yields=True, lines=3)
-    with pace.query():
+    throttle = BatchThrottle(yields=True, lines=3)
+    with throttle.query():
         pass
-    lines = Lines(pace, 3)
+    lines = Lines(throttle, 3)
     assert await lines.settled() == 1
     monkeypatch.setattr(batch_throttle, "CALM", 0.0)
     await lines.end()
@@ -105,9 +105,9 @@ async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_without_the_setting_nothing_waits() -> None:
-    pace = BatchThrottle(yields=False)
+    throttle = BatchThrottle(yields=False)
     async with AsyncExitStack() as stack:
-        stack.enter_context(pace.query())
+        stack.enter_context(throttle.query())
         async with asyncio.timeout(10):
             for _ in range(50):
-                await stack.enter_async_context(pace.line())
+                await stack.enter_async_context(throttle.line())

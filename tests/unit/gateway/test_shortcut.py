@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.auth import dependencies
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.http.problems import ClientLeftError, handle_problems
 from services.gateway.http.query_routes import QueryRoutes
 from shared.contracts.keys import Action
@@ -40,10 +40,10 @@ class Ends(NamedTuple):
 
 
 def router_of_all_ends() -> APIRouter:
-    router = guarded("ends")
+    router = authenticated_router("ends")
 
     @router.post("/plain")
-    @needs(Action.QUERY)
+    @requires(Action.QUERY)
     async def plain(request: Request) -> Response:
         match (await request.body()).decode():
             case "problem":
@@ -63,7 +63,7 @@ def router_of_all_ends() -> APIRouter:
                 return Response(f"{request.scope['route'].path} {body}")
 
     @router.get("/of/{name}")
-    @needs(Action.QUERY)
+    @requires(Action.QUERY)
     async def named(request: Request) -> Response:
         return Response(request.path_params["name"])
 

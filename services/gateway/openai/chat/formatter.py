@@ -30,18 +30,18 @@ __all__ = ["ChatFormatter"]
 class ChatFormatter:
     """One chat answer. A stream begins with a chunk that has the role, and the sources if there are any."""
 
-    def __init__(self, telling: FormatContext) -> None:
-        self._telling = telling
+    def __init__(self, format_context: FormatContext) -> None:
+        self._format_context = format_context
         self._begun = False
 
-    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
-        answer = flight.answer
+    def whole(self, session: QuerySession, ended: Ended) -> bytes:
+        answer = session.answer
         calls = [ToolCallBody.of(call.id, call.name, call.arguments) for call in answer.tool_calls]
         message: dict[str, Any] = {
             "role": "assistant",
             "content": None if calls and not answer.text else answer.text,
             "refusal": None,
-            "annotations": self._annotations(flight, ended),
+            "annotations": self._annotations(session, ended),
         }
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
@@ -50,62 +50,62 @@ class ChatFormatter:
         choice = ChatChoice(
             index=0,
             message=ChatMessageBody(**message),
-            logprobs=ChatLogprobs.of(answer.logprobs) if self._telling.logprobs else None,
+            logprobs=ChatLogprobs.of(answer.logprobs) if self._format_context.logprobs else None,
             finish_reason=ended.finish,
         )
         return encoded(
             ChatCompletion(
-                id=_id(flight),
+                id=_id(session),
                 object="chat.completion",
-                created=self._telling.created,
-                model=self._telling.model,
+                created=self._format_context.created,
+                model=self._format_context.model,
                 choices=[choice],
                 usage=TokenUsage.of(ended.usage),
                 system_fingerprint=fingerprint(ended),
-                sluice=answered_by(self._telling, flight, ended, answer.sources),
+                sluice=answered_by(self._format_context, session, ended, answer.sources),
             )
         )
 
-    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
+    def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         if not self._begun:
             self._begun = True
-            yield self._first(flight, part)
+            yield self._first(session, part)
         match part:
             case NewText(text, logprobs):
-                shown = ChatLogprobs.of(logprobs) if self._telling.logprobs else None
-                yield self._chunk(flight, {"content": text}, logprobs=shown)
+                shown = ChatLogprobs.of(logprobs) if self._format_context.logprobs else None
+                yield self._chunk(session, {"content": text}, logprobs=shown)
             case NewReasoning(text):
-                yield self._chunk(flight, {"reasoning_content": text})
+                yield self._chunk(session, {"reasoning_content": text})
             case NewToolCall():
-                yield self._chunk(flight, {"tool_calls": [_piece(part)]})
+                yield self._chunk(session, {"tool_calls": [_piece(part)]})
             case Ended():
-                yield from self._last(flight, part)
+                yield from self._last(session, part)
 
     def problem(self, problem: Problem) -> Event:
         return error_event(problem)
 
-    def _first(self, flight: QuerySession, part: Part) -> Event:
+    def _first(self, session: QuerySession, part: Part) -> Event:
         begin = {"role": "assistant", "content": ""}
-        if self._telling.collection is None or not isinstance(part, NewSources):
-            return self._chunk(flight, begin)
-        return self._chunk(flight, begin, sluice={"sources": sources_from(part.passages)})
+        if self._format_context.collection is None or not isinstance(part, NewSources):
+            return self._chunk(session, begin)
+        return self._chunk(session, begin, sluice={"sources": sources_from(part.passages)})
 
-    def _last(self, flight: QuerySession, ended: Ended) -> Iterable[Event]:
-        named = self._annotations(flight, ended)
+    def _last(self, session: QuerySession, ended: Ended) -> Iterable[Event]:
+        named = self._annotations(session, ended)
         yield self._chunk(
-            flight,
+            session,
             {"annotations": named} if named else {},
             finish=ended.finish,
             system_fingerprint=fingerprint(ended),
-            sluice=answered_by(self._telling, flight, ended, None).model_dump(exclude_unset=True),
+            sluice=answered_by(self._format_context, session, ended, None).model_dump(exclude_unset=True),
         )
-        if self._telling.include_usage:
-            yield self._event(flight, [], usage=TokenUsage.of(ended.usage))
+        if self._format_context.include_usage:
+            yield self._event(session, [], usage=TokenUsage.of(ended.usage))
         yield END
 
     def _chunk(
         self,
-        flight: QuerySession,
+        session: QuerySession,
         delta: dict[str, Any],
         *,
         logprobs: ChatLogprobs | None = None,
@@ -113,31 +113,31 @@ class ChatFormatter:
         **more: Any,
     ) -> Event:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return self._event(flight, [choice], **more)
+        return self._event(session, [choice], **more)
 
-    def _event(self, flight: QuerySession, choices: list[dict[str, Any]], **more: Any) -> Event:
+    def _event(self, session: QuerySession, choices: list[dict[str, Any]], **more: Any) -> Event:
         """A `ChatChunk`; made without the model, as there is one for each token."""
         chunk = {
-            "id": _id(flight),
+            "id": _id(session),
             "object": "chat.completion.chunk",
-            "created": self._telling.created,
-            "model": self._telling.model,
+            "created": self._format_context.created,
+            "model": self._format_context.model,
             "choices": choices,
             **more,
         }
-        if self._telling.include_usage:
+        if self._format_context.include_usage:
             chunk.setdefault("usage", None)
         return Event(to_json(chunk))
 
-    def _annotations(self, flight: QuerySession, ended: Ended) -> list[Annotation]:
-        if self._telling.collection is None:
+    def _annotations(self, session: QuerySession, ended: Ended) -> list[Annotation]:
+        if self._format_context.collection is None:
             return []
-        answer = flight.answer
-        return annotations(answer.text, answer.sources, ended.cited, self._telling.collection)
+        answer = session.answer
+        return annotations(answer.text, answer.sources, ended.cited, self._format_context.collection)
 
 
-def _id(flight: QuerySession) -> str:
-    return f"chatcmpl-{flight.query.id}"
+def _id(session: QuerySession) -> str:
+    return f"chatcmpl-{session.query.id}"
 
 
 def _piece(call: NewToolCall) -> dict[str, Any]:

@@ -24,49 +24,49 @@ __all__ = ["CompletionFormatter"]
 class CompletionFormatter:
     """One completion."""
 
-    def __init__(self, telling: FormatContext) -> None:
-        self._telling = telling
+    def __init__(self, format_context: FormatContext) -> None:
+        self._format_context = format_context
         self._told = 0
 
-    def whole(self, flight: QuerySession, ended: Ended) -> bytes:
-        answer = flight.answer
+    def whole(self, session: QuerySession, ended: Ended) -> bytes:
+        answer = session.answer
         choice = self._choice(answer.text, answer.logprobs, finish=ended.finish)
-        return self._body(flight, [choice], usage=TokenUsage.of(ended.usage), **self._end(flight, ended))
+        return self._body(session, [choice], usage=TokenUsage.of(ended.usage), **self._end(session, ended))
 
-    def part(self, flight: QuerySession, part: Part) -> Iterable[Event]:
+    def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         match part:
             case NewText(text, logprobs):
-                yield Event(self._body(flight, [self._choice(text, logprobs)]))
+                yield Event(self._body(session, [self._choice(text, logprobs)]))
                 self._told += len(text)
             case Ended():
                 choice = self._choice("", (), finish=part.finish)
-                yield Event(self._body(flight, [choice], **self._end(flight, part)))
-                if self._telling.include_usage:
-                    yield Event(self._body(flight, [], usage=TokenUsage.of(part.usage)))
+                yield Event(self._body(session, [choice], **self._end(session, part)))
+                if self._format_context.include_usage:
+                    yield Event(self._body(session, [], usage=TokenUsage.of(part.usage)))
                 yield END
 
     def problem(self, problem: Problem) -> Event:
         return error_event(problem)
 
     def _choice(self, text: str, logprobs: tuple[TokenLogprob, ...], *, finish: str | None = None) -> CompletionChoice:
-        shown = CompletionLogprobs.of(logprobs, self._told) if self._telling.logprobs else None
+        shown = CompletionLogprobs.of(logprobs, self._told) if self._format_context.logprobs else None
         return CompletionChoice(index=0, text=text, logprobs=shown, finish_reason=finish)
 
-    def _end(self, flight: QuerySession, ended: Ended) -> dict[str, Any]:
+    def _end(self, session: QuerySession, ended: Ended) -> dict[str, Any]:
         return {
             "system_fingerprint": fingerprint(ended),
-            "sluice": answered_by(self._telling, flight, ended, None),
+            "sluice": answered_by(self._format_context, session, ended, None),
         }
 
-    def _body(self, flight: QuerySession, choices: list[CompletionChoice], **members: Any) -> bytes:
-        if self._telling.include_usage:
+    def _body(self, session: QuerySession, choices: list[CompletionChoice], **members: Any) -> bytes:
+        if self._format_context.include_usage:
             members.setdefault("usage", None)
         return encoded(
             Completion(
-                id=f"cmpl-{flight.query.id}",
+                id=f"cmpl-{session.query.id}",
                 object="text_completion",
-                created=self._telling.created,
-                model=self._telling.model,
+                created=self._format_context.created,
+                model=self._format_context.model,
                 choices=choices,
                 **members,
             )

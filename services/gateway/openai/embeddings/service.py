@@ -10,9 +10,9 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.context import charge
+from services.gateway.context import charge_tokens
 from services.gateway.http.problems import ClientLeftError, invalid_member
-from services.gateway.http.sse import PING_SECONDS, departing
+from services.gateway.http.sse import PING_SECONDS, client_disconnect
 from services.gateway.openai.requests import EmbeddingRequest
 from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encoded
 from services.gateway.queries.assembler import Ended
@@ -58,20 +58,20 @@ class _Made:
 class Embedded(Response):
     """The vectors of all texts, or the first problem that one of the queries had; then the others are stopped.
 
-    `compose` makes the query of a portion when its turn comes, so that each has the whole of its time.
+    `plan_query` makes the query of a portion when its turn comes, so that each has the whole of its time.
     """
 
-    def __init__(self, queries: Queries, asked: EmbeddingRequest, compose: Callable[[tuple[Passage, ...]], Query]):
+    def __init__(self, queries: Queries, asked: EmbeddingRequest, plan_query: Callable[[tuple[Passage, ...]], Query]):
         super().__init__()
         self._queries = queries
         self._asked = asked
-        self._compose = compose
+        self._compose = plan_query
         self._portions = list(portions(asked.input))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with departing(scope, receive) as departure:
+        async with client_disconnect(scope, receive) as departure:
             made = await self._all(departure)
-        charge(scope, sum(one.tokens for one in made))
+        charge_tokens(scope, sum(one.tokens for one in made))
         await Response(self._body(made), media_type="application/json")(scope, receive, send)
 
     async def _all(self, departure: Departure) -> list[_Made]:
@@ -94,11 +94,11 @@ class Embedded(Response):
         if departure.happened:
             raise ClientLeftError
         query = self._compose(portion)
-        async with self._queries.ask(query, departure, standing=False) as flight:
-            while flight.ended is None:
-                await flight.parts(PING_SECONDS)
-        assert flight.ended is not None
-        return _made(flight.answer.sources, flight.ended, len(portion))
+        async with self._queries.ask(query, departure, standing=False) as session:
+            while session.ended is None:
+                await session.parts(PING_SECONDS)
+        assert session.ended is not None
+        return _made(session.answer.sources, session.ended, len(portion))
 
     def _body(self, made: Sequence[_Made]) -> bytes:
         vectors = [vector for one in made for vector in one.vectors]

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
-from services.gateway.auth.dependencies import guarded, needs
+from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter
 from services.gateway.http.body import bounded, media_type, refuse_other_sites
 from services.gateway.http.downloads import download
@@ -21,7 +21,7 @@ from shared.stores.files import FileRecord, file_id
 
 __all__ = ["router"]
 
-router = guarded("openai")
+router = authenticated_router("openai")
 
 FORM: Final = "multipart/form-data"
 FORM_BYTES: Final = 64 * 1024
@@ -35,23 +35,23 @@ FORM_BYTES: Final = 64 * 1024
     openapi_extra=body(multipart=FileForm),
     responses=errors(ProblemType.TOO_LARGE),
 )
-@needs(Action.JOBS)
+@requires(Action.JOBS)
 async def upload(
-    request: Request, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter
+    request: Request, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
 ) -> FileBody:
     """The input of batches is JSONL with the purpose `batch`. Files are kept as long as the history of jobs."""
     if media_type(request) != FORM:
         raise Problem(ProblemType.INVALID_REQUEST, f"Send the file as '{FORM}'.")
-    settings, file = desk.settings, file_id()
+    settings, file = context.settings, file_id()
     name = f"{file}/content"
     limit = settings.max_batch_file_bytes
     async with backend.artifact_objects.batch() as batch:
         stream = bounded(request, limit + FORM_BYTES)
-        received = await receive(stream, request.headers["content-type"], batch, f"{caller.tenant}/{name}", limit)
+        received = await receive(stream, request.headers["content-type"], batch, f"{principal.tenant}/{name}", limit)
         await batch.commit()
         record = FileRecord(
             id=file,
-            tenant=caller.tenant,
+            tenant=principal.tenant,
             filename=received.filename,
             purpose=received.purpose,
             bytes=received.stored.bytes,
@@ -63,29 +63,31 @@ async def upload(
 
 
 @router.get("/v1/files", summary="List files", responses=errors(ProblemType.NOT_FOUND))
-@needs(Action.READ)
+@requires(Action.READ)
 async def list_page(
-    desk: ContextParameter,
+    context: ContextParameter,
     backend: BackendParameter,
-    caller: PrincipalParameter,
+    principal: PrincipalParameter,
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str, Query(description="The id of the last file of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> FileList:
     """What was uploaded, and what batches have made, by time."""
-    found = [record for record in await backend.files.list(caller.tenant) if purpose in (None, record.purpose)]
+    found = [record for record in await backend.files.list(principal.tenant) if purpose in (None, record.purpose)]
     if order == "asc":
         found.reverse()
     page, more = page_of(found, after, limit, lambda record: record.id)
-    data = [FileBody.of(record, desk.settings.history_seconds) for record in page]
+    data = [FileBody.of(record, context.settings.history_seconds) for record in page]
     return FileList.of(data, [record.id for record in page], more)
 
 
 @router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
-@needs(Action.READ)
-async def get(file: str, desk: ContextParameter, backend: BackendParameter, caller: PrincipalParameter) -> FileBody:
-    return FileBody.of(await backend.files.get(caller.tenant, file), desk.settings.history_seconds)
+@requires(Action.READ)
+async def get(
+    file: str, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
+) -> FileBody:
+    return FileBody.of(await backend.files.get(principal.tenant, file), context.settings.history_seconds)
 
 
 @router.get(
@@ -94,19 +96,19 @@ async def get(file: str, desk: ContextParameter, backend: BackendParameter, call
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, **errors(ProblemType.NOT_FOUND)},
 )
-@needs(Action.READ)
-async def content(file: str, backend: BackendParameter, caller: PrincipalParameter) -> Response:
-    record = await backend.files.get(caller.tenant, file)
-    response = await download(backend.artifacts, caller.tenant, record.artifact)
+@requires(Action.READ)
+async def content(file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
+    record = await backend.files.get(principal.tenant, file)
+    response = await download(backend.artifacts, principal.tenant, record.artifact)
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
     return response
 
 
 @router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
-@needs(Action.JOBS)
-async def delete(file: str, backend: BackendParameter, caller: PrincipalParameter) -> FileDeleted:
+@requires(Action.JOBS)
+async def delete(file: str, backend: BackendParameter, principal: PrincipalParameter) -> FileDeleted:
     """A batch that has not ended needs its input."""
-    record = await backend.files.get(caller.tenant, file)
-    await backend.artifacts.delete(caller.tenant, record.artifact)
+    record = await backend.files.get(principal.tenant, file)
+    await backend.artifacts.delete(principal.tenant, record.artifact)
     await backend.files.delete(record)
     return FileDeleted(id=file)

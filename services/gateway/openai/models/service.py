@@ -13,18 +13,18 @@ from shared.contracts.problems import Problem, ProblemType
 __all__ = ["find_model", "list_models"]
 
 
-async def list_models(backend: Backend, caller: Principal) -> list[ModelBody]:
+async def list_models(backend: Backend, principal: Principal) -> list[ModelBody]:
     """All that the caller may ask, those of the engines first."""
-    records = await backend.collections.list(caller.tenant)
+    records = await backend.collections.list(principal.tenant)
     return [
         *_engine_models(await backend.models.all()),
-        *(_collection_model(f"{RAG}/{record.name}", record) for record in records if caller.sees(record.name)),
+        *(_collection_model(f"{RAG}/{record.name}", record) for record in records if principal.sees(record.name)),
     ]
 
 
-async def find_model(backend: Backend, caller: Principal, name: str) -> ModelBody:
+async def find_model(backend: Backend, principal: Principal, name: str) -> ModelBody:
     """Raises Problem MODEL_NOT_FOUND."""
-    for model in await list_models(backend, caller):
+    for model in await list_models(backend, principal):
         if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):
             return model.model_copy(update={"id": name})
     raise Problem(
