@@ -16,17 +16,17 @@ from services.gateway.admin.backlog import Backlog
 from services.gateway.admin.metrics_port import serving_metrics
 from services.gateway.auth.dependencies import AuthenticatedPage
 from services.gateway.auth.exposure import check_reach
-from services.gateway.context import RequestContext
+from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
-from services.gateway.http.query_routes import QueryRoutes
 from services.gateway.middleware.audit import audit_middleware
 from services.gateway.middleware.telemetry import TelemetryMiddleware
 from services.gateway.openai.errors import DIALECT
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
-from services.gateway.routers import ROUTERS, add_routes
+from services.gateway.routers import DIRECT, ROUTERS
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.request import RequestStage
+from services.gateway.state import GatewayState
 from shared.contracts.keys import Action
 from shared.service.asyncapi import describe_jobs
 from shared.service.service import ASGIApp, Service
@@ -45,11 +45,11 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         raise SystemExit(f"gateway: {error}") from None
     check_reach(settings)
 
-    context = RequestContext(settings, pipelines)
-    requests = RequestStage(context, settings.request_room)
-    service = Service("gateway", settings, partial(context.setup, [requests.stage]))
+    state = GatewayState(settings, pipelines)
+    requests = RequestStage(state, settings.request_room)
+    service = Service("gateway", settings, partial(state.setup, [requests.stage]))
     service.before_scrape.append(Backlog(service.bus).measure)
-    context.notifier.subscribe(service.bus.broker)
+    state.notifier.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
@@ -61,9 +61,10 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redoc_url=None,
     )
-    app.state.context = context
+    app.state.gateway = state
     requests.app = app
-    add_routes(app)
+    for router in ROUTERS:
+        app.include_router(router)
     handle_problems(app, DIALECT)
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
@@ -74,7 +75,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
     return service, TelemetryMiddleware(
-        audit_middleware(QueryRoutes(app, ROUTERS), context.authenticator, settings), service.draining
+        audit_middleware(DirectRoutes(app, DIRECT), state.authenticator, settings), service.draining
     )
 
 

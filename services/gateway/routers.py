@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from fastapi import FastAPI
-
 from services.gateway.admin.dead_letters import router as dead_letters
 from services.gateway.admin.status import router as status
 from services.gateway.admin.traces_router import router as traces
@@ -13,17 +11,23 @@ from services.gateway.documents.router import router as documents
 from services.gateway.jobs.router import router as jobs
 from services.gateway.keys.router import router as keys
 from services.gateway.openai.batches.router import router as batches
+from services.gateway.openai.chat.router import router as chat
+from services.gateway.openai.completions.router import router as completions
+from services.gateway.openai.embeddings.router import router as embeddings
 from services.gateway.openai.files.router import router as files
-from services.gateway.openai.router import router as openai
+from services.gateway.openai.models.router import router as models
 from services.gateway.queries.router import router as queries
 from services.gateway.schedules.router import router as schedules
 from services.gateway.variants.router import router as variants
 
-__all__ = ["ROUTERS", "add_routes"]
+__all__ = ["DIRECT", "ROUTERS"]
+
+DIRECT: Final = (queries, chat, completions, embeddings)
+"""The routers of the query path, whose endpoints are called without FastAPI's layers."""
 
 ROUTERS: Final = (
-    queries,
-    openai,
+    *DIRECT,
+    models,
     files,
     batches,
     collections,
@@ -37,8 +41,3 @@ ROUTERS: Final = (
     dead_letters,
     keys,
 )
-
-
-def add_routes(app: FastAPI) -> None:
-    for router in ROUTERS:
-        app.include_router(router)

@@ -3,15 +3,15 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
 
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import BackendParameter, context_of
+from services.gateway.dependencies import DeadLettersDependency, QueriesDependency, SettingsDependency
 from services.gateway.http.body import refuse_other_sites
 from services.gateway.http.models import AnswerBody, DeadLetterBody, DeadLetterList, Replayed
 from services.gateway.http.openapi import problems
 from services.gateway.queries.formatter import QueryFormatter
-from services.gateway.queries.responses import JsonAnswer
+from services.gateway.queries.responses import whole_answer
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
@@ -23,9 +23,11 @@ router = authenticated_router("operation")
 
 @router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
 @requires(Action.ADMIN)
-async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> DeadLetterList:
+async def list_newest(
+    dead_letters: DeadLettersDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> DeadLetterList:
     """Work that failed for good, newest first, with the reason."""
-    letters = await backend.dead_letters.list(limit)
+    letters = await dead_letters.list(limit)
     return DeadLetterList(
         dead_letters=[
             DeadLetterBody(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters
@@ -45,14 +47,17 @@ async def list_newest(backend: BackendParameter, limit: Annotated[int, Query(ge=
 )
 @requires(Action.ADMIN)
 async def replay(
-    seq: Annotated[int, Path(ge=1, lt=2**63)], request: Request, backend: BackendParameter
-) -> Replayed | JsonAnswer:
+    seq: Annotated[int, Path(ge=1, lt=2**63)],
+    request: Request,
+    settings: SettingsDependency,
+    queries: QueriesDependency,
+    dead_letters: DeadLettersDependency,
+) -> Replayed | Response:
     """Puts the work back on its queue, with a fresh deadline, and forgets the dead letter.
 
     A query is answered here; what fails again becomes a dead letter again.
     """
-    instance = context_of(request).settings.instance
-    query = await backend.dead_letters.query(seq, partial(reply_subject, instance))
+    query = await dead_letters.query(seq, partial(reply_subject, settings.instance))
     if query is None:
-        return Replayed(subject=await backend.dead_letters.replay(seq))
-    return JsonAnswer(backend.queries, query, QueryFormatter(), submitted=partial(backend.dead_letters.forget, seq))
+        return Replayed(subject=await dead_letters.replay(seq))
+    return await whole_answer(request, queries, query, QueryFormatter(), partial(dead_letters.forget, seq))

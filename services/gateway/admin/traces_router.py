@@ -6,7 +6,8 @@ from fastapi import Path
 
 from services.gateway.admin import traces
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import BackendParameter, ContextParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import BusDependency
 from services.gateway.http.openapi import problems
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
@@ -22,6 +23,6 @@ TraceId = Annotated[
 
 @router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ, Action.QUERY)
-async def get(id: TraceId, context: ContextParameter, backend: BackendParameter) -> traces.TraceBody:  # noqa: A002
+async def get(id: TraceId, principal: PrincipalDependency, bus: BusDependency) -> traces.TraceBody:  # noqa: A002
     """Put together from what each service remembers of its last traces; no tracing backend is needed."""
-    return await traces.gather(backend.bus.client, id, context.terms.tenant)
+    return await traces.gather(bus.client, id, principal.tenant)

@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import ArtifactsDependency, JobsDependency, SettingsDependency
 from services.gateway.http.body import bounded
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import problems
@@ -17,6 +18,7 @@ from services.gateway.jobs.service import ArtifactBody, need_artifact
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import check_artifact
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["router"]
 
@@ -40,21 +42,22 @@ async def put(
     folder: str,
     file: str,
     request: Request,
-    context: ContextParameter,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    settings: SettingsDependency,
+    artifacts: ArtifactsDependency,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
 ) -> ArtifactBody:
     """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
 
     Files are kept as long as the history of jobs.
     """
     name = check_artifact(f"{folder}/{file}")
-    await _refuse_a_jobs_own(backend, principal, folder)
+    await _refuse_a_jobs_own(jobs, principal, folder)
     with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
-        async for piece in bounded(request, context.settings.max_body_bytes):
+        async for piece in bounded(request, settings.max_body_bytes):
             received.write(piece)
         received.seek(0)
-        size = await backend.artifacts.put(principal.tenant, name, cast("BufferedIOBase", received))
+        size = await artifacts.put(principal.tenant, name, cast("BufferedIOBase", received))
     return ArtifactBody(name=name, file=file, bytes=size)
 
 
@@ -68,9 +71,11 @@ async def put(
     },
 )
 @requires(Action.READ)
-async def get(folder: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
-    await need_artifact(backend, principal, folder)
-    return await download(backend.artifacts, principal.tenant, f"{folder}/{file}")
+async def get(
+    folder: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+) -> Response:
+    await need_artifact(jobs, principal, folder)
+    return await download(artifacts, principal.tenant, f"{folder}/{file}")
 
 
 @router.delete(
@@ -80,15 +85,17 @@ async def get(folder: str, file: str, backend: BackendParameter, principal: Prin
     responses=problems(ProblemType.INVALID_NAME),
 )
 @requires(Action.JOBS)
-async def delete(folder: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> None:
+async def delete(
+    folder: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+) -> None:
     """One that is not there is no error."""
-    await need_artifact(backend, principal, folder)
-    await backend.artifacts.delete(principal.tenant, f"{folder}/{file}")
+    await need_artifact(jobs, principal, folder)
+    await artifacts.delete(principal.tenant, f"{folder}/{file}")
 
 
-async def _refuse_a_jobs_own(backend: Backend, principal: Principal, folder: str) -> None:
+async def _refuse_a_jobs_own(jobs: JobStore, principal: Principal, folder: str) -> None:
     try:
-        await backend.jobs.get(principal.tenant, folder)
+        await jobs.get(principal.tenant, folder)
     except Problem:
         return
     raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")

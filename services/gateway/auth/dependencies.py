@@ -1,6 +1,5 @@
-"""The door of every endpoint: who asks is found out, and whether he may, before anything of the request is read."""
+"""Authentication of every endpoint: who calls, and whether they may, before anything of the request is read."""
 
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -10,97 +9,113 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.context import REQUEST_CONTEXT, RequestContext, Terms
+from services.gateway.auth.authenticator import Authenticator
+from services.gateway.context import REQUEST_CONTEXT, RequestContext
 from shared.contracts.keys import Action
 
-__all__ = ["SECURITY", "AuthenticatedRoute", "AuthenticatedPage", "authenticated_router", "requires"]
+__all__ = [
+    "SECURITY",
+    "AuthenticatedPage",
+    "AuthenticatedRoute",
+    "DirectRoute",
+    "authenticated_router",
+    "direct_router",
+    "requires",
+]
 
-NEEDED: Final = "__sluice_actions__"
+REQUIRED: Final = "__sluice_actions__"
 
 SECURITY: Final = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway asks for keys."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway requires keys."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
 }
-"""How a key is brought, for the OpenAPI document."""
+"""How a client presents a key, for the OpenAPI document."""
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 def requires(*any_of: Action) -> Callable[[Endpoint], Endpoint]:
-    """Says of an endpoint that it takes a key with one of these actions. Every endpoint says so."""
+    """Declares that an endpoint accepts a key with any of these actions. Every endpoint declares it."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, NEEDED, any_of)
+        setattr(endpoint, REQUIRED, any_of)
         return endpoint
 
     return mark
 
 
 def authenticated_router(tag: str) -> APIRouter:
-    """A router whose endpoints are guarded."""
+    """A router of endpoints with FastAPI's parameters and dependencies."""
     return APIRouter(tags=[tag], route_class=AuthenticatedRoute)
 
 
+def direct_router(tag: str) -> APIRouter:
+    """A router of endpoints of the query path, which take the request and return the response."""
+    return APIRouter(tags=[tag], route_class=DirectRoute)
+
+
 class AuthenticatedRoute(APIRoute):
-    """A route that lets nobody in without asking. Raises TypeError for an endpoint that does not say what it needs."""
+    """A route that authenticates every request. Raises TypeError for an endpoint without `@requires`."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        wanted = [{scheme: [action.value]} for action in self.needed for scheme in SECURITY]
-        self.openapi_extra = {**(self.openapi_extra or {}), "security": wanted}
+        security = [{scheme: [action.value]} for action in self.required for scheme in SECURITY]
+        self.openapi_extra = {**(self.openapi_extra or {}), "security": security}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, any_of = self.endpoint if self.plain else super().get_route_handler(), self.needed
+        handle, any_of = self._endpoint_handler(), self.required
 
-        async def admitted(request: Request) -> Response:
-            await _admit(request.scope, any_of)
+        async def authenticated(request: Request) -> Response:
+            await _authenticate(request.scope, any_of)
             return await handle(request)
 
-        return admitted
+        return authenticated
+
+    def _endpoint_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return super().get_route_handler()
 
     @property
-    def plain(self) -> bool:
-        """Whether the endpoint takes the request and returns the response: then it needs no help of FastAPI's."""
-        signature = inspect.signature(self.endpoint)
-        takes = [parameter.annotation for parameter in signature.parameters.values()]
-        return (
-            inspect.iscoroutinefunction(self.endpoint)
-            and takes == [Request]
-            and signature.return_annotation is Response
-        )
-
-    @property
-    def needed(self) -> tuple[Action, ...]:
+    def required(self) -> tuple[Action, ...]:
         try:
-            any_of: tuple[Action, ...] = getattr(self.endpoint, NEEDED)
+            any_of: tuple[Action, ...] = getattr(self.endpoint, REQUIRED)
         except AttributeError:
-            raise TypeError(f"{self.path}: say with @needs what a key must allow for this endpoint") from None
+            raise TypeError(f"{self.path}: declare with @requires which actions a key needs here") from None
         return any_of
 
 
+class DirectRoute(AuthenticatedRoute):
+    """A route whose endpoint takes the request and returns the response, without parameters or dependencies.
+
+    FastAPI documents it; `DirectRoutes` calls it.
+    """
+
+    def _endpoint_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
 class AuthenticatedPage:
-    """A page that is none of the API's, behind the same door."""
+    """An ASGI app outside the API that requires a key too."""
 
     def __init__(self, page: ASGIApp, *any_of: Action) -> None:
         self._page = page
         self._any_of = any_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _admit(scope, self._any_of)
+        await _authenticate(scope, self._any_of)
         await self._page(scope, receive, send)
 
 
-async def _admit(scope: Scope, any_of: tuple[Action, ...]) -> None:
-    """Put the desk at which a request is served into its scope. Raises Problem."""
+async def _authenticate(scope: Scope, any_of: tuple[Action, ...]) -> None:
+    """Put the context of a request into its scope. Raises Problem."""
     if REQUEST_CONTEXT in scope:
-        # It came over the bus, on behalf of a job whose submitter was asked.
+        # It came over the bus, for a job whose submitter was authenticated.
         return
-    context: RequestContext = scope["app"].state.context
-    authenticator = context.authenticator
+    authenticator: Authenticator = scope["app"].state.gateway.authenticator
     if not authenticator.told:
         await authenticator.wait()
     principal = authenticator.principal(scope["headers"])
-    scope[REQUEST_CONTEXT] = context.under(Terms(principal=principal))
+    scope[REQUEST_CONTEXT] = RequestContext(principal=principal)
     if principal.limits is not None:
         principal.limits.admit()
     principal.need(*any_of)

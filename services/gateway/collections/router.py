@@ -5,15 +5,23 @@ import asyncio
 from fastapi import Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import (
+    CollectionCacheDependency,
+    CollectionsDependency,
+    DocumentsDependency,
+    JobsDependency,
+    PipelinesDependency,
+)
 from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
-from services.gateway.http.openapi import body, problems
+from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
 from shared.contracts.collections import Collection
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.documents import Documents
 
 __all__ = ["router"]
 
@@ -28,7 +36,7 @@ LISTED_AT_ONCE = 4
     summary="Create a collection",
     status_code=status.HTTP_201_CREATED,
     response_model=CollectionBody,
-    openapi_extra=body(json=NewCollection),
+    openapi_extra=request_body(json=NewCollection),
     responses={
         200: {"model": CollectionBody, "description": "It exists already, with the same settings"},
         **problems(
@@ -40,37 +48,41 @@ LISTED_AT_ONCE = 4
 async def create(
     request: Request,
     response: Response,
-    context: ContextParameter,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    pipelines: PipelinesDependency,
+    collection_cache: CollectionCacheDependency,
+    collections: CollectionsDependency,
+    documents: DocumentsDependency,
+    principal: PrincipalDependency,
 ) -> CollectionBody:
     wanted = await read_json(request, NewCollection, MAX_BODY)
     if wanted.pipeline is not None:
-        context.pipelines.get(wanted.pipeline)
-    record, new = await backend.collections.create(
+        pipelines.get(wanted.pipeline)
+    record, new = await collections.create(
         principal.tenant,
         principal.need_collection(wanted.name),
         description=wanted.description,
         pipeline=wanted.pipeline,
     )
-    backend.cache.forget(principal.tenant, record.name)
+    collection_cache.forget(principal.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
-    return await _described(backend, record)
+    return await _described(documents, record)
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
 @requires(Action.READ)
-async def list_all(backend: BackendParameter, principal: PrincipalParameter) -> CollectionList:
+async def list_all(
+    collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
+) -> CollectionList:
     """All that the key is for, by name."""
     some = asyncio.Semaphore(LISTED_AT_ONCE)
 
     async def described(record: Collection) -> CollectionBody:
         async with some:
-            return await _described(backend, record)
+            return await _described(documents, record)
 
-    records = [r for r in await backend.collections.list(principal.tenant) if principal.sees(r.name)]
+    records = [r for r in await collections.list(principal.tenant) if principal.sees(r.name)]
     return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
 
 
@@ -78,9 +90,11 @@ async def list_all(backend: BackendParameter, principal: PrincipalParameter) -> 
     "/v1/collections/{collection}", summary="Look at a collection", responses=problems(ProblemType.COLLECTION_NOT_FOUND)
 )
 @requires(Action.READ)
-async def get(collection: str, backend: BackendParameter, principal: PrincipalParameter) -> CollectionBody:
-    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
-    return await _described(backend, record)
+async def get(
+    collection: str, collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
+) -> CollectionBody:
+    record = await collections.get(principal.tenant, principal.need_collection(collection))
+    return await _described(documents, record)
 
 
 @router.delete(
@@ -93,16 +107,18 @@ async def get(collection: str, backend: BackendParameter, principal: PrincipalPa
 async def delete(
     collection: str,
     response: Response,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    jobs: JobsDependency,
+    collection_cache: CollectionCacheDependency,
+    collections: CollectionsDependency,
+    principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """The collection is gone at once; a job removes what it held."""
     principal.need_collection(collection)
     job = job_for(principal, idempotency_key)
-    earlier = await earlier_job(backend.jobs, principal, idempotency_key, job, kind="drop", collection=collection)
+    earlier = await earlier_job(jobs, principal, idempotency_key, job, kind="drop", collection=collection)
     try:
-        record = await backend.collections.get(principal.tenant, collection)
+        record = await collections.get(principal.tenant, collection)
     except Problem:
         if earlier is None:
             raise
@@ -112,9 +128,9 @@ async def delete(
     # The job comes first: were the record gone first and the job never made, nobody would know of the table.
     others = tuple(version.table for version in record.versions if version.table != record.table)
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
-    await backend.collections.delete(principal.tenant, collection)
-    backend.cache.forget(principal.tenant, collection)
+    made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
+    await collections.delete(principal.tenant, collection)
+    collection_cache.forget(principal.tenant, collection)
     return _accepted(response, made)
 
 
@@ -123,5 +139,5 @@ def _accepted(response: Response, job: Job) -> JobBody:
     return JobBody(job=job)
 
 
-async def _described(backend: Backend, record: Collection) -> CollectionBody:
-    return CollectionBody.of(record, await backend.documents.list(record.table))
+async def _described(documents: Documents, record: Collection) -> CollectionBody:
+    return CollectionBody.of(record, await documents.list(record.table))

@@ -8,18 +8,27 @@ from fastapi import Depends, Query, Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import (
+    CollectionsDependency,
+    DocumentsDependency,
+    JobsDependency,
+    SettingsDependency,
+    UploadObjectsDependency,
+)
 from services.gateway.documents.uploads import Upload
 from services.gateway.http.body import bounded, media_type, read_json, refuse_other_sites
 from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
 from services.gateway.http.object_writer import ObjectBatch
-from services.gateway.http.openapi import body, problems
+from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
 from services.gateway.settings import GatewaySettings
 from shared.contracts.documents import document_id
 from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.collections import Collections
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["router"]
 
@@ -34,7 +43,7 @@ MAX_DELETED = 1000
     summary="Add documents",
     dependencies=[Depends(refuse_other_sites)],
     status_code=status.HTTP_202_ACCEPTED,
-    openapi_extra=body(json=TextDocuments, multipart=UploadForm),
+    openapi_extra=request_body(json=TextDocuments, multipart=UploadForm),
     responses=problems(
         ProblemType.COLLECTION_NOT_FOUND,
         ProblemType.INVALID_NAME,
@@ -49,33 +58,33 @@ async def add(
     collection: str,
     request: Request,
     response: Response,
-    context: ContextParameter,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    settings: SettingsDependency,
+    jobs: JobsDependency,
+    collections: CollectionsDependency,
+    upload_objects: UploadObjectsDependency,
+    principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
     job = job_for(principal, idempotency_key)
-    await backend.collections.get(principal.tenant, principal.need_collection(collection))
-    earlier = await earlier_job(backend.jobs, principal, idempotency_key, job, kind="ingest", collection=collection)
+    await collections.get(principal.tenant, principal.need_collection(collection))
+    earlier = await earlier_job(jobs, principal, idempotency_key, job, kind="ingest", collection=collection)
     if earlier is not None and earlier.state is not JobState.QUEUED:
-        async for _ in bounded(request, context.settings.max_body_bytes):
+        async for _ in bounded(request, settings.max_body_bytes):
             pass
         return _accepted(response, earlier)
-    async with backend.objects.batch() as batch:
-        documents = await _received(request, batch, context.settings)
+    async with upload_objects.batch() as batch:
+        documents = await _received(request, batch, settings)
         await batch.commit()
     spec = IngestSpec(collection=collection, documents=documents)
     try:
-        made, new = await backend.jobs.submit(
-            spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions())
-        )
+        made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     except Problem as problem:
         # Whatever else goes wrong, the job may be on the queue, and must find its documents. If it is not, they expire.
         if problem.kind is ProblemType.QUEUE_FULL:
             await batch.discard()
         raise
-    if not new and await backend.jobs.specs.get(principal.tenant, job) != spec:
+    if not new and await jobs.specs.get(principal.tenant, job) != spec:
         # A request with the same key was faster, and its documents are the ones in use.
         await batch.discard()
     return _accepted(response, made)
@@ -89,15 +98,16 @@ async def add(
 @requires(Action.READ)
 async def list_page(
     collection: str,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    collections: CollectionsDependency,
+    documents: DocumentsDependency,
+    principal: PrincipalDependency,
     prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
     after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DocumentPage:
     """One page of the documents that are in the index, by name."""
-    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
-    found = [document for document in await backend.documents.list(record.table) if document.name.startswith(prefix)]
+    record = await collections.get(principal.tenant, principal.need_collection(collection))
+    found = [document for document in await documents.list(record.table) if document.name.startswith(prefix)]
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
     more = start + limit < len(found)
@@ -110,9 +120,15 @@ async def list_page(
     responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.NOT_FOUND),
 )
 @requires(Action.READ)
-async def get(collection: str, document: str, backend: BackendParameter, principal: PrincipalParameter) -> DocumentBody:
-    record = await backend.collections.get(principal.tenant, principal.need_collection(collection))
-    found = await backend.documents.get(record.table, _checked_id(document))
+async def get(
+    collection: str,
+    document: str,
+    collections: CollectionsDependency,
+    documents: DocumentsDependency,
+    principal: PrincipalDependency,
+) -> DocumentBody:
+    record = await collections.get(principal.tenant, principal.need_collection(collection))
+    found = await documents.get(record.table, _checked_id(document))
     if found is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
     return DocumentBody.of(found)
@@ -131,14 +147,15 @@ async def get(collection: str, document: str, backend: BackendParameter, princip
 async def delete_named(
     collection: str,
     response: Response,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    collections: CollectionsDependency,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """A name that no document has is no error."""
     ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
-    return await _delete(backend, principal, response, collection, tuple(ids), idempotency_key)
+    return await _delete(collections, jobs, principal, response, collection, tuple(ids), idempotency_key)
 
 
 @router.delete(
@@ -154,12 +171,13 @@ async def delete(
     collection: str,
     document: str,
     response: Response,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    collections: CollectionsDependency,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """One that is not there is no error."""
-    return await _delete(backend, principal, response, collection, (_checked_id(document),), idempotency_key)
+    return await _delete(collections, jobs, principal, response, collection, (_checked_id(document),), idempotency_key)
 
 
 async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
@@ -173,7 +191,8 @@ async def _received(request: Request, batch: ObjectBatch, settings: GatewaySetti
 
 
 async def _delete(
-    backend: Backend,
+    collections: Collections,
+    jobs: JobStore,
     principal: Principal,
     response: Response,
     collection: str,
@@ -181,10 +200,10 @@ async def _delete(
     key: str | None,
 ) -> JobBody:
     job = job_for(principal, key)
-    await backend.collections.get(principal.tenant, principal.need_collection(collection))
+    await collections.get(principal.tenant, principal.need_collection(collection))
     spec = DeleteSpec(collection=collection, documents=documents)
     options = principal.options(JobOptions())
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
+    made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
     return _accepted(response, made)
 
 

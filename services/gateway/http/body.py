@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from services.gateway.context import context_of
 from services.gateway.http.problems import ClientLeftError, invalid_request
+from services.gateway.state import state_of
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]
@@ -26,7 +26,7 @@ UNUSUAL: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 
 async def refuse_other_sites(request: Request) -> None:
     """For requests that a browser sends across sites without asking. Raises HTTPException 403."""
-    allowed = context_of(request).settings.origins
+    allowed = state_of(request).settings.origins
     if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("origin") not in allowed:
         raise HTTPException(403, "A page of another site may not do this.")
 
@@ -42,7 +42,7 @@ async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
     Raises Problem TOO_SLOW when nothing comes for long, or not all of it in time, and ClientLeftError when the client
     goes before the end.
     """
-    settings = context_of(request).settings
+    settings = state_of(request).settings
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)

@@ -1,63 +1,23 @@
-"""What the OpenAPI document says beyond what FastAPI finds out: request bodies, streams and problems."""
+"""What endpoints declare for the OpenAPI document beyond what FastAPI derives: request bodies, streams and problems."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.auth.dependencies import SECURITY
-from services.gateway.http.models import (
-    DoneBody,
-    NewCollection,
-    QueryRequest,
-    SourcesBody,
-    TextDelta,
-    TextDocuments,
-    UploadForm,
-)
 from services.gateway.http.problems import reported
-from services.gateway.jobs.service import Cancel, NewJob, Retry
-from services.gateway.keys.service import NewKey, Rotation
-from services.gateway.openai.batches.service import NewBatch
-from services.gateway.openai.files.service import FileForm
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
-from services.gateway.openai.responses import ChatChunk
-from services.gateway.schedules.service import NewSchedule
-from services.gateway.variants.service import NewRoute
 from shared.contracts.problems import JSON, ProblemDetails, ProblemType
 
-__all__ = ["body", "describe_api", "event_stream", "problems"]
+__all__ = ["request_body", "describe_api", "event_stream", "problems"]
 
 REF: Final = "#/components/schemas/{model}"
-UNLISTED: Final[tuple[type[BaseModel], ...]] = (
-    Cancel,
-    ChatChunk,
-    ChatRequest,
-    CompletionRequest,
-    DoneBody,
-    EmbeddingRequest,
-    FileForm,
-    NewBatch,
-    NewCollection,
-    NewJob,
-    NewKey,
-    NewRoute,
-    NewSchedule,
-    ProblemDetails,
-    QueryRequest,
-    Retry,
-    Rotation,
-    SourcesBody,
-    TextDelta,
-    TextDocuments,
-    UploadForm,
-)
-"""Models that FastAPI does not meet in the signature of an endpoint."""
-
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -69,20 +29,21 @@ def problems(*kinds: ProblemType) -> Responses:
     return {status: _documented(members) for status, members in sorted(by_status.items())}
 
 
-def body(**media: type[BaseModel]) -> dict[str, Any]:
+def request_body(**media: type[BaseModel]) -> dict[str, Any]:
     """A request body; `json` and `multipart` name the model of each form it may have."""
     types = {"json": "application/json", "multipart": "multipart/form-data"}
-    content = {types[form]: {"schema": {"$ref": REF.format(model=model.__name__)}} for form, model in media.items()}
+    content = {types[form]: {"schema": _schema(model)} for form, model in media.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def event_stream(description: str) -> dict[str, Any]:
-    """The content of a response of server-sent events."""
-    return {"text/event-stream": {"schema": {"type": "string", "description": description}}}
+def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:
+    """The content of a response of server-sent events, with the models of their data."""
+    schema = {"type": "string", "description": description, "$defs": _definitions(events)}
+    return {"text/event-stream": {"schema": schema}}
 
 
 def describe_api(app: FastAPI) -> None:
-    """Let the app make its OpenAPI document, once, with the models that endpoints read by themselves."""
+    """Let the app make its OpenAPI document, once. Models that endpoints declare themselves move to the components."""
 
     def make() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -93,15 +54,41 @@ def describe_api(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            _, definitions = models_json_schema([(model, "validation") for model in UNLISTED], ref_template=REF)
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for name, schema in definitions.get("$defs", {}).items():
+            components = document.setdefault("components", {})
+            schemas = components.setdefault("schemas", {})
+            _take_definitions(document["paths"])
+            # From the routes: FastAPI leaves out defaults of null.
+            declared = [(r.openapi_extra, r.responses) for r in app.routes if isinstance(r, APIRoute)]
+            for name, schema in (_definitions([ProblemDetails]) | _take_definitions(deepcopy(declared))).items():
                 schemas.setdefault(name, schema)
-            document["components"]["securitySchemes"] = SECURITY
+            components["securitySchemes"] = SECURITY
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = make  # type: ignore[method-assign]
+
+
+def _definitions(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    _, document = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    definitions: dict[str, Any] = document.get("$defs", {})
+    return definitions
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": REF.format(model=model.__name__), "$defs": _definitions([model])}
+
+
+def _take_definitions(node: Any) -> dict[str, Any]:
+    """Take every `$defs` out of a part of the document."""
+    found: dict[str, Any] = {}
+    if isinstance(node, dict):
+        found = node.pop("$defs", {})
+        for child in node.values():
+            found |= _take_definitions(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            found |= _take_definitions(child)
+    return found
 
 
 def _documented(kinds: Iterable[ProblemType]) -> dict[str, Any]:

@@ -8,11 +8,18 @@ from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend, BackendParameter, ContextParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import (
+    ArtifactsDependency,
+    BusDependency,
+    DeadLettersDependency,
+    JobsDependency,
+    NotifierDependency,
+)
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.downloads import download
 from services.gateway.http.models import JobBody, JobList
-from services.gateway.http.openapi import body, event_stream, problems
+from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import audit
 from services.gateway.jobs.event_stream import JobEventStream
@@ -33,7 +40,9 @@ from shared.contracts.jobs import Job, JobSpec, JobState
 from shared.contracts.keys import Action
 from shared.contracts.pipelines import pipeline_state
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.retry import run_again
+from shared.stores.jobs.store import JobStore
 
 __all__ = ["router"]
 
@@ -52,20 +61,20 @@ LabelFilter = Annotated[
     "/v1/jobs",
     summary="Submit a job",
     status_code=status.HTTP_202_ACCEPTED,
-    openapi_extra=body(json=NewJob),
+    openapi_extra=request_body(json=NewJob),
     responses=problems(ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
 @requires(Action.JOBS)
 async def create(
     request: Request,
     response: Response,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
     asked = await read_json(request, NewJob, MAX_BODY)
-    made = await submit(backend.jobs, principal, job_for(principal, idempotency_key), asked.spec, asked.options())
+    made = await submit(jobs, principal, job_for(principal, idempotency_key), asked.spec, asked.options())
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobBody(job=made)
 
@@ -73,8 +82,8 @@ async def create(
 @router.get("/v1/jobs", summary="List jobs", responses=problems())
 @requires(Action.READ)
 async def list_newest(
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
     state: JobState | None = None,
     kind: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
@@ -83,7 +92,7 @@ async def list_newest(
 ) -> JobList:
     """The newest jobs, newest first."""
     labels = dict(_label(text) for text in label)
-    found = await backend.jobs.list(
+    found = await jobs.list(
         principal.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=principal.sees, limit=limit
     )
     return JobList(jobs=found)
@@ -91,15 +100,15 @@ async def list_newest(
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get(job: str, backend: BackendParameter, principal: PrincipalParameter) -> Job:
-    return await _job(backend, principal, job)
+async def get(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> Job:
+    return await _job(jobs, principal, job)
 
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get_spec(job: str, backend: BackendParameter, principal: PrincipalParameter) -> JobSpec:
-    await _job(backend, principal, job)
-    return await backend.jobs.specs.get(principal.tenant, job)
+async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> JobSpec:
+    await _job(jobs, principal, job)
+    return await jobs.specs.get(principal.tenant, job)
 
 
 @router.post(
@@ -107,19 +116,19 @@ async def get_spec(job: str, backend: BackendParameter, principal: PrincipalPara
     summary="Cancel a job",
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[Depends(refuse_other_sites)],
-    openapi_extra=body(json=Cancel),
+    openapi_extra=request_body(json=Cancel),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
 @requires(Action.JOBS)
-async def cancel(job: str, request: Request, backend: BackendParameter, principal: PrincipalParameter) -> JobBody:
+async def cancel(job: str, request: Request, jobs: JobsDependency, principal: PrincipalDependency) -> JobBody:
     """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
 
     A job that has ended stays as it is.
     """
     asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
-    await _job(backend, principal, job)
+    await _job(jobs, principal, job)
     by = principal.by(asked.by)
-    return JobBody(job=await backend.jobs.cancel(principal.tenant, job, by=by, reason=asked.reason))
+    return JobBody(job=await jobs.cancel(principal.tenant, job, by=by, reason=asked.reason))
 
 
 @router.post(
@@ -127,21 +136,25 @@ async def cancel(job: str, request: Request, backend: BackendParameter, principa
     summary="Try a failed job again",
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[Depends(refuse_other_sites)],
-    openapi_extra=body(json=Retry),
+    openapi_extra=request_body(json=Retry),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.QUEUE_FULL, ProblemType.TOO_LARGE),
 )
 @requires(Action.JOBS)
-async def retry(job: str, request: Request, backend: BackendParameter, principal: PrincipalParameter) -> JobBody:
+async def retry(
+    job: str,
+    request: Request,
+    jobs: JobsDependency,
+    dead_letters: DeadLettersDependency,
+    principal: PrincipalDependency,
+) -> JobBody:
     """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
 
     A pipeline keeps the steps that have succeeded.
     """
     asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
-    await _job(backend, principal, job)
-    principal.need_spec(await backend.jobs.specs.get(principal.tenant, job))
-    queued = await run_again(
-        backend.jobs, backend.dead_letters, principal.tenant, job, by=principal.by(asked.by), reason=asked.reason
-    )
+    await _job(jobs, principal, job)
+    principal.need_spec(await jobs.specs.get(principal.tenant, job))
+    queued = await run_again(jobs, dead_letters, principal.tenant, job, by=principal.by(asked.by), reason=asked.reason)
     return JobBody(job=queued)
 
 
@@ -149,10 +162,10 @@ async def retry(job: str, request: Request, backend: BackendParameter, principal
     "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
 )
 @requires(Action.READ)
-async def steps(job: str, backend: BackendParameter, principal: PrincipalParameter) -> StepList:
+async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
-    found = await _job(backend, principal, job)
-    state = await pipeline_state(backend.bus.jetstream, principal.tenant, job) if found.kind == "pipeline" else None
+    found = await _job(jobs, principal, job)
+    state = await pipeline_state(bus.jetstream, principal.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
 
 
@@ -160,17 +173,19 @@ async def steps(job: str, backend: BackendParameter, principal: PrincipalParamet
     "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
 )
 @requires(Action.READ)
-async def history(job: str, backend: BackendParameter, principal: PrincipalParameter) -> AuditList:
+async def history(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> AuditList:
     """Every change of the job's state: when, who and why."""
-    await _job(backend, principal, job)
-    return AuditList(events=await audit(backend.bus.jetstream, principal.tenant, job))
+    await _job(jobs, principal, job)
+    return AuditList(events=await audit(bus.jetstream, principal.tenant, job))
 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def artifacts(job: str, backend: BackendParameter, principal: PrincipalParameter) -> ArtifactList:
-    found = await _job(backend, principal, job)
-    sizes = [(file, await _size(backend, principal, f"{job}/{file}")) for file in found.artifacts]
+async def artifacts(
+    job: str, jobs: JobsDependency, artifacts: ArtifactsDependency, principal: PrincipalDependency
+) -> ArtifactList:
+    found = await _job(jobs, principal, job)
+    sizes = [(file, await _size(artifacts, principal, f"{job}/{file}")) for file in found.artifacts]
     made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
     return ArtifactList(artifacts=made)
 
@@ -185,9 +200,11 @@ async def artifacts(job: str, backend: BackendParameter, principal: PrincipalPar
     },
 )
 @requires(Action.READ)
-async def artifact(job: str, file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
-    await need_artifact(backend, principal, _checked(job))
-    return await download(backend.artifacts, principal.tenant, f"{job}/{file}")
+async def artifact(
+    job: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+) -> Response:
+    await need_artifact(jobs, principal, _checked(job))
+    return await download(artifacts, principal.tenant, f"{job}/{file}")
 
 
 @router.get(
@@ -204,15 +221,15 @@ async def artifact(job: str, file: str, backend: BackendParameter, principal: Pr
 )
 @requires(Action.READ)
 async def follow(
-    job: str, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
+    job: str, notifier: NotifierDependency, jobs: JobsDependency, principal: PrincipalDependency
 ) -> Response:
-    found = await _job(backend, principal, job)
-    return JobEventStream(backend.jobs, context.notifier, found)
+    found = await _job(jobs, principal, job)
+    return JobEventStream(jobs, notifier, found)
 
 
-async def _job(backend: Backend, principal: Principal, job: str) -> Job:
+async def _job(jobs: JobStore, principal: Principal, job: str) -> Job:
     """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
-    found = await backend.jobs.get(principal.tenant, _checked(job))
+    found = await jobs.get(principal.tenant, _checked(job))
     principal.need_collection(found.collection)
     return found
 
@@ -223,9 +240,9 @@ def _checked(job: str) -> str:
     return job
 
 
-async def _size(backend: Backend, principal: Principal, name: str) -> int | None:
+async def _size(artifacts: Artifacts, principal: Principal, name: str) -> int | None:
     try:
-        return await backend.artifacts.size(principal.tenant, name)
+        return await artifacts.size(principal.tenant, name)
     except Problem:
         return None  # it has expired
 

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import AuditEntry
 from shared.contracts.jobs import DropSpec, IngestSpec, Job, JobOptions, JobSpec, PipelineSpec, Priority, RetryPolicy
@@ -162,12 +161,12 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
         raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
 
 
-async def need_artifact(backend: Backend, principal: Principal, owner: str) -> None:
+async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> None:
     """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
     if principal.collections == EVERY_COLLECTION:
         return
     try:
-        job = await backend.jobs.get(principal.tenant, owner)
+        job = await jobs.get(principal.tenant, owner)
     except Problem:
         return  # it is a folder, or a job that nobody remembers
     principal.need_collection(job.collection)

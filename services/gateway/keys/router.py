@@ -5,10 +5,12 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request, Response, status
 
+from services.gateway.auth.authenticator import Authenticator
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter, RequestContext
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import AuthenticatorDependency, KeysDependency
 from services.gateway.http.body import read_json, refuse_other_sites
-from services.gateway.http.openapi import body, problems
+from services.gateway.http.openapi import problems, request_body
 from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue
 from shared.contracts.keys import Action, ApiKey, hashed, new_key
 from shared.contracts.problems import Problem, ProblemType
@@ -26,48 +28,48 @@ KeyId = Annotated[str, Path(description="The id of a key: the part between `sk-s
     "/v1/keys",
     summary="Make an API key",
     status_code=status.HTTP_201_CREATED,
-    openapi_extra=body(json=NewKey),
+    openapi_extra=request_body(json=NewKey),
     responses=problems(ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
 @requires(Action.ADMIN)
 async def create(
     request: Request,
     response: Response,
-    context: ContextParameter,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    authenticator: AuthenticatorDependency,
+    keys: KeysDependency,
+    principal: PrincipalDependency,
 ) -> IssuedKey:
     """The secret is shown this once. In force at every gateway within a second."""
     asked = await read_json(request, NewKey, MAX_BODY)
-    _refuse_if_open(context)
+    _refuse_if_open(authenticator)
     key, written = issue(asked, principal.by(""))
-    await backend.keys.create(key)
+    await keys.create(key)
     response.headers["Location"] = f"/v1/keys/{key.id}"
     return _issued(response, key, written)
 
 
 @router.get("/v1/keys", summary="List the API keys", responses=problems())
 @requires(Action.ADMIN)
-async def list_all(backend: BackendParameter) -> KeyList:
+async def list_all(keys: KeysDependency) -> KeyList:
     """All keys of all tenants, those that were revoked or have expired too, the newest first."""
-    return KeyList(keys=[KeyBody.of(key) for key in await backend.keys.list()])
+    return KeyList(keys=[KeyBody.of(key) for key in await keys.list()])
 
 
 @router.get("/v1/keys/{key}", summary="Look at an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
-async def get(key: KeyId, backend: BackendParameter) -> KeyBody:
-    return KeyBody.of(await backend.keys.get(key))
+async def get(key: KeyId, keys: KeysDependency) -> KeyBody:
+    return KeyBody.of(await keys.get(key))
 
 
 @router.post(
     "/v1/keys/{key}/rotate",
     summary="Give an API key a new secret",
     dependencies=[Depends(refuse_other_sites)],
-    openapi_extra=body(json=Rotation),
+    openapi_extra=request_body(json=Rotation),
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
 @requires(Action.ADMIN)
-async def rotate(key: KeyId, request: Request, response: Response, backend: BackendParameter) -> IssuedKey:
+async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDependency) -> IssuedKey:
     """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
     asked = await read_json(request, Rotation, MAX_BODY)
     _, written = new_key(key)
@@ -76,14 +78,14 @@ async def rotate(key: KeyId, request: Request, response: Response, backend: Back
         check_rotation(known)
         return known.rotated(hashed(written), time.time(), asked.grace_seconds)
 
-    return _issued(response, await backend.keys.change(key, rotated), written)
+    return _issued(response, await keys.change(key, rotated), written)
 
 
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
-async def revoke(key: KeyId, backend: BackendParameter, principal: PrincipalParameter) -> KeyBody:
+async def revoke(key: KeyId, keys: KeysDependency, principal: PrincipalDependency) -> KeyBody:
     """Ends it for good, at every gateway within a second. It stays in the list; what it has submitted goes on."""
-    return KeyBody.of(await backend.keys.revoke(key, principal.by("")))
+    return KeyBody.of(await keys.revoke(key, principal.by("")))
 
 
 def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
@@ -91,8 +93,8 @@ def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
     return IssuedKey(key=KeyBody.of(key), secret=written)
 
 
-def _refuse_if_open(context: RequestContext) -> None:
+def _refuse_if_open(authenticator: Authenticator) -> None:
     """Raises Problem CONFLICT where keys are not asked for: one would shut out everybody who has none."""
-    if not context.authenticator.asks:
+    if not authenticator.asks:
         detail = "This gateway asks for no keys. Start it with SLUICE_ADMIN_KEY, then make keys with that one."
         raise Problem(ProblemType.CONFLICT, detail)

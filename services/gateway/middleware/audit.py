@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth.authenticator import Authenticator, presented
 from services.gateway.auth.principal import Principal
-from services.gateway.context import REQUEST_CONTEXT
+from services.gateway.context import REQUEST_CONTEXT, RequestContext
 from services.gateway.http.problems import CLIENT_LEFT
 from services.gateway.settings import Audit, GatewaySettings
 from shared.contracts.keys import key_id
@@ -91,8 +91,8 @@ class _Watched:
 
 
 def _principal(scope: Scope) -> Principal | None:
-    context = scope.get(REQUEST_CONTEXT)
-    return None if context is None else context.terms.principal
+    context: RequestContext | None = scope.get(REQUEST_CONTEXT)
+    return None if context is None else context.principal
 
 
 def _note(scope: Scope, status: int, made: str) -> None:

@@ -68,7 +68,7 @@ class TelemetryMiddleware:
                     span.set_attribute("http.route", route.partition(" ")[2])
                     span.set_attribute("http.response.status_code", status)
                     if REQUEST_CONTEXT in scope:
-                        span.set_attribute(TENANT, scope[REQUEST_CONTEXT].terms.tenant)
+                        span.set_attribute(TENANT, scope[REQUEST_CONTEXT].tenant)
                     if status >= 500:
                         failed(span, str(status))
                 REQUESTS.labels(route, str(status)).inc()

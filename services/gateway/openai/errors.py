@@ -14,7 +14,7 @@ from services.gateway.http.sse import Event
 from shared.contracts.problems import URN, Problem, ProblemDetails, ProblemType
 from shared.telemetry.tracing import trace_id
 
-__all__ = ["DIALECT", "ErrorBody", "error_event", "errors"]
+__all__ = ["GENERATION_ERRORS", "STREAM", "DIALECT", "ErrorBody", "error_event", "errors"]
 
 CODES: Final = {
     ProblemType.MODEL_NOT_FOUND.code: "model_not_found",
@@ -102,3 +102,19 @@ def _param(details: ProblemDetails, code: str | None) -> str | None:
         if mistake["path"] != "body":
             return str(mistake["path"])
     return PARAMS.get(code or "")
+
+
+GENERATION_ERRORS: Final = errors(
+    ProblemType.MODEL_NOT_FOUND,
+    ProblemType.CONTEXT_EXCEEDED,
+    ProblemType.TOO_LARGE,
+    ProblemType.QUEUE_FULL,
+    ProblemType.STAGE_UNAVAILABLE,
+    ProblemType.DEADLINE_EXCEEDED,
+    ProblemType.ANSWER_INTERRUPTED,
+    ProblemType.ENGINE_FAILED,
+    ProblemType.STAGE_FAILED,
+)
+"""What any endpoint that calls a model may report."""
+
+STREAM: Final = "Chunks as `data` without an event name, then `[DONE]`; or an error instead of what is left."

@@ -1,23 +1,28 @@
-"""From requests in OpenAI's form to queries: which collection and which model are meant, and what is the question."""
+"""From requests in OpenAI's form to queries: the collection, the model and the question."""
 
+from collections.abc import Callable
 from typing import Final
 
-from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend, RequestContext
+from starlette.requests import Request
+
+from services.gateway.collections.cache import CollectionCache
+from services.gateway.context import RequestContext, context_of
 from services.gateway.http.problems import invalid_member
 from services.gateway.openai.chat.messages import conversation_of
 from services.gateway.openai.formatter import FormatContext
-from services.gateway.openai.models.model_registry import GENERATE
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, SluiceOptions
-from services.gateway.queries.planner import QueryPlan, address, plan_query, validate_question, validate_timeout
+from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, SluiceOptions
+from services.gateway.queries.planner import QueryPlan, QueryPlanner, validate_question, validate_timeout
+from services.gateway.queries.session import Queries
 from services.gateway.settings import GatewaySettings
+from services.gateway.state import state_of
 from shared.contracts.collections import Collection
-from shared.contracts.envelope import Query, Stop
+from shared.contracts.envelope import Passage, Query, Stop
 from shared.contracts.filters import parse
-from shared.contracts.generation import Mode
+from shared.contracts.generation import GenerateParams, Mode
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["RAG", "ask_chat", "ask_completion", "timeout_of"]
+__all__ = ["RAG", "OpenAIPlanner", "openai_planner", "timeout_of"]
 
 RAG: Final = "rag"
 """The model that is the collection `default`; `rag/<collection>` is any other."""
@@ -25,96 +30,114 @@ RAG: Final = "rag"
 DEFAULT_COLLECTION: Final = "default"
 
 
-async def ask_chat(context: RequestContext, backend: Backend, asked: ChatRequest) -> tuple[Query, FormatContext]:
-    """Raises the Problem that the request has."""
-    named = _named_collection(asked.model)
-    if named is not None or asked.sluice.retrieves:
-        collection = await _collection(backend, context.terms.principal, named, asked.sluice)
-        return await _ask_documents(context, backend, asked, collection), _format_context(
-            asked, asked.logprobs, collection.name
+class OpenAIPlanner:
+    """Plans the queries of one request. Methods raise the Problem that the request has."""
+
+    def __init__(
+        self, planner: QueryPlanner, collections: CollectionCache, models: ModelRegistry, context: RequestContext
+    ) -> None:
+        self._planner = planner
+        self._settings = planner.settings
+        self._collections = collections
+        self._models = models
+        self._context = context
+
+    async def plan_chat(self, body: ChatRequest) -> tuple[Query, FormatContext]:
+        named = _named_collection(body.model)
+        if named is not None or body.sluice.retrieves:
+            collection = await self._collection(named, body.sluice)
+            query = await self._plan_rag(body, collection)
+            return query, _format_context(body, body.logprobs, collection.name)
+        params = body.generate_params(Mode.CHAT)
+        query = self._planner.envelope(
+            self._context,
+            (await self._generate(body.model, params),),
+            timeout=timeout_of(body.sluice.timeout, self._settings),
+            conversation=_conversation(body),
+            messages=tuple(message.message() for message in body.messages),
         )
-    params = asked.generate_params(Mode.CHAT)
-    timeout = timeout_of(asked.sluice.timeout, context.settings)
-    variant = await backend.models.variant(GENERATE, asked.model)
-    query = address(
-        context,
-        (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
-        timeout=timeout,
-        conversation=_conversation(asked),
-        messages=tuple(message.message() for message in asked.messages),
-    )
-    return query, _format_context(asked, asked.logprobs)
+        return query, _format_context(body, body.logprobs)
+
+    async def plan_completion(self, body: CompletionRequest) -> tuple[Query, FormatContext]:
+        if _named_collection(body.model) is not None or body.sluice.retrieves:
+            raise invalid_member("model", "documents are asked with /v1/chat/completions")
+        params = body.generate_params()
+        query = self._planner.envelope(
+            self._context,
+            (await self._generate(body.model, params),),
+            timeout=timeout_of(body.sluice.timeout, self._settings),
+            conversation=body.sluice.conversation or body.prompt_cache_key,
+            question=body.prompt,
+        )
+        return query, _format_context(body, body.logprobs is not None)
+
+    async def plan_embeddings(self, body: EmbeddingRequest) -> Callable[[tuple[Passage, ...]], Query]:
+        """A function that writes the envelope for some of the texts."""
+        timeout = timeout_of(body.sluice.timeout, self._settings)
+        variant = await self._models.variant(EMBED, body.model)
+        kind = "query" if body.sluice.input_type == "query" else "passage"
+        stop = Stop(stage=EMBED, variant=variant, params={"target": "passages", "kind": kind})
+        return lambda passages: self._planner.envelope(self._context, (stop,), timeout=timeout, passages=passages)
+
+    async def _generate(self, model: str, params: GenerateParams) -> Stop:
+        return Stop(stage=GENERATE, variant=await self._models.variant(GENERATE, model), params=params.encode())
+
+    async def _plan_rag(self, body: ChatRequest, collection: Collection) -> Query:
+        """The last message is the question. Those before it are its context."""
+        *earlier, last = body.messages
+        if last.role != "user":
+            raise invalid_member("messages", "the last one must be the user's question where documents are asked")
+        if body.tools:
+            raise invalid_member("tools", "are for a model by its own name, not for answers from documents")
+        options = body.sluice
+        if options.filter:
+            parse(options.filter)
+        own_name = _named_collection(body.model) is None
+        return self._planner.plan(
+            self._context,
+            QueryPlan(
+                question=validate_question(last.content or "", self._settings),
+                collection=collection,
+                timeout=timeout_of(options.timeout, self._settings),
+                messages=tuple(message.message() for message in earlier),
+                pipeline=options.pipeline,
+                top_k=options.top_k,
+                filter=options.filter,
+                conversation=_conversation(body),
+                generate=body.generate_params(Mode.ANSWER),
+                generator=await self._models.variant(GENERATE, body.model) if own_name else None,
+            ),
+        )
+
+    async def _collection(self, named: str | None, options: SluiceOptions) -> Collection:
+        principal = self._context.principal
+        if named is None:
+            chosen = principal.need_collection(options.collection or DEFAULT_COLLECTION)
+            return await self._collections.get(principal.tenant, chosen)
+        if options.collection not in (None, named):
+            raise invalid_member("sluice.collection", f"the model names another collection, {named[:80]!r}")
+        principal.need_collection(named)
+        try:
+            return await self._collections.get(principal.tenant, named)
+        except Problem as problem:
+            if problem.kind is not ProblemType.COLLECTION_NOT_FOUND:
+                raise
+            raise Problem(ProblemType.MODEL_NOT_FOUND, problem.detail, param="model") from None
 
 
-async def ask_completion(
-    context: RequestContext, backend: Backend, asked: CompletionRequest
-) -> tuple[Query, FormatContext]:
-    """Raises the Problem that the request has."""
-    if _named_collection(asked.model) is not None or asked.sluice.retrieves:
-        raise invalid_member("model", "documents are asked with /v1/chat/completions")
-    params = asked.generate_params()
-    timeout = timeout_of(asked.sluice.timeout, context.settings)
-    variant = await backend.models.variant(GENERATE, asked.model)
-    query = address(
-        context,
-        (Stop(stage=GENERATE, variant=variant, params=params.encode()),),
-        timeout=timeout,
-        conversation=asked.sluice.conversation or asked.prompt_cache_key,
-        question=asked.prompt,
-    )
-    return query, _format_context(asked, asked.logprobs is not None)
+async def openai_planner(request: Request) -> tuple[OpenAIPlanner, Queries]:
+    """The planner of a request and what submits its queries. Raises Problem BROKER_UNAVAILABLE."""
+    state = state_of(request)
+    backend = await state.backend()
+    planner = OpenAIPlanner(state.planner, backend.cache, backend.models, context_of(request))
+    return planner, backend.queries
 
 
-def timeout_of(asked: float | None, settings: GatewaySettings) -> float:
+def timeout_of(timeout: float | None, settings: GatewaySettings) -> float:
     """Seconds that a request may take. Raises Problem INVALID_REQUEST."""
-    if asked is None:
+    if timeout is None:
         return min(settings.openai_timeout, settings.longest_deadline)
-    return validate_timeout(asked, settings)
-
-
-async def _ask_documents(
-    context: RequestContext, backend: Backend, asked: ChatRequest, collection: Collection
-) -> Query:
-    """The last message is the question; those before it are what it may refer to."""
-    *earlier, last = asked.messages
-    if last.role != "user":
-        raise invalid_member("messages", "the last one must be the user's question where documents are asked")
-    if asked.tools:
-        raise invalid_member("tools", "are for a model by its own name, not for answers from documents")
-    options = asked.sluice
-    if options.filter:
-        parse(options.filter)
-    own_name = _named_collection(asked.model) is None
-    return plan_query(
-        context,
-        QueryPlan(
-            question=validate_question(last.content or "", context.settings),
-            collection=collection,
-            timeout=timeout_of(options.timeout, context.settings),
-            messages=tuple(message.message() for message in earlier),
-            pipeline=options.pipeline,
-            top_k=options.top_k,
-            filter=options.filter,
-            conversation=_conversation(asked),
-            generate=asked.generate_params(Mode.ANSWER),
-            generator=await backend.models.variant(GENERATE, asked.model) if own_name else None,
-        ),
-    )
-
-
-async def _collection(backend: Backend, principal: Principal, named: str | None, options: SluiceOptions) -> Collection:
-    if named is None:
-        chosen = principal.need_collection(options.collection or DEFAULT_COLLECTION)
-        return await backend.cache.get(principal.tenant, chosen)
-    if options.collection not in (None, named):
-        raise invalid_member("sluice.collection", f"the model names another collection, {named[:80]!r}")
-    principal.need_collection(named)
-    try:
-        return await backend.cache.get(principal.tenant, named)
-    except Problem as problem:
-        if problem.kind is not ProblemType.COLLECTION_NOT_FOUND:
-            raise
-        raise Problem(ProblemType.MODEL_NOT_FOUND, problem.detail, param="model") from None
+    return validate_timeout(timeout, settings)
 
 
 def _named_collection(model: str) -> str | None:
@@ -125,16 +148,16 @@ def _named_collection(model: str) -> str | None:
     return collection if prefix == RAG and slash else None
 
 
-def _conversation(asked: ChatRequest) -> str:
-    return asked.sluice.conversation or asked.prompt_cache_key or conversation_of(asked.messages)
+def _conversation(body: ChatRequest) -> str:
+    return body.sluice.conversation or body.prompt_cache_key or conversation_of(body.messages)
 
 
 def _format_context(
-    asked: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None
+    body: ChatRequest | CompletionRequest, logprobs: bool, collection: str | None = None
 ) -> FormatContext:
     return FormatContext(
-        model=asked.model,
+        model=body.model,
         collection=collection,
         logprobs=logprobs,
-        include_usage=asked.stream and asked.stream_options.include_usage,
+        include_usage=body.stream and body.stream_options.include_usage,
     )

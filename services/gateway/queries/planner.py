@@ -1,4 +1,4 @@
-"""From what a client asks to the envelope of the query, whichever face of the API it came through."""
+"""From a client's request to the envelope of its query, for every face of the API."""
 
 import re
 import secrets
@@ -10,15 +10,16 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.gateway.context import RequestContext
-from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE
+from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE, Pipelines
 from services.gateway.settings import GatewaySettings
+from services.gateway.variants.selector import Router
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Message, Passage, Query, Stop
 from shared.contracts.generation import GenerateParams
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
 
-__all__ = ["QueryPlan", "address", "validate_question", "validate_timeout", "plan_query"]
+__all__ = ["QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
 
 SHORTEST_TIMEOUT: Final = 0.1
 
@@ -56,65 +57,73 @@ class QueryPlan:
     generator: str | None = None
 
 
-def plan_query(context: RequestContext, plan: QueryPlan) -> Query:
-    """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
-    slip = context.pipelines.slip(
-        plan.pipeline or plan.collection.pipeline or DEFAULT,
-        top_k=plan.top_k,
-        default_top_k=plan.default_top_k,
-        narrower=plan.filter,
-        condense=any(message.role in SPOKEN for message in plan.messages),
-    )
-    return address(
-        context,
-        tuple(_for_this(stop, plan) for stop in slip),
-        timeout=plan.timeout,
-        conversation=plan.conversation,
-        question=plan.question,
-        messages=plan.messages,
-        collection=plan.collection.table,
-    )
+class QueryPlanner:
+    """Writes the envelopes of queries, for every face of the API."""
 
+    def __init__(self, settings: GatewaySettings, pipelines: Pipelines, selector: Router) -> None:
+        self.settings = settings
+        self._pipelines = pipelines
+        self._selector = selector
 
-def address(
-    context: RequestContext,
-    slip: tuple[Stop, ...],
-    *,
-    timeout: float,
-    conversation: str | None = None,
-    question: str = "",
-    messages: tuple[Message, ...] = (),
-    collection: str = "",
-    passages: tuple[Passage, ...] = (),
-) -> Query:
-    """An envelope that goes along a slip and answers to this gateway, within `timeout` seconds from now.
+    def plan(self, context: RequestContext, plan: QueryPlan) -> Query:
+        """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
+        slip = self._pipelines.slip(
+            plan.pipeline or plan.collection.pipeline or DEFAULT,
+            top_k=plan.top_k,
+            default_top_k=plan.default_top_k,
+            narrower=plan.filter,
+            condense=any(message.role in SPOKEN for message in plan.messages),
+        )
+        return self.envelope(
+            context,
+            tuple(_with_plan(stop, plan) for stop in slip),
+            timeout=plan.timeout,
+            conversation=plan.conversation,
+            question=plan.question,
+            messages=plan.messages,
+            collection=plan.collection.table,
+        )
 
-    The desk's terms say on which lane, and may give it another deadline.
-    Stops of the slip that name no variant get one by the routes, the same for all queries of a `conversation`.
-    """
-    now = time.time()
-    # Sorts by time, which makes logs easier to read.
-    query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
-    for part in (*(stop.params for stop in slip), *(message.model_extra for message in messages)):
-        _check_depth(part)
-    return Query(
-        id=query_id,
-        tenant=context.terms.tenant,
-        lane=context.terms.lane,
-        asked_at=now,
-        deadline=context.terms.deadline or now + timeout,
-        reply=reply_subject(context.settings.instance, query_id),
-        joined=True,
-        slip=context.router.route(slip, conversation or query_id),
-        question=question,
-        messages=messages,
-        collection=collection,
-        passages=passages,
-    )
+    def envelope(
+        self,
+        context: RequestContext,
+        slip: tuple[Stop, ...],
+        *,
+        timeout: float,
+        conversation: str | None = None,
+        question: str = "",
+        messages: tuple[Message, ...] = (),
+        collection: str = "",
+        passages: tuple[Passage, ...] = (),
+    ) -> Query:
+        """An envelope with this slip, which this gateway receives the reply to within `timeout` seconds from now.
+
+        The context names the lane, and may name another deadline. A stop that names no variant gets one by the routes,
+        the same for all queries of a `conversation`. Raises Problem INVALID_REQUEST for JSON that is nested too deep.
+        """
+        now = time.time()
+        # Sorts by time, which makes logs easier to read.
+        query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+        for part in (*(stop.params for stop in slip), *(message.model_extra for message in messages)):
+            _check_depth(part)
+        return Query(
+            id=query_id,
+            tenant=context.tenant,
+            lane=context.lane,
+            asked_at=now,
+            deadline=context.deadline or now + timeout,
+            reply=reply_subject(self.settings.instance, query_id),
+            joined=True,
+            slip=self._selector.route(slip, conversation or query_id),
+            question=question,
+            messages=messages,
+            collection=collection,
+            passages=passages,
+        )
 
 
 def _check_depth(part: object, left: int = DEEPEST) -> None:
-    """Raises Problem INVALID_REQUEST for JSON in which a worker would lose its way: parsers end at 200 levels."""
+    """Raises Problem INVALID_REQUEST for JSON that is nested deeper than workers' parsers accept (200 levels)."""
     if not left:
         detail = f"The request has JSON that is nested deeper than {DEEPEST} levels."
         raise Problem(ProblemType.INVALID_REQUEST, detail)
@@ -123,9 +132,9 @@ def _check_depth(part: object, left: int = DEEPEST) -> None:
             _check_depth(member, left - 1)
 
 
-def _for_this(stop: Stop, plan: QueryPlan) -> Stop:
+def _with_plan(stop: Stop, plan: QueryPlan) -> Stop:
     if stop.stage == EMBED and stop.variant == ANY:
-        # Only what embedded the collection's passages finds them.
+        # Only the variant that embedded the collection's passages can find them.
         return stop.model_copy(update={"variant": plan.collection.embedding_variant})
     if stop.stage != GENERATE:
         return stop

@@ -1,13 +1,14 @@
-"""Responses that carry the answer to a query: as one JSON object, or as server-sent events.
+"""The answer to a query as one JSON object, or as server-sent events.
 
-Both listen for the client's leaving from the first moment, and stop all work on the query when it does. What they say
-is up to a `AnswerFormatter`, of which each face of the API has its own.
+Both stop all work on the query as soon as the client disconnects. An `AnswerFormatter` gives the answer its form: each
+face of the API has its own.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 import anyio
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +20,7 @@ from services.gateway.queries.session import Queries, QuerySession
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem
 
-__all__ = ["JsonAnswer", "StreamedAnswer", "AnswerFormatter"]
+__all__ = ["AnswerFormatter", "StreamedAnswer", "whole_answer"]
 
 EARLY_HEADERS: Final = 5.0
 """Seconds that a stream waits for its first event before its response starts.
@@ -45,40 +46,27 @@ class AnswerFormatter(Protocol):
         """The last event of a stream that breaks off."""
 
 
-async def _nothing_more() -> None: ...
+async def whole_answer(
+    request: Request,
+    queries: Queries,
+    query: Query,
+    formatter: AnswerFormatter,
+    submitted: Callable[[], Awaitable[None]] | None = None,
+) -> Response:
+    """The whole answer as JSON. `submitted` is called once the query is on its queue.
 
-
-class JsonAnswer(Response):
-    """The whole answer at once. Raises the Problem with which the query ended, or ClientLeftError.
-
-    `submitted` is called once the query is on its queue.
+    Raises the Problem with which the query ended, or ClientLeftError.
     """
-
-    def __init__(
-        self,
-        queries: Queries,
-        query: Query,
-        formatter: AnswerFormatter,
-        submitted: Callable[[], Awaitable[None]] = _nothing_more,
-    ) -> None:
-        super().__init__()
-        self._queries = queries
-        self._query = query
-        self._formatter = formatter
-        self._submitted = submitted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with (
-            client_disconnect(scope, receive) as departure,
-            self._queries.ask(self._query, departure, standing=False) as session,
-        ):
-            await self._submitted()
-            while session.ended is None:
-                await session.parts()
-        assert session.ended is not None
-        charge_tokens(scope, session.tokens)
-        body = self._formatter.whole(session, session.ended)
-        await Response(body, media_type="application/json")(scope, receive, send)
+    async with (
+        client_disconnect(request.scope, request.receive) as departure,
+        queries.ask(query, departure, standing=False) as session,
+    ):
+        if submitted is not None:
+            await submitted()
+        while session.ended is None:
+            await session.parts()
+    charge_tokens(request.scope, session.tokens)
+    return Response(formatter.whole(session, session.ended), media_type="application/json")
 
 
 class StreamedAnswer(Response):

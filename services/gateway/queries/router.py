@@ -5,21 +5,22 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import Response
 
-from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.auth.dependencies import direct_router, requires
 from services.gateway.context import context_of
 from services.gateway.http.body import read_json
 from services.gateway.http.models import AnswerBody, QueryRequest
-from services.gateway.http.openapi import body, event_stream, problems
+from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.queries.formatter import QueryFormatter
-from services.gateway.queries.planner import QueryPlan, plan_query, validate_question, validate_timeout
-from services.gateway.queries.responses import JsonAnswer, StreamedAnswer
+from services.gateway.queries.planner import QueryPlan, validate_question, validate_timeout
+from services.gateway.queries.responses import StreamedAnswer, whole_answer
+from services.gateway.state import state_of
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 
 __all__ = ["router"]
 
-router = authenticated_router("queries")
+router = direct_router("queries")
 
 MAX_BODY: Final = 512 * 1024
 """Bytes of a query's body; what the slip carries must fit into one message of the broker."""
@@ -29,7 +30,7 @@ MAX_BODY: Final = 512 * 1024
     "/v1/query",
     summary="Ask a question",
     response_class=Response,
-    openapi_extra=body(json=QueryRequest),
+    openapi_extra=request_body(json=QueryRequest),
     responses={
         200: {
             "model": AnswerBody,
@@ -61,27 +62,26 @@ MAX_BODY: Final = 512 * 1024
 @requires(Action.QUERY)
 async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
-    context = context_of(request)
-    principal = context.terms.principal
-    backend = await context.backend()
-    asked = await read_json(request, QueryRequest, MAX_BODY)
-    question = validate_question(asked.question, context.settings)
-    if asked.filter:
-        parse(asked.filter)
+    state, context = state_of(request), context_of(request)
+    principal, settings = context.principal, state.settings
+    backend = await state.backend()
+    body = await read_json(request, QueryRequest, MAX_BODY)
+    question = validate_question(body.question, settings)
+    if body.filter:
+        parse(body.filter)
     plan = QueryPlan(
         question=question,
-        pipeline=asked.pipeline,
-        top_k=asked.top_k if "top_k" in asked.model_fields_set else None,
-        default_top_k=asked.top_k,
-        filter=asked.filter,
-        timeout=validate_timeout(asked.timeout, context.settings),
-        collection=await backend.cache.get(
-            principal.tenant, principal.need_collection(asked.collection), asked.version
-        ),
-        messages=tuple(turn.message() for turn in asked.messages),
-        conversation=asked.conversation,
-        generate=asked.generate.params_at("generate"),
+        pipeline=body.pipeline,
+        top_k=body.top_k if "top_k" in body.model_fields_set else None,
+        default_top_k=body.top_k,
+        filter=body.filter,
+        timeout=validate_timeout(body.timeout, settings),
+        collection=await backend.cache.get(principal.tenant, principal.need_collection(body.collection), body.version),
+        messages=tuple(turn.message() for turn in body.messages),
+        conversation=body.conversation,
+        generate=body.generate.params_at("generate"),
     )
-    query = plan_query(context, plan)
-    streamed = asked.stream or "text/event-stream" in request.headers.get("accept", "")
-    return (StreamedAnswer if streamed else JsonAnswer)(backend.queries, query, QueryFormatter())
+    query = state.planner.plan(context, plan)
+    if body.stream or "text/event-stream" in request.headers.get("accept", ""):
+        return StreamedAnswer(backend.queries, query, QueryFormatter())
+    return await whole_answer(request, backend.queries, query, QueryFormatter())

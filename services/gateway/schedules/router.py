@@ -6,10 +6,11 @@ from fastapi import Depends, Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
-from services.gateway.context import BackendParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import BusDependency, JobsDependency
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.models import JobBody
-from services.gateway.http.openapi import body, problems
+from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, job_for
 from services.gateway.schedules.service import NewSchedule, ScheduleBody, ScheduleList, schedule_from
 from shared.contracts.keys import Action
@@ -23,8 +24,8 @@ router = authenticated_router("schedules")
 MAX_BODY: Final = 512 * 1024
 
 
-def _schedules(backend: BackendParameter) -> Schedules:
-    return Schedules(backend.bus.jetstream)
+def _schedules(bus: BusDependency) -> Schedules:
+    return Schedules(bus.jetstream)
 
 
 SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
@@ -32,7 +33,7 @@ SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
 
 @router.get("/v1/schedules", summary="List schedules", responses=problems())
 @requires(Action.READ)
-async def list_all(schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleList:
+async def list_all(schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleList:
     """All schedules by name."""
     return ScheduleList(
         schedules=[ScheduleBody.of(s) for s in await schedules.list(principal.tenant) if _sees(principal, s)]
@@ -41,19 +42,19 @@ async def list_all(schedules: SchedulesParameter, principal: PrincipalParameter)
 
 @router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
+async def get(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
     return ScheduleBody.of(await _schedule(schedules, principal, name))
 
 
 @router.put(
     "/v1/schedules/{name}",
     summary="Create or replace a schedule",
-    openapi_extra=body(json=NewSchedule),
+    openapi_extra=request_body(json=NewSchedule),
     responses={201: {"model": ScheduleBody}, **problems(ProblemType.INVALID_NAME, ProblemType.TOO_LARGE)},
 )
 @requires(Action.JOBS)
 async def put(
-    name: str, request: Request, response: Response, schedules: SchedulesParameter, principal: PrincipalParameter
+    name: str, request: Request, response: Response, schedules: SchedulesParameter, principal: PrincipalDependency
 ) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     asked = await read_json(request, NewSchedule, MAX_BODY)
@@ -69,7 +70,7 @@ async def put(
     responses=problems(ProblemType.NOT_FOUND),
 )
 @requires(Action.JOBS)
-async def delete(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> None:
+async def delete(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> None:
     """What it has submitted goes on."""
     await _schedule(schedules, principal, name)
     await schedules.delete(principal.tenant, name)
@@ -82,7 +83,7 @@ async def delete(name: str, schedules: SchedulesParameter, principal: PrincipalP
     responses=problems(ProblemType.NOT_FOUND),
 )
 @requires(Action.JOBS)
-async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
+async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
     """Submits nothing until it is resumed."""
     await _schedule(schedules, principal, name)
     return ScheduleBody.of(await schedules.pause(principal.tenant, name))
@@ -95,7 +96,7 @@ async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalPa
     responses=problems(ProblemType.NOT_FOUND),
 )
 @requires(Action.JOBS)
-async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalParameter) -> ScheduleBody:
+async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
     """Goes on with the next tick."""
     await _schedule(schedules, principal, name)
     return ScheduleBody.of(await schedules.resume(principal.tenant, name))
@@ -112,9 +113,9 @@ async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalP
 async def trigger(
     name: str,
     response: Response,
-    backend: BackendParameter,
+    jobs: JobsDependency,
     schedules: SchedulesParameter,
-    principal: PrincipalParameter,
+    principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Whether it is paused or not, and whatever still runs."""
@@ -122,7 +123,7 @@ async def trigger(
     spec = principal.need_spec(schedule.spec)
     options = schedule.job_options(by=principal.by(f"schedule {name}"))
     job = job_for(principal, idempotency_key)
-    made, _ = await backend.jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
+    made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobBody(job=made)
 

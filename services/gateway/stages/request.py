@@ -11,7 +11,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.auth.principal import Principal
-from services.gateway.context import REQUEST_CONTEXT, RequestContext, Terms
+from services.gateway.context import REQUEST_CONTEXT, RequestContext
+from services.gateway.state import GatewayState
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs.specs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
@@ -32,8 +33,8 @@ class RequestStage:
 
     app: ASGIApp
 
-    def __init__(self, context: RequestContext, room: int) -> None:
-        self._context = context
+    def __init__(self, state: GatewayState, room: int) -> None:
+        self._state = state
         canary = Request(endpoint=Endpoint.QUERY, body=Payload(text="{}"))
         self.stage = Stage(
             name=REQUEST,
@@ -47,15 +48,16 @@ class RequestStage:
 
     async def _process(self, query: Query, _: Context) -> Query:
         request = Request.of(query)
-        backend = await self._context.backend()
-        async with self._context.throttle.line():
+        backend = await self._state.backend()
+        async with self._state.throttle.line():
             return await self._answered(query, request, backend.artifacts)
 
     async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
         loads = PayloadStore(artifacts)
         principal = Principal(tenant=query.tenant, collections=request.collections)
-        terms = Terms(lane=query.lane, principal=principal, deadline=max(time.time(), query.deadline - LAST_WORDS))
-        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), self._context.under(terms))
+        deadline = max(time.time(), query.deadline - LAST_WORDS)
+        context = RequestContext(lane=query.lane, principal=principal, deadline=deadline)
+        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), context)
         await exchange.run(self.app)
         load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
         return Response(status=exchange.status, request_id=trace_id(), body=load).noted(query)

@@ -7,10 +7,11 @@ from fastapi import Header, Path, Request, Response, status
 
 from services.gateway.admin import discovery
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import Backend, BackendParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import BusDependency, RoutesDependency
 from services.gateway.http.body import read_json
-from services.gateway.http.openapi import body, problems
-from services.gateway.variants.routes import Route, StoredRoute, overtaken
+from services.gateway.http.openapi import problems, request_body
+from services.gateway.variants.routes import Route, Routes, StoredRoute, overtaken
 from services.gateway.variants.service import UNROUTED, NewRoute, RouteBody, RouteList, described
 from shared.contracts.envelope import Name
 from shared.contracts.keys import Action
@@ -30,19 +31,17 @@ IfMatch = Annotated[
 
 @router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
 @requires(Action.READ)
-async def list_all(backend: BackendParameter) -> RouteList:
+async def list_all(routes: RoutesDependency, bus: BusDependency) -> RouteList:
     """Every stage that has a route, or a worker that queries come to."""
-    return RouteList(
-        routes=described(await backend.routes.list(), await discovery.discover_services(backend.bus.client))
-    )
+    return RouteList(routes=described(await routes.list(), await discovery.discover_services(bus.client)))
 
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get(stage: StageName, response: Response, backend: BackendParameter) -> RouteBody:
+async def get(stage: StageName, response: Response, routes: RoutesDependency, bus: BusDependency) -> RouteBody:
     """A stage without a route of its own sends everything to `default`."""
-    stored = await backend.routes.get(stage)
-    found = described([stored] if stored else [], await discovery.discover_services(backend.bus.client))
+    stored = await routes.get(stage)
+    found = described([stored] if stored else [], await discovery.discover_services(bus.client))
     for route in found:
         if route.stage == stage:
             return _tagged(response, route)
@@ -52,7 +51,7 @@ async def get(stage: StageName, response: Response, backend: BackendParameter) -
 @router.put(
     "/v1/routes/{stage}",
     summary="Set the weights and shadows of a stage's variants",
-    openapi_extra=body(json=NewRoute),
+    openapi_extra=request_body(json=NewRoute),
     responses=problems(ProblemType.PRECONDITION_FAILED, ProblemType.TOO_LARGE),
 )
 @requires(Action.ADMIN)
@@ -60,8 +59,9 @@ async def put(
     stage: StageName,
     request: Request,
     response: Response,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    routes: RoutesDependency,
+    bus: BusDependency,
+    principal: PrincipalDependency,
     if_match: IfMatch = None,
 ) -> RouteBody:
     """Replaces the whole route. In force on every gateway within a second.
@@ -73,11 +73,9 @@ async def put(
         raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
     by = principal.by(wanted.by)
     route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
-    revision = await backend.routes.put(route, revision=await _expected(backend, stage, if_match))
+    revision = await routes.put(route, revision=await _expected(routes, stage, if_match))
     stored = StoredRoute(route=route, revision=revision)
-    (shown,) = (
-        r for r in described([stored], await discovery.discover_services(backend.bus.client)) if r.stage == stage
-    )
+    (shown,) = (r for r in described([stored], await discovery.discover_services(bus.client)) if r.stage == stage)
     return _tagged(response, shown)
 
 
@@ -88,18 +86,18 @@ async def put(
     responses=problems(ProblemType.NOT_FOUND, ProblemType.PRECONDITION_FAILED),
 )
 @requires(Action.ADMIN)
-async def delete(stage: StageName, backend: BackendParameter, if_match: IfMatch = None) -> None:
+async def delete(stage: StageName, routes: RoutesDependency, if_match: IfMatch = None) -> None:
     """Removes the stage's weights and shadows."""
-    if await backend.routes.get(stage) is None:
+    if await routes.get(stage) is None:
         raise Problem(ProblemType.NOT_FOUND, f"The stage '{stage}' has no route.")
-    await backend.routes.delete(stage, revision=await _expected(backend, stage, if_match))
+    await routes.delete(stage, revision=await _expected(routes, stage, if_match))
 
 
-async def _expected(backend: Backend, stage: str, if_match: str | None) -> int | None:
+async def _expected(routes: Routes, stage: str, if_match: str | None) -> int | None:
     """The revision that a write may replace (RFC 9110, section 13.1.1); None for any. Raises PRECONDITION_FAILED."""
     if if_match is None:
         return None
-    stored = await backend.routes.get(stage)
+    stored = await routes.get(stage)
     revision = stored.revision if stored else 0
     tags = {tag.strip() for tag in if_match.split(",")}
     if _tag(revision) in tags or (stored and "*" in tags):

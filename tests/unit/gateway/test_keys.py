@@ -193,7 +193,7 @@ def test_a_key_may_do_what_its_actions_say_and_what_they_bring() -> None:
 def test_an_endpoint_that_does_not_say_what_it_needs_cannot_be_made() -> None:
     async def endpoint() -> None: ...
 
-    with pytest.raises(TypeError, match="@needs"):
+    with pytest.raises(TypeError, match="@requires"):
         authenticated_router("tag").get("/v1/forgotten")(endpoint)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.gateway.admin.discovery import ServiceBody, StageBody
-from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelDirectory
+from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
 from shared.contracts.problems import Problem, ProblemType
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ class Fleet:
         self.now = 1000.0
         self.answering = asyncio.Event()
         self.answering.set()
-        self.directory = ModelDirectory(self.call, lambda: self.now)
+        self.directory = ModelRegistry(self.call, lambda: self.now)
 
     async def call(self) -> list[ServiceBody]:
         self.asked += 1

@@ -1,4 +1,4 @@
-"""Embeddings of any number of texts: cut into queries that fit on the broker, computed a few at a time, in order."""
+"""Embeddings of any number of texts, as queries that fit into the broker's messages, a few at a time."""
 
 import asyncio
 import base64
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from services.gateway.context import charge_tokens
 from services.gateway.http.problems import ClientLeftError, invalid_member
@@ -19,9 +19,8 @@ from services.gateway.queries.assembler import Ended
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
 from shared.contracts.problems import Problem, ProblemType
-from shared.service.http_protocol import Departure
 
-__all__ = ["Embedded", "portions"]
+__all__ = ["embed_texts", "portions"]
 
 PORTION_TEXTS: Final = 32
 """Texts of one query: with vectors of 4,096 numbers the answer to it takes 700 kB, and a message has 1 MB."""
@@ -50,74 +49,58 @@ def portions(texts: Sequence[str]) -> Iterator[tuple[Passage, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Embedded:
     vectors: tuple[Vector, ...]
     tokens: int
 
 
-class Embedded(Response):
-    """The vectors of all texts, or the first problem that one of the queries had; then the others are stopped.
+async def embed_texts(
+    request: Request, queries: Queries, body: EmbeddingRequest, plan: Callable[[tuple[Passage, ...]], Query]
+) -> Response:
+    """The vectors of all texts. Raises the first Problem of a query, and then the others are stopped.
 
-    `plan_query` makes the query of a portion when its turn comes, so that each has the whole of its time.
+    `plan` writes the query of a portion when its turn comes, so that each has the whole timeout.
     """
+    limit = asyncio.Semaphore(AT_ONCE)
 
-    def __init__(self, queries: Queries, asked: EmbeddingRequest, plan_query: Callable[[tuple[Passage, ...]], Query]):
-        super().__init__()
-        self._queries = queries
-        self._asked = asked
-        self._compose = plan_query
-        self._portions = list(portions(asked.input))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with client_disconnect(scope, receive) as departure:
-            made = await self._all(departure)
-        charge_tokens(scope, sum(one.tokens for one in made))
-        await Response(self._body(made), media_type="application/json")(scope, receive, send)
-
-    async def _all(self, departure: Departure) -> list[_Made]:
-        some = asyncio.Semaphore(AT_ONCE)
-
-        async def turn(portion: tuple[Passage, ...]) -> _Made:
-            await some.acquire()
-            made = await self._one(portion, departure)
-            some.release()  # not after a failure: nothing more is to begin
-            return made
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                made = [tasks.create_task(turn(portion)) for portion in self._portions]
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-        return [task.result() for task in made]
-
-    async def _one(self, portion: tuple[Passage, ...], departure: Departure) -> _Made:
+    async def embed(portion: tuple[Passage, ...]) -> _Embedded:
+        await limit.acquire()
         if departure.happened:
             raise ClientLeftError
-        query = self._compose(portion)
-        async with self._queries.ask(query, departure, standing=False) as session:
+        async with queries.ask(plan(portion), departure, standing=False) as session:
             while session.ended is None:
                 await session.parts(PING_SECONDS)
-        assert session.ended is not None
-        return _made(session.answer.sources, session.ended, len(portion))
+        limit.release()  # not after a failure: no other query may start
+        return _embedded(session.answer.sources, session.ended, len(portion))
 
-    def _body(self, made: Sequence[_Made]) -> bytes:
-        vectors = [vector for one in made for vector in one.vectors]
-        tokens = sum(one.tokens for one in made)
-        asked = self._asked
-        if asked.dimensions is not None:
-            vectors = _shortened(vectors, asked.dimensions)
-        write = _in_base64 if asked.encoding_format == "base64" else _as_numbers
-        data = [Embedding(object="embedding", index=i, embedding=write(vector)) for i, vector in enumerate(vectors)]
-        usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-        return encoded(EmbeddingList(object="list", data=data, model=asked.model, usage=usage))
+    async with client_disconnect(request.scope, request.receive) as departure:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                started = [tasks.create_task(embed(portion)) for portion in portions(body.input)]
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+    embedded = [task.result() for task in started]
+    charge_tokens(request.scope, sum(one.tokens for one in embedded))
+    return Response(_response_body(body, embedded), media_type="application/json")
 
 
-def _made(passages: Sequence[Passage], ended: Ended, wanted: int) -> _Made:
+def _response_body(body: EmbeddingRequest, embedded: Sequence[_Embedded]) -> bytes:
+    vectors = [vector for one in embedded for vector in one.vectors]
+    tokens = sum(one.tokens for one in embedded)
+    if body.dimensions is not None:
+        vectors = _shortened(vectors, body.dimensions)
+    write = _in_base64 if body.encoding_format == "base64" else _as_numbers
+    data = [Embedding(object="embedding", index=i, embedding=write(vector)) for i, vector in enumerate(vectors)]
+    usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return encoded(EmbeddingList(object="list", data=data, model=body.model, usage=usage))
+
+
+def _embedded(passages: Sequence[Passage], ended: Ended, wanted: int) -> _Embedded:
     vectors = tuple(passage.vector for passage in passages if passage.vector is not None)
     if len(vectors) != wanted:
         raise Problem(ProblemType.STAGE_FAILED, "The stage 'embed' did not return a vector for each text.")
     tokens = ended.notes.get("embed_tokens")
-    return _Made(vectors, tokens if isinstance(tokens, int) else 0)
+    return _Embedded(vectors, tokens if isinstance(tokens, int) else 0)
 
 
 def _shortened(vectors: Sequence[Vector], dimensions: int) -> list[Vector]:

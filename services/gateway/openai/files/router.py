@@ -8,10 +8,16 @@ from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.context import BackendParameter, ContextParameter, PrincipalParameter
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import (
+    ArtifactObjectsDependency,
+    ArtifactsDependency,
+    FilesDependency,
+    SettingsDependency,
+)
 from services.gateway.http.body import bounded, media_type, refuse_other_sites
 from services.gateway.http.downloads import download
-from services.gateway.http.openapi import body
+from services.gateway.http.openapi import request_body
 from services.gateway.openai.errors import errors
 from services.gateway.openai.files.service import FileBody, FileDeleted, FileForm, FileList, receive
 from services.gateway.openai.paging import page_of
@@ -32,20 +38,24 @@ FORM_BYTES: Final = 64 * 1024
     "/v1/files",
     summary="Upload a file",
     dependencies=[Depends(refuse_other_sites)],
-    openapi_extra=body(multipart=FileForm),
+    openapi_extra=request_body(multipart=FileForm),
     responses=errors(ProblemType.TOO_LARGE),
 )
 @requires(Action.JOBS)
 async def upload(
-    request: Request, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
+    request: Request,
+    settings: SettingsDependency,
+    artifact_objects: ArtifactObjectsDependency,
+    files: FilesDependency,
+    principal: PrincipalDependency,
 ) -> FileBody:
     """The input of batches is JSONL with the purpose `batch`. Files are kept as long as the history of jobs."""
     if media_type(request) != FORM:
         raise Problem(ProblemType.INVALID_REQUEST, f"Send the file as '{FORM}'.")
-    settings, file = context.settings, file_id()
+    file = file_id()
     name = f"{file}/content"
     limit = settings.max_batch_file_bytes
-    async with backend.artifact_objects.batch() as batch:
+    async with artifact_objects.batch() as batch:
         stream = bounded(request, limit + FORM_BYTES)
         received = await receive(stream, request.headers["content-type"], batch, f"{principal.tenant}/{name}", limit)
         await batch.commit()
@@ -58,36 +68,36 @@ async def upload(
             artifact=name,
             created_at=time.time(),
         )
-        await backend.files.put(record)
+        await files.put(record)
     return FileBody.of(record, settings.history_seconds)
 
 
 @router.get("/v1/files", summary="List files", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def list_page(
-    context: ContextParameter,
-    backend: BackendParameter,
-    principal: PrincipalParameter,
+    settings: SettingsDependency,
+    files: FilesDependency,
+    principal: PrincipalDependency,
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str, Query(description="The id of the last file of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> FileList:
     """What was uploaded, and what batches have made, by time."""
-    found = [record for record in await backend.files.list(principal.tenant) if purpose in (None, record.purpose)]
+    found = [record for record in await files.list(principal.tenant) if purpose in (None, record.purpose)]
     if order == "asc":
         found.reverse()
     page, more = page_of(found, after, limit, lambda record: record.id)
-    data = [FileBody.of(record, context.settings.history_seconds) for record in page]
+    data = [FileBody.of(record, settings.history_seconds) for record in page]
     return FileList.of(data, [record.id for record in page], more)
 
 
 @router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def get(
-    file: str, context: ContextParameter, backend: BackendParameter, principal: PrincipalParameter
+    file: str, settings: SettingsDependency, files: FilesDependency, principal: PrincipalDependency
 ) -> FileBody:
-    return FileBody.of(await backend.files.get(principal.tenant, file), context.settings.history_seconds)
+    return FileBody.of(await files.get(principal.tenant, file), settings.history_seconds)
 
 
 @router.get(
@@ -97,18 +107,22 @@ async def get(
     responses={200: {"content": {"application/octet-stream": {}}}, **errors(ProblemType.NOT_FOUND)},
 )
 @requires(Action.READ)
-async def content(file: str, backend: BackendParameter, principal: PrincipalParameter) -> Response:
-    record = await backend.files.get(principal.tenant, file)
-    response = await download(backend.artifacts, principal.tenant, record.artifact)
+async def content(
+    file: str, artifacts: ArtifactsDependency, files: FilesDependency, principal: PrincipalDependency
+) -> Response:
+    record = await files.get(principal.tenant, file)
+    response = await download(artifacts, principal.tenant, record.artifact)
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
     return response
 
 
 @router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.JOBS)
-async def delete(file: str, backend: BackendParameter, principal: PrincipalParameter) -> FileDeleted:
+async def delete(
+    file: str, files: FilesDependency, artifacts: ArtifactsDependency, principal: PrincipalDependency
+) -> FileDeleted:
     """A batch that has not ended needs its input."""
-    record = await backend.files.get(principal.tenant, file)
-    await backend.artifacts.delete(principal.tenant, record.artifact)
-    await backend.files.delete(record)
+    record = await files.get(principal.tenant, file)
+    await artifacts.delete(principal.tenant, record.artifact)
+    await files.delete(record)
     return FileDeleted(id=file)

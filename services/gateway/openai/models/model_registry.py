@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from services.gateway.admin.discovery import ServiceBody
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["EMBED", "GENERATE", "Model", "ModelDirectory"]
+__all__ = ["EMBED", "GENERATE", "Model", "ModelRegistry"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Model:
     seen_at: float
 
 
-class ModelDirectory:
+class ModelRegistry:
     """The models by stage and name. `call` asks every service what it runs."""
 
     def __init__(

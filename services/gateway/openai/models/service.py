@@ -3,28 +3,28 @@
 from collections import defaultdict
 
 from services.gateway.auth.principal import Principal
-from services.gateway.context import Backend
-from services.gateway.openai.models.model_registry import Model
+from services.gateway.openai.models.model_registry import Model, ModelRegistry
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
 from services.gateway.openai.responses import ModelBody, ModelPlace
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.collections import Collections
 
 __all__ = ["find_model", "list_models"]
 
 
-async def list_models(backend: Backend, principal: Principal) -> list[ModelBody]:
+async def list_models(collections: Collections, models: ModelRegistry, principal: Principal) -> list[ModelBody]:
     """All that the caller may ask, those of the engines first."""
-    records = await backend.collections.list(principal.tenant)
+    records = await collections.list(principal.tenant)
     return [
-        *_engine_models(await backend.models.all()),
+        *_engine_models(await models.all()),
         *(_collection_model(f"{RAG}/{record.name}", record) for record in records if principal.sees(record.name)),
     ]
 
 
-async def find_model(backend: Backend, principal: Principal, name: str) -> ModelBody:
+async def find_model(collections: Collections, models: ModelRegistry, principal: Principal, name: str) -> ModelBody:
     """Raises Problem MODEL_NOT_FOUND."""
-    for model in await list_models(backend, principal):
+    for model in await list_models(collections, models, principal):
         if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):
             return model.model_copy(update={"id": name})
     raise Problem(

@@ -1,4 +1,4 @@
-"""The short way to plain endpoints behaves as FastAPI's."""
+"""A direct route behaves as it does through FastAPI."""
 
 import json
 from types import SimpleNamespace
@@ -10,10 +10,12 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.auth import dependencies
-from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.auth.dependencies import authenticated_router, direct_router, requires
+from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.problems import ClientLeftError, handle_problems
-from services.gateway.http.query_routes import QueryRoutes
+from services.gateway.queries.pipelines import Pipelines
+from services.gateway.settings import GatewaySettings
+from services.gateway.state import GatewayState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.service.http_protocol import Departure
@@ -39,8 +41,8 @@ class Ends(NamedTuple):
     passed: list[str]
 
 
-def router_of_all_ends() -> APIRouter:
-    router = authenticated_router("ends")
+def direct() -> APIRouter:
+    router = direct_router("ends")
 
     @router.post("/plain")
     @requires(Action.QUERY)
@@ -62,6 +64,12 @@ def router_of_all_ends() -> APIRouter:
             case body:
                 return Response(f"{request.scope['route'].path} {body}")
 
+    return router
+
+
+def documented() -> APIRouter:
+    router = authenticated_router("ends")
+
     @router.get("/of/{name}")
     @requires(Action.QUERY)
     async def named(request: Request) -> Response:
@@ -71,13 +79,12 @@ def router_of_all_ends() -> APIRouter:
 
 
 @pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
-    async def let_in(scope: Scope, any_of: tuple[Action, ...]) -> None:
-        """Keys are tested elsewhere."""
-
-    monkeypatch.setattr(dependencies, "_admit", let_in)
-    app, router = FastAPI(), router_of_all_ends()
+def ends() -> Ends:
+    app, router = FastAPI(), direct()
+    app.state.gateway = state = GatewayState(GatewaySettings(_env_file=None), Pipelines())
+    state.authenticator.update({})  # no keys are required
     app.include_router(router)
+    app.include_router(documented())
     handle_problems(app)
     passed: list[str] = []
     app.add_middleware(Layers, passed=passed)
@@ -85,7 +92,12 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     def client(asgi: ASGIApp) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(asgi, raise_app_exceptions=False), base_url="http://g")
 
-    return Ends(client(QueryRoutes(app, [router])), client(app), passed)
+    return Ends(client(DirectRoutes(app, [router])), client(app), passed)
+
+
+def test_a_route_with_parameters_is_refused_as_direct() -> None:
+    with pytest.raises(TypeError):
+        DirectRoutes(FastAPI(), [documented()])
 
 
 @pytest.mark.parametrize("body", ["text", "problem", "defect", "left"])

@@ -1,0 +1,90 @@
+"""One dependency for each capability that endpoints use."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+
+from services.gateway.auth.authenticator import Authenticator
+from services.gateway.collections.cache import CollectionCache
+from services.gateway.http.object_writer import ObjectStage
+from services.gateway.jobs.notifier import JobNotifier
+from services.gateway.keys.store import Keys
+from services.gateway.openai.batches.service import Batches
+from services.gateway.openai.models.model_registry import ModelRegistry
+from services.gateway.queries.pipelines import Pipelines
+from services.gateway.queries.session import Queries
+from services.gateway.settings import GatewaySettings
+from services.gateway.state import Backend, GatewayState, state_of
+from services.gateway.variants.routes import Routes
+from services.gateway.variants.selector import Router
+from shared.nats.bus import Bus
+from shared.runtime.dead_letters import DeadLetters
+from shared.stores.artifacts import Artifacts
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
+from shared.stores.files import Files
+from shared.stores.jobs.store import JobStore
+
+__all__ = [
+    "SettingsDependency",
+    "PipelinesDependency",
+    "SelectorDependency",
+    "NotifierDependency",
+    "AuthenticatorDependency",
+    "ArtifactObjectsDependency",
+    "ArtifactsDependency",
+    "BatchesDependency",
+    "BusDependency",
+    "CollectionCacheDependency",
+    "CollectionsDependency",
+    "DeadLettersDependency",
+    "DocumentsDependency",
+    "FilesDependency",
+    "JobsDependency",
+    "KeysDependency",
+    "ModelsDependency",
+    "QueriesDependency",
+    "RoutesDependency",
+    "UploadObjectsDependency",
+]
+
+T = TypeVar("T")
+
+
+def _of_state(pick: Callable[[GatewayState], T]) -> Callable[[Request], Awaitable[T]]:
+    async def dependency(request: Request) -> T:
+        return pick(state_of(request))
+
+    return dependency
+
+
+def _capability(pick: Callable[[Backend], T]) -> Callable[[Request], Awaitable[T]]:
+    """A dependency that waits a moment for the broker. Raises Problem BROKER_UNAVAILABLE."""
+
+    async def dependency(request: Request) -> T:
+        return pick(await state_of(request).backend())
+
+    return dependency
+
+
+BusDependency = Annotated[Bus, Depends(_capability(lambda backend: backend.bus))]
+QueriesDependency = Annotated[Queries, Depends(_capability(lambda backend: backend.queries))]
+CollectionsDependency = Annotated[Collections, Depends(_capability(lambda backend: backend.collections))]
+CollectionCacheDependency = Annotated[CollectionCache, Depends(_capability(lambda backend: backend.cache))]
+DocumentsDependency = Annotated[Documents, Depends(_capability(lambda backend: backend.documents))]
+JobsDependency = Annotated[JobStore, Depends(_capability(lambda backend: backend.jobs))]
+UploadObjectsDependency = Annotated[ObjectStage, Depends(_capability(lambda backend: backend.objects))]
+ArtifactsDependency = Annotated[Artifacts, Depends(_capability(lambda backend: backend.artifacts))]
+ArtifactObjectsDependency = Annotated[ObjectStage, Depends(_capability(lambda backend: backend.artifact_objects))]
+FilesDependency = Annotated[Files, Depends(_capability(lambda backend: backend.files))]
+BatchesDependency = Annotated[Batches, Depends(_capability(lambda backend: backend.batches))]
+DeadLettersDependency = Annotated[DeadLetters, Depends(_capability(lambda backend: backend.dead_letters))]
+RoutesDependency = Annotated[Routes, Depends(_capability(lambda backend: backend.routes))]
+KeysDependency = Annotated[Keys, Depends(_capability(lambda backend: backend.keys))]
+ModelsDependency = Annotated[ModelRegistry, Depends(_capability(lambda backend: backend.models))]
+SettingsDependency = Annotated[GatewaySettings, Depends(_of_state(lambda state: state.settings))]
+PipelinesDependency = Annotated[Pipelines, Depends(_of_state(lambda state: state.pipelines))]
+SelectorDependency = Annotated[Router, Depends(_of_state(lambda state: state.selector))]
+NotifierDependency = Annotated[JobNotifier, Depends(_of_state(lambda state: state.notifier))]
+AuthenticatorDependency = Annotated[Authenticator, Depends(_of_state(lambda state: state.authenticator))]

@@ -1,0 +1,31 @@
+"""/v1/models"""
+
+from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import CollectionsDependency, ModelsDependency
+from services.gateway.openai.errors import errors
+from services.gateway.openai.models.service import find_model, list_models
+from services.gateway.openai.responses import ModelBody, ModelList
+from shared.contracts.keys import Action
+from shared.contracts.problems import ProblemType
+
+__all__ = ["router"]
+
+router = authenticated_router("openai")
+
+
+@router.get("/v1/models", summary="List the models", responses=errors())
+@requires(Action.QUERY, Action.READ)
+async def models(
+    collections: CollectionsDependency, models: ModelsDependency, principal: PrincipalDependency
+) -> ModelList:
+    """The models of the engines, the models that embed, and `rag/<collection>` for each collection."""
+    return ModelList(data=await list_models(collections, models, principal))
+
+
+@router.get("/v1/models/{model:path}", summary="Look at a model", responses=errors(ProblemType.MODEL_NOT_FOUND))
+@requires(Action.QUERY, Action.READ)
+async def model(
+    model: str, collections: CollectionsDependency, models: ModelsDependency, principal: PrincipalDependency
+) -> ModelBody:
+    return await find_model(collections, models, principal, model)

@@ -1,0 +1,150 @@
+"""What lives as long as the process: settings, and the capabilities that need the broker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from fastapi import Request
+
+from services.gateway.admin.discovery import discover_services
+from services.gateway.auth.authenticator import Authenticator
+from services.gateway.collections.cache import CollectionCache
+from services.gateway.http.object_writer import ObjectStage
+from services.gateway.jobs.notifier import JobNotifier
+from services.gateway.keys.store import Keys, watch_keys
+from services.gateway.openai.batches.service import Batches
+from services.gateway.openai.models.model_registry import ModelRegistry
+from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.pipelines import Pipelines
+from services.gateway.queries.planner import QueryPlanner
+from services.gateway.queries.session import Queries
+from services.gateway.settings import GatewaySettings
+from services.gateway.variants.routes import Routes, watch_routes
+from services.gateway.variants.selector import Router
+from services.gateway.variants.shadows import Shadows
+from shared.contracts.events import Done, encode_event
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.bus import Bus
+from shared.nats.subjects import ARTIFACTS, reply_subject
+from shared.runtime.dead_letters import DeadLetters
+from shared.runtime.replies import ReplyRouter
+from shared.runtime.stage import Stage
+from shared.service.service import Service
+from shared.stores.artifacts import Artifacts
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
+from shared.stores.files import Files
+from shared.stores.jobs.store import JobStore
+
+__all__ = ["Backend", "GatewayState", "state_of"]
+
+RECONNECT_TIMEOUT: Final = 1.0
+CANARY_TIMEOUT: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Every capability that needs the broker."""
+
+    bus: Bus
+    queries: Queries
+    collections: Collections
+    cache: CollectionCache
+    documents: Documents
+    jobs: JobStore
+    objects: ObjectStage
+    artifacts: Artifacts
+    artifact_objects: ObjectStage
+    files: Files
+    batches: Batches
+    dead_letters: DeadLetters
+    routes: Routes
+    keys: Keys
+    models: ModelRegistry
+
+
+class GatewayState:
+    """What all requests share. The backend comes with the broker's connection."""
+
+    def __init__(self, settings: GatewaySettings, pipelines: Pipelines) -> None:
+        self.settings = settings
+        self.pipelines = pipelines
+        self.notifier = JobNotifier()
+        self.selector = Router()
+        self.throttle = BatchThrottle(yields=settings.batch_yields)
+        self.authenticator = Authenticator(settings)
+        self.planner = QueryPlanner(settings, pipelines, self.selector)
+        self._backend: Backend | None = None
+
+    @asynccontextmanager
+    async def setup(self, stages: Sequence[Stage], service: Service) -> AsyncIterator[Sequence[Stage]]:
+        """Open the backend, prove that replies arrive, and on the way down let queries in flight finish.
+
+        `stages` are those that the gateway itself works on.
+        """
+        bus, instance = service.bus, self.settings.instance
+        replies = ReplyRouter(bus.client, instance)
+        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
+        queries = Queries(bus, instance, replies, shadows.beside, self.throttle)
+        collections = Collections(bus.jetstream)
+        backend = Backend(
+            bus=bus,
+            queries=queries,
+            collections=collections,
+            cache=CollectionCache(collections),
+            documents=Documents(bus.jetstream),
+            jobs=JobStore(bus.client, bus.jetstream),
+            objects=ObjectStage(bus.jetstream),
+            artifacts=Artifacts(bus.jetstream),
+            artifact_objects=ObjectStage(bus.jetstream, ARTIFACTS),
+            files=Files(bus.jetstream),
+            batches=Batches(bus.jetstream),
+            dead_letters=DeadLetters(bus.client, bus.jetstream),
+            routes=Routes(bus.jetstream),
+            keys=Keys(bus.jetstream),
+            models=ModelRegistry(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
+        )
+        await replies.open()
+        await queries.open()
+        await _canary(bus, instance, replies)
+        bus.after_reconnect(queries.look_up)
+        routes = watch_routes(bus.client, bus.jetstream, self.selector.update)
+        keys = watch_keys(bus.client, bus.jetstream, self.authenticator.update)
+        async with routes, keys, shadows.running(), backend.models.running():
+            self._backend = backend
+            try:
+                yield stages
+            finally:
+                self.notifier.close()
+                shadows.stop()
+                # A little less than the whole grace period, so that the last problems reach their clients.
+                await queries.close(self.settings.grace_seconds * 0.9)
+
+    async def backend(self) -> Backend:
+        """Raises Problem BROKER_UNAVAILABLE when the broker is still away after a second."""
+        give_up = time.monotonic() + RECONNECT_TIMEOUT
+        while self._backend is None or not self._backend.bus.connected:
+            if time.monotonic() > give_up:
+                raise Problem(
+                    ProblemType.BROKER_UNAVAILABLE,
+                    f"There is no connection to the message broker at {self.settings.nats_url.rpartition('@')[2]}.",
+                    headers={"Retry-After": "1"},
+                )
+            await asyncio.sleep(0.05)
+        return self._backend
+
+
+async def _canary(bus: Bus, instance: str, replies: ReplyRouter) -> None:
+    with replies.mailbox("canary") as mailbox:
+        await bus.client.publish(reply_subject(instance, "canary"), encode_event(Done(deltas=0)))
+        await mailbox.receive(CANARY_TIMEOUT)
+
+
+def state_of(request: Request) -> GatewayState:
+    """The state of the gateway that serves a request."""
+    state: GatewayState = request.app.state.gateway
+    return state
