@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -42,8 +42,9 @@ def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:
     return {"text/event-stream": {"schema": schema}}
 
 
-def describe_api(app: FastAPI) -> None:
+def describe_api(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Let the app make its OpenAPI document, once. Models that endpoints declare themselves move to the components."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
     def make() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -58,7 +59,7 @@ def describe_api(app: FastAPI) -> None:
             schemas = components.setdefault("schemas", {})
             _take_definitions(document["paths"])
             # From the routes: FastAPI leaves out defaults of null.
-            declared = [(r.openapi_extra, r.responses) for r in app.routes if isinstance(r, APIRoute)]
+            declared = [(r.openapi_extra, r.responses) for r in routes]
             for name, schema in (_definitions([ProblemDetails]) | _take_definitions(deepcopy(declared))).items():
                 schemas.setdefault(name, schema)
             components["securitySchemes"] = SECURITY
