@@ -8,9 +8,7 @@ Name it in a pipeline, and run it beside the platform, in as many replicas as ne
 
 import re
 
-from shared.contracts.envelope import Query
-from shared.runtime.stage import Context
-from shared.service.process import run_stage
+from sluice.stages import Context, Query, run_stage
 
 PHONE = re.compile(r"(?<![\w.])\+?\d[\d ()/.-]{6,16}\d(?![\w.])")
 
