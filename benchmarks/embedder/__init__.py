@@ -18,17 +18,17 @@ __all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "ta
 
 TITLE = "Embedder"
 ABOUT = """\
-all-MiniLM-L6-v2 on a CPU, each contender in a process of its own, one at a time. *encode* is plain
+all-MiniLM-L6-v2 on a CPU. Each contender runs in its own process, one at a time. *encode* is plain
 `SentenceTransformer.encode` with its defaults: float32, 32 texts a batch, sorted by length. The others are the
 embedder's model, without broker and HTTP, by backend and number format; *default* is what the embedder chooses for this
 machine. Texts are cut from Sluice's documentation; of 2,000 characters the model reads the first 256 tokens. A *query*
-is 60 characters, embedded alone. *Cosine* is the least between a passage's vector and *encode*'s. *nDCG@10* is over the
-documentation: the example questions, whose answers are in known pages, and all headings as queries for the paragraphs
-below them; what counts is the difference between rows, not the height.
+is 60 characters, embedded alone. *Cosine* is the minimum between a passage's vector and that of *encode*. *nDCG@10* is
+measured on the documentation: the queries are the example questions, whose answers are in known pages, and all
+headings, each for the paragraphs below it. The difference between rows matters, not the absolute value.
 
-*Cut into batches*: the default, with texts of 40 to 2,000 characters in calls of 128, cut into batches in other ways
-than the embedder's. *As a server*: clients that each send one such text and wait for its vector; *fixed batches* is a
-loop that waits for 32 texts or 10 ms, then calls `encode` or, *same model*, the default contender."""
+*Cut into batches* uses the default, with texts of 40 to 2,000 characters in calls of 128, batched in other ways than
+the embedder's. In *as a server*, clients each send one such text and wait for its vector. *Fixed batches* is a loop
+that waits for 32 texts or 10 ms, then calls `encode` or, *same model*, the default contender."""
 VERSIONS = ("sentence-transformers", "transformers", "openvino")
 
 LENGTHS = (60, 200, 700, 2000)

@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 TITLE = "Growth: replicas of each stage, and tenants"
 VERSIONS = ("psutil",)
 
-ABOUT = """A real nats-server, a real gateway that asks for API keys, and real stage processes on the shared stage
-runtime. Only the work is none: a stage waits, so that many replicas fit on the few cores of this machine. A replica
-works on 4 queries at once, for 50 ms each in the slow stage and 1 ms in the two others, so one replica can do 80
-queries a second at best, and each further one 80 more.
+ABOUT = """A real nats-server, a real gateway that requires API keys, and real stage processes on the shared
+stage runtime. Only the work is simulated: a stage waits, so that many replicas fit on the few cores of this machine. A
+replica works on 4 queries at once, for 50 ms each in the slow stage and 1 ms in the two others. So one replica can do
+at most 80 queries a second, and each further one adds 80.
 
-- *Replicas*: 1 to 4 of all three stages, each stage in turn the slow one; 64 queries in work, and then half as many as
-  the slow stage has slots.
-- *Tenants*: 1 to 1,000, each with an API key and a collection of its own, 64 queries in work from all of them in turn,
+- *Replicas*: 1 to 4 of all three stages, each stage in turn the slow one; 64 queries in progress, and then half as many
+  as the slow stage has slots.
+- *Tenants*: 1 to 1,000, each with its own API key and collection, 64 queries in progress from all of them in turn,
   with stages of 1 ms; and the memory of gateway and broker.
-- *Flood*: 20 tenants ask twice a second each, on two replicas; in the flood a further tenant keeps 256 questions in
-  work, and waits for a second when it is refused. Times count from when a question was due. A queue is first in, first
-  out, so what keeps a flood from the others is the bound on what one tenant has in it: `SLUICE_QUEUE_LIMIT`, here 1000
-  as by default, and 32."""
+- *Flood*: 20 tenants each send two queries a second, on two replicas. In the flood another tenant keeps 256 queries in
+  progress, and waits for a second when it is refused. Times count from the scheduled time of a query. A queue is first
+  in, first out, so the limit per tenant protects the others: `SLUICE_QUEUE_LIMIT`, here 1000, the default, and 32."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +54,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _replicas(rows: Rows) -> str:
-    lines = ["| slow stage | replicas | queries/s at 64 in work | of the best | p50 ms at half load | p99 ms |"]
+    lines = ["| slow stage | replicas | queries/s at 64 in progress | of the maximum | p50 ms at half load | p99 ms |"]
     lines.append("|---|---:|---:|---:|---:|---:|")
     for slow, count in sorted({(row["slow"], row["replicas"]) for row in rows}, key=lambda key: (key[1], key[0])):
         of = [row for row in rows if (row["slow"], row["replicas"]) == (slow, count)]
@@ -84,7 +83,7 @@ def _tenants(results: dict[str, Any]) -> str:
 
 def _flood(rows: Rows) -> str:
     lines = [
-        "| the others, while one tenant is | may wait | p50 ms | p99 ms | failed | answers/s for the flood | refused |"
+        "| others, while one tenant is | queue limit | p50 ms | p99 ms | failed | answers/s of the flood | refused |"
     ]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
     for limit, flooded in dict.fromkeys((row["queue_limit"], row["flooded"]) for row in rows):

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 TITLE = "Broker hop"
 ABOUT = """\
-What one hop through the stage runtime costs, next to the least that JetStream and nats-py ask for it. Chains of trivial
-stages, each stage a process of its own, on one nats-server: nats-py alone (fetch, publish with its acknowledgement,
-acknowledge); the stage runtime as it is; and the runtime with one promise taken away (the news to the reader of who has
-started; waiting for the broker's acknowledgement, without which a crash could lose the query) or added (every span
-recorded). Microseconds per hop of throughput are the time for all queries over queries times hops; those of latency are
-the median time of one query over hops. Costs of client, broker and workers are all included."""
+The cost of one hop through the stage runtime, compared with the minimum that JetStream and nats-py need. The benchmark
+runs chains of trivial stages, each stage its own process, on one nats-server. The rows are: nats-py alone (fetch,
+publish with its acknowledgement, acknowledge); the stage runtime; and the runtime with one guarantee removed or added.
+Removed are the event that tells the reader which worker has started, and the wait for the broker's acknowledgement,
+without which a crash could lose the query. Added is the recording of every span. Microseconds per hop of throughput are
+the time for all queries over queries times hops; those of latency are the median time of one query over hops. All costs
+of client, broker and workers are included."""
 VERSIONS = ("opentelemetry-sdk",)
 
 LABELS = {
     "raw": "nats-py alone",
     "sluice": "the stage runtime",
-    "no-progress": "without the news to the reader",
+    "no-progress": "without telling the reader which worker started",
     "no-store-ack": "without the broker's acknowledgement",
     "traced": "with every span recorded",
 }

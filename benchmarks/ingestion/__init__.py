@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 TITLE = "Real pipeline: ingestion and answers"
 ABOUT = """\
-The chapters of Python's language reference that come with Python as help topics, as text files, with all-MiniLM-L6-v2
-on the CPU: cut into chunks of 256 tokens with 32 of overlap, embedded and stored. *Sluice* is `sluice up` with its
-defaults, through its HTTP door: from the upload until the job has succeeded, when all is durable and can be asked for.
-*LlamaIndex* (`IngestionPipeline`, `SentenceSplitter` with the model's tokenizer, into LanceDB on disk) and *Haystack*
-(a `Pipeline` into its store in memory; it cuts by words, as many as give chunks of that size) run in a process of their
-own that has loaded the model, with their default settings and 32 texts a batch. Peers compute in float32 on PyTorch,
-Sluice's embedder what it chooses for the machine (see *Embedder*).
+The documents are the chapters of Python's language reference that come with Python as help topics, as text files. They
+are cut into chunks of 256 tokens with 32 of overlap, embedded with all-MiniLM-L6-v2 on the CPU and stored. *Sluice* is
+`sluice up` with its defaults, over HTTP: from the upload until the job has succeeded, when everything is durable and
+searchable. *LlamaIndex* is an `IngestionPipeline` with `SentenceSplitter` and the model's tokenizer, into LanceDB on
+disk. *Haystack* is a `Pipeline` into its in-memory store; it cuts by words, as many as give chunks of that size. Both
+run in their own process with the model loaded, with their default settings and 32 texts a batch. They compute in
+float32 on PyTorch; Sluice's embedder uses what it chooses for the machine (see *Embedder*).
 
 *Embedder alone* is Sluice's embedding model, in a process without broker and HTTP, with all of Sluice's chunks in one
-call. *Share* is how much of its chunks per second Sluice as a whole delivers, in the same round. *CPU* is what the
-services took for one ingestion. *Answers* are to questions one after the other, each with the vector of its question,
-a hybrid search and an extractive answer; *stages* is what each worked for it, and *query alone* the embedding model
-by itself. Targets: a share of 90 % or more."""
+call. *Share* is the share of its chunks per second that Sluice as a whole delivers, in the same round. *CPU* is what
+the services used for one ingestion. *Answers* are to sequential questions, each with the vector of its question, a
+hybrid search and an extractive answer; *stages* is the work time of each stage, and *query alone* that of the embedding
+model by itself. The target is a share of 90 % or more."""
 VERSIONS = ("sentence-transformers", "transformers", "openvino")
 
 PEER_PACKAGES = ("llama-index-core", "llama-index-vector-stores-lancedb", "haystack-ai", "sentence-transformers")

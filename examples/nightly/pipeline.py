@@ -1,4 +1,4 @@
-"""What pipeline.yaml says, in Python: `python examples/nightly/pipeline.py docs` runs it over that folder."""
+"""The pipeline of pipeline.yaml in Python: `python examples/nightly/pipeline.py docs` runs it over that folder."""
 
 import sys
 from pathlib import Path

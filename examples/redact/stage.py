@@ -1,6 +1,6 @@
-"""A stage of one's own: takes phone numbers out of the passages before the generator sees them.
+"""An example of your own stage: takes phone numbers out of the passages before the generator sees them.
 
-Name it in a pipeline, and run it beside the platform, in as many replicas as needed:
+List it in a pipeline, and run it beside the platform, in as many replicas as needed:
 
     sluice up --pipelines examples/redact/pipelines.yaml
     SLUICE_NATS_URL=nats://... python examples/redact/stage.py

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ABOUT", "TITLE", "plot", "render", "save", "table"]
 
-TITLE: Final = "Under fire"
-ABOUT: Final = """The whole platform as processes on one machine, stages without models, with queries and jobs in closed
-loops, while faults come at random: see [chaos.md](chaos.md). The recovery is the time from the end of a fault until
-every process says that it is well and each gateway answers a query. Queries count that were under way between the
-beginning of a fault and the recovery from it."""
+TITLE: Final = "Chaos tests"
+ABOUT: Final = """The whole platform runs as processes on one machine, with stages without models and with queries
+and jobs in closed loops, while random faults occur: see [chaos.md](chaos.md). The recovery is the time from the end of
+a fault until every process reports itself healthy and each gateway answers a query. The table counts the queries in
+flight between the start of a fault and the recovery from it."""
 
 ANSWER, LOST, LEFT = "answer", "lost", "left"
 REFUSED: Final = frozenset({"queue-full", "rate-limited"})
@@ -40,7 +40,7 @@ def render(run: Run) -> str:
     ]
     lines += [f"skipped   {kind}: {why}" for kind, why in run["skipped"].items()]
     if run["wrong"]:
-        lines += ["", f"verdict   {len(run['wrong'])} broken promises"]
+        lines += ["", f"verdict   {len(run['wrong'])} broken guarantees"]
         lines += [f"  - {wrong}" for wrong in run["wrong"][:40]]
     else:
         lines += ["verdict   nothing lost, nothing doubled, nothing mixed up, nothing stuck"]
@@ -55,7 +55,7 @@ def table(results: Mapping[str, Any]) -> str:
         for fault in run["faults"]:
             faults.setdefault(fault["kind"], []).append(fault)
     rows = [
-        "| fault | times | recovery | longest | queries under way | answered | refused | problems | connection lost |",
+        "| fault | times | recovery | longest | queries in flight | answered | refused | problems | connection lost |",
         "|---|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for kind in sorted(faults):
@@ -85,7 +85,7 @@ def _totals(runs: Sequence[Run]) -> str:
     return (
         f"{queries:,} queries ({_counts(outcomes)}) and {jobs:,} jobs with {effects:,} effects in "
         f"{minutes:.0f} minutes with {faults:,} faults; "
-        f"{wrong} broken promises. Seeds with one nats-server: {single or 'none'}; with three: {clustered or 'none'}."
+        f"{wrong} broken guarantees. Seeds with one nats-server: {single or 'none'}; with three: {clustered or 'none'}."
     )
 
 
@@ -101,7 +101,7 @@ def plot(results: Mapping[str, Any], figure: "Figure") -> None:
     for row, kind in enumerate(kinds):
         axes.plot(by_kind[kind], [row] * len(by_kind[kind]), "o", color="#0072b2", alpha=0.5)
     axes.set_yticks(range(len(kinds)), kinds)
-    axes.set_xlabel("seconds from the end of the fault until all is well")
+    axes.set_xlabel("seconds from the end of the fault until recovery")
     axes.set_xlim(left=0)
 
 

@@ -164,6 +164,6 @@ def test_a_short_run_keeps_every_promise(tmp_path: Path) -> None:
     save(tmp_path / "out.json", {"name": "chaos"}, run)
     saved = json.loads((tmp_path / "out.json").read_text())["results"]
     assert len(saved["runs"]) == 2
-    assert "broken promises" in table(saved)
+    assert "broken guarantees" in table(saved)
     assert "verdict" in render(run)
     assert callable(plot)
