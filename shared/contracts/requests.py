@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from shared.contracts.envelope import Query, Stop, Wire
-from shared.contracts.jobs.specs import Endpoint
+from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 

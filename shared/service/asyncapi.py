@@ -2,8 +2,8 @@
 
 from faststream.nats import NatsBroker
 
+from shared.contracts.jobs import AnyJobSpec
 from shared.contracts.jobs.job import Job
-from shared.contracts.jobs.specs import JobSpec
 
 __all__ = ["describe_jobs"]
 
@@ -26,7 +26,7 @@ job as it is now. `<state>` is queued, running, succeeded, failed or cancelled. 
 
 def describe_jobs(broker: NatsBroker) -> None:
     """Describe what is published on the job plane; to be called before the broker starts."""
-    broker.publisher("job.*.*.*", title="job.<kind>.<priority>.<tenant>", description=ASK, schema=JobSpec)
+    broker.publisher("job.*.*.*", title="job.<kind>.<priority>.<tenant>", description=ASK, schema=AnyJobSpec)
     broker.publisher("event.job.*.*", title="event.job.<job>.<state>", description=TELL, schema=Job)
     broker.publisher(
         "control.job.*.cancel",

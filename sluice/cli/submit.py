@@ -15,7 +15,6 @@ from sluice.client.errors import SluiceError
 __all__ = ["Wanted", "explained", "read_any", "read_job", "read_pipeline", "submit"]
 
 SETTINGS = ("priority", "labels", "retry", "timeout")
-KINDS = ("ingest", "delete", "reindex", "switch", "batch", "evaluate", "command", "pipeline")
 UNKNOWN = "Extra inputs are not permitted"
 
 
@@ -107,7 +106,8 @@ def _point(wanted: Wanted, faults: list[dict[str, str]]) -> None:
     for fault in sorted(faults, key=lambda fault: wanted.file.position(fault["path"])):
         place, message = fault["path"], fault["message"]
         if place == "spec" and "kind" in wanted.spec:  # none of the models of the specs could be chosen
-            place, message = "spec.kind", f"there is no kind {wanted.spec['kind']!r}; the kinds are {', '.join(KINDS)}"
+            known = message.partition("expected tags: ")[2].replace("'", "")
+            place, message = "spec.kind", f"there is no kind {wanted.spec['kind']!r}; the kinds are {known}"
         if message == UNKNOWN:
             message = "there is no such member"
         where = wanted.file.at(place) or (wanted.file.name if place.startswith("spec") else "")

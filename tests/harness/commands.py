@@ -10,9 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
 
+from services.scheduler.commands.command import Command
 from services.scheduler.commands.settings import CommandSettings
 from services.scheduler.jobs.kinds import JobKind, Pool
-from services.scheduler.jobs.kinds.command import Command
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner

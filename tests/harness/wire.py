@@ -20,8 +20,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange, IndexOutcome
-from shared.contracts.jobs import Job, JobOptions
-from shared.contracts.jobs.specs import JobSpec
+from shared.contracts.jobs import KINDS, Job, JobOptions
 from shared.contracts.pipelines import PipelineState
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.requests import Request, Response
@@ -38,7 +37,7 @@ ROOTS: tuple[type[BaseModel], ...] = (
     Cancel,
     Delivered,
     *get_args(AnyEvent),
-    *get_args(JobSpec),
+    *KINDS.values(),
     Job,
     JobOptions,
     Collection,

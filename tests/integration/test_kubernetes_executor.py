@@ -13,8 +13,7 @@ import yaml
 from services.scheduler.commands.kubernetes import sweep
 from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
 from services.scheduler.commands.settings import CommandSettings
-from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, Resources
-from shared.contracts.jobs.specs import Toleration
+from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, Resources, Toleration
 from shared.contracts.problems import Problem
 from shared.runtime.tasks import background
 from tests.harness.bench import open_bench, until

@@ -13,8 +13,8 @@ import pytest
 
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobFunction, Parts
-from services.scheduler.jobs.kinds.pipeline import pipeline as make_pipeline
 from services.scheduler.jobs.queue import JobQueue
+from services.scheduler.pipelines.pipeline import pipeline as make_pipeline
 from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
 from shared.contracts.pipelines import PipelineState, StepStatus, pipeline_state
 from shared.contracts.problems import Problem, ProblemType

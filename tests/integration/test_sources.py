@@ -9,7 +9,7 @@ import pytest
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.settings import SchedulerSettings
-from shared.contracts.jobs.specs import FolderSource, S3Source
+from shared.contracts.jobs import FolderSource, S3Source
 from shared.contracts.problems import Problem, ProblemType
 from tests.harness.s3 import FakeS3, serving_s3
 

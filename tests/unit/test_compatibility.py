@@ -14,8 +14,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import Result, decode_event, encode_event
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange
-from shared.contracts.jobs import Job
-from shared.contracts.jobs.specs import decode_spec
+from shared.contracts.jobs import Job, decode_spec
 from shared.contracts.pipelines.steps import step_spec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.service.service import ServiceStatus

@@ -1,28 +1,16 @@
-"""Who asks, and what he may."""
+"""The caller of a request, and what they may do."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.gateway.auth.limits import Limits
-from shared.contracts.jobs import EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
+from shared.contracts.jobs import KINDS, EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
 from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ANONYMOUS", "Principal"]
 
 DEFAULT_TENANT: Final = "default"
-
-NEEDED: Final = {
-    "ingest": Action.WRITE,
-    "delete": Action.WRITE,
-    "drop": Action.WRITE,
-    "reindex": Action.WRITE,
-    "switch": Action.WRITE,
-    "batch": Action.QUERY,
-    "evaluate": Action.QUERY,
-    "command": Action.SYSTEM,
-}
-"""What a job of a kind needs besides `jobs`; one that reads what the scheduler has needs `system` as well."""
 
 PLACEHOLDER: Final = "${{"
 
@@ -60,9 +48,9 @@ class Principal:
         return collection
 
     def need_spec(self, spec: JobSpec) -> JobSpec:
-        """The spec. Raises Problem FORBIDDEN for a job that does what the caller may not do by himself.
+        """The spec. Raises Problem FORBIDDEN for a job that does what the caller may not do directly.
 
-        A collection that a pipeline finds out about as it runs is looked at by the scheduler, see `options`.
+        The scheduler checks the collections that a pipeline names only as it runs: see `options`.
         """
         self._need_kind(spec.kind, sourced=isinstance(spec, IngestSpec) and spec.source is not None)
         self.need_collection(getattr(spec, "collection", ""))
@@ -75,8 +63,9 @@ class Principal:
         return spec
 
     def _need_kind(self, kind: str, *, sourced: bool) -> None:
-        if kind in NEEDED:
-            self.need(NEEDED[kind])
+        spec = KINDS.get(kind)
+        if spec is not None and spec.required_action is not None:
+            self.need(spec.required_action)
         if sourced:
             self.need(Action.SYSTEM)
 

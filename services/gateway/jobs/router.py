@@ -36,7 +36,7 @@ from services.gateway.jobs.service import (
     need_artifact,
     submit,
 )
-from shared.contracts.jobs import Job, JobSpec, JobState
+from shared.contracts.jobs import AnyJobSpec, Job, JobState
 from shared.contracts.keys import Action
 from shared.contracts.pipelines import pipeline_state
 from shared.contracts.problems import Problem, ProblemType
@@ -106,7 +106,7 @@ async def get(job: str, jobs: JobsDependency, principal: PrincipalDependency) ->
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> JobSpec:
+async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> AnyJobSpec:
     await _job(jobs, principal, job)
     return await jobs.specs.get(principal.tenant, job)
 

@@ -8,7 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.gateway.auth.principal import Principal
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import AuditEntry
-from shared.contracts.jobs import DropSpec, IngestSpec, Job, JobOptions, JobSpec, PipelineSpec, Priority, RetryPolicy
+from shared.contracts.jobs import (
+    AnyJobSpec,
+    DropSpec,
+    IngestSpec,
+    Job,
+    JobOptions,
+    JobSpec,
+    PipelineSpec,
+    Priority,
+    RetryPolicy,
+)
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.pipelines import PipelineError, StepState, StepStatus, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
@@ -65,7 +75,7 @@ class JobSettings(_Request):
 
 
 class NewJob(JobSettings):
-    spec: JobSpec = Field(discriminator="kind", description="What is to be done; `kind` says which members it has.")
+    spec: AnyJobSpec = Field(discriminator="kind", description="What is to be done; `kind` says which members it has.")
 
 
 class Cancel(_Request):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.gateway.auth.principal import Principal
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.service import JobSettings, check_spec
-from shared.contracts.jobs import JobOptions, JobSpec
+from shared.contracts.jobs import AnyJobSpec, JobOptions
 from shared.contracts.schedules import (
     Cron,
     Missed,
@@ -26,7 +26,7 @@ __all__ = ["NewSchedule", "ScheduleBody", "ScheduleList", "schedule_from"]
 class NewSchedule(JobSettings):
     """`timeout` counts from each tick."""
 
-    spec: JobSpec = Field(discriminator="kind", description="What each tick submits.")
+    spec: AnyJobSpec = Field(discriminator="kind", description="What each tick submits.")
     cron: str | None = Field(None, description="Five fields, or six with the second before them, or `@daily`.")
     every: str | None = Field(None, description="An interval instead: `90s`, `15m`, `1h30m`.")
     zone: str | None = Field(None, description="Time zone of `cron`, such as Europe/Berlin; UTC if null.")
@@ -45,7 +45,7 @@ class ScheduleBody(BaseModel):
     cron: str | None
     every: str | None
     zone: str | None
-    spec: JobSpec
+    spec: AnyJobSpec
     options: JobOptions
     timeout: float | None
     missed: Missed

@@ -14,7 +14,7 @@ from services.gateway.auth.principal import Principal
 from services.gateway.context import REQUEST_CONTEXT, RequestContext
 from services.gateway.state import GatewayState
 from shared.contracts.envelope import Lane, Query
-from shared.contracts.jobs.specs import Endpoint
+from shared.contracts.jobs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import REQUEST, Payload, Request, Response
 from shared.runtime.stage import Context, Stage

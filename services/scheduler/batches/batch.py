@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from services.scheduler.batches.lines import Line, body_of, scan
 from services.scheduler.batches.results import Result, Results, failed_result, problem_of, replied_result
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import Parts
+from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
 from shared.contracts.jobs import BatchSpec
 from shared.contracts.problems import Problem
@@ -242,3 +242,16 @@ class BatchJob:
 
 def _results_in(part: bytes) -> list[Result]:
     return [Result.read(line) for line in part.split(b"\n") if line]
+
+
+@job_kind(BatchSpec, pool=Pool.LONG)
+def batch(parts: Parts) -> JobFunction:
+    async def perform(run: JobContext) -> None:
+        assert isinstance(run.spec, BatchSpec)
+        answering = BatchJob(parts, run, run.spec)
+        try:
+            await answering.answer()
+        finally:
+            answering.close()
+
+    return perform

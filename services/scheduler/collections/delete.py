@@ -8,6 +8,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
@@ -99,3 +100,23 @@ def _without(collection: Collection, *, table: str) -> Collection:
 
 def _with_deleted(job: Job, *, deleted: int) -> Job:
     return job.model_copy(update={"progress": job.progress.model_copy(update={"deleted": deleted})})
+
+
+@job_kind(DeleteSpec)
+def delete(parts: Parts) -> JobFunction:
+    return _removal(parts).delete
+
+
+@job_kind(DropSpec)
+def drop(parts: Parts) -> JobFunction:
+    return _removal(parts).drop
+
+
+def _removal(parts: Parts) -> DeleteJob:
+    return DeleteJob(
+        stages=parts.stages,
+        indexer=parts.indexer,
+        collections=parts.collections,
+        documents=parts.documents,
+        originals=parts.originals,
+    )

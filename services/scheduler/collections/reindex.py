@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from services.scheduler.clients.stages import StageClient
 from services.scheduler.collections.delete import drop_index
-from services.scheduler.collections.switch import SwitchJob, not_indexed
-from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.collections.switch import SwitchJob, not_indexed, switch_job
+from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -212,4 +213,17 @@ def _given_up(collection: Collection, *, names: list[str]) -> Collection:
 def _in_use(name: str) -> Problem:
     return Problem(
         ProblemType.CONFLICT, f"There is a version '{name}' already. Choose another name, or none to be given one."
+    )
+
+
+@job_kind(ReindexSpec, pool=Pool.LONG)
+def reindex(parts: Parts) -> JobFunction:
+    return ReindexJob(
+        board=parts.board,
+        stages=parts.stages,
+        collections=parts.collections,
+        documents=parts.documents,
+        indexer=parts.indexer,
+        mirror=collection_sync(parts),
+        switching=switch_job(parts),
     )

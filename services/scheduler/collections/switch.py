@@ -16,11 +16,12 @@ import anyio
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.delayed import submit_later
 from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -167,3 +168,18 @@ def _live(collection: Collection, *, name: str, keep: int, old: tuple[int, int],
 
 def _taken(name: str) -> Problem:
     return Problem(ProblemType.VERSION_NOT_READY, f"Another job has changed the version '{name}' meanwhile. Try again.")
+
+
+@job_kind(SwitchSpec)
+def switch(parts: Parts) -> JobFunction:
+    return switch_job(parts)
+
+
+def switch_job(parts: Parts) -> SwitchJob:
+    return SwitchJob(
+        jetstream=parts.bus.jetstream,
+        collections=parts.collections,
+        documents=parts.documents,
+        mirror=collection_sync(parts),
+        longest_query=parts.settings.longest_deadline,
+    )

@@ -8,6 +8,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import IncomingDocument, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
+from services.scheduler.jobs.kinds import Parts
 from shared.contracts.documents import Document
 from shared.contracts.problems import Problem
 from shared.stores.documents import Documents
@@ -101,3 +102,7 @@ def _differs(live: Document, there: Document | None, fingerprint: str | None) ->
     if there is None or (there.sha256, there.metadata) != (live.sha256, live.metadata):
         return True
     return fingerprint is not None and there.fingerprint != fingerprint
+
+
+def collection_sync(parts: Parts) -> CollectionSync:
+    return CollectionSync(indexer=parts.indexer, documents=parts.documents, originals=parts.originals)

@@ -17,6 +17,7 @@ from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, 
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import DocumentRef, IngestSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -147,3 +148,14 @@ async def _listed(run: JobContext, spec: IngestSpec, source: Source) -> list[Inc
         )
         for file in await source.list()
     ]
+
+
+@job_kind(IngestSpec)
+def ingest(parts: Parts) -> JobFunction:
+    return IngestJob(
+        indexer=parts.indexer,
+        collections=parts.collections,
+        documents=parts.documents,
+        uploads=parts.uploads,
+        settings=parts.settings,
+    )

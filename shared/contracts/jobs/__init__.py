@@ -1,31 +1,21 @@
 """Jobs on the wire: what is asked for, and how far it is."""
 
 from shared.contracts.jobs.job import DocumentError, Job, JobOptions, JobProgress, JobState, Priority, check_ids, job_id
-from shared.contracts.jobs.specs import (
-    KINDS,
-    BatchSpec,
-    CommandSpec,
-    DeleteSpec,
-    DocumentRef,
-    DropSpec,
-    Endpoint,
-    EvaluateSpec,
-    Executor,
-    FolderSource,
-    IngestSpec,
-    JobSpec,
-    PipelineSpec,
-    PipelineStep,
-    ReindexSpec,
-    Resources,
-    RetryPolicy,
-    S3Source,
-    SwitchSpec,
-    decode_spec,
-)
+from shared.contracts.jobs.kinds.batch import BatchSpec, Endpoint
+from shared.contracts.jobs.kinds.command import CommandSpec, Executor, Resources, Toleration
+from shared.contracts.jobs.kinds.delete import DeleteSpec
+from shared.contracts.jobs.kinds.drop import DropSpec
+from shared.contracts.jobs.kinds.evaluate import EvaluateSpec
+from shared.contracts.jobs.kinds.ingest import DocumentRef, FolderSource, IngestSpec, S3Source
+from shared.contracts.jobs.kinds.pipeline import PipelineSpec, PipelineStep
+from shared.contracts.jobs.kinds.reindex import ReindexSpec
+from shared.contracts.jobs.kinds.switch import SwitchSpec
+from shared.contracts.jobs.spec import JobSpec, RetryPolicy
+from shared.contracts.jobs.specs import KINDS, AnyJobSpec, decode_spec
 
 __all__ = [
     "KINDS",
+    "AnyJobSpec",
     "BatchSpec",
     "CommandSpec",
     "DeleteSpec",
@@ -50,6 +40,7 @@ __all__ = [
     "RetryPolicy",
     "S3Source",
     "SwitchSpec",
+    "Toleration",
     "check_ids",
     "decode_spec",
     "job_id",

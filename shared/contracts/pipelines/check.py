@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from shared.contracts.jobs.specs import KINDS, PipelineSpec, PipelineStep
+from shared.contracts.jobs import KINDS, PipelineSpec, PipelineStep
 from shared.contracts.pipelines.expressions import Expression, ExpressionError, parse
 from shared.contracts.pipelines.scope import RESERVED, Names
 from shared.contracts.pipelines.steps import step_spec
@@ -18,7 +18,7 @@ __all__ = ["MOST_ITEMS", "STEP_KINDS", "PipelineError", "Plan", "check_pipeline"
 MOST_ITEMS: Final = 500
 """Items that one step may fan out over."""
 
-STEP_KINDS: Final = tuple(kind for kind in KINDS if kind not in ("drop", "pipeline"))
+STEP_KINDS: Final = tuple(kind for kind, spec in KINDS.items() if spec.is_step)
 """The kinds that a step may have. Pipelines are not nested: each would hold a slot while it waits for one."""
 
 LATER: Final = "later"

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared.contracts.jobs.specs import PipelineSpec
+from shared.contracts.jobs import KINDS, PipelineSpec, PipelineStep
 from shared.contracts.pipelines.expressions import FUNCTIONS, LITERALS, ExpressionError, Reference
-from shared.contracts.pipelines.outputs import OUTPUTS
 from shared.contracts.pipelines.types import Kind, kind_of
 
 __all__ = ["RESERVED", "Names", "StepMember"]
@@ -112,14 +111,20 @@ class Names:
             if found.rest:
                 return Kind.TEXT if found.member == "artifacts" and not looped else Kind.ANY
             return Kind.LIST if looped and found.member != "state" else ABOUT[found.member]
-        outputs = OUTPUTS.get(str(step.job.get("kind")))
+        outputs = _outputs(step)
         if outputs is None:
             return Kind.LIST if looped and not found.rest else Kind.ANY
         if found.member not in outputs:
             known = ", ".join((*outputs, "state", "job", "artifacts"))
             raise ExpressionError(f"the step '{found.step}' has no output '{found.member}'; it has {known}")
-        return Kind.ANY if found.rest else Kind.LIST if looped else outputs[found.member]
+        return Kind.ANY if found.rest else Kind.LIST if looped else Kind[outputs[found.member].upper()]
 
     def _example(self, step: str) -> str:
-        outputs = OUTPUTS.get(str(self._spec.steps[step].job.get("kind")))
+        outputs = _outputs(self._spec.steps[step])
         return next(iter(outputs)) if outputs else "state"
+
+
+def _outputs(step: PipelineStep) -> Mapping[str, str] | None:
+    """The outputs of a step's kind; None where they are not known."""
+    spec = KINDS.get(str(step.job.get("kind")))
+    return None if spec is None else spec.step_outputs

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from shared.contracts.jobs.specs import JobSpec, decode_spec
+from shared.contracts.jobs import JobSpec, decode_spec
 from shared.contracts.pipelines.expressions import as_text
 
 __all__ = ["step_spec"]

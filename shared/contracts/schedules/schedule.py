@@ -9,7 +9,7 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from shared.contracts.envelope import Wire
-from shared.contracts.jobs import JobOptions, JobSpec
+from shared.contracts.jobs import AnyJobSpec, JobOptions
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules.cron import Cron, interval, time_zone
 
@@ -81,7 +81,7 @@ class Schedule(Timing):
 
     name: str
     tenant: str
-    spec: JobSpec = Field(discriminator="kind")
+    spec: AnyJobSpec = Field(discriminator="kind")
     options: JobOptions = JobOptions()
     timeout: float | None = None
     missed: Missed = Missed.SKIP

@@ -4,7 +4,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from shared.contracts.jobs.specs import JobSpec, decode_spec
+from shared.contracts.jobs import JobSpec, decode_spec
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import JOB_SPECS
 

@@ -21,8 +21,8 @@ from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
+from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
-from shared.contracts.jobs.specs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS

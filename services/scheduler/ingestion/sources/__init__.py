@@ -4,7 +4,7 @@ from services.scheduler.ingestion.sources.base import Listed, Source
 from services.scheduler.ingestion.sources.folder import Folder
 from services.scheduler.ingestion.sources.s3 import Bucket
 from services.scheduler.settings import SchedulerSettings
-from shared.contracts.jobs.specs import FolderSource, S3Source
+from shared.contracts.jobs import FolderSource, S3Source
 
 __all__ = ["Listed", "Source", "open_source"]
 

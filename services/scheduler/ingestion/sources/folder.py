@@ -12,7 +12,7 @@ from typing import NoReturn, Self
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
-from shared.contracts.jobs.specs import FolderSource
+from shared.contracts.jobs import FolderSource
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Folder"]

@@ -17,7 +17,7 @@ from obstore.store import S3Store
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
-from shared.contracts.jobs.specs import S3Source
+from shared.contracts.jobs import S3Source
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Bucket"]

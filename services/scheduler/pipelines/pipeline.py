@@ -11,10 +11,10 @@ from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.dead_letters import DeadLetters
 
-__all__: list[str] = []
+__all__ = ["pipeline"]
 
 
-@job_kind("pipeline", pool=Pool.FLOW)
+@job_kind(PipelineSpec, pool=Pool.FLOW)
 def pipeline(parts: Parts) -> JobFunction:
     bus, board = parts.bus, parts.board
     news = JobNotifier(bus.client)

@@ -15,6 +15,7 @@ from services.scheduler.evaluation.questions import Judged, Question, judge, rea
 from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.jobs.job_context import JobContext
+from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Stop
 from shared.contracts.jobs import Endpoint, EvaluateSpec
@@ -197,3 +198,14 @@ class EvaluateJob:
 
     async def _save(self, run: JobContext, results: dict[int, Judged]) -> None:
         await self._artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(results))
+
+
+@job_kind(EvaluateSpec, pool=Pool.LONG)
+def evaluate(parts: Parts) -> JobFunction:
+    return EvaluateJob(
+        stages=parts.stages,
+        requests=parts.requests,
+        collections=parts.collections,
+        artifacts=parts.artifacts,
+        indexer=parts.indexer,
+    )

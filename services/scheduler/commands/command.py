@@ -26,7 +26,7 @@ ATTACHING: Final = 30.0
 """Seconds to store a command's log."""
 
 
-@job_kind("command", pool=Pool.LONG)
+@job_kind(CommandSpec, pool=Pool.LONG)
 def command(parts: Parts) -> JobFunction:
     return Command(parts.settings)
 

@@ -1,19 +1,25 @@
-"""The kinds of jobs, one module each. A module here registers what it does by decorating a factory with `job_kind`."""
+"""What does the jobs of each kind.
+
+A module named after a kind, in any package of the scheduler, decorates a factory with `job_kind` and the kind's spec.
+"""
 
 import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 
 from nats.js.object_store import ObjectStore
 
+import services.scheduler
 from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.settings import SchedulerSettings
+from shared.contracts.jobs import KINDS, JobSpec
 from shared.nats.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
@@ -69,21 +75,26 @@ class JobKind:
     perform: JobFunction
 
 
-_factories: dict[str, tuple[Pool, Factory]] = {}
+_factories: dict[type[JobSpec], tuple[Pool, Factory]] = {}
 
 
-def job_kind(name: str, *, pool: Pool = Pool.SHORT) -> Callable[[Factory], Factory]:
-    """Register a factory of what does jobs of this kind. Its spec is a model in `shared.contracts.jobs.specs`."""
+def job_kind(spec: type[JobSpec], *, pool: Pool = Pool.SHORT) -> Callable[[Factory], Factory]:
+    """Register a factory of the function that does jobs with this spec."""
 
     def register(factory: Factory) -> Factory:
-        _factories[name] = pool, factory
+        _factories[spec] = pool, factory
         return factory
 
     return register
 
 
-def load_kinds(parts: Parts) -> Mapping[str, JobKind]:
-    """Import every module of this package and make the kinds that they have registered."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return {name: JobKind(name=name, pool=pool, perform=factory(parts)) for name, (pool, factory) in _factories.items()}
+def load_kinds(dependencies: Parts) -> Mapping[str, JobKind]:
+    """Import the module of every kind and make its function. Raises LookupError for a kind that no module does."""
+    for package in pkgutil.iter_modules(services.scheduler.__path__, "services.scheduler."):
+        for kind in KINDS:
+            if package.ispkg and find_spec(f"{package.name}.{kind}"):
+                importlib.import_module(f"{package.name}.{kind}")
+    if missing := [kind for kind, spec in KINDS.items() if spec not in _factories]:
+        raise LookupError(f"nothing does jobs of the kinds {missing}")
+    found = ((kind, *_factories[spec]) for kind, spec in KINDS.items())
+    return {kind: JobKind(name=kind, pool=pool, perform=factory(dependencies)) for kind, pool, factory in found}

@@ -1,0 +1,55 @@
+"""The kind `evaluate`: questions with known answers, against a version of a collection."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from shared.contracts.collections import VersionName
+from shared.contracts.jobs.spec import JobSpec
+from shared.contracts.keys import Action
+
+__all__ = ["EvaluateSpec"]
+
+
+class EvaluateSpec(JobSpec):
+    """Ask a set of questions and compare with what was expected.
+
+    `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}. `version` asks that
+    version of the collection instead of the live one. With `answers` each question goes through the whole `pipeline`,
+    otherwise it is only embedded and searched for, as `mode` says: hybrid, vector or text.
+    """
+
+    required_action = Action.QUERY
+    step_outputs = {
+        "recall_at_1": "number",
+        "recall_at_3": "number",
+        "recall_at_5": "number",
+        "recall_at_10": "number",
+        "mrr": "number",
+        "ndcg_at_10": "number",
+        "answer_f1": "number",
+        "citation_precision": "number",
+        "latency_p50_ms": "number",
+        "latency_p95_ms": "number",
+        "questions": "number",
+        "failed": "number",
+        "version": "text",
+    }
+
+    kind: Literal["evaluate"] = "evaluate"
+    input: str
+    collection: str = "default"
+    version: VersionName | None = None
+    top_k: int = Field(10, ge=1, le=100)
+    mode: Literal["hybrid", "vector", "text"] = "hybrid"
+    answers: bool = False
+    pipeline: str | None = None
+    concurrency: int = Field(8, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pipeline is not None and not self.answers:
+            raise ValueError("a pipeline is for evaluations with answers")
+        if self.mode != "hybrid" and self.answers:
+            raise ValueError("with answers the pipeline says how to search: leave out 'mode'")
+        return self

@@ -1,0 +1,33 @@
+"""The kind `reindex`: a new version of a collection."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.contracts.collections import VersionName
+from shared.contracts.envelope import Name
+from shared.contracts.jobs.spec import JobSpec
+from shared.contracts.keys import Action
+
+__all__ = ["ReindexSpec"]
+
+
+class ReindexSpec(JobSpec):
+    """Build a new version of a collection beside the live one, with other chunking or another embedding variant.
+
+    What is not said stays as it is in the live one. With `switch` the new one becomes the live one in the end;
+    otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
+    were never live.
+    """
+
+    required_action = Action.WRITE
+    step_outputs = {"version": "text", "documents": "number", "chunks": "number", "live": "boolean", "previous": "text"}
+
+    kind: Literal["reindex"] = "reindex"
+    collection: str
+    version: VersionName | None = None
+    chunk_tokens: int | None = Field(None, ge=32, le=8192)
+    chunk_overlap: int | None = Field(None, ge=0)
+    embedding_variant: Name | None = None
+    switch: bool = True
+    keep: int = Field(1, ge=0, le=20)

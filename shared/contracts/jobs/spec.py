@@ -1,0 +1,45 @@
+"""What every kind of job declares: its members, the action that it requires, and its outputs."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import ConfigDict, Field
+
+from shared.contracts.envelope import Wire
+from shared.contracts.keys import Action
+
+__all__ = ["JobSpec", "RetryPolicy", "SpecPart"]
+
+
+class SpecPart(Wire):
+    """A spec or a part of one. A misspelt member is an error where a person writes it: see `decode_spec`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobSpec(SpecPart):
+    """What a job is to do. Each kind is a subclass in its own module of `shared.contracts.jobs.kinds`."""
+
+    kind: str
+
+    required_action: ClassVar[Action | None] = None
+    """What an API key needs to submit such a job, besides `jobs`."""
+
+    step_outputs: ClassVar[Mapping[str, str] | None] = None
+    """The outputs that later steps of a pipeline may read, with their types: number, text or boolean. None: any.
+
+    An output may be absent where it means nothing, such as `answer_f1` without expected answers. A step that reads
+    an absent output fails, and the error lists those that exist.
+    """
+
+    is_step: ClassVar[bool] = True
+    """Whether a step of a pipeline may be such a job."""
+
+
+class RetryPolicy(SpecPart):
+    """How often a job is tried, and how long it rests between: `delay` seconds, twice as long each time, at most
+    `max_delay`, each between half and the whole of it by chance."""
+
+    limit: int = Field(5, ge=1, le=100)
+    delay: float = Field(1.0, gt=0, le=3600)
+    max_delay: float = Field(300.0, gt=0, le=86400)
