@@ -1,4 +1,4 @@
-"""Structures as plain data, without class names and without prose, and differences between such data.
+"""Structures of things as plain data, without prose and the names of classes, and differences between such data.
 
 Nothing here imports product code.
 """
@@ -10,9 +10,8 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from types import MappingProxyType
 from typing import Any, Final, ForwardRef, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -26,8 +25,9 @@ __all__ = [
     "model_schema",
     "operation",
     "plain",
-    "signature",
-    "spelled_type",
+    "pretty",
+    "schema",
+    "spelled",
 ]
 
 PROSE: Final = frozenset(
@@ -103,11 +103,15 @@ def attributes_of(model: type[BaseModel]) -> Any:
     return bare(model_schema(model, "serialization"))
 
 
-def operation(described: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """An operation of an OpenAPI document: parameters, body, responses by status with their problems, security."""
+def operation(described: dict[str, Any], document: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
+    """An operation of an OpenAPI document: parameters, body, responses by status with their problems, security.
+
+    `known` are short words for bodies that are described elsewhere, by their schemas in canonical form.
+    """
 
     def contents(content: dict[str, Any]) -> dict[str, Any]:
-        return {media: schema(form.get("schema", {}), document) for media, form in content.items()}
+        found = {media: schema(form.get("schema", {}), document) for media, form in content.items()}
+        return {media: known.get(canonical(body), body) for media, body in found.items()}
 
     def problems(content: dict[str, Any]) -> list[str]:
         examples = [example for form in content.values() for example in form.get("examples", {}).values()]
@@ -141,12 +145,13 @@ def members_of(owner: type, public: dict[type, str], special: Iterable[str] = ()
 
     `public` gives the names of classes that users know by name.
     """
-    inherited = set(dir(BaseModel)) if issubclass(owner, BaseModel) else set(dir(Exception))
+    foreign = {base for base in owner.__mro__ if base.__module__.partition(".")[0] in ("builtins", "enum", "pydantic")}
+    inherited = {name for base in foreign for name in dir(base)}
     fields = owner.model_fields if issubclass(owner, BaseModel) else {}
     found: dict[str, Any] = {}
     for name in dir(owner):
         own = not name.startswith("_") and name not in inherited and name not in fields
-        if not own and not (name in special and getattr(owner, name) is not getattr(object, name, None)):
+        if not own and not (name in special and inspect.getattr_static(owner, name) is not getattr(object, name, None)):
             continue
         member = inspect.getattr_static(owner, name)
         if isinstance(member, property | types.MemberDescriptorType):
@@ -166,22 +171,24 @@ def signature(function: Callable[..., Any], public: dict[type, str]) -> list[str
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     parameters = []
     for parameter in found.parameters.values():
+        if parameter.name == "self":
+            continue
         kind = parameter.kind.name.lower().replace("_", " ")
-        spelled = (
-            "" if parameter.annotation is parameter.empty else f": {spelled_type(parameter.annotation, scope, public)}"
-        )
+        kinds = "" if parameter.annotation is parameter.empty else f": {spelled(parameter.annotation, scope, public)}"
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        parameters.append(f"{kind} {parameter.name}{spelled}{default}")
+        parameters.append(f"{kind} {parameter.name}{kinds}{default}")
     if found.return_annotation is not inspect.Signature.empty:
-        parameters.append(f"returns {spelled_type(found.return_annotation, scope, public)}")
+        parameters.append(f"returns {spelled(found.return_annotation, scope, public)}")
     return [f"{number}. {parameter}" for number, parameter in enumerate(parameters)]
 
 
-def spelled_type(annotation: Any, scope: dict[str, Any], public: Mapping[type, str] = MappingProxyType({})) -> str:
+def spelled(annotation: Any, scope: dict[str, Any] | None = None, public: dict[type, str] | None = None) -> str:
     """A type by its name where users know it, else by its structure."""
 
+    scope, public = scope or {}, public or {}
+
     def again(part: Any) -> str:
-        return spelled_type(part, scope, public)
+        return spelled(part, scope, public)
 
     if isinstance(annotation, ForwardRef):
         annotation = annotation.__forward_arg__
@@ -277,3 +284,19 @@ def plain(value: Any) -> Any:
     if callable(value):
         return "computed"
     return value
+
+
+def pretty(value: Any, width: int = 120, indent: int = 0) -> str:
+    """JSON with what fits into a line in one line."""
+    line = canonical(value)
+    if len(line) + indent <= width or not isinstance(value, dict | list) or not value:
+        return line
+    inner = " " * (indent + 1)
+    if isinstance(value, list):
+        items = [f"{inner}{pretty(item, width, indent + 1)}" for item in value]
+        return "[\n" + ",\n".join(items) + f"\n{' ' * indent}]"
+    items = [
+        f"{inner}{json.dumps(key, ensure_ascii=False)}: {pretty(value[key], width, indent + 2)}"
+        for key in sorted(value)
+    ]
+    return "{\n" + ",\n".join(items) + f"\n{' ' * indent}}}"
