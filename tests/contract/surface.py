@@ -46,7 +46,7 @@ from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange, IndexOutcome
 from shared.contracts.jobs.job import Job, JobOptions
-from shared.contracts.jobs.specs import JobSpec, decode_spec
+from shared.contracts.jobs.specs import decode_spec
 from shared.contracts.keys import Action, ApiKey
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType
@@ -156,7 +156,7 @@ WIRE: Final[dict[str, Any]] = {
     "line evaluation question": Question,
     "line evaluation judged": Judged,
     **{f"event {model.model_fields['type'].default}": model for model in typing.get_args(AnyEvent)},
-    **{f"spec {model.model_fields['kind'].default}": model for model in typing.get_args(JobSpec)},
+    **{f"spec {model.model_fields['kind'].default}": model for model in KINDS.values()},
 }
 """What passes over the broker or lies on it, with the files that users write for jobs."""
 
