@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sluice import Client
+from tests.harness.paths import EXAMPLES
 from tests.harness.platform import Platform
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "redact"
+EXAMPLE = EXAMPLES / "redact"
 
 
 @pytest.fixture(scope="session")

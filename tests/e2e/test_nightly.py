@@ -15,10 +15,10 @@ import pytest
 
 from sluice import Client
 from sluice.api.models import Answer
+from tests.harness.paths import DOCS, EXAMPLES
 from tests.harness.platform import Platform, eventually
 
-ROOT = Path(__file__).parents[2]
-NIGHTLY = ROOT / "examples" / "nightly"
+NIGHTLY = EXAMPLES / "nightly"
 PAGES = ("ingestion", "own-stage", "rollouts")
 """Pages of the documentation that answer a part of the example's questions."""
 ANSWERING_NOTHING = ("stage-runtime",)
@@ -49,7 +49,7 @@ class Night:
         for file in self._folder.iterdir():
             file.unlink()
         for page in pages:
-            shutil.copy(ROOT / "docs" / f"{page}.md", self._folder)
+            shutil.copy(DOCS / f"{page}.md", self._folder)
 
     def run(self, **parameters: Any) -> dict[str, Any]:
         """The outputs of the pipeline, which must succeed."""

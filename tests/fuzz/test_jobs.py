@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +22,9 @@ from tests.fuzz.values import bent, bent_bytes, json_bytes, odd_texts, odd_value
 from tests.harness.bench import settle, until
 from tests.harness.broker import NatsServer
 from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.paths import WIRE
 
-SPECS: list[Any] = json.loads((Path(__file__).parents[1] / "data" / "wire" / "specs.json").read_text())
+SPECS: list[Any] = json.loads((WIRE / "specs.json").read_text())
 PIPELINE: dict[str, Any] = {
     "kind": "pipeline",
     "name": "nightly",

@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
 
@@ -24,10 +23,11 @@ from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobStore
 from tests.harness.bench import StageHarness, until
+from tests.harness.paths import PROGRAMS, ROOT
 
 __all__ = ["CommandDesk", "WorkerProcess"]
 
-PROGRAM = Path(__file__).parent / "programs" / "command_worker.py"
+PROGRAM = PROGRAMS / "command_worker.py"
 
 QUICK = RetryPolicy(limit=3, delay=0.05, max_delay=0.05)
 
@@ -117,7 +117,7 @@ class WorkerProcess:
         self._process.wait()
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, cwd=PROGRAM.parents[3])
+        self._process = subprocess.Popen(self._command, cwd=ROOT)
         return self
 
     def __exit__(

@@ -22,10 +22,11 @@ import yaml
 from aiohttp import web
 
 from tests.harness.bench import PATIENCE
+from tests.harness.paths import DEPLOY
 
 __all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 
-ROLE = Path(__file__).parents[2] / "deploy" / "k8s" / "base" / "commands" / "scheduler-rbac.yaml"
+ROLE = DEPLOY / "k8s" / "base" / "commands" / "scheduler-rbac.yaml"
 TOKEN = "let-me-in"
 NAMESPACE = "team"
 KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}

@@ -15,8 +15,8 @@ import httpx
 
 from sluice.local.spec import Wave
 from sluice.local.state import UpState, process_started
+from tests.harness.paths import PROGRAMS
 
-PROGRAMS = Path(__file__).parent / "programs"
 WAVES = {"embedder": Wave.STAGE, "scheduler": Wave.SCHEDULER, "gateway": Wave.GATEWAY}
 PATIENCE = 30.0
 

@@ -3,7 +3,6 @@
 import ast
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from shared.contracts.jobs import JobOptions, PipelineSpec, decode_spec
 from shared.contracts.pipelines import check_pipeline
 from shared.contracts.problems import ProblemType
 from sluice.cli import app
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GIVEN = {"folder": "/srv/docs"}

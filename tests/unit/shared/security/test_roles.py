@@ -9,8 +9,8 @@ from shared.nats.streams import buckets, durable_streams, query_stream, stores
 from shared.nats.subjects import EVERYTHING
 from shared.security.broker_config import accounts_conf, read_pipelines, table, write_secrets
 from shared.security.roles import ADMIN, Deployment, role_of, roles
+from tests.harness.paths import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
 PIPELINES = "pipelines:\n  redacted: [embed, retrieve, {stage: redact, params: {mask: x}}, generate]\n"
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from sluice.cli import main
 from tests.harness.broker import NatsServer
+from tests.harness.paths import EXAMPLES
 from tests.harness.processes import ServiceProcess
 
 Run = Callable[..., tuple[int, str, str]]
 
-NIGHTLY = Path(__file__).parents[2] / "examples" / "nightly" / "pipeline.yaml"
+NIGHTLY = EXAMPLES / "nightly" / "pipeline.yaml"
 
 
 @pytest.fixture(scope="module")

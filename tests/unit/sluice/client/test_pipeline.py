@@ -2,7 +2,6 @@
 
 import ast
 import runpy
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,8 +12,9 @@ from shared.contracts.pipelines.templates import replaced
 from sluice import Pipeline
 from sluice.cli.yaml_files import read_yaml
 from sluice.client.pipeline import ITEM
+from tests.harness.paths import EXAMPLES
 
-NIGHTLY = Path(__file__).parents[3] / "examples" / "nightly"
+NIGHTLY = EXAMPLES / "nightly"
 
 
 class Flat(ast.NodeTransformer):
