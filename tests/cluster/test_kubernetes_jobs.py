@@ -32,8 +32,8 @@ pytestmark = [
 
 
 @pytest.fixture
-async def place(broker: NatsServer) -> AsyncIterator[Place]:
-    async with open_bench(broker.url, ack_wait=1.0) as bench:
+async def place(own_broker: NatsServer) -> AsyncIterator[Place]:
+    async with open_bench(own_broker.url, ack_wait=1.0) as bench:
         prefix = f"t{uuid.uuid4().hex[:8]}"
 
         def desk(**settings: Any) -> CommandDesk:
@@ -50,10 +50,12 @@ class TestRealCluster(CommandCases):
         assert job.error is not None
         assert "memory" in job.error.detail
 
-    async def test_a_worker_that_is_killed_leaves_the_job_to_the_next(self, place: Place, broker: NatsServer) -> None:
+    async def test_a_worker_that_is_killed_leaves_the_job_to_the_next(
+        self, place: Place, own_broker: NatsServer
+    ) -> None:
         desk = place.desk
         await desk.submit(place.shell("echo first; sleep 5; echo last"))
-        with WorkerProcess(broker.url, **desk.settings.model_dump(mode="json", exclude_none=True)) as worker:
+        with WorkerProcess(own_broker.url, **desk.settings.model_dump(mode="json", exclude_none=True)) as worker:
             running = await desk.says("first")
             worker.kill()
         async with desk.working():

@@ -95,14 +95,14 @@ def test_any_bytes_are_a_vector_or_a_struct_error(vector: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
+def bench(portal: BlockingPortal, broker: NatsServer) -> Iterator[StageHarness]:
     """A bench with a real worker of the stage `fuzz`, which passes on what it is given."""
 
     async def process(query: Query, _: Context) -> Query:
         return query
 
     with (
-        portal.wrap_async_context_manager(open_bench(nats.url)) as bench,
+        portal.wrap_async_context_manager(open_bench(broker.url)) as bench,
         portal.wrap_async_context_manager(bench.working(process, "fuzz", room=16)),
     ):
         yield bench

@@ -96,16 +96,16 @@ async def embed(query: Query, _: Context) -> Query:
 
 
 @pytest.fixture(scope="module")
-def gateway(nats: NatsServer, folder: Path) -> Iterator[Gateway]:
+def gateway(broker: NatsServer, folder: Path) -> Iterator[Gateway]:
     """A real gateway with stages that answer."""
     with start_blocking_portal() as portal:
-        stages = Stages(nats.url)
+        stages = Stages(broker.url)
         stages.does["embed"] = embed
         stages.models = {"embed": "tiny-embedder", "generate": "tiny-1"}
         process = ServiceProcess(
             "services.gateway",
             folder,
-            nats_url=nats.url,
+            nats_url=broker.url,
             allow_anonymous=True,
             default_timeout=5,
             openai_timeout=5,

@@ -202,14 +202,14 @@ def test_a_pipeline_can_be_planned_or_its_faults_are_told(value: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(portal: BlockingPortal, nats: NatsServer) -> Iterator[JobHarness]:
+def desk(portal: BlockingPortal, broker: NatsServer) -> Iterator[JobHarness]:
     """A real job queue with workers that do nothing with any job."""
 
     async def perform(_: JobContext) -> None: ...
 
     kinds = dict.fromkeys([spec["kind"] for spec in SPECS], perform)
     with (
-        portal.wrap_async_context_manager(open_desk(nats.url)) as desk,
+        portal.wrap_async_context_manager(open_desk(broker.url)) as desk,
         portal.wrap_async_context_manager(desk.working(kinds)),
     ):
         yield desk

@@ -154,9 +154,9 @@ def test_any_text_is_a_time_zone_or_a_timing_error(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
+def bench(portal: BlockingPortal, broker: NatsServer) -> Iterator[StageHarness]:
     """A real broker with a stream that keeps schedules."""
-    with portal.wrap_async_context_manager(open_bench(nats.url)) as bench:
+    with portal.wrap_async_context_manager(open_bench(broker.url)) as bench:
         config = StreamConfig(name="FUZZ", subjects=["fuzz.>"], allow_msg_schedules=True)
         portal.call(bench.jetstream.add_stream, config)
         yield bench

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import cast
+
+import nats
+from nats.js.errors import NotFoundError
 
 from services.scheduler.jobs.kinds import JobFunction, JobKind, Pool
 from services.scheduler.jobs.queue import JobQueue
@@ -17,6 +20,7 @@ from shared.contracts.problems import Problem
 from shared.nats.bus import Bus
 from shared.nats.client import connect
 from shared.nats.settings import QueueSettings
+from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, JOB_SPECS, JOB_STATUS, JOBS, bucket_stream
 from shared.nats.topology import Topology
 from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
@@ -24,7 +28,7 @@ from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobStore
 from tests.harness.bench import until
 
-__all__ = ["JobHarness", "open_desk"]
+__all__ = ["JobHarness", "delete_jobs", "open_desk"]
 
 
 class JobHarness:
@@ -84,6 +88,15 @@ class JobHarness:
 
         result: Job = await until(entry, f"job {job} ended")
         return result
+
+
+async def delete_jobs(url: str) -> None:
+    """Remove every job of a broker, with what is said and kept of it."""
+    client = await nats.connect(url)
+    for stream in (JOBS, JOB_EVENTS, DEAD_LETTERS, bucket_stream(JOB_STATUS), bucket_stream(JOB_SPECS)):
+        with suppress(NotFoundError):
+            await client.jetstream().purge_stream(stream)
+    await client.close()
 
 
 @asynccontextmanager

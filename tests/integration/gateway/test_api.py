@@ -21,18 +21,6 @@ from tests.harness.stages import Stages
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with ServiceProcess("services.gateway", tmp_path_factory.mktemp("gateway"), nats_url=broker.url) as process:
-        yield process
-
-
 @pytest.fixture
 async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60) as client:

@@ -1,14 +1,10 @@
-"""The bench: a client with the topology made, on a broker of the test's own."""
-
-from collections.abc import AsyncIterator
+"""Workers pull whatever is on the broker, so each test has a broker of its own."""
 
 import pytest
 
-from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 
 
 @pytest.fixture
-async def bench(broker: NatsServer, anyio_backend: str) -> AsyncIterator[StageHarness]:
-    async with open_bench(broker.url) as opened:
-        yield opened
+def broker(own_broker: NatsServer) -> NatsServer:
+    return own_broker

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -33,24 +33,21 @@ MB = 2**20
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, ServiceProcess]]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as broker:
-        folder = tmp_path_factory.mktemp("gateway")
-        with ServiceProcess("services.gateway", folder, nats_url=broker.url, max_texts_bytes=MB) as process:
-            yield broker, process
+def gateway_settings() -> dict[str, object]:
+    return {"max_texts_bytes": MB}
 
 
 @pytest.fixture
-async def http(gateway: tuple[NatsServer, ServiceProcess]) -> AsyncIterator[httpx.AsyncClient]:
+async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
     """A client, and the collection `default` without documents or jobs."""
-    async with httpx.AsyncClient(base_url=gateway[1].url, trust_env=False, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60) as client:
         (await client.post("/v1/collections", json={"name": "default"})).raise_for_status()
         yield client
 
 
 @pytest.fixture
-async def js(gateway: tuple[NatsServer, ServiceProcess]) -> AsyncIterator[JetStreamContext]:
-    connection = await nats.connect(gateway[0].url)
+async def js(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[JetStreamContext]:
+    connection = await nats.connect(broker.url)
     jetstream = connection.jetstream()
     for stream in (JOBS, f"OBJ_{UPLOADS}"):
         with suppress(NotFoundError):
@@ -154,9 +151,9 @@ async def test_a_file_over_the_limit_is_named_and_nothing_of_the_upload_stays(
 
 
 async def test_a_body_over_the_limit_is_refused_by_what_it_declares(
-    gateway: tuple[NatsServer, ServiceProcess], http: httpx.AsyncClient
+    gateway: ServiceProcess, http: httpx.AsyncClient
 ) -> None:
-    reader, writer = await connected(gateway[1])
+    reader, writer = await connected(gateway)
     writer.write(upload_head(257 * MB))
     assert b" 413 " in await reader.readline()
     writer.close()
@@ -245,9 +242,9 @@ async def test_a_body_that_is_no_upload_is_refused(
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing_behind(
-    gateway: tuple[NatsServer, ServiceProcess], http: httpx.AsyncClient, js: JetStreamContext
+    gateway: ServiceProcess, http: httpx.AsyncClient, js: JetStreamContext
 ) -> None:
-    _, writer = await connected(gateway[1])
+    _, writer = await connected(gateway)
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n' + bytes(2 * MB)
     writer.write(upload_head(5 * MB) + part)
     await writer.drain()

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import nats
@@ -13,6 +14,7 @@ from shared.contracts.jobs import Job, JobProgress, JobState
 from shared.stores.jobs.store import JobStore
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
+from tests.harness.job_desk import delete_jobs
 from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
@@ -20,25 +22,36 @@ pytestmark = pytest.mark.anyio
 DOCUMENTS = "/v1/collections/default/documents"
 
 
-@pytest.fixture
-def gateway(broker: NatsServer, request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    folder = request.getfixturevalue("tmp_path")
-    with ServiceProcess("services.gateway", folder, nats_url=broker.url) as process:
-        yield process
+@pytest.fixture(scope="module")
+def gateway_collections() -> list[dict[str, object]]:
+    return [{"name": "default"}]
 
 
-@pytest.fixture
-async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def client_of(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60) as client:
-        (await client.post("/v1/collections", json={"name": "default"})).raise_for_status()
+        yield client
+
+
+@asynccontextmanager
+async def job_store(broker: NatsServer) -> AsyncIterator[JobStore]:
+    connection = await nats.connect(broker.url)
+    yield JobStore(connection, connection.jetstream())
+    await connection.close()
+
+
+@pytest.fixture
+async def http(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway without jobs."""
+    await delete_jobs(broker.url)
+    async with client_of(gateway) as client:
         yield client
 
 
 @pytest.fixture
 async def board(broker: NatsServer) -> AsyncIterator[JobStore]:
-    connection = await nats.connect(broker.url)
-    yield JobStore(connection, connection.jetstream())
-    await connection.close()
+    async with job_store(broker) as store:
+        yield store
 
 
 async def submit(http: httpx.AsyncClient) -> str:
@@ -83,31 +96,30 @@ async def test_an_ended_job_is_told_once(http: httpx.AsyncClient, board: JobStor
 
 
 async def test_a_followed_job_is_still_followed_after_the_broker_came_back(
-    broker: NatsServer, http: httpx.AsyncClient, board: JobStore
+    own_broker: NatsServer, own_gateway: ServiceProcess
 ) -> None:
-    job = await submit(http)
-    async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
-        events = EventSource(response).aiter_sse()
-        assert (await next_event(events))[0] == "progress"
-        broker.kill()
-        broker.start()
-        connection = await nats.connect(broker.url)
-        await move(JobStore(connection, connection.jetstream()), job, JobState.SUCCEEDED)
-        await connection.close()
-        assert (await next_event(events))[0] == "end"
+    async with client_of(own_gateway) as http:
+        job = await submit(http)
+        async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
+            events = EventSource(response).aiter_sse()
+            assert (await next_event(events))[0] == "progress"
+            own_broker.kill()
+            own_broker.start()
+            async with job_store(own_broker) as board:
+                await move(board, job, JobState.SUCCEEDED)
+            assert (await next_event(events))[0] == "end"
 
 
-async def test_a_gateway_that_stops_lets_its_followers_go(
-    gateway: ServiceProcess, http: httpx.AsyncClient, board: JobStore
-) -> None:
-    job = await submit(http)
-    async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
-        events = EventSource(response).aiter_sse()
-        await next_event(events)
-        gateway.signal(signal.SIGTERM)
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
-    assert gateway.wait() == 0
+async def test_a_gateway_that_stops_lets_its_followers_go(own_gateway: ServiceProcess) -> None:
+    async with client_of(own_gateway) as http:
+        job = await submit(http)
+        async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
+            events = EventSource(response).aiter_sse()
+            await next_event(events)
+            own_gateway.signal(signal.SIGTERM)
+            with pytest.raises(StopAsyncIteration):
+                await anext(events)
+    assert own_gateway.wait() == 0
 
 
 async def test_followers_that_leave_are_all_forgotten(http: httpx.AsyncClient) -> None:
@@ -117,10 +129,15 @@ async def test_followers_that_leave_are_all_forgotten(http: httpx.AsyncClient) -
         async with http.stream("GET", f"/v1/jobs/{job}/events") as response:
             await next_event(EventSource(response).aiter_sse())
 
-    async def all_counted() -> bool:
-        counter = 'sluice_gateway_requests_total{route="GET /v1/jobs/{job}/events",status="200"} 200.0'
-        return counter in (await http.get("/metrics")).text
+    async def counted() -> float:
+        counter = 'sluice_gateway_requests_total{route="GET /v1/jobs/{job}/events",status="200"} '
+        _, _, rest = (await http.get("/metrics")).text.partition(counter)
+        return float(rest.split("\n")[0] or 0)
 
+    async def all_counted() -> bool:
+        return await counted() == before + 200
+
+    before = await counted()
     for _ in range(10):
         await asyncio.gather(*(look() for _ in range(20)))
     await until(all_counted)

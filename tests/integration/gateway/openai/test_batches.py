@@ -18,7 +18,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.openai_face import MODEL, face, sdk_async
+from tests.harness.gateways import MODEL, openai_client_async, running_gateway
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages, answer_with
 
@@ -84,15 +84,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway"), ack_wait=1.0, batch_concurrency=8, request_room=4) as gateway:
-        yield gateway
+def gateway_settings() -> dict[str, object]:
+    return {"ack_wait": 1.0, "batch_concurrency": 8, "request_room": 4}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +108,7 @@ async def bench(broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceP
 async def working(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[Bench]:
     stages = Stages(broker.url, ack_wait=1.0)
     stages.models = {"generate": MODEL, "embed": VECTORS}
-    async with stages.running(), sdk_async(gateway, retries=3) as client:
+    async with stages.running(), openai_client_async(gateway, retries=3) as client:
         bench = Bench(gateway, client, stages)
 
         async def known() -> bool:
@@ -302,7 +295,7 @@ async def test_the_scheduler_dies_in_the_middle_and_every_line_is_answered_once(
     held = Held()
     with (
         NatsServer(tmp_path / "nats") as broker,
-        face(broker, tmp_path, ack_wait=1.0) as gateway,
+        running_gateway(broker, tmp_path, ack_wait=1.0) as gateway,
         scheduling(broker, tmp_path) as scheduler,
     ):
         async with working(broker, gateway) as bench:
@@ -389,8 +382,8 @@ async def test_what_is_wrong_with_a_request_is_told_as_openai_tells_it(bench: Be
 async def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
     broker: NatsServer, tmp_path: Path, scheduler: ServiceProcess
 ) -> None:
-    with face(broker, tmp_path, max_batch_file_bytes=1000) as small:
-        async with sdk_async(small) as client:
+    with running_gateway(broker, tmp_path, max_batch_file_bytes=1000) as small:
+        async with openai_client_async(small) as client:
             with pytest.raises(openai.APIStatusError) as refused:
                 await client.files.create(file=("a.jsonl", b"x" * 1001), purpose="batch")
             assert (refused.value.status_code, refused.value.param) == (413, "file")

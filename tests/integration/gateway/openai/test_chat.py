@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -17,7 +17,7 @@ from shared.contracts.generation import GenerateParams, TokenLogprob, ToolCallDe
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
-from tests.harness.openai_face import MODEL, face, sdk, sdk_async
+from tests.harness.gateways import MODEL, openai_client, openai_client_async, running_gateway
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
@@ -30,21 +30,9 @@ WEATHER: Any = {
 }
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
 @pytest.fixture
 async def client(gateway: ServiceProcess) -> AsyncIterator[AsyncOpenAI]:
-    async with sdk_async(gateway) as client:
+    async with openai_client_async(gateway) as client:
         yield client
 
 
@@ -199,7 +187,7 @@ def test_the_blocking_sdk_works_as_well(broker: NatsServer, gateway: ServiceProc
             await done.wait()
 
     def ask() -> None:
-        with sdk(gateway) as client:
+        with openai_client(gateway) as client:
             assert MODEL in [model.id for model in client.models.list()]
             answer = client.chat.completions.create(model=MODEL, messages=HELLO)
             assert answer.choices[0].message.content == "Hello world"
@@ -391,8 +379,8 @@ async def test_a_model_that_nobody_runs_is_not_found(client: AsyncOpenAI, stages
 async def test_a_generator_without_a_model_says_that_only_documents_can_be_asked(
     broker: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with face(broker, tmp_path_factory.mktemp("extractive")) as gateway:
-        async with Stages(broker.url).running(("generate",)), sdk_async(gateway) as client:
+    with running_gateway(broker, tmp_path_factory.mktemp("extractive"), [{"name": "default"}]) as gateway:
+        async with Stages(broker.url).running(("generate",)), openai_client_async(gateway) as client:
             with pytest.raises(openai.NotFoundError, match="rag/<collection>"):
                 await client.chat.completions.create(model=MODEL, messages=HELLO)
 
@@ -403,8 +391,8 @@ async def test_names_of_a_generator_that_is_away_are_remembered_and_unknown_ones
     stages = Stages(broker.url)
     stages.models["generate"] = MODEL
     stages.does["generate"] = saying("Back.")
-    with face(broker, tmp_path_factory.mktemp("away")) as gateway:
-        async with sdk_async(gateway) as client:
+    with running_gateway(broker, tmp_path_factory.mktemp("away"), [{"name": "default"}]) as gateway:
+        async with openai_client_async(gateway) as client:
             with pytest.raises(openai.InternalServerError) as caught:
                 await client.chat.completions.create(model=MODEL, messages=HELLO)
             assert (caught.value.status_code, caught.value.code) == (503, "stage-unavailable")

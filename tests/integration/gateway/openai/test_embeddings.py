@@ -15,25 +15,13 @@ from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
-from tests.harness.openai_face import face, sdk_async
+from tests.harness.gateways import openai_client_async
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
 pytestmark = pytest.mark.anyio
 
 TEXTS = ["A cat sleeps.", "Interest rates rise.", "The kitten is napping."]
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +39,7 @@ def model() -> EmbeddingModel:
 
 @pytest.fixture
 async def client(gateway: ServiceProcess) -> AsyncIterator[AsyncOpenAI]:
-    async with sdk_async(gateway) as client:
+    async with openai_client_async(gateway) as client:
         yield client
 
 

@@ -1,6 +1,6 @@
 """Whatever goes wrong in OpenAI's form of the API, the real SDK raises what it raises for OpenAI itself."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from shared.contracts.events import Usage
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context, Process
 from tests.harness.broker import NatsServer
-from tests.harness.openai_face import MODEL, face, sdk_async
+from tests.harness.gateways import MODEL, openai_client_async
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
@@ -25,21 +25,9 @@ TOOL = {"type": "function", "function": {"name": "weather"}}
 OTHER = {"type": "function", "function": {"name": "other"}}
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
 @pytest.fixture
 async def client(gateway: ServiceProcess) -> AsyncIterator[AsyncOpenAI]:
-    async with sdk_async(gateway) as client:
+    async with openai_client_async(gateway) as client:
         yield client
 
 
@@ -221,7 +209,7 @@ async def test_a_full_queue_is_tried_again_by_the_sdk_itself(gateway: ServicePro
         await context.done(usage=Usage(), engine="tiny")
 
     stages.does["generate"] = full_once
-    async with sdk_async(gateway, retries=1) as client:
+    async with openai_client_async(gateway, retries=1) as client:
         answer = await client.chat.completions.create(model=MODEL, messages=HELLO)
     assert answer.choices[0].message.content == "Now."
     assert len(stages.given["generate"]) == 2
@@ -232,7 +220,7 @@ async def test_an_empty_collection_is_not_tried_again(gateway: ServiceProcess, s
         raise Problem(ProblemType.COLLECTION_EMPTY, "Nothing there.")
 
     stages.does["retrieve"] = empty
-    async with sdk_async(gateway, retries=2) as client:
+    async with openai_client_async(gateway, retries=2) as client:
         with pytest.raises(openai.ConflictError) as caught:
             await client.chat.completions.create(model="rag/docs", messages=HELLO)
     assert caught.value.code == "collection-empty"

@@ -1,6 +1,6 @@
 """Answers from documents through the real SDK of OpenAI."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport, GenerateParams
 from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
-from tests.harness.openai_face import MODEL, face, sdk_async
+from tests.harness.gateways import MODEL, openai_client_async
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
@@ -28,21 +28,9 @@ FOUND = tuple(
 ANSWER = "24 months [1], or `x[2]` [2, 9]."
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with face(broker, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
 @pytest.fixture
 async def client(gateway: ServiceProcess) -> AsyncIterator[AsyncOpenAI]:
-    async with sdk_async(gateway) as client:
+    async with openai_client_async(gateway) as client:
         yield client
 
 

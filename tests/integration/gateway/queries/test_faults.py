@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from tests.harness.stages import Stages, answer_with
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def gateway(broker: NatsServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    with ServiceProcess(
-        "services.gateway", tmp_path, nats_url=broker.url, queue_limit=100, grace_seconds=10
-    ) as gateway:
-        httpx.post(f"{gateway.url}/v1/collections", json={"name": "default"}, trust_env=False).raise_for_status()
-        yield gateway
+@pytest.fixture(scope="module")
+def gateway_settings() -> dict[str, object]:
+    return {"queue_limit": 100, "grace_seconds": 10}
+
+
+@pytest.fixture(scope="module")
+def gateway_collections() -> list[dict[str, object]]:
+    return [{"name": "default"}]
 
 
 @asynccontextmanager
@@ -91,33 +92,33 @@ async def gone(http: httpx.AsyncClient) -> bool:
     return not await alive(http)
 
 
-async def test_a_full_queue_is_429_with_retry_after(broker: NatsServer, tmp_path: Path) -> None:
-    with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, queue_limit=2) as gateway:
+async def test_a_full_queue_is_429_with_retry_after(own_broker: NatsServer, tmp_path: Path) -> None:
+    with ServiceProcess("services.gateway", tmp_path, nats_url=own_broker.url, queue_limit=2) as gateway:
         async with client(gateway) as http:
             (await http.post("/v1/collections", json={"name": "default"})).raise_for_status()
             waiting = [asyncio.create_task(ask(http)) for _ in range(2)]
-            await until(lambda: two_wait(broker))
+            await until(lambda: two_wait(own_broker))
             refused = [await ask(http), await ask(http, stream=True)]
             for response in refused:
                 assert response.status_code == 429
                 assert response.json()["type"] == "urn:sluice:problem:queue-full"
                 assert response.json()["stage"] == "embed"
                 assert response.headers["retry-after"] == "1"
-            async with Stages(broker.url).running():
+            async with Stages(own_broker.url).running():
                 assert [(await task).status_code for task in waiting] == [200, 200]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_query_survives_the_death_of_the_broker(
-    broker: NatsServer, gateway: ServiceProcess, streamed: bool
+    own_broker: NatsServer, own_gateway: ServiceProcess, streamed: bool
 ) -> None:
-    stages = Stages(broker.url)
+    stages = Stages(own_broker.url)
     stages.does["generate"] = stuck_at_first("Hello w", answer_with("He", "llo wor", "ld"))
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         asking = asyncio.create_task(stream(http) if streamed else ask(http))
         await stages.arrived("generate")
-        broker.kill()
-        broker.start()
+        own_broker.kill()
+        own_broker.start()
         answer = await asking
     if isinstance(answer, httpx.Response):
         assert answer.json()["answer"] == "Hello world"
@@ -127,11 +128,11 @@ async def test_a_query_survives_the_death_of_the_broker(
 
 
 async def test_a_stream_says_so_where_the_second_attempt_answers_differently(
-    broker: NatsServer, gateway: ServiceProcess
+    own_broker: NatsServer, own_gateway: ServiceProcess
 ) -> None:
-    stages, told = Stages(broker.url), asyncio.Event()
+    stages, told = Stages(own_broker.url), asyncio.Event()
     stages.does["generate"] = stuck_at_first("Hello", answer_with("Goodbye"))
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         body = {"question": "What?", "stream": True}
         async with aconnect_sse(http, "POST", "/v1/query", json=body) as source:
             events = []
@@ -139,8 +140,8 @@ async def test_a_stream_says_so_where_the_second_attempt_answers_differently(
                 events.append(event)
                 if event.event == "delta" and not told.is_set():
                     told.set()
-                    broker.kill()
-                    broker.start()
+                    own_broker.kill()
+                    own_broker.start()
     assert text_of(events) == "Hello"
     assert events[-1].event == "error"
     assert events[-1].json()["type"] == "urn:sluice:problem:answer-interrupted"
@@ -165,7 +166,7 @@ def telling_from_where_it_was(words: str, breaks: Callable[[int], Awaitable[None
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_redelivered_answer_goes_on_from_what_was_delivered(
-    broker: NatsServer, gateway: ServiceProcess, streamed: bool
+    own_broker: NatsServer, own_gateway: ServiceProcess, streamed: bool
 ) -> None:
     breaking = {4, 9, 12}
 
@@ -174,9 +175,9 @@ async def test_a_redelivered_answer_goes_on_from_what_was_delivered(
             breaking.discard(place)
             raise RuntimeError("the worker is lost")
 
-    stages = Stages(broker.url)
+    stages = Stages(own_broker.url)
     stages.does["generate"] = telling_from_where_it_was("Once upon a time", fail_once_each)
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         if streamed:
             events = await stream(http)
             assert text_of(events) == "Once upon a time"
@@ -188,7 +189,7 @@ async def test_a_redelivered_answer_goes_on_from_what_was_delivered(
 
 
 async def test_an_answer_goes_on_from_what_was_delivered_after_the_death_of_the_broker(
-    broker: NatsServer, gateway: ServiceProcess
+    own_broker: NatsServer, own_gateway: ServiceProcess
 ) -> None:
     halfway = asyncio.Event()
 
@@ -197,32 +198,34 @@ async def test_an_answer_goes_on_from_what_was_delivered_after_the_death_of_the_
             halfway.set()
             await asyncio.Event().wait()
 
-    stages = Stages(broker.url)
+    stages = Stages(own_broker.url)
     stages.does["generate"] = telling_from_where_it_was("Once upon a time", stand_still_once)
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         asking = asyncio.create_task(stream(http))
         await halfway.wait()
-        broker.kill()
-        broker.start()
+        own_broker.kill()
+        own_broker.start()
         assert text_of(await asking) == "Once upon a time"
 
 
-async def test_many_queries_survive_the_death_of_the_broker(broker: NatsServer, gateway: ServiceProcess) -> None:
-    stages = Stages(broker.url)
+async def test_many_queries_survive_the_death_of_the_broker(
+    own_broker: NatsServer, own_gateway: ServiceProcess
+) -> None:
+    stages = Stages(own_broker.url)
     stages.does["generate"] = stuck_at_first("Hel", answer_with("Hello"))
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         asking = [asyncio.create_task(ask(http)) for _ in range(50)]
         await stages.arrived("generate", 50)
-        broker.kill()
-        broker.start()
+        own_broker.kill()
+        own_broker.start()
         assert {(await task).json()["answer"] for task in asking} == {"Hello"}
 
 
 async def test_without_a_broker_the_gateway_lives_is_not_ready_and_says_why(
-    broker: NatsServer, gateway: ServiceProcess
+    own_broker: NatsServer, own_gateway: ServiceProcess
 ) -> None:
-    async with client(gateway) as http:
-        broker.kill()
+    async with client(own_gateway) as http:
+        own_broker.kill()
         await until(lambda: unready(http))
         refused = [await ask(http), await ask(http, stream=True), await http.get("/v1/collections")]
         for response in refused:
@@ -230,9 +233,9 @@ async def test_without_a_broker_the_gateway_lives_is_not_ready_and_says_why(
             assert response.json()["type"] == "urn:sluice:problem:broker-unavailable"
             assert response.headers["retry-after"] == "1"
         assert (await http.get("/livez")).status_code == 200
-        broker.start()
-        gateway.wait_ready()
-        async with Stages(broker.url).running():
+        own_broker.start()
+        own_gateway.wait_ready()
+        async with Stages(own_broker.url).running():
             assert (await ask(http)).status_code == 200
 
 
@@ -252,8 +255,8 @@ async def test_a_gateway_that_starts_before_its_broker_waits_for_it(tmp_path: Pa
             gateway.kill()
 
 
-async def test_sigterm_lets_every_query_in_flight_finish(broker: NatsServer, gateway: ServiceProcess) -> None:
-    stages, free = Stages(broker.url), asyncio.Event()
+async def test_sigterm_lets_every_query_in_flight_finish(own_broker: NatsServer, own_gateway: ServiceProcess) -> None:
+    stages, free = Stages(own_broker.url), asyncio.Event()
 
     async def generate(query: Query, context: Context) -> None:
         await context.delta("Hello ")
@@ -262,26 +265,28 @@ async def test_sigterm_lets_every_query_in_flight_finish(broker: NatsServer, gat
         await context.done(usage=Usage(), engine="quoting")
 
     stages.does["generate"] = generate
-    async with stages.running(), client(gateway) as http:
+    async with stages.running(), client(own_gateway) as http:
         whole = [asyncio.create_task(ask(http)) for _ in range(25)]
         streamed = [asyncio.create_task(stream(http)) for _ in range(25)]
         await stages.arrived("generate", 50)
-        gateway.signal(signal.SIGTERM)
+        own_gateway.signal(signal.SIGTERM)
         await until(lambda: gone(http))
         free.set()
         assert {(await task).json()["answer"] for task in whole} == {"Hello world"}
         assert {text_of(await task) for task in streamed} == {"Hello world"}
-        assert await asyncio.to_thread(gateway.wait) == 0
+        assert await asyncio.to_thread(own_gateway.wait) == 0
 
 
-async def test_sigterm_ends_what_does_not_finish_within_the_grace_period(broker: NatsServer, tmp_path: Path) -> None:
+async def test_sigterm_ends_what_does_not_finish_within_the_grace_period(
+    own_broker: NatsServer, tmp_path: Path
+) -> None:
     async def never(_: Query, context: Context) -> None:
         await context.delta("Hello")
         await asyncio.Event().wait()
 
-    stages = Stages(broker.url)
+    stages = Stages(own_broker.url)
     stages.does["generate"] = never
-    with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, grace_seconds=2) as gateway:
+    with ServiceProcess("services.gateway", tmp_path, nats_url=own_broker.url, grace_seconds=2) as gateway:
         async with stages.running(), client(gateway) as http:
             (await http.post("/v1/collections", json={"name": "default"})).raise_for_status()
             whole, streamed = asyncio.create_task(ask(http)), asyncio.create_task(stream(http))
@@ -293,10 +298,10 @@ async def test_sigterm_ends_what_does_not_finish_within_the_grace_period(broker:
 
 
 async def test_while_it_lingers_a_stopping_gateway_is_not_ready_answers_and_closes_connections(
-    broker: NatsServer, tmp_path: Path
+    own_broker: NatsServer, tmp_path: Path
 ) -> None:
-    with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, linger_seconds=60) as gateway:
-        async with Stages(broker.url).running(), client(gateway) as http:
+    with ServiceProcess("services.gateway", tmp_path, nats_url=own_broker.url, linger_seconds=60) as gateway:
+        async with Stages(own_broker.url).running(), client(gateway) as http:
             created = await http.post("/v1/collections", json={"name": "default"})
             assert "connection" not in created.headers
             gateway.signal(signal.SIGTERM)
@@ -306,9 +311,11 @@ async def test_while_it_lingers_a_stopping_gateway_is_not_ready_answers_and_clos
             assert answered.headers["connection"] == "close"
 
 
-async def test_a_wrong_pipelines_file_ends_the_start_with_a_message(broker: NatsServer, tmp_path: Path) -> None:
+async def test_a_wrong_pipelines_file_ends_the_start_with_a_message(own_broker: NatsServer, tmp_path: Path) -> None:
     (tmp_path / "pipelines.yaml").write_text("pipelines: {a: []}")
-    gateway = ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, pipelines=tmp_path / "pipelines.yaml")
+    gateway = ServiceProcess(
+        "services.gateway", tmp_path, nats_url=own_broker.url, pipelines=tmp_path / "pipelines.yaml"
+    )
     gateway.start()
     assert await asyncio.to_thread(gateway.wait) == 1
     assert "pipelines.yaml is not valid: pipelines > a" in gateway.log

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -29,21 +29,15 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
+def gateway_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    pipelines = tmp_path_factory.mktemp("gateway") / "pipelines.yaml"
+    pipelines.write_text(PIPELINES)
+    return {"pipelines": pipelines}
 
 
 @pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A gateway that has the collections `default` and `searched`."""
-    folder = tmp_path_factory.mktemp("gateway")
-    (folder / "pipelines.yaml").write_text(PIPELINES)
-    settings = {"nats_url": broker.url, "pipelines": folder / "pipelines.yaml"}
-    with ServiceProcess("services.gateway", folder, **settings) as gateway:
-        for record in ({"name": "default"}, {"name": "searched", "pipeline": "search"}):
-            assert httpx.post(f"{gateway.url}/v1/collections", json=record, trust_env=False).status_code == 201
-        yield gateway
+def gateway_collections() -> list[dict[str, object]]:
+    return [{"name": "default"}, {"name": "searched", "pipeline": "search"}]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Schedules over HTTP."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,13 +14,6 @@ pytestmark = pytest.mark.anyio
 
 SPEC = {"kind": "switch", "collection": "docs"}
 NIGHTLY = {"spec": SPEC, "cron": "0 3 * * *", "zone": "Europe/Berlin", "missed": "run_once", "timeout": 600}
-
-
-@pytest.fixture
-def gateway(broker: NatsServer, request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    folder = request.getfixturevalue("tmp_path")
-    with ServiceProcess("services.gateway", folder, nats_url=broker.url) as process:
-        yield process
 
 
 @pytest.fixture

@@ -110,30 +110,32 @@ async def test_a_follower_is_told_of_changes_and_removals(bench: StageHarness) -
 
 
 async def test_a_follower_goes_on_after_the_broker_was_away_and_learns_what_it_missed(
-    bench: StageHarness, broker: NatsServer
+    bench: StageHarness, own_broker: NatsServer
 ) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
         for canary in (20.0, 30.0):
-            broker.kill()
-            broker.start()
+            own_broker.kill()
+            own_broker.start()
             await seen.shows(generate=canary - 10)
-            async with open_bench(broker.url) as other:
+            async with open_bench(own_broker.url) as other:
                 await Routes(other.jetstream).put(route(canary))
             await seen.shows(generate=canary)
 
 
-async def test_what_was_known_stays_in_force_while_the_broker_is_away(bench: StageHarness, broker: NatsServer) -> None:
+async def test_what_was_known_stays_in_force_while_the_broker_is_away(
+    bench: StageHarness, own_broker: NatsServer
+) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
-        broker.kill()
+        own_broker.kill()
 
         async def lost() -> bool:
             return not bench.client.is_connected
 
         await until(lost, "the loss of the connection")
         assert seen.routes == {"generate": route(10)}
-        broker.start()
+        own_broker.start()
 
 
 async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench: StageHarness) -> None:
@@ -146,14 +148,14 @@ async def test_a_follower_lives_without_the_bucket_until_somebody_makes_it(bench
 
 
 async def test_a_bucket_that_was_lost_with_the_brokers_disk_is_followed_again(
-    bench: StageHarness, broker: NatsServer, tmp_path: Path
+    bench: StageHarness, own_broker: NatsServer, tmp_path: Path
 ) -> None:
     await Routes(bench.jetstream).put(route(10))
     async with following(bench) as seen:
-        broker.kill()
+        own_broker.kill()
         shutil.rmtree(tmp_path / "nats" / "store")
-        broker.start()
-        async with open_bench(broker.url) as other:
+        own_broker.start()
+        async with open_bench(own_broker.url) as other:
             await seen.shows()
             await Routes(other.jetstream).put(route(20))
             await seen.shows(generate=20)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from services.gateway.variants.routes import Route
 from services.gateway.variants.selector import choose
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
+from tests.harness.gateways import running_gateway
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
@@ -28,15 +29,8 @@ TENTH = {"default": 90, "canary": 10}
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with make_gateway(broker, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
+def gateway_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return settings(tmp_path_factory.mktemp("pipelines"))
 
 
 @pytest.fixture
@@ -49,9 +43,9 @@ async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def make_gateway(broker: NatsServer, folder: Path) -> ServiceProcess:
+def settings(folder: Path) -> dict[str, object]:
     (folder / "pipelines.yaml").write_text(PIPELINES)
-    return ServiceProcess("services.gateway", folder, nats_url=broker.url, pipelines=folder / "pipelines.yaml")
+    return {"pipelines": folder / "pipelines.yaml"}
 
 
 @asynccontextmanager
@@ -159,7 +153,7 @@ async def test_two_gateways_send_a_conversation_to_the_same_variant(
     broker: NatsServer, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     half = {"default": 50, "canary": 50}
-    with make_gateway(broker, tmp_path) as second:
+    with running_gateway(broker, tmp_path, **settings(tmp_path)) as second:
         async with served(broker, "default", "canary"), connected(second) as other:
             await route(other, weights=half)
             for each in (http, other):
@@ -190,7 +184,7 @@ async def test_a_query_waits_for_the_first_worker_of_its_variant(broker: NatsSer
 
 
 async def test_routes_outlive_the_broker_and_go_on_being_followed(tmp_path: Path) -> None:
-    with NatsServer(tmp_path / "nats") as broker, make_gateway(broker, tmp_path) as gateway:
+    with NatsServer(tmp_path / "nats") as broker, running_gateway(broker, tmp_path, **settings(tmp_path)) as gateway:
         async with served(broker, "default", "canary"), connected(gateway) as http:
             await route(http, weights={"canary": 1})
             await in_force(http, {"canary": 1})

@@ -119,8 +119,10 @@ async def platform(
     ],
     ids=["answers something else", "fails", "hangs"],
 )
-async def test_a_shadow_never_reaches_a_client(broker: NatsServer, tmp_path: Path, does: Process, outcome: str) -> None:
-    async with platform(broker, tmp_path, does) as it:
+async def test_a_shadow_never_reaches_a_client(
+    own_broker: NatsServer, tmp_path: Path, does: Process, outcome: str
+) -> None:
+    async with platform(own_broker, tmp_path, does) as it:
         answer = await it.ask(timeout=2)
         events = await it.stream(timeout=2)
         await it.ended(outcome, 2)
@@ -134,9 +136,9 @@ async def test_a_shadow_never_reaches_a_client(broker: NatsServer, tmp_path: Pat
 
 
 async def test_a_shadow_is_a_copy_on_the_batch_lane_for_the_other_variant_that_says_whose_it_is(
-    broker: NatsServer, tmp_path: Path
+    own_broker: NatsServer, tmp_path: Path
 ) -> None:
-    async with platform(broker, tmp_path, answer_with("Hello")) as it:
+    async with platform(own_broker, tmp_path, answer_with("Hello")) as it:
         await it.ask(question="Wann?")
         await it.canary.arrived("generate")
         (shadow,), (query,) = it.canary.given["generate"], it.live.given["generate"]
@@ -148,8 +150,8 @@ async def test_a_shadow_is_a_copy_on_the_batch_lane_for_the_other_variant_that_s
     assert {each.lane for each in embedded} == {Lane.BATCH, Lane.INTERACTIVE}
 
 
-async def test_both_sides_of_a_pair_are_measured(broker: NatsServer, tmp_path: Path) -> None:
-    async with platform(broker, tmp_path, answer_with("Hello ", "big ", "world")) as it:
+async def test_both_sides_of_a_pair_are_measured(own_broker: NatsServer, tmp_path: Path) -> None:
+    async with platform(own_broker, tmp_path, answer_with("Hello ", "big ", "world")) as it:
         for _ in range(3):
             await it.ask()
         await it.ended("answered", 3)
@@ -163,8 +165,10 @@ async def test_both_sides_of_a_pair_are_measured(broker: NatsServer, tmp_path: P
         assert "sluice_gateway_first_delta_seconds_count 3.0" in (await it.http.get("/metrics")).text
 
 
-async def test_a_shadow_takes_its_percentage_and_none_once_it_is_taken_away(broker: NatsServer, tmp_path: Path) -> None:
-    async with platform(broker, tmp_path, answer_with("Hello"), percent=0) as it:
+async def test_a_shadow_takes_its_percentage_and_none_once_it_is_taken_away(
+    own_broker: NatsServer, tmp_path: Path
+) -> None:
+    async with platform(own_broker, tmp_path, answer_with("Hello"), percent=0) as it:
         await it.ask()
         await it.http.delete("/v1/routes/marker")
         await it.route(shadows={"canary": 100})
@@ -177,9 +181,9 @@ async def test_a_shadow_takes_its_percentage_and_none_once_it_is_taken_away(brok
     assert len(it.canary.given["generate"]) == 1
 
 
-async def test_shadows_beyond_the_bound_are_left_out_and_counted(broker: NatsServer, tmp_path: Path) -> None:
+async def test_shadows_beyond_the_bound_are_left_out_and_counted(own_broker: NatsServer, tmp_path: Path) -> None:
     does = Hangs()
-    async with platform(broker, tmp_path, does, max_shadows=2) as it:
+    async with platform(own_broker, tmp_path, does, max_shadows=2) as it:
         for _ in range(5):
             assert (await it.ask())["answer"] == "Hello world"
         await it.ended("skipped", 3)
@@ -189,10 +193,10 @@ async def test_shadows_beyond_the_bound_are_left_out_and_counted(broker: NatsSer
 
 
 async def test_shadows_that_nobody_serves_and_a_full_queue_of_them_do_not_hold_up_live_queries(
-    broker: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_broker: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLUICE_QUEUE_LIMIT", "1")
-    async with platform(broker, tmp_path) as it:
+    async with platform(own_broker, tmp_path) as it:
         for _ in range(3):
             assert (await it.ask(timeout=5))["answer"] == "Hello world"
         # The first one waits for a worker, the stage before it reports that there is no room for the others.
@@ -200,9 +204,9 @@ async def test_shadows_that_nobody_serves_and_a_full_queue_of_them_do_not_hold_u
         await it.ended("stage-unavailable", 1)
 
 
-async def test_the_shadow_of_a_client_who_leaves_stops(broker: NatsServer, tmp_path: Path) -> None:
+async def test_the_shadow_of_a_client_who_leaves_stops(own_broker: NatsServer, tmp_path: Path) -> None:
     live, does = Hangs(), Hangs()
-    async with platform(broker, tmp_path, does) as it:
+    async with platform(own_broker, tmp_path, does) as it:
         it.live.does["generate"] = live
         asking = asyncio.create_task(it.ask())
         async with asyncio.timeout(30):
@@ -213,8 +217,8 @@ async def test_the_shadow_of_a_client_who_leaves_stops(broker: NatsServer, tmp_p
         await it.ended("cancelled")
 
 
-async def test_the_shadow_of_a_query_that_fails_goes_on(broker: NatsServer, tmp_path: Path) -> None:
-    async with platform(broker, tmp_path, answer_with("Hello")) as it:
+async def test_the_shadow_of_a_query_that_fails_goes_on(own_broker: NatsServer, tmp_path: Path) -> None:
+    async with platform(own_broker, tmp_path, answer_with("Hello")) as it:
         it.live.does["generate"] = fails
         response = await it.http.post("/v1/query", json={"question": "What?"})
         assert response.status_code == 502
@@ -222,9 +226,9 @@ async def test_the_shadow_of_a_query_that_fails_goes_on(broker: NatsServer, tmp_
         assert await it.metric("sluice_shadow_seconds_count") == 0
 
 
-async def test_a_gateway_that_stops_drops_its_shadows(broker: NatsServer, tmp_path: Path) -> None:
+async def test_a_gateway_that_stops_drops_its_shadows(own_broker: NatsServer, tmp_path: Path) -> None:
     does = Hangs()
-    async with platform(broker, tmp_path, does, grace_seconds=300) as it:
+    async with platform(own_broker, tmp_path, does, grace_seconds=300) as it:
         await it.ask(timeout=60)
         async with asyncio.timeout(30):
             shadow = await does.begun.get()
@@ -232,15 +236,17 @@ async def test_a_gateway_that_stops_drops_its_shadows(broker: NatsServer, tmp_pa
             assert (await does.ended.get()).id == shadow.id
 
 
-async def test_a_shadow_ends_with_the_broker_and_the_live_query_does_not(broker: NatsServer, tmp_path: Path) -> None:
+async def test_a_shadow_ends_with_the_broker_and_the_live_query_does_not(
+    own_broker: NatsServer, tmp_path: Path
+) -> None:
     live, does = Hangs(), Hangs()
-    async with platform(broker, tmp_path, does) as it:
+    async with platform(own_broker, tmp_path, does) as it:
         it.live.does["generate"] = live
         asking = asyncio.create_task(it.ask())
         async with asyncio.timeout(30):
             await live.begun.get()
             await does.begun.get()
         it.live.does["generate"] = answer_with("Hello ", "world")
-        broker.kill()
-        broker.start()
+        own_broker.kill()
+        own_broker.start()
         assert (await asking)["answer"] == "Hello world"

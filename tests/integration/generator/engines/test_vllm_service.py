@@ -29,14 +29,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def generators(
-    nats: NatsServer, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+    broker: NatsServer, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, ServiceProcess]]:
     """Three, each with a variant of its own, started at the same time: each test is the end of one."""
     with ExitStack() as stack:
@@ -45,7 +39,7 @@ def generators(
             process = ServiceProcess(
                 "services.generator",
                 tmp_path_factory.mktemp(variant),
-                nats_url=nats.url,
+                nats_url=broker.url,
                 engine="vllm",
                 generator_variant=variant,
                 vllm_model=tiny_model,
@@ -63,8 +57,8 @@ def generators(
 
 
 @pytest.fixture
-async def bench(nats: NatsServer) -> AsyncIterator[StageHarness]:
-    async with open_bench(nats.url) as bench:
+async def bench(broker: NatsServer) -> AsyncIterator[StageHarness]:
+    async with open_bench(broker.url) as bench:
         yield bench
 
 

@@ -4,27 +4,21 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sluice.cli import main
-from tests.harness.gateway import FakeGateway, serving
+from tests.harness.gateway import FakeGateway
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def gateway() -> Iterator[FakeGateway]:
-    with serving(FakeGateway()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def sluice(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def sluice(fake_gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `sluice ARG...` against the gateway: exit status, output, error output."""
-    monkeypatch.setenv("SLUICE_URL", gateway.url)
+    monkeypatch.setenv("SLUICE_URL", fake_gateway.url)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -46,7 +40,7 @@ def docs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_answer_is_followed_by_its_sources_and_timings(sluice: Run, gateway: FakeGateway) -> None:
+def test_an_answer_is_followed_by_its_sources_and_timings(sluice: Run, fake_gateway: FakeGateway) -> None:
     status, output, _ = sluice("ask", "How long is the warranty?", "-c", "shop", "--filter", '{"year": 2024}')
     assert status == 0
     assert output.splitlines() == [
@@ -58,12 +52,12 @@ def test_an_answer_is_followed_by_its_sources_and_timings(sluice: Run, gateway: 
         "",
         "32 ms · first words 12 ms · embed 8 ms · extractive",
     ]
-    asked = gateway.queries[0]
+    asked = fake_gateway.queries[0]
     assert (asked["collection"], asked["filter"], asked["stream"]) == ("shop", {"year": 2024}, True)
 
 
-def test_an_answer_says_what_it_cites_and_what_did_not_fit(sluice: Run, gateway: FakeGateway) -> None:
-    gateway.end = {"cited": [1], "context": {"window": 4096, "dropped": [3, 4], "shortened": [2]}}
+def test_an_answer_says_what_it_cites_and_what_did_not_fit(sluice: Run, fake_gateway: FakeGateway) -> None:
+    fake_gateway.end = {"cited": [1], "context": {"window": 4096, "dropped": [3, 4], "shortened": [2]}}
     _, output, _ = sluice("ask", "How long is the warranty?")
     assert "  [1] docs/warranty.md #2  0.912  cited" in output.splitlines()
     left_out = "[3] [4] did not fit into the context window of 4,096 tokens, of [2] only the first sentences did"
@@ -76,9 +70,9 @@ def test_ask_json_prints_the_whole_answer(sluice: Run) -> None:
     assert (status, answer["answer"], answer["sources"][0]["score"]) == (0, "24 months [1].", 0.912)
 
 
-def test_a_filter_that_is_not_json_is_wrong_usage(sluice: Run, gateway: FakeGateway) -> None:
+def test_a_filter_that_is_not_json_is_wrong_usage(sluice: Run, fake_gateway: FakeGateway) -> None:
     status, _, error = sluice("ask", "How long?", "--filter", "{year}")
-    assert (status, gateway.queries) == (2, [])
+    assert (status, fake_gateway.queries) == (2, [])
     assert "not JSON" in error
 
 
@@ -87,19 +81,19 @@ def test_a_problem_is_printed_with_its_detail(sluice: Run) -> None:
     assert (status, error) == (1, "collection-not-found: there is no collection 'missing'\n")
 
 
-def test_a_failure_in_the_middle_of_an_answer_is_a_failure(sluice: Run, gateway: FakeGateway) -> None:
-    gateway.answer_fails = "it ran out of memory"
+def test_a_failure_in_the_middle_of_an_answer_is_a_failure(sluice: Run, fake_gateway: FakeGateway) -> None:
+    fake_gateway.answer_fails = "it ran out of memory"
     status, output, error = sluice("ask", "How long?")
     assert (status, output.strip()) == (1, "24")
     assert error == "The engine failed: it ran out of memory\n"
 
 
-def test_ingest_names_documents_from_the_given_folder_on(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
+def test_ingest_names_documents_from_the_given_folder_on(sluice: Run, fake_gateway: FakeGateway, docs: Path) -> None:
     status, output, _ = sluice("ingest", str(docs), "-c", "team", "-m", "year=2024", "-m", "by=Ann")
     assert status == 0
-    assert gateway.uploads == [["docs/a.md", "docs/guide/b.txt"]]
-    assert gateway.collections["team"]["docs/a.md"] == b"text of a.md"
-    assert gateway.metadata["docs/a.md"] == {"year": 2024, "by": "Ann"}
+    assert fake_gateway.uploads == [["docs/a.md", "docs/guide/b.txt"]]
+    assert fake_gateway.collections["team"]["docs/a.md"] == b"text of a.md"
+    assert fake_gateway.metadata["docs/a.md"] == {"year": 2024, "by": "Ann"}
     assert "2 indexed, 0 skipped, 0 failed, 6 chunks" in output
 
 
@@ -111,50 +105,57 @@ def test_ingest_again_skips_what_has_not_changed(sluice: Run, docs: Path) -> Non
     assert (status, outcome["indexed"], outcome["skipped"], outcome["failed"]) == (0, 1, 1, 0)
 
 
-def test_a_document_that_fails_is_named_with_its_reason(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
-    gateway.broken_documents["docs/a.md"] = "it is not text"
+def test_a_document_that_fails_is_named_with_its_reason(sluice: Run, fake_gateway: FakeGateway, docs: Path) -> None:
+    fake_gateway.broken_documents["docs/a.md"] = "it is not text"
     status, output, _ = sluice("ingest", str(docs))
     assert status == 1
     assert "✗ docs/a.md  Broken: it is not text" in output
 
 
-def test_a_file_that_is_too_large_fails_here_and_is_not_sent(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
+def test_a_file_that_is_too_large_fails_here_and_is_not_sent(
+    sluice: Run, fake_gateway: FakeGateway, docs: Path
+) -> None:
     with (docs / "video.bin").open("wb") as file:
         file.truncate(51 * 2**20)
     status, output, _ = sluice("ingest", str(docs))
     assert status == 1
     assert "✗ docs/video.bin  The file is 51 MB; at most 50 MB are taken" in output
-    assert gateway.uploads == [["docs/a.md", "docs/guide/b.txt"]]
+    assert fake_gateway.uploads == [["docs/a.md", "docs/guide/b.txt"]]
 
 
-def test_many_files_travel_in_several_requests(sluice: Run, gateway: FakeGateway, tmp_path: Path) -> None:
+def test_many_files_travel_in_several_requests(sluice: Run, fake_gateway: FakeGateway, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(450):
         (folder / f"{number:03}.txt").write_text(str(number))
     status, output, _ = sluice("ingest", str(folder), "--json")
     assert (status, json.loads(output)["indexed"]) == (0, 450)
-    assert [len(upload) for upload in gateway.uploads] == [200, 200, 50]
+    assert [len(upload) for upload in fake_gateway.uploads] == [200, 200, 50]
 
 
-def test_ingest_survives_a_gateway_that_restarts(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
-    gateway.dropped_watches = 2
+def test_ingest_survives_a_gateway_that_restarts(sluice: Run, fake_gateway: FakeGateway, docs: Path) -> None:
+    fake_gateway.dropped_watches = 2
     status, output, _ = sluice("ingest", str(docs), "--json")
-    assert (status, json.loads(output)["indexed"], gateway.dropped_watches) == (0, 2, 0)
+    assert (status, json.loads(output)["indexed"], fake_gateway.dropped_watches) == (0, 2, 0)
 
 
 def test_documents_without_a_file_are_hinted_at_and_pruned_when_asked(
-    sluice: Run, gateway: FakeGateway, docs: Path
+    sluice: Run, fake_gateway: FakeGateway, docs: Path
 ) -> None:
     gone = {f"docs/gone{number}.md": b"" for number in range(5)}
-    gateway.collections["default"] = {**gone, "other/kept.md": b"", "docsabc.md": b""}
+    fake_gateway.collections["default"] = {**gone, "other/kept.md": b"", "docsabc.md": b""}
     _, output, _ = sluice("ingest", str(docs))
     assert "5 documents without a file any more (docs/gone0.md, docs/gone1.md, docs/gone2.md, …); --prune" in output
-    assert not gateway.deletions
+    assert not fake_gateway.deletions
     status, output, _ = sluice("ingest", str(docs), "--prune", "--exclude", "*.md")
     assert status == 0
     assert "Deleted 5 documents without a file" in output
-    assert sorted(gateway.collections["default"]) == ["docs/a.md", "docs/guide/b.txt", "docsabc.md", "other/kept.md"]
+    assert sorted(fake_gateway.collections["default"]) == [
+        "docs/a.md",
+        "docs/guide/b.txt",
+        "docsabc.md",
+        "other/kept.md",
+    ]
 
 
 def test_no_wait_prints_the_jobs(sluice: Run, docs: Path) -> None:
@@ -164,14 +165,14 @@ def test_no_wait_prints_the_jobs(sluice: Run, docs: Path) -> None:
 
 
 def test_wrong_usage_of_ingest_is_said_before_anything_is_sent(
-    sluice: Run, gateway: FakeGateway, docs: Path, tmp_path: Path
+    sluice: Run, fake_gateway: FakeGateway, docs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "b" / "docs").mkdir(parents=True)
     (tmp_path / "b" / "docs" / "a.md").write_text("another")
     assert sluice("ingest", str(docs / "missing"))[0] == 2
     assert sluice("ingest", str(docs), "-m", "novalue")[0] == 2
     assert sluice("ingest", str(docs), str(tmp_path / "b" / "docs"))[0] == 2
-    assert gateway.requests == []
+    assert fake_gateway.requests == []
 
 
 def test_nothing_listening_says_how_to_start_it(sluice: Run) -> None:
@@ -185,25 +186,25 @@ def test_nothing_listening_says_how_to_start_it(sluice: Run) -> None:
         )
 
 
-def test_collections_are_listed_created_and_deleted(sluice: Run, gateway: FakeGateway) -> None:
+def test_collections_are_listed_created_and_deleted(sluice: Run, fake_gateway: FakeGateway) -> None:
     assert sluice("collections", "create", "team")[1] == "Collection team is there.\n"
     assert json.loads(sluice("collections", "--json")[1])[0]["name"] == "team"
     assert sluice("collections")[1].split("\t")[:2] == ["team", "0"]
     assert sluice("collections", "delete", "team", "--yes")[0] == 0
-    assert gateway.collections == {}
+    assert fake_gateway.collections == {}
 
 
-def test_documents_are_listed_over_all_pages_and_deleted(sluice: Run, gateway: FakeGateway) -> None:
-    gateway.collections["team"] = {f"docs/{number}.md": b"x" for number in range(5)}
+def test_documents_are_listed_over_all_pages_and_deleted(sluice: Run, fake_gateway: FakeGateway) -> None:
+    fake_gateway.collections["team"] = {f"docs/{number}.md": b"x" for number in range(5)}
     _, output, _ = sluice("documents", "list", "docs/", "-c", "team")
     assert [line.split("\t")[0] for line in output.splitlines()] == [f"docs/{number}.md" for number in range(5)]
     assert json.loads(sluice("documents", "-c", "team", "list", "--json")[1])[4]["name"] == "docs/4.md"
     assert sluice("documents", "delete", "docs/1.md", "docs/3.md", "-c", "team")[0] == 0
-    assert gateway.deletions == [["docs/1.md", "docs/3.md"]]
+    assert fake_gateway.deletions == [["docs/1.md", "docs/3.md"]]
 
 
-def test_jobs_are_listed_shown_and_followed(sluice: Run, gateway: FakeGateway, docs: Path) -> None:
-    gateway.broken_documents["docs/a.md"] = "it is not text"
+def test_jobs_are_listed_shown_and_followed(sluice: Run, fake_gateway: FakeGateway, docs: Path) -> None:
+    fake_gateway.broken_documents["docs/a.md"] = "it is not text"
     sluice("ingest", str(docs), "--no-wait")
     assert sluice("jobs")[1].split("\t")[:4] == ["job-1", "ingest", "succeeded", "2/2"]
     assert sluice("jobs", "list", "--state", "failed", "--json")[1] == "[]\n"
@@ -215,9 +216,9 @@ def test_jobs_are_listed_shown_and_followed(sluice: Run, gateway: FakeGateway, d
     assert sluice("jobs", "show", "job-9")[2] == "not-found: there is no job job-9\n"
 
 
-def test_status_shows_services_queues_and_dead_letters(sluice: Run, gateway: FakeGateway) -> None:
+def test_status_shows_services_queues_and_dead_letters(sluice: Run, fake_gateway: FakeGateway) -> None:
     _, output, _ = sluice("status")
-    assert f"Sluice 9.9.9 at {gateway.url} on NATS 2.15.1" in output
+    assert f"Sluice 9.9.9 at {fake_gateway.url} on NATS 2.15.1" in output
     assert "embedder\te-1\tready\tembed/default (1+2 in flight)" in output
     assert "embed/default\tinteractive\t3\t1" in output
     assert "2 dead letters" in output
@@ -236,12 +237,12 @@ def test_pipelines_and_versions_are_told(sluice: Run) -> None:
 
 
 def test_doctor_finds_stages_without_workers_and_says_what_to_do(
-    sluice: Run, gateway: FakeGateway, tmp_path: Path
+    sluice: Run, fake_gateway: FakeGateway, tmp_path: Path
 ) -> None:
     status, output, _ = sluice("doctor", "--data", str(tmp_path), "--port", "0", "--json")
     checks = {check["name"]: check for check in json.loads(output)["checks"]}
     assert status == 1
-    assert checks["Sluice"]["message"] == f"9.9.9 at {gateway.url}"
+    assert checks["Sluice"]["message"] == f"9.9.9 at {fake_gateway.url}"
     assert checks["stages"]["verdict"] == "wrong"
     assert "generate, retrieve" in checks["stages"]["message"]
     assert checks["stages"]["remedy"]

@@ -2,27 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sluice.cli import main
-from tests.harness.broker import NatsServer
 from tests.harness.paths import EXAMPLES
 from tests.harness.processes import ServiceProcess
 
 Run = Callable[..., tuple[int, str, str]]
 
 NIGHTLY = EXAMPLES / "nightly" / "pipeline.yaml"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    folder = tmp_path_factory.mktemp("gateway")
-    with NatsServer(folder / "nats") as broker, ServiceProcess("services.gateway", folder, nats_url=broker.url) as it:
-        yield it
 
 
 @pytest.fixture

@@ -16,18 +16,6 @@ from tests.harness.stages import Stages
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with ServiceProcess("services.gateway", tmp_path_factory.mktemp("gateway"), nats_url=broker.url) as gateway:
-        yield gateway
-
-
 @pytest.fixture
 def client(gateway: ServiceProcess) -> Iterator[sluice.Client]:
     """A client of the gateway, whose stages have no routes."""

@@ -9,18 +9,12 @@ import pytest
 
 import sluice
 from sluice.client import Upload
-from tests.harness.gateway import FakeGateway, serving
+from tests.harness.gateway import FakeGateway
 
 
 @pytest.fixture
-def gateway() -> Iterator[FakeGateway]:
-    with serving(FakeGateway()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(gateway: FakeGateway) -> Iterator[sluice.Client]:
-    with sluice.Client(gateway.url) as client:
+def client(fake_gateway: FakeGateway) -> Iterator[sluice.Client]:
+    with sluice.Client(fake_gateway.url) as client:
         yield client
 
 
@@ -41,12 +35,12 @@ def test_both_clients_offer_the_same_with_the_same_arguments_and_documentation()
     assert blocking["query"][0][:3] == ["self", "question", "collection"]
 
 
-def test_a_query_returns_a_typed_answer(client: sluice.Client, gateway: FakeGateway) -> None:
+def test_a_query_returns_a_typed_answer(client: sluice.Client, fake_gateway: FakeGateway) -> None:
     answer = client.query("How long?", collection="shop", top_k=3, filter={"year": 2024}, timeout=7)
     assert answer.answer == "24 months [1]."
     assert answer.sources[0].document == "docs/warranty.md"
     assert answer.timings.stages[0].worked_ms == 8.0
-    assert gateway.queries[0] == {
+    assert fake_gateway.queries[0] == {
         "question": "How long?",
         "collection": "shop",
         "top_k": 3,
@@ -56,11 +50,11 @@ def test_a_query_returns_a_typed_answer(client: sluice.Client, gateway: FakeGate
     }
 
 
-def test_a_follow_up_brings_its_conversation(client: sluice.Client, gateway: FakeGateway) -> None:
-    gateway.end = {"cited": [1], "model": "m", "finish": "length", "context": {"dropped": [2]}}
+def test_a_follow_up_brings_its_conversation(client: sluice.Client, fake_gateway: FakeGateway) -> None:
+    fake_gateway.end = {"cited": [1], "model": "m", "finish": "length", "context": {"dropped": [2]}}
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}]
     answer = client.query("And when?", messages=turns, conversation="c1", generate={"max_tokens": 9})
-    asked = gateway.queries[0]
+    asked = fake_gateway.queries[0]
     assert (asked["messages"], asked["conversation"], asked["generate"]) == (turns, "c1", {"max_tokens": 9})
     assert (answer.cited, answer.model, answer.finish, answer.context.dropped) == ((1,), "m", "length", (2,))
 
@@ -71,11 +65,11 @@ def test_a_stream_yields_sources_then_deltas_then_the_end(client: sluice.Client)
 
 
 @pytest.mark.anyio
-async def test_the_asynchronous_client_streams_uploads_and_waits(gateway: FakeGateway, tmp_path: Path) -> None:
-    gateway.collections["team"] = {}
-    gateway.dropped_watches = 1
+async def test_the_asynchronous_client_streams_uploads_and_waits(fake_gateway: FakeGateway, tmp_path: Path) -> None:
+    fake_gateway.collections["team"] = {}
+    fake_gateway.dropped_watches = 1
     (tmp_path / "a.md").write_text("text")
-    async with sluice.AsyncClient(gateway.url) as client:
+    async with sluice.AsyncClient(fake_gateway.url) as client:
         text = [event.text async for event in client.stream("How long?") if isinstance(event, sluice.Delta)]
         job = await client.upload("team", [tmp_path / "a.md", Upload(name="x/b.md", content=b"b")])
         ended = await client.wait(job.id, timeout=30)
@@ -93,28 +87,28 @@ def test_a_problem_is_an_error_with_code_status_and_detail(client: sluice.Client
         list(client.stream("How long?", collection="missing"))
 
 
-def test_a_refusal_is_repeated_when_the_server_says_when(client: sluice.Client, gateway: FakeGateway) -> None:
-    gateway.refusals = [(429, {"Retry-After": "0"}), (429, {"Retry-After": "0"})]
+def test_a_refusal_is_repeated_when_the_server_says_when(client: sluice.Client, fake_gateway: FakeGateway) -> None:
+    fake_gateway.refusals = [(429, {"Retry-After": "0"}), (429, {"Retry-After": "0"})]
     assert client.query("How long?").engine == "extractive"
-    assert gateway.requests == ["POST /v1/query"] * 3
+    assert fake_gateway.requests == ["POST /v1/query"] * 3
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "3600"}], ids=["no time", "too long a time"])
 def test_a_refusal_without_a_bearable_time_is_passed_on(
-    client: sluice.Client, gateway: FakeGateway, headers: dict[str, str]
+    client: sluice.Client, fake_gateway: FakeGateway, headers: dict[str, str]
 ) -> None:
-    gateway.refusals = [(429, headers)]
+    fake_gateway.refusals = [(429, headers)]
     with pytest.raises(sluice.SluiceError) as caught:
         client.query("How long?")
     assert caught.value.code == "queue-full"
     assert caught.value.retry_after == (3600.0 if headers else None)
 
 
-def test_repeating_is_bounded(client: sluice.Client, gateway: FakeGateway) -> None:
-    gateway.refusals = [(429, {"Retry-After": "0"})] * 10
+def test_repeating_is_bounded(client: sluice.Client, fake_gateway: FakeGateway) -> None:
+    fake_gateway.refusals = [(429, {"Retry-After": "0"})] * 10
     with pytest.raises(sluice.SluiceError):
         client.query("How long?")
-    assert len(gateway.requests) == 4
+    assert len(fake_gateway.requests) == 4
 
 
 def test_reads_are_repeated_after_a_broken_connection_and_queries_are_not() -> None:
@@ -134,11 +128,11 @@ def test_reads_are_repeated_after_a_broken_connection_and_queries_are_not() -> N
     assert seen == ["POST"]
 
 
-def test_a_key_travels_with_every_request(gateway: FakeGateway) -> None:
-    with sluice.Client(gateway.url, api_key="secret") as client:
+def test_a_key_travels_with_every_request(fake_gateway: FakeGateway) -> None:
+    with sluice.Client(fake_gateway.url, api_key="secret") as client:
         client.status()
         list(client.stream("How long?"))
-    assert gateway.keys == ["Bearer secret"] * 2
+    assert fake_gateway.keys == ["Bearer secret"] * 2
 
 
 def test_something_that_is_not_sluice_is_said_to_be_so() -> None:
@@ -150,7 +144,7 @@ def test_something_that_is_not_sluice_is_said_to_be_so() -> None:
             list(client.stream("How long?"))
 
 
-def test_waiting_for_a_job_gives_up_in_time(gateway: FakeGateway) -> None:
+def test_waiting_for_a_job_gives_up_in_time(fake_gateway: FakeGateway) -> None:
     forever = {"id": "j", "state": "running"}
     stuck = httpx.MockTransport(lambda _: httpx.Response(200, json=forever))
     with sluice.Client("http://sluice.test", transport=stuck) as client, pytest.raises(TimeoutError):

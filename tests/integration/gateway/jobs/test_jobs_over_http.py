@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
 from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_desk import JobHarness, delete_jobs, open_desk
 from tests.harness.processes import ServiceProcess
 
 pytestmark = pytest.mark.anyio
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.anyio
 SWITCH = {"kind": "switch", "collection": "docs"}
 
 
-@pytest.fixture
-def gateway(broker: NatsServer, request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    folder = request.getfixturevalue("tmp_path")
-    with ServiceProcess("services.gateway", folder, nats_url=broker.url, max_body_bytes=3_000_000) as process:
-        yield process
+@pytest.fixture(scope="module")
+def gateway_settings() -> dict[str, object]:
+    return {"max_body_bytes": 3_000_000}
 
 
 @pytest.fixture
-async def http(gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
+async def http(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway without jobs."""
+    await delete_jobs(broker.url)
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60) as client:
         yield client
 
