@@ -34,7 +34,7 @@ def client(platform: Platform) -> Iterator[Client]:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Path:
+def documents_folder(tmp_path: Path) -> Path:
     """A folder of documents of several formats, each with one fact of its own."""
     folder = tmp_path / "library"
     (folder / "lamps").mkdir(parents=True)

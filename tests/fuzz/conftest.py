@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from tests.fuzz.depth import play
+from tests.fuzz.hypothesis_runner import play
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
 from shared.contracts.events import AnyEvent, Cancel, Delivered, Progress, decode_event, encode_event
 from shared.contracts.problems import Problem
-from tests.fuzz.depth import example_began, fuzzed, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes
 from tests.harness.paths import WIRE
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from shared.contracts.envelope import Query, pack_vector
 from shared.runtime.stage import Context
-from tests.fuzz.depth import example_began, fuzzed, saw
-from tests.fuzz.requests_to import BODIES, OPENAI, READS, WRITES, Operation
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
+from tests.fuzz.operations import BODIES, OPENAI, READS, WRITES, Operation
+from tests.fuzz.raw_http import Answer, Closed, Connection, request
 from tests.fuzz.values import bent_bytes, damaged, deep, json_bytes, odd_texts
-from tests.fuzz.wire import Answer, Closed, Connection, request
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import ALL, Stages

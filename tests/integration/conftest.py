@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
 from tests.harness.gateways import running_gateway
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import StageHarness, open_stage_harness
 
 Records = Sequence[Mapping[str, object]]
 
@@ -48,7 +48,7 @@ def own_gateway(
 
 
 @pytest.fixture
-async def bench(own_broker: NatsServer, anyio_backend: str) -> AsyncIterator[StageHarness]:
+async def harness(own_broker: NatsServer, anyio_backend: str) -> AsyncIterator[StageHarness]:
     """A client with the topology made, on a broker of the test's own."""
-    async with open_bench(own_broker.url) as opened:
+    async with open_stage_harness(own_broker.url) as opened:
         yield opened

@@ -15,9 +15,9 @@ from shared.contracts.envelope import Lane
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
-from tests.harness.bench import until
 from tests.harness.manifests import render
 from tests.harness.nats_nodes import NatsNode, admin, nodes
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
 
 from services.gateway.app import make
 from services.gateway.settings import GatewaySettings
+from tests.harness.authenticated_gateway import ADMIN
 from tests.harness.broker import NatsServer
-from tests.harness.keyed import ADMIN
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import ALL, Stages
 
@@ -86,7 +86,7 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def keyed_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def authenticated_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory.mktemp("keyed"), admin_key=ADMIN) as url:
         yield url
 
@@ -119,7 +119,7 @@ def test_an_open_gateway_answers_as_its_document_says(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_gateway_with_keys_answers_as_its_document_says(
-    keyed_gateway: str, session: requests.Session, operation: str
+    authenticated_url: str, session: requests.Session, operation: str
 ) -> None:
     headers = {"Authorization": f"Bearer {ADMIN}"}
-    check(OPERATIONS[operation], MODES[0], keyed_gateway, session=session, headers=headers)
+    check(OPERATIONS[operation], MODES[0], authenticated_url, session=session, headers=headers)

@@ -9,18 +9,18 @@ import pytest
 
 from shared.contracts.jobs import Job, JobState, PipelineSpec, SwitchSpec
 from shared.contracts.schedules import Schedule, Schedules
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def desk(broker: NatsServer) -> AsyncIterator[JobHarness]:
-    async with open_desk(broker.url) as desk:
-        yield desk
+async def job_harness(broker: NatsServer) -> AsyncIterator[JobHarness]:
+    async with open_job_harness(broker.url) as job_harness:
+        yield job_harness
 
 
 def scheduler(folder: Path, broker: NatsServer) -> ServiceProcess:
@@ -34,7 +34,7 @@ def shell(script: str, **members: Any) -> dict[str, Any]:
 
 
 async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
-    desk: JobHarness, broker: NatsServer, tmp_path: Path
+    job_harness: JobHarness, broker: NatsServer, tmp_path: Path
 ) -> None:
     journal, gate = tmp_path / "journal", tmp_path / "gate"
     os.mkfifo(gate)
@@ -49,10 +49,10 @@ async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
         return journal.exists() and journal.read_text().splitlines().count(line) >= times
 
     async def ended() -> Job | None:
-        job = await desk.board.get("default", "p")
+        job = await job_harness.board.get("default", "p")
         return job if job.state.ended else None
 
-    await desk.submit(PipelineSpec.model_validate({"name": "test", "steps": steps}), "p")
+    await job_harness.submit(PipelineSpec.model_validate({"name": "test", "steps": steps}), "p")
     for life in (1, 2):
         with scheduler(tmp_path, broker):  # it is killed at the end of the block
             await until(lambda life=life: said("waits", life), f"the step at work in life {life}")
@@ -70,25 +70,25 @@ async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
 
 
 async def test_a_schedule_ticks_through_the_deaths_of_the_scheduler_and_of_the_broker(
-    desk: JobHarness, broker: NatsServer, tmp_path: Path
+    job_harness: JobHarness, broker: NatsServer, tmp_path: Path
 ) -> None:
     spec = SwitchSpec(collection="nothing")
     made = Schedule.model_validate(
         {"name": "s", "tenant": "default", "spec": spec, "cron": "* * * * * *", "created_at": 0.0}
     )
-    await Schedules(desk.bus.jetstream).put(made)
+    await Schedules(job_harness.bus.jetstream).put(made)
 
-    async def ticked(desk: JobHarness, since: int) -> list[Job]:
-        jobs = await desk.board.list("default", limit=1000)
+    async def ticked(job_harness: JobHarness, since: int) -> list[Job]:
+        jobs = await job_harness.board.list("default", limit=1000)
         return jobs if len(jobs) >= since + 2 else []
 
     with scheduler(tmp_path, broker):  # it is killed at the end of the block
-        jobs = await until(lambda: ticked(desk, 0), "ticks")
+        jobs = await until(lambda: ticked(job_harness, 0), "ticks")
     with scheduler(tmp_path, broker):
-        jobs = await until(lambda: ticked(desk, len(jobs)), "ticks after the death of the scheduler")
+        jobs = await until(lambda: ticked(job_harness, len(jobs)), "ticks after the death of the scheduler")
         broker.kill()
         broker.start()
-        async with open_desk(broker.url) as other:
+        async with open_job_harness(broker.url) as other:
             jobs = await until(lambda: ticked(other, len(jobs)), "ticks after the death of the broker")
     ticks = [int(job.id.split("-")[2]) for job in jobs]
     assert len(set(ticks)) == len(ticks)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.gateway import FakeGateway, serving
+from tests.harness.fake_gateway import FakeGateway, serve_fake_gateway
 
 
 @pytest.fixture
 def fake_gateway() -> Iterator[FakeGateway]:
-    with serving(FakeGateway()) as fake:
+    with serve_fake_gateway(FakeGateway()) as fake:
         yield fake

@@ -42,7 +42,7 @@ async def client(broker: NatsServer) -> AsyncIterator[Client]:
     """Two services: only the first knows which trace the query `q` has."""
     client = await nats.connect(broker.url)
 
-    def answering(service: str) -> None:
+    def start_gateway(service: str) -> None:
         async def answer(message: Msg) -> None:
             asked = TraceRequest.model_validate_json(message.data).id
             knows = asked == MINE or (asked == "q" and service == "one")
@@ -54,7 +54,7 @@ async def client(broker: NatsServer) -> AsyncIterator[Client]:
 
     answers: dict[str, object] = {}
     for service in REMEMBERED:
-        answering(service)
+        start_gateway(service)
         await client.subscribe(TRACE, cb=answers[service])  # type: ignore[arg-type]
     yield client
     await client.close()

@@ -15,10 +15,10 @@ from shared.contracts.jobs import JobState
 from sluice import Client, SluiceError
 from sluice.api.traces import Trace
 from sluice.cli.trace import trace
-from tests.harness.bench import listening, until
 from tests.harness.broker import NatsServer
 from tests.harness.otlp import Received, Receiver, receiving
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import listening, until
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ class Place:
             **settings,
         }
         self.gateway = self.process("services.gateway")
-        self.worker = self.process("tests.harness.programs.answering")
+        self.worker = self.process("tests.harness.programs.pipeline_stages")
         self.http = httpx.AsyncClient(trust_env=False, timeout=60)
 
     def process(self, module: str, **settings: Any) -> ServiceProcess:
@@ -135,11 +135,11 @@ async def test_work_that_failed_at_first_has_a_span_for_each_delivery(place: Pla
 
 
 async def test_the_work_of_a_killed_worker_goes_on_in_the_same_trace(place: Place) -> None:
-    asking = asyncio.create_task(place.ask("die"))
+    pending = asyncio.create_task(place.ask("die"))
     await until(lambda: asyncio.to_thread((place.folder / "marker").exists), "the death of the worker")
     place.worker.wait()
     place.worker.start()
-    answer = await asking
+    answer = await pending
     assert answer.status_code == 200, answer.text
     spans = await asyncio.to_thread(
         place.receiver.named, answer.headers["x-trace-id"], "process query.retrieve", "send query.generate", "chat"
@@ -151,12 +151,12 @@ async def test_the_work_of_a_killed_worker_goes_on_in_the_same_trace(place: Plac
 
 async def test_a_batch_of_several_queries_links_to_each_of_them(broker: NatsServer, place: Place) -> None:
     client = await nats.connect(broker.url)
-    async with listening(client) as sayings, asyncio.TaskGroup() as tasks:
+    async with listening(client) as recorder, asyncio.TaskGroup() as tasks:
         held = tasks.create_task(place.ask("hold"))
-        _, holding = await sayings.next("started")
+        _, holding = await recorder.next("started")
         together = [tasks.create_task(place.ask("wait")) for _ in range(2)]
         for _ in together:
-            await sayings.next("started")
+            await recorder.next("started")
         await client.publish(f"test.go.{holding}", b"")
     await client.close()
     await whole(place.receiver, held.result())

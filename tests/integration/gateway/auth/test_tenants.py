@@ -18,8 +18,8 @@ from shared.contracts.documents import Document, document_id
 from shared.runtime.dead_letters import DeadLetters
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
+from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
-from tests.harness.keyed import Keyed, keyed
 
 HIDDEN = 404
 ADMINS = 403
@@ -109,7 +109,7 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
 class Acme:
     """A tenant with one of everything; `ids` are what its things are called."""
 
-    gateway: Keyed
+    gateway: AuthenticatedGateway
     http: httpx.Client
     ids: dict[str, str]
 
@@ -152,12 +152,12 @@ class Acme:
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
     folder = tmp_path_factory.mktemp("tenants")
-    with NatsServer(folder / "nats") as broker, keyed(broker, folder) as gateway:
+    with NatsServer(folder / "nats") as broker, authenticated_gateway(broker, folder) as gateway:
         http = gateway.of("acme")
         yield Acme(gateway=gateway, http=http, ids=furnish(broker, gateway, http))
 
 
-def furnish(broker: NatsServer, gateway: Keyed, http: httpx.Client) -> dict[str, str]:
+def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Client) -> dict[str, str]:
     """Give the tenant one of everything. Returns what its things are called."""
     collection, name, folder = f"docs-{MARK}", f"{MARK}.txt", f"inputs-{MARK}"
     assert http.post("/v1/collections", json={"name": collection}).status_code == 201
@@ -205,7 +205,7 @@ async def bury_and_index(broker: NatsServer, collection: str, name: str) -> None
     await connection.close()
 
 
-def operations(gateway: Keyed) -> set[str]:
+def operations(gateway: AuthenticatedGateway) -> set[str]:
     paths = gateway.client(None).get("/openapi.json").json()["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 

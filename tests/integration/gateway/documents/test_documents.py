@@ -22,9 +22,9 @@ from shared.nats.topology import Topology
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,10 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from shared.contracts.jobs import Job, JobProgress, JobState
 from shared.stores.jobs.store import JobStore
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import delete_jobs
+from tests.harness.job_harness import delete_jobs
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 

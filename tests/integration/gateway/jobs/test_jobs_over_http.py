@@ -11,10 +11,10 @@ import pytest
 from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, delete_jobs, open_desk
+from tests.harness.job_harness import JobHarness, delete_jobs, open_job_harness
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -35,9 +35,9 @@ async def http(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[htt
 
 
 @pytest.fixture
-async def desk(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[JobHarness]:
-    async with open_desk(broker.url) as desk:
-        yield desk
+async def job_harness(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[JobHarness]:
+    async with open_job_harness(broker.url) as job_harness:
+        yield job_harness
 
 
 async def done(_: JobContext) -> None: ...
@@ -51,20 +51,22 @@ async def submit(http: httpx.AsyncClient, spec: dict[str, Any] = SWITCH, **membe
     return job
 
 
-async def test_a_submitted_job_runs_with_what_was_said_about_it(http: httpx.AsyncClient, desk: JobHarness) -> None:
+async def test_a_submitted_job_runs_with_what_was_said_about_it(
+    http: httpx.AsyncClient, job_harness: JobHarness
+) -> None:
     said = {"priority": "high", "labels": {"team": "search"}, "by": "ann", "timeout": 60, "retry": {"limit": 2}}
     job = await submit(http, **said)
     assert job["state"] == "queued"
     assert 0 < job["options"]["deadline"] - job["created_at"] <= 60
-    async with desk.working({"switch": done}):
-        ended = await desk.ended(job["id"])
+    async with job_harness.working({"switch": done}):
+        ended = await job_harness.ended(job["id"])
     assert (ended.state, ended.options.retry.limit, ended.options.labels) == (JobState.SUCCEEDED, 2, {"team": "search"})
     spec = (await http.get(f"/v1/jobs/{job['id']}/spec")).json()
     assert SWITCH.items() <= spec.items()
 
 
 async def test_a_cloud_event_published_to_the_bus_is_the_same_job_as_one_posted(
-    http: httpx.AsyncClient, desk: JobHarness
+    http: httpx.AsyncClient, job_harness: JobHarness
 ) -> None:
     headers = {
         "ce-specversion": "1.0",
@@ -75,9 +77,9 @@ async def test_a_cloud_event_published_to_the_bus_is_the_same_job_as_one_posted(
     }
     posted = await submit(http, priority="high", labels={"a": "b"})
     # What `nats pub` does: a plain publication, without JetStream.
-    await desk.bus.client.publish("job.switch.high.default", json.dumps(SWITCH).encode(), headers=headers)
-    async with desk.working({"switch": done}):
-        jobs = [await desk.ended(job) for job in (posted["id"], "from-the-bus")]
+    await job_harness.bus.client.publish("job.switch.high.default", json.dumps(SWITCH).encode(), headers=headers)
+    async with job_harness.working({"switch": done}):
+        jobs = [await job_harness.ended(job) for job in (posted["id"], "from-the-bus")]
     own = {"id", "created_at", "started_at", "finished_at", "event", "revision"}
     one, other = (job.model_dump(exclude=own) for job in jobs)
     assert one == other
@@ -136,7 +138,7 @@ async def test_jobs_are_found_by_kind_state_and_labels(http: httpx.AsyncClient) 
 
 
 async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why(
-    http: httpx.AsyncClient, desk: JobHarness
+    http: httpx.AsyncClient, job_harness: JobHarness
 ) -> None:
     started = asyncio.Event()
 
@@ -145,11 +147,11 @@ async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why
         await asyncio.Event().wait()
 
     job = await submit(http, by="ann")
-    async with desk.working({"switch": for_ever}):
+    async with job_harness.working({"switch": for_ever}):
         await started.wait()
         answer = await http.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "déjà fait", "by": "bob\r\n"})
         assert (answer.status_code, answer.json()["job"]["cancel_requested"]) == (202, True)
-        assert (await desk.ended(job["id"])).state is JobState.CANCELLED
+        assert (await job_harness.ended(job["id"])).state is JobState.CANCELLED
     events = (await http.get(f"/v1/jobs/{job['id']}/audit")).json()["events"]
     assert [(event["state"], event["by"]) for event in events] == [
         ("queued", "ann"),
@@ -161,7 +163,7 @@ async def test_a_running_job_is_cancelled_and_the_audit_log_says_by_whom_and_why
 
 
 async def test_a_failed_job_is_tried_again_and_its_dead_letter_forgotten(
-    http: httpx.AsyncClient, desk: JobHarness
+    http: httpx.AsyncClient, job_harness: JobHarness
 ) -> None:
     tries = 0
 
@@ -177,24 +179,24 @@ async def test_a_failed_job_is_tried_again_and_its_dead_letter_forgotten(
         409,
         "Only a failed job can be tried again; this one is queued.",
     )
-    async with desk.working({"switch": broken_at_first}):
-        assert (await desk.ended(job["id"])).state is JobState.FAILED
+    async with job_harness.working({"switch": broken_at_first}):
+        assert (await job_harness.ended(job["id"])).state is JobState.FAILED
         letters = (await http.get("/v1/dead-letters")).json()["dead_letters"]
         assert [letter["job"] for letter in letters] == [job["id"]]
         again = await http.post(f"/v1/jobs/{job['id']}/retry", json={"reason": "more disk", "by": "bob"})
         assert again.status_code == 202
 
         async def succeeded() -> bool:
-            return (await desk.board.get("default", job["id"])).state is JobState.SUCCEEDED
+            return (await job_harness.board.get("default", job["id"])).state is JobState.SUCCEEDED
 
         await until(succeeded)
-    ended = await desk.board.get("default", job["id"])
+    ended = await job_harness.board.get("default", job["id"])
     assert (ended.attempt, ended.error, tries) == (2, None, 2)
     assert (await http.get("/v1/dead-letters")).json()["dead_letters"] == []
 
 
 async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(
-    http: httpx.AsyncClient, desk: JobHarness
+    http: httpx.AsyncClient, job_harness: JobHarness
 ) -> None:
     quick = False
 
@@ -203,26 +205,26 @@ async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(
             await asyncio.Event().wait()
 
     job = await submit(http, timeout=1)
-    async with desk.working({"switch": slow_at_first}):
-        assert (await desk.ended(job["id"])).state is JobState.FAILED
+    async with job_harness.working({"switch": slow_at_first}):
+        assert (await job_harness.ended(job["id"])).state is JobState.FAILED
         quick = True
         assert (await http.post(f"/v1/jobs/{job['id']}/retry")).status_code == 202
 
         async def succeeded() -> bool:
-            return (await desk.board.get("default", job["id"])).state is JobState.SUCCEEDED
+            return (await job_harness.board.get("default", job["id"])).state is JobState.SUCCEEDED
 
         await until(succeeded)
 
 
 async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(
-    http: httpx.AsyncClient, desk: JobHarness
+    http: httpx.AsyncClient, job_harness: JobHarness
 ) -> None:
     async def refused(_: JobContext) -> None:
         raise Problem(ProblemType.COLLECTION_NOT_FOUND, "There is no such collection.")
 
     job = await submit(http)
-    async with desk.working({"switch": refused}):
-        assert (await desk.ended(job["id"])).state is JobState.FAILED
+    async with job_harness.working({"switch": refused}):
+        assert (await job_harness.ended(job["id"])).state is JobState.FAILED
     started = asyncio.Event()
 
     async def die(_: JobContext) -> None:
@@ -230,18 +232,18 @@ async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(
         await asyncio.Event().wait()
 
     await http.post(f"/v1/jobs/{job['id']}/retry")
-    async with desk.working({"switch": die}) as queue:
+    async with job_harness.working({"switch": die}) as queue:
         await started.wait()
         for delivery in queue._held.values():
             delivery.settled = True  # as if the process had died: the broker hears nothing any more
         for task in list(queue._held):
             task.cancel()
-    async with desk.working({"switch": done}):
-        ended = await desk.ended(job["id"])
+    async with job_harness.working({"switch": done}):
+        ended = await job_harness.ended(job["id"])
     assert (ended.state, ended.attempt, ended.crashes) == (JobState.SUCCEEDED, 2, 1)
 
 
-async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncClient, desk: JobHarness) -> None:
+async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncClient, job_harness: JobHarness) -> None:
     lines = b'{"n": 1}\n' * 100_000
 
     async def make(run: JobContext) -> None:
@@ -249,8 +251,8 @@ async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncCli
         await run.attach("page.html", b"<script>alert(1)</script>")
 
     job = await submit(http)
-    async with desk.working({"switch": make}):
-        await desk.ended(job["id"])
+    async with job_harness.working({"switch": make}):
+        await job_harness.ended(job["id"])
     listed = (await http.get(f"/v1/jobs/{job['id']}/artifacts")).json()["artifacts"]
     assert listed[0] == {"name": f"{job['id']}/results.jsonl", "file": "results.jsonl", "bytes": len(lines)}
     response = await http.get(f"/v1/jobs/{job['id']}/artifacts/results.jsonl")
@@ -261,7 +263,9 @@ async def test_what_a_job_has_made_is_listed_and_downloaded(http: httpx.AsyncCli
     assert (await http.get(f"/v1/jobs/{job['id']}/artifacts/nothing")).status_code == 404
 
 
-async def test_a_file_is_uploaded_for_jobs_replaced_and_removed(http: httpx.AsyncClient, desk: JobHarness) -> None:
+async def test_a_file_is_uploaded_for_jobs_replaced_and_removed(
+    http: httpx.AsyncClient, job_harness: JobHarness
+) -> None:
     path = "/v1/artifacts/questions/nightly.jsonl"
     large = b"x" * 2_500_000
     for content in (b"first", large):
@@ -270,7 +274,7 @@ async def test_a_file_is_uploaded_for_jobs_replaced_and_removed(http: httpx.Asyn
             201,
             {"name": "questions/nightly.jsonl", "file": "nightly.jsonl", "bytes": len(content)},
         )
-    assert await desk.artifacts.get("default", "questions/nightly.jsonl") == large
+    assert await job_harness.artifacts.get("default", "questions/nightly.jsonl") == large
     assert (await http.get(path)).content == large
     assert (await http.delete(path)).status_code == 204
     assert (await http.get(path)).status_code == 404

@@ -25,10 +25,10 @@ from shared.nats.subjects import KEYS
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from sluice.cli import app
-from tests.harness.bench import open_bench
+from tests.harness.authenticated_gateway import ADMIN, AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
-from tests.harness.keyed import ADMIN, Keyed, keyed
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import open_stage_harness
 from tests.harness.stages import Stages
 
 pytestmark = pytest.mark.anyio
@@ -44,14 +44,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 @pytest.fixture(scope="module")
-def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+def gateway(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthenticatedGateway]:
     folder = tmp_path_factory.mktemp("gateway")
-    with keyed(broker, folder, cors_origins=ORIGIN, body_idle_seconds=0.2, audit="all") as running:
+    with authenticated_gateway(broker, folder, cors_origins=ORIGIN, body_idle_seconds=0.2, audit="all") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def acme(gateway: Keyed) -> httpx.Client:
+def acme(gateway: AuthenticatedGateway) -> httpx.Client:
     """A client of a tenant with the collections `docs` and `wiki`."""
     client = gateway.of("acme")
     for name in ("docs", "wiki"):
@@ -64,7 +64,7 @@ def code(response: httpx.Response) -> str:
     return str((body["error"]["sluice"] if "error" in body else body)["type"].rpartition(":")[2])
 
 
-def test_a_key_is_in_force_and_out_of_it_again_without_a_restart(gateway: Keyed) -> None:
+def test_a_key_is_in_force_and_out_of_it_again_without_a_restart(gateway: AuthenticatedGateway) -> None:
     issued = gateway.issue("acme", "read")
     client = gateway.client(issued["secret"])
     gateway.until(client, lambda status: status == 403)
@@ -75,7 +75,7 @@ def test_a_key_is_in_force_and_out_of_it_again_without_a_restart(gateway: Keyed)
     assert (rotated.status_code, code(rotated)) == (422, "invalid-request")
 
 
-def test_a_rotated_key_has_two_secrets_until_the_grace_is_over(gateway: Keyed) -> None:
+def test_a_rotated_key_has_two_secrets_until_the_grace_is_over(gateway: AuthenticatedGateway) -> None:
     issued = gateway.issue("acme", "read")
     path, old = f"/v1/keys/{issued['key']['id']}", gateway.client(issued["secret"])
     rotated = gateway.admin.post(f"{path}/rotate", json={"grace_seconds": 3600})
@@ -88,7 +88,7 @@ def test_a_rotated_key_has_two_secrets_until_the_grace_is_over(gateway: Keyed) -
     assert new.get("/v1/collections").status_code == 401
 
 
-def test_a_key_that_expires_lets_nobody_in_any_more(gateway: Keyed) -> None:
+def test_a_key_that_expires_lets_nobody_in_any_more(gateway: AuthenticatedGateway) -> None:
     client = gateway.client(gateway.issue("acme", "read", expires_in=0.2)["secret"])
     gateway.until(client, lambda status: status == 403)
     gateway.until(client, lambda status: status == 401)
@@ -107,12 +107,12 @@ def test_a_key_that_expires_lets_nobody_in_any_more(gateway: Keyed) -> None:
         {"surprise": 1},
     ],
 )
-def test_a_key_that_makes_no_sense_is_not_made(gateway: Keyed, wrong: dict[str, Any]) -> None:
+def test_a_key_that_makes_no_sense_is_not_made(gateway: AuthenticatedGateway, wrong: dict[str, Any]) -> None:
     response = gateway.admin.post("/v1/keys", json={"name": "n", "actions": ["query"], **wrong})
     assert (response.status_code, code(response)) == (422, "invalid-request")
 
 
-async def test_what_is_kept_of_a_key_is_a_hash(gateway: Keyed, broker: NatsServer) -> None:
+async def test_what_is_kept_of_a_key_is_a_hash(gateway: AuthenticatedGateway, broker: NatsServer) -> None:
     issued = gateway.issue("acme", "read")
     connection = await nats.connect(broker.url)
     entry = await (await connection.jetstream().key_value(KEYS)).get(issued["key"]["id"])
@@ -122,7 +122,9 @@ async def test_what_is_kept_of_a_key_is_a_hash(gateway: Keyed, broker: NatsServe
     assert issued["secret"].rpartition("-")[2].encode() not in entry.value
 
 
-def test_the_sdk_of_openai_takes_the_key_and_is_told_what_is_wrong_with_it(gateway: Keyed, acme: httpx.Client) -> None:
+def test_the_sdk_of_openai_takes_the_key_and_is_told_what_is_wrong_with_it(
+    gateway: AuthenticatedGateway, acme: httpx.Client
+) -> None:
     written = acme.headers["Authorization"].removeprefix("Bearer ")
     names = [model.id for model in openai.OpenAI(base_url=f"{gateway.process.url}/v1", api_key=written).models.list()]
     assert {"rag/docs", "rag/wiki"} <= set(names)
@@ -131,12 +133,12 @@ def test_the_sdk_of_openai_takes_the_key_and_is_told_what_is_wrong_with_it(gatew
     assert caught.value.code == "invalid_api_key"
 
 
-def test_a_key_of_its_own_header_is_taken_as_well(gateway: Keyed, acme: httpx.Client) -> None:
+def test_a_key_of_its_own_header_is_taken_as_well(gateway: AuthenticatedGateway, acme: httpx.Client) -> None:
     written = acme.headers["Authorization"].removeprefix("Bearer ")
     assert gateway.client(None).get("/v1/collections", headers={"X-API-Key": written}).status_code == 200
 
 
-def test_one_request_too_many_is_refused_and_told_when_to_come_back(gateway: Keyed) -> None:
+def test_one_request_too_many_is_refused_and_told_when_to_come_back(gateway: AuthenticatedGateway) -> None:
     client = gateway.of("acme", "query", requests_per_minute=2)  # which asks once
     last, refused = client.get("/v1/models"), client.get("/v1/models")
     assert (last.status_code, last.headers["ratelimit-policy"]) == (200, '"requests";q=2;w=60')
@@ -149,20 +151,20 @@ def test_one_request_too_many_is_refused_and_told_when_to_come_back(gateway: Key
 
 
 @asynccontextmanager
-async def asking(gateway: Keyed, key: str) -> AsyncIterator[httpx.AsyncClient]:
+async def limited_client(gateway: AuthenticatedGateway, key: str) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=gateway.process.url, headers=headers, trust_env=False, timeout=30) as client:
         yield client
 
 
 async def test_the_tokens_of_answers_count_whole_or_streamed(
-    gateway: Keyed, broker: NatsServer, acme: httpx.Client
+    gateway: AuthenticatedGateway, broker: NatsServer, acme: httpx.Client
 ) -> None:
     async with Stages(broker.url).running():
         for stream in (False, True):
             key = gateway.issue("acme", "query", tokens_per_minute=5)["secret"]
             gateway.until(gateway.client(key), lambda status: status == 403)
-            async with asking(gateway, key) as client:
+            async with limited_client(gateway, key) as client:
                 first = await client.post("/v1/query", json={**ASKED, "stream": stream})
                 assert first.status_code == 200
                 second = await client.post("/v1/query", json=ASKED)
@@ -172,7 +174,7 @@ async def test_the_tokens_of_answers_count_whole_or_streamed(
 
 
 async def test_queries_travel_as_their_tenants_and_find_their_own_collection(
-    gateway: Keyed, broker: NatsServer, acme: httpx.Client
+    gateway: AuthenticatedGateway, broker: NatsServer, acme: httpx.Client
 ) -> None:
     other = gateway.of("rival")
     assert other.post("/v1/collections", json={"name": "docs"}).status_code == 201
@@ -180,8 +182,8 @@ async def test_queries_travel_as_their_tenants_and_find_their_own_collection(
     async with stages.running():
         for client in (acme, other):
             key = client.headers["Authorization"].removeprefix("Bearer ")
-            async with asking(gateway, key) as asker:
-                assert (await asker.post("/v1/query", json=ASKED)).status_code == 200
+            async with limited_client(gateway, key) as limited:
+                assert (await limited.post("/v1/query", json=ASKED)).status_code == 200
     connection = await nats.connect(broker.url)
     collections = Collections(connection.jetstream())
     tables = [(tenant, (await collections.get(tenant, "docs")).table) for tenant in ("acme", "rival")]
@@ -193,7 +195,9 @@ async def test_queries_travel_as_their_tenants_and_find_their_own_collection(
 NARROW = {"collections": ["doc?"]}
 
 
-def test_a_key_for_some_collections_sees_and_reaches_no_others(gateway: Keyed, acme: httpx.Client) -> None:
+def test_a_key_for_some_collections_sees_and_reaches_no_others(
+    gateway: AuthenticatedGateway, acme: httpx.Client
+) -> None:
     narrow = gateway.of("acme", **NARROW)
     assert [c["name"] for c in narrow.get("/v1/collections").json()["collections"]] == ["docs"]
     assert [model["id"] for model in narrow.get("/v1/models").json()["data"]] == ["rag/docs"]
@@ -231,7 +235,9 @@ def reindex(collection: str) -> dict[str, str]:
     return {"kind": "reindex", "collection": collection}
 
 
-def test_a_job_is_noted_under_the_keys_name_and_carries_its_collections(gateway: Keyed, acme: httpx.Client) -> None:
+def test_a_job_is_noted_under_the_keys_name_and_carries_its_collections(
+    gateway: AuthenticatedGateway, acme: httpx.Client
+) -> None:
     narrow = gateway.of("acme", name="website", **NARROW)
     made = narrow.post("/v1/jobs", json={"spec": reindex("docs"), "by": "somebody else"}).json()["job"]
     assert (made["options"]["by"], made["options"]["collections"]) == ("website", ["doc?"])
@@ -240,21 +246,26 @@ def test_a_job_is_noted_under_the_keys_name_and_carries_its_collections(gateway:
 
 
 async def test_a_line_of_a_batch_reaches_the_collections_of_the_key_that_made_the_batch(
-    gateway: Keyed, broker: NatsServer, acme: httpx.Client
+    gateway: AuthenticatedGateway, broker: NatsServer, acme: httpx.Client
 ) -> None:
-    async with open_bench(broker.url) as bench:
+    async with open_stage_harness(broker.url) as harness:
         parts = SimpleNamespace(
-            client=bench.client, jetstream=bench.jetstream, topology=bench.topology, after_reconnect=lambda _: None
+            client=harness.client,
+            jetstream=harness.jetstream,
+            topology=harness.topology,
+            after_reconnect=lambda _: None,
         )
-        stages = StageClient(cast("Bus", parts), asker="scheduler", seconds=20, tries=1)
-        requests = Requests(stages, Artifacts(bench.jetstream), room=1, seconds=20)
+        stages = StageClient(cast("Bus", parts), limited="scheduler", seconds=20, tries=1)
+        requests = Requests(stages, Artifacts(harness.jetstream), room=1, seconds=20)
         line = json.dumps({**ASKED, "collection": "wiki", "timeout": 0.5}).encode()
         refused = await requests.send(Endpoint.QUERY, line, tenant="acme", collections=("doc?",))
         hidden = await requests.send(Endpoint.QUERY, line, tenant="nobody")
     assert (refused.status, hidden.status) == (403, 404)
 
 
-def test_pages_of_other_origins_may_call_only_if_they_are_named(gateway: Keyed, acme: httpx.Client) -> None:
+def test_pages_of_other_origins_may_call_only_if_they_are_named(
+    gateway: AuthenticatedGateway, acme: httpx.Client
+) -> None:
     asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     nobody = gateway.client(None)
     granted = nobody.options("/v1/query", headers={"Origin": ORIGIN, **asks})
@@ -271,7 +282,7 @@ def test_pages_of_other_origins_may_call_only_if_they_are_named(gateway: Keyed, 
     assert acme.post("/v1/collections/docs/documents", files=form, headers=across).status_code == 403
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(gateway: Keyed, acme: httpx.Client) -> None:
+def test_a_body_that_does_not_come_is_not_waited_for(gateway: AuthenticatedGateway, acme: httpx.Client) -> None:
     url = httpx.URL(gateway.process.url)
     head = (
         "POST /v1/query HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
@@ -283,7 +294,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(gateway: Keyed, acme: httpx
     assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_the_command_line_makes_lists_rotates_and_revokes_keys(gateway: Keyed) -> None:
+def test_the_command_line_makes_lists_rotates_and_revokes_keys(gateway: AuthenticatedGateway) -> None:
     def run(*args: str) -> Any:
         environment = {"SLUICE_URL": gateway.process.url, "SLUICE_API_KEY": ADMIN}
         return CliRunner().invoke(app, ["keys", *args], env=environment)
@@ -319,7 +330,7 @@ def test_where_no_key_is_asked_for_none_can_be_made(tmp_path: Path) -> None:
 
 
 def test_a_gateway_without_the_admin_key_still_asks_for_those_on_the_broker(
-    gateway: Keyed, broker: NatsServer, acme: httpx.Client, tmp_path: Path
+    gateway: AuthenticatedGateway, broker: NatsServer, acme: httpx.Client, tmp_path: Path
 ) -> None:
     with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url) as bare:
         assert httpx.get(f"{bare.url}/v1/collections", trust_env=False).status_code == 401
@@ -337,7 +348,7 @@ def test_a_gateway_that_would_be_open_to_others_does_not_start(tmp_path: Path) -
 def test_metrics_can_have_a_port_of_their_own_without_keys(broker: NatsServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    with keyed(broker, tmp_path, metrics_port=port) as gateway:
+    with authenticated_gateway(broker, tmp_path, metrics_port=port) as gateway:
         own = f"http://127.0.0.1:{port}"
         assert "sluice_gateway_requests_total" in httpx.get(f"{own}/metrics", trust_env=False).text
         assert httpx.get(f"{own}/v1/collections", trust_env=False).status_code == 404

@@ -16,10 +16,10 @@ from openai.types import Batch
 from shared.contracts.envelope import Lane, Query, pack_vector
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.gateways import MODEL, openai_client_async, running_gateway
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 from tests.harness.stages import Stages, answer_with
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ def jsonl(lines: Sequence[Any]) -> bytes:
     return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
 
 
-class Bench:
+class BatchHarness:
     """The SDK on a gateway, and the stages behind it."""
 
     def __init__(self, gateway: ServiceProcess, client: openai.AsyncOpenAI, stages: Stages) -> None:
@@ -99,23 +99,25 @@ def scheduling(broker: NatsServer, folder: Path) -> ServiceProcess:
 
 
 @pytest.fixture
-async def bench(broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceProcess) -> AsyncIterator[Bench]:
-    async with working(broker, gateway) as bench:
-        yield bench
+async def harness(
+    broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceProcess
+) -> AsyncIterator[BatchHarness]:
+    async with working(broker, gateway) as harness:
+        yield harness
 
 
 @asynccontextmanager
-async def working(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[Bench]:
+async def working(broker: NatsServer, gateway: ServiceProcess) -> AsyncIterator[BatchHarness]:
     stages = Stages(broker.url, ack_wait=1.0)
     stages.models = {"generate": MODEL, "embed": VECTORS}
     async with stages.running(), openai_client_async(gateway, retries=3) as client:
-        bench = Bench(gateway, client, stages)
+        harness = BatchHarness(gateway, client, stages)
 
         async def known() -> bool:
-            return {MODEL, VECTORS} <= {model.id for model in (await bench.client.models.list()).data}
+            return {MODEL, VECTORS} <= {model.id for model in (await harness.client.models.list()).data}
 
         await until(known, "the models known")
-        yield bench
+        yield harness
 
 
 class Held:
@@ -139,16 +141,16 @@ class Held:
             self._changed.notify_all()
 
 
-async def test_a_batch_is_uploaded_answered_and_downloaded_with_the_sdk(bench: Bench) -> None:
-    batch = await bench.create([chat(number) for number in range(25)])
+async def test_a_batch_is_uploaded_answered_and_downloaded_with_the_sdk(harness: BatchHarness) -> None:
+    batch = await harness.create([chat(number) for number in range(25)])
     assert (batch.object, batch.endpoint, batch.completion_window) == ("batch", CHAT, "24h")
     assert batch.metadata == {"nightly": "yes"}
-    done = await bench.ended(batch)
+    done = await harness.ended(batch)
     assert (done.status, done.errors, done.error_file_id) == ("completed", None, None)
     assert done.request_counts is not None
     assert done.request_counts.model_dump() == {"total": 25, "completed": 25, "failed": 0}
     assert done.completed_at is not None
-    lines = await bench.lines(done.output_file_id)
+    lines = await harness.lines(done.output_file_id)
     assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(25)]
     first = lines[0]
     assert first["error"] is None
@@ -156,17 +158,17 @@ async def test_a_batch_is_uploaded_answered_and_downloaded_with_the_sdk(bench: B
     answer = first["response"]["body"]
     assert (answer["object"], answer["model"]) == ("chat.completion", MODEL)
     assert answer["choices"][0]["message"]["content"] == "Hello world"
-    assert all(query.lane is Lane.BATCH for query in bench.stages.given["generate"])
+    assert all(query.lane is Lane.BATCH for query in harness.stages.given["generate"])
 
 
-async def test_a_line_answers_what_the_same_request_over_http_answers(bench: Bench) -> None:
+async def test_a_line_answers_what_the_same_request_over_http_answers(harness: BatchHarness) -> None:
     lines = [chat(1), chat(2, model="nobody"), chat(3, messages=[]), chat(4, n=2), chat(5, max_tokens=-1)]
-    done = await bench.ended(await bench.create(lines))
+    done = await harness.ended(await harness.create(lines))
     assert done.status == "completed"
     assert done.request_counts is not None
     assert done.request_counts.model_dump() == {"total": 5, "completed": 1, "failed": 4}
-    told = [*await bench.lines(done.output_file_id), *await bench.lines(done.error_file_id)]
-    async with httpx.AsyncClient(base_url=bench.gateway.url, trust_env=False) as http:
+    told = [*await harness.lines(done.output_file_id), *await harness.lines(done.error_file_id)]
+    async with httpx.AsyncClient(base_url=harness.gateway.url, trust_env=False) as http:
         for line, result in zip(lines, told, strict=True):
             assert result["custom_id"] == line["custom_id"]
             over_http = await http.post(CHAT, json=line["body"])
@@ -179,31 +181,31 @@ def _shape(body: dict[str, Any]) -> Any:
     return {key: body["error"][key] for key in ("message", "code", "param")} if "error" in body else sorted(body)
 
 
-async def test_questions_and_completions_can_be_asked_as_well(bench: Bench) -> None:
-    questions = await bench.create([{"question": "What?"}, {"custom_id": "b", "question": ""}], "/v1/query")
-    asked = await bench.ended(questions)
-    (answer,) = await bench.lines(asked.output_file_id)
+async def test_questions_and_completions_can_be_asked_as_well(harness: BatchHarness) -> None:
+    questions = await harness.create([{"question": "What?"}, {"custom_id": "b", "question": ""}], "/v1/query")
+    asked = await harness.ended(questions)
+    (answer,) = await harness.lines(asked.output_file_id)
     assert (answer["custom_id"], answer["response"]["body"]["answer"]) == ("line-1", "Hello world")
-    (refused,) = await bench.lines(asked.error_file_id)
+    (refused,) = await harness.lines(asked.error_file_id)
     assert (refused["custom_id"], refused["response"]["status_code"]) == ("b", 422)
 
     url = "/v1/completions"
     line = {"custom_id": "a", "method": "POST", "url": url, "body": {"model": MODEL, "prompt": "Once"}}
-    (told,) = await bench.lines((await bench.ended(await bench.create([line], url))).output_file_id)
+    (told,) = await harness.lines((await harness.ended(await harness.create([line], url))).output_file_id)
     assert told["response"]["body"]["choices"][0]["text"] == "Hello world"
 
 
-async def test_bodies_larger_than_a_message_of_the_broker_go_beside_it(bench: Bench) -> None:
+async def test_bodies_larger_than_a_message_of_the_broker_go_beside_it(harness: BatchHarness) -> None:
     async def embed(query: Query, _: Context) -> Query:
         vector = pack_vector([0.123456789] * 100)
         return query.with_passages(passage.model_copy(update={"vector": vector}) for passage in query.passages)
 
-    bench.stages.does["embed"] = embed
+    harness.stages.does["embed"] = embed
     url = "/v1/embeddings"
     texts = ["word " * 200] * 1200
     line = {"custom_id": "a", "method": "POST", "url": url, "body": {"model": VECTORS, "input": texts}}
-    done = await bench.ended(await bench.create([line, line | {"custom_id": "b"}], url))
-    told = await bench.lines(done.output_file_id)
+    done = await harness.ended(await harness.create([line, line | {"custom_id": "b"}], url))
+    told = await harness.lines(done.output_file_id)
     assert [len(one["response"]["body"]["data"]) for one in told] == [1200, 1200]
     assert len(told[0]["response"]["body"]["data"][1199]["embedding"]) == 100
 
@@ -221,48 +223,48 @@ async def test_bodies_larger_than_a_message_of_the_broker_go_beside_it(bench: Be
     ],
 )
 async def test_a_file_that_cannot_be_used_fails_the_batch_before_anything_is_asked(
-    bench: Bench, lines: list[Any], code: str, number: int | None
+    harness: BatchHarness, lines: list[Any], code: str, number: int | None
 ) -> None:
-    before = len(bench.stages.given["generate"])
-    failed = await bench.ended(await bench.create(lines))
+    before = len(harness.stages.given["generate"])
+    failed = await harness.ended(await harness.create(lines))
     assert failed.status == "failed"
     assert failed.errors is not None
     assert failed.errors.data is not None
     assert [(error.code, error.line) for error in failed.errors.data] == [(code, number)]
     assert failed.output_file_id is None
-    assert len(bench.stages.given["generate"]) == before
+    assert len(harness.stages.given["generate"]) == before
 
 
-async def test_a_cancelled_batch_keeps_what_was_answered(bench: Bench) -> None:
+async def test_a_cancelled_batch_keeps_what_was_answered(harness: BatchHarness) -> None:
     held = Held()
-    bench.stages.does["generate"] = held
-    batch = await bench.create([chat(number) for number in range(40)])
+    harness.stages.does["generate"] = held
+    batch = await harness.create([chat(number) for number in range(40)])
     await held.release(10)
-    await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 10)
-    cancelled = await bench.client.batches.cancel(batch.id)
+    await harness.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 10)
+    cancelled = await harness.client.batches.cancel(batch.id)
     assert cancelled.status in ("cancelling", "cancelled")
-    done = await bench.ended(batch)
+    done = await harness.ended(batch)
     assert done.status == "cancelled"
     assert done.cancelled_at is not None
-    lines = await bench.lines(done.output_file_id)
+    lines = await harness.lines(done.output_file_id)
     assert len({line["custom_id"] for line in lines}) == len(lines) == 10
     with pytest.raises(openai.ConflictError):
-        await bench.client.batches.cancel(batch.id)
+        await harness.client.batches.cancel(batch.id)
 
 
-async def test_what_is_not_answered_in_time_expires(bench: Bench) -> None:
+async def test_what_is_not_answered_in_time_expires(harness: BatchHarness) -> None:
     held = Held()
-    bench.stages.does["generate"] = held
+    harness.stages.does["generate"] = held
     await held.release(3)
-    done = await bench.ended(await bench.create([chat(number) for number in range(10)], window="4s"))
+    done = await harness.ended(await harness.create([chat(number) for number in range(10)], window="4s"))
     assert (done.status, done.errors) == ("expired", None)
-    assert len(await bench.lines(done.output_file_id)) == 3
-    late = await bench.lines(done.error_file_id)
+    assert len(await harness.lines(done.output_file_id)) == 3
+    late = await harness.lines(done.error_file_id)
     assert [line["error"]["code"] for line in late] == ["batch_expired"] * 7
     assert all(line["response"] is None for line in late)
 
 
-async def test_a_full_queue_and_a_missing_worker_are_waited_for(bench: Bench) -> None:
+async def test_a_full_queue_and_a_missing_worker_are_waited_for(harness: BatchHarness) -> None:
     refusals = iter([ProblemType.QUEUE_FULL, ProblemType.STAGE_UNAVAILABLE, ProblemType.ENGINE_FAILED])
 
     async def generate(query: Query, context: Context) -> None:
@@ -270,23 +272,23 @@ async def test_a_full_queue_and_a_missing_worker_are_waited_for(bench: Bench) ->
             raise Problem(refusal, "Not now.")
         await answer_with("at last")(query, context)
 
-    bench.stages.does["generate"] = generate
-    done = await bench.ended(await bench.create([chat(1)]))
-    (line,) = await bench.lines(done.output_file_id)
+    harness.stages.does["generate"] = generate
+    done = await harness.ended(await harness.create([chat(1)]))
+    (line,) = await harness.lines(done.output_file_id)
     assert line["response"]["body"]["choices"][0]["message"]["content"] == "at last"
 
 
-async def test_what_fails_again_and_again_fails_its_line_alone(bench: Bench) -> None:
+async def test_what_fails_again_and_again_fails_its_line_alone(harness: BatchHarness) -> None:
     async def generate(query: Query, context: Context) -> None:
         if query.messages[-1].content == "question 1":
             raise Problem(ProblemType.ENGINE_FAILED, "Out of tune.")
         await answer_with("fine")(query, context)
 
-    bench.stages.does["generate"] = generate
-    done = await bench.ended(await bench.create([chat(0), chat(1), chat(2)]))
+    harness.stages.does["generate"] = generate
+    done = await harness.ended(await harness.create([chat(0), chat(1), chat(2)]))
     assert done.status == "completed"
-    assert [line["custom_id"] for line in await bench.lines(done.output_file_id)] == ["c0", "c2"]
-    (failed,) = await bench.lines(done.error_file_id)
+    assert [line["custom_id"] for line in await harness.lines(done.output_file_id)] == ["c0", "c2"]
+    (failed,) = await harness.lines(done.error_file_id)
     assert failed["response"]["status_code"] == 502
     assert failed["response"]["body"]["error"]["code"] == "engine-failed"
 
@@ -298,17 +300,19 @@ async def test_the_scheduler_dies_in_the_middle_and_every_line_is_answered_once(
         running_gateway(broker, tmp_path, ack_wait=1.0) as gateway,
         scheduling(broker, tmp_path) as scheduler,
     ):
-        async with working(broker, gateway) as bench:
-            bench.stages.does["generate"] = held
-            batch = await bench.create([chat(number) for number in range(150)])
+        async with working(broker, gateway) as harness:
+            harness.stages.does["generate"] = held
+            batch = await harness.create([chat(number) for number in range(150)])
             await held.release(120)
             # The first hundred results are kept as a part; those after them are not yet.
-            await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 120)
+            await harness.seen(
+                batch, lambda now: now.request_counts is not None and now.request_counts.completed == 120
+            )
             scheduler.kill()
             with scheduling(broker, tmp_path / "second"):
                 await held.release(1000)
-                done = await bench.ended(batch)
-            lines = await bench.lines(done.output_file_id)
+                done = await harness.ended(batch)
+            lines = await harness.lines(done.output_file_id)
     assert done.status == "completed"
     assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(150)]
     assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines] == [
@@ -321,60 +325,60 @@ async def test_a_gateway_dies_in_the_middle_and_another_one_answers(
     broker: NatsServer, gateway: ServiceProcess, scheduler: ServiceProcess, tmp_path: Path
 ) -> None:
     held = Held()
-    async with working(broker, gateway) as bench:
-        bench.stages.does["generate"] = held
+    async with working(broker, gateway) as harness:
+        harness.stages.does["generate"] = held
         with ServiceProcess("services.gateway", tmp_path, nats_url=broker.url, ack_wait=1.0) as second:
-            batch = await bench.create([chat(number) for number in range(60)])
+            batch = await harness.create([chat(number) for number in range(60)])
             await held.release(20)
-            await bench.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 20)
-            assert await bench.lines_in_work(second.pid) > 0
+            await harness.seen(batch, lambda now: now.request_counts is not None and now.request_counts.completed == 20)
+            assert await harness.lines_in_work(second.pid) > 0
             second.kill()
             await held.release(1000)
-            done = await bench.ended(batch)
+            done = await harness.ended(batch)
         assert (done.status, done.error_file_id) == ("completed", None)
-        lines = await bench.lines(done.output_file_id)
+        lines = await harness.lines(done.output_file_id)
     assert [line["custom_id"] for line in lines] == [f"c{number}" for number in range(60)]
 
 
-async def test_files_are_listed_described_downloaded_and_deleted(bench: Bench) -> None:
+async def test_files_are_listed_described_downloaded_and_deleted(harness: BatchHarness) -> None:
     data = b"x" * 3_000_000
-    file = await bench.client.files.create(file=("grün.jsonl", data), purpose="batch")
+    file = await harness.client.files.create(file=("grün.jsonl", data), purpose="batch")
     assert (file.bytes, file.filename, file.purpose, file.status) == (len(data), "grün.jsonl", "batch", "processed")
     assert file.expires_at is not None
-    assert (await bench.client.files.retrieve(file.id)) == file
-    assert (await bench.client.files.content(file.id)).content == data
-    newest = await bench.client.files.list(purpose="batch", limit=1)
+    assert (await harness.client.files.retrieve(file.id)) == file
+    assert (await harness.client.files.content(file.id)).content == data
+    newest = await harness.client.files.list(purpose="batch", limit=1)
     assert [one.id for one in newest.data] == [file.id]
-    assert (await bench.client.files.delete(file.id)).deleted
-    for attempt in (bench.client.files.retrieve, bench.client.files.content):
+    assert (await harness.client.files.delete(file.id)).deleted
+    for attempt in (harness.client.files.retrieve, harness.client.files.content):
         with pytest.raises(openai.NotFoundError):
             await attempt(file.id)
 
 
-async def test_files_and_batches_are_listed_page_by_page(bench: Bench) -> None:
-    made = [await bench.create([chat(1)]) for _ in range(5)]
-    ids = [batch.id async for batch in bench.client.batches.list(limit=2)]
+async def test_files_and_batches_are_listed_page_by_page(harness: BatchHarness) -> None:
+    made = [await harness.create([chat(1)]) for _ in range(5)]
+    ids = [batch.id async for batch in harness.client.batches.list(limit=2)]
     assert ids[:5] == [batch.id for batch in reversed(made)]
-    files = [file.id async for file in bench.client.files.list(limit=2)]
+    files = [file.id async for file in harness.client.files.list(limit=2)]
     assert len(set(files)) == len(files)
     assert {batch.input_file_id for batch in made} <= set(files)
     with pytest.raises(openai.NotFoundError):
-        await bench.client.batches.list(after="batch_nothing")
+        await harness.client.batches.list(after="batch_nothing")
 
 
-async def test_what_is_wrong_with_a_request_is_told_as_openai_tells_it(bench: Bench) -> None:
-    create: Any = bench.client.batches.create
+async def test_what_is_wrong_with_a_request_is_told_as_openai_tells_it(harness: BatchHarness) -> None:
+    create: Any = harness.client.batches.create
     with pytest.raises(openai.NotFoundError) as missing:
         await create(input_file_id="file-nothing", endpoint=CHAT, completion_window="24h")
     assert missing.value.param == "input_file_id"
     with pytest.raises(openai.BadRequestError) as wrong:
         await create(input_file_id="file-nothing", endpoint="/v1/images", completion_window="24h")
     assert wrong.value.param == "endpoint"
-    upload: Any = bench.client.files.create
+    upload: Any = harness.client.files.create
     with pytest.raises(openai.BadRequestError) as purpose:
         await upload(file=("a.jsonl", b"{}"), purpose="fine-tune")
     assert purpose.value.param == "purpose"
-    for look in (bench.client.batches.retrieve, bench.client.batches.cancel):
+    for look in (harness.client.batches.retrieve, harness.client.batches.cancel):
         with pytest.raises(openai.NotFoundError):
             await look("batch_nothing")
 
@@ -390,10 +394,10 @@ async def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
             assert all(file.bytes != 1001 for file in (await client.files.list()).data)
 
 
-async def test_the_same_idempotency_key_makes_one_batch(bench: Bench) -> None:
-    file = await bench.client.files.create(file=("a.jsonl", jsonl([chat(1)])), purpose="batch")
+async def test_the_same_idempotency_key_makes_one_batch(harness: BatchHarness) -> None:
+    file = await harness.client.files.create(file=("a.jsonl", jsonl([chat(1)])), purpose="batch")
     made = [
-        await bench.client.batches.create(
+        await harness.client.batches.create(
             input_file_id=file.id,
             endpoint=CHAT,
             completion_window="24h",

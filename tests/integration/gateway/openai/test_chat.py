@@ -344,9 +344,9 @@ async def test_a_client_that_leaves_stops_the_generator(client: AsyncOpenAI, sta
         await anext(stream.__aiter__())
         await stream.close()
     else:
-        asking = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=HELLO))
+        pending = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=HELLO))
         await stages.arrived("generate")
-        asking.cancel()
+        pending.cancel()
     async with asyncio.timeout(10):
         await stopped.wait()
 

@@ -172,9 +172,9 @@ async def test_a_client_that_leaves_stops_all_parts(client: AsyncOpenAI, stages:
 
     stages.does["embed"] = endless
     async with stages.running(("embed",), variant="other"):
-        asking = asyncio.create_task(client.embeddings.create(model="other-model", input=["x"] * 200))
+        pending = asyncio.create_task(client.embeddings.create(model="other-model", input=["x"] * 200))
         await stages.arrived("embed", 4)
-        asking.cancel()
+        pending.cancel()
         async with asyncio.timeout(10):
             for _ in range(4):
                 await stopped.acquire()

@@ -135,9 +135,9 @@ async def test_a_completion_that_nobody_would_write_so_is_refused(client: AsyncO
     ],
 )
 async def test_members_that_ask_for_nothing_are_no_obstacle(
-    client: AsyncOpenAI, stages: Stages, harmless: dict[str, Any]
+    client: AsyncOpenAI, stages: Stages, ignored: dict[str, Any]
 ) -> None:
-    asked = {"model": MODEL, "messages": HELLO} | harmless
+    asked = {"model": MODEL, "messages": HELLO} | ignored
     answer: Any = await client.post("/chat/completions", body=asked, cast_to=object)
     assert answer["choices"][0]["message"]["content"] == "Hello world"
 

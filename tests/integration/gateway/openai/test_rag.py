@@ -118,8 +118,8 @@ async def test_the_model_or_the_extra_member_says_which_documents_are_asked(
     assert query.collection.startswith(table)
     assert query.question == "How long?"
     assert query.stop.params == {"top_k": options.get("top_k", 5), "filter": options.get("filter")}
-    (answering,) = stages.given["generate"]
-    assert GenerateParams.of(answering.stop.params) == GenerateParams(temperature=0)
+    (generated,) = stages.given["generate"]
+    assert GenerateParams.of(generated.stop.params) == GenerateParams(temperature=0)
 
 
 async def test_options_that_name_no_documents_leave_a_chat_a_chat(client: AsyncOpenAI, stages: Stages) -> None:

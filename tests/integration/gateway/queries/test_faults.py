@@ -16,9 +16,9 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import Delivered, Usage
 from shared.nats.subjects import QUERIES
 from shared.runtime.stage import Context, Process
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 from tests.harness.stages import Stages, answer_with
 
 pytestmark = pytest.mark.anyio
@@ -115,11 +115,11 @@ async def test_a_query_survives_the_death_of_the_broker(
     stages = Stages(own_broker.url)
     stages.does["generate"] = stuck_at_first("Hello w", answer_with("He", "llo wor", "ld"))
     async with stages.running(), client(own_gateway) as http:
-        asking = asyncio.create_task(stream(http) if streamed else ask(http))
+        pending = asyncio.create_task(stream(http) if streamed else ask(http))
         await stages.arrived("generate")
         own_broker.kill()
         own_broker.start()
-        answer = await asking
+        answer = await pending
     if isinstance(answer, httpx.Response):
         assert answer.json()["answer"] == "Hello world"
     else:
@@ -147,7 +147,7 @@ async def test_a_stream_says_so_where_the_second_attempt_answers_differently(
     assert events[-1].json()["type"] == "urn:sluice:problem:answer-interrupted"
 
 
-def telling_from_where_it_was(words: str, breaks: Callable[[int], Awaitable[None]]) -> Process:
+def resumed_answer(words: str, breaks: Callable[[int], Awaitable[None]]) -> Process:
     """A generator that goes on after what was delivered, a letter at a time, and may break after each one."""
 
     async def generate(query: Query, context: Context) -> None:
@@ -176,7 +176,7 @@ async def test_a_redelivered_answer_goes_on_from_what_was_delivered(
             raise RuntimeError("the worker is lost")
 
     stages = Stages(own_broker.url)
-    stages.does["generate"] = telling_from_where_it_was("Once upon a time", fail_once_each)
+    stages.does["generate"] = resumed_answer("Once upon a time", fail_once_each)
     async with stages.running(), client(own_gateway) as http:
         if streamed:
             events = await stream(http)
@@ -199,13 +199,13 @@ async def test_an_answer_goes_on_from_what_was_delivered_after_the_death_of_the_
             await asyncio.Event().wait()
 
     stages = Stages(own_broker.url)
-    stages.does["generate"] = telling_from_where_it_was("Once upon a time", stand_still_once)
+    stages.does["generate"] = resumed_answer("Once upon a time", stand_still_once)
     async with stages.running(), client(own_gateway) as http:
-        asking = asyncio.create_task(stream(http))
+        pending = asyncio.create_task(stream(http))
         await halfway.wait()
         own_broker.kill()
         own_broker.start()
-        assert text_of(await asking) == "Once upon a time"
+        assert text_of(await pending) == "Once upon a time"
 
 
 async def test_many_queries_survive_the_death_of_the_broker(
@@ -214,11 +214,11 @@ async def test_many_queries_survive_the_death_of_the_broker(
     stages = Stages(own_broker.url)
     stages.does["generate"] = stuck_at_first("Hel", answer_with("Hello"))
     async with stages.running(), client(own_gateway) as http:
-        asking = [asyncio.create_task(ask(http)) for _ in range(50)]
+        pending = [asyncio.create_task(ask(http)) for _ in range(50)]
         await stages.arrived("generate", 50)
         own_broker.kill()
         own_broker.start()
-        assert {(await task).json()["answer"] for task in asking} == {"Hello"}
+        assert {(await task).json()["answer"] for task in pending} == {"Hello"}
 
 
 async def test_without_a_broker_the_gateway_lives_is_not_ready_and_says_why(

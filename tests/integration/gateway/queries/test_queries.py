@@ -14,9 +14,9 @@ from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 from tests.harness.stages import Stages, answer_with
 
 pytestmark = pytest.mark.anyio
@@ -279,9 +279,9 @@ async def test_a_client_that_leaves_stops_the_work(
 
     stages.does[stage] = work
     async with stages.running():
-        asking = asyncio.create_task(ask(http, stream=streamed))
+        pending = asyncio.create_task(ask(http, stream=streamed))
         await stages.arrived(stage)
-        asking.cancel()
+        pending.cancel()
         async with asyncio.timeout(10):
             await stopped.wait()
 
@@ -299,9 +299,9 @@ async def test_a_client_that_leaves_is_counted_as_such_and_is_no_error(
         return await left() == before + 1
 
     before = await left()
-    asking = asyncio.create_task(ask(http, stream=streamed))
+    pending = asyncio.create_task(ask(http, stream=streamed))
     await until(lambda: in_flight(http))
-    asking.cancel()
+    pending.cancel()
     await until(one_more)
     assert "Traceback" not in gateway.log
 

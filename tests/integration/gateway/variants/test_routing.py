@@ -12,10 +12,10 @@ import pytest
 
 from services.gateway.variants.routes import Route
 from services.gateway.variants.selector import choose
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.gateways import running_gateway
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 from tests.harness.stages import Stages
 
 pytestmark = pytest.mark.anyio
@@ -177,9 +177,9 @@ async def test_a_query_waits_for_the_first_worker_of_its_variant(broker: NatsSer
         late = await http.post("/v1/query", json={"question": "What?", "timeout": 0.5})
         assert (late.status_code, code(late)) == (503, "stage-unavailable")
         assert "variant 'canary'" in late.json()["detail"]
-        asking = asyncio.create_task(answered_by(http))
+        pending = asyncio.create_task(answered_by(http))
         async with served(broker, "canary"):
-            assert await asking == "canary"
+            assert await pending == "canary"
             assert (await http.get("/v1/status")).json()["warnings"] == []
 
 

@@ -13,9 +13,9 @@ from httpx_sse import aconnect_sse
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context, Process
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import until
 from tests.harness.stages import Stages, answer_with
 
 pytestmark = pytest.mark.anyio
@@ -208,11 +208,11 @@ async def test_the_shadow_of_a_client_who_leaves_stops(own_broker: NatsServer, t
     live, does = Hangs(), Hangs()
     async with platform(own_broker, tmp_path, does) as it:
         it.live.does["generate"] = live
-        asking = asyncio.create_task(it.ask())
+        pending = asyncio.create_task(it.ask())
         async with asyncio.timeout(30):
             await live.begun.get()
             shadow = await does.begun.get()
-            asking.cancel()
+            pending.cancel()
             assert (await does.ended.get()).id == shadow.id
         await it.ended("cancelled")
 
@@ -242,11 +242,11 @@ async def test_a_shadow_ends_with_the_broker_and_the_live_query_does_not(
     live, does = Hangs(), Hangs()
     async with platform(own_broker, tmp_path, does) as it:
         it.live.does["generate"] = live
-        asking = asyncio.create_task(it.ask())
+        pending = asyncio.create_task(it.ask())
         async with asyncio.timeout(30):
             await live.begun.get()
             await does.begun.get()
         it.live.does["generate"] = answer_with("Hello ", "world")
         own_broker.kill()
         own_broker.start()
-        assert (await asking)["answer"] == "Hello world"
+        assert (await pending)["answer"] == "Hello world"

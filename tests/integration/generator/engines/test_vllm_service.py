@@ -17,9 +17,9 @@ from shared.contracts.events import Delta, Done
 from shared.contracts.generation import GenerateParams, Mode
 from shared.nats.subjects import QUERIES
 from shared.runtime.replies import Mailbox
-from tests.harness.bench import PATIENCE, StageHarness, open_bench
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import PATIENCE, StageHarness, open_stage_harness
 
 pytestmark = [
     pytest.mark.anyio,
@@ -57,16 +57,16 @@ def generators(
 
 
 @pytest.fixture
-async def bench(broker: NatsServer) -> AsyncIterator[StageHarness]:
-    async with open_bench(broker.url) as bench:
-        yield bench
+async def harness(broker: NatsServer) -> AsyncIterator[StageHarness]:
+    async with open_stage_harness(broker.url) as harness:
+        yield harness
 
 
-def query(bench: StageHarness, variant: str, max_tokens: int) -> Query:
+def query(harness: StageHarness, variant: str, max_tokens: int) -> Query:
     params = GenerateParams(mode=Mode.CHAT, temperature=0, ignore_eos=True, max_tokens=max_tokens)
     stop = Stop(stage="generate", variant=variant, params=params.encode())
     messages = (Message(role="user", content="How high is the tower?"),)
-    return bench.query("generate", messages=messages).model_copy(update={"slip": (stop,)})
+    return harness.query("generate", messages=messages).model_copy(update={"slip": (stop,)})
 
 
 async def first_delta(mailbox: Mailbox) -> None:
@@ -102,10 +102,10 @@ def until_gone(pids: list[int], patience: float = 20.0) -> None:
 
 
 async def test_metrics_show_the_platforms_figures_and_vllms(
-    generators: dict[str, ServiceProcess], bench: StageHarness
+    generators: dict[str, ServiceProcess], harness: StageHarness
 ) -> None:
     process = generators["drained"]
-    await bench.ask(query(bench, "drained", 12))
+    await harness.ask(query(harness, "drained", 12))
     async with httpx.AsyncClient(trust_env=False) as client:
         lines = (await client.get(f"{process.url}/metrics")).text.splitlines()
     values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
@@ -131,27 +131,27 @@ async def test_the_log_tells_of_the_start_in_json(generators: dict[str, ServiceP
 
 
 async def test_a_generator_whose_engine_dies_gives_its_queries_back_and_exits_with_1(
-    generators: dict[str, ServiceProcess], bench: StageHarness
+    generators: dict[str, ServiceProcess], harness: StageHarness
 ) -> None:
     process = generators["bereft"]
     pids = family(process)
-    async with bench.asking(query(bench, "bereft", 900)) as mailbox:
+    async with harness.replies_to(query(harness, "bereft", 900)) as mailbox:
         await first_delta(mailbox)
         os.kill(engine_core(process), signal.SIGKILL)
 
         assert process.wait() == 1
-        info = await bench.jetstream.consumer_info(QUERIES, "generate_bereft_interactive")
+        info = await harness.jetstream.consumer_info(QUERIES, "generate_bereft_interactive")
         assert (info.num_pending or 0) + (info.num_ack_pending or 0) == 1
     until_gone(pids)
 
 
 async def test_nothing_of_vllm_outlives_a_generator_that_is_killed(
-    generators: dict[str, ServiceProcess], bench: StageHarness
+    generators: dict[str, ServiceProcess], harness: StageHarness
 ) -> None:
     process = generators["killed"]
     pids = family(process)
     assert len(pids) >= 2
-    async with bench.asking(query(bench, "killed", 900)) as mailbox:
+    async with harness.replies_to(query(harness, "killed", 900)) as mailbox:
         await first_delta(mailbox)
         process.kill()
 
@@ -159,14 +159,14 @@ async def test_nothing_of_vllm_outlives_a_generator_that_is_killed(
 
 
 async def test_a_drain_finishes_the_answer_in_flight_and_exits_with_0(
-    generators: dict[str, ServiceProcess], bench: StageHarness
+    generators: dict[str, ServiceProcess], harness: StageHarness
 ) -> None:
     process = generators["drained"]
     pids = family(process)
-    async with bench.asking(query(bench, "drained", 200)) as mailbox:
+    async with harness.replies_to(query(harness, "drained", 200)) as mailbox:
         await first_delta(mailbox)
         process.signal(signal.SIGTERM)
-        events = await bench.events(mailbox)
+        events = await harness.events(mailbox)
 
     assert isinstance(events[-1], Done)
     assert (events[-1].finish, events[-1].usage.completion_tokens) == ("length", 200)

@@ -10,7 +10,7 @@ import pytest
 
 from shared.contracts.jobs import EvaluateSpec, Job, JobState, ReindexSpec
 from tests.harness.broker import NatsServer
-from tests.harness.library import CollectionHarness, open_library
+from tests.harness.collection_harness import CollectionHarness, open_collection_harness
 
 pytestmark = pytest.mark.anyio
 
@@ -28,23 +28,25 @@ QUESTIONS = [
 
 
 @pytest.fixture
-async def library(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
-    async with open_library(broker.url, tmp_path) as library:
-        await library.collections.create("default", "docs")
-        await library.do(await library.upload("docs", TEXTS))
-        yield library
+async def collection_harness(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
+    async with open_collection_harness(broker.url, tmp_path) as collection_harness:
+        await collection_harness.collections.create("default", "docs")
+        await collection_harness.do(await collection_harness.upload("docs", TEXTS))
+        yield collection_harness
 
 
-async def evaluate(library: CollectionHarness, lines: list[Any], **options: Any) -> Job:
+async def evaluate(collection_harness: CollectionHarness, lines: list[Any], **options: Any) -> Job:
     data = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
-    await library.desk.artifacts.put("default", "set/questions.jsonl", data)
-    return await library.do(
+    await collection_harness.job_harness.artifacts.put("default", "set/questions.jsonl", data)
+    return await collection_harness.do(
         EvaluateSpec.model_validate({"collection": "docs", "input": "set/questions.jsonl", **options})
     )
 
 
-async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(library: CollectionHarness) -> None:
-    job = await evaluate(library, QUESTIONS, mode="text")
+async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(
+    collection_harness: CollectionHarness,
+) -> None:
+    job = await evaluate(collection_harness, QUESTIONS, mode="text")
     assert job.state is JobState.SUCCEEDED, job.error
     outputs = job.outputs
     assert (outputs["questions"], outputs["failed"], outputs["version"]) == (4, 0, "v1")
@@ -55,27 +57,31 @@ async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(l
     assert job.artifacts == ("report.json", "report.svg")
     assert (job.progress.done, job.progress.total) == (4, 4)
 
-    report = json.loads(await library.desk.artifacts.get("default", f"{job.id}/report.json"))
+    report = json.loads(await collection_harness.job_harness.artifacts.get("default", f"{job.id}/report.json"))
     assert report["metrics"] == {name: value for name, value in outputs.items() if name != "version"}
     assert [one["question"] for one in report["questions"]] == [one["question"] for one in QUESTIONS]
     assert report["questions"][0]["found"][0] == "lamps"
     assert report["questions"][0]["rank"] == 1
     assert "rank" not in report["questions"][3]
-    picture = ElementTree.fromstring(await library.desk.artifacts.get("default", f"{job.id}/report.svg"))
+    picture = ElementTree.fromstring(
+        await collection_harness.job_harness.artifacts.get("default", f"{job.id}/report.svg")
+    )
     words = {element.text for element in picture.iter() if element.tag.endswith("text")}
     assert {"Evaluation of docs, version v1", "recall@5", "MRR", "nDCG@10"} <= words
 
 
-async def test_a_version_that_is_not_live_is_asked_with_its_own_embedding(library: CollectionHarness) -> None:
-    await library.do(ReindexSpec(collection="docs", embedding_variant="wide", switch=False, version="wide"))
-    job = await evaluate(library, QUESTIONS[:3], version="wide", mode="vector")
+async def test_a_version_that_is_not_live_is_asked_with_its_own_embedding(
+    collection_harness: CollectionHarness,
+) -> None:
+    await collection_harness.do(ReindexSpec(collection="docs", embedding_variant="wide", switch=False, version="wide"))
+    job = await evaluate(collection_harness, QUESTIONS[:3], version="wide", mode="vector")
     assert job.state is JobState.SUCCEEDED, job.error
     assert (job.outputs["version"], job.outputs["failed"]) == ("wide", 0)
     assert job.outputs["mrr"] == 1.0
 
 
-async def test_only_the_cuts_that_top_k_reaches_are_reported(library: CollectionHarness) -> None:
-    job = await evaluate(library, QUESTIONS, top_k=3)
+async def test_only_the_cuts_that_top_k_reaches_are_reported(collection_harness: CollectionHarness) -> None:
+    job = await evaluate(collection_harness, QUESTIONS, top_k=3)
     assert {name for name in job.outputs if name.startswith(("recall", "ndcg"))} == {"recall_at_1", "recall_at_3"}
 
 
@@ -89,20 +95,20 @@ async def test_only_the_cuts_that_top_k_reaches_are_reported(library: Collection
     ],
 )
 async def test_questions_that_cannot_be_used_are_named_by_their_line(
-    library: CollectionHarness, lines: list[Any], said: str
+    collection_harness: CollectionHarness, lines: list[Any], said: str
 ) -> None:
-    job = await evaluate(library, lines)
+    job = await evaluate(collection_harness, lines)
     assert job.error is not None
     assert (job.state, job.error.type.rpartition(":")[2]) == (JobState.FAILED, "invalid-request")
     assert said in job.error.detail
 
 
-async def test_what_every_question_would_meet_fails_the_job(library: CollectionHarness) -> None:
+async def test_what_every_question_would_meet_fails_the_job(collection_harness: CollectionHarness) -> None:
     for options, code in (
         ({"version": "v9"}, "not-found"),
         ({"collection": "nowhere"}, "collection-not-found"),
         ({"input": "set/other.jsonl"}, "not-found"),
     ):
-        job = await evaluate(library, QUESTIONS, **options)
+        job = await evaluate(collection_harness, QUESTIONS, **options)
         assert job.error is not None
         assert (job.state, job.error.type.rpartition(":")[2]) == (JobState.FAILED, code)

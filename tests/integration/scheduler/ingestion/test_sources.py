@@ -11,7 +11,7 @@ from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs.specs import FolderSource, S3Source
 from shared.contracts.problems import Problem, ProblemType
-from tests.harness.s3 import FakeS3, serving_s3
+from tests.harness.fake_s3 import FakeS3, serving_s3
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ from nats.errors import Error as NatsError
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, RetryPolicy
 from shared.contracts.problems import Problem
 from shared.stores.jobs.store import JobStore
-from tests.harness.bench import StageHarness, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import StageHarness, open_stage_harness, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
@@ -35,7 +35,11 @@ SETTLED = 0.2
 def workers(broker: NatsServer, folder: Path) -> Iterator[list[ServiceProcess]]:
     running = [
         ServiceProcess(
-            "tests.harness.programs.counting", folder / f"w{n}", nats_url=broker.url, ack_wait=2, instance=f"w{n}"
+            "tests.harness.programs.counting_worker",
+            folder / f"w{n}",
+            nats_url=broker.url,
+            ack_wait=2,
+            instance=f"w{n}",
         )
         for n in range(WORKERS)
     ]
@@ -96,10 +100,10 @@ async def fire(broker: NatsServer, running: list[ServiceProcess]) -> AsyncIterat
         peace.set()
 
 
-async def none_left(bench: StageHarness) -> bool:
+async def none_left(harness: StageHarness) -> bool:
     try:
-        jobs = (await bench.jetstream.stream_info("JOBS")).state.messages
-        timers = (await bench.jetstream.stream_info("TIMERS")).state.messages
+        jobs = (await harness.jetstream.stream_info("JOBS")).state.messages
+        timers = (await harness.jetstream.stream_info("TIMERS")).state.messages
     except (NatsError, TimeoutError):
         return False
     return not jobs + timers
@@ -107,22 +111,22 @@ async def none_left(bench: StageHarness) -> bool:
 
 async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_states(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "nats") as broker, workers(broker, tmp_path) as running:
-        async with open_bench(broker.url) as bench:
-            board = JobStore(bench.client, bench.jetstream)
+        async with open_stage_harness(broker.url) as harness:
+            board = JobStore(harness.client, harness.jetstream)
             async with fire(broker, running) as shots:
                 await submit_all(board)
-                await until(lambda: none_left(bench), "all jobs done", patience=600)
+                await until(lambda: none_left(harness), "all jobs done", patience=600)
             assert set(shots) == {"ServiceProcess", "NatsServer"}
             entries = {(job.tenant, job.id): job for tenant in TENANTS for job in await all_jobs(board, tenant)}
             assert Counter(job.state for job in entries.values()) == {JobState.SUCCEEDED: JOBS}
-            marks = await bench.jetstream.key_value("marks")
+            marks = await harness.jetstream.key_value("marks")
             assert sorted(await marks.keys()) == sorted(f"j{number}" for number in range(JOBS))
             replayed = await board.replay()
             assert {key: job.state for key, job in replayed.items()} == {k: job.state for k, job in entries.items()}
             assert {key: job.event for key, job in replayed.items()} == {k: job.event for k, job in entries.items()}
-            ends = await bench.jetstream.stream_info("JOB_EVENTS", subjects_filter="event.job.*.succeeded")
+            ends = await harness.jetstream.stream_info("JOB_EVENTS", subjects_filter="event.job.*.succeeded")
             assert Counter((ends.state.subjects or {}).values()) == {1: JOBS}
-            assert (await bench.jetstream.stream_info("DEAD_LETTERS")).state.messages == 0
+            assert (await harness.jetstream.stream_info("DEAD_LETTERS")).state.messages == 0
 
 
 async def all_jobs(board: JobStore, tenant: str) -> list[Job]:

@@ -19,9 +19,9 @@ from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, Pipelin
 from shared.contracts.pipelines import PipelineState, StepStatus, pipeline_state
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.jobs.retry import run_again
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_harness import JobHarness, open_job_harness
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,10 +29,10 @@ Work = Callable[[JobContext], Awaitable[None]]
 
 
 class Stage:
-    """A desk where steps are stand-ins: what each does is looked up by the step's name."""
+    """A harness where steps are stand-ins: what each does is looked up by the step's name."""
 
-    def __init__(self, desk: JobHarness) -> None:
-        self.desk = desk
+    def __init__(self, job_harness: JobHarness) -> None:
+        self.job_harness = job_harness
         self.begun: list[str] = []
         self.specs: dict[str, Any] = {}
         self.do: dict[str, Work] = {}
@@ -41,10 +41,12 @@ class Stage:
 
     def working(self) -> AbstractAsyncContextManager[JobQueue]:
         """Workers of pipelines and of the stand-ins."""
-        desk = self.desk
-        parts = cast("Parts", SimpleNamespace(bus=desk.bus, board=desk.board, artifacts=desk.artifacts))
+        job_harness = self.job_harness
+        parts = cast(
+            "Parts", SimpleNamespace(bus=job_harness.bus, board=job_harness.board, artifacts=job_harness.artifacts)
+        )
         kinds: dict[str, JobFunction] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
-        return desk.working({"pipeline": make_pipeline(parts), **kinds}, long=frozenset({"pipeline"}))
+        return job_harness.working({"pipeline": make_pipeline(parts), **kinds}, long=frozenset({"pipeline"}))
 
     async def _perform(self, run: JobContext) -> None:
         step = run.job.options.labels["step"]
@@ -58,21 +60,21 @@ class Stage:
             self.running[step] -= 1
 
     async def submit(self, job: str = "p", **members: Any) -> Job:
-        return await self.desk.submit(PipelineSpec(name="test", **members), job)
+        return await self.job_harness.submit(PipelineSpec(name="test", **members), job)
 
     async def run(self, job: str = "p", **members: Any) -> Job:
         """Submit a pipeline and see it end."""
         await self.submit(job, **members)
         async with self.working():
-            return await self.desk.ended(job)
+            return await self.job_harness.ended(job)
 
     async def again(self, job: str = "p") -> Job:
         """Try a failed pipeline again and see it succeed."""
-        desk = self.desk
-        await run_again(desk.board, desk.letters, "default", job, by="me", reason="repaired")
+        job_harness = self.job_harness
+        await run_again(job_harness.board, job_harness.letters, "default", job, by="me", reason="repaired")
 
         async def succeeded() -> Job | None:
-            found = await desk.board.get("default", job)
+            found = await job_harness.board.get("default", job)
             return found if found.state is JobState.SUCCEEDED else None
 
         async with self.working():
@@ -80,7 +82,7 @@ class Stage:
         return result
 
     async def state(self, job: str = "p") -> PipelineState:
-        state = await pipeline_state(self.desk.bus.jetstream, "default", job)
+        state = await pipeline_state(self.job_harness.bus.jetstream, "default", job)
         assert state is not None
         return state
 
@@ -127,8 +129,8 @@ SWITCH = {"kind": "switch", "collection": "docs"}
 
 @pytest.fixture
 async def stage(broker: NatsServer) -> AsyncIterator[Stage]:
-    async with open_desk(broker.url) as desk:
-        yield Stage(desk)
+    async with open_job_harness(broker.url) as job_harness:
+        yield Stage(job_harness)
 
 
 async def test_outputs_of_a_step_are_inputs_of_the_next_with_their_types(stage: Stage) -> None:
@@ -261,7 +263,7 @@ async def test_a_failed_step_fails_the_pipeline_once_what_runs_has_ended_and_not
         "bad: it does not work",
     )
     assert await stage.statuses() == {"bad": "failed", "slow": "succeeded", "later": "waiting"}
-    table = json.loads(await stage.desk.artifacts.get("default", "p/steps.json"))
+    table = json.loads(await stage.job_harness.artifacts.get("default", "p/steps.json"))
     assert table["bad"]["reason"] == "it does not work"
 
 
@@ -327,8 +329,8 @@ async def test_a_cancelled_pipeline_ends_its_steps(stage: Stage) -> None:
     async with stage.working():
         await stage.works("a")
         await stage.works("b")
-        await stage.desk.board.cancel("default", "p", reason="enough")
-        ended = [await stage.desk.ended(job) for job in ("p", "p-a", "p-b-0", "p-b-1")]
+        await stage.job_harness.board.cancel("default", "p", reason="enough")
+        ended = [await stage.job_harness.ended(job) for job in ("p", "p-a", "p-b-0", "p-b-1")]
     assert {job.state for job in ended} == {JobState.CANCELLED}
     assert "p-c" not in stage.begun
 
@@ -338,8 +340,8 @@ async def test_the_steps_of_a_cancelled_pipeline_say_that_they_were_cancelled(st
     await stage.submit(steps={"done": command(), "a": command(needs=["done"]), "b": command(needs=["a"])})
     async with stage.working():
         await stage.works("a")
-        await stage.desk.board.cancel("default", "p", reason="enough")
-        await stage.desk.ended("p")
+        await stage.job_harness.board.cancel("default", "p", reason="enough")
+        await stage.job_harness.ended("p")
     assert await stage.statuses() == {"done": "succeeded", "a": "cancelled", "b": "waiting"}
     assert (await stage.state()).steps["a"].reason == "the pipeline was cancelled"
 
@@ -376,9 +378,9 @@ async def test_what_is_left_of_a_list_is_cancelled_when_another_step_fails_and_d
 async def test_a_pipeline_past_its_deadline_fails_with_its_steps_and_can_be_tried_again(stage: Stage) -> None:
     stage.do["a"] = for_ever
     steps = {"a": command(), "b": command(needs=["a"])}
-    await stage.desk.submit(PipelineSpec(name="test", steps=steps), "p", deadline=time.time() + 1)
+    await stage.job_harness.submit(PipelineSpec(name="test", steps=steps), "p", deadline=time.time() + 1)
     async with stage.working():
-        ended = [await stage.desk.ended(job) for job in ("p", "p-a")]
+        ended = [await stage.job_harness.ended(job) for job in ("p", "p-a")]
     assert ended[0].state is JobState.FAILED
     assert ended[1].state in (JobState.FAILED, JobState.CANCELLED)  # by its own deadline, or for the pipeline's
     stage.do.clear()
@@ -396,10 +398,10 @@ async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_n
     stage.do["each"] = second_waits
     await stage.submit(steps={"each": command("${{ item }}", each=["a", "b"])}, outputs={"said": "${{ each.said }}"})
     async with stage.working():
-        await stage.desk.ended("p-each-0")
+        await stage.job_harness.ended("p-each-0")
         await stage.works("each")
-        await stage.desk.board.cancel("default", "p-each-1", by="me", reason="wrong input")
-        job = await stage.desk.ended("p")
+        await stage.job_harness.board.cancel("default", "p-each-1", by="me", reason="wrong input")
+        job = await stage.job_harness.ended("p")
     assert job.error is not None
     assert (job.state, job.error.detail) == (JobState.FAILED, "each: the job was cancelled")
     stage.do["each"] = says_it
@@ -410,7 +412,7 @@ async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_n
 
 async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stage) -> None:
     async def count(run: JobContext) -> None:
-        run.outputs["total"] = len(await stage.desk.artifacts.get("default", "in/lines.jsonl"))
+        run.outputs["total"] = len(await stage.job_harness.artifacts.get("default", "in/lines.jsonl"))
         await run.attach("out.txt", b"x")
 
     stage.do["count"] = count
@@ -419,10 +421,10 @@ async def test_a_step_whose_inputs_have_not_changed_is_not_run_again(stage: Stag
         "steps": {"count": batch, "plain": command("${{ count.artifacts['out.txt'] }}")},
         "outputs": {"bytes": "${{ count.total }}"},
     }
-    await stage.desk.artifacts.put("default", "in/lines.jsonl", b"12345")
+    await stage.job_harness.artifacts.put("default", "in/lines.jsonl", b"12345")
     first = await stage.run("one", **members)
     second = await stage.run("two", **members)
-    await stage.desk.artifacts.put("default", "in/lines.jsonl", b"1234567")
+    await stage.job_harness.artifacts.put("default", "in/lines.jsonl", b"1234567")
     third = await stage.run("three", **members)
     assert [job.outputs["bytes"] for job in (first, second, third)] == [5, 5, 7]
     assert [job for job in stage.begun if job.endswith("count")] == ["one-count", "three-count"]
@@ -476,7 +478,7 @@ async def test_a_pipeline_goes_on_with_the_next_worker_and_no_step_is_run_twice(
                 task.cancel()
         async with stage.working():
             go.set()
-            job = await stage.desk.ended("p")
+            job = await stage.job_harness.ended("p")
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
     assert sorted(stage.begun) == ["p-first", "p-second", "p-third"]
     assert (await stage.statuses())["no"] == StepStatus.SKIPPED

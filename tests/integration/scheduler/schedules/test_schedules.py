@@ -19,9 +19,9 @@ from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
 from shared.runtime.tasks import background
-from tests.harness.bench import until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_harness import JobHarness, open_job_harness
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,12 +29,12 @@ SPEC = SwitchSpec(collection="docs")
 
 
 class Clock:
-    """Schedules of the default tenant on a desk, and schedulers that hear their ticks."""
+    """Schedules of the default tenant, and schedulers that hear their ticks."""
 
-    def __init__(self, desk: JobHarness) -> None:
-        self.desk = desk
-        self.schedules = Schedules(desk.bus.jetstream)
-        self.ticker = Ticker(desk.bus, desk.board)
+    def __init__(self, job_harness: JobHarness) -> None:
+        self.job_harness = job_harness
+        self.schedules = Schedules(job_harness.bus.jetstream)
+        self.ticker = Ticker(job_harness.bus, job_harness.board)
 
     def schedule(self, name: str = "s", **members: Any) -> Schedule:
         timing = {} if members.keys() & {"cron", "every"} else {"cron": "* * * * * *"}
@@ -48,15 +48,15 @@ class Clock:
     async def get(self, name: str = "s") -> Schedule:
         return await self.schedules.get("default", name)
 
-    def ticking(self) -> AbstractAsyncContextManager[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """A scheduler takes what is due."""
         consumer = PullConsumer(
-            self.desk.bus.client,
+            self.job_harness.bus.client,
             stream=TIMERS,
             consumer=DUE,
             room=lambda: 8,
             handle=self._take,
-            repair=self.desk.bus.topology.ensure,
+            repair=self.job_harness.bus.topology.ensure,
             ack_wait=1.0,
         )
         return background(consumer.run())
@@ -66,10 +66,10 @@ class Clock:
         await delivery.ack()
 
     async def jobs(self) -> list[Job]:
-        return await self.desk.board.list("default", limit=1000)
+        return await self.job_harness.board.list("default", limit=1000)
 
     async def timers(self) -> set[str]:
-        info = await self.desk.bus.jetstream.stream_info(TIMERS, subjects_filter="timer.>")
+        info = await self.job_harness.bus.jetstream.stream_info(TIMERS, subjects_filter="timer.>")
         return set(info.state.subjects or {})
 
     def at_least(self, number: int) -> Callable[[], Awaitable[list[Job]]]:
@@ -95,14 +95,14 @@ def tick_of(job: Job) -> int:
 
 @pytest.fixture
 async def clock(broker: NatsServer) -> AsyncIterator[Clock]:
-    async with open_desk(broker.url) as desk:
-        yield Clock(desk)
+    async with open_job_harness(broker.url) as job_harness:
+        yield Clock(job_harness)
 
 
 async def test_each_tick_is_one_job_that_carries_what_the_schedule_says(clock: Clock) -> None:
     options = JobOptions(labels={"team": "search"})
     await clock.put(options=options, timeout=60.0)
-    async with clock.ticking():
+    async with clock.running():
         jobs: list[Job] = await until(clock.at_least(3))
     assert len({job.id for job in jobs}) == len(jobs)
     job = jobs[0]
@@ -128,17 +128,17 @@ async def test_a_tick_that_is_delivered_again_is_the_same_job(clock: Clock) -> N
 async def test_ticks_go_on_over_the_death_of_the_broker_and_of_the_scheduler(
     broker: NatsServer, tmp_path: Path
 ) -> None:
-    async with open_desk(broker.url) as desk:
-        clock = Clock(desk)
+    async with open_job_harness(broker.url) as job_harness:
+        clock = Clock(job_harness)
         await clock.put()
-        async with clock.ticking():
+        async with clock.running():
             before = len(await until(clock.at_least(2)))
         broker.kill()
         broker.start()
-    async with open_desk(broker.url) as desk:
-        clock = Clock(desk)
+    async with open_job_harness(broker.url) as job_harness:
+        clock = Clock(job_harness)
         await clock.ticker.catch_up()
-        async with clock.ticking():
+        async with clock.running():
             jobs: list[Job] = await until(clock.at_least(before + 3))
     ticks = sorted(tick_of(job) for job in jobs)
     assert len(set(ticks)) == len(ticks)
@@ -150,7 +150,7 @@ async def test_a_paused_schedule_does_not_tick_until_it_is_resumed(clock: Clock)
     await clock.put(paused=True)
     assert await clock.timers() == set()
     await clock.put("other", every="1s")
-    async with clock.ticking():
+    async with clock.running():
         await until(clock.at_least(2))
         assert {job.options.schedule for job in await clock.jobs()} == {"other"}
         assert (await clock.schedules.pause("default", "other")).next_at is None
@@ -168,7 +168,7 @@ async def test_a_paused_schedule_does_not_tick_until_it_is_resumed(clock: Clock)
 
 async def test_an_unchanged_timing_is_not_begun_anew_and_a_changed_one_is(clock: Clock) -> None:
     async def timer() -> int:
-        return int((await clock.desk.bus.jetstream.get_msg(TIMERS, subject="timer.cron.default.s")).seq or 0)
+        return int((await clock.job_harness.bus.jetstream.get_msg(TIMERS, subject="timer.cron.default.s")).seq or 0)
 
     first = await clock.put(every="1h")
     begun = await timer()
@@ -192,8 +192,8 @@ async def test_a_deleted_schedule_is_gone_with_its_timer(clock: Clock) -> None:
 async def test_a_timer_that_nobody_knows_is_taken_away(clock: Clock) -> None:
     await clock.put("known", cron="@daily")
     headers = {"Nats-Schedule": "* * * * * *", "Nats-Schedule-Target": "due.tick.default.lost"}
-    await clock.desk.bus.jetstream.publish("timer.cron.default.lost", b"", headers=headers)
-    async with clock.ticking():
+    await clock.job_harness.bus.jetstream.publish("timer.cron.default.lost", b"", headers=headers)
+    async with clock.running():
 
         async def gone() -> bool:
             return await clock.timers() == {"timer.cron.default.known"}
@@ -215,7 +215,7 @@ async def test_ticks_missed_while_all_was_down_are_run_once_or_skipped(clock: Cl
     await clock.put(cron="@hourly", missed=missed)
     due = time.time() - 3 * 3600
     await clock.schedules.change("default", "s", lambda old: old.model_copy(update={"next_at": due}))
-    other = Ticker(clock.desk.bus, clock.desk.board)
+    other = Ticker(clock.job_harness.bus, clock.job_harness.board)
     for ticker in (clock.ticker, other, clock.ticker):
         await ticker.catch_up()
     # The ticks that came while no scheduler lived have waited; the first of them is the one that was made up for.
@@ -243,7 +243,7 @@ async def test_a_tick_counts_or_not_while_the_last_job_still_runs(clock: Clock, 
     assert len(jobs) == (1 if overlap is Overlap.SKIP else 2)
     ended = {"state": JobState.SUCCEEDED, "finished_at": now}
     for job in jobs:
-        await clock.desk.board.update("default", job.id, lambda old: old.model_copy(update=ended))
+        await clock.job_harness.board.update("default", job.id, lambda old: old.model_copy(update=ended))
     await clock.due(now)
     assert len(await clock.jobs()) == len(jobs) + 1
     assert (await clock.get()).last_at == round(now)
@@ -266,7 +266,7 @@ async def test_the_next_tick_that_the_broker_tells_is_the_one_that_is_reckoned(c
     async def noted() -> bool:
         return (await clock.get()).last_at is not None
 
-    async with clock.ticking():
+    async with clock.running():
         await until(noted)
     schedule = await clock.get()
     assert schedule.last_at is not None
@@ -279,11 +279,11 @@ async def test_the_same_schedule_of_two_tenants_makes_two_jobs(clock: Clock) -> 
         await clock.schedules.put(clock.schedule(cron="@daily", tenant=tenant))
         delivery = SimpleNamespace(subject=f"due.tick.{tenant}.s", stored_at=now, headers={}, data=b"")
         await clock.ticker.tick(cast("Delivery", delivery))
-    board = clock.desk.board
+    board = clock.job_harness.board
     ids = {job.id for tenant in ("default", "other") for job in await board.list(tenant)}
     assert len(ids) == 2
 
 
 async def test_a_bus_without_schedules_has_nothing_to_catch_up_with(clock: Clock) -> None:
-    await Ticker(cast("Bus", clock.desk.bus), clock.desk.board).catch_up()
+    await Ticker(cast("Bus", clock.job_harness.bus), clock.job_harness.board).catch_up()
     assert await clock.jobs() == []

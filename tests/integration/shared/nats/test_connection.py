@@ -8,8 +8,8 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from shared.nats.client import Connection, connect
-from tests.harness.bench import PATIENCE, settle, until
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import PATIENCE, settle, until
 
 pytestmark = pytest.mark.anyio
 

@@ -7,14 +7,14 @@ from nats.js.api import KeyValueConfig
 
 from shared.nats.kv import snapshot
 from shared.runtime.tasks import background
-from tests.harness.bench import open_bench
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import open_stage_harness
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_snapshot_has_every_entry_that_was_there_when_it_began(broker: NatsServer) -> None:
-    async with open_bench(broker.url) as writer, open_bench(broker.url) as reader:
+    async with open_stage_harness(broker.url) as writer, open_stage_harness(broker.url) as reader:
         written = await writer.jetstream.create_key_value(KeyValueConfig(bucket="b", history=1))
         read = await reader.jetstream.key_value("b")
         keys = [f"t.{number}" for number in range(20)]
@@ -34,8 +34,8 @@ async def test_a_snapshot_has_every_entry_that_was_there_when_it_began(broker: N
 
 
 async def test_a_snapshot_leaves_out_what_was_removed_and_can_be_empty(broker: NatsServer) -> None:
-    async with open_bench(broker.url) as bench:
-        bucket = await bench.jetstream.create_key_value(KeyValueConfig(bucket="b", history=1))
+    async with open_stage_harness(broker.url) as harness:
+        bucket = await harness.jetstream.create_key_value(KeyValueConfig(bucket="b", history=1))
         assert [entry async for entry in snapshot(bucket, "t.>")] == []
         for key in ("t.1", "t.2", "t.3", "u.1"):
             await bucket.put(key, key.encode())

@@ -10,8 +10,8 @@ from shared.contracts.envelope import Lane
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
-from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import StageHarness, open_stage_harness
 
 pytestmark = pytest.mark.anyio
 
@@ -35,34 +35,34 @@ STORES = {
 }
 
 
-async def streams(bench: StageHarness) -> dict[str, Any]:
-    return {info.config.name: info.config for info in await bench.jetstream.streams_info()}
+async def streams(harness: StageHarness) -> dict[str, Any]:
+    return {info.config.name: info.config for info in await harness.jetstream.streams_info()}
 
 
 async def test_many_processes_may_make_everything_at_once(broker: NatsServer) -> None:
     clients = [await nats.connect(broker.url) for _ in range(8)]
     await asyncio.gather(*(Topology(client.jetstream(), QueueSettings()).ensure() for client in clients))
-    async with open_bench(broker.url) as bench:
-        assert set(await streams(bench)) == STREAMS | STORES
-        names = {info.name for info in await bench.jetstream.consumers_info("TIMERS")}
+    async with open_stage_harness(broker.url) as harness:
+        assert set(await streams(harness)) == STREAMS | STORES
+        names = {info.name for info in await harness.jetstream.consumers_info("TIMERS")}
         assert names == {"due"}
     for client in clients:
         await client.close()
 
 
-async def test_making_it_again_changes_nothing(bench: StageHarness) -> None:
-    await bench.submit(bench.query("work"))
-    before = await streams(bench)
-    await bench.topology.ensure()
-    assert await streams(bench) == before
-    assert await bench.stored("query.work.>") == 1
+async def test_making_it_again_changes_nothing(harness: StageHarness) -> None:
+    await harness.submit(harness.query("work"))
+    before = await streams(harness)
+    await harness.topology.ensure()
+    assert await streams(harness) == before
+    assert await harness.stored("query.work.>") == 1
 
 
 async def test_changed_settings_change_what_exists_and_lose_nothing(broker: NatsServer) -> None:
-    async with open_bench(broker.url) as bench:
-        await bench.make_queue("work")
-        await bench.submit(bench.query("work"))
-        assert (await bench.queue("work")).config.ack_wait == 1.0
+    async with open_stage_harness(broker.url) as harness:
+        await harness.make_queue("work")
+        await harness.submit(harness.query("work"))
+        assert (await harness.queue("work")).config.ack_wait == 1.0
     changed = {
         "queue_limit": 7,
         "queue_bytes": 2**20,
@@ -72,11 +72,11 @@ async def test_changed_settings_change_what_exists_and_lose_nothing(broker: Nats
         "upload_seconds": 1800.0,
         "ack_wait": 2.5,
     }
-    async with open_bench(broker.url, **changed) as bench:
-        await bench.make_queue("work")
-        assert (await bench.queue("work")).config.ack_wait == 2.5
-        assert await bench.stored("query.work.>") == 1
-        config = await streams(bench)
+    async with open_stage_harness(broker.url, **changed) as harness:
+        await harness.make_queue("work")
+        assert (await harness.queue("work")).config.ack_wait == 2.5
+        assert await harness.stored("query.work.>") == 1
+        config = await streams(harness)
         queries = config["QUERIES"]
         assert (queries.max_msgs_per_subject, queries.max_bytes, queries.max_age) == (7, 2**20, 60.0)
         assert config["JOBS"].max_msgs == 9
@@ -84,21 +84,23 @@ async def test_changed_settings_change_what_exists_and_lose_nothing(broker: Nats
         assert config["OBJ_uploads"].max_age == 1800.0
 
 
-async def test_many_calls_at_once_are_at_most_two_rounds(bench: StageHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_calls_at_once_are_at_most_two_rounds(
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
-    add_stream = bench.jetstream.add_stream
+    add_stream = harness.jetstream.add_stream
 
     async def counted(config: Any) -> Any:
         made.append(config.name)
         return await add_stream(config)
 
-    monkeypatch.setattr(bench.jetstream, "add_stream", counted)
-    await asyncio.gather(*(bench.topology.ensure() for _ in range(500)))
+    monkeypatch.setattr(harness.jetstream, "add_stream", counted)
+    await asyncio.gather(*(harness.topology.ensure() for _ in range(500)))
     assert made.count(QUERIES) <= 2
 
 
-async def test_a_round_that_failed_counts_for_nobody(bench: StageHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_stream = bench.jetstream.add_stream
+async def test_a_round_that_failed_counts_for_nobody(harness: StageHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_stream = harness.jetstream.add_stream
     failures = [TimeoutError()]
 
     async def failing_once(config: Any) -> Any:
@@ -106,17 +108,17 @@ async def test_a_round_that_failed_counts_for_nobody(bench: StageHarness, monkey
             raise failures.pop()
         return await add_stream(config)
 
-    monkeypatch.setattr(bench.jetstream, "add_stream", failing_once)
-    await bench.jetstream.delete_stream(QUERIES)
-    results = await asyncio.gather(bench.topology.ensure(), bench.topology.ensure(), return_exceptions=True)
+    monkeypatch.setattr(harness.jetstream, "add_stream", failing_once)
+    await harness.jetstream.delete_stream(QUERIES)
+    results = await asyncio.gather(harness.topology.ensure(), harness.topology.ensure(), return_exceptions=True)
     assert [type(result) for result in results] == [TimeoutError, type(None)]
-    assert QUERIES in await streams(bench)
+    assert QUERIES in await streams(harness)
 
 
 async def test_whoever_forwards_first_after_the_broker_lost_its_memory_makes_the_queues_again(
-    bench: StageHarness,
+    harness: StageHarness,
 ) -> None:
-    await bench.topology.ensure_queues([StageQueue(stage="work", variant="default", lane=lane) for lane in Lane])
-    await bench.jetstream.delete_stream(QUERIES)
-    await asyncio.gather(*(bench.submit(bench.query("work")) for _ in range(50)))
-    assert (await bench.queue("work")).num_pending == 50
+    await harness.topology.ensure_queues([StageQueue(stage="work", variant="default", lane=lane) for lane in Lane])
+    await harness.jetstream.delete_stream(QUERIES)
+    await asyncio.gather(*(harness.submit(harness.query("work")) for _ in range(50)))
+    assert (await harness.queue("work")).num_pending == 50

@@ -13,8 +13,8 @@ from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.forward import HEADERS
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
-from tests.harness.bench import PATIENCE, StageHarness, open_bench, outcomes, until
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import PATIENCE, StageHarness, open_stage_harness, outcomes, until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,16 +37,16 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
     broker: NatsServer,
 ) -> None:
     failing = Failing(RuntimeError("no weights here"))
-    async with open_bench(broker.url, max_deliver=3) as bench, bench.working(failing, "broken"):
-        events = await bench.ask(bench.query("broken"))
+    async with open_stage_harness(broker.url, max_deliver=3) as harness, harness.working(failing, "broken"):
+        events = await harness.ask(harness.query("broken"))
         assert [type(event) for event in events] == [Progress, Progress, Progress, Failed]
         assert [event.delivery for event in events] == [1, 2, 3, 3]
         assert isinstance(events[-1], Failed)
         assert events[-1].problem.type == ProblemType.STAGE_FAILED.uri
         assert "no weights here" in events[-1].problem.detail
         assert failing.tries[2] - failing.tries[0] >= 0.1 + 0.2  # half of 0.2 s and of 0.4 s at least
-        await bench.empty("broken")
-        letters = DeadLetters(bench.client, bench.jetstream)
+        await harness.empty("broken")
+        letters = DeadLetters(harness.client, harness.jetstream)
         (letter,) = await letters.list()
         assert letter.subject == "query.broken.default.interactive.default"
         assert (letter.reason, letter.deliveries) == ("RuntimeError: no weights here", 3)
@@ -58,16 +58,16 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
 
 async def test_a_dead_letter_that_is_replayed_is_worked_on_afresh_and_gone(broker: NatsServer) -> None:
     failing = Failing(RuntimeError("not yet"))
-    async with open_bench(broker.url, max_deliver=1) as bench, bench.working(failing, "mended"):
-        asked = bench.query("mended", question="why?", timeout=20.0)
-        assert isinstance((await bench.ask(asked))[-1], Failed)
-        letters = DeadLetters(bench.client, bench.jetstream)
+    async with open_stage_harness(broker.url, max_deliver=1) as harness, harness.working(failing, "mended"):
+        asked = harness.query("mended", question="why?", timeout=20.0)
+        assert isinstance((await harness.ask(asked))[-1], Failed)
+        letters = DeadLetters(harness.client, harness.jetstream)
         (letter,) = await letters.list()
         failing.error = None
-        async with open_mailbox(bench.client, bench.asker, "replayed") as mailbox:
-            went = await letters.replay(letter.sequence, reply=reply_subject(bench.asker, "replayed"))
+        async with open_mailbox(harness.client, harness.asker, "replayed") as mailbox:
+            went = await letters.replay(letter.sequence, reply=reply_subject(harness.asker, "replayed"))
             assert went == "query.mended.default.interactive.default"
-            end = (await bench.events(mailbox))[-1]
+            end = (await harness.events(mailbox))[-1]
         assert isinstance(end, Result)
         assert (end.query.question, end.query.attempt) == ("why?", 2)
         assert end.query.deadline - end.query.asked_at == pytest.approx(20.0)
@@ -78,28 +78,28 @@ async def test_a_dead_letter_that_is_replayed_is_worked_on_afresh_and_gone(broke
 
 async def test_a_replay_that_fails_again_is_a_new_dead_letter_and_can_be_replayed_again(broker: NatsServer) -> None:
     failing = Failing(RuntimeError("still broken"))
-    async with open_bench(broker.url, max_deliver=1) as bench, bench.working(failing, "stubborn-failure"):
-        asked = bench.query("stubborn-failure")
-        letters = DeadLetters(bench.client, bench.jetstream)
-        async with bench.asking(asked) as mailbox:
-            await bench.events(mailbox)
+    async with open_stage_harness(broker.url, max_deliver=1) as harness, harness.working(failing, "stubborn-failure"):
+        asked = harness.query("stubborn-failure")
+        letters = DeadLetters(harness.client, harness.jetstream)
+        async with harness.replies_to(asked) as mailbox:
+            await harness.events(mailbox)
             for attempt in (2, 3):
                 (letter,) = await letters.list()
                 await letters.replay(letter.sequence)
-                end = (await bench.events(mailbox))[-1]
+                end = (await harness.events(mailbox))[-1]
                 assert isinstance(end, Failed)
                 assert end.attempt == attempt
         assert await letters.count() == 1
 
 
-async def test_replaying_a_letter_that_is_not_there_is_a_problem(bench: StageHarness) -> None:
+async def test_replaying_a_letter_that_is_not_there_is_a_problem(harness: StageHarness) -> None:
     with pytest.raises(Problem) as caught:
-        await DeadLetters(bench.client, bench.jetstream).replay(7)
+        await DeadLetters(harness.client, harness.jetstream).replay(7)
     assert caught.value.kind is ProblemType.NOT_FOUND
 
 
-async def test_replaying_what_is_no_query_is_a_problem_and_the_letter_stays(bench: StageHarness) -> None:
-    letters = DeadLetters(bench.client, bench.jetstream)
+async def test_replaying_what_is_no_query_is_a_problem_and_the_letter_stays(harness: StageHarness) -> None:
+    letters = DeadLetters(harness.client, harness.jetstream)
     await letters.bury("query.work.default.interactive.t", b"rubbish", {}, reason="x", deliveries=1, message_id="1")
     with pytest.raises(Problem) as caught:
         await letters.replay(1)
@@ -108,9 +108,9 @@ async def test_replaying_what_is_no_query_is_a_problem_and_the_letter_stays(benc
 
 
 async def test_replaying_into_a_full_queue_is_a_problem_and_the_letter_stays(broker: NatsServer) -> None:
-    async with open_bench(broker.url, queue_limit=1) as bench:
-        letters = DeadLetters(bench.client, bench.jetstream)
-        query = await bench.submit(bench.query("work"))
+    async with open_stage_harness(broker.url, queue_limit=1) as harness:
+        letters = DeadLetters(harness.client, harness.jetstream)
+        query = await harness.submit(harness.query("work"))
         subject = "query.work.default.interactive.default"
         await letters.bury(subject, query.encode(), {}, reason="x", deliveries=1, message_id="1")
         with pytest.raises(Problem) as caught:
@@ -119,14 +119,14 @@ async def test_replaying_into_a_full_queue_is_a_problem_and_the_letter_stays(bro
         assert await letters.count() == 1
 
 
-async def test_a_problem_is_reported_once_and_not_tried_again(bench: StageHarness) -> None:
+async def test_a_problem_is_reported_once_and_not_tried_again(harness: StageHarness) -> None:
     failing = Failing(Problem(ProblemType.INVALID_FILTER, "There is no field 'x'.", field="x"))
-    async with bench.working(failing, "strict"):
-        events = await bench.ask(bench.query("strict"))
+    async with harness.working(failing, "strict"):
+        events = await harness.ask(harness.query("strict"))
         assert isinstance(events[-1], Failed)
         assert events[-1].problem.type == ProblemType.INVALID_FILTER.uri
         assert events[-1].problem.model_extra == {"field": "x"}
-        await bench.empty("strict")
+        await harness.empty("strict")
     assert len(failing.tries) == 1
     assert outcomes("strict", "problem") == 1
 
@@ -149,109 +149,109 @@ async def test_a_problem_is_reported_once_and_not_tried_again(bench: StageHarnes
     ids=lambda rubbish: f"{rubbish[:20]!r} of {len(rubbish)}",
 )
 async def test_rubbish_in_a_queue_becomes_a_dead_letter_and_the_worker_lives(
-    bench: StageHarness, rubbish: bytes
+    harness: StageHarness, rubbish: bytes
 ) -> None:
     working = Failing(RuntimeError())
     working.error = None
-    async with bench.working(working, "work", room=1):
-        await bench.jetstream.publish("query.work.default.interactive.t", rubbish)
-        assert isinstance((await bench.ask(bench.query("work")))[-1], Result)
-        await bench.empty("work")
-    letters = DeadLetters(bench.client, bench.jetstream)
+    async with harness.working(working, "work", room=1):
+        await harness.jetstream.publish("query.work.default.interactive.t", rubbish)
+        assert isinstance((await harness.ask(harness.query("work")))[-1], Result)
+        await harness.empty("work")
+    letters = DeadLetters(harness.client, harness.jetstream)
     (letter,) = await letters.list()
     assert letter.reason.startswith("This is no query envelope")
-    assert letter.payload_bytes == min(len(rubbish), bench.client.max_payload - HEADERS)
+    assert letter.payload_bytes == min(len(rubbish), harness.client.max_payload - HEADERS)
     assert len(working.tries) == 1
 
 
 @pytest.mark.parametrize("deadline", ["NaN", "Infinity", "1e308"])
 async def test_a_deadline_out_of_all_bounds_does_not_hold_a_worker(broker: NatsServer, deadline: str) -> None:
-    async with open_bench(broker.url, max_deliver=1) as bench:
+    async with open_stage_harness(broker.url, max_deliver=1) as harness:
         working = Failing(RuntimeError())
         working.error = None
-        async with bench.working(working, "work", room=1):
+        async with harness.working(working, "work", room=1):
             query = (
-                f'{{"id":"a","asked_at":1,"deadline":{deadline},"reply":"{bench.asker}","slip":[{{"stage":"work"}}]}}'
+                f'{{"id":"a","asked_at":1,"deadline":{deadline},"reply":"{harness.asker}","slip":[{{"stage":"work"}}]}}'
             )
-            await bench.jetstream.publish("query.work.default.interactive.t", query.encode())
-            assert isinstance((await bench.ask(bench.query("work")))[-1], Result)
-            await bench.empty("work")
+            await harness.jetstream.publish("query.work.default.interactive.t", query.encode())
+            assert isinstance((await harness.ask(harness.query("work")))[-1], Result)
+            await harness.empty("work")
 
 
 async def test_two_like_rubbish_messages_are_two_dead_letters_even_if_the_queues_were_made_anew_between(
-    bench: StageHarness,
+    harness: StageHarness,
 ) -> None:
-    letters = DeadLetters(bench.client, bench.jetstream)
+    letters = DeadLetters(harness.client, harness.jetstream)
     for count in (1, 2):
-        async with bench.working(Failing(RuntimeError()), "work"):
-            await bench.jetstream.publish("query.work.default.interactive.t", b"rubbish")
-            await bench.empty("work")
+        async with harness.working(Failing(RuntimeError()), "work"):
+            await harness.jetstream.publish("query.work.default.interactive.t", b"rubbish")
+            await harness.empty("work")
         assert await letters.count() == count
-        await bench.jetstream.delete_stream("QUERIES")  # what a restarted broker's memory holds
-        await bench.topology.ensure()
+        await harness.jetstream.delete_stream("QUERIES")  # what a restarted broker's memory holds
+        await harness.topology.ensure()
 
 
 async def test_a_message_that_was_delivered_too_often_is_buried_without_another_try(broker: NatsServer) -> None:
-    async with open_bench(broker.url, max_deliver=2) as bench:
+    async with open_stage_harness(broker.url, max_deliver=2) as harness:
         working = Failing(RuntimeError())
         working.error = None
-        await bench.make_queue("poison")
-        query = bench.query("poison")
-        async with bench.asking(query) as mailbox:
-            subscription = await bench.jetstream.pull_subscribe_bind("poison_default_interactive", "QUERIES")
+        await harness.make_queue("poison")
+        query = harness.query("poison")
+        async with harness.replies_to(query) as mailbox:
+            subscription = await harness.jetstream.pull_subscribe_bind("poison_default_interactive", "QUERIES")
             for _ in range(2):  # as if two workers had taken it and died of it
                 (message,) = await subscription.fetch(1, timeout=PATIENCE)
                 await message.nak()
-            async with bench.working(working, "poison"):
-                end = (await bench.events(mailbox))[-1]
+            async with harness.working(working, "poison"):
+                end = (await harness.events(mailbox))[-1]
         assert isinstance(end, Failed)
         assert end.problem.type == ProblemType.STAGE_FAILED.uri
-        (letter,) = await DeadLetters(bench.client, bench.jetstream).list()
+        (letter,) = await DeadLetters(harness.client, harness.jetstream).list()
         assert letter.reason == "Delivered 2 times; each worker died or stalled before it was done."
         assert working.tries == []
 
 
 async def test_a_very_long_error_is_cut_to_what_a_dead_letter_can_hold(broker: NatsServer) -> None:
     failing = Failing(RuntimeError("ü\r\n\x00" * 400_000))
-    async with open_bench(broker.url, max_deliver=1) as bench, bench.working(failing, "verbose"):
-        big = bench.query("verbose", question="x" * (bench.client.max_payload - 20_000))
-        end = (await bench.ask(big))[-1]
+    async with open_stage_harness(broker.url, max_deliver=1) as harness, harness.working(failing, "verbose"):
+        big = harness.query("verbose", question="x" * (harness.client.max_payload - 20_000))
+        end = (await harness.ask(big))[-1]
         assert isinstance(end, Failed)
-        (letter,) = await DeadLetters(bench.client, bench.jetstream).list()
+        (letter,) = await DeadLetters(harness.client, harness.jetstream).list()
         assert letter.reason.startswith("RuntimeError: ü\r\n\x00ü")
         failing.error = None
-        assert isinstance((await bench.ask(bench.query("verbose")))[-1], Result)
+        assert isinstance((await harness.ask(harness.query("verbose")))[-1], Result)
 
 
 async def test_a_dead_letter_that_cannot_be_stored_yet_keeps_the_message_in_the_queue(broker: NatsServer) -> None:
     failing = Failing(RuntimeError("x"))
-    async with open_bench(broker.url, max_deliver=1) as bench:
-        await bench.jetstream.delete_stream("DEAD_LETTERS")
-        async with bench.working(failing, "kept"):
-            query = bench.query("kept")
-            async with bench.asking(query) as mailbox:
+    async with open_stage_harness(broker.url, max_deliver=1) as harness:
+        await harness.jetstream.delete_stream("DEAD_LETTERS")
+        async with harness.working(failing, "kept"):
+            query = harness.query("kept")
+            async with harness.replies_to(query) as mailbox:
                 assert isinstance(await mailbox.receive(PATIENCE), Progress)
 
                 async def came_back() -> bool:
-                    return (await bench.queue("kept")).num_redelivered > 0
+                    return (await harness.queue("kept")).num_redelivered > 0
 
                 await until(came_back)
-                await bench.topology.ensure()
-                assert isinstance((await bench.events(mailbox))[-1], Failed)
-        assert await DeadLetters(bench.client, bench.jetstream).count() == 1
+                await harness.topology.ensure()
+                assert isinstance((await harness.events(mailbox))[-1], Failed)
+        assert await DeadLetters(harness.client, harness.jetstream).count() == 1
 
 
-async def test_the_newest_dead_letters_are_listed_first_also_after_some_were_replayed(bench: StageHarness) -> None:
-    letters = DeadLetters(bench.client, bench.jetstream)
+async def test_the_newest_dead_letters_are_listed_first_also_after_some_were_replayed(harness: StageHarness) -> None:
+    letters = DeadLetters(harness.client, harness.jetstream)
     for number in range(10):
         await letters.bury(f"job.x.{number}", b"", {}, reason=f"r{number}", deliveries=1, message_id=str(number))
-    await bench.jetstream.delete_msg("DEAD_LETTERS", 9)
+    await harness.jetstream.delete_msg("DEAD_LETTERS", 9)
     assert [letter.reason for letter in await letters.list(3)] == ["r9", "r7", "r6"]
     assert len(await letters.list()) == 9
 
 
-async def test_the_same_dead_letter_twice_is_kept_once(bench: StageHarness) -> None:
-    letters = DeadLetters(bench.client, bench.jetstream)
+async def test_the_same_dead_letter_twice_is_kept_once(harness: StageHarness) -> None:
+    letters = DeadLetters(harness.client, harness.jetstream)
     for _ in range(2):
         await letters.bury("query.a.b.c.d", b"x", {"a": "b"}, reason="r", deliveries=1, message_id="same")
     assert await letters.count() == 1
@@ -259,8 +259,8 @@ async def test_the_same_dead_letter_twice_is_kept_once(bench: StageHarness) -> N
 
 async def test_one_reader_gets_one_failure_though_both_lanes_fail(broker: NatsServer) -> None:
     failing = Failing(RuntimeError("x"))
-    async with open_bench(broker.url, max_deliver=2) as bench, bench.working(failing, "both"):
-        ends = await asyncio.gather(*(bench.ask(bench.query("both", lane=lane)) for lane in Lane for _ in range(5)))
+    async with open_stage_harness(broker.url, max_deliver=2) as harness, harness.working(failing, "both"):
+        ends = await asyncio.gather(*(harness.ask(harness.query("both", lane=lane)) for lane in Lane for _ in range(5)))
         for events in ends:
             assert sum(isinstance(event, Failed) for event in events) == 1
-        assert await DeadLetters(bench.client, bench.jetstream).count() == 10
+        assert await DeadLetters(harness.client, harness.jetstream).count() == 10

@@ -7,94 +7,94 @@ from nats.js.api import ConsumerInfo
 
 from shared.contracts.envelope import Lane
 from shared.runtime.worker import StageWorker
-from tests.harness.bench import Gate, StageHarness, until
+from tests.harness.stage_harness import Gate, StageHarness, until
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_worker_holds_as_many_messages_as_it_has_room_for_and_leaves_the_rest_in_the_queue(
-    bench: StageHarness,
+    harness: StageHarness,
 ) -> None:
     gate = Gate()
-    async with bench.working(gate, room=4):
+    async with harness.working(gate, room=4):
         for _ in range(20):
-            await bench.submit(bench.query("work"))
+            await harness.submit(harness.query("work"))
         for _ in range(4):
             await gate.next()
-        await until(lambda: _splits(bench, 4, 16))
+        await until(lambda: _splits(harness, 4, 16))
         gate.open()
-        await bench.empty("work")
+        await harness.empty("work")
     assert gate.most == 4
 
 
-async def test_both_lanes_together_hold_at_most_room_and_batch_room(bench: StageHarness) -> None:
+async def test_both_lanes_together_hold_at_most_room_and_batch_room(harness: StageHarness) -> None:
     gate = Gate()
-    async with bench.working(gate, room=4, batch_room=2):
-        await until(lambda: _request_stands(bench, Lane.BATCH))
+    async with harness.working(gate, room=4, batch_room=2):
+        await until(lambda: _request_stands(harness, Lane.BATCH))
         for _ in range(2):
-            await bench.submit(bench.query("work", lane=Lane.BATCH))
+            await harness.submit(harness.query("work", lane=Lane.BATCH))
             await gate.next()
         for _ in range(10):
-            await bench.submit(bench.query("work"))
-            await bench.submit(bench.query("work", lane=Lane.BATCH))
+            await harness.submit(harness.query("work"))
+            await harness.submit(harness.query("work", lane=Lane.BATCH))
         for _ in range(4):
             assert (await gate.next()).lane is Lane.INTERACTIVE
-        assert (await bench.queue("work")).num_ack_pending == 4
-        assert (await bench.queue("work", Lane.BATCH)).num_ack_pending == 2
+        assert (await harness.queue("work")).num_ack_pending == 4
+        assert (await harness.queue("work", Lane.BATCH)).num_ack_pending == 2
         gate.open()
-        await bench.empty("work")
-        await bench.empty("work", Lane.BATCH)
+        await harness.empty("work")
+        await harness.empty("work", Lane.BATCH)
     assert gate.most <= 6
 
 
-async def test_a_stalled_worker_gets_nothing_more_and_a_free_one_takes_all(bench: StageHarness) -> None:
+async def test_a_stalled_worker_gets_nothing_more_and_a_free_one_takes_all(harness: StageHarness) -> None:
     stalled, free = Gate(), Gate()
-    async with bench.working(stalled, room=1, instance="stalled"):
-        await bench.submit(bench.query("work"))
+    async with harness.working(stalled, room=1, instance="stalled"):
+        await harness.submit(harness.query("work"))
         await stalled.next()
-        async with bench.working(free, room=2, instance="free"):
+        async with harness.working(free, room=2, instance="free"):
             free.open()
             for _ in range(50):
-                await bench.submit(bench.query("work"))
+                await harness.submit(harness.query("work"))
             for _ in range(50):
                 await free.next()
             assert stalled.started.empty()
-            assert (await until(lambda: _only_one_left(bench))).num_pending == 0
+            assert (await until(lambda: _only_one_left(harness))).num_pending == 0
             stalled.open()
-            await bench.empty("work")
+            await harness.empty("work")
 
 
-async def _splits(bench: StageHarness, in_work: int, waiting: int) -> bool:
+async def _splits(harness: StageHarness, in_work: int, waiting: int) -> bool:
     """Polled, as the counters of the broker settle a moment after its messages have come."""
-    info = await bench.queue("work")
+    info = await harness.queue("work")
     return (info.num_ack_pending, info.num_pending) == (in_work, waiting)
 
 
-async def _only_one_left(bench: StageHarness) -> ConsumerInfo | None:
-    info = await bench.queue("work")
+async def _only_one_left(harness: StageHarness) -> ConsumerInfo | None:
+    info = await harness.queue("work")
     return info if info.num_ack_pending == 1 else None
 
 
-async def test_a_message_goes_at_once_to_a_worker_that_waits_for_it(bench: StageHarness) -> None:
+async def test_a_message_goes_at_once_to_a_worker_that_waits_for_it(harness: StageHarness) -> None:
     gate = Gate()
     gate.open()
-    async with bench.working(gate, room=16):
+    async with harness.working(gate, room=16):
         for _ in range(100):  # more than one pull request's worth, one at a time: each is answered before the next
-            await bench.submit(bench.query("work"))
+            await harness.submit(harness.query("work"))
             await gate.next()
 
 
-async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(bench: StageHarness) -> None:
+async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(harness: StageHarness) -> None:
     gate = Gate()
-    async with bench.working(gate, room=4, batch_room=4) as worker:
-        await until(lambda: _request_stands(bench, Lane.BATCH))
-        first = [await bench.submit(bench.query("work")) for _ in range(4)]
+    async with harness.working(gate, room=4, batch_room=4) as worker:
+        await until(lambda: _request_stands(harness, Lane.BATCH))
+        first = [await harness.submit(harness.query("work")) for _ in range(4)]
         for _ in range(4):
             await gate.next()
         # The batch lane's request from before stands: it is used up first.
         for _ in range(40):
-            await bench.submit(bench.query("work"))
-        before = [await bench.submit(bench.query("work", lane=Lane.BATCH)) for _ in range(8)]
+            await harness.submit(harness.query("work"))
+        before = [await harness.submit(harness.query("work", lane=Lane.BATCH)) for _ in range(8)]
         taken = [await gate.next() for _ in range(4)]
         assert {query.id for query in taken} == {query.id for query in before[:4]}
         for query in taken:
@@ -114,34 +114,34 @@ async def test_while_interactive_messages_wait_the_batch_lane_gets_nothing(bench
         gate.open()
 
 
-async def _request_stands(bench: StageHarness, lane: Lane) -> bool:
-    return (await bench.queue("work", lane)).num_waiting == 1
+async def _request_stands(harness: StageHarness, lane: Lane) -> bool:
+    return (await harness.queue("work", lane)).num_waiting == 1
 
 
 async def _held(worker: StageWorker, lane: Lane, count: int) -> bool:
     return worker.statuses[0].in_flight[lane.value] == count
 
 
-async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_workers(bench: StageHarness) -> None:
+async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_workers(harness: StageHarness) -> None:
     gate = Gate()
     options = {"room": 4, "lanes": (Lane.BATCH,), "batch_room": 4, "exclusive": True}
-    async with bench.working(gate, instance="a", **options), bench.working(gate, instance="b", **options):
+    async with harness.working(gate, instance="a", **options), harness.working(gate, instance="b", **options):
         for _ in range(10):
-            await bench.submit(bench.query("work", lane=Lane.BATCH))
+            await harness.submit(harness.query("work", lane=Lane.BATCH))
         for _ in range(10):
             query = await gate.next()
-            assert (await bench.queue("work", Lane.BATCH)).num_ack_pending == 1
+            assert (await harness.queue("work", Lane.BATCH)).num_ack_pending == 1
             gate.release(query)
-        await bench.empty("work", Lane.BATCH)
+        await harness.empty("work", Lane.BATCH)
     assert gate.most == 1
 
 
 async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have_expired(
-    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.2)
     gate = Gate()
-    async with bench.working(gate, room=4) as worker:
+    async with harness.working(gate, room=4) as worker:
         inbox = worker._consumers[Lane.INTERACTIVE]._subscription
 
         async def expired_twice() -> bool:
@@ -149,52 +149,54 @@ async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have
 
         await until(expired_twice)
         for _ in range(12):
-            await bench.submit(bench.query("work"))
+            await harness.submit(harness.query("work"))
         for _ in range(4):
             await gate.next()
-        assert (await bench.queue("work")).num_ack_pending == 4
+        assert (await harness.queue("work")).num_ack_pending == 4
         gate.open()
-        await bench.empty("work")
+        await harness.empty("work")
     assert gate.most == 4
 
 
 async def test_a_worker_that_lost_count_of_its_requests_pulls_again_once_they_must_have_expired(
-    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.1)
     monkeypatch.setattr("shared.runtime.pull.SLACK", 0.1)
     gate = Gate()
     gate.open()
-    async with bench.working(gate, room=4) as worker:
+    async with harness.working(gate, room=4) as worker:
         for consumer in worker._consumers.values():
             # As if the broker had sent messages that never came.
             consumer._requests.add(1000)
-        await bench.submit(bench.query("work"))
-        await bench.submit(bench.query("work"))
+        await harness.submit(harness.query("work"))
+        await harness.submit(harness.query("work"))
         await gate.next()
         await gate.next()
 
 
-async def test_a_consumer_that_somebody_deleted_is_made_again_and_pulled_from_within_room(bench: StageHarness) -> None:
+async def test_a_consumer_that_somebody_deleted_is_made_again_and_pulled_from_within_room(
+    harness: StageHarness,
+) -> None:
     gate = Gate()
-    async with bench.working(gate, room=4):
-        await bench.jetstream.delete_consumer("QUERIES", "work_default_interactive")
+    async with harness.working(gate, room=4):
+        await harness.jetstream.delete_consumer("QUERIES", "work_default_interactive")
         for _ in range(12):
-            await bench.submit(bench.query("work"))
+            await harness.submit(harness.query("work"))
         for _ in range(4):
             await gate.next()
-        assert (await bench.queue("work")).num_ack_pending == 4
+        assert (await harness.queue("work")).num_ack_pending == 4
         gate.open()
-        await bench.empty("work")
+        await harness.empty("work")
     assert gate.most == 4
 
 
 async def test_resetting_a_worker_amid_its_work_neither_loses_messages_nor_takes_more_than_its_room(
-    bench: StageHarness,
+    harness: StageHarness,
 ) -> None:
     gate = Gate()
-    async with bench.working(gate, room=4) as worker:
-        asked = {(await bench.submit(bench.query("work"))).id for _ in range(200)}
+    async with harness.working(gate, room=4) as worker:
+        asked = {(await harness.submit(harness.query("work"))).id for _ in range(200)}
         seen = set()
         for _ in range(50):
             await asyncio.gather(worker.reset(), worker.reset())
@@ -203,5 +205,5 @@ async def test_resetting_a_worker_amid_its_work_neither_loses_messages_nor_takes
                 seen.add(query.id)
                 gate.release(query)
         assert seen == asked
-        await bench.empty("work")
+        await harness.empty("work")
     assert gate.most <= 4

@@ -17,9 +17,9 @@ from shared.nats.settings import QueueSettings
 from shared.nats.subjects import EVERYTHING, QUERIES
 from shared.nats.topology import Topology
 from shared.security.roles import ADMIN, Deployment, roles
-from tests.harness.bench import until
-from tests.harness.guarded import SERVICES, GuardedBroker, Platform, guarded_broker, guarded_platform
 from tests.harness.processes import ServiceProcess
+from tests.harness.secured_broker import SERVICES, Platform, SecuredBroker, secured_broker, secured_platform
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,14 +52,14 @@ SECRETS = ("jobs", "job-specs", "collections", "documents", "routes", "keys", "s
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
-    with guarded_broker(tmp_path_factory.mktemp("broker"), REDACTED) as guarded:
-        yield guarded
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    with secured_broker(tmp_path_factory.mktemp("broker"), REDACTED) as secured:
+        yield secured
 
 
 @pytest.fixture(scope="module")
-def platform(broker: GuardedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with guarded_platform(broker, tmp_path_factory.mktemp("platform")) as running:
+def platform(broker: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with secured_platform(broker, tmp_path_factory.mktemp("platform")) as running:
         yield running
 
 
@@ -199,31 +199,31 @@ async def test_a_broker_that_comes_back_without_its_memory_is_repaired_by_those_
 
 
 @pytest.mark.parametrize("user", [*SERVICES, "stage-redact"])
-async def test_a_credential_publishes_nothing_but_what_is_its_own(broker: GuardedBroker, user: str) -> None:
+async def test_a_credential_publishes_nothing_but_what_is_its_own(broker: SecuredBroker, user: str) -> None:
     patterns = allowed(user, "publish")
-    async with broker.client(user) as visitor:
+    async with broker.client(user) as probe:
         for subject in FOREIGN_SUBJECTS:
             own = any(matches(subject, pattern) for pattern in patterns)
-            assert await visitor.may_publish(subject) == own, subject
+            assert await probe.may_publish(subject) == own, subject
     refused = [s for s in FOREIGN_SUBJECTS if not any(matches(s, pattern) for pattern in patterns)]
     assert len(refused) >= 10, "a credential that may nearly everything proves nothing"
 
 
 @pytest.mark.parametrize("user", [*SERVICES, "stage-redact"])
-async def test_a_credential_reads_nothing_but_what_is_its_own(broker: GuardedBroker, user: str) -> None:
+async def test_a_credential_reads_nothing_but_what_is_its_own(broker: SecuredBroker, user: str) -> None:
     patterns = allowed(user, "subscribe")
-    async with broker.client(user) as visitor:
+    async with broker.client(user) as probe:
         for subject in (*FOREIGN_SUBJECTS, ">", "query.>", "reply.>", "$KV.>", "$O.>", "_INBOX.>", "$JS.API.>"):
             own = any(matches(subject, pattern) for pattern in patterns)
             if subject.startswith("reply.scheduler.") and user == "gateway":
                 own = False
-            assert await visitor.may_subscribe(subject) == own, subject
+            assert await probe.may_subscribe(subject) == own, subject
 
 
 @pytest.mark.parametrize("user", ["embedder", "retriever", "generator", "stage-redact"])
-async def test_a_stage_takes_from_its_own_queues_only(broker: GuardedBroker, user: str) -> None:
+async def test_a_stage_takes_from_its_own_queues_only(broker: SecuredBroker, user: str) -> None:
     own = {"embedder": {"embed"}, "retriever": {"retrieve", "index"}, "generator": {"generate", "condense"}}
-    async with broker.client(user) as visitor:
+    async with broker.client(user) as probe:
         for stage in ("embed", "retrieve", "index", "generate", "condense", "request", "redact"):
             consumer = f"{stage}_default_interactive"
             mine = stage in own.get(user, {"redact"})
@@ -233,19 +233,19 @@ async def test_a_stage_takes_from_its_own_queues_only(broker: GuardedBroker, use
                 f"$JS.API.CONSUMER.MSG.NEXT.{QUERIES}.{consumer}",
                 f"$JS.ACK.{QUERIES}.{consumer}.1.1.1.1.0",
             ):
-                assert await visitor.may_publish(subject) == mine, subject
+                assert await probe.may_publish(subject) == mine, subject
             # A queue of its own name over another stage's queries is refused as well.
             if not mine:
                 name = min(own.get(user, {"redact"}))
                 disguised = f"$JS.API.CONSUMER.CREATE.{QUERIES}.{name}_default_interactive.query.{stage}.>"
-                assert not await visitor.may_publish(disguised)
+                assert not await probe.may_publish(disguised)
         for call in (f"CONSUMER.DURABLE.CREATE.{QUERIES}.x", f"CONSUMER.CREATE.{QUERIES}", f"STREAM.MSG.GET.{QUERIES}"):
-            assert not await visitor.may_publish(f"$JS.API.{call}"), call
+            assert not await probe.may_publish(f"$JS.API.{call}"), call
 
 
 @pytest.mark.parametrize("user", ["embedder", "retriever", "generator", "stage-redact"])
-async def test_a_stage_reaches_no_record_and_makes_or_removes_no_stream(broker: GuardedBroker, user: str) -> None:
-    async with broker.client(user) as visitor:
+async def test_a_stage_reaches_no_record_and_makes_or_removes_no_stream(broker: SecuredBroker, user: str) -> None:
+    async with broker.client(user) as probe:
         for bucket in SECRETS:
             for subject in (
                 f"$KV.{bucket}.default.x",
@@ -253,37 +253,37 @@ async def test_a_stage_reaches_no_record_and_makes_or_removes_no_stream(broker: 
                 f"$JS.API.STREAM.MSG.GET.KV_{bucket}",
                 f"$JS.API.CONSUMER.CREATE.KV_{bucket}",
             ):
-                assert not await visitor.may_publish(subject), subject
+                assert not await probe.may_publish(subject), subject
         for stream in EVERYTHING:
             for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE"):
-                assert not await visitor.may_publish(f"$JS.API.STREAM.{call}.{stream}"), (call, stream)
+                assert not await probe.may_publish(f"$JS.API.STREAM.{call}.{stream}"), (call, stream)
 
 
-async def test_only_the_gateway_and_operators_reach_the_keys(broker: GuardedBroker) -> None:
+async def test_only_the_gateway_and_operators_reach_the_keys(broker: SecuredBroker) -> None:
     for role in roles(REDACTED):
-        async with broker.client(role.name) as visitor:
-            may = [await visitor.may_publish(s) for s in ("$KV.keys.x", "$JS.API.DIRECT.GET.KV_keys.$KV.keys.x")]
+        async with broker.client(role.name) as probe:
+            may = [await probe.may_publish(s) for s in ("$KV.keys.x", "$JS.API.DIRECT.GET.KV_keys.$KV.keys.x")]
         assert may == [role.name in ("gateway", ADMIN)] * 2, role.name
 
 
-async def test_no_service_removes_a_stream(broker: GuardedBroker) -> None:
+async def test_no_service_removes_a_stream(broker: SecuredBroker) -> None:
     for user in SERVICES:
-        async with broker.client(user) as visitor:
-            assert not [s for s in EVERYTHING if await visitor.may_publish(f"$JS.API.STREAM.DELETE.{s}")]
+        async with broker.client(user) as probe:
+            assert not [s for s in EVERYTHING if await probe.may_publish(f"$JS.API.STREAM.DELETE.{s}")]
 
 
-async def test_a_wrong_password_and_no_password_are_refused(broker: GuardedBroker) -> None:
+async def test_a_wrong_password_and_no_password_are_refused(broker: SecuredBroker) -> None:
     for given in ({"user": "gateway", "password": "guessed"}, {}):
         with pytest.raises((nats.errors.Error, TimeoutError)):
             await nats.connect(broker.server.url, allow_reconnect=False, connect_timeout=2, **given)
 
 
 async def test_a_service_that_may_not_do_its_work_says_which_subject_it_lacks_and_ends(
-    broker: GuardedBroker, tmp_path: Path
+    broker: SecuredBroker, tmp_path: Path
 ) -> None:
     """A stage of one name with another's credential."""
-    async with broker.client(ADMIN) as visitor:
-        await Topology(visitor.client.jetstream(), QueueSettings()).ensure()
+    async with broker.client(ADMIN) as probe:
+        await Topology(probe.client.jetstream(), QueueSettings()).ensure()
     settings = broker.settings("stage-redact") | {"stage": "other"}
     process = ServiceProcess("tests.harness.programs.stage", tmp_path, **settings)
     process.start()

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from shared.contracts.events import Result
-from tests.harness.bench import PATIENCE, StageHarness, listening, open_bench, until
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import PATIENCE, StageHarness, listening, open_stage_harness, until
 
 pytestmark = pytest.mark.anyio
 
@@ -56,12 +56,12 @@ async def says(process: ServiceProcess, text: str) -> None:
     await until(said, text)
 
 
-async def connected(bench: StageHarness) -> bool:
-    return bench.client.is_connected
+async def connected(harness: StageHarness) -> bool:
+    return harness.client.is_connected
 
 
-async def ask(bench: StageHarness) -> None:
-    assert isinstance((await bench.ask(bench.query("work")))[-1], Result)
+async def ask(harness: StageHarness) -> None:
+    assert isinstance((await harness.ask(harness.query("work")))[-1], Result)
 
 
 async def test_a_service_without_its_broker_lives_is_not_ready_and_becomes_ready_when_it_comes(
@@ -75,8 +75,8 @@ async def test_a_service_without_its_broker_lives_is_not_ready_and_becomes_ready
     await answers(service, "/readyz", 503)
     with server:
         await answers(service, "/readyz", 200)
-        async with open_bench(server.url) as bench:
-            await ask(bench)
+        async with open_stage_harness(server.url) as harness:
+            await ask(harness)
 
 
 async def test_a_service_whose_broker_was_killed_and_restarted_works_again_on_new_queries(
@@ -84,17 +84,17 @@ async def test_a_service_whose_broker_was_killed_and_restarted_works_again_on_ne
 ) -> None:
     service = start(broker.url)
     await answers(service, "/readyz", 200)
-    async with open_bench(broker.url) as bench:
-        await ask(bench)
+    async with open_stage_harness(broker.url) as harness:
+        await ask(harness)
         for _ in range(2):
             broker.kill(signal.SIGKILL)
             await answers(service, "/readyz", 503)
             await answers(service, "/livez", 200)
             broker.start()
             await answers(service, "/readyz", 200)
-            await until(lambda: connected(bench))
-            await ask(bench)
-            assert (await bench.queue("work")).num_waiting >= 1
+            await until(lambda: connected(harness))
+            await ask(harness)
+            assert (await harness.queue("work")).num_waiting >= 1
 
 
 async def test_work_in_flight_when_the_broker_is_restarted_ends_and_the_worker_has_all_its_room_again(
@@ -102,25 +102,25 @@ async def test_work_in_flight_when_the_broker_is_restarted_ends_and_the_worker_h
 ) -> None:
     service = start(broker.url, room=2)
     await answers(service, "/readyz", 200)
-    async with open_bench(broker.url) as bench:
-        async with listening(bench.client) as said:
-            held = [await bench.submit(bench.query("work", "second", question="hold")) for _ in range(2)]
+    async with open_stage_harness(broker.url) as harness:
+        async with listening(harness.client) as said:
+            held = [await harness.submit(harness.query("work", "second", question="hold")) for _ in range(2)]
             for _ in held:
                 await said.next("started")
         broker.kill()
         await answers(service, "/readyz", 503)
         broker.start()
         await answers(service, "/readyz", 200)
-        await until(lambda: connected(bench))
-        async with listening(bench.client) as said:
+        await until(lambda: connected(harness))
+        async with listening(harness.client) as said:
             for query in held:
                 await said.go(query)
 
             async def both_forwarded() -> bool:
-                return await bench.stored("query.second.>") == 2
+                return await harness.stored("query.second.>") == 2
 
             await until(both_forwarded)
-        await asyncio.gather(*(ask(bench) for _ in range(20)))
+        await asyncio.gather(*(ask(harness) for _ in range(20)))
 
 
 async def test_sigterm_ends_a_service_that_never_found_its_broker(tmp_path: Path, start: Start) -> None:
@@ -213,8 +213,8 @@ async def test_five_processes_may_make_the_topology_at_once(broker: NatsServer, 
     services = [start(broker.url, instance=f"w{number}", stage=f"stage-{number}") for number in range(5)]
     for service in services:
         await answers(service, "/readyz", 200)
-    async with open_bench(broker.url) as bench:
-        names = {info.name for info in await bench.jetstream.consumers_info("QUERIES")}
+    async with open_stage_harness(broker.url) as harness:
+        names = {info.name for info in await harness.jetstream.consumers_info("QUERIES")}
         assert names == {f"stage-{n}_default_{lane}" for n in range(5) for lane in ("interactive", "batch")}
 
 

@@ -11,7 +11,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from tests.harness.bench import StageHarness, until
+from tests.harness.stage_harness import StageHarness, until
 
 pytestmark = pytest.mark.anyio
 
@@ -30,9 +30,9 @@ def record(revision: int, name: str = "a.txt") -> Document:
 
 
 async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_order_they_come(
-    bench: StageHarness,
+    harness: StageHarness,
 ) -> None:
-    documents = Documents(bench.jetstream)
+    documents = Documents(harness.jetstream)
     for revision in (2, 1, 3, 3, 2):
         await documents.put("table", record(revision))
     assert (await documents.get("table", document_id("a.txt"))) is not None
@@ -40,15 +40,15 @@ async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_or
     assert kept.revision == 3
 
 
-async def test_of_many_who_write_a_document_at_once_the_latest_job_wins(bench: StageHarness) -> None:
-    everyone = [Documents(bench.jetstream) for _ in range(30)]
+async def test_of_many_who_write_a_document_at_once_the_latest_job_wins(harness: StageHarness) -> None:
+    everyone = [Documents(harness.jetstream) for _ in range(30)]
     await asyncio.gather(*(each.put("table", record(revision)) for revision, each in enumerate(everyone)))
-    (kept,) = await Documents(bench.jetstream).list("table")
+    (kept,) = await Documents(harness.jetstream).list("table")
     assert kept.revision == 29
 
 
-async def test_a_document_is_removed_unless_a_later_job_has_written_it(bench: StageHarness) -> None:
-    documents = Documents(bench.jetstream)
+async def test_a_document_is_removed_unless_a_later_job_has_written_it(harness: StageHarness) -> None:
+    documents = Documents(harness.jetstream)
     key = document_id("a.txt")
     await documents.put("table", record(5))
     await documents.delete("table", key, 4)
@@ -61,9 +61,9 @@ async def test_a_document_is_removed_unless_a_later_job_has_written_it(bench: St
 
 
 async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
-    bench: StageHarness, monkeypatch: pytest.MonkeyPatch
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents, other = Documents(bench.jetstream), Documents(bench.jetstream)
+    documents, other = Documents(harness.jetstream), Documents(harness.jetstream)
     key = document_id("a.txt")
     await documents.put("table", record(1))
     bucket = await documents._open()
@@ -82,25 +82,25 @@ async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
     assert kept.revision == 2
 
 
-async def test_an_id_that_can_be_no_key_is_no_document(bench: StageHarness) -> None:
+async def test_an_id_that_can_be_no_key_is_no_document(harness: StageHarness) -> None:
     for odd in ("", "a b", "*", "a..b"):
-        assert await Documents(bench.jetstream).get("table", odd) is None
+        assert await Documents(harness.jetstream).get("table", odd) is None
 
 
-async def test_a_snapshot_of_an_empty_bucket_is_empty(bench: StageHarness) -> None:
-    assert await Documents(bench.jetstream).list("table") == []
+async def test_a_snapshot_of_an_empty_bucket_is_empty(harness: StageHarness) -> None:
+    assert await Documents(harness.jetstream).list("table") == []
 
 
-async def test_a_snapshot_where_all_was_deleted_is_empty(bench: StageHarness) -> None:
-    documents = Documents(bench.jetstream)
+async def test_a_snapshot_where_all_was_deleted_is_empty(harness: StageHarness) -> None:
+    documents = Documents(harness.jetstream)
     for number in range(5):
         await documents.put("table", record(number, f"{number}.txt"))
     await documents.forget("table")
     assert await documents.list("table") == []
 
 
-async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another_table(bench: StageHarness) -> None:
-    bucket = await bench.jetstream.key_value("documents")
+async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another_table(harness: StageHarness) -> None:
+    bucket = await harness.jetstream.key_value("documents")
     for first in range(0, 5000, 500):
         await asyncio.gather(*(bucket.put(f"table.{first + n}", b"x" * 200) for n in range(500)))
     await bucket.put("other.1", b"")
@@ -109,22 +109,22 @@ async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another
     assert found == {f"table.{n}": b"x" * 200 for n in range(4999)}
 
 
-async def test_snapshots_leave_nothing_at_the_broker_for_long(bench: StageHarness) -> None:
-    documents = Documents(bench.jetstream)
+async def test_snapshots_leave_nothing_at_the_broker_for_long(harness: StageHarness) -> None:
+    documents = Documents(harness.jetstream)
     await documents.put("table", record(1))
     for _ in range(20):
         await documents.list("table")
-    info = await bench.jetstream.consumers_info("KV_documents")
+    info = await harness.jetstream.consumers_info("KV_documents")
     assert {consumer.config.inactive_threshold for consumer in info} <= {5.0}
 
     async def gone() -> bool:
-        return not await bench.jetstream.consumers_info("KV_documents")
+        return not await harness.jetstream.consumers_info("KV_documents")
 
     await until(gone, "the end of all reading positions")
 
 
-async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(bench: StageHarness) -> None:
-    everyone = [Collections(bench.jetstream) for _ in range(8)]
+async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(harness: StageHarness) -> None:
+    everyone = [Collections(harness.jetstream) for _ in range(8)]
     made = await asyncio.gather(*(each.create("t", "docs", description="d") for each in everyone))
     assert sum(created for _, created in made) == 1
     assert len({collection.table for collection, _ in made}) == 1
@@ -133,8 +133,8 @@ async def test_a_collection_is_made_once_and_two_settings_are_a_conflict(bench: 
     assert caught.value.kind is ProblemType.CONFLICT
 
 
-async def test_a_collection_that_was_deleted_and_made_again_has_another_table(bench: StageHarness) -> None:
-    collections = Collections(bench.jetstream)
+async def test_a_collection_that_was_deleted_and_made_again_has_another_table(harness: StageHarness) -> None:
+    collections = Collections(harness.jetstream)
     first, _ = await collections.create("t", "docs")
     assert (await collections.delete("t", "docs")).table == first.table
     with pytest.raises(Problem) as caught:
@@ -148,9 +148,9 @@ async def test_a_collection_that_was_deleted_and_made_again_has_another_table(be
 
 
 @pytest.mark.parametrize("name", ["", "Docs", "-a", "a.b", "a b", "a" * 49, "ü"])
-async def test_a_collection_name_that_can_be_no_key_is_refused(bench: StageHarness, name: str) -> None:
+async def test_a_collection_name_that_can_be_no_key_is_refused(harness: StageHarness, name: str) -> None:
     with pytest.raises(Problem) as caught:
-        await Collections(bench.jetstream).create("t", name)
+        await Collections(harness.jetstream).create("t", name)
     assert caught.value.kind is ProblemType.INVALID_NAME
 
 

@@ -15,7 +15,7 @@ from shared.contracts.envelope import Query
 from shared.runtime.batching import Batcher
 from shared.runtime.stage import Context
 from shared.telemetry.tracing import tracer
-from tests.harness.bench import StageHarness
+from tests.harness.stage_harness import StageHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -49,14 +49,14 @@ def ids(span: ReadableSpan | trace.Span | trace.SpanContext | None) -> tuple[int
 
 
 async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_trace(
-    bench: StageHarness, spans: InMemorySpanExporter
+    harness: StageHarness, spans: InMemorySpanExporter
 ) -> None:
-    async with bench.working(shout, "one"), bench.working(shout, "two"):
+    async with harness.working(shout, "one"), harness.working(shout, "two"):
         with tracer.start_as_current_span("request") as request:
-            query = bench.query("one", "two")
-            await bench.ask(query)
-        await bench.empty("one")
-        await bench.empty("two")
+            query = harness.query("one", "two")
+            await harness.ask(query)
+        await harness.empty("one")
+        await harness.empty("two")
     chain: Sequence[str] = ["send query.one", "process query.one", "send query.two", "process query.two"]
     above = (request.get_span_context().trace_id, request.get_span_context().span_id)
     for name in chain:
@@ -74,7 +74,7 @@ async def test_each_hop_is_a_producer_span_and_a_consumer_span_below_it_in_one_t
         above = ids(span)
 
 
-async def test_work_that_fails_marks_its_span(bench: StageHarness, spans: InMemorySpanExporter) -> None:
+async def test_work_that_fails_marks_its_span(harness: StageHarness, spans: InMemorySpanExporter) -> None:
     failures = [RuntimeError("once")]
 
     async def failing(query: Query, context: Context) -> Query:
@@ -82,9 +82,9 @@ async def test_work_that_fails_marks_its_span(bench: StageHarness, spans: InMemo
             raise failures.pop()
         return query
 
-    async with bench.working(failing, "flaky"):
-        await bench.ask(bench.query("flaky"))
-        await bench.empty("flaky")
+    async with harness.working(failing, "flaky"):
+        await harness.ask(harness.query("flaky"))
+        await harness.empty("flaky")
     first, second = named(spans, "process query.flaky")
     assert first.status.status_code is trace.StatusCode.ERROR
     assert [event.name for event in first.events] == ["exception"]
@@ -95,15 +95,15 @@ async def double(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
 
-async def test_a_batch_of_one_is_a_part_of_its_trace(bench: StageHarness, spans: InMemorySpanExporter) -> None:
+async def test_a_batch_of_one_is_a_part_of_its_trace(harness: StageHarness, spans: InMemorySpanExporter) -> None:
     batcher = Batcher[int, int](double, name="alone", max_items=8, max_cost=8, cost=lambda _: 1)
 
     async def batched(query: Query, context: Context) -> Query:
         return query.model_copy(update={"question": str(await batcher.submit(21))})
 
-    async with batcher.running(), bench.working(batched, "batched"):
-        await bench.ask(bench.query("batched"))
-        await bench.empty("batched")
+    async with batcher.running(), harness.working(batched, "batched"):
+        await harness.ask(harness.query("batched"))
+        await harness.empty("batched")
     (work,) = named(spans, "process query.batched")
     (batch,) = named(spans, "batch alone")
     assert ids(batch.parent) == ids(work)

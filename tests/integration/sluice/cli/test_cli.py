@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import main
-from tests.harness.gateway import FakeGateway
+from tests.harness.fake_gateway import FakeGateway
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,7 @@ import pytest
 
 import sluice
 from sluice.client import Upload
-from tests.harness.gateway import FakeGateway
+from tests.harness.fake_gateway import FakeGateway
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from sluice.local.down import stop_running
 from sluice.local.state import UpState
-from tests.harness.local import Local, gone, until
+from tests.harness.supervisor import SupervisorProcess, gone, until
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_everything_becomes_ready_and_says_where_it_is(data: Path) -> None:
-    with Local(data) as local:
+    with SupervisorProcess(data) as local:
         state = local.ready()
         assert list(state.services) == ["nats", "embedder", "scheduler", "gateway"]
         assert state.url == state.services["gateway"].url
@@ -34,7 +34,7 @@ def test_everything_becomes_ready_and_says_where_it_is(data: Path) -> None:
 
 
 def test_services_get_their_place_and_the_users_own_environment(data: Path) -> None:
-    with Local(data, ("embedder",), env={"TEST_OWN": "kept", "SLUICE_DATA_DIR": "elsewhere"}) as local:
+    with SupervisorProcess(data, ("embedder",), env={"TEST_OWN": "kept", "SLUICE_DATA_DIR": "elsewhere"}) as local:
         state = local.ready()
         environment = local.ask("embedder")["environment"]
     assert environment.pop("SLUICE_HTTP_FD").isdecimal()
@@ -50,7 +50,7 @@ def test_services_get_their_place_and_the_users_own_environment(data: Path) -> N
 
 
 def test_a_crashed_service_comes_back_at_the_same_address_and_callers_wait_for_it(data: Path) -> None:
-    with Local(data) as local:
+    with SupervisorProcess(data) as local:
         before = local.ready().services["embedder"]
         dead = local.kill("embedder")
         until(lambda: gone(dead))
@@ -63,7 +63,7 @@ def test_a_crashed_service_comes_back_at_the_same_address_and_callers_wait_for_i
 
 
 def test_a_crashed_broker_comes_back_at_the_same_address(data: Path) -> None:
-    with Local(data, ("embedder",)) as local:
+    with SupervisorProcess(data, ("embedder",)) as local:
         before = local.ready()
         local.kill("nats")
         until(lambda: local.state.services["nats"].restarts and local.state.ready)
@@ -72,7 +72,7 @@ def test_a_crashed_broker_comes_back_at_the_same_address(data: Path) -> None:
 
 
 def test_what_a_crashed_service_had_started_ends_with_it(data: Path) -> None:
-    with Local(data, ("embedder",), flags=("family",)) as local:
+    with SupervisorProcess(data, ("embedder",), flags=("family",)) as local:
         local.ready()
         grandchild = local.ask("embedder")["grandchild"]
         local.kill("embedder")
@@ -80,7 +80,7 @@ def test_what_a_crashed_service_had_started_ends_with_it(data: Path) -> None:
 
 
 def test_stopping_goes_from_the_gateway_to_the_broker_and_leaves_nothing(data: Path) -> None:
-    with Local(data, ("scheduler", "embedder", "gateway")) as local:
+    with SupervisorProcess(data, ("scheduler", "embedder", "gateway")) as local:
         local.ready()
         pids = local.pids
         status, output = local.end(signal.SIGINT)
@@ -94,7 +94,7 @@ def test_stopping_goes_from_the_gateway_to_the_broker_and_leaves_nothing(data: P
 
 
 def test_a_second_ctrl_c_kills_at_once(data: Path) -> None:
-    with Local(data, ("embedder",), flags=("deaf",)) as local:
+    with SupervisorProcess(data, ("embedder",), flags=("deaf",)) as local:
         local.ready()
         pids = local.pids
         local.process.send_signal(signal.SIGINT)
@@ -106,7 +106,7 @@ def test_a_second_ctrl_c_kills_at_once(data: Path) -> None:
 
 
 def test_nothing_survives_a_supervisor_that_is_killed(data: Path) -> None:
-    with Local(data, flags=("deaf", "family")) as local:
+    with SupervisorProcess(data, flags=("deaf", "family")) as local:
         local.ready()
         pids = [*local.pids, *(local.ask(name)["grandchild"] for name in ("embedder", "scheduler", "gateway"))]
         local.process.kill()
@@ -116,18 +116,18 @@ def test_nothing_survives_a_supervisor_that_is_killed(data: Path) -> None:
 
 
 def test_a_new_supervisor_takes_over_after_one_that_was_killed(data: Path) -> None:
-    with Local(data) as first:
+    with SupervisorProcess(data) as first:
         first.ready()
         first.process.kill()
         first.process.wait()
-        with Local(data) as second:
+        with SupervisorProcess(data) as second:
             second.ready()
             assert second.end(signal.SIGTERM)[0] == 0
 
 
 def test_a_service_that_never_starts_ends_it_all_with_the_end_of_its_log(data: Path) -> None:
     program = [sys.executable, "-c", "print('no model here', flush=True); raise SystemExit(4)"]
-    with Local(data, ("embedder",), argv=program) as local:
+    with SupervisorProcess(data, ("embedder",), argv=program) as local:
         status, output = local.end()
     assert status == 1
     assert "embedder does not start: it ended with exit status 4" in output
@@ -136,14 +136,14 @@ def test_a_service_that_never_starts_ends_it_all_with_the_end_of_its_log(data: P
 
 
 def test_a_program_that_does_not_exist_is_a_failure_to_start(data: Path) -> None:
-    with Local(data, ("embedder",), argv=["/does/not/exist"]) as local:
+    with SupervisorProcess(data, ("embedder",), argv=["/does/not/exist"]) as local:
         status, output = local.end()
     assert status == 1
     assert "cannot be run (No such file or directory)" in output
 
 
 def test_two_supervisors_never_share_a_data_folder(data: Path) -> None:
-    with Local(data) as local:
+    with SupervisorProcess(data) as local:
         url = local.ready().url
         status, output = _sluice("up", "--data", str(data), "--port", "0")
         assert local.process.poll() is None
@@ -161,7 +161,7 @@ def test_a_taken_port_is_named(data: Path) -> None:
 
 
 def test_down_stops_what_runs_and_is_clear_when_nothing_does(data: Path) -> None:
-    with Local(data) as local:
+    with SupervisorProcess(data) as local:
         pid = local.ready().pid
         status, output = _sluice("down", "--data", str(data), "--json")
         assert (status, json.loads(output)) == (0, {"stopped": True, "pid": pid})
@@ -181,7 +181,7 @@ def test_down_never_signals_a_process_that_only_has_the_same_number(data: Path) 
 
 def test_logs_of_the_last_starts_are_kept(data: Path) -> None:
     for _ in range(2):
-        with Local(data, ("embedder",)) as local:
+        with SupervisorProcess(data, ("embedder",)) as local:
             local.ready()
             local.end(signal.SIGTERM)
     assert "embedder serves" in (data / "logs" / "embedder.log").read_text()
@@ -199,7 +199,7 @@ def test_a_service_is_not_ready_while_its_readiness_says_so(data: Path) -> None:
         "server.socket = socket.socket(fileno=int(os.environ['SLUICE_HTTP_FD']))\n"
         "server.serve_forever()\n"
     )
-    with Local(data, ("gateway",), argv=[sys.executable, "-c", program]) as local:
+    with SupervisorProcess(data, ("gateway",), argv=[sys.executable, "-c", program]) as local:
         url = until(lambda: s.url if (s := UpState.running(data)) and s.services["gateway"].pid else None)
         assert httpx.get(f"{url}/readyz", trust_env=False, timeout=30).status_code == 503
         assert not local.state.ready

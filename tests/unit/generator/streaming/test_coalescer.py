@@ -53,9 +53,9 @@ class Reader:
 
 async def write(interval: float, *pieces: TextDelta) -> list[Delta]:
     reader = Reader()
-    async with DeltaCoalescer(reader.context, interval) as outlet:
+    async with DeltaCoalescer(reader.context, interval) as coalescer:
         for piece in pieces:
-            await outlet.send(piece)
+            await coalescer.send(piece)
     return reader.deltas
 
 
@@ -77,9 +77,9 @@ async def test_without_an_interval_each_piece_goes_out_on_its_own() -> None:
 
 async def test_what_waits_goes_out_though_the_engine_writes_no_more() -> None:
     reader = Reader()
-    async with DeltaCoalescer(reader.context, 0.01) as outlet:
+    async with DeltaCoalescer(reader.context, 0.01) as coalescer:
         for piece in texts("a", "b", "c"):
-            await outlet.send(piece)
+            await coalescer.send(piece)
         async with asyncio.timeout(10):
             await reader.heard.wait()
         assert [delta.text for delta in reader.deltas] == ["a", "bc"]
@@ -91,9 +91,9 @@ async def test_what_waits_goes_out_with_the_next_piece_after_the_interval(monkey
     now = loop.time()
     monkeypatch.setattr(loop, "time", lambda: now)
     reader = Reader()
-    async with DeltaCoalescer(reader.context, 20.0) as outlet:
+    async with DeltaCoalescer(reader.context, 20.0) as coalescer:
         for piece in texts(*"abcdefg"):
-            await outlet.send(piece)
+            await coalescer.send(piece)
             now += 16.0
         assert [delta.text for delta in reader.deltas] == ["a", "bc", "de", "fg"]
 
@@ -116,9 +116,9 @@ async def test_a_failure_while_nothing_is_written_ends_the_answer() -> None:
     reader.fails = ConnectionError("gone")
 
     async def answer() -> None:
-        async with DeltaCoalescer(reader.context, 0.01) as outlet:
+        async with DeltaCoalescer(reader.context, 0.01) as coalescer:
             for piece in texts("a", "b"):
-                await outlet.send(piece)
+                await coalescer.send(piece)
             async with asyncio.timeout(10):
                 await reader.heard.wait()
 
@@ -130,9 +130,9 @@ async def test_an_engine_that_fails_sends_nothing_more() -> None:
     reader = Reader()
 
     async def answer() -> None:
-        async with DeltaCoalescer(reader.context, LONG) as outlet:
+        async with DeltaCoalescer(reader.context, LONG) as coalescer:
             for piece in texts("a", "b"):
-                await outlet.send(piece)
+                await coalescer.send(piece)
             raise RuntimeError("the engine is lost")
 
     with pytest.raises(RuntimeError, match="lost"):

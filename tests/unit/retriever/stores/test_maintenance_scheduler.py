@@ -11,7 +11,7 @@ from services.retriever.stores.maintenance_scheduler import Maintenance
 HOUR = 3600.0
 
 
-class Upkeep:
+class FakeStore:
     """A store that only notes which tables are brought up to date, and fails for some."""
 
     def __init__(self, fails: str = "") -> None:
@@ -25,14 +25,14 @@ class Upkeep:
 
 
 @asynccontextmanager
-async def maintained(store: Upkeep, **limits: Any) -> AsyncIterator[Maintenance]:
+async def maintained(store: FakeStore, **limits: Any) -> AsyncIterator[Maintenance]:
     limits = {"pause": HOUR, "commits": 1000, "passages": 1000} | limits
     async with asyncio.timeout(30), Maintenance(cast("Store", store), **limits).running() as maintenance:
         yield maintenance
 
 
 async def test_a_table_is_brought_up_to_date_after_so_many_commits() -> None:
-    store = Upkeep()
+    store = FakeStore()
     async with maintained(store, commits=3) as maintenance:
         for table in ("a", "b", "a", "b", "b"):
             maintenance.changed(table, 1)
@@ -42,7 +42,7 @@ async def test_a_table_is_brought_up_to_date_after_so_many_commits() -> None:
 
 
 async def test_a_table_is_brought_up_to_date_after_so_many_passages() -> None:
-    store = Upkeep()
+    store = FakeStore()
     async with maintained(store, passages=100) as maintenance:
         maintenance.changed("a", 99)
         maintenance.changed("b", 100)
@@ -52,7 +52,7 @@ async def test_a_table_is_brought_up_to_date_after_so_many_passages() -> None:
 
 
 async def test_tables_are_brought_up_to_date_once_no_commit_comes_any_more() -> None:
-    store = Upkeep()
+    store = FakeStore()
     async with maintained(store, pause=0) as maintenance:
         maintenance.changed("a", 1)
         maintenance.changed("b", 2)
@@ -61,7 +61,7 @@ async def test_tables_are_brought_up_to_date_once_no_commit_comes_any_more() -> 
 
 
 async def test_upkeep_that_fails_is_tried_again_after_the_next_commit() -> None:
-    store = Upkeep(fails="a")
+    store = FakeStore(fails="a")
     async with maintained(store, commits=1) as maintenance:
         for _ in range(2):
             maintenance.changed("a", 1)

@@ -72,12 +72,12 @@ def test_each_batch_is_in_order_and_within_its_bounds_and_each_item_gets_its_own
             assert await asyncio.gather(*tasks) == [each.number for each in items]
         order = [each for batch in model.batches for each in batch]
         assert order == sorted(items, key=lambda each: (each.lane is Lane.BATCH, each.number))
-        for batch, following in zip(model.batches, [*model.batches[1:], None], strict=True):
+        for batch, after in zip(model.batches, [*model.batches[1:], None], strict=True):
             total = sum(each.cost for each in batch)
             assert len(batch) <= max_items
             assert total <= max_cost or len(batch) == 1
-            if following:  # nothing that would have fitted was left for the next
-                assert len(batch) == max_items or total + following[0].cost > max_cost
+            if after:  # nothing that would have fitted was left for the next
+                assert len(batch) == max_items or total + after[0].cost > max_cost
 
     asyncio.run(check())
 

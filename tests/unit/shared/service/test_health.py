@@ -11,7 +11,7 @@ from shared.service.health import is_ready
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[int]:
+def served(answer: bytes) -> Iterator[int]:
     """A server of one connection; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -28,13 +28,13 @@ def answering(answer: bytes) -> Iterator[int]:
 
 
 def test_a_service_that_answers_200_is_ready() -> None:
-    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as port:
+    with served(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as port:
         assert is_ready(port)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"", b"200"])
 def test_a_service_that_answers_anything_else_is_not(answer: bytes) -> None:
-    with answering(answer) as port:
+    with served(answer) as port:
         assert not is_ready(port)
 
 

@@ -21,7 +21,7 @@ from shared.telemetry.trace_memory import TraceMemory
 from shared.telemetry.trace_sampling import Rate, Ratio, TraceSampler
 
 
-class Bench:
+class TracingHarness:
     """A tracer whose spans are remembered and exported."""
 
     def __init__(self, sampler: TraceSampler, *, spans: int = 100, seconds: float = 60.0) -> None:
@@ -44,8 +44,8 @@ class Bench:
         return [span.name for span in self.exporter.get_finished_spans()]
 
 
-def unsampled(**bounds: int) -> Bench:
-    return Bench(TraceSampler(Ratio(0.0), record_all=True), **bounds)
+def unsampled(**bounds: int) -> TracingHarness:
+    return TracingHarness(TraceSampler(Ratio(0.0), record_all=True), **bounds)
 
 
 def number(span: trace.Span) -> int:
@@ -57,82 +57,82 @@ def names(memory: TraceMemory, span: trace.Span) -> list[str]:
 
 
 def test_the_first_failure_exports_its_trace_and_what_follows_and_nothing_else() -> None:
-    bench = unsampled()
+    harness = unsampled()
     announced: list[int] = []
-    bench.memory.announce = announced.append
-    bench.span("other")
-    first = bench.span("first")
-    bench.span("failed", first, fails=True)
-    bench.span("failed again", first, fails=True)
-    bench.span("after", first)
-    bench.span("another")
-    assert bench.exported == ["first", "failed", "failed again", "after"]
+    harness.memory.announce = announced.append
+    harness.span("other")
+    first = harness.span("first")
+    harness.span("failed", first, fails=True)
+    harness.span("failed again", first, fails=True)
+    harness.span("after", first)
+    harness.span("another")
+    assert harness.exported == ["first", "failed", "failed again", "after"]
     assert announced == [number(first)]
 
 
 def test_a_trace_that_failed_elsewhere_is_exported_once() -> None:
-    bench = unsampled()
+    harness = unsampled()
     announced: list[int] = []
-    bench.memory.announce = announced.append
-    first = bench.span("first")
-    bench.memory.keep(number(first))
-    bench.memory.keep(number(first))
-    bench.span("after", first)
-    assert bench.exported == ["first", "after"]
+    harness.memory.announce = announced.append
+    first = harness.span("first")
+    harness.memory.keep(number(first))
+    harness.memory.keep(number(first))
+    harness.span("after", first)
+    assert harness.exported == ["first", "after"]
     assert announced == []
 
 
 def test_a_sampled_trace_is_exported_as_it_ends() -> None:
-    bench = Bench(TraceSampler(Ratio(1.0), record_all=True))
-    bench.span("failed", bench.span("first"), fails=True)
-    assert bench.exported == ["first", "failed"]
+    harness = TracingHarness(TraceSampler(Ratio(1.0), record_all=True))
+    harness.span("failed", harness.span("first"), fails=True)
+    assert harness.exported == ["first", "failed"]
 
 
 def test_the_memory_forgets_the_oldest_spans() -> None:
-    bench = unsampled(spans=2)
-    first = bench.span("first")
-    bench.span("second", first)
-    other = bench.span("other")
-    assert names(bench.memory, first) == ["second"]
-    assert names(bench.memory, other) == ["other"]
+    harness = unsampled(spans=2)
+    first = harness.span("first")
+    harness.span("second", first)
+    other = harness.span("other")
+    assert names(harness.memory, first) == ["second"]
+    assert names(harness.memory, other) == ["other"]
 
 
 def test_the_memory_forgets_spans_whose_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = unsampled()
-    span = bench.span("first")
-    assert names(bench.memory, span) == ["first"]
+    harness = unsampled()
+    span = harness.span("first")
+    assert names(harness.memory, span) == ["first"]
     monkeypatch.setattr("shared.telemetry.trace_memory.time.time_ns", lambda: 2**62)
-    assert names(bench.memory, span) == []
+    assert names(harness.memory, span) == []
 
 
 def test_a_span_that_has_not_ended_is_recalled_too() -> None:
-    bench = unsampled()
-    span = bench.tracer.start_span("running")
-    told = report(bench.memory, TraceRequest(id=format(number(span), "032x")), service="s", instance="i")
+    harness = unsampled()
+    span = harness.tracer.start_span("running")
+    told = report(harness.memory, TraceRequest(id=format(number(span), "032x")), service="s", instance="i")
     assert [(one.name, one.ended_at) for one in told.spans] == [("running", None)]
     span.end()
 
 
 def test_a_batch_is_recalled_with_each_trace_that_it_links_to() -> None:
-    bench = unsampled()
-    works = [bench.span("one"), bench.span("two")]
-    batch = bench.tracer.start_span("batch", links=[Link(work.get_span_context()) for work in works])
+    harness = unsampled()
+    works = [harness.span("one"), harness.span("two")]
+    batch = harness.tracer.start_span("batch", links=[Link(work.get_span_context()) for work in works])
     batch.end()
     for work in works:
-        assert names(bench.memory, work)[-1] == "batch"
-        told = report(bench.memory, TraceRequest(id=format(number(work), "032x")), service="s", instance="i")
+        assert names(harness.memory, work)[-1] == "batch"
+        told = report(harness.memory, TraceRequest(id=format(number(work), "032x")), service="s", instance="i")
         linked = next(span for span in told.spans if span.name == "batch")
         assert linked.parent_id == format(work.get_span_context().span_id, "016x")
-    bench.memory.keep(number(works[1]))
-    assert bench.exported == ["two", "batch"]
+    harness.memory.keep(number(works[1]))
+    assert harness.exported == ["two", "batch"]
 
 
 @pytest.mark.parametrize("sampled", [True, False])
 def test_a_batch_is_sampled_if_one_of_its_queries_is(sampled: bool) -> None:
-    bench = Bench(TraceSampler(Ratio(0.0), record_all=True))
+    harness = TracingHarness(TraceSampler(Ratio(0.0), record_all=True))
     flags = [TraceFlags(TraceFlags.DEFAULT), TraceFlags(int(sampled))]
     links = [Link(SpanContext(1, 2, True, flag)) for flag in flags]
-    span = bench.tracer.start_span("batch", links=links)
+    span = harness.tracer.start_span("batch", links=links)
     assert span.get_span_context().trace_flags.sampled is sampled
 
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 import lancedb
 import nats
 
-from tests.chaos.asking import Asker
 from tests.chaos.bounds import ends_of
+from tests.chaos.expected_answers import POISON_JOB
 from tests.chaos.load import FLOODER, PROBE, TENANTS, Load
 from tests.chaos.oracle import Asked, Oracle
 from tests.chaos.plan import Kind
-from tests.chaos.words import POISON_JOB
+from tests.chaos.query_client import QueryClient
 
 __all__ = ["CONSTANT_ONLY", "RealLoad", "judge_real"]
 
@@ -50,9 +50,9 @@ def judge_real(asked: Asked, answer: str, sources: Sequence[dict[str, Any]]) -> 
 class RealLoad(Load):
     """As `Load`; a job is the upload of one document."""
 
-    def __init__(self, asker: Asker, oracle: Oracle, seed: int, clients: int) -> None:
-        super().__init__(asker, oracle, seed, clients)
-        asker.judge = judge_real
+    def __init__(self, query_client: QueryClient, oracle: Oracle, seed: int, clients: int) -> None:
+        super().__init__(query_client, oracle, seed, clients)
+        query_client.judge = judge_real
         self._dice = random.Random(seed)
         self._names: dict[str, str] = {}
 
@@ -63,7 +63,9 @@ class RealLoad(Load):
                 self.jobs[await self.submit("lamp", tenant, {})] = tenant
         async with asyncio.timeout(300):
             for tenant in EVERYBODY:
-                while (await self.asker.ask(self.question("a", tenant), tenant, "warm-up", 60.0)).outcome != "answer":
+                while (
+                    await self.query_client.ask(self.question("a", tenant), tenant, "warm-up", 60.0)
+                ).outcome != "answer":
                     self.oracle.asked.pop()
                     await asyncio.sleep(0.2)
 

@@ -10,12 +10,12 @@ import httpx
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
-__all__ = ["ADMIN", "Keyed", "keyed"]
+__all__ = ["ADMIN", "AuthenticatedGateway", "authenticated_gateway"]
 
 ADMIN = "admin-key-of-the-tests-0123456789abcdef"
 
 
-class Keyed:
+class AuthenticatedGateway:
     """The gateway, and what its admin does."""
 
     def __init__(self, process: ServiceProcess) -> None:
@@ -52,6 +52,6 @@ class Keyed:
 
 
 @contextmanager
-def keyed(broker: NatsServer, folder: Path, **settings: object) -> Iterator[Keyed]:
+def authenticated_gateway(broker: NatsServer, folder: Path, **settings: object) -> Iterator[AuthenticatedGateway]:
     with ServiceProcess("services.gateway", folder, nats_url=broker.url, admin_key=ADMIN, **settings) as process:
-        yield Keyed(process)
+        yield AuthenticatedGateway(process)

@@ -21,8 +21,8 @@ from typing import Any, Self
 import yaml
 from aiohttp import web
 
-from tests.harness.bench import PATIENCE
 from tests.harness.paths import DEPLOY
+from tests.harness.stage_harness import PATIENCE
 
 __all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 
@@ -113,7 +113,7 @@ class FakeKubernetes:
         self._faults: list[Fault] = []
         self._streams: dict[str, list[web.Request]] = {"watch": [], "log": []}
         self._news = asyncio.Condition()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._watch_tasks: set[asyncio.Task[None]] = set()
         self._holds: dict[str, Hold] = {}
         self._allowed = _allowed()
         self.refused = 0
@@ -226,8 +226,8 @@ class FakeKubernetes:
                 self._news.notify_all()
 
         task = asyncio.ensure_future(tell())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._watch_tasks.add(task)
+        task.add_done_callback(self._watch_tasks.discard)
 
     # The server.
 

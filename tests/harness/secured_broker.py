@@ -12,12 +12,12 @@ from shared.security.roles import Deployment, inbox_prefix
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
-__all__ = ["SERVICES", "GuardedBroker", "Platform", "guarded_broker", "guarded_platform"]
+__all__ = ["SERVICES", "SecuredBroker", "Platform", "secured_broker", "secured_platform"]
 
 SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")
 
 
-class GuardedBroker:
+class SecuredBroker:
     """nats-server with the users that `shared.security.broker_config` has written into a folder."""
 
     def __init__(self, folder: Path, server: NatsServer) -> None:
@@ -30,21 +30,21 @@ class GuardedBroker:
         return {"nats_url": self.server.url, "nats_user": user, "nats_password_file": password}
 
     @asynccontextmanager
-    async def client(self, user: str) -> AsyncIterator["Visitor"]:
+    async def client(self, user: str) -> AsyncIterator["PermissionProbe"]:
         """A bare connection as this user, as somebody has who stole its password."""
-        visitor = Visitor()
+        probe = PermissionProbe()
         password = (self.secrets / f"{user}.password").read_text()
         prefix = "_INBOX" if user == "admin" else inbox_prefix(user)
-        visitor.client = await nats.connect(
-            self.server.url, user=user, password=password, inbox_prefix=prefix, error_cb=visitor.note
+        probe.client = await nats.connect(
+            self.server.url, user=user, password=password, inbox_prefix=prefix, error_cb=probe.note
         )
         try:
-            yield visitor
+            yield probe
         finally:
-            await visitor.client.close()
+            await probe.client.close()
 
 
-class Visitor:
+class PermissionProbe:
     """Tries doors. `refusals` are what the broker did not allow, in its own words."""
 
     client: Client
@@ -76,17 +76,17 @@ class Visitor:
 
 
 @contextmanager
-def guarded_broker(folder: Path, landscape: Deployment | None = None) -> Iterator[GuardedBroker]:
+def secured_broker(folder: Path, roles: Deployment | None = None) -> Iterator[SecuredBroker]:
     folder.mkdir(parents=True, exist_ok=True)
-    write_secrets(folder / "secrets", landscape or Deployment())
+    write_secrets(folder / "secrets", roles or Deployment())
     with NatsServer(folder / "nats", "-c", str(folder / "secrets" / "accounts.conf")) as server:
-        yield GuardedBroker(folder, server)
+        yield SecuredBroker(folder, server)
 
 
 class Platform:
     """The service processes by name."""
 
-    def __init__(self, broker: GuardedBroker, folder: Path) -> None:
+    def __init__(self, broker: SecuredBroker, folder: Path) -> None:
         self.broker = broker
         shared = {"data_dir": folder / "data", "ack_wait": 1.0, "reader_workers": 1, "commands": "process"}
         self.processes = {
@@ -106,7 +106,7 @@ class Platform:
 
 
 @contextmanager
-def guarded_platform(broker: GuardedBroker, folder: Path) -> Iterator[Platform]:
+def secured_platform(broker: SecuredBroker, folder: Path) -> Iterator[Platform]:
     """All five services, started at once: in whatever order they come up, each waits for what others make."""
     platform = Platform(broker, folder)
     with ExitStack() as stack:

@@ -34,7 +34,7 @@ def gone(pid: int) -> bool:
     return process_started(pid) is None
 
 
-class Local:
+class SupervisorProcess:
     """Starts services by name; `flags` go to the programs (see `http_service.py`), `argv` replaces one."""
 
     def __init__(

@@ -32,7 +32,7 @@ __all__ = [
     "Gate",
     "ReplyRecorder",
     "listening",
-    "open_bench",
+    "open_stage_harness",
     "outcomes",
     "settle",
     "until",
@@ -125,10 +125,10 @@ class ReplyRecorder:
 
 @asynccontextmanager
 async def listening(client: Connection) -> AsyncIterator[ReplyRecorder]:
-    sayings = ReplyRecorder(client)
-    subscription = await client.subscribe("test.>", cb=sayings.hear)
+    recorder = ReplyRecorder(client)
+    subscription = await client.subscribe("test.>", cb=recorder.hear)
     await settle(client)
-    yield sayings
+    yield recorder
     await subscription.unsubscribe()
 
 
@@ -160,7 +160,7 @@ class StageHarness:
         return query
 
     @asynccontextmanager
-    async def asking(self, query: Query) -> AsyncIterator[Mailbox]:
+    async def replies_to(self, query: Query) -> AsyncIterator[Mailbox]:
         """Submit a query and listen to its events."""
         async with open_mailbox(self.client, self.asker, query.id) as mailbox:
             await self.submit(query)
@@ -168,7 +168,7 @@ class StageHarness:
 
     async def ask(self, query: Query) -> list[AnyEvent]:
         """All events of a query up to its end."""
-        async with self.asking(query) as mailbox:
+        async with self.replies_to(query) as mailbox:
             return await self.events(mailbox)
 
     @staticmethod
@@ -243,18 +243,18 @@ async def _ignore(_: Exception) -> None:
 
 
 @asynccontextmanager
-async def open_bench(url: str, **settings: Any) -> AsyncIterator[StageHarness]:
-    """A bench on a broker, whose topology is made."""
+async def open_stage_harness(url: str, **settings: Any) -> AsyncIterator[StageHarness]:
+    """A stage harness on a broker, whose topology is made."""
     client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
     jetstream = client.jetstream()
     topology = Topology(jetstream, chosen)
     await topology.ensure()
-    bench = StageHarness(url, client, jetstream, topology, chosen)
+    harness = StageHarness(url, client, jetstream, topology, chosen)
     # A query that nobody reads is stopped at once, so somebody always reads.
-    await client.subscribe(f"reply.{bench.asker}.*")
+    await client.subscribe(f"reply.{harness.asker}.*")
     await settle(client)
     try:
-        yield bench
+        yield harness
     finally:
         await client.close()

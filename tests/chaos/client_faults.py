@@ -9,10 +9,10 @@ import nats
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from tests.chaos.asking import Asker, is_stream, read_events
+from tests.chaos.expected_answers import DIE, FAIL, LONG
 from tests.chaos.http import RefusedError
 from tests.chaos.load import FLOODER, TENANTS, Load
-from tests.chaos.words import DIE, FAIL, LONG
+from tests.chaos.query_client import QueryClient, is_stream, read_events
 
 __all__ = ["duplicates", "flood", "poison_queries", "slow_readers"]
 
@@ -32,24 +32,24 @@ TWICE: Final = 0.2
 LATER: Final = 3.0
 
 
-async def slow_readers(asker: Asker, load: Load) -> None:
+async def slow_readers(query_client: QueryClient, load: Load) -> None:
     """Clients that read their long answers too slowly, or stop to read at all, until the deadline."""
 
     async def read(number: int) -> None:
-        gateway = await asker.balancer.choose()
+        gateway = await query_client.balancer.choose()
         try:
-            connection = await asker.balancer.fresh(gateway, SMALL)
+            connection = await query_client.balancer.fresh(gateway, SMALL)
         except RefusedError:
             return
-        asked = asker.begin(load.question(LONG), TENANTS[number % 3], gateway, "slow-reader", READER_TIMEOUT)
+        asked = query_client.begin(load.question(LONG), TENANTS[number % 3], gateway, "slow-reader", READER_TIMEOUT)
 
         async def pause(event: int) -> None:
             await asyncio.sleep(0.003 if number % 2 else (READER_TIMEOUT + 1.0) * (event == 2))
 
-        async with asker.recorded(asked, connection):
-            reply = await asker.send(connection, asked, stream=True)
+        async with query_client.recorded(asked, connection):
+            reply = await query_client.send(connection, asked, stream=True)
             if is_stream(reply):
-                await read_events(connection, asked, asker.judge, pause)
+                await read_events(connection, asked, query_client.judge, pause)
             else:
                 asked.outcome = "left"
         connection.close()
@@ -61,23 +61,23 @@ async def slow_readers(asker: Asker, load: Load) -> None:
             tasks.create_task(read(number))
 
 
-async def flood(asker: Asker, load: Load) -> None:
+async def flood(query_client: QueryClient, load: Load) -> None:
     """One tenant asks far more at once than there is room for."""
     left = iter(range(FLOOD_QUERIES))
 
     async def some() -> None:
         for _ in left:
-            await asker.ask(load.question("a", FLOODER), FLOODER, "flood", FLOOD_TIMEOUT)
+            await query_client.ask(load.question("a", FLOODER), FLOODER, "flood", FLOOD_TIMEOUT)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(FLOOD_CONNECTIONS):
             tasks.create_task(some())
 
 
-async def poison_queries(asker: Asker, load: Load, *, deadly: bool) -> None:
+async def poison_queries(query_client: QueryClient, load: Load, *, deadly: bool) -> None:
     """A query that fails at each try; a deadly one takes its worker with it each time."""
     word = DIE if deadly else FAIL
-    asked = await asker.ask(load.question(word), TENANTS[0], word, POISON_TIMEOUT)
+    asked = await query_client.ask(load.question(word), TENANTS[0], word, POISON_TIMEOUT)
     if asked.outcome == "answer":
         asked.fault = "a poison query was answered"
 

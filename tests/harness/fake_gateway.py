@@ -226,7 +226,7 @@ async def _ingest(fake: FakeGateway, collection: str, files: list[UploadFile], m
 
 
 @contextmanager
-def serving(fake: FakeGateway) -> Iterator[FakeGateway]:
+def serve_fake_gateway(fake: FakeGateway) -> Iterator[FakeGateway]:
     """Serve on a free port, in a thread, until the context ends."""
     server = uvicorn.Server(uvicorn.Config(build(fake), port=0, log_level="critical", lifespan="off"))
     started = threading.Event()

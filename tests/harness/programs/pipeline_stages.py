@@ -30,12 +30,12 @@ from shared.service.settings import ServiceSettings
 PASSAGE = Passage(id="p", document_id="d", document="warranty.md", position=0, text="The warranty is 24 months.")
 
 
-class AnsweringSettings(ServiceSettings):
+class PipelineSettings(ServiceSettings):
     marker: Path = Path("marker")
 
 
 class Stages:
-    def __init__(self, client: Client, settings: AnsweringSettings) -> None:
+    def __init__(self, client: Client, settings: PipelineSettings) -> None:
         self._client = client
         self._settings = settings
         self._failed: set[str] = set()
@@ -72,7 +72,7 @@ class Stages:
         await self._client.publish(f"test.started.{query.id}", json.dumps(self._settings.instance).encode())
 
 
-def make(settings: AnsweringSettings) -> tuple[Service, ASGIApp]:
+def make(settings: PipelineSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[list[Stage]]:
         stages = Stages(service.bus.client, settings)
@@ -86,4 +86,4 @@ def make(settings: AnsweringSettings) -> tuple[Service, ASGIApp]:
 
 
 if __name__ == "__main__":
-    main("answering", AnsweringSettings, make)
+    main("answering", PipelineSettings, make)

@@ -34,10 +34,10 @@ from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.stage import Context
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from tests.harness.bench import open_bench
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_harness import JobHarness, open_job_harness
+from tests.harness.stage_harness import open_stage_harness
 
-__all__ = ["CollectionHarness", "open_library"]
+__all__ = ["CollectionHarness", "open_collection_harness"]
 
 Look = Callable[[str, tuple[Passage, ...]], Any]
 
@@ -51,13 +51,13 @@ def vector_of(text: str, dimension: int) -> bytes:
 class CollectionHarness:
     """What the tests ask for: jobs, what they made of the records and the index, and what was embedded."""
 
-    def __init__(self, desk: JobHarness, store: LanceStore, folder: Path) -> None:
-        self.desk = desk
+    def __init__(self, job_harness: JobHarness, store: LanceStore, folder: Path) -> None:
+        self.job_harness = job_harness
         self.store = store
         self.folder = folder
-        self.collections = Collections(desk.bus.jetstream)
-        self.documents = Documents(desk.bus.jetstream)
-        self.originals = Originals(desk.bus.jetstream, self.documents)
+        self.collections = Collections(job_harness.bus.jetstream)
+        self.documents = Documents(job_harness.bus.jetstream)
+        self.originals = Originals(job_harness.bus.jetstream, self.documents)
         self.embedded: list[tuple[str, str]] = []
         """The variant that embedded a passage, and the passage's document, for each passage."""
         self.before_embedding: Look | None = None
@@ -77,18 +77,18 @@ class CollectionHarness:
     async def submit(self, spec: JobSpec, **options: Any) -> str:
         """Put a job on the queue. Returns its id."""
         job = uuid.uuid4().hex
-        await self.desk.submit(spec, job, **options)
+        await self.job_harness.submit(spec, job, **options)
         return job
 
     async def do(self, spec: JobSpec, **options: Any) -> Job:
         """Run a job to its end, with a worker of its own."""
         job = await self.submit(spec, **options)
-        async with self.desk.working(self.kinds):
-            return await self.desk.ended(job)
+        async with self.job_harness.working(self.kinds):
+            return await self.job_harness.ended(job)
 
     async def upload(self, collection: str, texts: Mapping[str, str]) -> IngestSpec:
         """A job that ingests these texts."""
-        uploads = await self.desk.bus.jetstream.object_store(UPLOADS)
+        uploads = await self.job_harness.bus.jetstream.object_store(UPLOADS)
         refs = []
         for name, text in texts.items():
             data = text.encode()
@@ -112,79 +112,81 @@ class CollectionHarness:
 
     async def kept(self) -> int:
         """Messages that hold originals, or say where they are."""
-        return (await self.desk.bus.jetstream.stream_info("OBJ_originals")).state.messages
+        return (await self.job_harness.bus.jetstream.stream_info("OBJ_originals")).state.messages
 
 
 @asynccontextmanager
-async def open_library(url: str, folder: Path, **settings: Any) -> AsyncIterator[CollectionHarness]:
+async def open_collection_harness(url: str, folder: Path, **settings: Any) -> AsyncIterator[CollectionHarness]:
     """A library whose embedder has two variants, `default` and `wide`, of other dimensions."""
     async with AsyncExitStack() as stack:
-        bench = await stack.enter_async_context(open_bench(url))
-        desk = await stack.enter_async_context(open_desk(url))
+        harness = await stack.enter_async_context(open_stage_harness(url))
+        job_harness = await stack.enter_async_context(open_job_harness(url))
         reader = await stack.enter_async_context(DocumentReader(workers=1))
         store = await LanceStore.open(str(folder / "index"))
         stack.push_async_callback(store.close)
-        library = CollectionHarness(desk, store, folder)
-        chosen = SchedulerSettings(instance=desk_name(folder), reader_workers=1, **settings)
-        library.kinds = await _kinds(library, reader, chosen)
-        vectors = await bench.jetstream.object_store(VECTORS)
+        collection_harness = CollectionHarness(job_harness, store, folder)
+        chosen = SchedulerSettings(instance=instance_name(folder), reader_workers=1, **settings)
+        collection_harness.kinds = await _kinds(collection_harness, reader, chosen)
+        vectors = await harness.jetstream.object_store(VECTORS)
         for variant, dimension in (("default", 16), ("wide", 24)):
-            process = _embedder(library, variant, dimension)
-            await stack.enter_async_context(bench.working(process, "embed", variant=variant, room=16, batch_room=16))
+            process = _embedder(collection_harness, variant, dimension)
+            await stack.enter_async_context(harness.working(process, "embed", variant=variant, room=16, batch_room=16))
         indexing = Indexing(store, vectors, lambda _table, _passages: None)
         await stack.enter_async_context(
-            bench.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
+            harness.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
         )
-        await stack.enter_async_context(bench.working(Searching(store), "retrieve", room=16, batch_room=16))
-        yield library
+        await stack.enter_async_context(harness.working(Searching(store), "retrieve", room=16, batch_room=16))
+        yield collection_harness
 
 
-def desk_name(folder: Path) -> str:
+def instance_name(folder: Path) -> str:
     return f"library-{hashlib.md5(str(folder).encode()).hexdigest()[:8]}"
 
 
-def _embedder(library: CollectionHarness, variant: str, dimension: int) -> Any:
+def _embedder(collection_harness: CollectionHarness, variant: str, dimension: int) -> Any:
     async def process(query: Query, _: Context) -> Query:
-        return await library.embed(variant, dimension, query)
+        return await collection_harness.embed(variant, dimension, query)
 
     return process
 
 
 async def _kinds(
-    library: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
+    collection_harness: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
 ) -> dict[str, JobFunction]:
-    real = library.desk.bus
+    real = collection_harness.job_harness.bus
     bus = cast("Bus", SimpleNamespace(**vars(real), after_reconnect=lambda _: None))
     stages = StageClient(bus, asker=settings.instance, seconds=30, tries=2)
     indexer = Indexer(
         stages=stages,
-        collections=library.collections,
-        documents=library.documents,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
         vectors=await bus.jetstream.object_store(VECTORS),
-        originals=library.originals,
+        originals=collection_harness.originals,
         reader=reader,
         settings=settings,
     )
-    mirror = CollectionSync(indexer=indexer, documents=library.documents, originals=library.originals)
+    mirror = CollectionSync(
+        indexer=indexer, documents=collection_harness.documents, originals=collection_harness.originals
+    )
     switching = SwitchJob(
         jetstream=bus.jetstream,
-        collections=library.collections,
-        documents=library.documents,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
         mirror=mirror,
         longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
     )
     removal = DeleteJob(
         stages=stages,
         indexer=indexer,
-        collections=library.collections,
-        documents=library.documents,
-        originals=library.originals,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        originals=collection_harness.originals,
     )
     return {
         "ingest": IngestJob(
             indexer=indexer,
-            collections=library.collections,
-            documents=library.documents,
+            collections=collection_harness.collections,
+            documents=collection_harness.documents,
             uploads=await bus.jetstream.object_store(UPLOADS),
             settings=settings,
         ),
@@ -192,19 +194,19 @@ async def _kinds(
         "drop": removal.drop,
         "switch": switching,
         "reindex": ReindexJob(
-            board=library.desk.board,
+            board=collection_harness.job_harness.board,
             stages=stages,
-            collections=library.collections,
-            documents=library.documents,
+            collections=collection_harness.collections,
+            documents=collection_harness.documents,
             indexer=indexer,
             mirror=mirror,
             switching=switching,
         ),
         "evaluate": EvaluateJob(
             stages=stages,
-            requests=Requests(stages, library.desk.artifacts, room=4, seconds=30),
-            collections=library.collections,
-            artifacts=library.desk.artifacts,
+            requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
+            collections=collection_harness.collections,
+            artifacts=collection_harness.job_harness.artifacts,
             indexer=indexer,
         ),
     }

@@ -22,41 +22,43 @@ from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobStore
-from tests.harness.bench import StageHarness, until
 from tests.harness.paths import PROGRAMS, ROOT
+from tests.harness.stage_harness import StageHarness, until
 
-__all__ = ["CommandDesk", "WorkerProcess"]
+__all__ = ["CommandHarness", "WorkerProcess"]
 
 PROGRAM = PROGRAMS / "command_worker.py"
 
 QUICK = RetryPolicy(limit=3, delay=0.05, max_delay=0.05)
 
 
-class CommandDesk:
+class CommandHarness:
     """Submits commands and runs them with the settings of a test."""
 
-    def __init__(self, bench: StageHarness, **settings: Any) -> None:
-        self.bench = bench
-        self.board = JobStore(bench.client, bench.jetstream)
-        self.artifacts = Artifacts(bench.jetstream)
+    def __init__(self, harness: StageHarness, **settings: Any) -> None:
+        self.harness = harness
+        self.board = JobStore(harness.client, harness.jetstream)
+        self.artifacts = Artifacts(harness.jetstream)
         self.settings = CommandSettings(**({"command_grace_seconds": 5.0} | settings))
         self._bus = cast(
             "Bus",
-            SimpleNamespace(client=bench.client, jetstream=bench.jetstream, topology=bench.topology, connected=True),
+            SimpleNamespace(
+                client=harness.client, jetstream=harness.jetstream, topology=harness.topology, connected=True
+            ),
         )
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[JobQueue]:
         """Run jobs meanwhile. At the end the worker stops as a process would: what runs is given back."""
         kinds = {"command": JobKind(name="command", pool=Pool.LONG, perform=Command(self.settings))}
-        letters = DeadLetters(self.bench.client, self.bench.jetstream)
+        letters = DeadLetters(self.harness.client, self.harness.jetstream)
         runner = JobRunner(
             self._bus, self.board, self.artifacts, letters, kinds, max_crashes=5, instance="w", ack_wait=1.0
         )
         slots = dict.fromkeys(Pool, 8)
         queue = JobQueue(self._bus, kinds, handle=runner.handle, give_back=runner.give_back, slots=slots, ack_wait=1.0)
-        due = TimerWorker(self._bus, {"retry": partial(forward_due_retry, self.bench.jetstream)}, ack_wait=1.0)
-        hearing = await self.bench.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
+        due = TimerWorker(self._bus, {"retry": partial(forward_due_retry, self.harness.jetstream)}, ack_wait=1.0)
+        hearing = await self.harness.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
         async with background(queue.run()), background(due.run()):
             try:
                 yield queue

@@ -14,7 +14,7 @@ from tests.chaos.links import Links, links
 from tests.chaos.nodes import Node, nodes
 from tests.harness.processes import ServiceProcess
 
-__all__ = ["ADMIN", "Fleet", "Member", "Shape", "running"]
+__all__ = ["ADMIN", "Deployment", "Member", "Shape", "running"]
 
 ADMIN: Final = "admin-key-of-the-chaos-0123456789abcdef"
 PROGRAM: Final = "tests.chaos.programs.service"
@@ -61,7 +61,7 @@ class Shape:
             for n in range(1, count + 1):
                 made[f"{name}-{n}"] = {"chaos_module": "tests.chaos.programs.stages", "stages": stages}
         for n in range(1, self.jobs + 1):
-            made[f"scheduler-{n}"] = {"chaos_module": "tests.harness.programs.counting"}
+            made[f"scheduler-{n}"] = {"chaos_module": "tests.harness.programs.counting_worker"}
         if self.real:
             for name, settings in made.items():
                 settings["chaos_module"] = f"services.{name.partition('-')[0]}"
@@ -130,7 +130,7 @@ class Member:
 
 
 @dataclass
-class Fleet:
+class Deployment:
     """All that runs. `told` hears of everything that happens to a process without being a fault."""
 
     nodes: list[Node]
@@ -183,7 +183,7 @@ class Fleet:
 
 
 @contextmanager
-def running(folder: Path, shape: Shape, told: Callable[..., None]) -> Iterator[Fleet]:
+def running(folder: Path, shape: Shape, told: Callable[..., None]) -> Iterator[Deployment]:
     """The whole platform, ready; everything is ended with the block."""
     services = shape.services()
     with ExitStack() as stack:
@@ -195,26 +195,26 @@ def running(folder: Path, shape: Shape, told: Callable[..., None]) -> Iterator[F
             where = {"nats_url": between.url(name), "instance": name, "replicas": shape.nodes}
             placed = {key: str(value).replace(INDEX, str(folder / "index")) for key, value in own.items()}
             members[name] = Member(name, folder / name, {**SETTINGS, **where, **placed})
-        fleet = Fleet(broker, members, between, told)
-        stack.callback(_end_all, fleet)
+        deployment = Deployment(broker, members, between, told)
+        stack.callback(_end_all, deployment)
         for member in members.values():
             member.start()
         for member in members.values():
             member.wait_ready(120.0)
-        watching = threading.Thread(target=fleet.watch, daemon=True)
+        watching = threading.Thread(target=deployment.watch, daemon=True)
         watching.start()
         stack.callback(watching.join, 30)
-        stack.callback(fleet._done.set)
-        yield fleet
+        stack.callback(deployment._done.set)
+        yield deployment
 
 
-def _end_all(fleet: Fleet) -> None:
-    for member in fleet.members.values():
+def _end_all(deployment: Deployment) -> None:
+    for member in deployment.members.values():
         member.held = True
         process = member._process._process
         if process is not None and process.poll() is None:
             process.kill()
             process.wait()
-    for node in fleet.nodes:
+    for node in deployment.nodes:
         node.stop()
     time.sleep(0)

@@ -26,9 +26,9 @@ from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobStore
-from tests.harness.bench import until
+from tests.harness.stage_harness import until
 
-__all__ = ["JobHarness", "delete_jobs", "open_desk"]
+__all__ = ["JobHarness", "delete_jobs", "open_job_harness"]
 
 
 class JobHarness:
@@ -100,8 +100,8 @@ async def delete_jobs(url: str) -> None:
 
 
 @asynccontextmanager
-async def open_desk(url: str) -> AsyncIterator[JobHarness]:
-    """A desk on a broker, whose topology is made."""
+async def open_job_harness(url: str) -> AsyncIterator[JobHarness]:
+    """A job harness on a broker, whose topology is made."""
     client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     jetstream = client.jetstream()
     topology = Topology(jetstream, QueueSettings(ack_wait=1.0))

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from tests.chaos.fleet import Member
+from tests.chaos.deployment import Member
 from tests.chaos.http import Connection, LostError, RefusedError, Reply
 from tests.chaos.oracle import Asked, Oracle, judge_answer, judge_problem, judge_start
 
-__all__ = ["Asker", "Balancer", "Judge", "is_ready", "is_stream", "read_events"]
+__all__ = ["QueryClient", "Balancer", "Judge", "is_ready", "is_stream", "read_events"]
 
 JSON_PROBLEM: Final = "application/problem+json"
 HANG: Final = 60.0
@@ -101,7 +101,7 @@ async def is_ready(port: int) -> bool:
     return False
 
 
-class Asker:
+class QueryClient:
     """Asks as tenants with their keys, and tells the oracle."""
 
     def __init__(self, balancer: Balancer, oracle: Oracle, keys: dict[str, str]) -> None:
