@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import suite
-from tests.chaos.fleet import Shape
+from tests.chaos.deployment import Shape
 from tests.chaos.plan import Kind
 from tests.chaos.report import ABOUT, plot, table
 from tests.chaos.report import TITLE as NAME

@@ -29,9 +29,16 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A real nats-server that the tests of a module share."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[NatsServer]:
-    """A real nats-server of the test's own."""
+def own_broker(tmp_path: Path) -> Iterator[NatsServer]:
+    """A real nats-server of the test's own, which it may kill."""
     with NatsServer(tmp_path / "nats") as server:
         yield server
 

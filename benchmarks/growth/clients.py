@@ -5,12 +5,12 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-__all__ = ["Asker", "flood", "paced"]
+__all__ = ["QueryClient", "flood", "paced"]
 
 Ask = Callable[[], Awaitable[int]]
 
 
-class Asker:
+class QueryClient:
     """One connection that is kept. Asks one question at a time, and returns the status of the response."""
 
     def __init__(self, url: str, request: bytes) -> None:

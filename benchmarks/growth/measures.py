@@ -9,7 +9,7 @@ from typing import Any, Final
 import nats
 
 from benchmarks import suite
-from benchmarks.growth.clients import Asker, flood, paced
+from benchmarks.growth.clients import QueryClient, flood, paced
 from benchmarks.growth.platform import SLOW_MS, STAGES, Platform, running
 from benchmarks.load import percentile
 from shared.nats.subjects import QUERIES
@@ -105,13 +105,15 @@ async def flooding(seconds: float, rounds: int) -> list[Row]:
 
 async def _share(platform: Platform, flooded: bool, seconds: float) -> Row:
     pipeline = "slow-generate"
-    quiet = [Asker(platform.url, platform.request(number, pipeline)) for number in range(1, QUIET + 1)]
-    many = [Asker(platform.url, platform.request(0, pipeline)) for _ in range(FLOOD if flooded else 0)]
+    quiet = [QueryClient(platform.url, platform.request(number, pipeline)) for number in range(1, QUIET + 1)]
+    many = [QueryClient(platform.url, platform.request(0, pipeline)) for _ in range(FLOOD if flooded else 0)]
     seen: list[float] = []
     began = time.perf_counter()
     until = began + seconds
-    asking = [paced(ask, EVERY, until, EVERY * number / QUIET, seen) for number, ask in enumerate(quiet)]
-    failed, floods = await asyncio.gather(asyncio.gather(*asking), asyncio.gather(*(flood(ask, until) for ask in many)))
+    paced_queries = [paced(ask, EVERY, until, EVERY * number / QUIET, seen) for number, ask in enumerate(quiet)]
+    failed, floods = await asyncio.gather(
+        asyncio.gather(*paced_queries), asyncio.gather(*(flood(ask, until) for ask in many))
+    )
     took = time.perf_counter() - began
     for asker in (*quiet, *many):
         asker.close()

@@ -38,20 +38,20 @@ async def _build(folder: Path, corpus: Corpus) -> dict[str, float]:
                 spent["write_s"] += time.perf_counter() - began
             written = block.first + len(block.vectors)
             if written >= 2 * covered or written == corpus.size:
-                spent["upkeep_s"] += await _upkeep(store)
+                spent["upkeep_s"] += await _maintain(store)
                 covered = written
                 suite.say(f"{written:>9,} passages, {_shown(spent)}")
         size = bytes_of(folder)
         block = corpus.block(0)
         await store.replace(COLLECTION, corpus.documents(block)[: MORE // PASSAGES])
-        spent["more_upkeep_s"] = await _upkeep(store)
+        spent["more_upkeep_s"] = await _maintain(store)
     finally:
         await store.close()
     memory = psutil.Process().memory_info().rss / 2**20
     return spent | {"bytes": size, "build_rss_mib": memory}
 
 
-async def _upkeep(store: LanceStore) -> float:
+async def _maintain(store: LanceStore) -> float:
     began = time.perf_counter()
     await store.maintain(COLLECTION)
     return time.perf_counter() - began

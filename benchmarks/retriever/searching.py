@@ -159,7 +159,7 @@ async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> l
 async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
     """Hybrid searches, one after the other, while documents are replaced and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
-    upkeep = Maintenance(
+    maintenance = Maintenance(
         store,
         pause=defaults["upkeep_pause"],
         commits=defaults["upkeep_commits"],
@@ -174,13 +174,13 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
             due = began + commits * COMMIT * PASSAGES / WRITTEN_PER_SECOND
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await store.replace(COLLECTION, next(writes))
-            upkeep.changed(COLLECTION, COMMIT * PASSAGES)
+            maintenance.changed(COLLECTION, COMMIT * PASSAGES)
             commits += 1
 
     case = Case(Mode.HYBRID)
     taken: list[float] = []
     found: list[list[str]] = []
-    async with upkeep.running():
+    async with maintenance.running():
         began = time.perf_counter()
         writer = asyncio.create_task(write())
         while time.perf_counter() - began < 8 * plan.seconds or len(found) < len(plan.questions):

@@ -73,7 +73,7 @@ def _platform(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     after: dict[str, list[dict[str, float]]] = defaultdict(list)
     up = Up(folder)
     for number in range(arguments.up_rounds):
-        with up.answering() as url:
+        with up.ready() as url:
             seconds.append(up.seconds)
             suite.say(f"round {number + 1}: sluice up answers after {up.seconds:.2f} s")
             _look(up, rest)

@@ -82,7 +82,7 @@ class Up:
             assert client.wait(job.id, timeout=UP_SECONDS).state == "succeeded", "the documents were not taken in"
 
     @contextmanager
-    def answering(self) -> Iterator[str]:
+    def ready(self) -> Iterator[str]:
         """Its URL, as soon as it has answered a question."""
         began = time.perf_counter()
         with self._started() as url:

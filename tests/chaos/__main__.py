@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import suite
-from tests.chaos.fleet import Shape
+from tests.chaos.deployment import Shape
 from tests.chaos.plan import Kind
-from tests.chaos.real import CONSTANT_ONLY
+from tests.chaos.real_load import CONSTANT_ONLY
 from tests.chaos.report import render, save
 from tests.chaos.run import Options, chaos
 

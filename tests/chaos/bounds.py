@@ -10,7 +10,7 @@ import httpx
 import nats
 from nats.errors import Error as NatsError
 
-from tests.chaos.fleet import ADMIN, Fleet
+from tests.chaos.deployment import ADMIN, Deployment
 
 __all__ = ["Base", "check_growth", "check_jobs", "drained", "ends_of", "look"]
 
@@ -34,10 +34,10 @@ class Base:
     subscriptions: int
 
 
-async def look(fleet: Fleet) -> Base:
-    pages = await asyncio.gather(*(asyncio.to_thread(node.ask, "/connz") for node in fleet.nodes))
+async def look(deployment: Deployment) -> Base:
+    pages = await asyncio.gather(*(asyncio.to_thread(node.ask, "/connz") for node in deployment.nodes))
     subscriptions = sum(client["subscriptions"] for page in pages for client in page["connections"])
-    return Base(usage=fleet.usage(), subscriptions=subscriptions)
+    return Base(usage=deployment.usage(), subscriptions=subscriptions)
 
 
 async def drained(url: str) -> tuple[bool, dict[str, int]]:
@@ -91,9 +91,9 @@ async def ends_of(jetstream: Any, state: str) -> Counter[str]:
     return Counter({subject.split(".")[2]: count for subject, count in (info.state.subjects or {}).items()})
 
 
-def check_growth(fleet: Fleet, before: Base, after: Base) -> list[str]:
+def check_growth(deployment: Deployment, before: Base, after: Base) -> list[str]:
     """What has grown beyond its bound."""
-    nodes = {node.name for node in fleet.nodes}
+    nodes = {node.name for node in deployment.nodes}
     wrong = []
     for name, now in after.usage.items():
         then = before.usage.get(name, now)
@@ -106,7 +106,7 @@ def check_growth(fleet: Fleet, before: Base, after: Base) -> list[str]:
         wrong.append(f"the services have {after.subscriptions} subscriptions; they had {before.subscriptions}")
     return wrong + [
         f"{member.name} says {line}, and nothing is asked"
-        for member in fleet.members.values()
+        for member in deployment.members.values()
         for line in _metrics(member.url)
         if line.startswith(IDLE) and not line.endswith(" 0.0")
     ]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.contracts.jobs import job_id
-from tests.chaos.asking import Asker
 from tests.chaos.bounds import check_jobs
-from tests.chaos.fleet import ADMIN, Fleet
+from tests.chaos.deployment import ADMIN, Deployment
+from tests.chaos.expected_answers import POISON_JOB, SLOW
 from tests.chaos.http import Connection, LostError, RefusedError
 from tests.chaos.oracle import Oracle
-from tests.chaos.words import POISON_JOB, SLOW
+from tests.chaos.query_client import QueryClient
 
 __all__ = ["FLOODER", "Load", "PROBE", "TENANTS", "enrol"]
 
@@ -38,8 +38,8 @@ PATIENT: Final = {"limit": 50, "delay": 0.2, "max_delay": 1.0}
 class Load:
     """Clients that ask one query after the other, and submitters of jobs, for as long as it runs."""
 
-    def __init__(self, asker: Asker, oracle: Oracle, seed: int, clients: int) -> None:
-        self.asker = asker
+    def __init__(self, query_client: QueryClient, oracle: Oracle, seed: int, clients: int) -> None:
+        self.query_client = query_client
         self.oracle = oracle
         self.jobs: dict[str, str] = {}
         """Jobs that were accepted, and their tenants."""
@@ -83,7 +83,7 @@ class Load:
         """Submit a job as a client does: again with the same key until it is told that the job is taken."""
         key = f"{document}-{next(self._jobs)}"
         path, body = self.job(document, key, tenant, retry)
-        headers = {**self.asker.authorization(tenant), "idempotency-key": key}
+        headers = {**self.query_client.authorization(tenant), "idempotency-key": key}
         job = ""
         copies = 2 if int(key.rpartition("-")[2]) % AGAIN == 0 else 1
         while copies:
@@ -116,7 +116,7 @@ class Load:
             if self._stop.is_set():
                 return
             kind = KINDS[turn % len(KINDS)]
-            await self.asker.ask(self.question(SLOW if kind == "slow" else "a", tenant), tenant, kind, TIMEOUT)
+            await self.query_client.ask(self.question(SLOW if kind == "slow" else "a", tenant), tenant, kind, TIMEOUT)
 
     async def _submit_some(self) -> None:
         while not self._stop.is_set():
@@ -134,9 +134,9 @@ class Load:
 
     async def _post_job(self, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
         """Status 0 where the connection was lost."""
-        gateway = await self.asker.balancer.choose()
+        gateway = await self.query_client.balancer.choose()
         try:
-            connection = await self.asker.balancer.connect(gateway)
+            connection = await self.query_client.balancer.connect(gateway)
         except RefusedError:
             return 0, None
         try:
@@ -146,27 +146,29 @@ class Load:
         except (LostError, TimeoutError):
             connection.close()
             return 0, None
-        self.asker.balancer.give_back(gateway, connection, reply)
+        self.query_client.balancer.give_back(gateway, connection, reply)
         return reply.status, answer
 
 
-async def enrol(fleet: Fleet) -> dict[str, str]:
+async def enrol(deployment: Deployment) -> dict[str, str]:
     """A key for each tenant, and a collection; returns the keys once every gateway knows them."""
     keys = {}
     for tenant in (*TENANTS, FLOODER, PROBE):
         actions = ["query", "read", "write", "jobs"]
-        made = await _post(fleet, 0, "/v1/keys", {"name": tenant, "tenant": tenant, "actions": actions}, ADMIN, {201})
+        made = await _post(
+            deployment, 0, "/v1/keys", {"name": tenant, "tenant": tenant, "actions": actions}, ADMIN, {201}
+        )
         keys[tenant] = made["secret"]
-        for number in range(len(fleet.gateways)):
+        for number in range(len(deployment.gateways)):
             # 409: it has the collection already.
-            await _post(fleet, number, "/v1/collections", {"name": "c"}, keys[tenant], {201, 200, 409})
+            await _post(deployment, number, "/v1/collections", {"name": "c"}, keys[tenant], {201, 200, 409})
     return keys
 
 
-async def _post(fleet: Fleet, gateway: int, path: str, body: Any, key: str, wanted: set[int]) -> Any:
+async def _post(deployment: Deployment, gateway: int, path: str, body: Any, key: str, wanted: set[int]) -> Any:
     async with asyncio.timeout(60):
         while True:
-            connection = await Connection.open(fleet.gateways[gateway].port)
+            connection = await Connection.open(deployment.gateways[gateway].port)
             reply = await connection.send("POST", path, body, {"authorization": f"Bearer {key}"})
             answer = json.loads(await connection.whole(reply))
             connection.close()

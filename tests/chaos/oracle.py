@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.chaos.expected_answers import answer_to, embedding_of, passages_for
 from tests.chaos.plan import GENTLE
-from tests.chaos.words import answer_to, embedding_of, passages_for
 
 __all__ = ["ALLOWED", "Asked", "Oracle", "Trouble", "judge_answer", "judge_problem", "judge_start"]
 

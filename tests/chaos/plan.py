@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["BROKER", "GENTLE", "LOAD", "SERVICE", "Kind", "Layout", "Round", "Strike", "rounds"]
+__all__ = ["BROKER", "GENTLE", "LOAD", "SERVICE", "Kind", "Layout", "Round", "Fault", "rounds"]
 
 
 class Kind(StrEnum):
@@ -66,7 +66,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strike:
+class Fault:
     """One fault: it begins, lasts `seconds`, and ends. `size` is the kind's own: seconds of skew or of delay."""
 
     kind: Kind
@@ -84,7 +84,7 @@ class Round:
 
     number: int
     pause: float
-    strikes: tuple[Strike, ...]
+    faults: tuple[Fault, ...]
 
 
 def rounds(seed: int, kinds: Sequence[Kind], layout: Layout, *, longest: float = LONG[1]) -> Iterator[Round]:
@@ -105,11 +105,11 @@ def rounds(seed: int, kinds: Sequence[Kind], layout: Layout, *, longest: float =
             second = draw()
             if second is not drawn[0] and not (second in BROKER and drawn[0] in BROKER):
                 drawn.append(second)
-        strikes = tuple(_strike(dice, kind, layout, longest) for kind in drawn)
-        yield Round(number=number, pause=dice.uniform(*PAUSES), strikes=strikes)
+        faults = tuple(_fault(dice, kind, layout, longest) for kind in drawn)
+        yield Round(number=number, pause=dice.uniform(*PAUSES), faults=faults)
 
 
-def _strike(dice: random.Random, kind: Kind, layout: Layout, longest: float) -> Strike:
+def _fault(dice: random.Random, kind: Kind, layout: Layout, longest: float) -> Fault:
     target = "clients"
     if kind in SERVICE:
         target = dice.choice(layout.services)
@@ -117,4 +117,4 @@ def _strike(dice: random.Random, kind: Kind, layout: Layout, longest: float) -> 
         target = dice.choice(layout.nodes)
     span = LONG if kind in LASTING and dice.random() < 1 / 8 else SHORT
     size = {Kind.SKEW: dice.choice(SKEWS), Kind.DELAY: dice.choice(DELAYS)}.get(kind, 0.0)
-    return Strike(kind=kind, target=target, seconds=round(min(longest, dice.uniform(*span)), 3), size=size)
+    return Fault(kind=kind, target=target, seconds=round(min(longest, dice.uniform(*span)), 3), size=size)

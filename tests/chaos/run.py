@@ -12,14 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.asking import Asker, Balancer
 from tests.chaos.bounds import Base, check_growth, drained, look
-from tests.chaos.fleet import Fleet, Shape, running
+from tests.chaos.deployment import Deployment, Shape, running
+from tests.chaos.fault_injector import FaultInjector, healthy
 from tests.chaos.load import Load, enrol
 from tests.chaos.oracle import Oracle, Trouble
-from tests.chaos.plan import Kind, Layout, Round, Strike, rounds
-from tests.chaos.real import RealLoad
-from tests.chaos.strikes import Striker, healthy
+from tests.chaos.plan import Fault, Kind, Layout, Round, rounds
+from tests.chaos.query_client import Balancer, QueryClient
+from tests.chaos.real_load import RealLoad
 
 __all__ = ["Options", "chaos"]
 
@@ -61,90 +61,92 @@ def chaos(options: Options, folder: Path) -> dict[str, Any]:
     """Run, and return the results. Everything that was started is ended, whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder / "events.jsonl")
-    with running(folder, options.shape, journal.told) as fleet:
+    with running(folder, options.shape, journal.told) as deployment:
         journal.told("ready")
-        return asyncio.run(_Run(options, fleet, journal, folder).go())
+        return asyncio.run(_Run(options, deployment, journal, folder).go())
 
 
 class _Run:
-    def __init__(self, options: Options, fleet: Fleet, journal: Journal, folder: Path) -> None:
+    def __init__(self, options: Options, deployment: Deployment, journal: Journal, folder: Path) -> None:
         self._folder = folder
         self._options = options
-        self._fleet = fleet
+        self._deployment = deployment
         self._journal = journal
         self._oracle = Oracle()
         self._faults: list[dict[str, Any]] = []
         self._unrecovered = False
 
     async def go(self) -> dict[str, Any]:
-        balancer = Balancer(self._fleet.gateways)
-        asker = self._asker = Asker(balancer, self._oracle, await enrol(self._fleet))
+        balancer = Balancer(self._deployment.gateways)
+        query_client = self._query_client = QueryClient(balancer, self._oracle, await enrol(self._deployment))
         kind = RealLoad if self._options.shape.real else Load
-        load = self._load = kind(asker, self._oracle, self._options.seed, self._options.clients)
+        load = self._load = kind(query_client, self._oracle, self._options.seed, self._options.clients)
         load.index = self._folder / "index"
-        striker = Striker(self._fleet, asker, load, self._options.seed)
+        injector = FaultInjector(self._deployment, query_client, load, self._options.seed)
         watching = [asyncio.create_task(balancer.watch()), asyncio.create_task(self._watch_lag())]
         try:
             await load.prepare()
-            await self._warm_up(asker, load)
-            before = await look(self._fleet)
+            await self._warm_up(query_client, load)
+            before = await look(self._deployment)
             self._journal.told("load begins")
             began = time.monotonic()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run())
-                await self._strike_all(striker)
+                await self._strike_all(injector)
                 load.stop()
             seconds = time.monotonic() - began
             self._journal.told("load has ended")
-            return await self._judge(striker, before, seconds)
+            return await self._judge(injector, before, seconds)
         finally:
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
             balancer.close()
 
-    async def _warm_up(self, asker: Asker, load: Load) -> None:
+    async def _warm_up(self, query_client: QueryClient, load: Load) -> None:
         async with asyncio.timeout(120):
-            while not await healthy(self._fleet, asker, load):  # noqa: ASYNC110  (others say it)
+            while not await healthy(self._deployment, query_client, load):  # noqa: ASYNC110  (others say it)
                 await asyncio.sleep(LOOK)
-        await asyncio.gather(*(asker.ask(load.question("a", "red"), "red", "plain", 30.0) for _ in range(WARM)))
+        await asyncio.gather(*(query_client.ask(load.question("a", "red"), "red", "plain", 30.0) for _ in range(WARM)))
 
-    async def _strike_all(self, striker: Striker) -> None:
-        layout = Layout(services=tuple(self._fleet.members), nodes=tuple(node.name for node in self._fleet.nodes))
+    async def _strike_all(self, injector: FaultInjector) -> None:
+        layout = Layout(
+            services=tuple(self._deployment.members), nodes=tuple(node.name for node in self._deployment.nodes)
+        )
         end = time.monotonic() + self._options.minutes * 60
         planned = rounds(self._options.seed, self._options.kinds, layout, longest=self._options.longest)
         for turn in islice(planned, self._options.most_rounds):
             if time.monotonic() > end or self._unrecovered:
                 return
             await asyncio.sleep(turn.pause)
-            await self._round(striker, turn)
+            await self._round(injector, turn)
 
-    async def _round(self, striker: Striker, turn: Round) -> None:
-        self._asker.round = turn.number
-        over: dict[Strike, float] = {}
+    async def _round(self, injector: FaultInjector, turn: Round) -> None:
+        self._query_client.round = turn.number
+        over: dict[Fault, float] = {}
         began = time.monotonic()
 
-        async def one(strike: Strike) -> None:
-            self._journal.told("fault", round=turn.number, **strike.describe())
-            await striker.strike(strike)
-            over[strike] = time.monotonic()
-            self._journal.told("fault is over", round=turn.number, kind=strike.kind, target=strike.target)
+        async def one(fault: Fault) -> None:
+            self._journal.told("fault", round=turn.number, **fault.describe())
+            await injector.inject(fault)
+            over[fault] = time.monotonic()
+            self._journal.told("fault is over", round=turn.number, kind=fault.kind, target=fault.target)
 
         async with asyncio.TaskGroup() as tasks:
-            for strike in turn.strikes:
-                tasks.create_task(one(strike))
+            for fault in turn.faults:
+                tasks.create_task(one(fault))
         recovery = await self._recovered(max(over.values()))
         ended = time.monotonic()
-        for strike in turn.strikes:
-            self._oracle.troubles.append(Trouble(strike.kind, strike.target, began, over[strike], ended))
-            self._faults.append({"round": turn.number, **strike.describe(), "recovery": round(recovery, 3)})
+        for fault in turn.faults:
+            self._oracle.troubles.append(Trouble(fault.kind, fault.target, began, over[fault], ended))
+            self._faults.append({"round": turn.number, **fault.describe(), "recovery": round(recovery, 3)})
         self._journal.told("well again", round=turn.number, seconds=round(recovery, 3))
 
     async def _recovered(self, since: float) -> float:
         """Seconds from the end of the faults until all is well."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOVERY):
-                while not await healthy(self._fleet, self._asker, self._load):  # noqa: ASYNC110
+                while not await healthy(self._deployment, self._query_client, self._load):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK)
                 return time.monotonic() - since
         self._unrecovered = True
@@ -159,28 +161,28 @@ class _Run:
             if (late := time.monotonic() - before - 0.1) > 0.1:
                 self._oracle.lag.append((time.monotonic(), late))
 
-    async def _judge(self, striker: Striker, before: Base, seconds: float) -> dict[str, Any]:
-        url = next(node.url for node in self._fleet.nodes)
+    async def _judge(self, injector: FaultInjector, before: Base, seconds: float) -> dict[str, Any]:
+        url = next(node.url for node in self._deployment.nodes)
         empty, held = await drained(url)
         if not empty:
             self._oracle.accuse(f"something is stuck on the broker: {held}")
         wrong, jobs = await self._load.check(url)
-        after = await look(self._fleet)
-        grown = await asyncio.to_thread(check_growth, self._fleet, before, after)
+        after = await look(self._deployment)
+        grown = await asyncio.to_thread(check_growth, self._deployment, before, after)
         found = self._oracle.judge() + wrong + grown
         self._journal.told("judged", wrong=found[:100])
         _affected(self._oracle, self._faults)
         return {
             "seed": self._options.seed,
             "seconds": round(seconds, 1),
-            "nodes": len(self._fleet.nodes),
+            "nodes": len(self._deployment.nodes),
             "real": self._options.shape.real,
             "faults": self._faults,
-            "skipped": striker.skipped,
-            "duplicates": striker.duplicates,
+            "skipped": injector.skipped,
+            "duplicates": injector.duplicates,
             "queries": _queries(self._oracle),
             "jobs": {**jobs, "acceptance": _spread(self._load.times)},
-            "restarts": {name: member.starts - 1 for name, member in self._fleet.members.items()},
+            "restarts": {name: member.starts - 1 for name, member in self._deployment.members.items()},
             "broker": {"held": held, "subscriptions": [before.subscriptions, after.subscriptions]},
             "memory_mb": _memory(before, after),
             "wrong": found,

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.fleet import Shape
+from tests.chaos.deployment import Shape
+from tests.chaos.expected_answers import answer_to, embedding_of, passages_for
 from tests.chaos.links import links
 from tests.chaos.oracle import Asked, Oracle, Trouble, judge_answer, judge_problem
 from tests.chaos.plan import BROKER, LOAD, Kind, Layout, rounds
 from tests.chaos.report import plot, render, save, table
 from tests.chaos.run import Options, chaos
-from tests.chaos.words import answer_to, embedding_of, passages_for
 
 LAYOUT = Layout(services=("gateway-1", "gateway-2", "worker-1"), nodes=("n0",))
 SEED = 6
@@ -36,10 +36,10 @@ def test_faults_are_drawn_from_the_seed_alone() -> None:
 
 
 def test_every_kind_of_fault_comes_and_never_two_at_the_broker() -> None:
-    strikes = [strike for turn in drawn(3) for strike in turn.strikes]
-    assert {strike.kind for strike in strikes} == set(Kind)
-    assert all(sum(strike.kind in BROKER for strike in turn.strikes) <= 1 for turn in drawn(3))
-    assert all((strike.target == "clients") == (strike.kind in LOAD) for strike in strikes)
+    faults = [fault for turn in drawn(3) for fault in turn.faults]
+    assert {fault.kind for fault in faults} == set(Kind)
+    assert all(sum(fault.kind in BROKER for fault in turn.faults) <= 1 for turn in drawn(3))
+    assert all((fault.target == "clients") == (fault.kind in LOAD) for fault in faults)
 
 
 def answer_of(tenant: str, question: str) -> tuple[str, list[dict[str, str]]]:

@@ -46,7 +46,7 @@ from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange, IndexOutcome
 from shared.contracts.jobs.job import Job, JobOptions
-from shared.contracts.jobs.specs import decode_spec
+from shared.contracts.jobs.specs import KINDS, decode_spec
 from shared.contracts.keys import Action, ApiKey
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sluice import Client
+from tests.harness.paths import EXAMPLES
 from tests.harness.platform import Platform
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "redact"
+EXAMPLE = EXAMPLES / "redact"
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def client(platform: Platform) -> Iterator[Client]:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Path:
+def documents_folder(tmp_path: Path) -> Path:
     """A folder of documents of several formats, each with one fact of its own."""
     folder = tmp_path / "library"
     (folder / "lamps").mkdir(parents=True)

@@ -4,15 +4,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from sluice import Client
 from tests.harness.compose import EDGE, SERVICES, Compose, has_image, why_not
+from tests.harness.paths import DOCS
 from tests.harness.platform import eventually
 
-DOCS = Path(__file__).parents[2] / "docs"
 PROXY = os.environ.get("SLUICE_EDGE_IMAGE", "haproxy:3.2-alpine")
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(600)]

@@ -24,8 +24,8 @@ def sluice(platform: Platform, *arguments: str) -> str:
     return done.stdout
 
 
-def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client, library: Path) -> None:
-    sluice(platform, "ingest", str(library), "--collection", "judged", "--json")
+def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client, documents_folder: Path) -> None:
+    sluice(platform, "ingest", str(documents_folder), "--collection", "judged", "--json")
     client.put_artifact("judged/questions.jsonl", "\n".join(map(json.dumps, QUESTIONS)).encode())
     spec = {"kind": "evaluate", "collection": "judged", "input": "judged/questions.jsonl", "answers": True}
     job = client.wait(client.submit_job(spec).id, timeout=200)
@@ -41,9 +41,9 @@ def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client
 
 
 def test_a_version_is_built_listed_and_switched_to_from_the_command_line(
-    platform: Platform, client: Client, library: Path
+    platform: Platform, client: Client, documents_folder: Path
 ) -> None:
-    sluice(platform, "ingest", str(library), "--collection", "lines", "--json")
+    sluice(platform, "ingest", str(documents_folder), "--collection", "lines", "--json")
     built = ("collections", "reindex", "lines", "--chunk-tokens", "64", "--version", "small", "--no-switch")
     assert "succeeded" in sluice(platform, *built)
     listed = json.loads(sluice(platform, "collections", "versions", "lines", "--json"))

@@ -33,9 +33,9 @@ def ingest(platform: Platform, folder: Path, collection: str, *more: str) -> dic
 
 
 def test_a_folder_is_ingested_and_each_question_finds_its_document_first(
-    platform: Platform, client: Client, library: Path
+    platform: Platform, client: Client, documents_folder: Path
 ) -> None:
-    summary = ingest(platform, library, "first")
+    summary = ingest(platform, documents_folder, "first")
     assert (summary["indexed"], summary["failed"]) == (5, 0)
     for question, document, fact in QUESTIONS:
         answer = client.query(question, collection="first")
@@ -47,9 +47,9 @@ def test_a_folder_is_ingested_and_each_question_finds_its_document_first(
 
 
 def test_a_trace_shows_every_service_that_worked_on_a_question_or_a_job(
-    platform: Platform, client: Client, library: Path
+    platform: Platform, client: Client, documents_folder: Path
 ) -> None:
-    ingest(platform, library, "traced")
+    ingest(platform, documents_folder, "traced")
     answer = client.query("Who is the captain?", collection="traced")
     job = next(job for job in client.jobs() if job.collection == "traced" and job.kind == "ingest")
     for named, services in (
@@ -66,39 +66,41 @@ def test_a_trace_shows_every_service_that_worked_on_a_question_or_a_job(
 
 
 def test_an_unchanged_folder_is_skipped_and_one_edit_indexes_one_document(
-    platform: Platform, client: Client, library: Path
+    platform: Platform, client: Client, documents_folder: Path
 ) -> None:
-    ingest(platform, library, "again")
-    summary = ingest(platform, library, "again")
+    ingest(platform, documents_folder, "again")
+    summary = ingest(platform, documents_folder, "again")
     assert (summary["indexed"], summary["skipped"]) == (0, 5)
 
-    (library / "crew.json").write_text('{"captain": "Mirela Osk", "cook": "Tomas Lind", "boat": "Kestrel"}')
-    summary = ingest(platform, library, "again")
+    (documents_folder / "crew.json").write_text('{"captain": "Mirela Osk", "cook": "Tomas Lind", "boat": "Kestrel"}')
+    summary = ingest(platform, documents_folder, "again")
     assert (summary["indexed"], summary["skipped"]) == (1, 4)
     answer = client.query("Who is the captain?", collection="again")
     assert "Mirela Osk" in answer.answer
     assert all("Ilse Varga" not in source.text for source in answer.sources)
 
 
-def test_a_deleted_file_leaves_the_answers_with_prune(platform: Platform, client: Client, library: Path) -> None:
-    ingest(platform, library, "pruned")
-    (library / "crew.json").unlink()
-    summary = ingest(platform, library, "pruned", "--prune")
+def test_a_deleted_file_leaves_the_answers_with_prune(
+    platform: Platform, client: Client, documents_folder: Path
+) -> None:
+    ingest(platform, documents_folder, "pruned")
+    (documents_folder / "crew.json").unlink()
+    summary = ingest(platform, documents_folder, "pruned", "--prune")
     assert summary["skipped"] == 4
     answer = client.query("Who is the captain?", collection="pruned", top_k=10)
     assert all(source.document != "library/crew.json" for source in answer.sources)
     assert len(list(client.documents("pruned"))) == 4
 
 
-def test_ask_streams_the_answer_and_then_lists_the_sources(platform: Platform, library: Path) -> None:
-    ingest(platform, library, "asked")
+def test_ask_streams_the_answer_and_then_lists_the_sources(platform: Platform, documents_folder: Path) -> None:
+    ingest(platform, documents_folder, "asked")
     done = sluice(platform, "ask", "Who built the blue lamp?", "--collection", "asked")
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("Ottilie Brandt") < done.stdout.index("library/lamps/blue.md")
 
 
-def test_a_stream_is_sources_then_deltas_then_done(platform: Platform, library: Path) -> None:
-    ingest(platform, library, "streamed")
+def test_a_stream_is_sources_then_deltas_then_done(platform: Platform, documents_folder: Path) -> None:
+    ingest(platform, documents_folder, "streamed")
     body = {"question": "Who built the blue lamp?", "collection": "streamed", "stream": True}
     with httpx.stream("POST", f"{platform.url}/v1/query", json=body, timeout=60, trust_env=False) as response:
         lines = list(response.iter_lines())

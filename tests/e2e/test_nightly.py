@@ -15,10 +15,10 @@ import pytest
 
 from sluice import Client
 from sluice.api.models import Answer
+from tests.harness.paths import DOCS, EXAMPLES
 from tests.harness.platform import Platform, eventually
 
-ROOT = Path(__file__).parents[2]
-NIGHTLY = ROOT / "examples" / "nightly"
+NIGHTLY = EXAMPLES / "nightly"
 PAGES = ("ingestion", "own-stage", "rollouts")
 """Pages of the documentation that answer a part of the example's questions."""
 ANSWERING_NOTHING = ("stage-runtime",)
@@ -49,7 +49,7 @@ class Night:
         for file in self._folder.iterdir():
             file.unlink()
         for page in pages:
-            shutil.copy(ROOT / "docs" / f"{page}.md", self._folder)
+            shutil.copy(DOCS / f"{page}.md", self._folder)
 
     def run(self, **parameters: Any) -> dict[str, Any]:
         """The outputs of the pipeline, which must succeed."""
@@ -70,7 +70,7 @@ class Night:
         return {source.text for source in answer.sources}
 
 
-class Askers:
+class QueryLoop:
     """Clients that ask one question after another; `answers` are the passages that each answer rests on."""
 
     def __init__(self, platform: Platform, collection: str) -> None:
@@ -81,7 +81,7 @@ class Askers:
         self._enough = threading.Event()
 
     @contextmanager
-    def asking(self, clients: int = 2) -> Iterator[None]:
+    def running(self, clients: int = 2) -> Iterator[None]:
         threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         for thread in threads:
             thread.start()
@@ -124,9 +124,9 @@ def test_the_new_version_goes_live_if_it_is_no_worse_and_else_the_old_one_stays(
     assert (first["switched"], first["version"], first["failed_documents"]) == (True, "v2", 0)
     large = night.texts("v2")
 
-    askers = Askers(platform, night.collection)
-    with askers.asking():
-        askers.until(lambda texts: texts <= large)
+    query_loop = QueryLoop(platform, night.collection)
+    with query_loop.running():
+        query_loop.until(lambda texts: texts <= large)
         second = night.run(chunk_tokens=96, tolerance=0.2)
         assert (second["switched"], second["version"]) == (True, "v3")
         assert second["message"].startswith("Switched from v2 to v3: recall@5 ")
@@ -134,15 +134,15 @@ def test_the_new_version_goes_live_if_it_is_no_worse_and_else_the_old_one_stays(
         assert client.collection(night.collection).version == "v3"
         small = night.texts("v3")
         assert not large <= small
-        askers.until(lambda texts: texts <= small)
-    assert not askers.errors, askers.errors[0]
-    assert all(texts <= large or texts <= small for texts in askers.answers)
+        query_loop.until(lambda texts: texts <= small)
+    assert not query_loop.errors, query_loop.errors[0]
+    assert all(texts <= large or texts <= small for texts in query_loop.answers)
 
-    askers = Askers(platform, night.collection)
-    with askers.asking():
+    query_loop = QueryLoop(platform, night.collection)
+    with query_loop.running():
         night.bring(ANSWERING_NOTHING)
         third = night.run(chunk_tokens=256)
-    assert not askers.errors, askers.errors[0]
+    assert not query_loop.errors, query_loop.errors[0]
     assert (third["switched"], third["version"]) == (False, "v3")
     assert third["message"].startswith("Kept v3, as v4 is not good enough: recall@5 0.0 (live 0.0, wanted 0.7)")
     assert client.collection(night.collection).version == "v3"
@@ -150,4 +150,4 @@ def test_the_new_version_goes_live_if_it_is_no_worse_and_else_the_old_one_stays(
     assert [document.name for document in client.documents(night.collection)] == ["docs/stage-runtime.md"]
     kept, refused = night.texts("v3"), night.texts("v4")
     assert kept != refused
-    assert all(texts <= small | kept for texts in askers.answers)
+    assert all(texts <= small | kept for texts in query_loop.answers)

@@ -41,7 +41,7 @@ def is_small(answer: Answer) -> set[bool]:
     return {len(source.text) < LONGEST_SMALL_CHUNK for source in answer.sources}
 
 
-class Askers:
+class QueryLoop:
     """Several clients that ask one question after another."""
 
     def __init__(self, platform: Platform, collection: str) -> None:
@@ -52,7 +52,7 @@ class Askers:
         self._enough = threading.Event()
 
     @contextmanager
-    def asking(self, clients: int = 4) -> Iterator[None]:
+    def running(self, clients: int = 4) -> Iterator[None]:
         threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
         for thread in threads:
             thread.start()
@@ -93,22 +93,22 @@ def logs(client: Client, request: pytest.FixtureRequest) -> str:
 def test_no_question_fails_or_sees_two_versions_while_one_is_built_switched_to_and_left_again(
     platform: Platform, client: Client, logs: str
 ) -> None:
-    askers = Askers(platform, logs)
-    with askers.asking():
-        askers.until(lambda answer: is_small(answer) == {False}, since=0)
+    query_loop = QueryLoop(platform, logs)
+    with query_loop.running():
+        query_loop.until(lambda answer: is_small(answer) == {False}, since=0)
 
         job = submit(client, kind="reindex", collection=logs, chunk_tokens=48, chunk_overlap=0)
         assert job.state == "succeeded", job.error
         assert job.outputs["version"] == "v2"
         assert states(client, logs) == {"v1": "retired", "v2": "live"}
-        askers.until(lambda answer: is_small(answer) == {True}, since=len(askers.answers))
+        query_loop.until(lambda answer: is_small(answer) == {True}, since=len(query_loop.answers))
 
         job = submit(client, kind="switch", collection=logs)
         assert job.state == "succeeded", job.error
         assert states(client, logs) == {"v1": "live", "v2": "retired"}
-        askers.until(lambda answer: is_small(answer) == {False}, since=len(askers.answers))
-    assert not askers.errors, askers.errors[0]
-    assert all(len(is_small(answer)) == 1 for answer in askers.answers)
+        query_loop.until(lambda answer: is_small(answer) == {False}, since=len(query_loop.answers))
+    assert not query_loop.errors, query_loop.errors[0]
+    assert all(len(is_small(answer)) == 1 for answer in query_loop.answers)
 
 
 def test_what_changes_while_a_version_waits_is_in_it_once_it_is_live(client: Client, logs: str) -> None:

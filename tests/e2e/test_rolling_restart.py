@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness.bench import until
-from tests.harness.guarded import SERVICES, Platform, guarded_broker, guarded_platform
 from tests.harness.processes import ServiceProcess
+from tests.harness.secured_broker import SERVICES, Platform, secured_broker, secured_platform
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
-ASKERS = 6
+CLIENTS = 6
 BETWEEN = 20
 """Answers that must come between two restarts."""
 
@@ -36,7 +36,7 @@ class Load:
         # No connection is kept: one that a gateway closes while it is idle says nothing about queries.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(trust_env=False, timeout=90, limits=limits) as http, asyncio.TaskGroup() as tasks:
-            for number in range(ASKERS):
+            for number in range(CLIENTS):
                 tasks.create_task(self._ask(http, number))
 
     async def _ask(self, http: httpx.AsyncClient, turn: int) -> None:
@@ -71,7 +71,7 @@ class Load:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("rolling")
-    with guarded_broker(folder / "broker") as broker, guarded_platform(broker, folder / "platform") as running:
+    with secured_broker(folder / "broker") as broker, secured_platform(broker, folder / "platform") as running:
         yield running
 
 

@@ -38,7 +38,7 @@ class Plugin:
 
 def report(seed: int) -> str:
     """A line for each test, and then what was found."""
-    from tests.fuzz.depth import tallies
+    from tests.fuzz.hypothesis_runner import tallies
 
     lines, found = [f"{'examples':>9} {'rounds':>6} {'slowest':>8}  test"], []
     for name, tally in tallies.items():

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from tests.fuzz.depth import play
-from tests.harness.broker import NatsServer
+from tests.fuzz.hypothesis_runner import play
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,13 +17,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = pyfuncitem._fixtureinfo.argnames
     play(pyfuncitem.name, pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names})
     return True
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server for all tests of a module."""
-    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

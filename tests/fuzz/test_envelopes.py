@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from shared.contracts.envelope import Hop, Query, unpack_vector
 from shared.contracts.events import Result, decode_event, encode_event
 from shared.runtime.stage import Context
-from tests.fuzz.depth import example_began, fuzzed, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes, odd_texts
-from tests.harness.bench import StageHarness, open_bench, settle
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import StageHarness, open_stage_harness, settle
 
 HOP = {"stage": "embed", "variant": "default", "worker": "e-1", "waited_ms": 0.25, "worked_ms": 8.5}
 PASSAGE = {
@@ -95,17 +95,17 @@ def test_any_bytes_are_a_vector_or_a_struct_error(vector: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
-    """A bench with a real worker of the stage `fuzz`, which passes on what it is given."""
+def harness(portal: BlockingPortal, broker: NatsServer) -> Iterator[StageHarness]:
+    """A harness with a real worker of the stage `fuzz`, which passes on what it is given."""
 
     async def process(query: Query, _: Context) -> Query:
         return query
 
     with (
-        portal.wrap_async_context_manager(open_bench(nats.url)) as bench,
-        portal.wrap_async_context_manager(bench.working(process, "fuzz", room=16)),
+        portal.wrap_async_context_manager(open_stage_harness(broker.url)) as harness,
+        portal.wrap_async_context_manager(harness.working(process, "fuzz", room=16)),
     ):
-        yield bench
+        yield harness
 
 
 TRACES = ("", "00", "00-" + "0" * 32 + "-" + "0" * 16 + "-00", "00-" + "f" * 32 + "-" + "e" * 16 + "-ff", "ff-zz-1-1")
@@ -123,17 +123,17 @@ def due(data: bytes) -> bytes:
 @example(rubbish=[(json.dumps({**QUERY, "deadline": float("nan")}).encode(), {})])
 @example(rubbish=[(json.dumps({**QUERY, "reply": "a b\r\nPUB x 0\r\n\r\n"}).encode(), {})])
 def test_a_worker_settles_all_that_is_on_its_queue_and_goes_on(
-    portal: BlockingPortal, bench: StageHarness, rubbish: list[tuple[bytes, dict[str, Any]]]
+    portal: BlockingPortal, harness: StageHarness, rubbish: list[tuple[bytes, dict[str, Any]]]
 ) -> None:
     example_began()
 
     async def put_and_ask() -> None:
         for data, extra in rubbish:
-            await bench.client.publish("query.fuzz.default.interactive.acme", due(data), headers=extra or None)
-        await settle(bench.client)
-        events = await bench.ask(bench.query("fuzz"))
+            await harness.client.publish("query.fuzz.default.interactive.acme", due(data), headers=extra or None)
+        await settle(harness.client)
+        events = await harness.ask(harness.query("fuzz"))
         assert isinstance(events[-1], Result), events[-1]
-        await bench.empty("fuzz")
+        await harness.empty("fuzz")
 
     portal.call(put_and_ask)
     saw(f"{len(rubbish)} before a query")

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from hypothesis import example, given
@@ -12,10 +11,11 @@ from pydantic import ValidationError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
 from shared.contracts.events import AnyEvent, Cancel, Delivered, Progress, decode_event, encode_event
 from shared.contracts.problems import Problem
-from tests.fuzz.depth import example_began, fuzzed, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
 from tests.fuzz.values import bent_bytes
+from tests.harness.paths import WIRE
 
-EVENTS: list[Any] = json.loads((Path(__file__).parents[1] / "data" / "wire" / "events.json").read_text())
+EVENTS: list[Any] = json.loads((WIRE / "events.json").read_text())
 NAMES = ("type", "attempt", "delivery", "stage", "index", "problem", "query", "model_extra")
 
 

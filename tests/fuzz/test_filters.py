@@ -16,7 +16,7 @@ from services.retriever.stores.base import Chunk, IndexedDocument, Mode
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import MAX_INTEGER, RESERVED_FIELDS, Scalar, parse, validate_metadata
 from shared.contracts.problems import Problem, ProblemType
-from tests.fuzz.depth import example_began, fuzzed, outcome, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, odd_values
 
 STRINGS = (

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from shared.contracts.envelope import Query, pack_vector
 from shared.runtime.stage import Context
-from tests.fuzz.depth import example_began, fuzzed, saw
-from tests.fuzz.requests_to import BODIES, OPENAI, READS, WRITES, Operation
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
+from tests.fuzz.operations import BODIES, OPENAI, READS, WRITES, Operation
+from tests.fuzz.raw_http import Answer, Closed, Connection, request
 from tests.fuzz.values import bent_bytes, damaged, deep, json_bytes, odd_texts
-from tests.fuzz.wire import Answer, Closed, Connection, request
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import ALL, Stages
@@ -96,16 +96,16 @@ async def embed(query: Query, _: Context) -> Query:
 
 
 @pytest.fixture(scope="module")
-def gateway(nats: NatsServer, folder: Path) -> Iterator[Gateway]:
+def gateway(broker: NatsServer, folder: Path) -> Iterator[Gateway]:
     """A real gateway with stages that answer."""
     with start_blocking_portal() as portal:
-        stages = Stages(nats.url)
+        stages = Stages(broker.url)
         stages.does["embed"] = embed
         stages.models = {"embed": "tiny-embedder", "generate": "tiny-1"}
         process = ServiceProcess(
             "services.gateway",
             folder,
-            nats_url=nats.url,
+            nats_url=broker.url,
             allow_anonymous=True,
             default_timeout=5,
             openai_timeout=5,

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +17,14 @@ from shared.contracts.pipelines import ExpressionError, PipelineError, check_pip
 from shared.nats.subjects import JOBS
 from shared.runtime.dead_letters import REPLAYED
 from shared.stores.jobs.store import ATTEMPT, OPTIONS
-from tests.fuzz.depth import example_began, fuzzed, outcome, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, json_bytes, odd_texts, odd_values
-from tests.harness.bench import settle, until
 from tests.harness.broker import NatsServer
-from tests.harness.job_desk import JobHarness, open_desk
+from tests.harness.job_harness import JobHarness, open_job_harness
+from tests.harness.paths import WIRE
+from tests.harness.stage_harness import settle, until
 
-SPECS: list[Any] = json.loads((Path(__file__).parents[1] / "data" / "wire" / "specs.json").read_text())
+SPECS: list[Any] = json.loads((WIRE / "specs.json").read_text())
 PIPELINE: dict[str, Any] = {
     "kind": "pipeline",
     "name": "nightly",
@@ -202,17 +202,17 @@ def test_a_pipeline_can_be_planned_or_its_faults_are_told(value: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(portal: BlockingPortal, nats: NatsServer) -> Iterator[JobHarness]:
+def job_harness(portal: BlockingPortal, broker: NatsServer) -> Iterator[JobHarness]:
     """A real job queue with workers that do nothing with any job."""
 
     async def perform(_: JobContext) -> None: ...
 
     kinds = dict.fromkeys([spec["kind"] for spec in SPECS], perform)
     with (
-        portal.wrap_async_context_manager(open_desk(nats.url)) as desk,
-        portal.wrap_async_context_manager(desk.working(kinds)),
+        portal.wrap_async_context_manager(open_job_harness(broker.url)) as job_harness,
+        portal.wrap_async_context_manager(job_harness.working(kinds)),
     ):
-        yield desk
+        yield job_harness
 
 
 CHOSEN = JobOptions(labels={"a": "b"}, by="me").model_dump(mode="json")
@@ -235,21 +235,21 @@ headers = st.fixed_dictionaries(
 @fuzzed(8)
 @given(rubbish=st.lists(st.tuples(bent_bytes(SPECS, names=NAMES), headers), max_size=10))
 def test_the_job_queue_sees_all_that_is_on_it_to_an_end(
-    portal: BlockingPortal, desk: JobHarness, rubbish: list[tuple[bytes, dict[str, str]]]
+    portal: BlockingPortal, job_harness: JobHarness, rubbish: list[tuple[bytes, dict[str, str]]]
 ) -> None:
     example_began()
 
     async def nothing_waits() -> bool:
-        return (await desk.bus.jetstream.stream_info(JOBS)).state.messages == 0
+        return (await job_harness.bus.jetstream.stream_info(JOBS)).state.messages == 0
 
     async def put_and_do() -> None:
         for number, (data, extra) in enumerate(rubbish):
             kind = SPECS[number % len(SPECS)]["kind"]
-            await desk.bus.client.publish(f"job.{kind}.normal.default", data, headers=extra or None)
-        await settle(desk.bus.client)
+            await job_harness.bus.client.publish(f"job.{kind}.normal.default", data, headers=extra or None)
+        await settle(job_harness.bus.client)
         job = f"good-{len(rubbish)}-{hash(str(rubbish)) & 0xFFFFFFFF}"
-        await desk.submit(DeleteSpec(collection="c", documents=()), job)
-        assert (await desk.ended(job)).state is JobState.SUCCEEDED
+        await job_harness.submit(DeleteSpec(collection="c", documents=()), job)
+        assert (await job_harness.ended(job)).state is JobState.SUCCEEDED
         await until(nothing_waits, "an empty job queue")
 
     portal.call(put_and_do)

@@ -28,7 +28,7 @@ from shared.contracts.keys import ApiKey, Secret, hashed, new_key, permitted
 from shared.contracts.problems import Problem
 from shared.service.settings import describe
 from sluice.cli.yaml_files import YamlFileError, read_scalar, read_yaml
-from tests.fuzz.depth import example_began, fuzzed, outcome, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, damaged, odd_texts
 
 # Settings
@@ -294,10 +294,10 @@ def test_any_record_and_any_headers_let_in_who_has_the_key_and_nobody_else(
 ) -> None:
     example_began()
     key = outcome(lambda: ApiKey.model_validate_json(record), ValidationError)
-    keyring = Authenticator(NOBODY)
+    authenticator = Authenticator(NOBODY)
     if isinstance(key, ApiKey):
-        keyring.update({key.id: key})
-    caller = outcome(lambda: keyring.caller(headers), Problem)
+        authenticator.update({key.id: key})
+    caller = outcome(lambda: authenticator.caller(headers), Problem)
     if isinstance(caller, Problem):
         saw(caller.kind.code)
         return

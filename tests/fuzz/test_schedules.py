@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from shared.contracts.schedules import Cron, TimingError, interval, time_zone
 from shared.contracts.schedules.schedule import Timing
-from tests.fuzz.depth import example_began, fuzzed, outcome, saw
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import odd_texts
-from tests.harness.bench import StageHarness, open_bench
 from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import StageHarness, open_stage_harness
 
 numbers = st.integers(0, 70).map(str) | st.sampled_from(
     [
@@ -154,12 +154,12 @@ def test_any_text_is_a_time_zone_or_a_timing_error(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(portal: BlockingPortal, nats: NatsServer) -> Iterator[StageHarness]:
+def harness(portal: BlockingPortal, broker: NatsServer) -> Iterator[StageHarness]:
     """A real broker with a stream that keeps schedules."""
-    with portal.wrap_async_context_manager(open_bench(nats.url)) as bench:
+    with portal.wrap_async_context_manager(open_stage_harness(broker.url)) as harness:
         config = StreamConfig(name="FUZZ", subjects=["fuzz.>"], allow_msg_schedules=True)
-        portal.call(bench.jetstream.add_stream, config)
-        yield bench
+        portal.call(harness.jetstream.add_stream, config)
+        yield harness
 
 
 timings = st.builds(
@@ -173,7 +173,9 @@ timings = st.builds(
 @fuzzed(48)
 @given(asked=timings)
 @example(asked={"cron": "\u0663 * * * *"})
-def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, bench: StageHarness, asked: Any) -> None:
+def test_the_broker_takes_what_is_taken_for_a_schedule(
+    portal: BlockingPortal, harness: StageHarness, asked: Any
+) -> None:
     example_began()
 
     def made() -> dict[str, str]:
@@ -188,4 +190,4 @@ def test_the_broker_takes_what_is_taken_for_a_schedule(portal: BlockingPortal, b
         return
     saw("taken")
     target = {"Nats-Schedule-Target": "fuzz.due"}
-    portal.call(lambda: bench.jetstream.publish("fuzz.timer", b"", headers=headers | target))
+    portal.call(lambda: harness.jetstream.publish("fuzz.timer", b"", headers=headers | target))

@@ -11,8 +11,8 @@ from hypothesis import given
 
 from services.scheduler.ingestion.reader.reader import ChunkedDocument, DocumentReader
 from shared.contracts.problems import Problem, ProblemType
-from tests.fuzz.depth import example_began, fuzzed, outcome, saw
 from tests.fuzz.documents import FILES, files
+from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 
 CLEAR = frozenset(
     {

@@ -5,15 +5,14 @@ import os
 import shutil
 import subprocess
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from sluice import Client
+from tests.harness.paths import ROOT
 
 __all__ = ["EDGE", "SERVICES", "Compose", "has_image", "why_not"]
 
-ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
 EDGE: Final = "deploy/compose/edge.yaml"
 PATIENCE: Final = 300.0

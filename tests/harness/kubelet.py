@@ -6,7 +6,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from tests.harness.kubernetes import FakeKubernetes, FakePod
+from tests.harness.fake_kubernetes import FakeKubernetes, FakePod
 
 __all__ = ["run_pods"]
 

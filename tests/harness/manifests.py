@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["DEPLOY", "EXPLICIT", "SERVICES", "Manifests", "compose", "render"]
+from tests.harness.paths import DEPLOY
 
-DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "k8s"
+__all__ = ["K8S", "EXPLICIT", "SERVICES", "Manifests", "compose", "render"]
+
+K8S: Final = DEPLOY / "k8s"
 KUBECTL: Final = Path(sys.executable).parent / "kubectl"
 SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
 EXPLICIT: Final = ("Deployment", "StatefulSet")
@@ -71,7 +73,7 @@ class Manifests:
 @cache
 def render(overlay: str) -> Manifests:
     """A folder of deploy/k8s, such as `overlays/gpu`."""
-    return _kustomize(DEPLOY / overlay)
+    return _kustomize(K8S / overlay)
 
 
 @cache
@@ -86,8 +88,8 @@ def compose(*components: str) -> Manifests:
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": [below(DEPLOY / "base")],
-            "components": [below(DEPLOY / "components" / name) for name in components],
+            "resources": [below(K8S / "base")],
+            "components": [below(K8S / "components" / name) for name in components],
         }
         (place / "kustomization.yaml").write_text(json.dumps(kustomization))
         return _kustomize(place)

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+
+from tests.harness.paths import ROOT
 
 __all__ = ["Metric", "own_metrics", "sample_labels"]
 
-ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import importlib, json, sys

@@ -12,7 +12,7 @@ from shared.contracts.events import Usage
 from shared.runtime.stage import Context, Process, Stage
 from shared.service.service import Service
 from shared.service.settings import ServiceSettings
-from tests.harness.bench import until
+from tests.harness.stage_harness import until
 
 __all__ = ["ALL", "PASSAGES", "Stages", "answer_with"]
 

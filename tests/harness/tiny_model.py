@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Final
 
+from tests.harness.paths import ROOT
+
 __all__ = ["WINDOW", "make_adapter", "make_model"]
 
 WINDOW: Final = 1024
@@ -11,7 +13,7 @@ WINDOW: Final = 1024
 
 VOCABULARY: Final = 1024
 HIDDEN: Final = 64
-TEXT: Final = Path(__file__).parents[2] / "LICENSE"
+TEXT: Final = ROOT / "LICENSE"
 """What the tokenizer is trained on: English that does not change."""
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

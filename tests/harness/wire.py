@@ -7,7 +7,6 @@ docs/compatibility.md allow: the tests compare with what was written before.
 import json
 import types
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -27,10 +26,11 @@ from shared.contracts.requests import Request, Response
 from shared.contracts.schedules.schedule import Schedule
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord
+from tests.harness.paths import WIRE
 
 __all__ = ["CONTRACT", "MODELS", "contract", "enums"]
 
-CONTRACT = Path(__file__).parents[1] / "data" / "wire" / "contract.json"
+CONTRACT = WIRE / "contract.json"
 
 ROOTS: tuple[type[BaseModel], ...] = (
     Query,

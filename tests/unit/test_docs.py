@@ -14,10 +14,16 @@ from shared.contracts.jobs import JobOptions, PipelineSpec, decode_spec
 from shared.contracts.pipelines import check_pipeline
 from shared.contracts.problems import ProblemType
 from sluice.cli import app
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+PATH = re.compile(r"(?<![\w/.<-])(?:benchmarks|deploy|docs|examples|services|shared|sluice|tests)/[\w/.*-]*[\w*/]")
+"""A path of the repository, where no longer path or placeholder begins before it."""
+NO_FILES = {"deploy/nats/secrets", "deploy/nats/secrets/kubernetes.yaml", "docs/guide/a.md"}
+"""What commands make, and the name of a document in an example."""
+IMAGES = re.compile(r"sluice/(?:embedder|gateway|generator|retriever|scheduler)")
 GIVEN = {"folder": "/srv/docs"}
 """Parameters that the documentation tells to give."""
 
@@ -65,6 +71,12 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in _links(page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    named = {path.rstrip("/") for path in PATH.findall(page.read_text())} - NO_FILES
+    assert [path for path in sorted(named) if not IMAGES.fullmatch(path) and not any(ROOT.glob(path))] == []
 
 
 @pytest.mark.parametrize("job", _jobs())

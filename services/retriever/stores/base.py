@@ -1,6 +1,6 @@
 """The store protocol: what the retriever needs of an index, whichever keeps it.
 
-`tests/integration/stores/test_store_contract.py` is the conformance suite; every store passes it.
+`tests/integration/retriever/stores/test_store_contract.py` is the conformance suite; every store passes it.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Stages of the default pipeline without models; see `tests.chaos.words` for what they say and what makes them fail."""
+"""Stages of the default pipeline without models; see `tests.chaos.expected_answers` for their answers and failures."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from shared.runtime.stage import Context, Stage
 from shared.service.process import main
 from shared.service.service import ASGIApp, Service
 from shared.service.settings import ServiceSettings
-from tests.chaos.words import DIE, FAIL, SLOW, answer_to, embedding_of, passages_for, pieces_of
+from tests.chaos.expected_answers import DIE, FAIL, SLOW, answer_to, embedding_of, passages_for, pieces_of
 
 PAUSE = 0.05
 """Seconds between two pieces of a slow answer."""

@@ -7,12 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.harness.bench import open_bench
-from tests.harness.commands import CommandDesk
+from tests.harness.command_harness import CommandHarness
+from tests.harness.stage_harness import open_stage_harness
 
 
 async def main(url: str, settings: str) -> None:
-    async with open_bench(url, ack_wait=1.0) as bench, CommandDesk(bench, **json.loads(settings)).working():
+    async with (
+        open_stage_harness(url, ack_wait=1.0) as harness,
+        CommandHarness(harness, **json.loads(settings)).working(),
+    ):
         await asyncio.Event().wait()
 
 

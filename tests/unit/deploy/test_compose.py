@@ -1,7 +1,6 @@
 """docker-compose.yml says what the services understand, and confines every container."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.service.settings import ServiceSettings
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
     "embedder": EmbedderSettings,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[3]
+from tests.harness.paths import ROOT
+
 SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")
 COMPILERS = re.compile(r"\b(gcc|g\+\+|clang|build-essential|cc|make|cargo|rustc|nvcc|python3-dev)\b")
 OWN = {"services", "shared", "sluice"}

@@ -15,10 +15,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from shared.nats.subjects import QUERIES, StageQueue
-from tests.harness.manifests import DEPLOY, SERVICES, Manifests, compose, render
+from tests.harness.manifests import K8S, SERVICES, Manifests, compose, render
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
-OVERLAYS = sorted(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir())
+OVERLAYS = sorted(f"overlays/{path.name}" for path in (K8S / "overlays").iterdir())
 COMPONENTS = ("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing")
 RENDERINGS = ["base", *OVERLAYS, "all components"]
 VERSIONS = ("1.31", "1.37")
@@ -37,7 +37,7 @@ def everything() -> list[dict[str, Any]]:
 
 def test_the_overlays_are_the_ones_in_the_documentation() -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    for folder in [*(DEPLOY / "overlays").iterdir(), *(DEPLOY / "components").iterdir()]:
+    for folder in [*(K8S / "overlays").iterdir(), *(K8S / "components").iterdir()]:
         assert f"`{folder.name}`" in page, f"docs/kubernetes.md does not know {folder.name}"
 
 

@@ -1,7 +1,6 @@
 """Resources, autoscalers, GPUs and canaries in every overlay."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ import yaml
 from services.embedder.settings import EmbedderSettings
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
-from tests.harness.manifests import DEPLOY, SERVICES, compose, render
+from tests.harness.manifests import K8S, SERVICES, compose, render
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 OVERLAYS = ("overlays/local", "overlays/gpu", "overlays/keda", "overlays/canary")
 SCALED = ("overlays/gpu", "overlays/keda", "overlays/canary")
 
@@ -52,7 +51,7 @@ def test_the_gateway_scales_on_cpu_and_stages_on_their_backlog() -> None:
 
 
 def test_the_adapter_provides_what_autoscalers_ask_for_out_of_metrics_that_exist() -> None:
-    rules = yaml.safe_load((DEPLOY / "metrics" / "prometheus-adapter.yaml").read_text())["rules"]
+    rules = yaml.safe_load((K8S / "metrics" / "prometheus-adapter.yaml").read_text())["rules"]
     provided = {kind: {rule["name"]["as"] for rule in rules[kind]} for kind in ("external", "custom")}
     asked: dict[str, set[str]] = {"external": set(), "custom": set()}
     for scaler in render("overlays/gpu").of("HorizontalPodAutoscaler"):

@@ -11,8 +11,8 @@ import yaml
 
 from shared.security.broker_config import main
 from tests.harness.manifests import Manifests, compose, render
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 OTHERS = {"sluice-gateway-admin": {"admin-key"}, "sluice-index-s3": {"access-key-id", "secret-access-key"}}
 """Secrets that a person makes by hand, with their members: see docs/kubernetes.md."""
 

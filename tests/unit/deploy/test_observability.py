@@ -12,8 +12,8 @@ import yaml
 
 from deploy.observability import source
 from tests.harness.metrics import own_metrics, sample_labels
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "observability"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
 TARGET = {"instance", "job", "namespace", "pod", "service", "container"}

@@ -1,7 +1,6 @@
 """Whoever is woken by an alert finds a section that says what to do, and what it names exists."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.problems import ProblemType
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 RULES = yaml.safe_load((ROOT / "deploy" / "observability" / "alerts.yaml").read_text())
 ALERTS: dict[str, dict[str, Any]] = {

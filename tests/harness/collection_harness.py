@@ -1,0 +1,212 @@
+"""A scheduler's document jobs on a real broker and a real store, with an embedder that counts words."""
+
+import hashlib
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from services.retriever.stages.index import Indexing
+from services.retriever.stages.retrieve import Searching
+from services.retriever.stores.base import Mode
+from services.retriever.stores.lance.store import LanceStore
+from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.stages import StageClient
+from services.scheduler.collections.delete import DeleteJob
+from services.scheduler.collections.reindex import ReindexJob
+from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
+from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.evaluation import EvaluateJob
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.ingestion.ingest import IngestJob
+from services.scheduler.ingestion.originals import Originals
+from services.scheduler.ingestion.reader.reader import DocumentReader
+from services.scheduler.jobs.kinds import JobFunction
+from services.scheduler.settings import SchedulerSettings
+from shared.contracts.collections import Collection
+from shared.contracts.envelope import Lane, Passage, Query, pack_vector
+from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
+from shared.nats.bus import Bus
+from shared.nats.subjects import UPLOADS, VECTORS
+from shared.runtime.stage import Context
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
+from tests.harness.job_harness import JobHarness, open_job_harness
+from tests.harness.stage_harness import open_stage_harness
+
+__all__ = ["CollectionHarness", "open_collection_harness"]
+
+Look = Callable[[str, tuple[Passage, ...]], Any]
+
+
+def vector_of(text: str, dimension: int) -> bytes:
+    """Words hashed into a few dimensions, so that equal words make near texts."""
+    counts = Counter(int(hashlib.md5(word.encode()).hexdigest(), 16) % dimension for word in text.lower().split())
+    return pack_vector([float(counts[place]) + 0.01 for place in range(dimension)])
+
+
+class CollectionHarness:
+    """What the tests ask for: jobs, what they made of the records and the index, and what was embedded."""
+
+    def __init__(self, job_harness: JobHarness, store: LanceStore, folder: Path) -> None:
+        self.job_harness = job_harness
+        self.store = store
+        self.folder = folder
+        self.collections = Collections(job_harness.bus.jetstream)
+        self.documents = Documents(job_harness.bus.jetstream)
+        self.originals = Originals(job_harness.bus.jetstream, self.documents)
+        self.embedded: list[tuple[str, str]] = []
+        """The variant that embedded a passage, and the passage's document, for each passage."""
+        self.before_embedding: Look | None = None
+        """Is awaited with the variant and the passages that come in."""
+        self.kinds: Mapping[str, JobFunction] = {}
+
+    async def embed(self, variant: str, dimension: int, query: Query) -> Query:
+        if query.question:
+            return query.with_embedding(vector_of(query.question, dimension))
+        if self.before_embedding is not None:
+            await self.before_embedding(variant, query.passages)
+        self.embedded += [(variant, passage.document) for passage in query.passages]
+        return query.with_passages(
+            passage.model_copy(update={"vector": vector_of(passage.text, dimension)}) for passage in query.passages
+        )
+
+    async def submit(self, spec: JobSpec, **options: Any) -> str:
+        """Put a job on the queue. Returns its id."""
+        job = uuid.uuid4().hex
+        await self.job_harness.submit(spec, job, **options)
+        return job
+
+    async def do(self, spec: JobSpec, **options: Any) -> Job:
+        """Run a job to its end, with a worker of its own."""
+        job = await self.submit(spec, **options)
+        async with self.job_harness.working(self.kinds):
+            return await self.job_harness.ended(job)
+
+    async def upload(self, collection: str, texts: Mapping[str, str]) -> IngestSpec:
+        """A job that ingests these texts."""
+        uploads = await self.job_harness.bus.jetstream.object_store(UPLOADS)
+        refs = []
+        for name, text in texts.items():
+            data = text.encode()
+            stored = f"{name}-{len(self.embedded)}-{hashlib.sha256(data).hexdigest()[:8]}"
+            await uploads.put(stored, data)
+            digest = hashlib.sha256(data).hexdigest()
+            refs.append(DocumentRef(name=name, object=stored, sha256=digest, bytes=len(data), media_type="text/plain"))
+        return IngestSpec(collection=collection, documents=tuple(refs))
+
+    async def collection(self, name: str = "docs") -> Collection:
+        return await self.collections.get("default", name)
+
+    async def names(self, table: str) -> list[str]:
+        """The documents that have a record in a table."""
+        return [record.name for record in await self.documents.list(table)]
+
+    async def texts(self, table: str) -> list[str]:
+        """The chunks of a table that speak of a day or a document, by document and position."""
+        hits = await self.store.search(table, "day document", None, top_k=200, mode=Mode.TEXT)
+        return [hit.text for hit in sorted(hits, key=lambda hit: (hit.document, hit.position))]
+
+    async def kept(self) -> int:
+        """Messages that hold originals, or say where they are."""
+        return (await self.job_harness.bus.jetstream.stream_info("OBJ_originals")).state.messages
+
+
+@asynccontextmanager
+async def open_collection_harness(url: str, folder: Path, **settings: Any) -> AsyncIterator[CollectionHarness]:
+    """A library whose embedder has two variants, `default` and `wide`, of other dimensions."""
+    async with AsyncExitStack() as stack:
+        harness = await stack.enter_async_context(open_stage_harness(url))
+        job_harness = await stack.enter_async_context(open_job_harness(url))
+        reader = await stack.enter_async_context(DocumentReader(workers=1))
+        store = await LanceStore.open(str(folder / "index"))
+        stack.push_async_callback(store.close)
+        collection_harness = CollectionHarness(job_harness, store, folder)
+        chosen = SchedulerSettings(instance=instance_name(folder), reader_workers=1, **settings)
+        collection_harness.kinds = await _kinds(collection_harness, reader, chosen)
+        vectors = await harness.jetstream.object_store(VECTORS)
+        for variant, dimension in (("default", 16), ("wide", 24)):
+            process = _embedder(collection_harness, variant, dimension)
+            await stack.enter_async_context(harness.working(process, "embed", variant=variant, room=16, batch_room=16))
+        indexing = Indexing(store, vectors, lambda _table, _passages: None)
+        await stack.enter_async_context(
+            harness.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
+        )
+        await stack.enter_async_context(harness.working(Searching(store), "retrieve", room=16, batch_room=16))
+        yield collection_harness
+
+
+def instance_name(folder: Path) -> str:
+    return f"library-{hashlib.md5(str(folder).encode()).hexdigest()[:8]}"
+
+
+def _embedder(collection_harness: CollectionHarness, variant: str, dimension: int) -> Any:
+    async def process(query: Query, _: Context) -> Query:
+        return await collection_harness.embed(variant, dimension, query)
+
+    return process
+
+
+async def _kinds(
+    collection_harness: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
+) -> dict[str, JobFunction]:
+    real = collection_harness.job_harness.bus
+    bus = cast("Bus", SimpleNamespace(**vars(real), after_reconnect=lambda _: None))
+    stages = StageClient(bus, asker=settings.instance, seconds=30, tries=2)
+    indexer = Indexer(
+        stages=stages,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        vectors=await bus.jetstream.object_store(VECTORS),
+        originals=collection_harness.originals,
+        reader=reader,
+        settings=settings,
+    )
+    mirror = CollectionSync(
+        indexer=indexer, documents=collection_harness.documents, originals=collection_harness.originals
+    )
+    switching = SwitchJob(
+        jetstream=bus.jetstream,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        mirror=mirror,
+        longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
+    )
+    removal = DeleteJob(
+        stages=stages,
+        indexer=indexer,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        originals=collection_harness.originals,
+    )
+    return {
+        "ingest": IngestJob(
+            indexer=indexer,
+            collections=collection_harness.collections,
+            documents=collection_harness.documents,
+            uploads=await bus.jetstream.object_store(UPLOADS),
+            settings=settings,
+        ),
+        "delete": removal.delete,
+        "drop": removal.drop,
+        "switch": switching,
+        "reindex": ReindexJob(
+            board=collection_harness.job_harness.board,
+            stages=stages,
+            collections=collection_harness.collections,
+            documents=collection_harness.documents,
+            indexer=indexer,
+            mirror=mirror,
+            switching=switching,
+        ),
+        "evaluate": EvaluateJob(
+            stages=stages,
+            requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
+            collections=collection_harness.collections,
+            artifacts=collection_harness.job_harness.artifacts,
+            indexer=indexer,
+        ),
+    }

@@ -1,0 +1,79 @@
+"""What the gateway makes of what services remember, and who may see it."""
+
+from collections.abc import AsyncIterator
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.gateway.admin.traces import gather
+from shared.contracts.problems import Problem, ProblemType
+from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
+from tests.harness.broker import NatsServer
+
+pytestmark = pytest.mark.anyio
+
+MINE, BATCH = "a" * 32, "b" * 32
+
+
+def span(number: int, tenant: str | None, *, trace: str = MINE, parent: int | None = None) -> SpanReport:
+    return SpanReport(
+        trace_id=trace,
+        span_id=f"{number:016x}",
+        parent_id=None if parent is None else f"{parent:016x}",
+        name=f"span {number}",
+        kind="internal",
+        started_at=100.0 + number,
+        ended_at=100.5 + number,
+        error=None,
+        attributes={} if tenant is None else {"sluice.tenant": tenant},
+    )
+
+
+REMEMBERED = {
+    "one": [span(1, "ann"), span(4, "bob", parent=1)],
+    "two": [span(2, "ann", parent=1), span(3, None, trace=BATCH, parent=2)],
+}
+
+
+@pytest.fixture
+async def client(broker: NatsServer) -> AsyncIterator[Client]:
+    """Two services: only the first knows which trace the query `q` has."""
+    client = await nats.connect(broker.url)
+
+    def start_gateway(service: str) -> None:
+        async def answer(message: Msg) -> None:
+            asked = TraceRequest.model_validate_json(message.data).id
+            knows = asked == MINE or (asked == "q" and service == "one")
+            traces, spans = ((MINE,), REMEMBERED[service]) if knows else ((), [])
+            told = TraceReport(service=service, instance=f"{service}-1", traces=traces, spans=tuple(spans))
+            await message.respond(told.model_dump_json().encode())
+
+        answers[service] = answer
+
+    answers: dict[str, object] = {}
+    for service in REMEMBERED:
+        start_gateway(service)
+        await client.subscribe(TRACE, cb=answers[service])  # type: ignore[arg-type]
+    yield client
+    await client.close()
+
+
+@pytest.mark.parametrize("asked", [MINE, "q"])
+async def test_a_tenant_sees_its_spans_and_the_batches_that_they_were_part_of(client: Client, asked: str) -> None:
+    found = await gather(client, asked, "ann")
+    assert (found.id, found.trace_id) == (asked, MINE)
+    assert [(one.name, one.service, one.linked) for one in found.spans] == [
+        ("span 1", "one", False),
+        ("span 2", "two", False),
+        ("span 3", "two", True),
+    ]
+    assert (found.started_at, found.duration_ms) == (101.0, 1500.0)
+
+
+@pytest.mark.parametrize(("asked", "tenant"), [(MINE, "eve"), ("q", "eve"), ("unknown", "ann"), (BATCH, "ann")])
+async def test_what_is_not_a_tenants_is_not_there_for_it(client: Client, asked: str, tenant: str) -> None:
+    with pytest.raises(Problem) as refused:
+        await gather(client, asked, tenant)
+    assert refused.value.kind is ProblemType.NOT_FOUND

@@ -1,0 +1,133 @@
+"""Thousands of small jobs while their workers and the broker are killed: each takes effect once, and the log knows."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from nats.errors import Error as NatsError
+
+from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, RetryPolicy
+from shared.contracts.problems import Problem
+from shared.stores.jobs.store import JobStore
+from tests.harness.broker import NatsServer
+from tests.harness.processes import ServiceProcess
+from tests.harness.stage_harness import StageHarness, open_stage_harness, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
+
+JOBS = int(os.environ.get("SLUICE_TEST_JOBS", "3000"))
+"""10,000 is what the platform was tried with; the usual run is shorter."""
+
+TENANTS = ("red", "green", "blue")
+WORKERS = 2
+EVERY = 2.0
+"""Seconds between two kills."""
+
+SETTLED = 0.2
+
+
+@contextmanager
+def workers(broker: NatsServer, folder: Path) -> Iterator[list[ServiceProcess]]:
+    running = [
+        ServiceProcess(
+            "tests.harness.programs.counting_worker",
+            folder / f"w{n}",
+            nats_url=broker.url,
+            ack_wait=2,
+            instance=f"w{n}",
+        )
+        for n in range(WORKERS)
+    ]
+    try:
+        for worker in running:
+            worker.start()
+        yield running
+    finally:
+        for worker in running:
+            worker.kill()
+
+
+async def submit(board: JobStore, number: int) -> None:
+    """As a client does it: again with the same id until it is told that the job is taken."""
+    options = JobOptions(retry=RetryPolicy(limit=20, delay=0.2, max_delay=1.0))
+    while True:
+        try:
+            spec = DropSpec(collection="c", table=f"t{number}")
+            await board.submit(spec, job=f"j{number}", tenant=TENANTS[number % 3], options=options)
+        except (NatsError, TimeoutError, Problem):
+            await asyncio.sleep(SETTLED)
+        else:
+            return
+
+
+async def submit_all(board: JobStore) -> None:
+    todo = iter(range(JOBS))
+
+    async def some() -> None:
+        for number in todo:
+            await submit(board, number)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(8):
+            tasks.create_task(some())
+
+
+@asynccontextmanager
+async def fire(broker: NatsServer, running: list[ServiceProcess]) -> AsyncIterator[list[str]]:
+    """Kill one after the other, for as long as the block runs, and bring each back."""
+    shots: list[str] = []
+    peace = asyncio.Event()
+
+    async def shoot() -> None:
+        for victim in cycle((*running, broker)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await peace.wait()
+            if peace.is_set():
+                return
+            await asyncio.to_thread(victim.kill)
+            await asyncio.to_thread(victim.start)
+            shots.append(type(victim).__name__)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(shoot())
+        yield shots
+        peace.set()
+
+
+async def none_left(harness: StageHarness) -> bool:
+    try:
+        jobs = (await harness.jetstream.stream_info("JOBS")).state.messages
+        timers = (await harness.jetstream.stream_info("TIMERS")).state.messages
+    except (NatsError, TimeoutError):
+        return False
+    return not jobs + timers
+
+
+async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_states(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "nats") as broker, workers(broker, tmp_path) as running:
+        async with open_stage_harness(broker.url) as harness:
+            board = JobStore(harness.client, harness.jetstream)
+            async with fire(broker, running) as shots:
+                await submit_all(board)
+                await until(lambda: none_left(harness), "all jobs done", patience=600)
+            assert set(shots) == {"ServiceProcess", "NatsServer"}
+            entries = {(job.tenant, job.id): job for tenant in TENANTS for job in await all_jobs(board, tenant)}
+            assert Counter(job.state for job in entries.values()) == {JobState.SUCCEEDED: JOBS}
+            marks = await harness.jetstream.key_value("marks")
+            assert sorted(await marks.keys()) == sorted(f"j{number}" for number in range(JOBS))
+            replayed = await board.replay()
+            assert {key: job.state for key, job in replayed.items()} == {k: job.state for k, job in entries.items()}
+            assert {key: job.event for key, job in replayed.items()} == {k: job.event for k, job in entries.items()}
+            ends = await harness.jetstream.stream_info("JOB_EVENTS", subjects_filter="event.job.*.succeeded")
+            assert Counter((ends.state.subjects or {}).values()) == {1: JOBS}
+            assert (await harness.jetstream.stream_info("DEAD_LETTERS")).state.messages == 0
+
+
+async def all_jobs(board: JobStore, tenant: str) -> list[Job]:
+    return await board.list(tenant, limit=JOBS)
