@@ -26,7 +26,7 @@ ALLOWED: Final = {
 }
 
 IDENTIFIERS: Final = """
-answering asking bench course desk duty errands flight fleet following guarding harmless keyring landscape
+answering asking bench course desk duty errands flight fleet guarding harmless keyring landscape
 lifeline
 mailroom mirroring mortal observing orphans outbox outlet pacing performer reaching sayings shortcut telling ticking
 upkeep vigil voice command_desk job_desk job_news models_directory open_bench open_desk open_library query_voice
