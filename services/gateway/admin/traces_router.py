@@ -25,4 +25,4 @@ TraceId = Annotated[
 @requires(Action.READ, Action.QUERY)
 async def get(id: TraceId, principal: PrincipalDependency, bus: BusDependency) -> traces.TraceBody:  # noqa: A002
     """Put together from what each service remembers of its last traces; no tracing backend is needed."""
-    return await traces.gather(bus.client, id, principal.tenant)
+    return await traces.collect_trace(bus.client, id, principal.tenant)

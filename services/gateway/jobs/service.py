@@ -172,7 +172,7 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
 
 
 async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> None:
-    """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
+    """Raises Problem FORBIDDEN for a file of a job with a collection that the key does not allow."""
     if principal.collections == EVERY_COLLECTION:
         return
     try:
@@ -182,14 +182,14 @@ async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> Non
     principal.need_collection(job.collection)
 
 
-async def submit(board: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def submit(jobs: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
     Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
     """
     check_spec(spec)
     principal.need_spec(spec)
-    made, new = await board.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
-    if not new and await board.specs.get(principal.tenant, job) != spec:
+    made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
+    if not new and await jobs.specs.get(principal.tenant, job) != spec:
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made
