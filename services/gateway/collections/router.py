@@ -17,8 +17,9 @@ from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
+from services.gateway.jobs.service import accepted
 from shared.contracts.collections import Collection
-from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState
+from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.documents import Documents
@@ -122,21 +123,16 @@ async def delete(
     except Problem:
         if earlier is None:
             raise
-        return _accepted(response, earlier)
+        return accepted(response, earlier)
     if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
-        return _accepted(response, earlier)
+        return accepted(response, earlier)
     # The job comes first: if the record went first and the job failed, nothing would remove the table.
     others = tuple(version.table for version in record.versions if version.table != record.table)
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     await collections.delete(principal.tenant, collection)
     collection_cache.forget(principal.tenant, collection)
-    return _accepted(response, made)
-
-
-def _accepted(response: Response, job: Job) -> JobBody:
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobBody(job=job)
+    return accepted(response, made)
 
 
 async def _described(documents: Documents, record: Collection) -> CollectionBody:

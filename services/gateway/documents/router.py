@@ -22,9 +22,10 @@ from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, Te
 from services.gateway.http.object_writer import ObjectBatch
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
+from services.gateway.jobs.service import accepted
 from services.gateway.settings import GatewaySettings
 from shared.contracts.documents import document_id
-from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
+from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
@@ -72,7 +73,7 @@ async def add(
     if earlier is not None and earlier.state is not JobState.QUEUED:
         async for _ in read_bounded(request, settings.max_body_bytes):
             pass
-        return _accepted(response, earlier)
+        return accepted(response, earlier)
     async with upload_objects.batch() as batch:
         documents = await _receive(request, batch, settings)
         await batch.commit()
@@ -87,7 +88,7 @@ async def add(
     if not new and await jobs.specs.get(principal.tenant, job) != spec:
         # A request with the same key was faster, and its documents are in use.
         await batch.discard()
-    return _accepted(response, made)
+    return accepted(response, made)
 
 
 @router.get(
@@ -204,12 +205,7 @@ async def _delete(
     spec = DeleteSpec(collection=collection, documents=documents)
     options = principal.options(JobOptions())
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
-    return _accepted(response, made)
-
-
-def _accepted(response: Response, job: Job) -> JobBody:
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobBody(job=job)
+    return accepted(response, made)
 
 
 def _checked_id(document: str) -> str:

@@ -33,6 +33,7 @@ from services.gateway.jobs.service import (
     Retry,
     StepBody,
     StepList,
+    accepted,
     need_artifact,
     submit,
 )
@@ -75,8 +76,7 @@ async def create(
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
     body = await read_json(request, NewJob, MAX_BODY)
     made = await submit(jobs, principal, job_id_for(principal, idempotency_key), body.spec, body.options())
-    response.headers["Location"] = f"/v1/jobs/{made.id}"
-    return JobBody(job=made)
+    return accepted(response, made)
 
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems())

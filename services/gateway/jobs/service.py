@@ -3,9 +3,11 @@
 import time
 from typing import Annotated, Final
 
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.auth.principal import Principal
+from services.gateway.http.models import JobBody
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import AuditEntry
 from shared.contracts.jobs import (
@@ -34,6 +36,7 @@ __all__ = [
     "Retry",
     "StepBody",
     "StepList",
+    "accepted",
     "check_spec",
     "need_artifact",
     "submit",
@@ -193,3 +196,9 @@ async def submit(jobs: JobStore, principal: Principal, job: str, spec: JobSpec, 
     if not new and await jobs.specs.get(principal.tenant, job) != spec:
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made
+
+
+def accepted(response: Response, job: Job) -> JobBody:
+    """The body of a response to a request that made a job; its header names where to look at the job."""
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)

@@ -12,6 +12,7 @@ from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.models import JobBody
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
+from services.gateway.jobs.service import accepted
 from services.gateway.schedules.service import NewSchedule, ScheduleBody, ScheduleList, schedule_from
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
@@ -124,8 +125,7 @@ async def trigger(
     options = schedule.job_options(by=principal.by(f"schedule {name}"))
     job = job_id_for(principal, idempotency_key)
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
-    response.headers["Location"] = f"/v1/jobs/{made.id}"
-    return JobBody(job=made)
+    return accepted(response, made)
 
 
 async def _schedule(schedules: Schedules, principal: Principal, name: str) -> Schedule:
