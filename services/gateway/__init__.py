@@ -1,0 +1,1 @@
+"""The gateway: the HTTP API in front of the stages."""

@@ -1,4 +1,4 @@
-"""The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and hears `reply.*` and `event.job.*`."""
+"""The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and receives `reply.*` and `event.job.*`."""
 
 import logging
 import signal
@@ -13,9 +13,9 @@ from faststream.specification import AsyncAPI
 from starlette.routing import Route
 
 from services.gateway.admin.backlog import Backlog
-from services.gateway.admin.metrics_port import serving_metrics
+from services.gateway.admin.metrics_port import serve_metrics
 from services.gateway.auth.dependencies import AuthenticatedPage
-from services.gateway.auth.exposure import check_reach
+from services.gateway.auth.exposure import check_exposure
 from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
@@ -43,21 +43,21 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         pipelines = load_pipelines(settings.pipelines)
     except PipelinesError as error:
         raise SystemExit(f"gateway: {error}") from None
-    check_reach(settings)
+    check_exposure(settings)
 
     state = GatewayState(settings, pipelines)
     requests = RequestStage(state, settings.request_room)
     service = Service("gateway", settings, partial(state.setup, [requests.stage]))
-    service.before_scrape.append(Backlog(service.bus).measure)
+    service.before_scrape.append(Backlog(service.bus).update_metrics)
     state.notifier.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
         version=VERSION,
         description="Answers from your own documents.",
-        lifespan=lambda _: _lifespan(service, serving_metrics(service.pages()["/metrics"], settings)),
+        lifespan=lambda _: _lifespan(service, serve_metrics(service.pages()["/metrics"], settings)),
         redirect_slashes=False,
-        # Requests are observed here, with the span that goes on to the stages.
+        # `TelemetryMiddleware` makes the span that the stages continue.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redoc_url=None,
     )
@@ -80,9 +80,9 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
 
 
 @asynccontextmanager
-async def _lifespan(service: Service, beside: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
-    """The service beside the HTTP server. The broker is connected to meanwhile: /livez answers without it."""
-    async with beside, service.lifespan():
+async def _lifespan(service: Service, metrics_port: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """The service beside the HTTP server. It connects in the background: /livez answers without the broker."""
+    async with metrics_port, service.lifespan():
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_connect, service)

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from services.gateway.admin.dead_letters import router as dead_letters
-from services.gateway.admin.status import router as status
-from services.gateway.admin.traces_router import router as traces
+from services.gateway.admin.router import router as admin
 from services.gateway.artifacts.router import router as artifacts
 from services.gateway.collections.router import router as collections
 from services.gateway.documents.router import router as documents
@@ -35,9 +33,7 @@ ROUTERS: Final = (
     jobs,
     artifacts,
     schedules,
-    status,
-    traces,
+    admin,
     variants,
-    dead_letters,
     keys,
 )

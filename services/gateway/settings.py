@@ -78,7 +78,7 @@ class GatewaySettings(ServiceSettings):
     @field_validator("admin_key", "admin_key_file", "metrics_port", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
-        """A variable that is set to nothing, as compose files do, is one that is not set."""
+        """An empty variable, as in compose files, counts as not set."""
         return None if value == "" else value
 
     @field_validator("cors_origins")
@@ -86,7 +86,7 @@ class GatewaySettings(ServiceSettings):
     def _are_origins(cls, origins: str) -> str:
         for origin in filter(None, (part.strip() for part in origins.split(","))):
             if origin != "*" and not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin; write https://app.example.com, without a path")
+                raise ValueError(f"{origin!r} is not an origin; write https://app.example.com, without a path")
         return origins
 
     @model_validator(mode="after")

@@ -89,7 +89,7 @@ class GatewayState:
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
-        queries = Queries(bus, instance, replies, shadows.beside, self.throttle)
+        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
@@ -111,7 +111,7 @@ class GatewayState:
         await replies.open()
         await queries.open()
         await _canary(bus, instance, replies)
-        bus.after_reconnect(queries.look_up)
+        bus.after_reconnect(queries.resubmit)
         routes = watch_routes(bus.client, bus.jetstream, self.selector.update)
         keys = watch_keys(bus.client, bus.jetstream, self.authenticator.update)
         async with routes, keys, shadows.running(), backend.models.running():

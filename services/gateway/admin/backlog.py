@@ -1,4 +1,4 @@
-"""What waits on the broker, as metrics: asked for when a scraper looks, at most every other second.
+"""Queue lengths on the broker as metrics, read when a scraper asks, at most every other second.
 
 Every gateway sees the same, so take the maximum over gateways, not the sum.
 """
@@ -18,7 +18,7 @@ __all__ = ["Backlog"]
 
 FRESH: Final = 2.0
 PATIENCE: Final = 1.0
-"""Seconds that a scrape waits for the broker; after that it gets what was true before."""
+"""Seconds that a scrape waits for the broker; after that it gets the values from before."""
 
 STAGE: Final = ("stage", "variant", "lane")
 
@@ -35,7 +35,7 @@ class Backlog:
         self._bus = bus
         self._at = 0.0
 
-    async def measure(self) -> None:
+    async def update_metrics(self) -> None:
         """Bring the metrics up to date. Never raises."""
         if time.monotonic() - self._at < FRESH:
             return
@@ -44,18 +44,18 @@ class Backlog:
         try:
             if self._bus.connected:
                 with anyio.fail_after(PATIENCE):
-                    await self._ask()
+                    await self._read()
                 up = True
         except (NatsError, TimeoutError, OSError):
             pass
         finally:
             BROKER_UP.set(up)
 
-    async def _ask(self) -> None:
+    async def _read(self) -> None:
         queues = await discovery.queues(self._bus.jetstream)
         jobs = await discovery.jobs(self._bus.jetstream)
         letters = await DeadLetters(self._bus.client, self._bus.jetstream).count()
-        # A queue that is gone must not seem to wait for ever.
+        # A deleted queue must not keep its last values.
         WAITING.clear()
         IN_WORK.clear()
         for queue in queues:

@@ -1,4 +1,4 @@
-"""What runs and what waits, as the broker and the services themselves tell."""
+"""The services that run and the queues that wait, as the services and the broker report them."""
 
 import asyncio
 from typing import Final
@@ -96,7 +96,7 @@ async def discover_services(client: Client, longest: float = LONGEST, quiet: flo
 
 
 async def ask_all(client: Client, subject: str, data: bytes, *, longest: float, quiet: float) -> list[bytes]:
-    """What all who listen to a subject answer; see `roll_call`."""
+    """The answers of all subscribers of a subject, as `discover_services` collects them."""
     replies: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=replies.put)
@@ -163,7 +163,7 @@ async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerI
 
 
 def _service(data: bytes) -> ServiceBody | None:
-    """A service's status as it answered; None for what a neighbouring version means by something else."""
+    """A service's status as it answered; None for a message of another version that cannot be read."""
     try:
         status = ServiceStatus.model_validate_json(data)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""A port of its own for /metrics: no key is asked for there, so only the monitoring should reach it."""
+"""A port of its own for /metrics: it requires no key, so only the monitoring should reach it."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from services.gateway.settings import GatewaySettings
 from shared.service.service import ASGIApp
 
-__all__ = ["serving_metrics"]
+__all__ = ["serve_metrics"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIterator[None]:
-    """Serve the page while the block runs, if a port is set. Raises OSError where it cannot be had."""
+async def serve_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIterator[None]:
+    """Serve the page while the block runs, if a port is set. Raises OSError where the port is not available."""
     if settings.metrics_port is None:
         yield
         return
@@ -41,7 +41,7 @@ async def serving_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIter
     try:
         listening = socket.create_server((settings.metrics_host, settings.metrics_port), family=family)
     except OSError as error:
-        log.critical("cannot serve metrics: %s. Set SLUICE_METRICS_HOST and SLUICE_METRICS_PORT otherwise", error)
+        log.critical("cannot serve metrics: %s. Change SLUICE_METRICS_HOST or SLUICE_METRICS_PORT", error)
         raise
     config = uvicorn.Config(
         Starlette(routes=[Route("/metrics", page, methods=["GET"])]),

@@ -1,4 +1,4 @@
-"""One trace, put together from what every service still remembers of it."""
+"""One trace, collected from what every service still remembers of it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.telemetry.messaging import TENANT
 from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
 
-__all__ = ["SpanBody", "TraceBody", "gather"]
+__all__ = ["SpanBody", "TraceBody", "collect_trace"]
 
 LONGEST = 1.0
 QUIET = 0.15
@@ -37,28 +37,28 @@ class TraceBody(BaseModel):
     omitted: int
 
 
-async def gather(client: Client, asked: str, tenant: str) -> TraceBody:
+async def collect_trace(client: Client, wanted: str, tenant: str) -> TraceBody:
     """The trace of an id, as far as a tenant may see it. Raises Problem NOT_FOUND.
 
-    An id of a query or job is known to those who saw it; the trace that it means is then asked of everybody.
+    An id of a query or job is known to those who saw it; the trace that it means is then wanted of everybody.
     """
-    reports = await _ask(client, asked)
+    reports = await _ask(client, wanted)
     traces = {trace for report in reports for trace in report.traces if _spans_of(report, trace)}
-    if traces - {asked}:
-        for trace in sorted(traces - {asked}):
+    if traces - {wanted}:
+        for trace in sorted(traces - {wanted}):
             reports += await _ask(client, trace)
     spans = {span.span_id: span for span in _visible(_spans(reports, traces), traces, tenant)}
     if not spans:
         raise Problem(
             ProblemType.NOT_FOUND,
-            f"No service remembers a trace, query or job '{asked}'. They forget after some minutes, after many other "
+            f"No service remembers a trace, query or job '{wanted}'. They forget after some minutes, after many other "
             "traces, and when they are restarted; and under load only some traces are recorded.",
         )
-    return _body(asked, list(spans.values()), max((report.omitted for report in reports), default=0))
+    return _body(wanted, list(spans.values()), max((report.omitted for report in reports), default=0))
 
 
-async def _ask(client: Client, asked: str) -> list[TraceReport]:
-    request = TraceRequest(id=asked).model_dump_json().encode()
+async def _ask(client: Client, wanted: str) -> list[TraceReport]:
+    request = TraceRequest(id=wanted).model_dump_json().encode()
     reports = []
     for answer in await ask_all(client, TRACE, request, longest=LONGEST, quiet=QUIET):
         try:
@@ -86,20 +86,20 @@ def _spans(reports: Iterable[TraceReport], traces: set[str]) -> list[SpanBody]:
 
 
 def _visible(spans: Sequence[SpanBody], traces: set[str], tenant: str) -> list[SpanBody]:
-    """A tenant sees its own spans, and what belongs to nobody in a trace with a span of its own: calls of a model."""
+    """A tenant sees its own spans, and in a trace with such a span those of no tenant too: calls of a model."""
     owners = {span.trace_id for span in spans if span.attributes.get(TENANT) == tenant}
     if not owners & traces:
         return []
     return [span for span in spans if span.attributes.get(TENANT, tenant) == tenant]
 
 
-def _body(asked: str, spans: list[SpanBody], omitted: int) -> TraceBody:
+def _body(wanted: str, spans: list[SpanBody], omitted: int) -> TraceBody:
     spans.sort(key=lambda span: span.started_at)
     own = [span for span in spans if not span.linked] or spans
     began = min(span.started_at for span in own)
     ended = max(span.ended_at or span.started_at for span in own)
     return TraceBody(
-        id=asked,
+        id=wanted,
         trace_id=own[0].trace_id,
         started_at=began,
         duration_ms=round((ended - began) * 1e3, 3),

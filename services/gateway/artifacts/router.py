@@ -1,4 +1,4 @@
-"""/v1/artifacts: files for jobs to read, and what jobs have made"""
+"""/v1/artifacts: files that jobs read, and files that they have made"""
 
 from io import BufferedIOBase
 from tempfile import SpooledTemporaryFile
@@ -11,7 +11,7 @@ from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import ArtifactsDependency, JobsDependency, SettingsDependency
-from services.gateway.http.body import bounded
+from services.gateway.http.body import read_bounded
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import problems
 from services.gateway.jobs.service import ArtifactBody, need_artifact
@@ -52,9 +52,9 @@ async def put(
     Files are kept as long as the history of jobs.
     """
     name = check_artifact(f"{folder}/{file}")
-    await _refuse_a_jobs_own(jobs, principal, folder)
+    await _refuse_job_folder(jobs, principal, folder)
     with SpooledTemporaryFile(max_size=IN_MEMORY) as received:
-        async for piece in bounded(request, settings.max_body_bytes):
+        async for piece in read_bounded(request, settings.max_body_bytes):
             received.write(piece)
         received.seek(0)
         size = await artifacts.put(principal.tenant, name, cast("BufferedIOBase", received))
@@ -88,14 +88,14 @@ async def get(
 async def delete(
     folder: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
 ) -> None:
-    """One that is not there is no error."""
+    """A file that does not exist is not an error."""
     await need_artifact(jobs, principal, folder)
     await artifacts.delete(principal.tenant, f"{folder}/{file}")
 
 
-async def _refuse_a_jobs_own(jobs: JobStore, principal: Principal, folder: str) -> None:
+async def _refuse_job_folder(jobs: JobStore, principal: Principal, folder: str) -> None:
     try:
         await jobs.get(principal.tenant, folder)
     except Problem:
         return
-    raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job: what it has made stays as it is. Name another folder.")
+    raise Problem(ProblemType.CONFLICT, f"'{folder}' is a job, whose files cannot be changed. Name another folder.")

@@ -1,0 +1,1 @@
+"""Authentication, permissions and limits of API keys."""

@@ -1,4 +1,4 @@
-"""The API keys as this gateway knows them, and from a request's headers to whoever sent it: no I/O."""
+"""The API keys that this gateway knows, and the principal that a request's headers stand for: no I/O."""
 
 import asyncio
 import hmac
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.gateway.auth.exposure import is_near
+from services.gateway.auth.exposure import is_local_host
 from services.gateway.auth.limits import Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
 from shared.contracts.keys import Action, ApiKey, KeyState, hashed, key_id
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Headers", "Authenticator", "presented"]
+__all__ = ["Headers", "Authenticator", "api_key_of"]
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 
 PATIENCE: Final = 1.0
-"""Seconds that a request waits for the keys to be known while the gateway starts."""
+"""Seconds that a request waits for the keys while the gateway starts."""
 
 MOST_HOSTS: Final = 100
 """Host headers that are remembered as harmless."""
@@ -31,63 +31,63 @@ MOST_HOSTS: Final = 100
 BEARER: Final = b"bearer "
 
 ADMIN: Final = Principal(tenant=ANONYMOUS.tenant, key="admin", name="admin")
-"""Who has the key of the settings."""
+"""Whoever holds the key of the settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _KnownKey:
     key: ApiKey
     principal: Principal
 
 
 class Authenticator:
-    """Asks for keys where the settings name an admin's, or any key was ever made; never where anonymous is allowed."""
+    """Requires keys where the settings have an admin key, or any key was ever made; not where anonymous is allowed."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         admin = settings.admin_secret
         self._admin = hashed(admin) if admin is not None else None
         self._anonymous = settings.allow_anonymous
-        self._known: dict[str, _Known] = {}
-        self._near: set[bytes] = set()
-        self._told = asyncio.Event()
+        self._known: dict[str, _KnownKey] = {}
+        self._local_hosts: set[bytes] = set()
+        self._loaded = asyncio.Event()
 
     @property
-    def asks(self) -> bool:
+    def required(self) -> bool:
         """Whether requests need a key."""
         return self._admin is not None or (bool(self._known) and not self._anonymous)
 
     def update(self, keys: Mapping[str, ApiKey]) -> None:
-        """Take over all keys by id; what is counted against a limit goes on being counted."""
-        asked = self.asks
-        self._known = {key.id: self._learn(key) for key in keys.values()}
-        self._told.set()
-        if self.asks and not asked:
+        """Replace all keys, which are given by id. The counts against their limits are kept."""
+        before = self.required
+        self._known = {key.id: self._known_key(key) for key in keys.values()}
+        self._loaded.set()
+        if self.required and not before:
             log.info("there are API keys on the broker, so every request needs one")
 
     @property
-    def told(self) -> bool:
-        """Whether the broker has told which keys there are."""
-        return self._told.is_set()
+    def ready(self) -> bool:
+        """Whether the keys have been read from the broker."""
+        return self._loaded.is_set()
 
     async def wait(self) -> None:
-        """Until then, for a moment. Raises Problem BROKER_UNAVAILABLE."""
+        """Wait a moment until the keys are known. Raises Problem BROKER_UNAVAILABLE."""
         try:
-            await asyncio.wait_for(self._told.wait(), PATIENCE)
+            await asyncio.wait_for(self._loaded.wait(), PATIENCE)
         except TimeoutError:
-            detail = "The message broker has not told yet which API keys there are. Try again in a moment."
+            detail = "The gateway has not read the API keys from the message broker yet. Try again in a moment."
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
     def principal(self, headers: Headers) -> Principal:
-        """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is asked for."""
-        if not self.asks:
+        """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is required."""
+        if not self.required:
             if not self._anonymous:
-                self._refuse_far(headers)
+                self._refuse_foreign_host(headers)
             return ANONYMOUS
-        written = presented(headers)
-        if written is None:
+        key = api_key_of(headers)
+        if key is None:
             raise _refused("Send an API key as 'Authorization: Bearer sk-sluice-...' or as 'X-API-Key'.")
-        known = self._known.get(key_id(written) or "")
-        digest = hashed(written)
+        known = self._known.get(key_id(key) or "")
+        digest = hashed(key)
         if known is not None:
             now = time.time()
             if known.key.opened_by(digest, now) and known.key.state(now) is KeyState.ACTIVE:
@@ -96,28 +96,28 @@ class Authenticator:
             return ADMIN
         raise _refused("This API key is not known, has expired or was revoked.")
 
-    def _refuse_far(self, headers: Headers) -> None:
+    def _refuse_foreign_host(self, headers: Headers) -> None:
         for name, value in headers:
-            if name == b"host" and value not in self._near:
+            if name == b"host" and value not in self._local_hosts:
                 host = value.decode("latin-1")
-                if not is_near(host):
+                if not is_local_host(host):
                     raise Problem(
                         ProblemType.FORBIDDEN,
-                        f"A gateway that asks for no keys does not answer as '{host[:80]}': any web page could ask "
-                        "it so. Ask it by its address, or set SLUICE_ADMIN_KEY, or SLUICE_ALLOW_ANONYMOUS=true.",
+                        f"A gateway without API keys does not answer as '{host[:80]}': any web page could send such "
+                        "requests. Use its address, or set SLUICE_ADMIN_KEY, or SLUICE_ALLOW_ANONYMOUS=true.",
                     )
-                if len(self._near) < MOST_HOSTS:
-                    self._near.add(value)
+                if len(self._local_hosts) < MOST_HOSTS:
+                    self._local_hosts.add(value)
 
-    def _learn(self, key: ApiKey) -> _Known:
+    def _known_key(self, key: ApiKey) -> _KnownKey:
         # Most are the same as before: one change must not cost a gateway with many keys a look at each of them.
         known = self._known.get(key.id)
-        return known if known is not None and known.key is key else _Known(key=key, principal=self._principal(key))
+        return known if known is not None and known.key is key else _KnownKey(key=key, principal=self._principal(key))
 
     def _principal(self, key: ApiKey) -> Principal:
         before = self._known.get(key.id)
         limits = before.principal.limits if before is not None else None
-        if limits is None or not limits.same(key.requests_per_minute, key.tokens_per_minute):
+        if limits is None or not limits.equal(key.requests_per_minute, key.tokens_per_minute):
             limits = Limits(key.requests_per_minute, key.tokens_per_minute)
         return Principal(
             tenant=key.tenant,
@@ -129,8 +129,8 @@ class Authenticator:
         )
 
 
-def presented(headers: Headers) -> str | None:
-    """The key that a request brings, None where it brings none."""
+def api_key_of(headers: Headers) -> str | None:
+    """The API key of a request, None for a request without one."""
     other = None
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == BEARER:

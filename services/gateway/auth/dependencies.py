@@ -112,7 +112,7 @@ async def _authenticate(scope: Scope, any_of: tuple[Action, ...]) -> None:
         # It came over the bus, for a job whose submitter was authenticated.
         return
     authenticator: Authenticator = scope["app"].state.gateway.authenticator
-    if not authenticator.told:
+    if not authenticator.ready:
         await authenticator.wait()
     principal = authenticator.principal(scope["headers"])
     scope[REQUEST_CONTEXT] = RequestContext(principal=principal)

@@ -1,4 +1,4 @@
-"""From where the gateway can be reached, and whether it may be without asking for keys."""
+"""From where the gateway can be reached, and whether that needs API keys."""
 
 import ipaddress
 import logging
@@ -7,43 +7,43 @@ from typing import Final
 
 from services.gateway.settings import GatewaySettings
 
-__all__ = ["check_reach", "is_near"]
+__all__ = ["check_exposure", "is_local_host"]
 
 log = logging.getLogger(__name__)
 
-NEAR: Final = (".localhost", ".local", ".internal")
-"""How names end that nobody can have in the public DNS."""
+LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
+"""Endings of names that the public DNS never resolves."""
 
 
-def check_reach(settings: GatewaySettings) -> None:
-    """Say who is let in. Exits with a message where everybody would be, from other machines, and nobody has said so."""
+def check_exposure(settings: GatewaySettings) -> None:
+    """Log who has access. Exits with a message where anyone on other machines would have it unintentionally."""
     address = _address(settings)
     if settings.admin_secret is not None:
         log.info("every request needs an API key", extra={"address": address})
         return
     if _is_loopback(address):
         log.warning(
-            "no admin key is set: whoever is on this machine may do everything, and nobody else can reach the gateway",
+            "no admin key is set: processes on this machine may do everything, other machines cannot reach the gateway",
             extra={"address": address},
         )
         return
     if not settings.allow_anonymous:
         raise SystemExit(
-            f"gateway: it would listen on {address or 'all addresses'} and let everybody in who reaches it. Set "
-            "SLUICE_ADMIN_KEY (or SLUICE_ADMIN_KEY_FILE) to ask for API keys; make one with: openssl rand -hex 32. "
-            "Or set SLUICE_ALLOW_ANONYMOUS=true where something else keeps strangers out."
+            f"gateway: it would listen on {address or 'all addresses'} and serve anyone who reaches it. Set "
+            "SLUICE_ADMIN_KEY (or SLUICE_ADMIN_KEY_FILE) to require API keys; make one with: openssl rand -hex 32. "
+            "Or set SLUICE_ALLOW_ANONYMOUS=true where something else controls access."
         )
-    log.warning("whoever reaches %s may do everything: anonymous requests are allowed", address)
+    log.warning("anyone who reaches %s may do everything: anonymous requests are allowed", address)
 
 
-def is_near(host: str) -> bool:
-    """Whether a Host header names this machine or its network, and no site on the internet.
+def is_local_host(host: str) -> bool:
+    """Whether a Host header names this machine or its network, and not a site on the internet.
 
-    A page may let the name of its own site mean 127.0.0.1 (DNS rebinding): for its browser this is then the same site.
+    A site can resolve its own name to 127.0.0.1 (DNS rebinding). The browser then takes the gateway for that site.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     name = name.strip("[]").rstrip(".").lower()
-    if "." not in name or name.endswith(NEAR):
+    if "." not in name or name.endswith(LOCAL_SUFFIXES):
         return True
     try:
         ipaddress.ip_address(name)

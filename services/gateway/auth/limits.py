@@ -15,7 +15,7 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """Fills up at an even rate, to what a minute brings; may be owed something, which is filled in first."""
+    """Fills up at an even rate, to what a minute brings; may go below zero, which is filled up first."""
 
     def __init__(self, per_minute: int, clock: Clock = time.monotonic) -> None:
         self.per_minute = per_minute
@@ -32,15 +32,15 @@ class Bucket:
         return self._level
 
     def spend(self, amount: float) -> None:
-        """Take so much out, also where it is more than there is."""
+        """Take an amount out, even where it is more than the level."""
         self._level = self.level - amount
 
     def wait(self, amount: float) -> float:
-        """Seconds until there is so much; 0 where there is."""
+        """Seconds until the bucket holds an amount; 0 where it does."""
         return max(0.0, amount - self.level) / self._rate
 
-    def told(self, name: str) -> str:
-        """What is left, and in how many seconds the bucket is full again."""
+    def state(self, name: str) -> str:
+        """The item of the header `RateLimit`: what is left, and the seconds until the bucket is full again."""
         level = self.level
         full = math.ceil((self.per_minute - level) / self._rate)
         return f'"{name}";r={max(0, int(level))};t={full}'
@@ -50,15 +50,15 @@ class Bucket:
 
 
 class Limits:
-    """The limits of one key; None is none. What an answer costs in tokens is known at its end, so a key that still
-    has one token left may ask, and waits the longer afterwards."""
+    """The limits of one key; None is no limit. The tokens of an answer are known at its end, so a key
+    with one token left may still send a request, and waits the longer afterwards."""
 
     def __init__(self, requests: int | None, tokens: int | None, clock: Clock = time.monotonic) -> None:
         self.requests = Bucket(requests, clock) if requests else None
         self.tokens = Bucket(tokens, clock) if tokens else None
 
-    def same(self, requests: int | None, tokens: int | None) -> bool:
-        """Whether these are the limits that are counted here."""
+    def equal(self, requests: int | None, tokens: int | None) -> bool:
+        """Whether these are the limits that this object counts."""
         counted = tuple(bucket.per_minute if bucket else None for bucket in (self.requests, self.tokens))
         return counted == (requests, tokens)
 
@@ -77,11 +77,11 @@ class Limits:
             self.tokens.spend(tokens)
 
     def headers(self) -> Iterator[tuple[bytes, bytes]]:
-        """What a response says of the limits (draft-ietf-httpapi-ratelimit-headers-10)."""
+        """The headers about the limits (draft-ietf-httpapi-ratelimit-headers-10)."""
         named = [(n, b) for n, b in (("requests", self.requests), ("tokens", self.tokens)) if b is not None]
         if named:
             yield b"ratelimit-policy", ", ".join(bucket.policy(name) for name, bucket in named).encode()
-            yield b"ratelimit", ", ".join(bucket.told(name) for name, bucket in named).encode()
+            yield b"ratelimit", ", ".join(bucket.state(name) for name, bucket in named).encode()
 
 
 def _exceeded(what: str, wait: float) -> Problem:

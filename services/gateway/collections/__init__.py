@@ -1,0 +1,1 @@
+"""Collections: /v1/collections."""

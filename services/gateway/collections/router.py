@@ -16,9 +16,10 @@ from services.gateway.dependencies import (
 from services.gateway.http.body import read_json
 from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
+from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
+from services.gateway.jobs.service import accepted
 from shared.contracts.collections import Collection
-from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState
+from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.documents import Documents
@@ -54,14 +55,14 @@ async def create(
     documents: DocumentsDependency,
     principal: PrincipalDependency,
 ) -> CollectionBody:
-    wanted = await read_json(request, NewCollection, MAX_BODY)
-    if wanted.pipeline is not None:
-        pipelines.get(wanted.pipeline)
+    body = await read_json(request, NewCollection, MAX_BODY)
+    if body.pipeline is not None:
+        pipelines.get(body.pipeline)
     record, new = await collections.create(
         principal.tenant,
-        principal.need_collection(wanted.name),
-        description=wanted.description,
-        pipeline=wanted.pipeline,
+        principal.need_collection(body.name),
+        description=body.description,
+        pipeline=body.pipeline,
     )
     collection_cache.forget(principal.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
@@ -75,11 +76,11 @@ async def create(
 async def list_all(
     collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
 ) -> CollectionList:
-    """All that the key is for, by name."""
-    some = asyncio.Semaphore(LISTED_AT_ONCE)
+    """All collections that the key may use, by name."""
+    limit = asyncio.Semaphore(LISTED_AT_ONCE)
 
     async def described(record: Collection) -> CollectionBody:
-        async with some:
+        async with limit:
             return await _described(documents, record)
 
     records = [r for r in await collections.list(principal.tenant) if principal.sees(r.name)]
@@ -115,28 +116,23 @@ async def delete(
 ) -> JobBody:
     """The collection is gone at once; a job removes what it held."""
     principal.need_collection(collection)
-    job = job_for(principal, idempotency_key)
+    job = job_id_for(principal, idempotency_key)
     earlier = await earlier_job(jobs, principal, idempotency_key, job, kind="drop", collection=collection)
     try:
         record = await collections.get(principal.tenant, collection)
     except Problem:
         if earlier is None:
             raise
-        return _accepted(response, earlier)
+        return accepted(response, earlier)
     if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
-        return _accepted(response, earlier)
-    # The job comes first: were the record gone first and the job never made, nobody would know of the table.
+        return accepted(response, earlier)
+    # The job comes first: if the record went first and the job failed, nothing would remove the table.
     others = tuple(version.table for version in record.versions if version.table != record.table)
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     await collections.delete(principal.tenant, collection)
     collection_cache.forget(principal.tenant, collection)
-    return _accepted(response, made)
-
-
-def _accepted(response: Response, job: Job) -> JobBody:
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobBody(job=job)
+    return accepted(response, made)
 
 
 async def _described(documents: Documents, record: Collection) -> CollectionBody:

@@ -1,0 +1,1 @@
+"""Documents and their uploads: /v1/collections/{collection}/documents."""

@@ -17,14 +17,15 @@ from services.gateway.dependencies import (
     UploadObjectsDependency,
 )
 from services.gateway.documents.uploads import Upload
-from services.gateway.http.body import bounded, media_type, read_json, refuse_other_sites
+from services.gateway.http.body import media_type, read_bounded, read_json, refuse_other_sites
 from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
 from services.gateway.http.object_writer import ObjectBatch
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_for
+from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
+from services.gateway.jobs.service import accepted
 from services.gateway.settings import GatewaySettings
 from shared.contracts.documents import document_id
-from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, Job, JobOptions, JobState
+from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
@@ -66,28 +67,28 @@ async def add(
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Stores the documents and makes a job that reads and indexes them. A document replaces one of the same name."""
-    job = job_for(principal, idempotency_key)
+    job = job_id_for(principal, idempotency_key)
     await collections.get(principal.tenant, principal.need_collection(collection))
     earlier = await earlier_job(jobs, principal, idempotency_key, job, kind="ingest", collection=collection)
     if earlier is not None and earlier.state is not JobState.QUEUED:
-        async for _ in bounded(request, settings.max_body_bytes):
+        async for _ in read_bounded(request, settings.max_body_bytes):
             pass
-        return _accepted(response, earlier)
+        return accepted(response, earlier)
     async with upload_objects.batch() as batch:
-        documents = await _received(request, batch, settings)
+        documents = await _receive(request, batch, settings)
         await batch.commit()
     spec = IngestSpec(collection=collection, documents=documents)
     try:
         made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     except Problem as problem:
-        # Whatever else goes wrong, the job may be on the queue, and must find its documents. If it is not, they expire.
+        # After other failures the job may be on the queue, and must find its documents. If it is not, they expire.
         if problem.kind is ProblemType.QUEUE_FULL:
             await batch.discard()
         raise
     if not new and await jobs.specs.get(principal.tenant, job) != spec:
-        # A request with the same key was faster, and its documents are the ones in use.
+        # A request with the same key was faster, and its documents are in use.
         await batch.discard()
-    return _accepted(response, made)
+    return accepted(response, made)
 
 
 @router.get(
@@ -153,7 +154,7 @@ async def delete_named(
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
-    """A name that no document has is no error."""
+    """A name that no document has is not an error."""
     ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
     return await _delete(collections, jobs, principal, response, collection, tuple(ids), idempotency_key)
 
@@ -176,14 +177,14 @@ async def delete(
     principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
-    """One that is not there is no error."""
+    """A document that does not exist is not an error."""
     return await _delete(collections, jobs, principal, response, collection, (_checked_id(document),), idempotency_key)
 
 
-async def _received(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
+async def _receive(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
     upload = Upload(batch, settings)
     if media_type(request) == FORM:
-        stream: AsyncIterator[bytes] = bounded(request, settings.max_body_bytes)
+        stream: AsyncIterator[bytes] = read_bounded(request, settings.max_body_bytes)
         return await upload.read_form(stream, request.headers["content-type"])
     if media_type(request) == "application/json":
         return await upload.store_texts(await read_json(request, TextDocuments, settings.max_texts_bytes))
@@ -199,20 +200,15 @@ async def _delete(
     documents: tuple[str, ...],
     key: str | None,
 ) -> JobBody:
-    job = job_for(principal, key)
+    job = job_id_for(principal, key)
     await collections.get(principal.tenant, principal.need_collection(collection))
     spec = DeleteSpec(collection=collection, documents=documents)
     options = principal.options(JobOptions())
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
-    return _accepted(response, made)
-
-
-def _accepted(response: Response, job: Job) -> JobBody:
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobBody(job=job)
+    return accepted(response, made)
 
 
 def _checked_id(document: str) -> str:
     if len(document) == 32 and all(c in "0123456789abcdef" for c in document):
         return document
-    raise Problem(ProblemType.NOT_FOUND, f"'{document[:80]}' is no document id; it has 32 hexadecimal digits.")
+    raise Problem(ProblemType.NOT_FOUND, f"'{document[:80]}' is not a document id: those have 32 hexadecimal digits.")

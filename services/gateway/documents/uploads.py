@@ -1,4 +1,4 @@
-"""From the body of an upload to references to stored documents, within the limits, whatever the form it comes in."""
+"""Stores the documents of an upload within the limits, from a form or from JSON."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -50,24 +50,24 @@ class Upload:
     async def store_texts(self, texts: TextDocuments) -> tuple[DocumentRef, ...]:
         """Documents given as texts."""
         for text in texts.documents:
-            name = self._claim(text.name)
+            name = self._reserve_name(text.name)
             metadata = validate_metadata(text.metadata)
             writer = self._batch.begin()
             await self._write(writer, text.text.encode(), name)
-            await self._keep(writer, name, "text/plain", metadata)
+            await self._add_document(writer, name, "text/plain", metadata)
         return tuple(self._documents)
 
     async def _read_file(self, part: PartStart, items: AsyncIterator[Item]) -> None:
         if not part.filename:
             raise _invalid("A part 'files' has no file name; it becomes the document's name.")
-        name = self._claim(part.filename)
+        name = self._reserve_name(part.filename)
         writer = self._batch.begin()
         async for item in items:
             if isinstance(item, bytes):
                 await self._write(writer, item, name)
             elif isinstance(item, PartEnd):
                 break
-        await self._keep(writer, name, None if part.media_type in GENERIC else part.media_type, {})
+        await self._add_document(writer, name, None if part.media_type in GENERIC else part.media_type, {})
 
     async def _read_metadata(self, items: AsyncIterator[Item]) -> None:
         if self._metadata is not None:
@@ -85,10 +85,10 @@ class Upload:
         try:
             parsed: object = json.loads(data)
         except (ValueError, RecursionError):
-            raise Problem(ProblemType.INVALID_METADATA, "The field 'metadata' is no JSON object.") from None
+            raise Problem(ProblemType.INVALID_METADATA, "The field 'metadata' is not a JSON object.") from None
         self._metadata = validate_metadata(parsed)
 
-    def _claim(self, name: str) -> str:
+    def _reserve_name(self, name: str) -> str:
         if len(self._documents) >= self._settings.max_files:
             limit = self._settings.max_files
             raise Problem(ProblemType.TOO_LARGE, f"One upload takes at most {limit:,} documents.", limit=limit)
@@ -105,7 +105,7 @@ class Upload:
             raise Problem(ProblemType.TOO_LARGE, detail, document=name, limit=limit)
         await writer.write(data)
 
-    async def _keep(
+    async def _add_document(
         self, writer: ObjectWriter, name: str, media_type: str | None, metadata: Mapping[str, Scalar]
     ) -> None:
         stored = await writer.close()

@@ -1,0 +1,1 @@
+"""HTTP as all capabilities use it: bodies, problems, streams, the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Reading request bodies within bounds, and from no page of another site."""
+"""Reads request bodies within limits, and refuses pages of other sites."""
 
 import asyncio
 import json
@@ -16,16 +16,16 @@ from services.gateway.http.problems import ClientLeftError, invalid_request
 from services.gateway.state import state_of
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["bounded", "media_type", "read_json", "refuse_other_sites"]
+__all__ = ["read_bounded", "media_type", "read_json", "refuse_other_sites"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-UNUSUAL: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
-"""Only a body with one of these can hold a number that is none; most need not be looked at twice."""
+UNUSUAL_NUMBER: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+"""Only a body that matches can hold a number that JSON or a double does not have; the others are parsed once."""
 
 
 async def refuse_other_sites(request: Request) -> None:
-    """For requests that a browser sends across sites without asking. Raises HTTPException 403."""
+    """For requests that a browser sends across sites without a preflight. Raises HTTPException 403."""
     allowed = state_of(request).settings.origins
     if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("origin") not in allowed:
         raise HTTPException(403, "A page of another site may not do this.")
@@ -36,11 +36,11 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body piece by piece. Raises Problem TOO_LARGE at once if it says that it is, else when it turns out to be.
+async def read_bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body piece by piece. Raises Problem TOO_LARGE, at once where its declared length is too large.
 
-    Raises Problem TOO_SLOW when nothing comes for long, or not all of it in time, and ClientLeftError when the client
-    goes before the end.
+    Raises Problem TOO_SLOW when no data arrives for long, or not all of it in time, and ClientLeftError when the
+    client disconnects before the end.
     """
     settings = state_of(request).settings
     declared = request.headers.get("content-length", "")
@@ -67,32 +67,32 @@ async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
 async def read_json(request: Request, model: type[Model], limit: int) -> Model:
     """The body as a model. Raises Problem INVALID_REQUEST or TOO_LARGE.
 
-    Only `application/json` is taken: a browser sends it across origins only with permission, which nobody gets.
+    Only `application/json` is taken: a browser sends it across origins only with permission, which no site gets.
     """
     if media_type(request) != "application/json":
         raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
-    body = b"".join([chunk async for chunk in bounded(request, limit)])
+    body = b"".join([chunk async for chunk in read_bounded(request, limit)])
     try:
-        asked = model.model_validate_json(body)
-        if UNUSUAL.search(body):
-            json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        parsed = model.model_validate_json(body)
+        if UNUSUAL_NUMBER.search(body):
+            json.loads(body, parse_constant=_reject_number, parse_float=_finite_number)
     except ValidationError as error:
         raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
-    return asked
+    return parsed
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
+    return number if math.isfinite(number) else _reject_number(text)
 
 
-def _no_number(text: str) -> float:
-    detail = f"The body has the number {text[:20]}, which is none in JSON or too large for a double."
+def _reject_number(text: str) -> float:
+    detail = f"The body has the number {text[:20]}, which JSON does not have or which is too large for a double."
     raise Problem(ProblemType.INVALID_REQUEST, detail)
 
 
 def _too_slow(received: int) -> Problem:
-    detail = f"The body stopped to come after {received:,} bytes, or came too slowly. Send it again."
+    detail = f"The request body ended early, after {received:,} bytes, or arrived too slowly. Send it again."
     return Problem(ProblemType.TOO_SLOW, detail, headers={"Connection": "close"})
 
 

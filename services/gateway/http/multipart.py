@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578), part by part and piece by piece as it comes in."""
+"""multipart/form-data (RFC 7578), read part by part and piece by piece as it arrives."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ async def read_parts(body: AsyncIterator[bytes], content_type: str) -> AsyncIter
 
 
 class _Reader:
-    """Collects what the parser calls back about, between two pieces of the body."""
+    """Collects the items of the parser's callbacks between two pieces of the body."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -82,7 +82,7 @@ class _Reader:
         self._value.clear()
 
     def _begin_part(self) -> None:
-        # The parser of header options wants latin-1 and hands the bytes of UTF-8 through.
+        # The parser of header options takes latin-1 and returns the bytes of UTF-8 unchanged.
         disposition = self._headers.get("content-disposition", "").encode().decode("latin-1")
         kind, options = parse_options_header(disposition)
         if kind != b"form-data" or b"name" not in options:

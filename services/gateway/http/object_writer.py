@@ -1,8 +1,8 @@
-"""Writing uploads to the object store as they come in, without ever holding one of them.
+"""Writes uploads to the object store as they arrive, without holding a whole one in memory.
 
 The layout is that of NATS object stores: chunks on `$O.<bucket>.C.<nuid>`, then one entry on `$O.<bucket>.M.<name>`
-that makes them an object. All chunks of a batch lie below one subject, so that one purge takes a failed batch back,
-and the entries are written last: no reader ever sees an object of a batch that was not received whole.
+that makes them an object. All chunks of a batch lie below one subject, so that one purge removes a failed batch.
+The entries are written last: no reader ever sees an object of a batch that was not received whole.
 """
 
 import base64
@@ -48,7 +48,7 @@ class ObjectStage:
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator["ObjectBatch"]:
-        """A batch of objects; everything of it is removed again if the block fails."""
+        """A batch of objects, which is removed if the block fails."""
         batch = ObjectBatch(self._js, self._bucket)
         try:
             yield batch
@@ -59,7 +59,7 @@ class ObjectStage:
 
 
 class ObjectBatch:
-    """Objects that come to be together, at `commit`. Methods raise nats errors."""
+    """Objects that become visible together, at `commit`. Methods raise nats errors."""
 
     def __init__(self, jetstream: JetStreamContext, bucket: str) -> None:
         self._js = jetstream
@@ -69,7 +69,7 @@ class ObjectBatch:
         self._committed: list[str] = []
 
     def begin(self, name: str | None = None) -> "ObjectWriter":
-        """A new object, under this name that no other object has, or under one of its own. One is written at a time."""
+        """A new object, under this unused name or a generated one. One is written at a time."""
         return ObjectWriter(self._js, self._bucket, self._written, f"{self._id}.{len(self._written)}", name)
 
     async def commit(self) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.auth.dependencies import SECURITY
-from services.gateway.http.problems import reported
+from services.gateway.http.problems import with_common_problems
 from shared.contracts.problems import JSON, ProblemDetails, ProblemType
 
 __all__ = ["request_body", "describe_api", "event_stream", "problems"]
@@ -24,7 +24,7 @@ Responses = dict[int | str, dict[str, Any]]
 def problems(*kinds: ProblemType) -> Responses:
     """The responses of an endpoint that reports these problems, besides those that any may report."""
     by_status: dict[int, list[ProblemType]] = defaultdict(list)
-    for kind in reported(kinds):
+    for kind in with_common_problems(kinds):
         by_status[kind.status].append(kind)
     return {status: _documented(members) for status, members in sorted(by_status.items())}
 

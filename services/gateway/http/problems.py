@@ -1,6 +1,6 @@
-"""Problems as HTTP responses: whatever goes wrong, the client gets `application/problem+json` (RFC 9457).
+"""Problems as HTTP responses: every failure is `application/problem+json` (RFC 9457).
 
-Faces of the API that follow somebody else's conventions have a dialect of their own.
+Paths that follow the conventions of another API have a dialect of their own.
 """
 
 import logging
@@ -29,19 +29,19 @@ __all__ = [
     "invalid_member",
     "invalid_request",
     "problem_body",
-    "reported",
+    "with_common_problems",
     "response_to",
 ]
 
 log = logging.getLogger(__name__)
 
 CLIENT_LEFT: Final = 499
-"""The status that is counted where the client left before the response began."""
+"""The status that is counted where the client disconnected before the response began."""
 
 RETRY_AFTER: Final = {429: "1", 503: "1"}
 
 
-ALWAYS: Final = (
+COMMON_PROBLEMS: Final = (
     ProblemType.INVALID_REQUEST,
     ProblemType.UNAUTHENTICATED,
     ProblemType.FORBIDDEN,
@@ -53,12 +53,12 @@ ALWAYS: Final = (
 
 
 class ClientLeftError(Exception):
-    """Nobody waits for the response any more."""
+    """The client disconnected, so nobody reads the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How problems are said to those who ask for paths that begin so. `render` is given the headers as well."""
+    """The form of problems for paths with these prefixes. `render` gets the details and the headers."""
 
     paths: tuple[str, ...]
     render: Callable[[ProblemDetails, Mapping[str, str]], Response]
@@ -77,14 +77,14 @@ async def response_to(request: Request, error: Exception) -> Response:
     return await respond(request, error)
 
 
-def reported(kinds: Iterable[ProblemType]) -> tuple[ProblemType, ...]:
-    """All problems that an endpoint may report which reports these: what any may, and those of reading a body."""
+def with_common_problems(kinds: Iterable[ProblemType]) -> tuple[ProblemType, ...]:
+    """These problems, with those that any endpoint may report, and those of reading a body."""
     own = tuple(kinds)
-    return (*own, *((ProblemType.TOO_SLOW,) if ProblemType.TOO_LARGE in own else ()), *ALWAYS)
+    return (*own, *((ProblemType.TOO_SLOW,) if ProblemType.TOO_LARGE in own else ()), *COMMON_PROBLEMS)
 
 
 def problem_body(problem: Problem) -> bytes:
-    """The problem as JSON in one line, with the trace id under which it can be looked up."""
+    """The problem as JSON in one line, with the id of its trace."""
     return _body(problem.details)
 
 
@@ -141,7 +141,7 @@ async def _http(request: Request, error: Exception) -> Response:
         return await _problem(request, Problem(ProblemType.NOT_FOUND, f"There is nothing at {request.url.path}."))
     status = HTTPStatus(error.status_code)
     detail = str(error.detail) if error.detail != status.phrase else status.description
-    # RFC 9457, 4.2.1: a problem that says no more than its status code has no type of its own.
+    # RFC 9457, 4.2.1: a problem that adds nothing to its status code has no type of its own.
     plain = ProblemDetails(type="about:blank", title=status.phrase, status=status.value, detail=detail)
     return _response(request, plain, error.headers or {})
 
@@ -149,7 +149,7 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _broker(request: Request, error: Exception) -> Response:
     if isinstance(error, APIError) and error.code is not None and error.code < 500:
         return await _unknown(request, error)
-    log.warning("the broker did not serve a request: %r", error, extra={"path": request.url.path})
+    log.warning("the broker did not answer a request: %r", error, extra={"path": request.url.path})
     detail = "The message broker cannot be reached or does not answer. Try again in a moment."
     return await _problem(request, Problem(ProblemType.BROKER_UNAVAILABLE, detail))
 

@@ -1,4 +1,4 @@
-"""Server-sent events, and the news that a client has left."""
+"""Server-sent events, and the disconnection of their client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ HEADERS: Final = [
 
 
 class Event(NamedTuple):
-    """`data` is JSON in one line; an event without a name is one to every reader of `data`."""
+    """`data` is JSON in one line. Readers take an event without a name as `message`."""
 
     data: bytes
     name: str = ""
@@ -31,7 +31,7 @@ class Event(NamedTuple):
 class Channel:
     """A stream of events to one client. Its response starts with the first event or ping.
 
-    `send` waits while the client's connection is full, so nothing piles up for a slow reader.
+    `send` waits while the client's connection is full, so no events pile up for a slow reader.
     """
 
     def __init__(self, send: Send) -> None:
@@ -39,7 +39,7 @@ class Channel:
         self.started = False
 
     async def send(self, *events: Event) -> None:
-        """All at once: a piece of a chunked response costs as much as what is in it."""
+        """Send events in one chunk: each chunk has a cost of its own."""
         if events:
             await self._write(b"".join(map(_encode, events)))
 
@@ -68,7 +68,7 @@ def _encode(event: Event) -> bytes:
 
 @asynccontextmanager
 async def client_disconnect(scope: Scope, receive: Receive) -> AsyncIterator[Departure]:
-    """The departure of a request's client, whatever server there is. The request's body must have been read."""
+    """The departure of a request's client, on any server. The request's body must have been read."""
     departure: Departure | None = scope.get(DEPARTURE)
     if departure is not None:
         yield departure

@@ -1,0 +1,1 @@
+"""Jobs, their events and their audit log: /v1/jobs."""

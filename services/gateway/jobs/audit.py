@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from shared.contracts.jobs.job import Job, JobState
 from shared.stores.jobs.events import stored_events
 
-__all__ = ["AuditEntry", "audit"]
+__all__ = ["AuditEntry", "audit_entries"]
 
 LONGEST: Final = 1000
 """Entries of one job that are shown: its first ones."""
@@ -33,7 +33,7 @@ class AuditEntry(BaseModel):
     event: int
 
 
-async def audit(jetstream: JetStreamContext, tenant: str, job: str) -> list[AuditEntry]:
+async def audit_entries(jetstream: JetStreamContext, tenant: str, job: str) -> list[AuditEntry]:
     """Oldest first; empty where the log knows, or still knows, nothing of the job."""
     entries: list[AuditEntry] = []
     async with aclosing(stored_events(jetstream, f"event.job.{job}.*")) as events:

@@ -23,7 +23,7 @@ __all__ = ["JobEventStream"]
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 2.0
-"""An event may be lost; then the change is seen this much later."""
+"""Seconds between reads of the job, as an event may be lost."""
 
 
 class JobEventStream(Response):
@@ -32,10 +32,10 @@ class JobEventStream(Response):
     The stream also ends when the gateway stops; the client then connects again, elsewhere.
     """
 
-    def __init__(self, board: JobStore, notifier: JobNotifier, job: Job) -> None:
+    def __init__(self, jobs: JobStore, notifier: JobNotifier, job: Job) -> None:
         super().__init__()
-        self._board = board
-        self._news = notifier
+        self._jobs = jobs
+        self._notifier = notifier
         self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,18 +48,18 @@ class JobEventStream(Response):
                 await channel.close()
 
     async def _follow(self, channel: Channel) -> None:
-        job, told, spoken = self._job, None, time.monotonic()
-        with self._news.listen(job.id) as changed:
-            # The job may have changed before the listening began, so the first look comes at once.
+        job, sent, sent_at = self._job, None, time.monotonic()
+        with self._notifier.listen(job.id) as changed:
+            # The job may have changed before the subscription, so the first read comes at once.
             changed.set()
             while True:
-                if job != told:
+                if job != sent:
                     await channel.event("end" if job.state.ended else "progress", job.model_dump_json().encode())
-                    told, spoken = job, time.monotonic()
-                elif time.monotonic() - spoken >= PING_SECONDS:
+                    sent, sent_at = job, time.monotonic()
+                elif time.monotonic() - sent_at >= PING_SECONDS:
                     await channel.ping()
-                    spoken = time.monotonic()
-                if job.state.ended or self._news.closed:
+                    sent_at = time.monotonic()
+                if job.state.ended or self._notifier.closed:
                     return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), POLL_SECONDS)
@@ -72,7 +72,7 @@ class JobEventStream(Response):
 
     async def _read(self, known: Job) -> Job:
         try:
-            return await self._board.get(known.tenant, known.id)
+            return await self._jobs.get(known.tenant, known.id)
         except (NatsError, TimeoutError) as error:
             log.warning("cannot read a job, will try again: %r", error)
             return known

@@ -1,4 +1,4 @@
-"""Who waits for news of which job. The broker says that a job changed; how it is now is read from its entry."""
+"""Notifies those who wait for a change of a job. Events say only that a job changed; its state is in its record."""
 
 import asyncio
 from collections import defaultdict
@@ -20,7 +20,7 @@ class JobNotifier:
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     def subscribe(self, broker: NatsBroker) -> None:
-        """Hear the events of all jobs; to be called before the broker starts."""
+        """Subscribe to the events of all jobs, before the broker starts."""
 
         @broker.subscriber(
             "event.job.*.*",
@@ -29,8 +29,8 @@ class JobNotifier:
             title="event.job.*.*",
             no_reply=True,
         )
-        async def hear(message: NatsMessage) -> None:
-            self.tell(message.raw_message.subject.split(".")[2])
+        async def on_event(message: NatsMessage) -> None:
+            self.notify(message.raw_message.subject.split(".")[2])
 
     @contextmanager
     def listen(self, job: str) -> Iterator[asyncio.Event]:
@@ -44,12 +44,12 @@ class JobNotifier:
             if not self._listeners[job]:
                 del self._listeners[job]
 
-    def tell(self, job: str) -> None:
+    def notify(self, job: str) -> None:
         for event in self._listeners.get(job, ()):
             event.set()
 
     def close(self) -> None:
-        """No more news: every listener is woken for the last time."""
+        """Wake every listener for the last time."""
         self.closed = True
         for events in list(self._listeners.values()):
             for event in events:
@@ -57,5 +57,5 @@ class JobNotifier:
 
 
 async def _undecoded(message: NatsMessage) -> bytes:
-    # Only the subject counts, and events of progress have no body.
+    # Only the subject matters, and events of progress have no body.
     return bytes(message.body)

@@ -21,9 +21,9 @@ from services.gateway.http.downloads import download
 from services.gateway.http.models import JobBody, JobList
 from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.http.problems import invalid_member
-from services.gateway.jobs.audit import audit
+from services.gateway.jobs.audit import audit_entries
 from services.gateway.jobs.event_stream import JobEventStream
-from services.gateway.jobs.idempotency import IdempotencyKey, job_for
+from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
 from services.gateway.jobs.service import (
     ArtifactBody,
     ArtifactList,
@@ -33,6 +33,7 @@ from services.gateway.jobs.service import (
     Retry,
     StepBody,
     StepList,
+    accepted,
     need_artifact,
     submit,
 )
@@ -73,10 +74,9 @@ async def create(
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
-    asked = await read_json(request, NewJob, MAX_BODY)
-    made = await submit(jobs, principal, job_for(principal, idempotency_key), asked.spec, asked.options())
-    response.headers["Location"] = f"/v1/jobs/{made.id}"
-    return JobBody(job=made)
+    body = await read_json(request, NewJob, MAX_BODY)
+    made = await submit(jobs, principal, job_id_for(principal, idempotency_key), body.spec, body.options())
+    return accepted(response, made)
 
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems())
@@ -125,10 +125,10 @@ async def cancel(job: str, request: Request, jobs: JobsDependency, principal: Pr
 
     A job that has ended stays as it is.
     """
-    asked = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
+    body = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
     await _job(jobs, principal, job)
-    by = principal.by(asked.by)
-    return JobBody(job=await jobs.cancel(principal.tenant, job, by=by, reason=asked.reason))
+    by = principal.by(body.by)
+    return JobBody(job=await jobs.cancel(principal.tenant, job, by=by, reason=body.reason))
 
 
 @router.post(
@@ -151,10 +151,10 @@ async def retry(
 
     A pipeline keeps the steps that have succeeded.
     """
-    asked = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
+    body = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
     await _job(jobs, principal, job)
     principal.need_spec(await jobs.specs.get(principal.tenant, job))
-    queued = await run_again(jobs, dead_letters, principal.tenant, job, by=principal.by(asked.by), reason=asked.reason)
+    queued = await run_again(jobs, dead_letters, principal.tenant, job, by=principal.by(body.by), reason=body.reason)
     return JobBody(job=queued)
 
 
@@ -163,7 +163,7 @@ async def retry(
 )
 @requires(Action.READ)
 async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> StepList:
-    """Where each step of a pipeline stands; empty for a job that is none, or has not begun."""
+    """Where each step of a pipeline stands; empty for a job that is not a pipeline, or has not begun."""
     found = await _job(jobs, principal, job)
     state = await pipeline_state(bus.jetstream, principal.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
@@ -176,7 +176,7 @@ async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: P
 async def history(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> AuditList:
     """Every change of the job's state: when, who and why."""
     await _job(jobs, principal, job)
-    return AuditList(events=await audit(bus.jetstream, principal.tenant, job))
+    return AuditList(events=await audit_entries(bus.jetstream, principal.tenant, job))
 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))

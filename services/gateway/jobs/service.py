@@ -3,9 +3,11 @@
 import time
 from typing import Annotated, Final
 
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.auth.principal import Principal
+from services.gateway.http.models import JobBody
 from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import AuditEntry
 from shared.contracts.jobs import (
@@ -34,6 +36,7 @@ __all__ = [
     "Retry",
     "StepBody",
     "StepList",
+    "accepted",
     "check_spec",
     "need_artifact",
     "submit",
@@ -172,7 +175,7 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
 
 
 async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> None:
-    """Raises Problem FORBIDDEN for a file of a job with a collection that the caller has no key for."""
+    """Raises Problem FORBIDDEN for a file of a job with a collection that the key does not allow."""
     if principal.collections == EVERY_COLLECTION:
         return
     try:
@@ -182,14 +185,20 @@ async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> Non
     principal.need_collection(job.collection)
 
 
-async def submit(board: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def submit(jobs: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
     Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
     """
     check_spec(spec)
     principal.need_spec(spec)
-    made, new = await board.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
-    if not new and await board.specs.get(principal.tenant, job) != spec:
+    made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
+    if not new and await jobs.specs.get(principal.tenant, job) != spec:
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made
+
+
+def accepted(response: Response, job: Job) -> JobBody:
+    """The body of a response to a request that made a job; its header names where to look at the job."""
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobBody(job=job)

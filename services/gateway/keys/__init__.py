@@ -1,0 +1,1 @@
+"""API keys, their store and their endpoints: /v1/keys."""

@@ -11,7 +11,7 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import AuthenticatorDependency, KeysDependency
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue
+from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue_key
 from shared.contracts.keys import Action, ApiKey, hashed, new_key
 from shared.contracts.problems import Problem, ProblemType
 
@@ -40,9 +40,9 @@ async def create(
     principal: PrincipalDependency,
 ) -> IssuedKey:
     """The secret is shown this once. In force at every gateway within a second."""
-    asked = await read_json(request, NewKey, MAX_BODY)
+    body = await read_json(request, NewKey, MAX_BODY)
     _refuse_if_open(authenticator)
-    key, written = issue(asked, principal.by(""))
+    key, written = issue_key(body, principal.by(""))
     await keys.create(key)
     response.headers["Location"] = f"/v1/keys/{key.id}"
     return _issued(response, key, written)
@@ -71,12 +71,12 @@ async def get(key: KeyId, keys: KeysDependency) -> KeyBody:
 @requires(Action.ADMIN)
 async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDependency) -> IssuedKey:
     """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
-    asked = await read_json(request, Rotation, MAX_BODY)
+    body = await read_json(request, Rotation, MAX_BODY)
     _, written = new_key(key)
 
     def rotated(known: ApiKey) -> ApiKey:
         check_rotation(known)
-        return known.rotated(hashed(written), time.time(), asked.grace_seconds)
+        return known.rotated(hashed(written), time.time(), body.grace_seconds)
 
     return _issued(response, await keys.change(key, rotated), written)
 
@@ -84,7 +84,7 @@ async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDep
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
 async def revoke(key: KeyId, keys: KeysDependency, principal: PrincipalDependency) -> KeyBody:
-    """Ends it for good, at every gateway within a second. It stays in the list; what it has submitted goes on."""
+    """Ends the key for good, at every gateway within a second. It stays in the list, and its jobs go on."""
     return KeyBody.of(await keys.revoke(key, principal.by("")))
 
 
@@ -95,6 +95,6 @@ def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
 
 def _refuse_if_open(authenticator: Authenticator) -> None:
     """Raises Problem CONFLICT where keys are not asked for: one would shut out everybody who has none."""
-    if not authenticator.asks:
+    if not authenticator.required:
         detail = "This gateway asks for no keys. Start it with SLUICE_ADMIN_KEY, then make keys with that one."
         raise Problem(ProblemType.CONFLICT, detail)

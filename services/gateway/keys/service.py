@@ -1,4 +1,4 @@
-"""API keys as the HTTP API takes and shows them: never with a secret or its hash, but once to whoever made it."""
+"""API keys as the HTTP API takes and shows them: the secret is shown once, when it is made."""
 
 import time
 from typing import Annotated, Self
@@ -9,7 +9,7 @@ from services.gateway.http.problems import invalid_member
 from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, ApiKey, CollectionPattern, KeyState, Secret, hashed, new_key
 
-__all__ = ["IssuedKey", "KeyBody", "KeyList", "NewKey", "Rotation", "check_rotation", "issue"]
+__all__ = ["IssuedKey", "KeyBody", "KeyList", "NewKey", "Rotation", "check_rotation", "issue_key"]
 
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -86,18 +86,18 @@ class IssuedKey(BaseModel):
     secret: str
 
 
-def issue(asked: NewKey, by: str) -> tuple[ApiKey, str]:
+def issue_key(body: NewKey, by: str) -> tuple[ApiKey, str]:
     """A new key, and its written form."""
     key, written = new_key()
     now = time.time()
-    expires = None if asked.expires_in is None else now + asked.expires_in
-    members = asked.model_dump(exclude={"expires_in"})
+    expires = None if body.expires_in is None else now + body.expires_in
+    members = body.model_dump(exclude={"expires_in"})
     secret = Secret(sha256=hashed(written))
     return ApiKey(id=key, created_at=now, created_by=by, expires_at=expires, secrets=(secret,), **members), written
 
 
 def check_rotation(key: ApiKey) -> None:
-    """Raises Problem INVALID_REQUEST for a key that lets nobody in any more."""
+    """Raises Problem INVALID_REQUEST for a key that is not active."""
     state = key.state(time.time())
     if state is not KeyState.ACTIVE:
-        raise invalid_member("key", f"it is {state}: make another one")
+        raise invalid_member("key", f"it is {state}; make another one")

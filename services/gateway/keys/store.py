@@ -46,7 +46,7 @@ class Keys:
         return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def change(self, key: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
-        """Change a key, whoever else does. Raises Problem NOT_FOUND, and what `change` raises."""
+        """Change a key, also while others do. Raises Problem NOT_FOUND, and what `change` raises."""
         for _ in range(TRIES):
             known, revision = await self._entry(key)
             new = change(known)
@@ -57,7 +57,7 @@ class Keys:
             except KeyWrongLastSequenceError:
                 continue
             return new
-        raise Problem(ProblemType.CONFLICT, f"The key '{key}' is being changed by others. Try again.")
+        raise Problem(ProblemType.CONFLICT, f"The key '{key}' is being changed by other requests. Try again.")
 
     async def revoke(self, key: str, by: str) -> ApiKey:
         """End a key at once; one that was revoked before stays as it is. Raises Problem NOT_FOUND."""
@@ -84,15 +84,15 @@ class Keys:
 async def watch_keys(
     client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, ApiKey]], None]
 ) -> AsyncIterator[None]:
-    """Tell `changed` all keys by id, as `followed` does."""
+    """Call `changed` with all keys by id, at the beginning and after each change."""
     async with watch_records(client, jetstream, KEYS, read=_read, changed=changed):
         yield
 
 
 def _read(key: str, value: bytes, _: ApiKey | None) -> ApiKey | None:
-    """None for a record that cannot be read: such a key lets nobody in."""
+    """None for a record that cannot be read: no request is authenticated by it."""
     try:
         return ApiKey.model_validate_json(value)
     except ValidationError:
-        log.warning("the key '%s' cannot be read, so it lets nobody in", key)
+        log.warning("the key '%s' cannot be read, so no request is authenticated by it", key)
         return None

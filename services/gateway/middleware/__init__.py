@@ -1,0 +1,1 @@
+"""What surrounds every request: telemetry and the audit log."""

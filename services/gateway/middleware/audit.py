@@ -1,4 +1,4 @@
-"""What is done to every request and response at the edge: pages of other sites, limits told, and the audit log."""
+"""CORS, the headers about rate limits, and the audit log."""
 
 import logging
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.auth.authenticator import Authenticator, presented
+from services.gateway.auth.authenticator import Authenticator, api_key_of
 from services.gateway.auth.principal import Principal
 from services.gateway.context import REQUEST_CONTEXT, RequestContext
 from services.gateway.http.problems import CLIENT_LEFT
@@ -19,15 +19,31 @@ __all__ = ["audit_middleware"]
 log = logging.getLogger("sluice.audit")
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-ASKS: Final = ("/v1/query", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+QUERY_PATHS: Final = ("/v1/query", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 """Paths whose POST changes nothing."""
 
 REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
-SENT: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-API-Key", "traceparent", "tracestate")
+REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "X-API-Key",
+    "traceparent",
+    "tracestate",
+)
 """Headers that pages of the allowed origins may send."""
 
-TOLD: Final = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id")
+RESPONSE_HEADERS: Final = (
+    "ETag",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-Id",
+    "X-Trace-Id",
+)
 """Headers that they may read."""
 
 PREFLIGHT_SECONDS: Final = 600
@@ -37,22 +53,22 @@ LONGEST_OBJECT: Final = 500
 
 
 def audit_middleware(app: ASGIApp, authenticator: Authenticator, settings: GatewaySettings) -> ASGIApp:
-    """The app as it meets the world."""
-    app = _Watched(app, authenticator, settings.audit)
+    """The app with the audit log around it, and CORS where the settings name origins."""
+    app = _AuditMiddleware(app, authenticator, settings.audit)
     if not settings.origins:
         return app
     return CORSMiddleware(
         app,
         allow_origins=settings.origins,
         allow_methods=("GET", "POST", "PUT", "DELETE"),
-        allow_headers=SENT,
-        expose_headers=TOLD,
+        allow_headers=REQUEST_HEADERS,
+        expose_headers=RESPONSE_HEADERS,
         max_age=PREFLIGHT_SECONDS,
     )
 
 
-class _Watched:
-    """Tells each response's reader the limits of his key, and the log who did what. Nothing where no key is asked."""
+class _AuditMiddleware:
+    """Adds the limits of its key to each response, and logs changes and refusals, where keys are required."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator, audit: Audit) -> None:
         self._app = app
@@ -60,34 +76,34 @@ class _Watched:
         self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._authenticator.asks:
+        if scope["type"] != "http" or not self._authenticator.required:
             await self._app(scope, receive, send)
             return
         status = CLIENT_LEFT
-        made = ""
+        created = ""
 
-        async def watched(message: Message) -> None:
-            nonlocal status, made
+        async def send_audited(message: Message) -> None:
+            nonlocal status, created
             if message["type"] == "http.response.start":
                 status = message["status"]
-                made = next((value.decode() for name, value in message["headers"] if name == b"location"), "")
+                created = next((value.decode() for name, value in message["headers"] if name == b"location"), "")
                 principal = _principal(scope)
                 if principal is not None and principal.limits is not None:
                     message = {**message, "headers": [*message["headers"], *principal.limits.headers()]}
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_audited)
         finally:
-            if self._notes(scope, status):
-                _note(scope, status, made)
+            if self._is_logged(scope, status):
+                _log(scope, status, created)
 
-    def _notes(self, scope: Scope, status: int) -> bool:
+    def _is_logged(self, scope: Scope, status: int) -> bool:
         if self._audit is Audit.OFF or "route" not in scope:
             return False
         if self._audit is Audit.ALL or status in REFUSED:
             return True
-        return scope["method"] not in READS and scope["path"] not in ASKS
+        return scope["method"] not in READS and scope["path"] not in QUERY_PATHS
 
 
 def _principal(scope: Scope) -> Principal | None:
@@ -95,10 +111,10 @@ def _principal(scope: Scope) -> Principal | None:
     return None if context is None else context.principal
 
 
-def _note(scope: Scope, status: int, made: str) -> None:
-    """One line: whose key did what to what, with what outcome. `object` is what was made, or else the path."""
+def _log(scope: Scope, status: int, created: str) -> None:
+    """Log the key, the action, its object and its outcome. `object` is what was created, or else the path."""
     principal = _principal(scope)
-    key = principal.key if principal is not None else key_id(presented(scope["headers"]) or "")
+    key = principal.key if principal is not None else key_id(api_key_of(scope["headers"]) or "")
     client = scope.get("client")
     query = scope["query_string"].decode("latin-1")
     path = scope["path"] + (f"?{query}" if query else "")
@@ -109,7 +125,7 @@ def _note(scope: Scope, status: int, made: str) -> None:
             "key_name": principal.name if principal is not None else "",
             "tenant": principal.tenant if principal is not None else "",
             "action": f"{scope['method']} {getattr(scope['route'], 'path', '')}",
-            "object": made or path[:LONGEST_OBJECT],
+            "object": created or path[:LONGEST_OBJECT],
             "status": status,
             "client": client[0] if client else "",
         },

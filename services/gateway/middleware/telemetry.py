@@ -1,4 +1,4 @@
-"""What is noted of every request: one server span, its metrics, and the trace id that the response carries."""
+"""Telemetry of every request: one server span, its metrics, and the trace id that the response carries."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Problems as OpenAI's API says them: `{"error": {message, type, param, code}}` under the status its clients expect."""
+"""Problems in OpenAI's form: `{"error": {message, type, param, code}}` under the status its clients expect."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from services.gateway.http.problems import Dialect, reported
+from services.gateway.http.problems import Dialect, with_common_problems
 from services.gateway.http.sse import Event
 from shared.contracts.problems import URN, Problem, ProblemDetails, ProblemType
 from shared.telemetry.tracing import trace_id
@@ -22,7 +22,7 @@ CODES: Final = {
     ProblemType.UNAUTHENTICATED.code: "invalid_api_key",
     ProblemType.RATE_LIMITED.code: "rate_limit_exceeded",
 }
-"""Where OpenAI has a name of its own for the same thing; all other problems keep theirs."""
+"""The codes of OpenAI for the same errors; all other problems keep their own."""
 
 PARAMS: Final = {ProblemType.CONTEXT_EXCEEDED.code: "messages", ProblemType.INVALID_QUESTION.code: "messages"}
 
@@ -44,7 +44,7 @@ class ErrorBody(BaseModel):
 def errors(*kinds: ProblemType) -> dict[int | str, dict[str, Any]]:
     """For the API's document: the error responses of an endpoint, besides those that any may have."""
     found: defaultdict[int, list[str]] = defaultdict(list)
-    for kind in reported(kinds):
+    for kind in with_common_problems(kinds):
         found[_status(kind.status)].append(f"`{CODES.get(kind.code, kind.code)}`: {kind.title}")
     described: dict[int | str, str] = {status: ". ".join(titles) for status, titles in sorted(found.items())}
     described["default"] = "Any other error"
@@ -59,7 +59,7 @@ def error_event(problem: Problem) -> Event:
 def _render(details: ProblemDetails, headers: Mapping[str, str]) -> Response:
     chosen = dict(headers)
     if details.status == HTTPStatus.CONFLICT:
-        # The clients take a 409 for a lock that will be free in a moment.
+        # The SDKs retry a 409, as for a lock.
         chosen["x-should-retry"] = "false"
     return Response(to_json({"error": _error(details)}), _status(details.status), chosen, "application/json")
 
@@ -83,7 +83,7 @@ def _error(details: ProblemDetails) -> dict[str, Any]:
 
 
 def _status(status: int) -> int:
-    """OpenAI's API has one status for whatever is wrong with a request."""
+    """OpenAI's API has one status for every invalid request."""
     return 400 if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
 
 

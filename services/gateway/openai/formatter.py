@@ -1,4 +1,4 @@
-"""What the voices of chat and completions have in common."""
+"""What the formatters of chat and completions share."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from services.gateway.queries.session import QuerySession
 from shared.contracts.envelope import Passage
 from shared.telemetry.tracing import trace_id
 
-__all__ = ["END", "FormatContext", "answered_by", "fingerprint"]
+__all__ = ["END", "FormatContext", "answer_details", "fingerprint"]
 
 END = Event(b"[DONE]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatContext:
-    """What was asked for, as far as the form of the answer goes. `model` is the name that the client used.
+    """What the request says about the form of its answer. `model` is the name in the request.
 
-    `collection` is the one that is answered from, None where documents are not asked.
+    `collection` is the source of the answer, None for an answer of a model alone.
     """
 
     model: str
@@ -37,7 +37,7 @@ def fingerprint(ended: Ended) -> str:
     return "fp_" + sha256(f"{ended.engine}/{ended.model}".encode()).hexdigest()[:10]
 
 
-def answered_by(
+def answer_details(
     format_context: FormatContext, session: QuerySession, ended: Ended, sources: tuple[Passage, ...] | None
 ) -> AnsweredBy:
     """The member `sluice` of the end of an answer; with `sources` that of a whole one."""

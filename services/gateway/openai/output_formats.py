@@ -1,4 +1,4 @@
-"""What an answer must look like, and the tools it may ask for, in OpenAI's words and in vLLM's."""
+"""The format of an answer and the tools that it may call, in the members of OpenAI and of vLLM."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
@@ -9,7 +9,15 @@ from pydantic_core import PydanticCustomError, from_json
 from services.gateway.http.problems import invalid_member
 from shared.contracts.generation import OutputFormat
 
-__all__ = ["JsonSchemaText", "ResponseFormat", "StructuredOutputs", "Tool", "ToolChoice", "formats_of", "only_one"]
+__all__ = [
+    "JsonSchemaText",
+    "ResponseFormat",
+    "StructuredOutputs",
+    "Tool",
+    "ToolChoice",
+    "output_formats",
+    "single_format",
+]
 
 NAMED: Final = "function:"
 
@@ -21,7 +29,7 @@ def _schema(value: Any) -> Any:
     try:
         return from_json(value)
     except ValueError:
-        raise PydanticCustomError("json_schema", "is text that is no JSON") from None
+        raise PydanticCustomError("json_schema", "is not JSON text") from None
 
 
 JsonSchemaText = Annotated[dict[str, JsonValue], BeforeValidator(_schema)]
@@ -67,7 +75,7 @@ class StructuredOutputs(BaseModel):
     grammar: str | None = None
 
 
-def formats_of(at: str, **given: Any) -> list[OutputFormat]:
+def output_formats(at: str, **given: Any) -> list[OutputFormat]:
     """A format for each of the arguments that is given, by its name in `OutputFormat`.
 
     Raises Problem INVALID_REQUEST, which names a member as one that begins with `at`.
@@ -83,7 +91,7 @@ def formats_of(at: str, **given: Any) -> list[OutputFormat]:
     return formats
 
 
-def only_one(formats: Sequence[OutputFormat]) -> OutputFormat | None:
+def single_format(formats: Sequence[OutputFormat]) -> OutputFormat | None:
     """Raises Problem INVALID_REQUEST for more."""
     if len(formats) > 1:
         raise invalid_member("response_format", "an answer has one format, and the request names several")

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Page", "page_of"]
+__all__ = ["Page", "paginate"]
 
 Item = TypeVar("Item")
 
@@ -26,8 +26,8 @@ class Page(BaseModel):
         return cls.model_validate({"data": data, "first_id": first, "last_id": last, "has_more": more})
 
 
-def page_of(found: Sequence[Item], after: str, limit: int, key: Callable[[Item], str]) -> tuple[list[Item], bool]:
-    """So many items after the one with this id, from the first where it is empty, and whether there are more.
+def paginate(found: Sequence[Item], after: str, limit: int, key: Callable[[Item], str]) -> tuple[list[Item], bool]:
+    """Up to `limit` items after the one with the id `after`, or from the first, and whether there are more.
 
     Raises Problem NOT_FOUND for an id that is not among them.
     """
@@ -35,5 +35,5 @@ def page_of(found: Sequence[Item], after: str, limit: int, key: Callable[[Item],
     if after:
         start = next((number for number, item in enumerate(found, 1) if key(item) == after), 0)
         if not start:
-            raise Problem(ProblemType.NOT_FOUND, f"The list has no '{after[:80]}' to go on after.", param="after")
+            raise Problem(ProblemType.NOT_FOUND, f"The list has no item '{after[:80]}'.", param="after")
     return list(found[start : start + limit]), start + limit < len(found)

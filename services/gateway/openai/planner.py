@@ -8,7 +8,7 @@ from starlette.requests import Request
 from services.gateway.collections.cache import CollectionCache
 from services.gateway.context import RequestContext, context_of
 from services.gateway.http.problems import invalid_member
-from services.gateway.openai.chat.messages import conversation_of
+from services.gateway.openai.chat.messages import conversation_key
 from services.gateway.openai.formatter import FormatContext
 from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, SluiceOptions
@@ -149,7 +149,7 @@ def _named_collection(model: str) -> str | None:
 
 
 def _conversation(body: ChatRequest) -> str:
-    return body.sluice.conversation or body.prompt_cache_key or conversation_of(body.messages)
+    return body.sluice.conversation or body.prompt_cache_key or conversation_key(body.messages)
 
 
 def _format_context(

@@ -18,15 +18,15 @@ from services.gateway.openai.output_formats import (
     StructuredOutputs,
     Tool,
     ToolChoice,
-    formats_of,
-    only_one,
+    output_formats,
+    single_format,
 )
 from services.gateway.queries.generation_options import Sampling
 from shared.contracts.generation import GenerateParams, Mode, OutputFormat
 
 __all__ = ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "SluiceOptions"]
 
-NOT_HERE: Final = "is not supported here"
+UNSUPPORTED: Final = "is not supported here"
 
 
 class SluiceOptions(BaseModel):
@@ -57,17 +57,17 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
-    IGNORED_VALUES: ClassVar[Mapping[str, JsonValue]] = {}
+    WITHOUT_EFFECT: ClassVar[Mapping[str, JsonValue]] = {}
     """Values of refused members that ask for nothing."""
 
     @model_validator(mode="before")
     @classmethod
-    def _said(cls, body: Any) -> Any:
+    def _without_nulls(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
         said = {name: value for name, value in body.items() if value is not None}
         for name, reason in cls.REFUSED.items():
-            if said.get(name) and said[name] != cls.IGNORED_VALUES.get(name):
+            if said.get(name) and said[name] != cls.WITHOUT_EFFECT.get(name):
                 raise invalid_member(name, reason)
         return said
 
@@ -78,7 +78,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = Field(False, description="Send the usage in a chunk of its own before the end.")
 
 
-class _Written(_Request, Sampling):
+class _GenerationRequest(_Request, Sampling):
     """What chat and completions have in common."""
 
     model: str
@@ -99,11 +99,11 @@ class _Written(_Request, Sampling):
         """Raises Problem INVALID_REQUEST where more than one format is named."""
         own = self.structured_outputs or StructuredOutputs()
         asked = self.response_format.output if self.response_format else None
-        return only_one(
+        return single_format(
             [
                 *([asked] if asked else []),
-                *formats_of("structured_outputs.", json_schema=own.json_, **own.model_dump(exclude={"json_"})),
-                *formats_of(
+                *output_formats("structured_outputs.", json_schema=own.json_, **own.model_dump(exclude={"json_"})),
+                *output_formats(
                     "guided_",
                     json_schema=self.guided_json,
                     regex=self.guided_regex,
@@ -125,11 +125,11 @@ _SAMPLERS: Final = dict.fromkeys(
         "stop_token_ids",
         "use_beam_search",
     ),
-    NOT_HERE,
+    UNSUPPORTED,
 )
 
 
-class ChatRequest(_Written):
+class ChatRequest(_GenerationRequest):
     """POST /v1/chat/completions"""
 
     REFUSED = {
@@ -138,14 +138,14 @@ class ChatRequest(_Written):
         "modalities": "only text is written here",
         "functions": "give them as `tools`",
         "function_call": "give it as `tool_choice`",
-        "web_search_options": NOT_HERE,
+        "web_search_options": UNSUPPORTED,
         "chat_template": "the model's own template is used",
-        "chat_template_kwargs": NOT_HERE,
-        "continue_final_message": NOT_HERE,
+        "chat_template_kwargs": UNSUPPORTED,
+        "continue_final_message": UNSUPPORTED,
         "documents": "name a collection in `sluice.collection` instead",
-        "echo": NOT_HERE,
+        "echo": UNSUPPORTED,
     }
-    IGNORED_VALUES = {"modalities": ["text"], "function_call": "none"}
+    WITHOUT_EFFECT = {"modalities": ["text"], "function_call": "none"}
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: int | None = Field(None, description="Goes before `max_tokens`.")
@@ -190,17 +190,17 @@ def _one_text(prompt: Any) -> Any:
     return prompt
 
 
-class CompletionRequest(_Written):
+class CompletionRequest(_GenerationRequest):
     """POST /v1/completions"""
 
     REFUSED = {
         **_SAMPLERS,
         "best_of": "only one answer is written",
-        "echo": NOT_HERE,
-        "suffix": NOT_HERE,
-        "prompt_embeds": NOT_HERE,
+        "echo": UNSUPPORTED,
+        "suffix": UNSUPPORTED,
+        "prompt_embeds": UNSUPPORTED,
     }
-    IGNORED_VALUES = {"best_of": 1}
+    WITHOUT_EFFECT = {"best_of": 1}
 
     prompt: Annotated[str, BeforeValidator(_one_text, json_schema_input_type=str | list[str])]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

@@ -31,7 +31,7 @@ __all__ = [
     "TokenUsage",
     "ToolCallBody",
     "UrlCitation",
-    "encoded",
+    "encode_response",
 ]
 
 
@@ -39,7 +39,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-def encoded(body: _Body) -> bytes:
+def encode_response(body: _Body) -> bytes:
     return body.__pydantic_serializer__.to_json(body, exclude_unset=True)
 
 

@@ -1,0 +1,1 @@
+"""Queries: planned, submitted, assembled and formatted; /v1/query."""

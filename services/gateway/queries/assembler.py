@@ -1,9 +1,9 @@
-"""From reply events to one answer, whatever tries at it were made. Pure: no I/O, no clock.
+"""Assembles one answer from reply events, over all tries of the stage that answers. Pure: no I/O, no clock.
 
-A try is one (attempt, delivery) of the stage that answers. Work is redelivered when a worker dies and submitted again
-when the broker does. A new try asks what the reader has been given and goes on from there; one that cannot writes the
-answer anew, and is compared with what was given as it comes: the answer goes on where they part in length, and where
-they differ it cannot go on.
+A try is one (attempt, delivery) of the stage. Work is redelivered when a worker dies and submitted again when the
+broker does. A new try asks what has been delivered to the reader and continues from there. One that cannot writes the
+answer from the beginning, and is compared with the delivered text: the answer continues where that ends, and is
+interrupted where the two differ.
 """
 
 from collections.abc import Mapping
@@ -74,10 +74,10 @@ class ToolCall:
 
 
 @dataclass(slots=True)
-class _Writing:
-    """One kind of text of the answer: what the reader has of it, `given`, and what the newest try has written."""
+class _Text:
+    """One kind of text of the answer: what was `delivered`, and what the newest try has written."""
 
-    given: str = ""
+    delivered: str = ""
     length: int = 0
     pieces: list[str] = field(default_factory=list)
 
@@ -87,22 +87,22 @@ class _Writing:
 
     @property
     def whole(self) -> bool:
-        return self.length >= len(self.given)
+        return self.length >= len(self.delivered)
 
-    def restart(self, *, standing: bool) -> None:
-        if standing and self.length > len(self.given):
-            self.given = self.text
+    def restart(self, *, append_only: bool) -> None:
+        if append_only and self.length > len(self.delivered):
+            self.delivered = self.text
         self.pieces = []
         self.length = 0
 
     def write(self, text: str) -> str:
-        """What of the text is new to the reader. Raises Problem ANSWER_INTERRUPTED where it contradicts the given."""
+        """The part of the text that is new. Raises Problem ANSWER_INTERRUPTED where it differs from `delivered`."""
         start = self.length
         self.pieces.append(text)
         self.length += len(text)
-        if start >= len(self.given):
+        if start >= len(self.delivered):
             return text
-        repeated = self.given[start : self.length]
+        repeated = self.delivered[start : self.length]
         if not text.startswith(repeated):
             raise _interrupted("its worker was lost, and another one answered differently")
         return text[len(repeated) :]
@@ -113,7 +113,7 @@ class _Call:
     id: str = ""
     name: str = ""
     announced: bool = False
-    arguments: _Writing = field(default_factory=_Writing)
+    arguments: _Text = field(default_factory=_Text)
 
 
 @dataclass(slots=True)
@@ -128,19 +128,19 @@ class _Try:
 
 
 class AnswerAssembler:
-    """Takes events in the order in which they come, and says what is new to the reader.
+    """Takes events in the order in which they arrive, and returns what is new to the reader.
 
-    `standing`: what was given out cannot be taken back, as in a stream. Otherwise the newest try is the answer.
+    `append_only`: what was delivered cannot be taken back, as in a stream. Otherwise the newest try is the answer.
     """
 
-    def __init__(self, *, standing: bool) -> None:
-        self._standing = standing
+    def __init__(self, *, append_only: bool) -> None:
+        self._append_only = append_only
         self._try = _Try()
         self._attempt = 1
         self._deliveries: dict[str, tuple[int, int]] = {}
         self._sources: tuple[Passage, ...] | None = None
-        self._text = _Writing()
-        self._reasoning = _Writing()
+        self._text = _Text()
+        self._reasoning = _Text()
         self._calls: dict[int, _Call] = {}
         self._logprobs: list[TokenLogprob] = []
         self._delivered = Delivered()
@@ -170,29 +170,29 @@ class AnswerAssembler:
         return tuple(self._logprobs)
 
     def expect(self, attempt: int) -> None:
-        """Nothing of an earlier attempt counts from now on."""
+        """Earlier attempts are stale from now on."""
         if attempt > self._attempt:
             self._attempt = attempt
             self._deliveries.clear()
 
-    def hand_over(self, plan: Progress) -> Delivered | None:
-        """What the reader has, for a new try that wants to go on from there; None for one that is itself stale.
+    def report_delivered(self, plan: Progress) -> Delivered | None:
+        """What was delivered, for a new try that continues from there; None for a try that is itself stale.
 
-        Nothing of an earlier try counts from now on.
+        Earlier tries are stale from now on.
         """
         if self._is_stale(plan):
             return None
-        text = self._text.text if self._text.whole else self._text.given
+        text = self._text.text if self._text.whole else self._text.delivered
         tokens = self._try.tokens if self._text.whole else None
-        if self._reasoning.length or self._reasoning.given or self._calls:
-            # Only text can be gone on from.
+        if self._reasoning.length or self._reasoning.delivered or self._calls:
+            # Only text can be continued.
             text, tokens = "", None
         self._delivered = Delivered(text=text, tokens=tuple(tokens or ()))
         self._delivered_logprobs = self._logprobs if text else []
         return self._delivered
 
     def take(self, event: AnyEvent) -> tuple[Part, ...]:
-        """What the event adds to what the reader has; nothing if it is stale or already known.
+        """What the event adds to the answer; nothing if it is stale or already known.
 
         Raises the Problem that the event reports, or ANSWER_INTERRUPTED where the answer cannot be continued.
         """
@@ -233,7 +233,7 @@ class AnswerAssembler:
         self._follow(event)
         current = self._try
         if event.index != current.deltas:
-            raise _interrupted("a piece of it was lost")
+            raise _interrupted("a part of it was lost")
         current.deltas += 1
         if not event.tokens:
             current.tokens = None
@@ -244,7 +244,7 @@ class AnswerAssembler:
         if reasoning := self._reasoning.write(event.reasoning):
             parts.append(NewReasoning(reasoning))
         text = self._text.write(event.text)
-        if text or (event.logprobs and not event.text):  # a token may be a part of a character, and show nothing yet
+        if text or (event.logprobs and not event.text):  # a token may be part of a character, without text of its own
             parts.append(NewText(text, event.logprobs))
         for call in event.tool_calls:
             parts += self._take_call(call)
@@ -264,7 +264,7 @@ class AnswerAssembler:
 
     def _take_sources(self, passages: tuple[Passage, ...]) -> tuple[Part, ...]:
         known, self._sources = self._sources, passages
-        if known is None or not self._standing:
+        if known is None or not self._append_only:
             return (NewSources(passages),)
         if [_place(p) for p in known] != [_place(p) for p in passages]:
             raise _interrupted("its worker was lost, and another one found other sources")
@@ -273,8 +273,8 @@ class AnswerAssembler:
     def _take_done(self, event: Done) -> tuple[Part, ...]:
         self._follow(event)
         if event.deltas != self._try.deltas:
-            raise _interrupted("a piece of it was lost")
-        if not all(writing.whole for writing in self._writings()):
+            raise _interrupted("a part of it was lost")
+        if not all(writing.whole for writing in self._texts()):
             raise _interrupted("its worker was lost, and another one answered differently")
         ended = Ended(
             usage=event.usage,
@@ -288,28 +288,28 @@ class AnswerAssembler:
         return (ended,)
 
     def _follow(self, event: Delta | Done | Resumed) -> None:
-        """Begin anew where the event belongs to another try than the one before it."""
+        """Restart the texts where the event belongs to another try than the one before it."""
         current = self._try
         if (event.attempt, event.delivery, event.stage) == (current.attempt, current.delivery, current.stage):
             return
-        for writing in self._writings():
-            writing.restart(standing=self._standing)
-        if not self._standing:
+        for writing in self._texts():
+            writing.restart(append_only=self._append_only)
+        if not self._append_only:
             self._calls.clear()
         self._logprobs = []
         self._try = _Try(event.attempt, event.delivery, event.stage)
 
     def _resume(self, characters: int) -> None:
-        """The newest try goes on after so many characters of what was handed over."""
+        """The newest try continues after this many characters of what was handed over."""
         delivered = self._delivered
         if characters != len(delivered.text):
-            raise _interrupted("its worker was lost, and another one went on from elsewhere")
+            raise _interrupted("its worker was lost, and another one continued from elsewhere")
         self._logprobs = list(self._delivered_logprobs)
         self._text.pieces = [delivered.text]
         self._text.length = characters
         self._try.tokens = list(delivered.tokens) if delivered.tokens or not delivered.text else None
 
-    def _writings(self) -> tuple[_Writing, ...]:
+    def _texts(self) -> tuple[_Text, ...]:
         return (self._text, self._reasoning, *(call.arguments for call in self._calls.values()))
 
 

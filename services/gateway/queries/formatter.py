@@ -1,4 +1,4 @@
-"""How `/v1/query` tells an answer: `AnswerBody` as JSON, or the events sources, delta, done and error."""
+"""The format of `/v1/query`: `AnswerBody` as JSON, or the events sources, delta, done and error."""
 
 from collections.abc import Iterable
 
@@ -16,11 +16,11 @@ __all__ = ["QueryFormatter", "timings_of"]
 
 
 class QueryFormatter:
-    """The platform's own form. What a model thinks before it answers is not told."""
+    """The platform's own form. The reasoning of a model is left out."""
 
     def whole(self, session: QuerySession, ended: Ended) -> bytes:
         answer = session.answer
-        done = _done(session, ended)
+        done = _done_body(session, ended)
         return to_json(AnswerBody(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
 
     def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
@@ -31,7 +31,7 @@ class QueryFormatter:
                 body = SourcesBody(id=session.query.id, sources=sources_from(passages))
                 yield Event(to_json(body), "sources")
             case Ended():
-                yield Event(to_json(_done(session, part)), "done")
+                yield Event(to_json(_done_body(session, part)), "done")
 
     def problem(self, problem: Problem) -> Event:
         return Event(problem_body(problem), "error")
@@ -41,7 +41,7 @@ def timings_of(session: QuerySession, ended: Ended) -> Timings:
     return Timings(total_ms=session.elapsed_ms, first_delta_ms=session.first_delta_ms, stages=ended.trail)
 
 
-def _done(session: QuerySession, ended: Ended) -> DoneBody:
+def _done_body(session: QuerySession, ended: Ended) -> DoneBody:
     return DoneBody(
         id=session.query.id,
         usage=ended.usage,

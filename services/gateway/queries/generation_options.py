@@ -1,4 +1,4 @@
-"""What a client may say about how an answer is written, on every face of the API."""
+"""Options of generation that every API takes."""
 
 from typing import Annotated, Any, Final
 
@@ -10,12 +10,12 @@ from shared.contracts.generation import GenerateParams, OutputFormat
 __all__ = ["Generation", "Sampling"]
 
 
-def _listed(stop: Any) -> Any:
+def _as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
 class Sampling(BaseModel):
-    """How the next token is chosen and when to stop. What is left out is the model's own default.
+    """How the next token is chosen and when to stop. An option that is left out has the model's own default.
 
     The bounds are those of `GenerateParams`.
     """
@@ -31,7 +31,7 @@ class Sampling(BaseModel):
     repetition_penalty: float | None = None
     stop: Annotated[
         list[Annotated[str, Field(min_length=1)]] | None,
-        BeforeValidator(_listed),
+        BeforeValidator(_as_list),
         Field(None, description="Text before which the answer ends: one or a list."),
     ] = None
     seed: int | None = None

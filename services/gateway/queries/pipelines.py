@@ -1,4 +1,4 @@
-"""Named pipelines: the stages that a query passes, in order, and what each is told.
+"""Named pipelines: the stages that a query passes, in order, with the parameters of each.
 
     pipelines:
       brief: [embed, retrieve, generate]
@@ -27,15 +27,15 @@ EMBED: Final = "embed"
 RETRIEVE: Final = "retrieve"
 GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
-MOST_VALUES: Final = 10_000
-WRONG_SCALARS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+MAX_VALUES: Final = 10_000
+SCALAR_ERRORS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
 
 BUILT_IN: Final = (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
 
 
 class PipelinesError(ValueError):
-    """The pipelines file cannot be used; the message names the file and the place."""
+    """The pipelines file is not valid; the message names the file and the place."""
 
 
 class Pipelines:
@@ -63,37 +63,40 @@ class Pipelines:
         *,
         top_k: int | None,
         default_top_k: int,
-        narrower: Mapping[str, JsonValue] | None,
+        request_filter: Mapping[str, JsonValue] | None,
         condense: bool = False,
     ) -> tuple[Stop, ...]:
-        """The slip of a query: the pipeline's stops, the retrieving ones with what the request asks for.
+        """The slip of a query: the pipeline's stops, with the options of the request in those that retrieve.
 
-        The request's `top_k` goes before the pipeline's, that before the default. The request's filter, `narrower`,
-        holds beside the pipeline's. With `condense`, for a question that others came before, a pipeline that retrieves
-        and generates begins with making it stand alone, unless it says itself where that is done.
-        Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where nothing would apply it.
+        The request's `top_k` goes before the pipeline's, and that before the default. `request_filter` applies in
+        addition to the pipeline's filter. With `condense`, for a later question of a conversation, a pipeline that
+        retrieves and generates first makes the question stand alone, unless it names the stage itself.
+        Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where no stop would apply it.
         """
         stops = self.get(name)
-        if narrower and not any(stop.stage == RETRIEVE for stop in stops):
+        if request_filter and not any(stop.stage == RETRIEVE for stop in stops):
             raise Problem(
                 ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
             )
-        slip = tuple(_retrieving(s, top_k, default_top_k, narrower) if s.stage == RETRIEVE else s for s in stops)
-        return (*_condensing(slip), *slip) if condense else slip
+        options = (top_k, default_top_k, request_filter)
+        slip = tuple(_retrieve_stop(s, *options) if s.stage == RETRIEVE else s for s in stops)
+        return (*_condense_stop(slip), *slip) if condense else slip
 
 
-def _condensing(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
-    """The stop that makes a question stand alone; none where it has no use.
+def _condense_stop(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
+    """The stop that makes a question stand alone, none where it has no use.
 
-    It names no variant: an adapter that a pipeline generates with serves that stage alone.
+    It names no variant: an adapter of the stop `generate` serves that stage alone.
     """
     named = {stop.stage for stop in slip}
     return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
 
 
-def _retrieving(stop: Stop, top_k: int | None, default_top_k: int, narrower: Mapping[str, JsonValue] | None) -> Stop:
+def _retrieve_stop(
+    stop: Stop, top_k: int | None, default_top_k: int, request_filter: Mapping[str, JsonValue] | None
+) -> Stop:
     own: JsonValue = stop.params.get("filter")
-    wanted: JsonValue = dict(narrower) if narrower else None
+    wanted: JsonValue = dict(request_filter) if request_filter else None
     both: JsonValue = {"$and": [own, wanted]} if own and wanted else own or wanted
     chosen = stop.params.get("top_k", default_top_k) if top_k is None else top_k
     return stop.with_params(top_k=chosen, filter=both)
@@ -107,11 +110,11 @@ class _StopEntry(BaseModel):
     params: dict[str, JsonValue] = {}
 
 
-def _spelled_out(entry: Any) -> Any:
+def _expand_stop(entry: Any) -> Any:
     return {"stage": entry} if isinstance(entry, str) else entry
 
 
-_Stops = Annotated[list[Annotated[_StopEntry, BeforeValidator(_spelled_out)]], Field(min_length=1, max_length=16)]
+_Stops = Annotated[list[Annotated[_StopEntry, BeforeValidator(_expand_stop)]], Field(min_length=1, max_length=16)]
 
 
 class _File(BaseModel):
@@ -125,14 +128,14 @@ def load_pipelines(path: Path | None) -> Pipelines:
     if path is None:
         return Pipelines()
     try:
-        entries = _File.model_validate(_bounded(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        entries = _File.model_validate(_check_size(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise PipelinesError(f"cannot read the pipelines file {path}: {error.strerror}") from error
     except ValidationError as error:
         mistakes = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors())
         raise PipelinesError(f"the pipelines file {path} is not valid: {mistakes}") from error
-    except (yaml.YAMLError, RecursionError, *WRONG_SCALARS) as error:
-        raise PipelinesError(f"the pipelines file {path} is no YAML: {error}") from error
+    except (yaml.YAMLError, RecursionError, *SCALAR_ERRORS) as error:
+        raise PipelinesError(f"the pipelines file {path} is not YAML: {error}") from error
     return Pipelines(
         {
             name: tuple(Stop(stage=e.stage, variant=e.variant, params=e.params) for e in stops)
@@ -141,13 +144,13 @@ def load_pipelines(path: Path | None) -> Pipelines:
     )
 
 
-def _bounded(value: Any) -> Any:
-    """The value. Raises ValueError where there is more in it than its aliases let one see, or it is in itself."""
+def _check_size(value: Any) -> Any:
+    """The value. Raises ValueError where it has too many values once aliases are expanded, or contains itself."""
     waiting, count = [value], 0
     while waiting:
         item, count = waiting.pop(), count + 1
-        if count > MOST_VALUES:
-            raise ValueError(f"it has more than {MOST_VALUES:,} values, with its aliases written out")
+        if count > MAX_VALUES:
+            raise ValueError(f"it has more than {MAX_VALUES:,} values, with its aliases written out")
         waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
     return value
 

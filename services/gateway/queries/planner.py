@@ -71,7 +71,7 @@ class QueryPlanner:
             plan.pipeline or plan.collection.pipeline or DEFAULT,
             top_k=plan.top_k,
             default_top_k=plan.default_top_k,
-            narrower=plan.filter,
+            request_filter=plan.filter,
             condense=any(message.role in SPOKEN for message in plan.messages),
         )
         return self.envelope(

@@ -1,4 +1,4 @@
-"""How far a query has come, as its progress events tell, and what to say when its time is over."""
+"""The progress of a query by its events, and the problem that explains a passed deadline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["QueryProgress", "QueueState", "overdue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """A stage's queue: queries waiting in it, queries in work, and whether any worker asks for more."""
+    """A stage's queue: queries waiting in it, queries in work, and whether any worker pulls from it."""
 
     waiting: int
     in_work: int
@@ -20,7 +20,7 @@ class QueueState:
 
     @property
     def deserted(self) -> bool:
-        """No worker serves the queue: none holds work, none asks for any."""
+        """No worker serves the queue: none has work, none pulls any."""
         return not self.wanted and not self.in_work
 
 
@@ -56,8 +56,8 @@ class QueryProgress:
 def overdue(progress: QueryProgress, timeout: float, queue: QueueState | None) -> Problem:
     """The problem of a query whose deadline has passed. `queue` is that of the stop ahead, None if it has none yet.
 
-    Progress says when a stage starts on a query and nothing says when it is done, so between two stops the state of
-    the queue ahead decides: a query waits there for a worker that does not exist, or the stage before is at work.
+    Events say when a stage starts on a query, and none says when it is done. So between two stops the state of the
+    queue ahead decides: either the query waits there for a worker that does not exist, or the stage before works.
     """
     started, ahead = progress.started, progress.ahead
     if ahead is not None and (queue is None or (queue.deserted and (queue.waiting or started is None))):

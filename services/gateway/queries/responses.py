@@ -59,7 +59,7 @@ async def whole_answer(
     """
     async with (
         client_disconnect(request.scope, request.receive) as departure,
-        queries.ask(query, departure, standing=False) as session,
+        queries.ask(query, departure, append_only=False) as session,
     ):
         if submitted is not None:
             await submitted()
@@ -83,7 +83,7 @@ class StreamedAnswer(Response):
         try:
             async with (
                 client_disconnect(scope, receive) as departure,
-                self._queries.ask(self._query, departure, standing=True) as session,
+                self._queries.ask(self._query, departure, append_only=True) as session,
             ):
                 try:
                     while session.ended is None:

@@ -1,4 +1,4 @@
-"""The life of a query: submitted, listened to, submitted again where the broker lost it, given up where it is late."""
+"""The life of a query: it is submitted, read, submitted again where the broker lost it, and ended at its deadline."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ HANDED_OVER = Counter(
 CHARS_PER_TOKEN: Final = 4
 
 WAKE: Final = Done(attempt=0, deltas=0)
-"""An event of no try, for a flight that is to look around."""
+"""An event of no attempt, which makes a session check the connection."""
 
 QUEUE_STATE_TTL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 0.5
@@ -60,7 +60,7 @@ class QuerySession:
         self.first_delta_ms: float | None = None
         self.problem: Problem | None = None
         self._failure: Problem | None = None
-        self.left = False
+        self.disconnected = False
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
         self._bus = bus
         self._client = bus.client
@@ -75,7 +75,7 @@ class QuerySession:
 
     @property
     def tokens(self) -> int:
-        """What the answer has cost; where it broke off, by a rule of thumb for what there is of it."""
+        """The tokens of prompt and answer; an estimate where the answer broke off."""
         if self.ended is None:
             return (len(self.answer.text) + len(self.answer.reasoning)) // CHARS_PER_TOKEN
         return self.ended.usage.prompt_tokens + self.ended.usage.completion_tokens
@@ -85,7 +85,7 @@ class QuerySession:
         return round(self.query.deadline - self.query.asked_at, 3)
 
     async def parts(self, patience: float | None = None) -> Sequence[Part]:
-        """All that has come of the answer, at least one part; nothing after `patience` seconds of silence.
+        """The parts of the answer that have arrived, at least one; none after `patience` seconds of silence.
 
         Raises the Problem with which the query ended, once the parts before it have been returned.
         """
@@ -98,28 +98,28 @@ class QuerySession:
             except TimeoutError:
                 return parts
             if self._reconnects != self._reconnections:
-                # Events were lost with the connection, so those of the same attempt prove nothing any more.
+                # Events were lost with the connection, so those of the same attempt prove nothing.
                 self.query = self.query.resubmitted()
                 self.answer.expect(self.query.attempt)
                 await self.submit()
                 continue
             parts += self._take(event)
         try:
-            while self.ended is None and (further := self._mailbox.more()) is not None:
-                parts += self._take(further)
+            while self.ended is None and (waiting := self._mailbox.more()) is not None:
+                parts += self._take(waiting)
         except Problem as problem:
             self._failure = problem
         return parts
 
-    def catch_up(self) -> None:
-        """Note how far the query has come by the news that did not wake anybody."""
+    def drain(self) -> None:
+        """Note the progress in events that nobody has read."""
         while (event := self._mailbox.more()) is not None:
             self.progress.note(event)
 
     def _take(self, event: AnyEvent) -> tuple[Part, ...]:
         self.progress.note(event)
         parts = self.answer.take(event)
-        self._account(parts)
+        self._record(parts)
         return parts
 
     async def submit(self) -> None:
@@ -138,17 +138,17 @@ class QuerySession:
             self.query = self.query.resubmitted()
             self.answer.expect(self.query.attempt)
 
-    def look_up(self) -> None:
-        """Let the flight notice that the broker was away: its query may be lost, and so may events."""
+    def resubmit(self) -> None:
+        """Submit the query again after a reconnection: it may be lost, and so may events."""
         if self._submitting is not None:
             self._submitting.cancel()
         else:
             self._mailbox.put(WAKE)
 
-    def leave(self) -> None:
-        """The client has gone."""
+    def client_disconnected(self) -> None:
+        """Stop, as nobody reads the answer any more."""
         if self.ended is None:
-            self.left = True
+            self.disconnected = True
             self.scope.cancel()
 
     def abort(self, problem: Problem) -> None:
@@ -159,7 +159,7 @@ class QuerySession:
     def _reconnections(self) -> int:
         return int(self._client.stats["reconnects"])
 
-    def _account(self, parts: tuple[Part, ...]) -> None:
+    def _record(self, parts: tuple[Part, ...]) -> None:
         for part in parts:
             if isinstance(part, NewText) and part.text:
                 if self.first_delta_ms is None:
@@ -173,7 +173,7 @@ class QuerySession:
 class Queries:
     """All queries of this gateway that are in flight.
 
-    `beside` is entered once a query has been submitted, and left when it has ended or failed.
+    `shadowed` is a block around the rest of a query's life once it has been submitted.
     """
 
     def __init__(
@@ -181,98 +181,98 @@ class Queries:
         bus: Bus,
         instance: str,
         replies: ReplyRouter,
-        beside: Callable[[QuerySession], AbstractContextManager[None]],
+        shadowed: Callable[[QuerySession], AbstractContextManager[None]],
         throttle: BatchThrottle,
     ) -> None:
         self._bus = bus
         self._replies = replies
         self._throttle = throttle
         self._instance = instance
-        self._beside = beside
-        self._flights: set[QuerySession] = set()
+        self._shadowed = shadowed
+        self._sessions: set[QuerySession] = set()
         self._by_reply: dict[str, QuerySession] = {}
-        self._landed = asyncio.Event()
+        self._session_ended = asyncio.Event()
         self._states: dict[str, tuple[float, QueueState | None]] = {}
-        IN_FLIGHT.set_function(lambda: len(self._flights))
+        IN_FLIGHT.set_function(lambda: len(self._sessions))
 
     async def open(self) -> None:
-        """Make the queues, and answer workers that take over an unfinished answer and ask what has been delivered."""
+        """Make the queues, and tell workers that take over an unfinished answer what has been delivered."""
         await self._bus.topology.ensure_queues(BUILT_IN_QUEUES)
-        await self._bus.client.subscribe(delivered_subject(reply_subject(self._instance, "*")), cb=self._hand_over)
+        await self._bus.client.subscribe(
+            delivered_subject(reply_subject(self._instance, "*")), cb=self._report_delivered
+        )
 
     @asynccontextmanager
-    async def ask(self, query: Query, departure: Departure, *, standing: bool) -> AsyncIterator[QuerySession]:
-        """Submit a query and hold it in flight for as long as the block runs, at most until its deadline.
+    async def ask(self, query: Query, departure: Departure, *, append_only: bool) -> AsyncIterator[QuerySession]:
+        """Submit a query and hold it in flight while the block runs, at most until its deadline.
 
-        When the client departs, the block is cancelled, all stages are told to stop, and
-        ClientLeftError is raised. Raises Problem QUEUE_FULL, BROKER_UNAVAILABLE, or what the deadline means.
+        When the client disconnects, the block is cancelled, all stages are told to stop, and ClientLeftError is
+        raised. Raises Problem QUEUE_FULL or BROKER_UNAVAILABLE, or the one that explains a passed deadline.
         """
         with self._replies.mailbox(query.id) as mailbox:
-            session = QuerySession(self._bus, query, mailbox, AnswerAssembler(standing=standing))
-            self._flights.add(session)
+            session = QuerySession(self._bus, query, mailbox, AnswerAssembler(append_only=append_only))
+            self._sessions.add(session)
             self._by_reply[query.reply] = session
-            departure.listen(session.leave)
+            departure.listen(session.client_disconnected)
             try:
                 with session.scope, self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext():
                     await session.submit()
-                    with self._beside(session):
+                    with self._shadowed(session):
                         yield session
             finally:
-                departure.forget(session.leave)
-                self._flights.discard(session)
+                departure.forget(session.client_disconnected)
+                self._sessions.discard(session)
                 del self._by_reply[query.reply]
-                self._landed.set()
+                self._session_ended.set()
                 if session.ended is None:
                     with anyio.CancelScope(shield=True):
                         await mailbox.cancel()
         if session.scope.cancelled_caught and session.ended is None:
-            raise await self._reason(session)
+            raise await self._failure_of(session)
 
-    async def look_up(self) -> None:
+    async def resubmit(self) -> None:
         """After a reconnection: every query in flight is submitted again."""
-        for session in list(self._flights):
-            session.look_up()
+        for session in list(self._sessions):
+            session.resubmit()
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for the queries in flight, then end the rest with a problem."""
         with anyio.move_on_after(grace):
-            while self._flights:
-                self._landed.clear()
-                await self._landed.wait()
-        problem = Problem(
-            ProblemType.ANSWER_INTERRUPTED, "The gateway stops, and the answer was not done in time. Ask again."
-        )
-        for session in list(self._flights):
+            while self._sessions:
+                self._session_ended.clear()
+                await self._session_ended.wait()
+        problem = Problem(ProblemType.ANSWER_INTERRUPTED, "The gateway stops before the answer is finished. Ask again.")
+        for session in list(self._sessions):
             session.abort(problem)
 
-    async def _hand_over(self, message: Msg) -> None:
+    async def _report_delivered(self, message: Msg) -> None:
         session = self._by_reply.get(message.subject.removesuffix(delivered_subject("")))
         if session is None or not message.reply:
             return
         try:
-            plan = decode_event(message.data)
+            progress = decode_event(message.data)
         except ValidationError:
             return
-        if isinstance(plan, Progress) and (delivered := session.answer.hand_over(plan)) is not None:
+        if isinstance(progress, Progress) and (delivered := session.answer.report_delivered(progress)) is not None:
             HANDED_OVER.inc()
             await message.respond(delivered.model_dump_json().encode())
 
-    async def _reason(self, session: QuerySession) -> Exception:
-        if session.left:
+    async def _failure_of(self, session: QuerySession) -> Exception:
+        if session.disconnected:
             return ClientLeftError()
         if session.problem is not None:
             return session.problem
-        session.catch_up()
+        session.drain()
         ahead = session.progress.ahead
         try:
             queue = await self._queue_state(ahead, session.query) if ahead else None
         except (NatsError, TimeoutError):
-            detail = f"The message broker was away when the {session.timeout:g} s of the query were over. Ask again."
+            detail = f"The message broker was away at the end of the {session.timeout:g} s of the query. Ask again."
             return Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         return overdue(session.progress, session.timeout, queue)
 
     async def _queue_state(self, stop: Stop, query: Query) -> QueueState | None:
-        """The state of a stop's queue, at most a second old; None if no worker has ever made it. Raises nats errors."""
+        """The state of a stop's queue, at most a second old; None if no worker has made it yet. Raises nats errors."""
         name = StageQueue(stage=stop.stage, variant=stop.variant, lane=query.lane).consumer
         now = time.monotonic()
         read_at, state = self._states.get(name, (0.0, None))

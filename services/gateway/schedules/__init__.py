@@ -1,0 +1,1 @@
+"""Schedules: /v1/schedules."""

@@ -11,7 +11,8 @@ from services.gateway.dependencies import BusDependency, JobsDependency
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.models import JobBody
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.jobs.idempotency import IdempotencyKey, job_for
+from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
+from services.gateway.jobs.service import accepted
 from services.gateway.schedules.service import NewSchedule, ScheduleBody, ScheduleList, schedule_from
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
@@ -57,8 +58,8 @@ async def put(
     name: str, request: Request, response: Response, schedules: SchedulesParameter, principal: PrincipalDependency
 ) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
-    asked = await read_json(request, NewSchedule, MAX_BODY)
-    kept, new = await schedules.put(schedule_from(principal, name, asked))
+    body = await read_json(request, NewSchedule, MAX_BODY)
+    kept, new = await schedules.put(schedule_from(principal, name, body))
     response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
     return ScheduleBody.of(kept)
 
@@ -122,10 +123,9 @@ async def trigger(
     schedule = await _schedule(schedules, principal, name)
     spec = principal.need_spec(schedule.spec)
     options = schedule.job_options(by=principal.by(f"schedule {name}"))
-    job = job_for(principal, idempotency_key)
+    job = job_id_for(principal, idempotency_key)
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
-    response.headers["Location"] = f"/v1/jobs/{made.id}"
-    return JobBody(job=made)
+    return accepted(response, made)
 
 
 async def _schedule(schedules: Schedules, principal: Principal, name: str) -> Schedule:

@@ -68,42 +68,42 @@ class ScheduleList(BaseModel):
     schedules: list[ScheduleBody]
 
 
-def schedule_from(principal: Principal, name: str, asked: NewSchedule) -> Schedule:
+def schedule_from(principal: Principal, name: str, body: NewSchedule) -> Schedule:
     """Raises Problem FORBIDDEN, INVALID_NAME or INVALID_REQUEST, which names the member that is wrong."""
     check_schedule_name(name)
-    check_spec(asked.spec)
-    principal.need_spec(asked.spec)
-    _check_timing(asked)
-    options = principal.options(asked.options()).model_copy(update={"deadline": None})
+    check_spec(body.spec)
+    principal.need_spec(body.spec)
+    _check_timing(body)
+    options = principal.options(body.options()).model_copy(update={"deadline": None})
     return Schedule(
         name=name,
         tenant=principal.tenant,
-        cron=asked.cron,
-        every=asked.every,
-        zone=asked.zone,
-        spec=asked.spec,
+        cron=body.cron,
+        every=body.every,
+        zone=body.zone,
+        spec=body.spec,
         options=options,
-        timeout=asked.timeout,
-        missed=asked.missed,
-        overlap=asked.overlap,
-        paused=asked.paused,
+        timeout=body.timeout,
+        missed=body.missed,
+        overlap=body.overlap,
+        paused=body.paused,
         created_at=time.time(),
     )
 
 
-def _check_timing(asked: NewSchedule) -> None:
-    if (asked.cron is None) == (asked.every is None):
+def _check_timing(body: NewSchedule) -> None:
+    if (body.cron is None) == (body.every is None):
         raise invalid_member("cron", "say either cron or every")
-    if asked.zone is not None and asked.cron is None:
+    if body.zone is not None and body.cron is None:
         raise invalid_member("zone", "a zone goes with cron: an interval is the same everywhere")
     member = "zone"
     try:
-        time_zone(asked.zone)
-        if asked.cron is not None:
+        time_zone(body.zone)
+        if body.cron is not None:
             member = "cron"
-            Cron.parse(asked.cron)
+            Cron.parse(body.cron)
         else:
             member = "every"
-            interval(str(asked.every))
+            interval(str(body.every))
     except TimingError as error:
         raise invalid_member(member, str(error)) from None

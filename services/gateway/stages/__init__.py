@@ -1,0 +1,1 @@
+"""The stage that the gateway itself works on."""

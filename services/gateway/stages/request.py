@@ -1,7 +1,7 @@
-"""The stage `request`: requests that come over the bus, answered by the same endpoints as those that come over HTTP.
+"""The stage `request`: requests over the bus, which the same endpoints answer as requests over HTTP.
 
-So a line of a batch is validated, routed, answered and told like an HTTP request, on the batch lane. Lines wait in the
-stage's queue until a gateway has room; those of a gateway that dies are taken over by another one.
+So a line of a batch is validated, routed, answered and formatted like an HTTP request, on the batch lane. Lines wait
+in the stage's queue until a gateway has room. Another gateway takes over those of a gateway that dies.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from shared.telemetry.tracing import trace_id
 
 __all__ = ["RequestStage"]
 
-LAST_WORDS: Final = 2.0
-"""Seconds before the deadline of a request that are kept for saying why it was not answered in time."""
+RESPONSE_SECONDS: Final = 2.0
+"""Seconds before the deadline of a request that are kept for a response that says why it was late."""
 
 
 class RequestStage:
-    """Works on requests in the app whose endpoints answer them; `app` is to be set before the service starts."""
+    """Passes requests to the app whose endpoints answer them. `app` must be set before the service starts."""
 
     app: ASGIApp
 
@@ -42,7 +42,7 @@ class RequestStage:
             room=room,
             batch_room=room,
             lanes=(Lane.BATCH,),
-            # What is wrong with it is the answer.
+            # The endpoint refuses it, and that is a response.
             canary=Query(id="canary", asked_at=0, deadline=0, reply="-", slip=(canary.stop(),)),
         )
 
@@ -50,17 +50,17 @@ class RequestStage:
         request = Request.of(query)
         backend = await self._state.backend()
         async with self._state.throttle.line():
-            return await self._answered(query, request, backend.artifacts)
+            return await self._answer(query, request, backend.artifacts)
 
-    async def _answered(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
-        loads = PayloadStore(artifacts)
+    async def _answer(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
+        payloads = PayloadStore(artifacts)
         principal = Principal(tenant=query.tenant, collections=request.collections)
-        deadline = max(time.time(), query.deadline - LAST_WORDS)
+        deadline = max(time.time(), query.deadline - RESPONSE_SECONDS)
         context = RequestContext(lane=query.lane, principal=principal, deadline=deadline)
-        exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), context)
+        exchange = _Exchange(request.endpoint, await payloads.read(query.tenant, request.body), context)
         await exchange.run(self.app)
-        load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
-        return Response(status=exchange.status, request_id=trace_id(), body=load).noted(query)
+        body = await payloads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
+        return Response(status=exchange.status, request_id=trace_id(), body=body).noted(query)
 
 
 class _Exchange:
@@ -89,15 +89,15 @@ class _Exchange:
         }
 
     async def run(self, app: ASGIApp) -> None:
-        """Raises Problem INVALID_REQUEST for a request that asked for anything but JSON."""
+        """Raises Problem INVALID_REQUEST for a request whose response is not JSON."""
         try:
             await app(self._scope, self._receive, self._send)
         except Exception:
-            # What fails is told in the response, and then raised for whoever runs the app, which has logged it.
+            # The app has logged the failure and responded to it before it raises.
             if not self._complete:
                 raise
         if not self._media_type.endswith("json"):
-            raise Problem(ProblemType.INVALID_REQUEST, "Only whole answers are given here: leave out 'stream'.")
+            raise Problem(ProblemType.INVALID_REQUEST, "A batch cannot stream answers: leave out 'stream'.")
 
     async def _receive(self) -> Message:
         message, self._request = self._request, None

@@ -11,8 +11,8 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import BusDependency, RoutesDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.variants.routes import Route, Routes, StoredRoute, overtaken
-from services.gateway.variants.service import UNROUTED, NewRoute, RouteBody, RouteList, described
+from services.gateway.variants.routes import Route, Routes, StoredRoute, revision_conflict
+from services.gateway.variants.service import UNROUTED_STAGES, NewRoute, RouteBody, RouteList, describe_routes
 from shared.contracts.envelope import Name
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
@@ -33,7 +33,7 @@ IfMatch = Annotated[
 @requires(Action.READ)
 async def list_all(routes: RoutesDependency, bus: BusDependency) -> RouteList:
     """Every stage that has a route, or a worker that queries come to."""
-    return RouteList(routes=described(await routes.list(), await discovery.discover_services(bus.client)))
+    return RouteList(routes=describe_routes(await routes.list(), await discovery.discover_services(bus.client)))
 
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
@@ -41,7 +41,7 @@ async def list_all(routes: RoutesDependency, bus: BusDependency) -> RouteList:
 async def get(stage: StageName, response: Response, routes: RoutesDependency, bus: BusDependency) -> RouteBody:
     """A stage without a route of its own sends everything to `default`."""
     stored = await routes.get(stage)
-    found = described([stored] if stored else [], await discovery.discover_services(bus.client))
+    found = describe_routes([stored] if stored else [], await discovery.discover_services(bus.client))
     for route in found:
         if route.stage == stage:
             return _tagged(response, route)
@@ -66,16 +66,16 @@ async def put(
 ) -> RouteBody:
     """Replaces the whole route. In force on every gateway within a second.
 
-    Variants that have no worker are taken, with a warning: their queries wait for the first one.
+    Variants without a worker are accepted, with a warning: their queries wait for the first one.
     """
-    wanted = await read_json(request, NewRoute, MAX_BODY)
-    if stage in UNROUTED:
-        raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route does nothing.")
-    by = principal.by(wanted.by)
-    route = Route(stage=stage, weights=wanted.weights, shadows=wanted.shadows, updated_at=time.time(), updated_by=by)
+    body = await read_json(request, NewRoute, MAX_BODY)
+    if stage in UNROUTED_STAGES:
+        raise Problem(ProblemType.INVALID_REQUEST, f"No query visits the stage '{stage}', so a route has no effect.")
+    by = principal.by(body.by)
+    route = Route(stage=stage, weights=body.weights, shadows=body.shadows, updated_at=time.time(), updated_by=by)
     revision = await routes.put(route, revision=await _expected(routes, stage, if_match))
     stored = StoredRoute(route=route, revision=revision)
-    (shown,) = (r for r in described([stored], await discovery.discover_services(bus.client)) if r.stage == stage)
+    (shown,) = (r for r in describe_routes([stored], await discovery.discover_services(bus.client)) if r.stage == stage)
     return _tagged(response, shown)
 
 
@@ -102,7 +102,7 @@ async def _expected(routes: Routes, stage: str, if_match: str | None) -> int | N
     tags = {tag.strip() for tag in if_match.split(",")}
     if _tag(revision) in tags or (stored and "*" in tags):
         return revision
-    raise overtaken(stage)
+    raise revision_conflict(stage)
 
 
 def _tagged(response: Response, route: RouteBody) -> RouteBody:

@@ -1,7 +1,7 @@
 """Routes: which variants of a stage queries go to, by weight, as records in the bucket `routes`.
 
 A stage without a route has one variant, `default`. The key of a record is its stage. Every write has a revision, so
-that of two people who change the same route at once the second is told instead of undoing what the first one did.
+of two people who change a route at once the second gets an error instead of undoing the first change.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from shared.nats.kv import CHANGED, snapshot
 from shared.nats.subjects import ROUTES
 from shared.stores.watch import watch_records
 
-__all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "overtaken"]
+__all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "revision_conflict"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Route(Wire):
     """Where the queries of a stage go. `weights` are relative to their sum; without any, all go to `default`.
 
     `shadows` says of which percentage of the queries a variant gets a copy whose answer is dropped. `updated_at` is
-    Unix seconds, `updated_by` is what the writer says of himself.
+    Unix seconds, `updated_by` is the name that the writer gave.
     """
 
     stage: Name
@@ -110,17 +110,17 @@ class Routes:
                 return await bucket.create(route.stage, value)
             return await bucket.update(route.stage, value, last=revision)
         except KeyWrongLastSequenceError:
-            raise overtaken(route.stage) from None
+            raise revision_conflict(route.stage) from None
 
     async def delete(self, stage: str, *, revision: int | None = None) -> None:
-        """Remove a route; one that is not there is no error. Raises Problem PRECONDITION_FAILED as `put` does."""
+        """Remove a route; one that does not exist is not an error. Raises Problem PRECONDITION_FAILED as `put` does."""
         bucket = await self._open()
         try:
             await bucket.delete(stage, last=revision)
         except APIError as error:
             if error.err_code not in CHANGED:
                 raise
-            raise overtaken(stage) from None
+            raise revision_conflict(stage) from None
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:
@@ -132,13 +132,13 @@ class Routes:
 async def watch_routes(
     client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
 ) -> AsyncIterator[None]:
-    """Tell `changed` all routes by stage: once before the block begins, then within a second of each change.
+    """Call `changed` with all routes by stage: before the block begins, then within a second of each change.
 
-    While the broker is away what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
+    While the broker is away the last routes stay in force. Raises TimeoutError where there is no answer at first.
     """
 
     def read(stage: str, value: bytes, known: Route | None) -> Route | None:
-        # Of a route that cannot be read the last one that could stays in force.
+        # A route that cannot be read leaves the last readable one in force.
         return _read(stage, value) or known
 
     async with watch_records(client, jetstream, ROUTES, read=read, changed=changed):
@@ -153,9 +153,9 @@ def _read(stage: str, value: bytes | None) -> Route | None:
         return None
 
 
-def overtaken(stage: str) -> Problem:
-    """PRECONDITION_FAILED: somebody else has changed the route of this stage."""
+def revision_conflict(stage: str) -> Problem:
+    """PRECONDITION_FAILED: the route of this stage has another revision."""
     return Problem(
         ProblemType.PRECONDITION_FAILED,
-        f"The route of stage '{stage}' is not what it was when you looked. Look at it again before you change it.",
+        f"The route of stage '{stage}' has changed since you read it. Read it again before you change it.",
     )

@@ -18,7 +18,7 @@ from shared.contracts.envelope import Query, Stop
 __all__ = ["Copy", "Router", "choose"]
 
 FOLLOWS: Final = {"condense": "generate"}
-"""Stages that the workers of another stage serve too, and that so go where it goes, unless they have a route."""
+"""Stages that the workers of another stage also serve: they take its variant, unless they have a route."""
 
 
 def choose(route: Route, key: str) -> str:
@@ -50,7 +50,7 @@ class Router:
         return self._routes
 
     def update(self, routes: Mapping[str, Route]) -> None:
-        """These routes, by stage, are in force from now on."""
+        """Put these routes, by stage, in force."""
         self._routes = routes
 
     def route(self, slip: tuple[Stop, ...], key: str) -> tuple[Stop, ...]:
@@ -60,10 +60,10 @@ class Router:
     def copies(self, query: Query) -> tuple[Copy, ...]:
         """The shadows of a query whose slip has been routed, chosen by its id.
 
-        Only stops that a route can have chosen are copied: what a pipeline or a model's name has pinned is left alone.
+        Only stops that a route can have chosen are copied, not those of a pipeline or a model's name.
         """
         return tuple(
-            Copy(stage=route.stage, variant=variant, slip=_instead(query.slip, route, variant))
+            Copy(stage=route.stage, variant=variant, slip=_replaced(query.slip, route, variant))
             for route in self._routes.values()
             for variant, percent in route.shadows.items()
             if any(_replaceable(stop, route, variant) for stop in query.slip)
@@ -83,7 +83,7 @@ def _replaceable(stop: Stop, route: Route, variant: str) -> bool:
     return stop.stage == route.stage and stop.variant != variant and stop.variant in route.shares
 
 
-def _instead(slip: tuple[Stop, ...], route: Route, variant: str) -> tuple[Stop, ...]:
+def _replaced(slip: tuple[Stop, ...], route: Route, variant: str) -> tuple[Stop, ...]:
     return tuple(
         stop.model_copy(update={"variant": variant}) if _replaceable(stop, route, variant) else stop for stop in slip
     )

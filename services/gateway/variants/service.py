@@ -10,10 +10,10 @@ from services.gateway.admin.discovery import ServiceBody
 from services.gateway.variants.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 from shared.contracts.requests import REQUEST
 
-__all__ = ["UNROUTED", "NewRoute", "RouteBody", "RouteList", "VariantBody", "described", "warnings"]
+__all__ = ["UNROUTED_STAGES", "NewRoute", "RouteBody", "RouteList", "VariantBody", "describe_routes", "warnings"]
 
-UNROUTED: Final = frozenset({"index", "jobs", REQUEST})
-"""What workers serve and no query visits: a route of theirs would do nothing."""
+UNROUTED_STAGES: Final = frozenset({"index", "jobs", REQUEST})
+"""Stages with workers that no query visits: a route would have no effect."""
 
 Workers = Mapping[tuple[str, str], int]
 """Ready processes by stage and variant."""
@@ -64,22 +64,22 @@ class RouteList(BaseModel):
     routes: list[RouteBody]
 
 
-def described(stored: Iterable[StoredRoute], services: Iterable[ServiceBody]) -> list[RouteBody]:
+def describe_routes(stored: Iterable[StoredRoute], services: Iterable[ServiceBody]) -> list[RouteBody]:
     """Every stage that has a route, or a worker that queries come to, by name."""
     workers = _workers(services)
     routes = {each.route.stage: each for each in stored}
-    for stage in {stage for stage, _ in workers} - routes.keys() - UNROUTED:
+    for stage in {stage for stage, _ in workers} - routes.keys() - UNROUTED_STAGES:
         routes[stage] = StoredRoute(route=Route(stage=stage), revision=0)
-    return [_described(routes[stage], workers) for stage in sorted(routes)]
+    return [_describe_route(routes[stage], workers) for stage in sorted(routes)]
 
 
 def warnings(routes: Iterable[Route], services: Iterable[ServiceBody]) -> list[str]:
-    """What is wrong with these routes: the variants that get queries, or copies, and have no worker."""
+    """Warnings about these routes: variants that get queries, or copies, and have no worker."""
     workers = _workers(services)
     return [warning for route in routes for warning in _warnings(route, workers)]
 
 
-def _described(stored: StoredRoute, workers: Workers) -> RouteBody:
+def _describe_route(stored: StoredRoute, workers: Workers) -> RouteBody:
     route, shares = stored.route, stored.route.shares
     served = {variant for stage, variant in workers if stage == route.stage}
     named = sorted(served | route.weights.keys() | route.shadows.keys() | shares.keys())

@@ -1,7 +1,7 @@
 """Shadow traffic: copies of live queries for another variant of a stage, whose answers are measured and dropped.
 
 A shadow is a query of its own, with its own id and mailbox, on the batch lane. The live query never waits for it, and
-no client hears of it.
+no client sees its answer.
 """
 
 import logging
@@ -43,7 +43,7 @@ SKIPPED: Final = "skipped"
 
 
 class _Shadow:
-    """One copy on its way."""
+    """One copy in flight."""
 
     def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
@@ -61,7 +61,7 @@ class _Shadow:
                 "notes": {**live.notes, SHADOW_OF: live.id},
             }
         )
-        self._answer = AnswerAssembler(standing=False)
+        self._answer = AnswerAssembler(append_only=False)
         self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._query.remaining)
         self._began = time.perf_counter()
         self._first_delta: float | None = None
@@ -70,7 +70,7 @@ class _Shadow:
         self._live = trace.get_current_span().get_span_context()
 
     def stop(self) -> None:
-        """Take all interest in it back."""
+        """Drop it."""
         self._stopped = True
         self._scope.cancel()
 
@@ -78,10 +78,10 @@ class _Shadow:
         """Submit it and read its answer. Returns how it ended."""
         links = [trace.Link(self._live)] if self._live.is_valid else []
         name, attributes = f"shadow {self.copy.stage}", {"sluice.variant": self.copy.variant}
-        # A trace of its own: it may last longer than the live one, and would be taken for a part of it.
+        # A trace of its own: it may last longer than the live one, and would look like a part of it.
         with tracer.start_as_current_span(name, context=Context(), links=links, attributes=attributes):
             try:
-                return await self._ask()
+                return await self._submit()
             except Problem as problem:
                 return problem.kind.code
             except (NatsError, TimeoutError, OSError):
@@ -90,7 +90,7 @@ class _Shadow:
                 log.exception("a shadow query failed")
                 return ProblemType.INTERNAL.code
 
-    async def _ask(self) -> str:
+    async def _submit(self) -> str:
         ended: Ended | None = None
         with self._replies.mailbox(self._query.id) as mailbox:
             try:
@@ -130,7 +130,7 @@ class _Shadow:
 
 
 class Shadows:
-    """All shadows of this gateway, `most` at once; those beyond are left out."""
+    """All shadows of this gateway, `most` at once; the rest are left out."""
 
     def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int) -> None:
         self._bus = bus
@@ -158,10 +158,10 @@ class Shadows:
             shadow.stop()
 
     @contextmanager
-    def beside(self, session: QuerySession) -> Iterator[None]:
-        """Send the shadows of a query that has just been submitted; the block is the rest of the live query's life.
+    def shadow(self, session: QuerySession) -> Iterator[None]:
+        """Send the shadows of a query that has just been submitted; the block is the rest of its life.
 
-        The shadows of a query whose client leaves are stopped: nothing is left to compare them with.
+        The shadows of a query whose client disconnects are stopped: nothing is left to compare them with.
         """
         shadows = [shadow for copy in self._router.copies(session.query) if (shadow := self._send(session.query, copy))]
         try:
@@ -178,10 +178,10 @@ class Shadows:
             return None
         shadow = _Shadow(self._bus, self._instance, self._replies, live, copy)
         self._running.add(shadow)
-        self._tasks.start_soon(self._follow, shadow)
+        self._tasks.start_soon(self._run, shadow)
         return shadow
 
-    async def _follow(self, shadow: _Shadow) -> None:
+    async def _run(self, shadow: _Shadow) -> None:
         try:
             outcome = await shadow.run()
             OUTCOMES.labels(shadow.copy.stage, shadow.copy.variant, outcome).inc()
@@ -195,5 +195,5 @@ def _compare(shadow: _Shadow, session: QuerySession) -> None:
         first_delta = None if first_ms is None else first_ms / 1e3
         run = Run.of(session.answer, session.ended, shadow.copy.stage, seconds=seconds, first_delta=first_delta)
         shadow.comparison.note("live", run)
-    elif session.left:
+    elif session.disconnected:
         shadow.stop()

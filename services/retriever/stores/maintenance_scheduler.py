@@ -18,7 +18,7 @@ __all__ = ["Maintenance"]
 log = logging.getLogger(__name__)
 
 COMMITS = Counter("sluice_index_commits_total", "Commits to the index.")
-UPKEEP = Histogram("sluice_index_upkeep_seconds", "Time that bringing one table up to date took.")
+COMPACTION = Histogram("sluice_index_upkeep_seconds", "Time that bringing one table up to date took.")
 
 LONGEST_REST: Final = 30.0
 """Seconds."""
@@ -68,7 +68,7 @@ class Maintenance:
             del self._behind[table]
             began = time.monotonic()
             try:
-                with UPKEEP.time():
+                with COMPACTION.time():
                     await self._store.maintain(table)
             except Exception:
                 log.exception("bringing the table %s up to date failed; the next commit tries again", table)

@@ -10,10 +10,10 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import BatchesDependency, FilesDependency, JobsDependency, SettingsDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import request_body
-from services.gateway.jobs.idempotency import IdempotencyKey, job_for
+from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
 from services.gateway.openai.batches.service import BatchBody, BatchList, BatchRecord, NewBatch
 from services.gateway.openai.errors import errors
-from services.gateway.openai.paging import page_of
+from services.gateway.openai.paging import paginate
 from shared.contracts.jobs import BatchSpec, Job, JobOptions, RetryPolicy
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
@@ -47,10 +47,10 @@ async def create(
 ) -> BatchBody:
     """Makes a job that answers every line of a file on the batch lane, in the room that interactive queries leave."""
     principal.need(Action.QUERY)
-    asked = await read_json(request, NewBatch, MAX_BODY)
-    job = job_for(principal, idempotency_key)
+    body = await read_json(request, NewBatch, MAX_BODY)
+    job = job_id_for(principal, idempotency_key)
     try:
-        file = await files.get(principal.tenant, asked.input_file_id)
+        file = await files.get(principal.tenant, body.input_file_id)
     except Problem as problem:
         raise Problem(problem.kind, problem.detail, param="input_file_id") from None
     now = time.time()
@@ -59,11 +59,11 @@ async def create(
             job=job,
             tenant=principal.tenant,
             input_file_id=file.id,
-            endpoint=asked.endpoint,
-            completion_window=asked.completion_window,
-            metadata=asked.metadata,
+            endpoint=body.endpoint,
+            completion_window=body.completion_window,
+            metadata=body.metadata,
             created_at=now,
-            expires_at=now + asked.seconds,
+            expires_at=now + body.seconds,
         )
     )
     spec = BatchSpec(input=file.id, endpoint=record.endpoint, concurrency=settings.batch_concurrency)
@@ -82,7 +82,7 @@ async def list_page(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """The newest first."""
-    page, more = page_of(await batches.list(principal.tenant), after, limit, lambda record: record.id)
+    page, more = paginate(await batches.list(principal.tenant), after, limit, lambda record: record.id)
     data = [BatchBody.of(record, await _job(jobs, record)) for record in page]
     return BatchList.of(data, [record.id for record in page], more)
 

@@ -1,4 +1,4 @@
-"""Batches as OpenAI's API has them: what was asked for is a record, how far it is says the job that does it."""
+"""Batches in OpenAI's form: the request is kept as a record, and its job has the progress."""
 
 import re
 from collections.abc import Sequence
@@ -161,7 +161,7 @@ class BatchBody(BaseModel):
 
     @classmethod
     def of(cls, record: BatchRecord, job: Job | None) -> "BatchBody":
-        """`job` is None where the one that asked for it died before there was one."""
+        """`job` is None where the gateway died before it submitted the job."""
         status = _status(job)
         ended = {f"{status}_at": _whole(job.finished_at)} if job and job.finished_at and job.state.ended else {}
         times = dict.fromkeys(("completed_at", "failed_at", "expired_at", "cancelled_at")) | ended

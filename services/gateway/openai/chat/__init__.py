@@ -1,0 +1,1 @@
+"""Chats: /v1/chat/completions."""

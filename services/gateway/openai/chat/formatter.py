@@ -1,4 +1,4 @@
-"""How `/v1/chat/completions` tells an answer: one `chat.completion`, or chunks of it."""
+"""The format of `/v1/chat/completions`: one `chat.completion`, or chunks of it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from services.gateway.http.models import sources_from
 from services.gateway.http.sse import Event
 from services.gateway.openai.chat.citations import annotations
 from services.gateway.openai.errors import error_event
-from services.gateway.openai.formatter import END, FormatContext, answered_by, fingerprint
+from services.gateway.openai.formatter import END, FormatContext, answer_details, fingerprint
 from services.gateway.openai.responses import (
     Annotation,
     ChatChoice,
@@ -18,7 +18,7 @@ from services.gateway.openai.responses import (
     ChatMessageBody,
     TokenUsage,
     ToolCallBody,
-    encoded,
+    encode_response,
 )
 from services.gateway.queries.assembler import Ended, NewReasoning, NewSources, NewText, NewToolCall, Part
 from services.gateway.queries.session import QuerySession
@@ -32,7 +32,7 @@ class ChatFormatter:
 
     def __init__(self, format_context: FormatContext) -> None:
         self._format_context = format_context
-        self._begun = False
+        self._started = False
 
     def whole(self, session: QuerySession, ended: Ended) -> bytes:
         answer = session.answer
@@ -53,7 +53,7 @@ class ChatFormatter:
             logprobs=ChatLogprobs.of(answer.logprobs) if self._format_context.logprobs else None,
             finish_reason=ended.finish,
         )
-        return encoded(
+        return encode_response(
             ChatCompletion(
                 id=_id(session),
                 object="chat.completion",
@@ -62,13 +62,13 @@ class ChatFormatter:
                 choices=[choice],
                 usage=TokenUsage.of(ended.usage),
                 system_fingerprint=fingerprint(ended),
-                sluice=answered_by(self._format_context, session, ended, answer.sources),
+                sluice=answer_details(self._format_context, session, ended, answer.sources),
             )
         )
 
     def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             yield self._first(session, part)
         match part:
             case NewText(text, logprobs):
@@ -97,7 +97,7 @@ class ChatFormatter:
             {"annotations": named} if named else {},
             finish=ended.finish,
             system_fingerprint=fingerprint(ended),
-            sluice=answered_by(self._format_context, session, ended, None).model_dump(exclude_unset=True),
+            sluice=answer_details(self._format_context, session, ended, None).model_dump(exclude_unset=True),
         )
         if self._format_context.include_usage:
             yield self._event(session, [], usage=TokenUsage.of(ended.usage))

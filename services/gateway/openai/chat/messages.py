@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError, to_json
 
 from shared.contracts.envelope import Message
 
-__all__ = ["ChatMessage", "conversation_of"]
+__all__ = ["ChatMessage", "conversation_key"]
 
 
 def _text(content: Any) -> Any:
@@ -56,7 +56,7 @@ class ChatMessage(BaseModel):
     reasoning_content: str | None = Field(None, description="What the model thought before this turn of its own.")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _has_content(self) -> Self:
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of the role '{role}' needs content", {"role": self.role})
         return self
@@ -66,7 +66,7 @@ class ChatMessage(BaseModel):
         return Message.model_validate(self.model_dump(exclude_none=True))
 
 
-def conversation_of(messages: Sequence[ChatMessage]) -> str:
+def conversation_key(messages: Sequence[ChatMessage]) -> str:
     """What all requests of one conversation have in common although each carries the whole of it: how it began."""
     opening: list[tuple[str, str | None]] = []
     for message in messages:

@@ -1,17 +1,17 @@
-"""How `/v1/completions` tells an answer: one `text_completion`, or chunks of it."""
+"""The format of `/v1/completions`: one `text_completion`, or chunks of it."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from services.gateway.http.sse import Event
 from services.gateway.openai.errors import error_event
-from services.gateway.openai.formatter import END, FormatContext, answered_by, fingerprint
+from services.gateway.openai.formatter import END, FormatContext, answer_details, fingerprint
 from services.gateway.openai.responses import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     TokenUsage,
-    encoded,
+    encode_response,
 )
 from services.gateway.queries.assembler import Ended, NewText, Part
 from services.gateway.queries.session import QuerySession
@@ -26,7 +26,7 @@ class CompletionFormatter:
 
     def __init__(self, format_context: FormatContext) -> None:
         self._format_context = format_context
-        self._told = 0
+        self._sent = 0
 
     def whole(self, session: QuerySession, ended: Ended) -> bytes:
         answer = session.answer
@@ -37,7 +37,7 @@ class CompletionFormatter:
         match part:
             case NewText(text, logprobs):
                 yield Event(self._body(session, [self._choice(text, logprobs)]))
-                self._told += len(text)
+                self._sent += len(text)
             case Ended():
                 choice = self._choice("", (), finish=part.finish)
                 yield Event(self._body(session, [choice], **self._end(session, part)))
@@ -49,19 +49,19 @@ class CompletionFormatter:
         return error_event(problem)
 
     def _choice(self, text: str, logprobs: tuple[TokenLogprob, ...], *, finish: str | None = None) -> CompletionChoice:
-        shown = CompletionLogprobs.of(logprobs, self._told) if self._format_context.logprobs else None
+        shown = CompletionLogprobs.of(logprobs, self._sent) if self._format_context.logprobs else None
         return CompletionChoice(index=0, text=text, logprobs=shown, finish_reason=finish)
 
     def _end(self, session: QuerySession, ended: Ended) -> dict[str, Any]:
         return {
             "system_fingerprint": fingerprint(ended),
-            "sluice": answered_by(self._format_context, session, ended, None),
+            "sluice": answer_details(self._format_context, session, ended, None),
         }
 
     def _body(self, session: QuerySession, choices: list[CompletionChoice], **members: Any) -> bytes:
         if self._format_context.include_usage:
             members.setdefault("usage", None)
-        return encoded(
+        return encode_response(
             Completion(
                 id=f"cmpl-{session.query.id}",
                 object="text_completion",

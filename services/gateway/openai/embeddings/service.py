@@ -14,7 +14,7 @@ from services.gateway.context import charge_tokens
 from services.gateway.http.problems import ClientLeftError, invalid_member
 from services.gateway.http.sse import PING_SECONDS, client_disconnect
 from services.gateway.openai.requests import EmbeddingRequest
-from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encoded
+from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encode_response
 from services.gateway.queries.assembler import Ended
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
@@ -67,7 +67,7 @@ async def embed_texts(
         await limit.acquire()
         if departure.happened:
             raise ClientLeftError
-        async with queries.ask(plan(portion), departure, standing=False) as session:
+        async with queries.ask(plan(portion), departure, append_only=False) as session:
             while session.ended is None:
                 await session.parts(PING_SECONDS)
         limit.release()  # not after a failure: no other query may start
@@ -92,7 +92,7 @@ def _response_body(body: EmbeddingRequest, embedded: Sequence[_Embedded]) -> byt
     write = _in_base64 if body.encoding_format == "base64" else _as_numbers
     data = [Embedding(object="embedding", index=i, embedding=write(vector)) for i, vector in enumerate(vectors)]
     usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return encoded(EmbeddingList(object="list", data=data, model=body.model, usage=usage))
+    return encode_response(EmbeddingList(object="list", data=data, model=body.model, usage=usage))
 
 
 def _embedded(passages: Sequence[Passage], ended: Ended, wanted: int) -> _Embedded:

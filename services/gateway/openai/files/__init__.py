@@ -1,0 +1,1 @@
+"""Files: /v1/files."""

@@ -15,12 +15,12 @@ from services.gateway.dependencies import (
     FilesDependency,
     SettingsDependency,
 )
-from services.gateway.http.body import bounded, media_type, refuse_other_sites
+from services.gateway.http.body import media_type, read_bounded, refuse_other_sites
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import request_body
 from services.gateway.openai.errors import errors
-from services.gateway.openai.files.service import FileBody, FileDeleted, FileForm, FileList, receive
-from services.gateway.openai.paging import page_of
+from services.gateway.openai.files.service import FileBody, FileDeleted, FileForm, FileList, receive_file
+from services.gateway.openai.paging import paginate
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.files import FileRecord, file_id
@@ -56,8 +56,9 @@ async def upload(
     name = f"{file}/content"
     limit = settings.max_batch_file_bytes
     async with artifact_objects.batch() as batch:
-        stream = bounded(request, limit + FORM_BYTES)
-        received = await receive(stream, request.headers["content-type"], batch, f"{principal.tenant}/{name}", limit)
+        stream = read_bounded(request, limit + FORM_BYTES)
+        form_type, target = request.headers["content-type"], f"{principal.tenant}/{name}"
+        received = await receive_file(stream, form_type, batch, target, limit)
         await batch.commit()
         record = FileRecord(
             id=file,
@@ -87,7 +88,7 @@ async def list_page(
     found = [record for record in await files.list(principal.tenant) if purpose in (None, record.purpose)]
     if order == "asc":
         found.reverse()
-    page, more = page_of(found, after, limit, lambda record: record.id)
+    page, more = paginate(found, after, limit, lambda record: record.id)
     data = [FileBody.of(record, settings.history_seconds) for record in page]
     return FileList.of(data, [record.id for record in page], more)
 

@@ -13,7 +13,7 @@ from services.gateway.openai.paging import Page
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.files import FileRecord
 
-__all__ = ["FileBody", "FileDeleted", "FileForm", "FileList", "Purpose", "Received", "receive"]
+__all__ = ["FileBody", "FileDeleted", "FileForm", "FileList", "Purpose", "Received", "receive_file"]
 
 Purpose = Literal["batch", "evals", "user_data"]
 PURPOSES: Final = get_args(Purpose)
@@ -75,7 +75,9 @@ class Received:
     stored: StoredObject
 
 
-async def receive(body: AsyncIterator[bytes], content_type: str, batch: ObjectBatch, name: str, limit: int) -> Received:
+async def receive_file(
+    body: AsyncIterator[bytes], content_type: str, batch: ObjectBatch, name: str, limit: int
+) -> Received:
     """The file of a multipart form, written under this name. Raises Problem; the caller then discards the batch."""
     stored: StoredObject | None = None
     filename, purpose = "", ""
@@ -93,7 +95,7 @@ async def receive(body: AsyncIterator[bytes], content_type: str, batch: ObjectBa
         elif item.field.startswith("expires_after"):
             await _field(items, item.field)
         else:
-            raise invalid_member(item.field[:80], "is no field of an upload; send 'file' and 'purpose'")
+            raise invalid_member(item.field[:80], "is not a field of an upload; send 'file' and 'purpose'")
     if stored is None:
         raise invalid_member("file", "is missing")
     if purpose not in PURPOSES:

@@ -1,0 +1,1 @@
+"""Models and the variants that run them: /v1/models."""

@@ -1,8 +1,8 @@
-"""Which models there are, and which variant of which stage runs each, as the workers themselves say.
+"""The models, and the variant of the stage that runs each, as the workers report them.
 
-What is known answers at once and is looked up again behind the scenes once it is two seconds old. An unknown name is
-looked up before it is refused. The names of workers that have gone are remembered for a while: a query for them
-waits in the queue until the first one is back.
+A known model is returned at once; the registry refreshes in the background once it is two seconds old. It refreshes
+before it refuses an unknown name. It remembers models without workers for a while: a query for them waits in the
+queue until a worker is back.
 """
 
 import asyncio
@@ -53,13 +53,13 @@ class ModelRegistry:
         self._clock = clock
         self._models: dict[tuple[str, str, str], Model] = {}
         self._modelless: set[str] = set()
-        self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._refreshed_at = float("-inf")
+        self._refreshing = asyncio.Lock()
         self._stale = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Look up anew what is asked for, for as long as the block runs."""
+        """Refresh in the background while the block runs."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_fresh)
             yield self
@@ -67,20 +67,20 @@ class ModelRegistry:
 
     async def all(self) -> tuple[Model, ...]:
         """Every model, one entry for each variant that runs it. Raises nats errors."""
-        if self._clock() - self._looked_at > FRESH_SECONDS:
-            await self._look()
+        if self._clock() - self._refreshed_at > FRESH_SECONDS:
+            await self._refresh()
         return tuple(self._models.values())
 
     async def variant(self, stage: str, name: str) -> str:
         """The variant of a stage that runs the model; `default` goes first where several do.
 
-        Raises Problem MODEL_NOT_FOUND, STAGE_UNAVAILABLE where no worker of the stage has been heard of, nats errors.
+        Raises Problem MODEL_NOT_FOUND, STAGE_UNAVAILABLE where no worker of the stage is known, nats errors.
         """
         found = self._variants(stage, name)
         if not found:
-            await self._look()
+            await self._refresh()
             found = self._variants(stage, name)
-        elif self._clock() - self._looked_at > FRESH_SECONDS:
+        elif self._clock() - self._refreshed_at > FRESH_SECONDS:
             self._stale.set()
         if not found:
             raise self._unknown(stage, name)
@@ -90,27 +90,27 @@ class ModelRegistry:
         known = (m for m in self._models.values() if m.stage == stage and m.name == name)
         return sorted(m.variant for m in known if self._clock() - m.seen_at < REMEMBERED_SECONDS)
 
-    async def _look(self) -> None:
-        """Ask the services. Many calls at once are one round of questions, or two."""
+    async def _refresh(self) -> None:
+        """Ask the services. Concurrent calls share one round, or two."""
         asked_at = self._clock()
-        async with self._looking:
-            if self._looked_at >= asked_at:
+        async with self._refreshing:
+            if self._refreshed_at >= asked_at:
                 return
             began = self._clock()
-            self._note(await self._call(), began)
-            self._looked_at = began
+            self._update(await self._call(), began)
+            self._refreshed_at = began
 
     async def _keep_fresh(self) -> None:
         while True:
             await self._stale.wait()
             self._stale.clear()
             try:
-                await self._look()
+                await self._refresh()
             except (NatsError, TimeoutError, OSError) as error:
-                log.warning("cannot ask what models there are: %r", error)
+                log.warning("cannot refresh the models: %r", error)
 
-    def _note(self, services: Iterable[ServiceBody], now: float) -> None:
-        """What answers replaces what was known of its stage and variant; who is silent is remembered."""
+    def _update(self, services: Iterable[ServiceBody], now: float) -> None:
+        """Replace the models of every stage and variant that answered; remember those of the silent ones."""
         seen: dict[tuple[str, str, str], Model] = {}
         heard: set[tuple[str, str]] = set()
         self._modelless.clear()
@@ -144,13 +144,13 @@ class ModelRegistry:
         elif stage in self._modelless and stage == GENERATE:
             detail = (
                 f"There is no model {shown}: the generator quotes documents with its extractive engine, which has no "
-                "model to talk to. Ask a collection, as the model 'rag/<collection>', or run another engine."
+                "model. Ask a collection, as the model 'rag/<collection>', or run another engine."
             )
         else:
             return Problem(
                 ProblemType.STAGE_UNAVAILABLE,
-                f"No worker of the stage '{stage}' answers, so nobody knows of a model {shown}. Try again, or "
-                "look with `sluice status` at what runs.",
+                f"No worker of the stage '{stage}' answers, so the model {shown} is unknown. Try again, or see "
+                "what runs with `sluice status`.",
                 stage=stage,
             )
         return Problem(ProblemType.MODEL_NOT_FOUND, detail, param="model")

@@ -7,7 +7,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway.admin.traces import gather
+from services.gateway.admin.traces import collect_trace
 from shared.contracts.problems import Problem, ProblemType
 from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
 from tests.harness.broker import NatsServer
@@ -62,7 +62,7 @@ async def client(broker: NatsServer) -> AsyncIterator[Client]:
 
 @pytest.mark.parametrize("asked", [MINE, "q"])
 async def test_a_tenant_sees_its_spans_and_the_batches_that_they_were_part_of(client: Client, asked: str) -> None:
-    found = await gather(client, asked, "ann")
+    found = await collect_trace(client, asked, "ann")
     assert (found.id, found.trace_id) == (asked, MINE)
     assert [(one.name, one.service, one.linked) for one in found.spans] == [
         ("span 1", "one", False),
@@ -75,5 +75,5 @@ async def test_a_tenant_sees_its_spans_and_the_batches_that_they_were_part_of(cl
 @pytest.mark.parametrize(("asked", "tenant"), [(MINE, "eve"), ("q", "eve"), ("unknown", "ann"), (BATCH, "ann")])
 async def test_what_is_not_a_tenants_is_not_there_for_it(client: Client, asked: str, tenant: str) -> None:
     with pytest.raises(Problem) as refused:
-        await gather(client, asked, tenant)
+        await collect_trace(client, asked, tenant)
     assert refused.value.kind is ProblemType.NOT_FOUND

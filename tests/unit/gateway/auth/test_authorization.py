@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.auth.authenticator import Authenticator, presented
+from services.gateway.auth.authenticator import Authenticator, api_key_of
 from services.gateway.auth.dependencies import authenticated_router
-from services.gateway.auth.exposure import check_reach
+from services.gateway.auth.exposure import check_exposure
 from services.gateway.auth.limits import Bucket, Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
@@ -79,10 +79,10 @@ def test_the_written_key_has_an_id_and_256_bits_and_is_never_in_its_record() -> 
 
 
 def test_a_key_comes_as_a_bearer_token_or_in_a_header_of_its_own() -> None:
-    assert presented([(b"authorization", b"bEaReR  x ")]) == "x"
-    assert presented([(b"x-api-key", b"y")]) == "y"
-    assert presented([(b"x-api-key", b"y"), (b"authorization", b"Bearer x")]) == "x"
-    assert presented([(b"authorization", b"Basic eA=="), (b"cookie", b"x")]) is None
+    assert api_key_of([(b"authorization", b"bEaReR  x ")]) == "x"
+    assert api_key_of([(b"x-api-key", b"y")]) == "y"
+    assert api_key_of([(b"x-api-key", b"y"), (b"authorization", b"Bearer x")]) == "x"
+    assert api_key_of([(b"authorization", b"Basic eA=="), (b"cookie", b"x")]) is None
 
 
 def test_an_expired_and_a_revoked_key_let_nobody_in() -> None:
@@ -133,7 +133,7 @@ def test_the_admin_key_of_the_settings_may_do_everything(tmp_path: Path) -> None
         ({"admin_key": ADMIN, "admin_key_file": "x"}, "not both"),
         ({"admin_key_file": "/nowhere/at/all"}, "cannot be read"),
         ({"admin_key": ADMIN, "allow_anonymous": True}, "choose one"),
-        ({"cors_origins": "https://a.example/path"}, "is no origin"),
+        ({"cors_origins": "https://a.example/path"}, "is not an origin"),
         ({"cors_origins": "*"}, "only where keys are asked for"),
     ],
 )
@@ -145,11 +145,11 @@ def test_settings_that_make_no_sense_are_refused_at_the_start(settings: dict[str
 def test_the_gateway_does_not_start_open_to_other_machines_unless_told_to() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "gateway.example"):
         with pytest.raises(SystemExit, match="SLUICE_ADMIN_KEY"):
-            check_reach(GatewaySettings(http_host=host))
-        check_reach(GatewaySettings(http_host=host, admin_key=ADMIN))
-        check_reach(GatewaySettings(http_host=host, allow_anonymous=True))
+            check_exposure(GatewaySettings(http_host=host))
+        check_exposure(GatewaySettings(http_host=host, admin_key=ADMIN))
+        check_exposure(GatewaySettings(http_host=host, allow_anonymous=True))
     for host in ("127.0.0.1", "::1", "localhost"):
-        check_reach(GatewaySettings(http_host=host))
+        check_exposure(GatewaySettings(http_host=host))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_bucket_holds_a_minutes_worth_and_fills_up_evenly() -> None:
     clock.now = 0.5
     assert bucket.wait(1) == pytest.approx(0.5)
     clock.now = 1000
-    assert (bucket.level, bucket.told("requests")) == (60, '"requests";r=60;t=0')
+    assert (bucket.level, bucket.state("requests")) == (60, '"requests";r=60;t=0')
 
 
 def test_one_request_too_many_is_told_when_to_come_back() -> None:
@@ -285,8 +285,8 @@ def test_one_request_too_many_is_told_when_to_come_back() -> None:
     assert (caught.value.kind, caught.value.headers) == (ProblemType.RATE_LIMITED, {"Retry-After": "30"})
     clock.now = 30
     limits.admit()
-    told = dict(limits.headers())
-    assert told == {b"ratelimit-policy": b'"requests";q=2;w=60', b"ratelimit": b'"requests";r=0;t=60'}
+    headers = dict(limits.headers())
+    assert headers == {b"ratelimit-policy": b'"requests";q=2;w=60', b"ratelimit": b'"requests";r=0;t=60'}
 
 
 def test_an_answer_may_cost_more_tokens_than_there_are_and_then_there_is_a_pause() -> None:

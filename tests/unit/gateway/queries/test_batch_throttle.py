@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.gateway.queries import batch_throttle
 from services.gateway.queries.batch_throttle import BatchThrottle
 
 pytestmark = pytest.mark.anyio
@@ -13,11 +12,9 @@ pytestmark = pytest.mark.anyio
 FOREVER = 3600.0
 
 
-@pytest.fixture(autouse=True)
-def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing goes on just because time has passed."""
-    monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", FOREVER)
-    monkeypatch.setattr(batch_throttle, "CALM", FOREVER)
+def throttle_of(*, yields: bool = True, lines: int = 2, longest_wait: float = FOREVER) -> BatchThrottle:
+    """Nothing goes on just because time has passed, unless a test says so."""
+    return BatchThrottle(yields=yields, lines=lines, longest_wait=longest_wait, calm=FOREVER)
 
 
 class Lines:
@@ -53,7 +50,7 @@ class Lines:
 
 
 async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() -> None:
-    throttle = BatchThrottle(yields=True)
+    throttle = throttle_of()
     with throttle.query():
         lines = Lines(throttle, 3)
         assert await lines.settled() == 0
@@ -64,7 +61,7 @@ async def test_lines_wait_while_a_query_is_in_flight_and_then_go_one_by_one() ->
 
 
 async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() -> None:
-    throttle = BatchThrottle(yields=True, lines=4)
+    throttle = throttle_of(lines=4)
     lines = Lines(throttle, 9)
     assert await lines.settled() == 4
     await lines.end()
@@ -73,7 +70,7 @@ async def test_while_no_queries_come_several_lines_are_at_work_and_never_more() 
 
 
 async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_ends() -> None:
-    throttle = BatchThrottle(yields=True, lines=2)
+    throttle = throttle_of(lines=2)
     lines = Lines(throttle, 4)
     assert await lines.settled() == 2
     with throttle.query():
@@ -82,9 +79,8 @@ async def test_a_query_in_flight_lets_no_line_begin_in_the_place_of_one_that_end
     await lines.finish()
 
 
-async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_throttle, "LONGEST_WAIT", 0.01)
-    throttle = BatchThrottle(yields=True)
+async def test_a_batch_never_stands_still_though_queries_are_always_in_flight() -> None:
+    throttle = throttle_of(longest_wait=0.01)
     with throttle.query():
         lines = Lines(throttle, 3)
         await lines.end(3)
@@ -92,20 +88,20 @@ async def test_a_batch_never_stands_still_though_queries_are_always_in_flight(mo
     assert lines.working == 0
 
 
-async def test_once_it_is_calm_several_go_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    throttle = BatchThrottle(yields=True, lines=3)
+async def test_once_it_is_calm_several_go_on_again() -> None:
+    throttle = throttle_of(lines=3)
     with throttle.query():
         pass
     lines = Lines(throttle, 3)
     assert await lines.settled() == 1
-    monkeypatch.setattr(batch_throttle, "CALM", 0.0)
+    throttle.calm = 0.0
     await lines.end()
     assert await lines.settled() == 2
     await lines.finish()
 
 
 async def test_without_the_setting_nothing_waits() -> None:
-    throttle = BatchThrottle(yields=False)
+    throttle = throttle_of(yields=False)
     async with AsyncExitStack() as stack:
         stack.enter_context(throttle.query())
         async with asyncio.timeout(10):

@@ -25,7 +25,7 @@ def pipelines(tmp_path: Path) -> Pipelines:
 
 
 def test_the_built_in_pipeline_embeds_retrieves_and_generates() -> None:
-    slip = Pipelines().slip("default", top_k=None, default_top_k=5, narrower=None)
+    slip = Pipelines().slip("default", top_k=None, default_top_k=5, request_filter=None)
     assert [stop.stage for stop in slip] == ["embed", "retrieve", "generate"]
     assert slip[1].params == {"top_k": 5, "filter": None}
 
@@ -41,19 +41,19 @@ def test_a_file_may_replace_the_default(tmp_path: Path) -> None:
 
 
 def test_the_request_s_top_k_goes_before_the_pipeline_s_and_that_before_the_default(pipelines: Pipelines) -> None:
-    asked = pipelines.slip("brief", top_k=9, default_top_k=5, narrower=None)
-    silent = pipelines.slip("brief", top_k=None, default_top_k=5, narrower=None)
-    assert (asked[1].params["top_k"], silent[1].params["top_k"]) == (9, 3)
-    assert asked[1].params["mode"] == "vector"
+    body = pipelines.slip("brief", top_k=9, default_top_k=5, request_filter=None)
+    silent = pipelines.slip("brief", top_k=None, default_top_k=5, request_filter=None)
+    assert (body[1].params["top_k"], silent[1].params["top_k"]) == (9, 3)
+    assert body[1].params["mode"] == "vector"
 
 
 def test_a_request_cannot_widen_the_pipeline_s_filter(pipelines: Pipelines) -> None:
-    slip = pipelines.slip("brief", top_k=None, default_top_k=5, narrower={"public": False})
+    slip = pipelines.slip("brief", top_k=None, default_top_k=5, request_filter={"public": False})
     assert slip[1].params["filter"] == {"$and": [{"public": True}, {"public": False}]}
 
 
 def test_a_question_that_others_came_before_is_made_to_stand_alone_first(pipelines: Pipelines) -> None:
-    slip = pipelines.slip("brief", top_k=None, default_top_k=5, narrower=None, condense=True)
+    slip = pipelines.slip("brief", top_k=None, default_top_k=5, request_filter=None, condense=True)
     assert [(stop.stage, stop.variant) for stop in slip][:2] == [("condense", "default"), ("embed", "default")]
 
 
@@ -63,14 +63,14 @@ def test_a_pipeline_that_has_its_own_way_with_questions_or_no_use_for_it_stays_a
 ) -> None:
     (tmp_path / "p.yaml").write_text(f"pipelines: {{own: {stages}}}")
     named = load_pipelines(tmp_path / "p.yaml")
-    assert named.slip("own", top_k=None, default_top_k=5, narrower=None, condense=True) == named.slip(
-        "own", top_k=None, default_top_k=5, narrower=None
+    assert named.slip("own", top_k=None, default_top_k=5, request_filter=None, condense=True) == named.slip(
+        "own", top_k=None, default_top_k=5, request_filter=None
     )
 
 
 def test_a_filter_that_no_stage_would_apply_is_refused(pipelines: Pipelines) -> None:
     with pytest.raises(Problem) as caught:
-        pipelines.slip("search", top_k=None, default_top_k=5, narrower={"a": 1})
+        pipelines.slip("search", top_k=None, default_top_k=5, request_filter={"a": 1})
     assert caught.value.kind is ProblemType.INVALID_FILTER
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_pipeline_is_refused_with_those_that_exist(pipelines: Pipelin
         ("pipeline: {}", "pipeline"),
         ("[1, 2]", "the file"),
         ("", "the file"),
-        ("a: [", "no YAML"),
+        ("a: [", "not YAML"),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:

@@ -2,7 +2,7 @@
 
 from services.gateway.admin.discovery import ServiceBody, StageBody
 from services.gateway.variants.routes import Route, StoredRoute
-from services.gateway.variants.service import described, warnings
+from services.gateway.variants.service import describe_routes, warnings
 
 
 def process(*served: tuple[str, str], ready: bool = True) -> ServiceBody:
@@ -13,7 +13,7 @@ def process(*served: tuple[str, str], ready: bool = True) -> ServiceBody:
 def test_a_stage_shows_every_variant_that_has_a_weight_a_worker_or_a_shadow() -> None:
     route = Route(stage="generate", weights={"canary": 1, "default": 3}, shadows={"next": 5}, updated_at=7.0)
     services = [process(("generate", "default")), process(("generate", "default"), ("generate", "legal"))]
-    (shown,) = described([StoredRoute(route=route, revision=4)], services)
+    (shown,) = describe_routes([StoredRoute(route=route, revision=4)], services)
     rows = [(v.variant, v.weight, v.share, v.shadow, v.workers) for v in shown.variants]
     assert rows == [
         ("default", 3, 75, 0, 2),
@@ -29,14 +29,14 @@ def test_a_stage_shows_every_variant_that_has_a_weight_a_worker_or_a_shadow() ->
 
 
 def test_a_stage_without_a_route_sends_everything_to_default() -> None:
-    (shown,) = described([], [process(("embed", "default"))])
+    (shown,) = describe_routes([], [process(("embed", "default"))])
     assert (shown.stage, shown.revision, shown.updated_at, shown.warnings) == ("embed", 0, None, [])
     assert [(v.variant, v.weight, v.share, v.workers) for v in shown.variants] == [("default", 1, 100, 1)]
 
 
 def test_what_no_query_visits_is_not_shown() -> None:
     services = [process(("jobs", "short"), ("index", "default"), ("retrieve", "default"))]
-    assert [shown.stage for shown in described([], services)] == ["retrieve"]
+    assert [shown.stage for shown in describe_routes([], services)] == ["retrieve"]
 
 
 def test_a_process_that_is_not_ready_is_no_worker() -> None:

@@ -1,0 +1,124 @@
+"""/v1/status, /v1/pipelines, /v1/traces and /v1/dead-letters"""
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request, Response
+
+from services.gateway.admin import discovery, traces
+from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.context import PrincipalDependency
+from services.gateway.dependencies import (
+    BusDependency,
+    DeadLettersDependency,
+    PipelinesDependency,
+    QueriesDependency,
+    SelectorDependency,
+    SettingsDependency,
+)
+from services.gateway.http.body import refuse_other_sites
+from services.gateway.http.models import (
+    AnswerBody,
+    DeadLetterBody,
+    DeadLetterList,
+    PipelineBody,
+    PipelineList,
+    Replayed,
+)
+from services.gateway.http.openapi import problems
+from services.gateway.queries.formatter import QueryFormatter
+from services.gateway.queries.responses import whole_answer
+from services.gateway.variants.service import warnings
+from shared.contracts.keys import Action
+from shared.contracts.problems import ProblemType
+from shared.nats.subjects import reply_subject
+
+__all__ = ["router"]
+
+router = authenticated_router("operation")
+
+TraceId = Annotated[
+    str,
+    Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The id of a trace, of a query or of a job."),
+]
+
+
+@router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
+@requires(Action.ADMIN)
+async def status(
+    request: Request, selector: SelectorDependency, bus: BusDependency, dead_letters: DeadLettersDependency
+) -> discovery.StatusBody:
+    """Services that do not answer within a quarter of a second are not listed."""
+    services, queues, jobs, kept = await asyncio.gather(
+        discovery.discover_services(bus.client),
+        discovery.queues(bus.jetstream),
+        discovery.jobs(bus.jetstream),
+        dead_letters.count(),
+    )
+    return discovery.StatusBody(
+        version=request.app.version,
+        broker=discovery.broker(bus.client),
+        services=services,
+        queues=queues,
+        jobs=jobs,
+        dead_letters=kept,
+        warnings=warnings(selector.routes.values(), services),
+    )
+
+
+@router.get("/v1/pipelines", summary="List the pipelines", responses=problems())
+@requires(Action.QUERY, Action.READ)
+async def pipelines(pipelines: PipelinesDependency) -> PipelineList:
+    """What a query may name as its `pipeline`."""
+    named = sorted(pipelines.named.items())
+    return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])
+
+
+@router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))
+@requires(Action.READ, Action.QUERY)
+async def get(trace: TraceId, bus: BusDependency, principal: PrincipalDependency) -> traces.TraceBody:
+    """Put together from what each service remembers of its last traces; no tracing backend is needed."""
+    return await traces.collect_trace(bus.client, trace, principal.tenant)
+
+
+@router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
+@requires(Action.ADMIN)
+async def list_newest(
+    dead_letters: DeadLettersDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> DeadLetterList:
+    """Work that failed for good, newest first, with the reason."""
+    letters = await dead_letters.list(limit)
+    return DeadLetterList(
+        dead_letters=[
+            DeadLetterBody(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters
+        ]
+    )
+
+
+@router.post(
+    "/v1/dead-letters/{seq}/replay",
+    summary="Try a dead letter again",
+    dependencies=[Depends(refuse_other_sites)],
+    response_model=None,
+    responses={
+        200: {"model": AnswerBody | Replayed, "description": "The answer to a query, or where other work has gone to"},
+        **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
+    },
+)
+@requires(Action.ADMIN)
+async def replay(
+    seq: Annotated[int, Path(ge=1, lt=2**63)],
+    request: Request,
+    settings: SettingsDependency,
+    dead_letters: DeadLettersDependency,
+    queries: QueriesDependency,
+) -> Replayed | Response:
+    """Puts the work back on its queue, with a fresh deadline, and forgets the dead letter.
+
+    A query is answered here; what fails again becomes a dead letter again.
+    """
+    query = await dead_letters.query(seq, partial(reply_subject, settings.instance))
+    if query is None:
+        return Replayed(subject=await dead_letters.replay(seq))
+    return await whole_answer(request, queries, query, QueryFormatter(), partial(dead_letters.forget, seq))
