@@ -36,7 +36,7 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
             storage_options=settings.index_storage_options,
         )
         await store.replace(CANARY, [_canary_document()])
-        upkeep = Maintenance(
+        compaction = Maintenance(
             store,
             pause=settings.upkeep_pause,
             commits=settings.upkeep_commits,
@@ -44,11 +44,11 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
         )
         vectors = await service.bus.jetstream.object_store(VECTORS)
         try:
-            async with upkeep.running():
+            async with compaction.running():
                 stages = [_retrieve(settings, Searching(store))]
                 if settings.retriever_variant == DEFAULT:
                     # Another version, or one that reads another index, is to answer queries and not to write.
-                    stages.append(_index(Indexing(store, vectors, upkeep.changed)))
+                    stages.append(_index(Indexing(store, vectors, compaction.changed)))
                 yield stages
         finally:
             await store.close()

@@ -18,5 +18,5 @@ class Phase(StrEnum):
     """How far a running batch is: the message of its progress."""
 
     VALIDATING = "validating"
-    ANSWERING = "answering"
+    IN_PROGRESS = "answering"
     FINALIZING = "finalizing"

@@ -140,24 +140,24 @@ class AsyncClient:
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
         """
-        vigil = ReconnectPolicy(patience)
+        policy = ReconnectPolicy(patience)
         while True:
             try:
                 current = await self.job(job_id)
-                vigil.heard()
+                policy.heard()
                 yield current
                 if current.finished:
                     return
                 async with aclosing(self._events(job_calls.job_events(job_id, silence=SILENCE))) as events:
                     async for sse in events:
-                        vigil.heard()
+                        policy.heard()
                         if (changed := update(sse)) is not None:
                             yield changed
                             if changed.finished:
                                 return
                 await asyncio.sleep(AGAIN)
             except SluiceError as error:
-                await asyncio.sleep(vigil.pause(error))
+                await asyncio.sleep(policy.pause(error))
 
     async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds."""

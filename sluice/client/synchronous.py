@@ -137,23 +137,23 @@ class Client:
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
         """
-        vigil = ReconnectPolicy(patience)
+        policy = ReconnectPolicy(patience)
         while True:
             try:
                 current = self.job(job_id)
-                vigil.heard()
+                policy.heard()
                 yield current
                 if current.finished:
                     return
                 for sse in self._events(job_calls.job_events(job_id, silence=SILENCE)):
-                    vigil.heard()
+                    policy.heard()
                     if (changed := update(sse)) is not None:
                         yield changed
                         if changed.finished:
                             return
                 time.sleep(AGAIN)
             except SluiceError as error:
-                time.sleep(vigil.pause(error))
+                time.sleep(policy.pause(error))
 
     def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds.

@@ -57,7 +57,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
-    HARMLESS: ClassVar[Mapping[str, JsonValue]] = {}
+    SAFE_CHARACTERS: ClassVar[Mapping[str, JsonValue]] = {}
     """Values of refused members that ask for nothing."""
 
     @model_validator(mode="before")
@@ -67,7 +67,7 @@ class _Request(BaseModel):
             return body
         said = {name: value for name, value in body.items() if value is not None}
         for name, reason in cls.REFUSED.items():
-            if said.get(name) and said[name] != cls.HARMLESS.get(name):
+            if said.get(name) and said[name] != cls.SAFE_CHARACTERS.get(name):
                 raise invalid_member(name, reason)
         return said
 
@@ -145,7 +145,7 @@ class ChatRequest(_Written):
         "documents": "name a collection in `sluice.collection` instead",
         "echo": NOT_HERE,
     }
-    HARMLESS = {"modalities": ["text"], "function_call": "none"}
+    SAFE_CHARACTERS = {"modalities": ["text"], "function_call": "none"}
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: int | None = Field(None, description="Goes before `max_tokens`.")
@@ -200,7 +200,7 @@ class CompletionRequest(_Written):
         "suffix": NOT_HERE,
         "prompt_embeds": NOT_HERE,
     }
-    HARMLESS = {"best_of": 1}
+    SAFE_CHARACTERS = {"best_of": 1}
 
     prompt: Annotated[str, BeforeValidator(_one_text, json_schema_input_type=str | list[str])]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

@@ -70,7 +70,7 @@ class PromptBuilder:
         self._count = count
         self._window = window
         self._overhead = overhead
-        self._harmless = Sanitizer(templates.tags, special)
+        self._sanitize = Sanitizer(templates.tags, special)
         self._per_source = self._measure_source()
 
     def build(self, prompt: Prompt, *, reserve: int) -> Built:
@@ -98,7 +98,7 @@ class PromptBuilder:
     def _answer(self, prompt: Prompt, room: int) -> Built:
         """As much as fits into `room`; more than that only where what cannot be left out is more."""
         system = self._message(TemplateName.ANSWER_SYSTEM, instructions=instructions(prompt.messages))
-        question = self._harmless.speech(prompt.question)
+        question = self._sanitize.speech(prompt.question)
         fixed = self._tokens((system, self._user(question, ())))
         turns = [tuple(map(self._harmless_turn, exchange)) for exchange in exchanges(prompt.messages)]
         kept = self._newest(turns, min(self._window // HISTORY_SHARE, room - fixed))
@@ -134,12 +134,12 @@ class PromptBuilder:
         """`counts` remembers the texts that have been counted."""
         shown: list[Source] = []
         for passage in passages:
-            name = self._harmless.name(passage.document)
+            name = self._sanitize.name(passage.document)
             room -= self._per_source + self._counted(name, counts)
             if room <= 0:
                 break
             if len(passage.text) <= room * LONGEST_TOKEN:
-                text = self._harmless.data(passage.text)
+                text = self._sanitize.data(passage.text)
                 cost = self._counted(text, counts)
                 if cost <= room:
                     shown.append(Source(index=passage.index, document=name, text=text))
@@ -156,7 +156,7 @@ class PromptBuilder:
         kept: list[str] = []
         speaks = False
         for sentence in split_sentences(text):
-            line = self._harmless.data(sentence.text)
+            line = self._sanitize.data(sentence.text)
             room -= self._counted(line, counts) + 1
             if room < 0:
                 break
@@ -186,7 +186,7 @@ class PromptBuilder:
     def _harmless_turn(self, message: Message) -> Message:
         if message.content is None:
             return message
-        return message.model_copy(update={"content": self._harmless.speech(message.content)})
+        return message.model_copy(update={"content": self._sanitize.speech(message.content)})
 
     def _tokens(self, messages: Iterable[Message]) -> int:
         return sum(self._count(full_text(message)) + self._overhead for message in messages)

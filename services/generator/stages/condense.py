@@ -50,7 +50,7 @@ class Condense:
     def __init__(self, engine: Engine, templates: Templates) -> None:
         self._engine = engine
         self._templates = templates
-        self._harmless = Sanitizer()
+        self._sanitize = Sanitizer()
 
     async def __call__(self, query: Query, _context: Context) -> Query:
         said = [one for one in query.messages if one.role in {"user", "assistant"} and (one.content or "").strip()]
@@ -85,7 +85,7 @@ class Condense:
 
     async def _ask(self, query: Query, turns: Sequence[Turn]) -> str | None:
         system = self._templates.render(TemplateName.CONDENSE_SYSTEM)
-        question = self._harmless.speech(query.question)
+        question = self._sanitize.speech(query.question)
         user = self._templates.render(TemplateName.CONDENSE_USER, turns=turns, question=question)
         messages = (Message(role="system", content=system), Message(role="user", content=user))
         prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS, tenant=query.tenant))
@@ -99,7 +99,7 @@ class Condense:
         return "".join(text)
 
     def _turn(self, message: Message) -> Turn:
-        text = " ".join(self._harmless.speech(message.content or "").split())
+        text = " ".join(self._sanitize.speech(message.content or "").split())
         if len(text) > LONGEST_TURN:
             text = text[:LONGEST_TURN].rpartition(" ")[0] + " …"
         return Turn(role=message.role, text=text)

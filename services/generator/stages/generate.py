@@ -80,18 +80,18 @@ class Generation:
         calls = _Calls(query.id)
         finish: Finish | None = None
         async with (
-            DeltaCoalescer(context, self._interval) as outlet,
+            DeltaCoalescer(context, self._interval) as coalescer,
             aclosing(self._engine.generate(prepared, after)) as items,
         ):
             async for item in items:
                 if isinstance(item, Finish):
                     finish, last = item, cleaning.flush() if cleaning else None
                     if last is not None:
-                        await outlet.send(last)
+                        await coalescer.send(last)
                     continue
                 delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
                 if (piece := cleaning.feed(delta) if cleaning else delta) is not None:
-                    await outlet.send(piece)
+                    await coalescer.send(piece)
         assert finish is not None
         await self._end(context, prepared, finish, cited=cleaning.used if cleaning else ())
 

@@ -95,7 +95,7 @@ class BatchJob:
             self._source.write(data)
         self._lines = await to_thread.run_sync(scan, self._source, self._spec.endpoint)
         await self._restore(checkpoint)
-        self._run.progress(message=Phase.ANSWERING)
+        self._run.progress(message=Phase.ANSWERS_PENDING)
 
     async def _input(self) -> str:
         """The name of the input's artifact. Raises Problem NOT_FOUND."""
@@ -248,10 +248,10 @@ def _results_in(part: bytes) -> list[Result]:
 def batch(parts: Parts) -> JobFunction:
     async def perform(run: JobContext) -> None:
         assert isinstance(run.spec, BatchSpec)
-        answering = BatchJob(parts, run, run.spec)
+        batch_job = BatchJob(parts, run, run.spec)
         try:
-            await answering.answer()
+            await batch_job.answer()
         finally:
-            answering.close()
+            batch_job.close()
 
     return perform

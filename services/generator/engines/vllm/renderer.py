@@ -46,7 +46,7 @@ class Renderer:
 
     def count(self, text: str) -> int:
         """How many tokens the text has inside a message. May be called in any thread."""
-        return len(self._encode(self._harmless(text)))
+        return len(self._encode(self._sanitize(text)))
 
     async def chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """The conversation up to where the model's answer begins. Raises Problem INVALID_REQUEST."""
@@ -97,10 +97,10 @@ class Renderer:
         if made["role"] == "developer":  # the newer name, which hardly any template knows
             made["role"] = "system"
         if isinstance(content := made.get("content"), str):
-            made["content"] = self._harmless(content)
+            made["content"] = self._sanitize(content)
         return made
 
-    def _harmless(self, text: str) -> str:
+    def _sanitize(self, text: str) -> str:
         if self._control is None:
             return text
         return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)

@@ -17,7 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, BatchV1Api, Configuration, CoreV1Api, V1Job
 from kubernetes.aio.config.incluster_config import load_incluster_config
 
-from services.scheduler.commands.kubernetes.answers import CONNECTION, Patience, Refusal, check
+from services.scheduler.commands.kubernetes.errors import CONNECTION, Patience, Refusal, check
 from services.scheduler.commands.kubernetes.manifest import CONTAINER
 from services.scheduler.commands.kubernetes.views import Object
 from services.scheduler.commands.settings import CommandSettings, in_cluster

@@ -8,8 +8,8 @@ from typing import Final
 from pydantic import BaseModel, JsonValue
 
 from services.scheduler.commands.base import failed, job_facts, task_group, to_the_end, withdrawn
-from services.scheduler.commands.kubernetes.answers import Refusal
 from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.errors import Refusal
 from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
 from services.scheduler.commands.kubernetes.pods import Pods
 from services.scheduler.commands.kubernetes.views import JobView, PodView

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
-from services.scheduler.commands.kubernetes.answers import CONNECTION, Patience, Refusal
 from services.scheduler.commands.kubernetes.cluster import PAUSE, Cluster
+from services.scheduler.commands.kubernetes.errors import CONNECTION, Patience, Refusal
 from services.scheduler.commands.log import CommandLog, Lines
 
 __all__ = ["follow_log"]

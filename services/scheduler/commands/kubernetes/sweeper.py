@@ -4,8 +4,8 @@ import logging
 
 from nats.js import JetStreamContext
 
-from services.scheduler.commands.kubernetes.answers import Refusal
 from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.errors import Refusal
 from services.scheduler.commands.kubernetes.manifest import selector
 from services.scheduler.commands.kubernetes.views import JobView
 from services.scheduler.commands.settings import CommandSettings
