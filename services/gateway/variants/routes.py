@@ -13,13 +13,11 @@ from typing import Annotated, Final
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
 from pydantic import AfterValidator, Field, ValidationError
 
 from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import CHANGED, snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import ROUTES
 from shared.stores.watch import watch_records
 
@@ -74,26 +72,21 @@ class StoredRoute:
 
 
 class Routes:
-    """The routes of all stages."""
+    """The routes of all stages. A route that cannot be read is one without weights."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records: Repository[Route | None] = Repository(jetstream, ROUTES, _read)
 
     async def get(self, stage: str) -> StoredRoute | None:
         """None for a stage without a route."""
-        bucket = await self._open()
-        try:
-            entry = await bucket.get(stage)
-        except KeyNotFoundError:
+        stored = await self._records.read(stage)
+        if stored is None:
             return None
-        route = _read(stage, entry.value) or Route(stage=stage)
-        return StoredRoute(route=route, revision=entry.revision or 0)
+        return StoredRoute(route=stored.record or Route(stage=stage), revision=stored.revision)
 
     async def list(self) -> list[StoredRoute]:
         """All routes by stage."""
-        bucket = await self._open()
-        stages = sorted([stage async for stage, _ in snapshot(bucket, ">")])
+        stages = sorted([stage async for stage, _ in self._records.entries()])
         return [stored for stored in await asyncio.gather(*map(self.get, stages)) if stored is not None]
 
     async def put(self, route: Route, *, revision: int | None = None) -> int:
@@ -101,31 +94,15 @@ class Routes:
 
         With a `revision` only if that is the last one, 0 being that of no route. Raises Problem PRECONDITION_FAILED.
         """
-        bucket = await self._open()
-        value = route.model_dump_json().encode()
-        try:
-            if revision is None:
-                return await bucket.put(route.stage, value)
-            if revision == 0:
-                return await bucket.create(route.stage, value)
-            return await bucket.update(route.stage, value, last=revision)
-        except KeyWrongLastSequenceError:
-            raise overtaken(route.stage) from None
+        written = await self._records.put(route.stage, route, revision=revision)
+        if written is None:
+            raise overtaken(route.stage)
+        return written
 
     async def delete(self, stage: str, *, revision: int | None = None) -> None:
-        """Remove a route; one that is not there is no error. Raises Problem PRECONDITION_FAILED as `put` does."""
-        bucket = await self._open()
-        try:
-            await bucket.delete(stage, last=revision)
-        except APIError as error:
-            if error.err_code not in CHANGED:
-                raise
-            raise overtaken(stage) from None
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(ROUTES)
-        return self._bucket
+        """Remove a route; one that is not there is not an error. Raises Problem PRECONDITION_FAILED as `put` does."""
+        if not await self._records.delete(stage, revision=revision):
+            raise overtaken(stage)
 
 
 @asynccontextmanager
@@ -137,19 +114,19 @@ async def watch_routes(
     While the broker is away what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
     """
 
-    def read(stage: str, value: bytes, known: Route | None) -> Route | None:
+    def read(_: str, value: bytes, known: Route | None) -> Route | None:
         # Of a route that cannot be read the last one that could stays in force.
-        return _read(stage, value) or known
+        return _read(value) or known
 
     async with watch_records(client, jetstream, ROUTES, read=read, changed=changed):
         yield
 
 
-def _read(stage: str, value: bytes | None) -> Route | None:
+def _read(value: bytes) -> Route | None:
     try:
-        return Route.model_validate_json(value or b"")
+        return Route.model_validate_json(value)
     except ValidationError as error:
-        log.warning("the route of stage '%s' cannot be read: %s", stage, error)
+        log.warning("a route cannot be read: %s: %.200r", error, value)
         return None
 
 
