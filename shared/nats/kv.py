@@ -10,13 +10,11 @@ from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KeyValue
 
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.errors import CHANGED
 
 __all__ = ["TRIES", "Repository", "Stored", "delivered", "snapshot"]
 
 Record = TypeVar("Record")
-
-CHANGED: Final = frozenset({10071, 10164})
-"""The broker's refusals of a write that names an older revision than the last."""
 
 TRIES: Final = 50
 """Changes of one record by others that one change outlives."""

@@ -27,12 +27,12 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import Connection
 from shared.nats.subjects import QUERIES, delivered_subject
 from shared.nats.topology import Topology
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.event_publisher import EventPublisher
 from shared.runtime.forward import forward
 from shared.runtime.pull import Delivery
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context, Stage
+from shared.stores.dead_letters import DeadLetters
 from shared.telemetry.tracing import failed
 
 __all__ = ["Outcome", "StageExecutor"]

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 
 from shared.nats.client import Connection
 from shared.runtime.delivery import Delivery
-from shared.runtime.tasks import TaskSet
+from shared.tasks import TaskSet
 
 __all__ = ["Delivery", "PullConsumer"]
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from shared.contracts.events import AnyEvent, Cancel, Progress, decode_event
 from shared.nats.client import Connection
 from shared.nats.subjects import cancel_subject, reply_subject
-from shared.runtime.tasks import TaskSet
+from shared.tasks import TaskSet
 
 __all__ = ["Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
 

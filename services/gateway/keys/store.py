@@ -13,7 +13,7 @@ from shared.contracts.keys import ID, ApiKey
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import KEYS
-from shared.stores.watch import watch_records
+from shared.nats.watch import watch_records
 
 __all__ = ["Keys", "watch_keys"]
 

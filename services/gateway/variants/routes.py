@@ -19,7 +19,7 @@ from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import ROUTES
-from shared.stores.watch import watch_records
+from shared.nats.watch import watch_records
 
 __all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "overtaken"]
 

@@ -40,9 +40,9 @@ from shared.contracts.envelope import Lane, Passage, Stop
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, encode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.batching import Batcher
-from shared.runtime.tasks import raise_first
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
+from shared.tasks import raise_first
 
 __all__ = ["Indexer", "discard"]
 

@@ -14,10 +14,10 @@ from pydantic import JsonValue
 from shared.contracts.jobs import DocumentError, Job, JobProgress, JobSpec
 from shared.contracts.keys import permitted
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
 from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 
 __all__ = ["JobContext"]
 

@@ -23,10 +23,10 @@ from pydantic import ValidationError
 from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.errors import IN_PROCESS, QUEUE_FULL
 from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
-from shared.runtime.dead_letters import REPLAYED as REOPENED
-from shared.runtime.forward import IN_PROCESS, QUEUE_FULL
+from shared.stores.dead_letters import REPLAYED as REOPENED
 from shared.stores.jobs.events import stored_events
 from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending

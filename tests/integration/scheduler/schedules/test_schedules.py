@@ -13,8 +13,7 @@ import pytest
 from services.scheduler.schedules.ticker import Ticker, tick_job
 from shared.contracts.jobs import Job, JobOptions, JobState, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
-from shared.nats.bus import Bus
+from shared.contracts.schedules import Missed, Overlap, Schedule
 from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer

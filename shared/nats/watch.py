@@ -16,7 +16,7 @@ from nats.js.errors import BucketNotFoundError
 from nats.js.kv import KeyValue
 
 from shared.nats.kv import delivered
-from shared.runtime.tasks import background
+from shared.tasks import background
 
 __all__ = ["watch_records"]
 
