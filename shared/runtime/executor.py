@@ -29,6 +29,7 @@ from shared.nats.subjects import QUERIES, delivered_subject
 from shared.nats.topology import Topology
 from shared.runtime.event_publisher import EventPublisher
 from shared.runtime.forward import forward
+from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.pull import Delivery
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context, Stage
@@ -38,14 +39,6 @@ from shared.telemetry.tracing import failed
 __all__ = ["Outcome", "StageExecutor"]
 
 log = logging.getLogger(__name__)
-
-FORWARD_PATIENCE: Final = 2.0
-"""Seconds to wait for room in the next stage's queue."""
-
-DELIVERED_PATIENCE: Final = 2.0
-"""Seconds to wait for a gateway to say how much of an answer it has delivered."""
-
-CANARY_TIMEOUT: Final = 60.0
 
 NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
 """The canary of a stage that names none."""
@@ -81,6 +74,7 @@ class StageExecutor:
         max_deliver: int,
         instance: str,
         inbox: str,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
         self._stage = stage
         self._client = client
@@ -89,6 +83,7 @@ class StageExecutor:
         self._max_deliver = max_deliver
         self._instance = instance
         self._inbox = inbox
+        self._options = options
         self._held_up = 0
         self._dead_letters = DeadLetters(client, jetstream)
 
@@ -146,15 +141,15 @@ class StageExecutor:
             update={
                 "id": query_id,
                 "asked_at": now,
-                "deadline": now + CANARY_TIMEOUT,
+                "deadline": now + self._options.canary_timeout,
                 "reply": inbox,
                 "slip": template.slip[:1] or (Stop(stage=self._stage.name, variant=self._stage.variant),),
             }
         )
         async with open_mailbox(self._client, self._instance, query_id, subject=inbox) as mailbox:
-            async with asyncio.timeout(CANARY_TIMEOUT):
+            async with asyncio.timeout(self._options.canary_timeout):
                 await self._perform(Query.decode(canary.encode()), self._origin(canary), 0.0)
-            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
+            while not isinstance(event := await mailbox.receive(self._options.canary_timeout), Result | Done):
                 if isinstance(event, Failed):
                     raise Problem.from_details(event.problem)
 
@@ -220,7 +215,7 @@ class StageExecutor:
                 raise
         self._held_up += 1
         try:
-            await forward(self._js, self._topology, query, patience=FORWARD_PATIENCE)
+            await forward(self._js, self._topology, query, patience=self._options.forward_timeout)
         finally:
             self._held_up -= 1
 
@@ -232,7 +227,9 @@ class StageExecutor:
         """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
         asking = encode_event(Progress(worker=self._instance, **origin))
         try:
-            message = await self._client.request(delivered_subject(query.reply), asking, timeout=DELIVERED_PATIENCE)
+            message = await self._client.request(
+                delivered_subject(query.reply), asking, timeout=self._options.delivered_timeout
+            )
             return Delivered.model_validate_json(message.data)
         except (NoRespondersError, NatsTimeout, ValidationError):
             return None

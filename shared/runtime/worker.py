@@ -17,7 +17,6 @@ from collections import OrderedDict
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 import anyio
 from nats.aio.msg import Msg
@@ -32,6 +31,7 @@ from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
 from shared.runtime.executor import Outcome, StageExecutor
+from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.pull import Delivery, PullConsumer
 from shared.runtime.stage import Stage
 from shared.telemetry.messaging import CONVERSATION, processing
@@ -50,11 +50,6 @@ from shared.telemetry.metrics import (
 from shared.telemetry.tracing import extract_trace, failed
 
 __all__ = ["Outcome", "StageStatus", "StageWorker"]
-
-REMEMBERED_CANCELS: Final = 10_000
-
-RECONNECTING: Final = 2.0
-"""Seconds after a reconnection in which readers may still be on their way back, and are not taken to have left."""
 
 
 class StageStatus(BaseModel):
@@ -101,11 +96,13 @@ class StageWorker:
         topology: Topology,
         settings: QueueSettings,
         instance: str,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
         self.stage = stage
         self._client = client
         self._topology = topology
         self._settings = settings
+        self._options = options
         self._working: dict[tuple[str, int, int], _Work] = {}
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
@@ -118,6 +115,7 @@ class StageWorker:
             max_deliver=settings.max_deliver,
             instance=instance,
             inbox=self._lost_reader_inbox,
+            options=options,
         )
         self._queues = [
             StageQueue(stage=stage.name, variant=stage.variant, lane=lane, exclusive=stage.exclusive)
@@ -157,7 +155,7 @@ class StageWorker:
 
     async def reset(self) -> None:
         """Pull afresh after a reconnection."""
-        self._readers_return_until = time.monotonic() + RECONNECTING
+        self._readers_return_until = time.monotonic() + self._options.reconnect_grace
         for consumer in self._consumers.values():
             await consumer.reset()
 
@@ -168,7 +166,7 @@ class StageWorker:
     def cancel(self, query_id: str, at: float) -> None:
         """Stop work on a query whose reader lost interest at Unix time `at`, also if it only arrives later."""
         self._cancelled[query_id] = at
-        if len(self._cancelled) > REMEMBERED_CANCELS:
+        if len(self._cancelled) > self._options.remembered_cancels:
             self._cancelled.popitem(last=False)
         self._withdraw(query_id, Outcome.CANCELLED, at)
 
@@ -186,6 +184,7 @@ class StageWorker:
             repair=self._topology.ensure,
             ack_wait=self._settings.ack_wait,
             released=self._wake,
+            options=self._options,
         )
 
     def _room(self, lane: Lane) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.contracts.requests import Payload
+from shared.contracts.results import Payload
 from shared.stores.artifacts import Artifacts
 
 __all__ = ["PayloadStore"]

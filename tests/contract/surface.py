@@ -20,6 +20,7 @@ from nats.js import JetStreamContext
 from prometheus_client import Histogram
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
+from shared.contracts.results import IndexOutcome, Response
 
 import sluice
 from services.embedder.settings import EmbedderSettings
@@ -44,24 +45,24 @@ from shared.contracts.documents import Document
 from shared.contracts.envelope import Lane, Query, Stop, Wire
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
-from shared.contracts.indexing import IndexChange, IndexOutcome
+from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs.job import Job, JobOptions
 from shared.contracts.jobs.specs import KINDS, decode_spec
 from shared.contracts.keys import Action, ApiKey
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType
-from shared.contracts.requests import Request, Response
+from shared.contracts.requests import Request
 from shared.contracts.schedules.schedule import Schedule
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, query_subject, reply_subject
 from shared.nats.subjects import cancel_subject as query_cancel_subject
 from shared.nats.topology import Topology
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.forward import forward
 from shared.security.broker_config import accounts_conf
 from shared.security.roles import Deployment, inbox_prefix, roles
 from shared.service.service import PING, Service, ServiceStatus
 from shared.service.settings import ServiceSettings
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.files import FileRecord
 from shared.stores.jobs.store import JobStore, job_subject
 from shared.stores.jobs.store import cancel_subject as job_cancel_subject

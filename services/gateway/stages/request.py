@@ -8,6 +8,7 @@ import asyncio
 import time
 from typing import Final
 
+from shared.contracts.results import Payload, Response
 from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.auth.principal import Principal
@@ -16,7 +17,7 @@ from services.gateway.state import GatewayState
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import REQUEST, Payload, Request, Response
+from shared.contracts.requests import REQUEST, Request
 from shared.runtime.stage import Context, Stage
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore

@@ -19,7 +19,7 @@ from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import ROUTES
-from shared.nats.watch import watch_records
+from shared.nats.watch import DEFAULTS, WatchOptions, watch_records
 
 __all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "overtaken"]
 
@@ -107,7 +107,10 @@ class Routes:
 
 @asynccontextmanager
 async def watch_routes(
-    client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
+    client: Client,
+    jetstream: JetStreamContext,
+    changed: Callable[[Mapping[str, Route]], None],
+    options: WatchOptions = DEFAULTS,
 ) -> AsyncIterator[None]:
     """Tell `changed` all routes by stage: once before the block begins, then within a second of each change.
 
@@ -118,7 +121,7 @@ async def watch_routes(
         # Of a route that cannot be read the last one that could stays in force.
         return _read(value) or known
 
-    async with watch_records(client, jetstream, ROUTES, read=read, changed=changed):
+    async with watch_records(client, jetstream, ROUTES, read=read, changed=changed, options=options):
         yield
 
 

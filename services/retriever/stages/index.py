@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
+from shared.contracts.results import IndexOutcome
 
 from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, decode_passages
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.objects import read_object
 from shared.runtime.stage import Context

@@ -11,12 +11,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
+from shared.contracts.results import Response
 
 from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import Request, Response
+from shared.contracts.requests import Request
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
 from shared.telemetry.tracing import tracer

@@ -16,6 +16,7 @@ from typing import Final
 
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
+from shared.contracts.results import IndexOutcome
 
 from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.clients.stages import StageClient
@@ -37,7 +38,7 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import WRITABLE, CollectionVersion
 from shared.contracts.documents import Document, check_document_name
 from shared.contracts.envelope import Lane, Passage, Stop
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, encode_passages
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.batching import Batcher
 from shared.stores.collections import Collections

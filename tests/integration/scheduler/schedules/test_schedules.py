@@ -17,7 +17,7 @@ from shared.contracts.schedules import Missed, Overlap, Schedule
 from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
-from shared.runtime.tasks import background
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.stage_harness import until
