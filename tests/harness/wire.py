@@ -11,7 +11,6 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from shared.contracts.results import IndexOutcome, Response
 
 from services.gateway.variants.routes import Route
 from shared.contracts.collections import Collection
@@ -24,6 +23,7 @@ from shared.contracts.jobs import KINDS, Job, JobOptions
 from shared.contracts.pipelines import PipelineState
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.requests import Request
+from shared.contracts.results import IndexOutcome, Response
 from shared.contracts.schedules.schedule import Schedule
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord

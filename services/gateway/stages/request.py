@@ -8,7 +8,6 @@ import asyncio
 import time
 from typing import Final
 
-from shared.contracts.results import Payload, Response
 from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.auth.principal import Principal
@@ -18,6 +17,7 @@ from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import REQUEST, Request
+from shared.contracts.results import Payload, Response
 from shared.runtime.stage import Context, Stage
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
@@ -61,7 +61,8 @@ class RequestStage:
         exchange = _Exchange(request.endpoint, await loads.read(query.tenant, request.body), context)
         await exchange.run(self.app)
         load = await loads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
-        return Response(status=exchange.status, request_id=trace_id(), body=load).noted(query)
+        response = Response(status=exchange.status, request_id=trace_id(), body=load)
+        return query.with_result("response", response)
 
 
 class _Exchange:

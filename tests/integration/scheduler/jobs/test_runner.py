@@ -22,6 +22,7 @@ from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import StageHarness, open_stage_harness, until
 

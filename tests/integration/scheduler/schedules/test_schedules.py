@@ -17,6 +17,8 @@ from shared.contracts.schedules import Missed, Overlap, Schedule
 from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
+from shared.service.bus import Bus
+from shared.stores.schedules import Schedules
 from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import JobHarness, open_job_harness

@@ -11,6 +11,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
+from shared.stores.dead_letters import HEADERS, DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import PATIENCE, StageHarness, open_stage_harness, outcomes, until
 
