@@ -10,9 +10,10 @@ from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KeyValue
 
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import delivered
 from shared.nats.errors import CHANGED
 
-__all__ = ["TRIES", "Repository", "Stored", "delivered", "snapshot"]
+__all__ = ["TRIES", "Repository", "Stored", "snapshot"]
 
 Record = TypeVar("Record")
 
@@ -170,10 +171,3 @@ async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, byte
                 return
     finally:
         await watcher.stop()  # type: ignore[no-untyped-call]
-
-
-async def delivered(watcher: KeyValue.KeyWatcher) -> int:
-    """How many entries the broker has sent to a watcher."""
-    assert watcher._sub is not None
-    position = (await watcher._sub.consumer_info()).delivered
-    return position.consumer_seq if position is not None else 0

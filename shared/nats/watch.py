@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import BucketNotFoundError
 from nats.js.kv import KeyValue
 
-from shared.nats.kv import delivered
+from shared.nats.client import delivered
 from shared.tasks import background
 
 __all__ = ["DEFAULTS", "WatchOptions", "watch_records"]

@@ -10,6 +10,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import max_payload
 from shared.nats.errors import IN_PROCESS, QUEUE_FULL
 from shared.nats.subjects import QUERIES, query_subject
 from shared.nats.topology import Topology
@@ -45,7 +46,7 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
         inject_trace(headers)
         payload = query.encode()
         span.set_attribute("messaging.message.body.size", len(payload))
-        _check_size(payload, jetstream._nc.max_payload)
+        _check_size(payload, max_payload(jetstream))
         give_up = time.monotonic() + patience
         pause = FIRST_PAUSE
         while True:

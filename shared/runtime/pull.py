@@ -185,12 +185,8 @@ class PullConsumer:
                 await asyncio.shield(self._end(subscription))
 
     async def _end(self, subscription: Subscription) -> None:
-        # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
-        # heard that it began, and drop messages. With a flush in between it cannot.
         with suppress(NatsError, OSError):
-            await self._client._send_unsubscribe(subscription._id)
-            await self._client.flush()
-            await subscription.drain()  # type: ignore[no-untyped-call]
+            await self._client.end(subscription)
         await self._returning.ended()
 
     async def _pull(self) -> None:

@@ -223,13 +223,6 @@ class JobStore:
             jobs[job.tenant, job.id] = job
         return jobs
 
-    async def rebuild(self) -> int:
-        """Make the bucket's entries again from the audit log where they are missing or older. Returns how many."""
-        repaired = 0
-        for job in (await self.replay()).values():
-            repaired += await self._copy(job) is job
-        return repaired
-
     async def _events(self, tenant: str | None) -> AsyncIterator[Job]:
         async with aclosing(stored_events(self._js, "event.job.>")) as events:
             async for message in events:
