@@ -184,13 +184,13 @@ class StageExecutor:
                 worked_ms=round((time.perf_counter() - began) * 1e3, 3),
             )
 
-        async with self._outbox(query) as outbox:
-            await outbox.send(Progress(worker=self._instance, **origin))
+        async with self._publisher(query) as publisher:
+            await publisher.send(Progress(worker=self._instance, **origin))
             context = Context(
                 query,
                 origin=origin,
                 hop=hop,
-                send=outbox.send,
+                send=publisher.send,
                 delivered=partial(self._delivered, query, origin),
             )
             made = await self._stage.process(query, context)
@@ -198,7 +198,7 @@ class StageExecutor:
                 return Outcome.ANSWERED
             made = made.advance(hop())
             if not made.slip:
-                await outbox.send(Result(query=made, **origin))
+                await publisher.send(Result(query=made, **origin))
                 return Outcome.ANSWERED
         await self._forward(made)
         return Outcome.FORWARDED
@@ -219,16 +219,16 @@ class StageExecutor:
         finally:
             self._held_up -= 1
 
-    def _outbox(self, query: Query) -> EventPublisher:
+    def _publisher(self, query: Query) -> EventPublisher:
         # If nobody listens, the broker says so to the inbox.
         return EventPublisher(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
 
     async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
         """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
-        asking = encode_event(Progress(worker=self._instance, **origin))
+        request = encode_event(Progress(worker=self._instance, **origin))
         try:
             message = await self._client.request(
-                delivered_subject(query.reply), asking, timeout=self._options.delivered_timeout
+                delivered_subject(query.reply), request, timeout=self._options.delivered_timeout
             )
             return Delivered.model_validate_json(message.data)
         except (NoRespondersError, NatsTimeout, ValidationError):
@@ -236,4 +236,4 @@ class StageExecutor:
 
     async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
         told = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
-        await self._outbox(query).send(told)
+        await self._publisher(query).send(told)

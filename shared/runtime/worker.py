@@ -107,7 +107,7 @@ class StageWorker:
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
         self._readers_return_until = 0.0
-        self._performer = StageExecutor(
+        self._executor = StageExecutor(
             stage,
             client=client,
             jetstream=jetstream,
@@ -172,7 +172,7 @@ class StageWorker:
 
     async def probe(self) -> None:
         """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
-        await self._performer.probe()
+        await self._executor.probe()
 
     def _consumer(self, queue: StageQueue) -> PullConsumer:
         return PullConsumer(
@@ -218,7 +218,7 @@ class StageWorker:
         except (ValueError, IndexError) as error:
             with self._span(delivery, None, started, context) as span:
                 failed(span, type(error).__name__)
-                return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
+                return await self._executor.bury(delivery, None, f"This is no query envelope: {error}")
         if _key(query) in self._working:
             await delivery.nak(self._settings.ack_wait)
             return Outcome.DUPLICATE
@@ -233,7 +233,7 @@ class StageWorker:
                 tries = self._settings.max_deliver
                 failed(span, "worker_lost")
                 reason = f"Delivered {tries} times; each worker died or stalled before it was done."
-                return await self._performer.bury(delivery, query, reason)
+                return await self._executor.bury(delivery, query, reason)
             outcome = await self._work(query, delivery, started - delivery.stored_at)
             span.set_attribute("sluice.outcome", outcome.value)
             return outcome
@@ -263,7 +263,7 @@ class StageWorker:
         try:
             with work.scope as scope:
                 scope.deadline = anyio.current_time() + query.remaining
-                outcome = await self._performer.attempt(query, delivery, waited)
+                outcome = await self._executor.attempt(query, delivery, waited)
             if scope.cancelled_caught:
                 outcome = work.outcome
                 await delivery.ack()

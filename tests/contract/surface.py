@@ -20,7 +20,6 @@ from nats.js import JetStreamContext
 from prometheus_client import Histogram
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
-from shared.contracts.results import IndexOutcome, Response
 
 import sluice
 from services.embedder.settings import EmbedderSettings
@@ -52,6 +51,7 @@ from shared.contracts.keys import Action, ApiKey
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType
 from shared.contracts.requests import Request
+from shared.contracts.results import IndexOutcome, Response
 from shared.contracts.schedules.schedule import Schedule
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, query_subject, reply_subject
@@ -379,16 +379,16 @@ def _subjects() -> dict[str, str]:
     }
 
 
-def _permissions(landscape: Deployment | None) -> dict[str, Any]:
+def _permissions(deployment: Deployment | None) -> dict[str, Any]:
     return {
         role.name: {
             "everything": not (role.publish or role.subscribe),
             "publish": role.publish,
             "subscribe": role.subscribe,
             "not subscribe": role.not_subscribe,
-            **{f"streams {part}": sorted(streams) for part, streams in dataclasses.asdict(role.duty).items()},
+            **{f"streams {part}": sorted(streams) for part, streams in dataclasses.asdict(role.ownership).items()},
         }
-        for role in roles(landscape)
+        for role in roles(deployment)
     }
 
 
