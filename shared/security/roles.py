@@ -126,7 +126,7 @@ def inbox_prefix(role: str) -> str:
 
 
 def role_of(name: str) -> Role | None:
-    """The role of a credential's name in any deployment, as far as its streams go; None for a name that is not a role's."""
+    """The role of a credential's name in any deployment, as far as its streams go; None for any other name."""
     own = (name.removeprefix(OWN_STAGE),) if name.startswith(OWN_STAGE) else ()
     return next((role for role in roles(Deployment(pipelines=(own,))) if role.name == name), None)
 
