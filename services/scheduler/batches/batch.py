@@ -95,7 +95,7 @@ class BatchJob:
             self._source.write(data)
         self._lines = await to_thread.run_sync(scan, self._source, self._spec.endpoint)
         await self._restore(checkpoint)
-        self._run.progress(message=Phase.ANSWERS_PENDING)
+        self._run.progress(message=Phase.IN_PROGRESS)
 
     async def _input(self) -> str:
         """The name of the input's artifact. Raises Problem NOT_FOUND."""
