@@ -30,7 +30,7 @@ from services.gateway.state import GatewayState
 from shared.contracts.keys import Action
 from shared.service.asyncapi import describe_jobs
 from shared.service.service import ASGIApp, Service
-from shared.service.version import VERSION
+from shared.version import VERSION
 
 __all__ = ["make"]
 

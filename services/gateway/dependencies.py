@@ -18,10 +18,10 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.state import Backend, GatewayState, state_of
 from services.gateway.variants.routes import Routes
 from services.gateway.variants.selector import Router
-from shared.nats.bus import Bus
-from shared.runtime.dead_letters import DeadLetters
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore

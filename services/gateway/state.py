@@ -28,14 +28,14 @@ from services.gateway.variants.selector import Router
 from services.gateway.variants.shadows import Shadows
 from shared.contracts.events import Done, encode_event
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
 from shared.nats.subjects import ARTIFACTS, reply_subject
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.replies import ReplyRouter
 from shared.runtime.stage import Stage
+from shared.service.bus import Bus
 from shared.service.service import Service
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore

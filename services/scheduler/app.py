@@ -18,15 +18,15 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.ticker import Ticker
 from services.scheduler.schedules.timers import TimerWorker
 from services.scheduler.settings import SchedulerSettings
-from shared.nats.bus import Bus
 from shared.nats.subjects import UPLOADS, VECTORS
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.delivery import Delivery
 from shared.runtime.replies import SCHEDULERS
 from shared.service.asyncapi import describe_jobs
+from shared.service.bus import Bus
 from shared.service.service import ASGIApp, Service, Worker
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore, cancel_subject

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue
+
+from shared.contracts.results import Results
+from shared.contracts.wire import Wire
 
 __all__ = [
     "Hop",
@@ -24,6 +27,7 @@ __all__ = [
     "Stop",
     "Tenant",
     "Vector",
+    "Wire",
     "pack_vector",
     "unpack_vector",
 ]
@@ -59,14 +63,6 @@ class Lane(StrEnum):
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
-
-
-class Wire(BaseModel):
-    """What all parts of the envelope share: immutable, and tolerant of members added by a newer version."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
-    )
 
 
 class Stop(Wire):
@@ -116,9 +112,9 @@ class Query(Wire):
 
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
     `attempt` is raised by whoever submits the same query again; stages never change it. `messages` is the conversation
-    that led to the question, oldest turn first. `notes` is for what a stage finds out that is neither embedding nor
-    passage: a verdict, a count. `joined` says that whoever listens on `reply` takes several events in one message, a
-    line each.
+    that led to the question, oldest turn first. `results` are those of stages beside retrieval and generation. `notes`
+    is for what a stage finds out that has no member of its own: a verdict, a count. `joined` says that whoever listens
+    on `reply` takes several events in one message, a line each.
     """
 
     version: int = 1
@@ -136,6 +132,7 @@ class Query(Wire):
     collection: str = ""
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
+    results: Results | None = None
     notes: dict[str, JsonValue] = Field(default_factory=dict)
     trail: tuple[Hop, ...] = ()
 
@@ -154,6 +151,12 @@ class Query(Wire):
 
     def with_embedding(self, embedding: Vector) -> Self:
         return self.model_copy(update={"embedding": embedding})
+
+    def with_result(self, result: Literal["index", "response"], value: Wire) -> Self:
+        """The result, also as a note of its name, where the version before this one reads it."""
+        results = (self.results or Results()).model_copy(update={result: value})
+        notes = {**self.notes, result: value.model_dump(mode="json")}
+        return self.model_copy(update={"results": results, "notes": notes})
 
     def advance(self, hop: Hop) -> Self:
         """The envelope after the current stop: one stop less on the slip, one hop more on the trail."""

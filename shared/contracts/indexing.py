@@ -6,10 +6,10 @@ the message stays small whatever the size of the documents.
 
 from pydantic import JsonValue, TypeAdapter
 
-from shared.contracts.envelope import Passage, Wire
-from shared.contracts.problems import ProblemDetails
+from shared.contracts.envelope import Passage, Query, Wire
+from shared.contracts.results import IndexOutcome
 
-__all__ = ["IndexChange", "IndexOutcome", "IndexedDocumentRef", "decode_passages", "encode_passages"]
+__all__ = ["IndexChange", "IndexedDocumentRef", "decode_passages", "encode_passages", "index_outcome"]
 
 _passages: TypeAdapter[tuple[Passage, ...]] = TypeAdapter(tuple[Passage, ...])
 
@@ -36,11 +36,11 @@ class IndexChange(Wire):
         return params
 
 
-class IndexOutcome(Wire):
-    """Note `index` of the envelope: the documents that were not written, by id."""
-
-    superseded: tuple[str, ...] = ()
-    refused: dict[str, ProblemDetails] = {}
+def index_outcome(query: Query) -> IndexOutcome:
+    """What the stage `index` has made of a change. Raises pydantic.ValidationError for an outcome that is not one."""
+    if query.results is not None and query.results.index is not None:
+        return query.results.index
+    return IndexOutcome.model_validate(query.notes.get("index", {}))  # from a retriever of the version before
 
 
 def encode_passages(passages: tuple[Passage, ...]) -> bytes:

@@ -1,7 +1,7 @@
 """Requests to the HTTP API as events: any gateway answers one as it answers the same request over HTTP.
 
 They travel like all other work, as queries to the stage `request` on the batch lane, whose workers are the gateways.
-The stop's params are a `Request`, and the answer is a `Response` in the envelope's notes.
+The stop's params are a `Request`, and the answer is a `Response` in the envelope's results.
 """
 
 from typing import Final
@@ -12,18 +12,11 @@ from shared.contracts.envelope import Query, Stop, Wire
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import Payload, Response
 
-__all__ = ["REQUEST", "Payload", "Request", "Response"]
+__all__ = ["REQUEST", "Request", "response_to"]
 
 REQUEST: Final = "request"
-RESPONSE: Final = "response"
-
-
-class Payload(Wire):
-    """A JSON text: itself, or the artifact that holds it where it is too large for a message."""
-
-    text: str = ""
-    artifact: str | None = None
 
 
 class Request(Wire):
@@ -42,21 +35,11 @@ class Request(Wire):
         try:
             return cls.model_validate(query.stop.params)
         except ValidationError as error:
-            raise Problem(ProblemType.INVALID_REQUEST, f"This is no request: {error}") from None
+            raise Problem(ProblemType.INVALID_REQUEST, f"This is not a request: {error}") from None
 
 
-class Response(Wire):
-    """An HTTP status and the JSON body under it, with the trace id under which the gateways' logs say more."""
-
-    status: int
-    request_id: str = ""
-    body: Payload = Payload()
-
-    def noted(self, query: Query) -> Query:
-        """The query with this response to it."""
-        return query.model_copy(update={"notes": {**query.notes, RESPONSE: self.model_dump(mode="json")}})
-
-    @classmethod
-    def of(cls, query: Query) -> "Response":
-        """The response that a gateway has noted. Raises pydantic.ValidationError where there is none."""
-        return cls.model_validate(query.notes.get(RESPONSE))
+def response_to(query: Query) -> Response:
+    """The gateway's response to a request. Raises pydantic.ValidationError where there is none."""
+    if query.results is not None and query.results.response is not None:
+        return query.results.response
+    return Response.model_validate(query.notes.get("response"))  # from a gateway of the version before

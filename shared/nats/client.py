@@ -3,6 +3,8 @@
 nats-py hands each message to a task of its subscription through a queue, and each request waits in a task of its own.
 Where what is to be done with a message never waits, it can be done where the message is read; and a request needs a
 future and a timer.
+
+No other module touches private members of nats-py; `pyproject.toml` allows the minor version for which they hold.
 """
 
 import asyncio
@@ -15,8 +17,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionDrainingError
 from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.kv import KeyValue
 
-__all__ = ["Connection", "connect"]
+__all__ = ["Connection", "connect", "delivered", "max_payload", "server_version"]
 
 
 class Connection(Client):
@@ -35,14 +39,25 @@ class Connection(Client):
             take(message)
 
         subscription = await self.subscribe(subject, cb=take_early)
+        # The number by which `_process_msg` gets messages; nats-py has no public name for it.
         self._takers[subscription._id] = take
         return subscription
 
+    async def end(self, subscription: Subscription) -> None:
+        """End a subscription and take in what the broker had sent by then. Raises nats errors."""
+        # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
+        # heard that it began, and drop messages. With a flush in between it cannot.
+        await self._send_unsubscribe(subscription._id)
+        await self.flush()
+        await subscription.drain()  # type: ignore[no-untyped-call]
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        # Called however a subscription ends.
         self._takers.pop(sid, None)
         super()._remove_sub(sid, max_msgs)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        # Calls `take` without the queue and the task between: see above.
         take, subscription = self._takers.get(sid), self._subs.get(sid)
         if take is None or subscription is None:
             await super()._process_msg(sid, subject, reply, data, headers)
@@ -63,6 +78,7 @@ class Connection(Client):
             await self._error_cb(error)
 
     async def _init_request_sub(self) -> None:
+        # Answers to requests come over `listen` as well.
         self._resp_map = {}
         self._prefix = self.new_inbox() + "."
         self._resp_sub_prefix = bytearray(self._prefix.encode())
@@ -76,6 +92,7 @@ class Connection(Client):
     async def _request_new_style(
         self, subject: str, payload: bytes, timeout: float = 1, headers: dict[str, Any] | None = None
     ) -> Msg:
+        # A future and a timer instead of a task for each request.
         if self.is_draining_pubs:
             raise ConnectionDrainingError
         if not self._resp_sub_prefix:
@@ -105,3 +122,20 @@ async def connect(servers: str | list[str], **options: Any) -> Connection:
     connection = Connection()
     await connection.connect(servers, **options)
     return connection
+
+
+async def delivered(watcher: KeyValue.KeyWatcher) -> int:
+    """How many entries the broker has sent to a watcher, which does not say so itself."""
+    assert watcher._sub is not None
+    position = (await watcher._sub.consumer_info()).delivered
+    return position.consumer_seq if position is not None else 0
+
+
+def max_payload(jetstream: JetStreamContext) -> int:
+    """The bytes that a message may have, by the connection of a JetStream context, which does not show it."""
+    return jetstream._nc.max_payload
+
+
+def server_version(client: Client) -> str:
+    """The broker's version as it writes it; nats-py's own property leaves out what follows the numbers."""
+    return str(client._server_info.get("version", ""))

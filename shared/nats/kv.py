@@ -1,15 +1,154 @@
-"""Reading key-value buckets."""
+"""Records in the broker's key-value buckets."""
 
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
-__all__ = ["CHANGED", "delivered", "snapshot"]
+from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import delivered
+from shared.nats.errors import CHANGED
 
-CHANGED: Final = frozenset({10071, 10164})
-"""The broker's refusals of a write that names an older revision than the last."""
+__all__ = ["TRIES", "Repository", "Stored", "snapshot"]
+
+Record = TypeVar("Record")
+
+TRIES: Final = 50
+"""Changes of one record by others that one change outlives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[Record]):
+    """A record and the number of its last write, which no other write in the bucket has."""
+
+    record: Record
+    revision: int
+
+
+def _encode_model(record: Any) -> bytes:
+    encoded: str = record.model_dump_json()
+    return encoded.encode()
+
+
+class Repository(Generic[Record]):
+    """The records of one bucket. Any number of processes may use it at once. Methods raise nats errors.
+
+    The bucket is opened at its first use. `noun` is what a problem calls a record. A key that the broker does not
+    allow has no record.
+    """
+
+    def __init__(
+        self,
+        jetstream: JetStreamContext,
+        bucket: str,
+        decode: Callable[[bytes], Record],
+        *,
+        encode: Callable[[Record], bytes] = _encode_model,
+        noun: str = "record",
+    ) -> None:
+        self._js = jetstream
+        self._name = bucket
+        self._decode = decode
+        self._encode = encode
+        self._noun = noun
+        self._bucket: KeyValue | None = None
+
+    async def get(self, key: str) -> Record | None:
+        """None where there is no record."""
+        stored = await self.read(key)
+        return None if stored is None else stored.record
+
+    async def read(self, key: str) -> Stored[Record] | None:
+        """A record with its revision; None where there is no record."""
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(key)
+        except (KeyNotFoundError, InvalidKeyError):
+            return None
+        return Stored(self._decode(entry.value or b""), entry.revision or 0)
+
+    async def put(self, key: str, record: Record, *, revision: int | None = None) -> int | None:
+        """Write a record and return its new revision.
+
+        With a `revision` it is written only if that is the last one, 0 meaning that there is no record. Otherwise
+        returns None.
+        """
+        bucket, value = await self._open(), self._encode(record)
+        try:
+            if revision is None:
+                return await bucket.put(key, value)
+            if revision == 0:
+                return await bucket.create(key, value)
+            return await bucket.update(key, value, last=revision)
+        except KeyWrongLastSequenceError:
+            return None
+
+    async def change(
+        self, key: str, change: Callable[[Record | None], Record | None]
+    ) -> tuple[Record | None, Record | None]:
+        """Compare and set: replace a record by what `change` makes of it. Returns the record before and after.
+
+        None stands for no record, before and after. `change` may be called several times, and may raise what it likes.
+        Raises Problem CONFLICT after many changes by others.
+        """
+        for _ in range(TRIES):
+            stored = await self.read(key)
+            old, revision = (None, 0) if stored is None else (stored.record, stored.revision)
+            new = change(old)
+            if new == old:
+                return old, new
+            if new is None:
+                done = await self.delete(key, revision=revision)
+            else:
+                done = await self.put(key, new, revision=revision) is not None
+            if done:
+                return old, new
+        raise self.conflict(key)
+
+    async def update(self, key: str, change: Callable[[Record], Record]) -> Record | None:
+        """Change a record that is there, as `change` does. Returns it as it is then; None where there is no record."""
+
+        def changed(old: Record | None) -> Record | None:
+            return None if old is None else change(old)
+
+        return (await self.change(key, changed))[1]
+
+    async def delete(self, key: str, *, revision: int | None = None) -> bool:
+        """Remove a record; with a `revision` only if that is the last one. Returns whether that was so."""
+        try:
+            await (await self._open()).delete(key, last=revision)
+        except APIError as error:
+            if error.err_code not in CHANGED:
+                raise
+            return False
+        return True
+
+    async def purge(self, key: str) -> None:
+        """Remove a record and its history. A record that is not there is not an error."""
+        await (await self._open()).purge(key)
+
+    async def list(self, keys: str = ">") -> "list[Record]":
+        """All records whose keys match, in no order. Raises TimeoutError as `snapshot` does."""
+        return [self._decode(value) async for _, value in snapshot(await self._open(), keys)]
+
+    async def entries(self, keys: str = ">") -> AsyncIterator[tuple[str, bytes]]:
+        """The keys that match with their values, not decoded. Raises TimeoutError as `snapshot` does."""
+        async for entry in snapshot(await self._open(), keys):
+            yield entry
+
+    def conflict(self, key: str) -> Problem:
+        """CONFLICT: others change this record all the time."""
+        name = key.rpartition(".")[2]
+        return Problem(ProblemType.CONFLICT, f"The {self._noun} '{name}' is being changed by others. Try again.")
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            self._bucket = await self._js.key_value(self._name)
+        return self._bucket
 
 
 async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, bytes]]:
@@ -32,10 +171,3 @@ async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, byte
                 return
     finally:
         await watcher.stop()  # type: ignore[no-untyped-call]
-
-
-async def delivered(watcher: KeyValue.KeyWatcher) -> int:
-    """How many entries the broker has sent to a watcher."""
-    assert watcher._sub is not None
-    position = (await watcher._sub.consumer_info()).delivered
-    return position.consumer_seq if position is not None else 0

@@ -12,16 +12,18 @@ from nats.js.object_store import ObjectStore
 
 __all__ = ["read_object"]
 
-PATIENCE: Final = 20.0
+READ_TIMEOUT: Final = 20.0
 SLOWEST: Final = 2**20
 """Seconds that reading may take, and another for so many bytes."""
 
 
-async def read_object(store: ObjectStore, name: str, into: BufferedIOBase | None = None) -> bytes:
+async def read_object(
+    store: ObjectStore, name: str, into: BufferedIOBase | None = None, *, timeout: float = READ_TIMEOUT
+) -> bytes:
     """The object's bytes; none where they are written `into` a file.
 
     Raises ObjectNotFoundError, TimeoutError and other nats errors.
     """
     info = await store.get_info(name)
-    async with asyncio.timeout(PATIENCE + (info.size or 0) / SLOWEST):
+    async with asyncio.timeout(timeout + (info.size or 0) / SLOWEST):
         return (await store.get(name, writeinto=into)).data or b""

@@ -96,13 +96,15 @@ class MissingStreamError(TimeoutError):
 class Topology:
     """Creates what is missing and updates what differs; safe to call from any number of processes at once.
 
-    `duty` says which streams this process makes, and which it waits for.
+    `ownership` says which streams this process makes, and which it waits for.
     """
 
-    def __init__(self, jetstream: JetStreamContext, settings: QueueSettings, duty: StreamOwnership = MAKES_ALL) -> None:
+    def __init__(
+        self, jetstream: JetStreamContext, settings: QueueSettings, ownership: StreamOwnership = MAKES_ALL
+    ) -> None:
         self._js = jetstream
         self._settings = settings
-        self._duty = duty
+        self._ownership = ownership
         self._queues: dict[str, StageQueue] = {}
         self._lock = asyncio.Lock()
         self._begun = 0
@@ -122,7 +124,7 @@ class Topology:
             begun = self._begun
             await self._make()
             give_up = time.monotonic() + PATIENCE
-            for stream in sorted(self._duty.needs - self._duty.makes):
+            for stream in sorted(self._ownership.needs - self._ownership.makes):
                 await _there(partial(self._js.stream_info, stream), stream, give_up)
             for queue in self._queues.values():
                 await self._ensure_queue(queue, give_up)
@@ -132,7 +134,7 @@ class Topology:
         """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
         async with self._lock:
             give_up = time.monotonic() + PATIENCE
-            if QUERIES in self._duty.makes:
+            if QUERIES in self._ownership.makes:
                 await self._ensure_queries()
             for queue in queues:
                 self._queues[queue.consumer] = queue
@@ -147,7 +149,7 @@ class Topology:
         return name
 
     async def _make(self) -> None:
-        makes = self._duty.makes
+        makes = self._ownership.makes
         if QUERIES in makes:
             await self._ensure_queries()
         for stream in durable_streams(self._settings):

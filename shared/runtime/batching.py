@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from shared.contracts.envelope import Lane
-from shared.runtime.tasks import background
+from shared.tasks import background
 from shared.telemetry.metrics import BATCH_ITEMS, BATCH_TIME
 from shared.telemetry.tracing import tracer
 

@@ -27,25 +27,18 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import Connection
 from shared.nats.subjects import QUERIES, delivered_subject
 from shared.nats.topology import Topology
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.event_publisher import EventPublisher
 from shared.runtime.forward import forward
+from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.pull import Delivery
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context, Stage
+from shared.stores.dead_letters import DeadLetters
 from shared.telemetry.tracing import failed
 
 __all__ = ["Outcome", "StageExecutor"]
 
 log = logging.getLogger(__name__)
-
-FORWARD_PATIENCE: Final = 2.0
-"""Seconds to wait for room in the next stage's queue."""
-
-DELIVERED_PATIENCE: Final = 2.0
-"""Seconds to wait for a gateway to say how much of an answer it has delivered."""
-
-CANARY_TIMEOUT: Final = 60.0
 
 NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
 """The canary of a stage that names none."""
@@ -81,6 +74,7 @@ class StageExecutor:
         max_deliver: int,
         instance: str,
         inbox: str,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
         self._stage = stage
         self._client = client
@@ -89,6 +83,7 @@ class StageExecutor:
         self._max_deliver = max_deliver
         self._instance = instance
         self._inbox = inbox
+        self._options = options
         self._held_up = 0
         self._dead_letters = DeadLetters(client, jetstream)
 
@@ -146,15 +141,15 @@ class StageExecutor:
             update={
                 "id": query_id,
                 "asked_at": now,
-                "deadline": now + CANARY_TIMEOUT,
+                "deadline": now + self._options.canary_timeout,
                 "reply": inbox,
                 "slip": template.slip[:1] or (Stop(stage=self._stage.name, variant=self._stage.variant),),
             }
         )
         async with open_mailbox(self._client, self._instance, query_id, subject=inbox) as mailbox:
-            async with asyncio.timeout(CANARY_TIMEOUT):
+            async with asyncio.timeout(self._options.canary_timeout):
                 await self._perform(Query.decode(canary.encode()), self._origin(canary), 0.0)
-            while not isinstance(event := await mailbox.receive(CANARY_TIMEOUT), Result | Done):
+            while not isinstance(event := await mailbox.receive(self._options.canary_timeout), Result | Done):
                 if isinstance(event, Failed):
                     raise Problem.from_details(event.problem)
 
@@ -189,13 +184,13 @@ class StageExecutor:
                 worked_ms=round((time.perf_counter() - began) * 1e3, 3),
             )
 
-        async with self._outbox(query) as outbox:
-            await outbox.send(Progress(worker=self._instance, **origin))
+        async with self._publisher(query) as publisher:
+            await publisher.send(Progress(worker=self._instance, **origin))
             context = Context(
                 query,
                 origin=origin,
                 hop=hop,
-                send=outbox.send,
+                send=publisher.send,
                 delivered=partial(self._delivered, query, origin),
             )
             made = await self._stage.process(query, context)
@@ -203,7 +198,7 @@ class StageExecutor:
                 return Outcome.ANSWERED
             made = made.advance(hop())
             if not made.slip:
-                await outbox.send(Result(query=made, **origin))
+                await publisher.send(Result(query=made, **origin))
                 return Outcome.ANSWERED
         await self._forward(made)
         return Outcome.FORWARDED
@@ -220,23 +215,25 @@ class StageExecutor:
                 raise
         self._held_up += 1
         try:
-            await forward(self._js, self._topology, query, patience=FORWARD_PATIENCE)
+            await forward(self._js, self._topology, query, patience=self._options.forward_timeout)
         finally:
             self._held_up -= 1
 
-    def _outbox(self, query: Query) -> EventPublisher:
+    def _publisher(self, query: Query) -> EventPublisher:
         # If nobody listens, the broker says so to the inbox.
         return EventPublisher(self._client, query, stage=self._stage.name, inbox=f"{self._inbox}.{query.id}")
 
     async def _delivered(self, query: Query, origin: dict[str, Any]) -> Delivered | None:
         """Ask the reader. One that has left is noticed by the next event; an answer that cannot be read is none."""
-        asking = encode_event(Progress(worker=self._instance, **origin))
+        request = encode_event(Progress(worker=self._instance, **origin))
         try:
-            message = await self._client.request(delivered_subject(query.reply), asking, timeout=DELIVERED_PATIENCE)
+            message = await self._client.request(
+                delivered_subject(query.reply), request, timeout=self._options.delivered_timeout
+            )
             return Delivered.model_validate_json(message.data)
         except (NoRespondersError, NatsTimeout, ValidationError):
             return None
 
     async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
         told = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
-        await self._outbox(query).send(told)
+        await self._publisher(query).send(told)

@@ -10,21 +10,15 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import max_payload
+from shared.nats.errors import IN_PROCESS, QUEUE_FULL
 from shared.nats.subjects import QUERIES, query_subject
 from shared.nats.topology import Topology
+from shared.stores.dead_letters import HEADERS
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
 
-__all__ = ["HEADERS", "IN_PROCESS", "QUEUE_FULL", "forward"]
-
-QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
-"""The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
-
-IN_PROCESS: Final = 10158
-"""The refusal of a message by a cluster whose nodes have not agreed yet on the same message, sent before."""
-
-HEADERS: Final = 16 * 1024
-"""Bytes of a message kept free for headers, also for those that a dead letter adds."""
+__all__ = ["forward"]
 
 UNAVAILABLE: Final = 503
 """The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
@@ -52,7 +46,7 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
         inject_trace(headers)
         payload = query.encode()
         span.set_attribute("messaging.message.body.size", len(payload))
-        _check_size(payload, jetstream._nc.max_payload)
+        _check_size(payload, max_payload(jetstream))
         give_up = time.monotonic() + patience
         pause = FIRST_PAUSE
         while True:

@@ -20,17 +20,12 @@ from nats.errors import Error as NatsError
 
 from shared.nats.client import Connection
 from shared.runtime.delivery import Delivery
-from shared.runtime.tasks import TaskSet
+from shared.runtime.options import DEFAULTS, RuntimeOptions
+from shared.tasks import TaskSet
 
 __all__ = ["Delivery", "PullConsumer"]
 
 log = logging.getLogger(__name__)
-
-EXPIRES: Final = 30.0
-"""Seconds for which one pull request stands."""
-
-SLACK: Final = 5.0
-"""Seconds after which an expired request is forgotten even if the broker has not said so."""
 
 SETTLING: Final = 0.05
 """Seconds within which the broker answers a request, if there is anything to send."""
@@ -45,7 +40,8 @@ class _Requests:
     A request is forgotten once it must have expired, so a message or a status that got lost holds no room for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
         self._standing: deque[tuple[float, int]] = deque()
 
     @property
@@ -56,7 +52,7 @@ class _Requests:
         return sum(messages for _, messages in self._standing)
 
     def add(self, messages: int) -> None:
-        self._standing.append((time.monotonic() + EXPIRES + SLACK, messages))
+        self._standing.append((time.monotonic() + self._lifetime, messages))
 
     def remove(self, messages: int) -> None:
         while self._standing and messages > 0:
@@ -89,6 +85,7 @@ class PullConsumer:
         repair: Callable[[], Awaitable[None]],
         ack_wait: float,
         released: Callable[[], None] = lambda: None,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
         self._client = client
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -98,9 +95,10 @@ class PullConsumer:
         self._repair = repair
         self._ack_wait = ack_wait
         self._released = released
+        self._options = options
         self._held: dict[asyncio.Task[None], Delivery] = {}
         self._returning = TaskSet()
-        self._requests = _Requests()
+        self._requests = _Requests(options.pull_expires + options.pull_slack)
         self._waiting = 0
         self._waiting_until = 0.0
         self._failures = 0
@@ -187,18 +185,14 @@ class PullConsumer:
                 await asyncio.shield(self._end(subscription))
 
     async def _end(self, subscription: Subscription) -> None:
-        # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
-        # heard that it began, and drop messages. With a flush in between it cannot.
         with suppress(NatsError, OSError):
-            await self._client._send_unsubscribe(subscription._id)
-            await self._client.flush()
-            await subscription.drain()  # type: ignore[no-untyped-call]
+            await self._client.end(subscription)
         await self._returning.ended()
 
     async def _pull(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(SLACK):
+                async with asyncio.timeout(self._options.pull_slack):
                     await self._wake.wait()
             self._wake.clear()
             await self._request()
@@ -212,7 +206,7 @@ class PullConsumer:
         if free <= 0 or (requested > 0 and free < room // 4):
             return
         self._requests.add(free)
-        request = json.dumps({"batch": free, "expires": int(EXPIRES * 1e9)}).encode()
+        request = json.dumps({"batch": free, "expires": int(self._options.pull_expires * 1e9)}).encode()
         try:
             await self._client.publish(self._request_subject, request, reply=self._subscription.subject)
         except (NatsError, OSError) as error:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from shared.contracts.events import AnyEvent, Cancel, Progress, decode_event
 from shared.nats.client import Connection
 from shared.nats.subjects import cancel_subject, reply_subject
-from shared.runtime.tasks import TaskSet
+from shared.tasks import TaskSet
 
 __all__ = ["Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
 
@@ -84,7 +84,7 @@ class ReplyRouter:
         self._asker = asker
         self._boxes: dict[str, Mailbox] = {}
         self._told: OrderedDict[str, None] = OrderedDict()
-        self._telling = TaskSet()
+        self._cancels = TaskSet()
 
     async def open(self) -> None:
         """Listen, until the client closes. Raises nats errors."""
@@ -109,7 +109,7 @@ class ReplyRouter:
             self._told[query_id] = None
             if len(self._told) > REMEMBERED_STRANGERS:
                 self._told.popitem(last=False)
-            self._telling.start(self._tell(query_id))
+            self._cancels.start(self._tell(query_id))
 
     async def _tell(self, query_id: str) -> None:
         with suppress(NatsError):

@@ -17,7 +17,6 @@ from collections import OrderedDict
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 import anyio
 from nats.aio.msg import Msg
@@ -32,6 +31,7 @@ from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
 from shared.runtime.executor import Outcome, StageExecutor
+from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.pull import Delivery, PullConsumer
 from shared.runtime.stage import Stage
 from shared.telemetry.messaging import CONVERSATION, processing
@@ -50,11 +50,6 @@ from shared.telemetry.metrics import (
 from shared.telemetry.tracing import extract_trace, failed
 
 __all__ = ["Outcome", "StageStatus", "StageWorker"]
-
-REMEMBERED_CANCELS: Final = 10_000
-
-RECONNECTING: Final = 2.0
-"""Seconds after a reconnection in which readers may still be on their way back, and are not taken to have left."""
 
 
 class StageStatus(BaseModel):
@@ -101,16 +96,18 @@ class StageWorker:
         topology: Topology,
         settings: QueueSettings,
         instance: str,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
         self.stage = stage
         self._client = client
         self._topology = topology
         self._settings = settings
+        self._options = options
         self._working: dict[tuple[str, int, int], _Work] = {}
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
         self._readers_return_until = 0.0
-        self._performer = StageExecutor(
+        self._executor = StageExecutor(
             stage,
             client=client,
             jetstream=jetstream,
@@ -118,6 +115,7 @@ class StageWorker:
             max_deliver=settings.max_deliver,
             instance=instance,
             inbox=self._lost_reader_inbox,
+            options=options,
         )
         self._queues = [
             StageQueue(stage=stage.name, variant=stage.variant, lane=lane, exclusive=stage.exclusive)
@@ -157,7 +155,7 @@ class StageWorker:
 
     async def reset(self) -> None:
         """Pull afresh after a reconnection."""
-        self._readers_return_until = time.monotonic() + RECONNECTING
+        self._readers_return_until = time.monotonic() + self._options.reconnect_grace
         for consumer in self._consumers.values():
             await consumer.reset()
 
@@ -168,13 +166,13 @@ class StageWorker:
     def cancel(self, query_id: str, at: float) -> None:
         """Stop work on a query whose reader lost interest at Unix time `at`, also if it only arrives later."""
         self._cancelled[query_id] = at
-        if len(self._cancelled) > REMEMBERED_CANCELS:
+        if len(self._cancelled) > self._options.remembered_cancels:
             self._cancelled.popitem(last=False)
         self._withdraw(query_id, Outcome.CANCELLED, at)
 
     async def probe(self) -> None:
         """Send the canary through the stage and back over the reply plane. Raises Problem or TimeoutError."""
-        await self._performer.probe()
+        await self._executor.probe()
 
     def _consumer(self, queue: StageQueue) -> PullConsumer:
         return PullConsumer(
@@ -186,6 +184,7 @@ class StageWorker:
             repair=self._topology.ensure,
             ack_wait=self._settings.ack_wait,
             released=self._wake,
+            options=self._options,
         )
 
     def _room(self, lane: Lane) -> int:
@@ -219,7 +218,7 @@ class StageWorker:
         except (ValueError, IndexError) as error:
             with self._span(delivery, None, started, context) as span:
                 failed(span, type(error).__name__)
-                return await self._performer.bury(delivery, None, f"This is no query envelope: {error}")
+                return await self._executor.bury(delivery, None, f"This is no query envelope: {error}")
         if _key(query) in self._working:
             await delivery.nak(self._settings.ack_wait)
             return Outcome.DUPLICATE
@@ -234,7 +233,7 @@ class StageWorker:
                 tries = self._settings.max_deliver
                 failed(span, "worker_lost")
                 reason = f"Delivered {tries} times; each worker died or stalled before it was done."
-                return await self._performer.bury(delivery, query, reason)
+                return await self._executor.bury(delivery, query, reason)
             outcome = await self._work(query, delivery, started - delivery.stored_at)
             span.set_attribute("sluice.outcome", outcome.value)
             return outcome
@@ -264,7 +263,7 @@ class StageWorker:
         try:
             with work.scope as scope:
                 scope.deadline = anyio.current_time() + query.remaining
-                outcome = await self._performer.attempt(query, delivery, waited)
+                outcome = await self._executor.attempt(query, delivery, waited)
             if scope.cancelled_caught:
                 outcome = work.outcome
                 await delivery.ack()

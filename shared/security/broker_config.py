@@ -56,11 +56,11 @@ def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: s
     )
 
 
-def write_secrets(out: Path, landscape: Deployment, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
+def write_secrets(out: Path, deployment: Deployment, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
     """Fill a folder that only its owner can enter. Raises OSError or ValueError."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     out.chmod(0o700)
-    known = roles(landscape)
+    known = roles(deployment)
     passwords = {name: _password(out, name, name in rotate) for name in (*(role.name for role in known), SYSTEM)}
     path = out / "accounts.conf"
     _write(path, accounts_conf(known, passwords, path.read_text() if path.exists() else ""))
@@ -95,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variants.setdefault(stage, []).append(variant or "default")
     try:
         pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
-        landscape = Deployment(variants=variants, pipelines=pipelines)
-        write_secrets(options.out, landscape, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
+        deployment = Deployment(variants=variants, pipelines=pipelines)
+        write_secrets(options.out, deployment, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
     except ValueError as error:
         raise SystemExit(f"broker_config: {error}") from None
     if options.kubernetes:
-        _write(options.out / "kubernetes.yaml", _manifests(options.out, roles(landscape)))
+        _write(options.out / "kubernetes.yaml", _manifests(options.out, roles(deployment)))
     sys.stdout.write(f"wrote {options.out}: accounts.conf for the broker, a password for each of its users\n")
 
 

@@ -19,7 +19,7 @@ class Credentials:
     """`name` is for messages to people. `options` are those of a connection."""
 
     name: str
-    duty: StreamOwnership
+    ownership: StreamOwnership
     options: dict[str, Any]
 
     @classmethod
@@ -36,7 +36,7 @@ class Credentials:
             options["inbox_prefix"] = inbox_prefix(role.name)
         return cls(
             name=settings.nats_user or "anonymous",
-            duty=role.duty if role is not None else StreamOwnership(makes=EVERYTHING),
+            ownership=role.ownership if role is not None else StreamOwnership(makes=EVERYTHING),
             options=options,
         )
 

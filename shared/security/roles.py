@@ -74,11 +74,11 @@ SUBMITTED: Final = ("embed", "retrieve", "index", "request")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One credential. A role without grants may do everything; `duty` is its part in making the topology."""
+    """One credential. A role without grants may do everything; `ownership` is its part in making the topology."""
 
     name: str
     grants: tuple[Permission, ...]
-    duty: StreamOwnership
+    ownership: StreamOwnership
 
     @property
     def publish(self) -> list[str]:
@@ -126,23 +126,23 @@ def inbox_prefix(role: str) -> str:
 
 
 def role_of(name: str) -> Role | None:
-    """The role of a credential's name in any landscape, as far as its duty goes; None for a name that is no role's."""
+    """The role of a credential's name in any deployment, as far as its streams go; None for any other name."""
     own = (name.removeprefix(OWN_STAGE),) if name.startswith(OWN_STAGE) else ()
     return next((role for role in roles(Deployment(pipelines=(own,))) if role.name == name), None)
 
 
-def roles(landscape: Deployment | None = None) -> tuple[Role, ...]:
+def roles(deployment: Deployment | None = None) -> tuple[Role, ...]:
     """Every role, those of own stages and of operators last."""
-    landscape = landscape or Deployment()
-    retriever = (*_stage_service("retriever", landscape), reads_objects(VECTORS))
-    own = (f"{OWN_STAGE}{stage}" for stage in landscape.own_stages)
+    deployment = deployment or Deployment()
+    retriever = (*_stage_service("retriever", deployment), reads_objects(VECTORS))
+    own = (f"{OWN_STAGE}{stage}" for stage in deployment.own_stages)
     return (
-        _role("gateway", _gateway(landscape), makes=frozenset({QUERIES})),
-        _role("embedder", _stage_service("embedder", landscape)),
+        _role("gateway", _gateway(deployment), makes=frozenset({QUERIES})),
+        _role("embedder", _stage_service("embedder", deployment)),
         _role("retriever", retriever),
-        _role("generator", _stage_service("generator", landscape)),
+        _role("generator", _stage_service("generator", deployment)),
         _role("scheduler", _scheduler(), makes=EVERYTHING),
-        *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), landscape)) for name in own),
+        *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), deployment)) for name in own),
         _role(ADMIN, (), makes=EVERYTHING),
     )
 
@@ -151,10 +151,10 @@ def _role(name: str, grants: tuple[Permission, ...], makes: frozenset[str] = fro
     """Whatever stream a role may look at and does not make is one that it needs."""
     looks = set(chain.from_iterable(grant.publish for grant in grants))
     needs = frozenset(stream for stream in EVERYTHING - makes if f"{API}.STREAM.INFO.{stream}" in looks)
-    return Role(name=name, grants=grants, duty=StreamOwnership(makes=makes, needs=needs))
+    return Role(name=name, grants=grants, ownership=StreamOwnership(makes=makes, needs=needs))
 
 
-def _gateway(landscape: Deployment) -> tuple[Permission, ...]:
+def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
     return (
         *_every_service("gateway"),
         makes(QUERIES),
@@ -169,7 +169,7 @@ def _gateway(landscape: Deployment) -> tuple[Permission, ...]:
             subscribe=("reply.*.*", "reply.*.*.delivered"),
             not_subscribe=("reply.scheduler.>",),
         ),
-        *(works_on(stage, landscape.variants_of(stage)) for stage in SERVED["gateway"]),
+        *(works_on(stage, deployment.variants_of(stage)) for stage in SERVED["gateway"]),
         Permission(
             says="answers the requests of batches",
             publish=("reply.scheduler.*", "reply.scheduler.*.delivered", f"{inbox_prefix('gateway')}.>"),
@@ -225,20 +225,20 @@ def _scheduler() -> tuple[Permission, ...]:
     )
 
 
-def _stage_service(name: str, landscape: Deployment) -> tuple[Permission, ...]:
-    return _stage(name, SERVED[name], landscape)
+def _stage_service(name: str, deployment: Deployment) -> tuple[Permission, ...]:
+    return _stage(name, SERVED[name], deployment)
 
 
-def _stage(name: str, stages: tuple[str, ...], landscape: Deployment) -> tuple[Permission, ...]:
-    following = landscape.after(*stages)
+def _stage(name: str, stages: tuple[str, ...], deployment: Deployment) -> tuple[Permission, ...]:
+    next_stages = deployment.after(*stages)
     forwards = Permission(
-        says=f"forwards queries to {names(following)}", publish=tuple(f"query.{stage}.*.*.*" for stage in following)
+        says=f"forwards queries to {names(next_stages)}", publish=tuple(f"query.{stage}.*.*.*" for stage in next_stages)
     )
     return (
         *_every_service(name),
         Permission(says="looks whether there are queues", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
-        *(works_on(stage, landscape.variants_of(stage)) for stage in stages),
-        *((forwards,) if following else ()),
+        *(works_on(stage, deployment.variants_of(stage)) for stage in stages),
+        *((forwards,) if next_stages else ()),
         Permission(
             says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")
         ),

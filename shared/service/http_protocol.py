@@ -62,7 +62,7 @@ def http_protocol() -> "type[Protocol] | str":
     class Bounded(HttpToolsProtocol):
         _head: int | None = None
         """Bytes of the head that is on its way; None between a head and the next request."""
-        _answering: RequestResponseCycle | None = None
+        _responding: RequestResponseCycle | None = None
 
         def on_message_begin(self) -> None:
             self._head = 0
@@ -98,13 +98,13 @@ def http_protocol() -> "type[Protocol] | str":
 
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
             # Of requests that came at once, `cycle` is the last, and not the one that is answered now.
-            self._answering = cycle
+            self._responding = cycle
             cycle.scope[DEPARTURE] = Departure()  # type: ignore[typeddict-unknown-key]
             super()._start_asgi_task(cycle, app)
 
         def _drop(self) -> None:
             """The transport closes now and says so a moment later: in between nothing may be written to it."""
-            for cycle in (self.cycle, self._answering):
+            for cycle in (self.cycle, self._responding):
                 if cycle is not None and not cycle.response_complete:
                     cycle.disconnected = True
                     cycle.message_event.set()

@@ -25,14 +25,14 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Cancel
 from shared.contracts.problems import JSON as PROBLEM_JSON
 from shared.contracts.problems import ProblemDetails
-from shared.nats.bus import Bus
 from shared.runtime.stage import Stage
 from shared.runtime.worker import StageStatus, StageWorker
+from shared.service.bus import Bus
 from shared.service.settings import ServiceSettings
-from shared.service.version import VERSION
 from shared.telemetry.metrics import MetricsPage
 from shared.telemetry.trace_events import KEEP, TRACE, TraceReport, TraceRequest, announcing, keep, report
 from shared.telemetry.tracing import trace_memory
+from shared.version import VERSION
 
 __all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "Worker"]
 

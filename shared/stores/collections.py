@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
 
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import COLLECTIONS
 
 __all__ = ["Collections"]
@@ -24,8 +22,7 @@ class Collections:
     """The collections of all tenants."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records = Repository(jetstream, COLLECTIONS, Collection.model_validate_json, noun="collection")
 
     async def create(
         self, tenant: str, name: str, *, description: str = "", pipeline: str | None = None
@@ -48,21 +45,18 @@ class Collections:
                 "created_at": time.time(),
             }
         )
-        bucket = await self._open()
-        try:
-            await bucket.create(f"{tenant}.{name}", record.model_dump_json().encode())
-        except KeyWrongLastSequenceError:
+        if await self._records.put(f"{tenant}.{name}", record, revision=0) is None:
             existing = await self.get(tenant, name)
             if (existing.description, existing.pipeline) != (description, pipeline):
-                raise Problem(
-                    ProblemType.CONFLICT, f"The collection '{name}' exists already with other settings."
-                ) from None
+                raise Problem(ProblemType.CONFLICT, f"The collection '{name}' exists already with other settings.")
             return existing, False
         return record, True
 
     async def get(self, tenant: str, name: str) -> Collection:
         """Raises Problem COLLECTION_NOT_FOUND."""
-        record, _ = await self._entry(tenant, name)
+        record = await self._records.get(f"{tenant}.{name}") if COLLECTION_NAME.fullmatch(name) else None
+        if record is None:
+            raise _missing(name)
         return record
 
     async def update(self, known: Collection, change: Callable[[Collection], Collection]) -> Collection:
@@ -71,47 +65,30 @@ class Collections:
         `change` may be called several times, and may raise what it likes. Raises Problem COLLECTION_NOT_FOUND where
         the collection is not there any more, be there another one of its name.
         """
-        bucket = await self._open()
-        while True:
-            record, revision = await self._entry(known.tenant, known.name)
+
+        def changed(record: Collection) -> Collection:
             if record.id != known.id:
                 raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{known.name}' was deleted.")
-            new = change(record)
-            if new == record:
-                return record
-            try:
-                await bucket.update(f"{known.tenant}.{known.name}", new.model_dump_json().encode(), last=revision)
-            except KeyWrongLastSequenceError:
-                continue
-            return new
+            return change(record)
+
+        after = await self._records.update(f"{known.tenant}.{known.name}", changed)
+        if after is None:
+            raise _missing(known.name)
+        return after
 
     async def list(self, tenant: str) -> list[Collection]:
         """All collections by name."""
-        bucket = await self._open()
-        found = [Collection.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
-        return sorted(found, key=lambda collection: collection.name)
+        return sorted(await self._records.list(f"{tenant}.>"), key=lambda collection: collection.name)
 
     async def delete(self, tenant: str, name: str) -> Collection:
         """Forget a collection; its table is left to a `drop` job. Raises Problem COLLECTION_NOT_FOUND."""
         record = await self.get(tenant, name)
-        await (await self._open()).delete(f"{tenant}.{name}")
+        await self._records.delete(f"{tenant}.{name}")
         return record
 
-    async def _entry(self, tenant: str, name: str) -> tuple[Collection, int]:
-        missing = Problem(
-            ProblemType.COLLECTION_NOT_FOUND,
-            f"There is no collection '{name[:80]}'. Create it with POST /v1/collections, or by ingesting into it.",
-        )
-        if not COLLECTION_NAME.fullmatch(name):
-            raise missing
-        bucket = await self._open()
-        try:
-            entry = await bucket.get(f"{tenant}.{name}")
-        except KeyNotFoundError:
-            raise missing from None
-        return Collection.model_validate_json(entry.value or b""), entry.revision or 0
 
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(COLLECTIONS)
-        return self._bucket
+def _missing(name: str) -> Problem:
+    return Problem(
+        ProblemType.COLLECTION_NOT_FOUND,
+        f"There is no collection '{name[:80]}'. Create it with POST /v1/collections, or by ingesting into it.",
+    )

@@ -7,12 +7,10 @@ import time
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError
-from nats.js.kv import KeyValue
 
 from shared.contracts.envelope import Wire
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import FILES
 
 __all__ = ["FileRecord", "Files", "file_id"]
@@ -43,35 +41,24 @@ class Files:
     """The records of all files. They go when their artifacts do, which is when the history of jobs goes."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records = Repository(jetstream, FILES, FileRecord.model_validate_json)
 
     async def put(self, record: FileRecord) -> None:
         """Keep a record, instead of the earlier one with its id."""
-        await (await self._open()).put(f"{record.tenant}.{record.id}", record.model_dump_json().encode())
+        await self._records.put(f"{record.tenant}.{record.id}", record)
 
     async def get(self, tenant: str, file: str) -> FileRecord:
         """Raises Problem NOT_FOUND."""
-        missing = Problem(ProblemType.NOT_FOUND, f"There is no file '{file[:80]}'.")
-        if not ID.fullmatch(file):
-            raise missing
-        try:
-            entry = await (await self._open()).get(f"{tenant}.{file}")
-        except KeyNotFoundError:
-            raise missing from None
-        return FileRecord.model_validate_json(entry.value or b"")
+        record = await self._records.get(f"{tenant}.{file}") if ID.fullmatch(file) else None
+        if record is None:
+            raise Problem(ProblemType.NOT_FOUND, f"There is no file '{file[:80]}'.")
+        return record
 
     async def list(self, tenant: str) -> list[FileRecord]:
         """All files, newest first."""
-        bucket = await self._open()
-        found = [FileRecord.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
+        found = await self._records.list(f"{tenant}.>")
         return sorted(found, key=lambda record: (record.created_at, record.id), reverse=True)
 
     async def delete(self, record: FileRecord) -> None:
-        """One that is not there is no error."""
-        await (await self._open()).purge(f"{record.tenant}.{record.id}")
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(FILES)
-        return self._bucket
+        """A record that is not there is not an error."""
+        await self._records.purge(f"{record.tenant}.{record.id}")

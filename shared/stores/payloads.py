@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from shared.contracts.requests import Payload
+from shared.contracts.results import Payload
 from shared.stores.artifacts import Artifacts
 
 __all__ = ["PayloadStore"]
 
-INLINE: Final = 256 * 1024
-"""Bytes of JSON that travel in the message itself; as text within JSON they can double, and a message has 1 MB."""
+INLINE: Final = 128 * 1024
+"""Bytes of JSON that travel in the message itself; as text within JSON they can double, a response is
+written twice, and a message has 1 MB."""
 
 
 class PayloadStore:

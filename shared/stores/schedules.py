@@ -7,20 +7,16 @@ where the timing has changed.
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.errors import BadRequestError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
+from nats.js.errors import BadRequestError
 
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules.schedule import Schedule, check_schedule_name
-from shared.nats.kv import snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import SCHEDULES, TIMERS
 
 __all__ = ["Schedules"]
-
-TRIES: Final = 50
 
 
 class Schedules:
@@ -28,20 +24,26 @@ class Schedules:
 
     def __init__(self, jetstream: JetStreamContext) -> None:
         self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records = Repository(jetstream, SCHEDULES, Schedule.model_validate_json, noun="schedule")
 
     async def get(self, tenant: str, name: str) -> Schedule:
         """Raises Problem NOT_FOUND."""
-        return (await self._entry(tenant, name))[0]
+        try:
+            check_schedule_name(name)
+        except Problem:
+            raise _missing(name) from None
+        schedule = await self._records.get(_key(tenant, name))
+        if schedule is None:
+            raise _missing(name)
+        return schedule
 
     async def list(self, tenant: str) -> list[Schedule]:
         """All schedules by name."""
-        found = [Schedule.model_validate_json(v) async for _, v in snapshot(await self._open(), f"{tenant}.>")]
-        return sorted(found, key=lambda schedule: schedule.name)
+        return sorted(await self._records.list(f"{tenant}.>"), key=lambda schedule: schedule.name)
 
     async def all(self) -> "tuple[Schedule, ...]":
         """The schedules of all tenants."""
-        return tuple([Schedule.model_validate_json(v) async for _, v in snapshot(await self._open(), ">")])
+        return tuple(await self._records.list())
 
     async def put(self, schedule: Schedule) -> tuple[Schedule, bool]:
         """Keep a schedule instead of the one of its name, whose history it goes on with, and let it tick.
@@ -55,9 +57,7 @@ class Schedules:
         if known is None:
             await self._wind(schedule)
             made = schedule.model_copy(update={"next_at": _next(schedule)})
-            try:
-                await (await self._open()).create(_key(made.tenant, made.name), made.model_dump_json().encode())
-            except KeyWrongLastSequenceError:
+            if await self._records.put(_key(made.tenant, made.name), made, revision=0) is None:
                 return await self.put(schedule)
             return made, True
         ticks_alike = known.timing == schedule.timing and known.paused == schedule.paused
@@ -93,7 +93,7 @@ class Schedules:
     async def delete(self, tenant: str, name: str) -> None:
         """Raises Problem NOT_FOUND."""
         await self.get(tenant, name)
-        await (await self._open()).delete(_key(tenant, name))
+        await self._records.delete(_key(tenant, name))
         await self.stop(tenant, name)
 
     async def stop(self, tenant: str, name: str) -> None:
@@ -110,17 +110,10 @@ class Schedules:
 
     async def change(self, tenant: str, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         """Change a record, whoever else does. `change` may be called several times. Raises Problem NOT_FOUND."""
-        for _ in range(TRIES):
-            old, revision = await self._entry(tenant, name)
-            new = change(old)
-            if new == old:
-                return old
-            try:
-                await (await self._open()).update(_key(tenant, name), new.model_dump_json().encode(), last=revision)
-            except KeyWrongLastSequenceError:
-                continue
-            return new
-        raise Problem(ProblemType.CONFLICT, f"The schedule '{name}' is being changed by others. Try again.")
+        after = await self._records.update(_key(tenant, name), change)
+        if after is None:
+            raise _missing(name)
+        return after
 
     async def _wind(self, schedule: Schedule) -> None:
         """Let the broker tick as the schedule says."""
@@ -135,19 +128,9 @@ class Schedules:
             detail = f"The broker refuses this timing: {error.description}."
             raise Problem(ProblemType.INVALID_REQUEST, detail) from None
 
-    async def _entry(self, tenant: str, name: str) -> tuple[Schedule, int]:
-        missing = Problem(ProblemType.NOT_FOUND, f"There is no schedule '{name[:80]}'.")
-        try:
-            check_schedule_name(name)
-            entry = await (await self._open()).get(_key(tenant, name))
-        except (KeyNotFoundError, InvalidKeyError, Problem):
-            raise missing from None
-        return Schedule.model_validate_json(entry.value or b""), entry.revision or 0
 
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(SCHEDULES)
-        return self._bucket
+def _missing(name: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no schedule '{name[:80]}'.")
 
 
 def _next(schedule: Schedule) -> float | None:

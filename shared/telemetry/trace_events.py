@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from pydantic import BaseModel, ConfigDict
 
-from shared.runtime.tasks import background
+from shared.tasks import background
 from shared.telemetry.messaging import CONVERSATION
 from shared.telemetry.trace_memory import TraceMemory
 

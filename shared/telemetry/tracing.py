@@ -17,11 +17,11 @@ from opentelemetry.trace import Span, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Gauge
 
-from shared.service.settings import ServiceSettings
-from shared.service.version import VERSION
 from shared.telemetry.metrics import tenants
+from shared.telemetry.settings import TelemetrySettings
 from shared.telemetry.trace_memory import TraceMemory
 from shared.telemetry.trace_sampling import Rate, Ratio, TraceSampler
+from shared.version import VERSION
 
 __all__ = [
     "extract_trace",
@@ -48,7 +48,7 @@ _memories: list[TraceMemory] = []
 _exporters: list[SpanExporter] = []
 
 
-def set_up_telemetry(service: str, settings: ServiceSettings) -> None:
+def set_up_telemetry(service: str, settings: TelemetrySettings) -> None:
     """Send logs as JSON lines to standard error and traces to the OTLP endpoint, where one is set."""
     _set_up_logs(service, settings)
     tenants.most = settings.metric_tenants
@@ -120,7 +120,7 @@ def trace_id(span: trace.Span | None = None) -> str:
     return format((span or trace.get_current_span()).get_span_context().trace_id, "032x")
 
 
-def _exporting(settings: ServiceSettings) -> SpanProcessor | None:
+def _exporting(settings: TelemetrySettings) -> SpanProcessor | None:
     if not settings.otlp_endpoint:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -162,7 +162,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def _set_up_logs(service: str, settings: ServiceSettings) -> None:
+def _set_up_logs(service: str, settings: TelemetrySettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service, settings.instance))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

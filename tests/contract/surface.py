@@ -44,24 +44,25 @@ from shared.contracts.documents import Document
 from shared.contracts.envelope import Lane, Query, Stop, Wire
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
-from shared.contracts.indexing import IndexChange, IndexOutcome
+from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs.job import Job, JobOptions
 from shared.contracts.jobs.specs import KINDS, decode_spec
 from shared.contracts.keys import Action, ApiKey
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType
-from shared.contracts.requests import Request, Response
+from shared.contracts.requests import Request
+from shared.contracts.results import IndexOutcome, Response
 from shared.contracts.schedules.schedule import Schedule
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, query_subject, reply_subject
 from shared.nats.subjects import cancel_subject as query_cancel_subject
 from shared.nats.topology import Topology
-from shared.runtime.dead_letters import DeadLetters
 from shared.runtime.forward import forward
 from shared.security.broker_config import accounts_conf
 from shared.security.roles import Deployment, inbox_prefix, roles
 from shared.service.service import PING, Service, ServiceStatus
 from shared.service.settings import ServiceSettings
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.files import FileRecord
 from shared.stores.jobs.store import JobStore, job_subject
 from shared.stores.jobs.store import cancel_subject as job_cancel_subject
@@ -378,16 +379,16 @@ def _subjects() -> dict[str, str]:
     }
 
 
-def _permissions(landscape: Deployment | None) -> dict[str, Any]:
+def _permissions(deployment: Deployment | None) -> dict[str, Any]:
     return {
         role.name: {
             "everything": not (role.publish or role.subscribe),
             "publish": role.publish,
             "subscribe": role.subscribe,
             "not subscribe": role.not_subscribe,
-            **{f"streams {part}": sorted(streams) for part, streams in dataclasses.asdict(role.duty).items()},
+            **{f"streams {part}": sorted(streams) for part, streams in dataclasses.asdict(role.ownership).items()},
         }
-        for role in roles(landscape)
+        for role in roles(deployment)
     }
 
 

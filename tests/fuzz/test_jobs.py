@@ -15,7 +15,7 @@ from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import DeleteSpec, JobOptions, JobState, PipelineSpec, decode_spec
 from shared.contracts.pipelines import ExpressionError, PipelineError, check_pipeline, parse, resolve
 from shared.nats.subjects import JOBS
-from shared.runtime.dead_letters import REPLAYED
+from shared.stores.dead_letters import REPLAYED
 from shared.stores.jobs.store import ATTEMPT, OPTIONS
 from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, bent_bytes, json_bytes, odd_texts, odd_values

@@ -29,9 +29,9 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
-from shared.nats.bus import Bus
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.stage import Context
+from shared.service.bus import Bus
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from tests.harness.job_harness import JobHarness, open_job_harness

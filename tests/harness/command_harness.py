@@ -17,11 +17,11 @@ from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, RetryPolicy
-from shared.nats.bus import Bus
-from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.tasks import background
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 from tests.harness.paths import PROGRAMS, ROOT
 from tests.harness.stage_harness import StageHarness, until
 

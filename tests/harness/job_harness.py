@@ -17,15 +17,15 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import Job, JobOptions, JobSpec
 from shared.contracts.problems import Problem
-from shared.nats.bus import Bus
 from shared.nats.client import connect
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, JOB_SPECS, JOB_STATUS, JOBS, bucket_stream
 from shared.nats.topology import Topology
-from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.tasks import background
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 from tests.harness.stage_harness import until
 
 __all__ = ["JobHarness", "delete_jobs", "open_job_harness"]

@@ -22,6 +22,7 @@ from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue, reply_subject
 from shared.nats.topology import Topology
 from shared.runtime.forward import forward
+from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.replies import Mailbox, open_mailbox
 from shared.runtime.stage import Context, Process, Stage
 from shared.runtime.worker import StageWorker
@@ -181,7 +182,14 @@ class StageHarness:
 
     @asynccontextmanager
     async def working(
-        self, process: Process, name: str = "work", *, instance: str = "w1", grace: float = 0.0, **options: Any
+        self,
+        process: Process,
+        name: str = "work",
+        *,
+        instance: str = "w1",
+        grace: float = 0.0,
+        runtime: RuntimeOptions = DEFAULTS,
+        **options: Any,
     ) -> AsyncIterator[StageWorker]:
         """Run a stage worker on a connection of its own; at the end what it holds is given back."""
         client = await connect(self.url)
@@ -193,6 +201,7 @@ class StageHarness:
             topology=Topology(jetstream, self.settings),
             settings=self.settings,
             instance=instance,
+            options=runtime,
         )
         running = asyncio.create_task(worker.run())
         try:

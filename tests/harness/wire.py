@@ -18,11 +18,12 @@ from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
-from shared.contracts.indexing import IndexChange, IndexOutcome
+from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import KINDS, Job, JobOptions
 from shared.contracts.pipelines import PipelineState
 from shared.contracts.problems import ProblemDetails
-from shared.contracts.requests import Request, Response
+from shared.contracts.requests import Request
+from shared.contracts.results import IndexOutcome, Response
 from shared.contracts.schedules.schedule import Schedule
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord

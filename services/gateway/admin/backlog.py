@@ -11,8 +11,8 @@ from nats.errors import Error as NatsError
 from prometheus_client import Gauge
 
 from services.gateway.admin import discovery
-from shared.nats.bus import Bus
-from shared.runtime.dead_letters import DeadLetters
+from shared.service.bus import Bus
+from shared.stores.dead_letters import DeadLetters
 
 __all__ = ["Backlog"]
 

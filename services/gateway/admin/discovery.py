@@ -11,6 +11,7 @@ from nats.js.errors import NotFoundError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.envelope import Lane
+from shared.nats.client import server_version
 from shared.nats.subjects import JOBS, QUERIES
 from shared.service.service import PING, ServiceStatus
 
@@ -146,7 +147,7 @@ def broker(client: Client) -> BrokerBody:
     url = client.connected_url
     return BrokerBody(
         url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url else "",
-        version=str(client._server_info.get("version", "")),
+        version=server_version(client),
     )
 
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
-from shared.runtime.tasks import background
 from shared.service.http_protocol import DEPARTURE, Departure
+from shared.tasks import background
 
 __all__ = ["PING_SECONDS", "Channel", "Event", "client_disconnect"]
 

@@ -39,9 +39,9 @@ from services.gateway.jobs.service import (
 )
 from shared.contracts.jobs import AnyJobSpec, Job, JobState
 from shared.contracts.keys import Action
-from shared.contracts.pipelines import pipeline_state
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import Artifacts
+from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.retry import run_again
 from shared.stores.jobs.store import JobStore
 
@@ -165,7 +165,8 @@ async def retry(
 async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is not a pipeline, or has not begun."""
     found = await _job(jobs, principal, job)
-    state = await pipeline_state(bus.jetstream, principal.tenant, job) if found.kind == "pipeline" else None
+    checkpoints = Checkpoints(bus.jetstream)
+    state = await checkpoints.pipeline(principal.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
 
 

@@ -4,80 +4,60 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
 from shared.contracts.keys import ID, ApiKey
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import KEYS
-from shared.stores.watch import watch_records
+from shared.nats.watch import watch_records
 
 __all__ = ["Keys", "watch_keys"]
 
 log = logging.getLogger(__name__)
-
-TRIES: Final = 50
 
 
 class Keys:
     """The keys of all tenants."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records = Repository(jetstream, KEYS, ApiKey.model_validate_json, noun="key")
 
     async def create(self, key: ApiKey) -> None:
-        await (await self._open()).create(key.id, key.model_dump_json().encode())
+        if await self._records.put(key.id, key, revision=0) is None:
+            raise self._records.conflict(key.id)
 
     async def get(self, key: str) -> ApiKey:
         """Raises Problem NOT_FOUND."""
-        return (await self._entry(key))[0]
+        found = await self._records.get(key) if ID.fullmatch(key) else None
+        if found is None:
+            raise _missing(key)
+        return found
 
     async def list(self) -> list[ApiKey]:
         """All keys, revoked ones too, the newest first. One that cannot be read is left out."""
-        read = [_read(key, value, None) async for key, value in snapshot(await self._open(), ">")]
+        read = [_read(key, value, None) async for key, value in self._records.entries()]
         found = [key for key in read if key is not None]
         return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def change(self, key: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
         """Change a key, also while others do. Raises Problem NOT_FOUND, and what `change` raises."""
-        for _ in range(TRIES):
-            known, revision = await self._entry(key)
-            new = change(known)
-            if new == known:
-                return known
-            try:
-                await (await self._open()).update(key, new.model_dump_json().encode(), last=revision)
-            except KeyWrongLastSequenceError:
-                continue
-            return new
-        raise Problem(ProblemType.CONFLICT, f"The key '{key}' is being changed by other requests. Try again.")
+        changed = await self._records.update(key, change) if ID.fullmatch(key) else None
+        if changed is None:
+            raise _missing(key)
+        return changed
 
     async def revoke(self, key: str, by: str) -> ApiKey:
         """End a key at once; one that was revoked before stays as it is. Raises Problem NOT_FOUND."""
         ended = {"revoked_at": time.time(), "revoked_by": by, "secrets": ()}
         return await self.change(key, lambda known: known if known.revoked_at else known.model_copy(update=ended))
 
-    async def _entry(self, key: str) -> tuple[ApiKey, int]:
-        missing = Problem(ProblemType.NOT_FOUND, f"There is no key '{key[:80]}'.")
-        if not ID.fullmatch(key):
-            raise missing
-        try:
-            entry = await (await self._open()).get(key)
-        except KeyNotFoundError:
-            raise missing from None
-        return ApiKey.model_validate_json(entry.value or b""), entry.revision or 0
 
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(KEYS)
-        return self._bucket
+def _missing(key: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no key '{key[:80]}'.")
 
 
 @asynccontextmanager

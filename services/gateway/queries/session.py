@@ -20,10 +20,10 @@ from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
 from shared.nats.subjects import BUILT_IN_QUEUES, QUERIES, StageQueue, delivered_subject, reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, ReplyRouter
+from shared.service.bus import Bus
 from shared.service.http_protocol import Departure
 from shared.telemetry.metrics import SECONDS, exemplar
 

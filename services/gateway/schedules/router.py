@@ -16,7 +16,8 @@ from services.gateway.jobs.service import accepted
 from services.gateway.schedules.service import NewSchedule, ScheduleBody, ScheduleList, schedule_from
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
-from shared.contracts.schedules import Schedule, Schedules
+from shared.contracts.schedules import Schedule
+from shared.stores.schedules import Schedules
 
 __all__ = ["router"]
 

@@ -16,7 +16,8 @@ from services.gateway.state import GatewayState
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.jobs import Endpoint
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import REQUEST, Payload, Request, Response
+from shared.contracts.requests import REQUEST, Request
+from shared.contracts.results import Payload, Response
 from shared.runtime.stage import Context, Stage
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
@@ -60,7 +61,8 @@ class RequestStage:
         exchange = _Exchange(request.endpoint, await payloads.read(query.tenant, request.body), context)
         await exchange.run(self.app)
         body = await payloads.pack(query.tenant, f"request-{query.id[:48]}/response", exchange.body)
-        return Response(status=exchange.status, request_id=trace_id(), body=body).noted(query)
+        response = Response(status=exchange.status, request_id=trace_id(), body=body)
+        return query.with_result("response", response)
 
 
 class _Exchange:

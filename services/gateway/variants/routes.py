@@ -13,15 +13,13 @@ from typing import Annotated, Final
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
 from pydantic import AfterValidator, Field, ValidationError
 
 from shared.contracts.envelope import Name, Wire
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import CHANGED, snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import ROUTES
-from shared.stores.watch import watch_records
+from shared.nats.watch import DEFAULTS, WatchOptions, watch_records
 
 __all__ = ["DEFAULT", "Percents", "Route", "Routes", "StoredRoute", "Weights", "watch_routes", "revision_conflict"]
 
@@ -74,26 +72,21 @@ class StoredRoute:
 
 
 class Routes:
-    """The routes of all stages."""
+    """The routes of all stages. A route that cannot be read is one without weights."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records: Repository[Route | None] = Repository(jetstream, ROUTES, _read)
 
     async def get(self, stage: str) -> StoredRoute | None:
         """None for a stage without a route."""
-        bucket = await self._open()
-        try:
-            entry = await bucket.get(stage)
-        except KeyNotFoundError:
+        stored = await self._records.read(stage)
+        if stored is None:
             return None
-        route = _read(stage, entry.value) or Route(stage=stage)
-        return StoredRoute(route=route, revision=entry.revision or 0)
+        return StoredRoute(route=stored.record or Route(stage=stage), revision=stored.revision)
 
     async def list(self) -> list[StoredRoute]:
         """All routes by stage."""
-        bucket = await self._open()
-        stages = sorted([stage async for stage, _ in snapshot(bucket, ">")])
+        stages = sorted([stage async for stage, _ in self._records.entries()])
         return [stored for stored in await asyncio.gather(*map(self.get, stages)) if stored is not None]
 
     async def put(self, route: Route, *, revision: int | None = None) -> int:
@@ -101,55 +94,42 @@ class Routes:
 
         With a `revision` only if that is the last one, 0 being that of no route. Raises Problem PRECONDITION_FAILED.
         """
-        bucket = await self._open()
-        value = route.model_dump_json().encode()
-        try:
-            if revision is None:
-                return await bucket.put(route.stage, value)
-            if revision == 0:
-                return await bucket.create(route.stage, value)
-            return await bucket.update(route.stage, value, last=revision)
-        except KeyWrongLastSequenceError:
-            raise revision_conflict(route.stage) from None
+        written = await self._records.put(route.stage, route, revision=revision)
+        if written is None:
+            raise revision_conflict(route.stage)
+        return written
 
     async def delete(self, stage: str, *, revision: int | None = None) -> None:
         """Remove a route; one that does not exist is not an error. Raises Problem PRECONDITION_FAILED as `put` does."""
-        bucket = await self._open()
-        try:
-            await bucket.delete(stage, last=revision)
-        except APIError as error:
-            if error.err_code not in CHANGED:
-                raise
-            raise revision_conflict(stage) from None
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(ROUTES)
-        return self._bucket
+        if not await self._records.delete(stage, revision=revision):
+            raise revision_conflict(stage)
 
 
 @asynccontextmanager
 async def watch_routes(
-    client: Client, jetstream: JetStreamContext, changed: Callable[[Mapping[str, Route]], None]
+    client: Client,
+    jetstream: JetStreamContext,
+    changed: Callable[[Mapping[str, Route]], None],
+    options: WatchOptions = DEFAULTS,
 ) -> AsyncIterator[None]:
     """Call `changed` with all routes by stage: before the block begins, then within a second of each change.
 
     While the broker is away the last routes stay in force. Raises TimeoutError where there is no answer at first.
     """
 
-    def read(stage: str, value: bytes, known: Route | None) -> Route | None:
+    def read(_: str, value: bytes, known: Route | None) -> Route | None:
         # A route that cannot be read leaves the last readable one in force.
-        return _read(stage, value) or known
+        return _read(value) or known
 
-    async with watch_records(client, jetstream, ROUTES, read=read, changed=changed):
+    async with watch_records(client, jetstream, ROUTES, read=read, changed=changed, options=options):
         yield
 
 
-def _read(stage: str, value: bytes | None) -> Route | None:
+def _read(value: bytes) -> Route | None:
     try:
-        return Route.model_validate_json(value or b"")
+        return Route.model_validate_json(value)
     except ValidationError as error:
-        log.warning("the route of stage '%s' cannot be read: %s", stage, error)
+        log.warning("a route cannot be read: %s: %.200r", error, value)
         return None
 
 

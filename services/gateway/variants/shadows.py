@@ -24,10 +24,10 @@ from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Compar
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.events import AnyEvent, Progress
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
 from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, ReplyRouter
+from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
 
 __all__ = ["SHADOW_OF", "Shadows"]

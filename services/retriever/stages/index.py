@@ -10,8 +10,9 @@ from nats.js.object_store import ObjectStore
 
 from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, decode_passages
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import IndexOutcome
 from shared.nats.objects import read_object
 from shared.runtime.stage import Context
 
@@ -41,7 +42,7 @@ class Indexing:
             superseded=tuple(done.superseded),
             refused={document: problem.details for document, problem in done.refused.items()},
         )
-        return query.model_copy(update={"notes": {**query.notes, "index": outcome.model_dump(mode="json")}})
+        return query.with_result("index", outcome)
 
     async def _load(self, name: str | None) -> tuple[Passage, ...]:
         if name is None:

@@ -11,7 +11,7 @@ from typing import Final, Self
 from prometheus_client import Counter, Histogram
 
 from services.retriever.stores.base import Store
-from shared.runtime.tasks import background
+from shared.tasks import background
 
 __all__ = ["Maintenance"]
 

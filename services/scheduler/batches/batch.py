@@ -19,8 +19,8 @@ from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
 from shared.contracts.jobs import BatchSpec
 from shared.contracts.problems import Problem
-from shared.runtime.tasks import background, raise_first
 from shared.stores.files import FileRecord, file_id
+from shared.tasks import background, raise_first
 
 __all__ = ["BatchJob"]
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from services.scheduler.clients.stages import StageClient
 from shared.contracts.envelope import Passage, Stop
-from shared.runtime.tasks import raise_first
+from shared.tasks import raise_first
 
 __all__ = ["PassageEmbedder"]
 

@@ -16,7 +16,7 @@ from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.requests import Request, Response
+from shared.contracts.requests import Request, response_to
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
 from shared.telemetry.tracing import tracer
@@ -106,7 +106,7 @@ class Requests:
         load = await self._loads.pack(tenant, f"request-{secrets.token_hex(12)}/body", body)
         try:
             stop = Request(endpoint=endpoint, body=load, collections=collections).stop()
-            response = Response.of(await self._stages.ask(stop, tenant=tenant, seconds=self._seconds))
+            response = response_to(await self._stages.ask(stop, tenant=tenant, seconds=self._seconds))
             answer = await self._loads.read(tenant, response.body)
         except ValidationError:
             raise Problem(ProblemType.STAGE_FAILED, "A gateway answered with something that is no response.") from None

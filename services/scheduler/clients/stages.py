@@ -11,10 +11,10 @@ from nats.errors import Error as NatsError
 from shared.contracts.envelope import Lane, Passage, Query, Stop
 from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
 from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, open_mailbox
+from shared.service.bus import Bus
 
 __all__ = ["StageClient"]
 

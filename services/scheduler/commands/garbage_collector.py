@@ -10,8 +10,8 @@ from typing import Final
 from nats.js import JetStreamContext
 
 from services.scheduler.commands.settings import CommandSettings
-from shared.runtime.tasks import background
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 
 __all__ = ["no_orphans"]
 

@@ -20,9 +20,9 @@ from shared.contracts.collections import Collection
 from shared.contracts.envelope import Stop
 from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
-from shared.runtime.tasks import background, raise_first
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
+from shared.tasks import background, raise_first
 
 __all__ = ["EvaluateJob"]
 

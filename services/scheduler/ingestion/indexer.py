@@ -37,12 +37,13 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import WRITABLE, CollectionVersion
 from shared.contracts.documents import Document, check_document_name
 from shared.contracts.envelope import Lane, Passage, Stop
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, IndexOutcome, encode_passages
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages, index_outcome
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import IndexOutcome
 from shared.runtime.batching import Batcher
-from shared.runtime.tasks import raise_first
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
+from shared.tasks import raise_first
 
 __all__ = ["Indexer", "discard"]
 
@@ -258,7 +259,7 @@ class Indexer:
     async def _change(self, target: Target, change: IndexChange) -> IndexOutcome:
         stop = Stop(stage="index", params=change.as_params())
         answer = await self._stages.ask(stop, tenant=target.tenant, collection=target.table)
-        return IndexOutcome.model_validate(answer.notes.get("index", {}))
+        return index_outcome(answer)
 
 
 async def discard(store: ObjectStore, name: str) -> None:

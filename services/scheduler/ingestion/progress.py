@@ -12,7 +12,7 @@ from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.telemetry import INGESTED, INGESTED_BYTES, INGESTED_CHUNKS
 from shared.contracts.jobs import DocumentError, JobProgress
 from shared.contracts.problems import Problem
-from shared.runtime.tasks import background
+from shared.tasks import background
 
 __all__ = ["ProgressReport"]
 

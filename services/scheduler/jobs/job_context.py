@@ -1,7 +1,6 @@
 """One try at a job, as its kind sees it."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,16 +9,15 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError
 from pydantic import JsonValue
 
 from shared.contracts.jobs import DocumentError, Job, JobProgress, JobSpec
 from shared.contracts.keys import permitted
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.subjects import CHECKPOINTS
-from shared.runtime.tasks import background
 from shared.stores.artifacts import Artifacts
+from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 
 __all__ = ["JobContext"]
 
@@ -42,7 +40,7 @@ class JobContext:
         self.artifacts: list[str] = []
         self._board = board
         self._store = artifacts
-        self._js = jetstream
+        self._checkpoints = Checkpoints(jetstream)
         self._progress = job.progress.model_copy(update={"done": 0, "failed": 0})
         self._errors: list[DocumentError] = []
         self._dirty = False
@@ -86,18 +84,11 @@ class JobContext:
 
     async def checkpoint(self) -> JsonValue:
         """What an earlier try has saved; None if there is nothing."""
-        bucket = await self._js.key_value(CHECKPOINTS)
-        try:
-            entry = await bucket.get(f"{self.job.tenant}.{self.job.id}")
-        except KeyNotFoundError:
-            return None
-        value: JsonValue = json.loads(entry.value or b"null")
-        return value
+        return await self._checkpoints.get(self.job.tenant, self.job.id)
 
     async def save(self, state: JsonValue) -> None:
         """Save how far the job is, at most some 100 kB as JSON, for the next try if this one breaks off."""
-        bucket = await self._js.key_value(CHECKPOINTS)
-        await bucket.put(f"{self.job.tenant}.{self.job.id}", json.dumps(state).encode())
+        await self._checkpoints.put(self.job.tenant, self.job.id, state)
 
     async def forget(self) -> None:
         """Remove the checkpoint, which else goes with the job's history.
@@ -106,7 +97,7 @@ class JobContext:
         and a worker that was taken for dead may still go by it. One that is to roll back and finds it gone would roll
         back once more.
         """
-        await (await self._js.key_value(CHECKPOINTS)).purge(f"{self.job.tenant}.{self.job.id}")
+        await self._checkpoints.delete(self.job.tenant, self.job.id)
 
     async def attach(self, file: str, data: bytes | BufferedIOBase) -> str:
         """Keep a file with the job. Returns the artifact's name."""

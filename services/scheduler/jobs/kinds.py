@@ -20,7 +20,7 @@ from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import KINDS, JobSpec
-from shared.nats.bus import Bus
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents

@@ -19,10 +19,10 @@ from nats.js.errors import NotFoundError
 
 from services.scheduler.jobs.kinds import JobKind, Pool
 from shared.contracts.jobs import Priority
-from shared.nats.bus import Bus
 from shared.nats.subjects import JOBS
 from shared.runtime.delivery import Delivery
 from shared.runtime.worker import StageStatus
+from shared.service.bus import Bus
 
 __all__ = ["JobQueue"]
 

@@ -22,10 +22,10 @@ from services.scheduler.jobs.retry import PASSING, delay_before, schedule_retry
 from services.scheduler.jobs.telemetry import CANCEL_TIME, JOBS_ENDED, job_span, observed
 from shared.contracts.jobs import Job, JobOptions, JobSpec, JobState, check_ids, decode_spec
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
-from shared.runtime.dead_letters import REPLAYED, DeadLetters
 from shared.runtime.pull import Delivery
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.dead_letters import REPLAYED, DeadLetters
 from shared.stores.jobs.store import ATTEMPT, BY, OPTIONS, JobStore, fresh_job
 from shared.telemetry.tracing import failed
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError
-from nats.js.kv import KeyValue
 from pydantic import JsonValue
 
 from shared.contracts.jobs import Job, JobSpec, JobState
 from shared.contracts.problems import Problem
+from shared.nats.kv import Repository
 from shared.nats.subjects import STEP_CACHE
 from shared.stores.artifacts import Artifacts
 from shared.stores.jobs.store import JobStore
@@ -26,10 +25,9 @@ class StepCache:
     """The jobs whose results can be used again, of all tenants."""
 
     def __init__(self, jetstream: JetStreamContext, board: JobStore, artifacts: Artifacts) -> None:
-        self._js = jetstream
+        self._jobs = Repository(jetstream, STEP_CACHE, bytes.decode, encode=str.encode)
         self._board = board
         self._artifacts = artifacts
-        self._bucket: KeyValue | None = None
 
     async def key(self, tenant: str, spec: JobSpec) -> str:
         """What a spec and the bytes of the artifacts that it names stand for."""
@@ -40,29 +38,23 @@ class StepCache:
                 try:
                     inputs[text] = await self._artifacts.digest(tenant, text)
                 except Problem:
-                    continue  # it is no artifact, or none any more
+                    continue  # it is not an artifact, or not any more
         canonical = json.dumps([content, inputs], sort_keys=True, ensure_ascii=False)
         return f"{tenant}.{hashlib.sha256(canonical.encode()).hexdigest()}"
 
     async def find(self, key: str, tenant: str) -> Job | None:
         """The job that has succeeded with this key, as long as it is known."""
-        try:
-            entry = await (await self._open()).get(key)
-        except KeyNotFoundError:
+        job_id = await self._jobs.get(key)
+        if job_id is None:
             return None
         try:
-            job = await self._board.get(tenant, (entry.value or b"").decode())
+            job = await self._board.get(tenant, job_id)
         except Problem:
             return None
         return job if job.state is JobState.SUCCEEDED else None
 
     async def keep(self, key: str, job: Job) -> None:
-        await (await self._open()).put(key, job.id.encode())
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(STEP_CACHE)
-        return self._bucket
+        await self._jobs.put(key, job.id)
 
 
 def _texts(value: JsonValue) -> Iterator[str]:

@@ -9,7 +9,7 @@ from services.scheduler.pipelines.step import Family
 from shared.contracts.jobs import PipelineSpec
 from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.dead_letters import DeadLetters
+from shared.stores.dead_letters import DeadLetters
 
 __all__ = ["pipeline"]
 

@@ -23,7 +23,7 @@ from shared.contracts.pipelines import (
     step_spec,
 )
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.dead_letters import DeadLetters
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.retry import run_again
 from shared.stores.jobs.store import JobStore
 

@@ -15,10 +15,11 @@ from nats.js.errors import APIError
 from services.scheduler.jobs.telemetry import TICK_LATENESS, TICKS
 from shared.contracts.jobs import Job
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
-from shared.nats.bus import Bus
+from shared.contracts.schedules import Missed, Overlap, Schedule
 from shared.runtime.delivery import Delivery
+from shared.service.bus import Bus
 from shared.stores.jobs.store import JobStore
+from shared.stores.schedules import Schedules
 from shared.telemetry.messaging import TENANT
 from shared.telemetry.tracing import tracer
 

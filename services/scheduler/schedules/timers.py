@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from shared.nats.bus import Bus
 from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
 from shared.runtime.worker import StageStatus
+from shared.service.bus import Bus
 
 __all__ = ["TimerWorker"]
 

@@ -2,7 +2,7 @@
 
 from shared.contracts.pipelines.check import MOST_ITEMS, STEP_KINDS, PipelineError, Plan, check_pipeline, condition
 from shared.contracts.pipelines.expressions import Expression, ExpressionError, Scope, parse
-from shared.contracts.pipelines.state import PipelineState, StepState, StepStatus, pipeline_state
+from shared.contracts.pipelines.state import PipelineState, StepState, StepStatus
 from shared.contracts.pipelines.steps import step_spec
 from shared.contracts.pipelines.templates import placeholders, resolve
 
@@ -20,7 +20,6 @@ __all__ = [
     "check_pipeline",
     "condition",
     "parse",
-    "pipeline_state",
     "placeholders",
     "resolve",
     "step_spec",

@@ -2,13 +2,9 @@
 
 from enum import StrEnum
 
-from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError
-
 from shared.contracts.envelope import Wire
-from shared.nats.subjects import CHECKPOINTS
 
-__all__ = ["PipelineState", "StepState", "StepStatus", "pipeline_state"]
+__all__ = ["PipelineState", "StepState", "StepStatus"]
 
 
 class StepStatus(StrEnum):
@@ -51,13 +47,3 @@ class PipelineState(Wire):
     name: str
     steps: dict[str, StepState]
     failed_in: int = 0
-
-
-async def pipeline_state(jetstream: JetStreamContext, tenant: str, job: str) -> PipelineState | None:
-    """What the job of a pipeline has saved last; None if nothing."""
-    bucket = await jetstream.key_value(CHECKPOINTS)
-    try:
-        entry = await bucket.get(f"{tenant}.{job}")
-    except KeyNotFoundError:
-        return None
-    return PipelineState.model_validate_json(entry.value or b"")

@@ -5,7 +5,7 @@ from typing import Final
 
 from shared.contracts.jobs.job import Job, JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.runtime.dead_letters import DeadLetters
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
 
 __all__ = ["run_again"]

@@ -17,17 +17,16 @@ from typing import Final
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
-from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
-from nats.js.kv import KeyValue
+from nats.js.errors import APIError, NotFoundError
 from pydantic import ValidationError
 
 from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import snapshot
+from shared.nats.errors import IN_PROCESS, QUEUE_FULL
+from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
-from shared.runtime.dead_letters import REPLAYED as REOPENED
-from shared.runtime.forward import IN_PROCESS, QUEUE_FULL
+from shared.stores.dead_letters import REPLAYED as REOPENED
 from shared.stores.jobs.events import stored_events
 from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending
@@ -57,9 +56,6 @@ LOOK: Final = 0.02
 USUAL: Final = JobOptions()
 
 MOST_STEPS: Final = 100_000
-
-TRIES: Final = 50
-"""Changes of one entry by others that one change outlives."""
 
 
 def job_subject(spec: JobSpec, tenant: str, options: JobOptions) -> str:
@@ -91,7 +87,7 @@ class JobStore:
     def __init__(self, client: Client, jetstream: JetStreamContext) -> None:
         self._client = client
         self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._entries = Repository(jetstream, JOB_STATUS, Job.model_validate_json, noun="job")
         self.specs = SpecStore(jetstream)
 
     async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
@@ -121,20 +117,16 @@ class JobStore:
         if announced is None:
             return await self._recover(job.tenant, job.id)
         entry = job.model_copy(update={"event": announced})
-        try:
-            await (await self._open()).create(_key(job.tenant, job.id), entry.model_dump_json().encode())
-        except KeyWrongLastSequenceError:
+        if await self._entries.put(_key(job.tenant, job.id), entry, revision=0) is None:
             return await self.get(job.tenant, job.id)
         return entry
 
     async def get(self, tenant: str, job: str) -> Job:
         """Raises Problem NOT_FOUND."""
-        bucket = await self._open()
-        try:
-            entry = await bucket.get(_key(tenant, job))
-        except (KeyNotFoundError, InvalidKeyError):
-            raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
-        return Job.model_validate_json(entry.value or b"")
+        entry = await self._entries.get(_key(tenant, job))
+        if entry is None:
+            raise _missing(job)
+        return entry
 
     async def list(
         self,
@@ -148,11 +140,9 @@ class JobStore:
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first; of those with a collection only what `sees` says yes to."""
-        bucket = await self._open()
-        jobs = [Job.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
         chosen = [
             job
-            for job in jobs
+            for job in await self._entries.list(f"{tenant}.>")
             if (state is None or job.state is state)
             and (sees is None or sees(job.collection))
             and (kind is None or job.kind == kind)
@@ -176,13 +166,11 @@ class JobStore:
         An ended job is never changed, unless it failed and is to be opened again. `change` may be called several
         times. Raises Problem NOT_FOUND, or CONFLICT after many changes by others.
         """
-        bucket = await self._open()
         for _ in range(TRIES):
-            try:
-                stored = await bucket.get(_key(tenant, job))
-            except (KeyNotFoundError, InvalidKeyError):
-                raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.") from None
-            old = Job.model_validate_json(stored.value or b"")
+            stored = await self._entries.read(_key(tenant, job))
+            if stored is None:
+                raise _missing(job)
+            old = stored.record
             if old.state.ended and not (reopen and old.state is JobState.FAILED):
                 return old
             new = change(old)
@@ -196,13 +184,10 @@ class JobStore:
                 return copied
             if new == old:
                 return old
-            try:
-                await bucket.update(_key(tenant, job), new.model_dump_json().encode(), last=stored.revision)
-            except KeyWrongLastSequenceError:
-                continue
-            await self._tell(new)
-            return new
-        raise Problem(ProblemType.CONFLICT, f"The job '{job}' is being changed by others. Try again.")
+            if await self._entries.put(_key(tenant, job), new, revision=stored.revision) is not None:
+                await self._tell(new)
+                return new
+        raise self._entries.conflict(job)
 
     async def cancel(self, tenant: str, job: str, *, by: str = "", reason: str = "") -> Job:
         """End a job that waits, and ask whoever runs one that runs to end it; a pipeline's steps as well.
@@ -238,13 +223,6 @@ class JobStore:
             jobs[job.tenant, job.id] = job
         return jobs
 
-    async def rebuild(self) -> int:
-        """Make the bucket's entries again from the audit log where they are missing or older. Returns how many."""
-        repaired = 0
-        for job in (await self.replay()).values():
-            repaired += await self._copy(job) is job
-        return repaired
-
     async def _events(self, tenant: str | None) -> AsyncIterator[Job]:
         async with aclosing(stored_events(self._js, "event.job.>")) as events:
             async for message in events:
@@ -269,26 +247,13 @@ class JobStore:
 
     async def _copy(self, job: Job, *, force: bool = False) -> Job:
         """Make the entry say what an event says, unless it says something newer. Returns the entry."""
-        bucket = await self._open()
-        data = job.model_dump_json().encode()
-        for _ in range(TRIES):
-            try:
-                stored = await bucket.get(_key(job.tenant, job.id))
-            except KeyNotFoundError:
-                try:
-                    await bucket.create(_key(job.tenant, job.id), data)
-                except KeyWrongLastSequenceError:
-                    continue
-                return job
-            known = Job.model_validate_json(stored.value or b"")
-            if known.event >= job.event and not force:
-                return known
-            try:
-                await bucket.update(_key(job.tenant, job.id), data, last=stored.revision)
-            except KeyWrongLastSequenceError:
-                continue
-            return job
-        raise Problem(ProblemType.CONFLICT, f"The job '{job.id}' is being changed by others. Try again.")
+
+        def newer(known: Job | None) -> Job:
+            return known if known is not None and known.event >= job.event and not force else job
+
+        _, entry = await self._entries.change(_key(job.tenant, job.id), newer)
+        assert entry is not None
+        return entry
 
     async def _enqueue(self, spec: JobSpec, job: Job, *, attempt: int = 1, reopen: bool = False) -> bool:
         """Returns whether it was not in the queue already."""
@@ -358,10 +323,9 @@ class JobStore:
         """Say that a job's entry has changed, to those who read it then: after its event it may be an older one."""
         await self._client.publish(f"event.job.{job.id}.progress", b"", headers=_attributes(job, "progress"))
 
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(JOB_STATUS)
-        return self._bucket
+
+def _missing(job: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no job '{job}'.")
 
 
 def check_same(job: Job, kind: str, collection: str) -> None:

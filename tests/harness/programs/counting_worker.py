@@ -17,11 +17,11 @@ from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import DeleteSpec
-from shared.runtime.dead_letters import DeadLetters
 from shared.service.process import main
 from shared.service.service import ASGIApp, Service, Worker
 from shared.service.settings import ServiceSettings
 from shared.stores.artifacts import Artifacts
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore, cancel_subject
 
 MARKS = "marks"

@@ -13,7 +13,7 @@ import pytest
 
 from shared.contracts.envelope import Query, Stop
 from shared.contracts.problems import ProblemType
-from shared.runtime.dead_letters import DeadLetters
+from shared.stores.dead_letters import DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from shared.contracts.jobs import Job, JobState, PipelineSpec, SwitchSpec
-from shared.contracts.schedules import Schedule, Schedules
+from shared.contracts.schedules import Schedule
+from shared.stores.schedules import Schedules
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.processes import ServiceProcess

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.kv import KeyValue
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
@@ -15,7 +13,7 @@ from shared.contracts.batches import Phase
 from shared.contracts.envelope import Wire
 from shared.contracts.jobs import Endpoint, Job, JobState
 from shared.contracts.problems import URN, Problem, ProblemType
-from shared.nats.kv import snapshot
+from shared.nats.kv import Repository
 from shared.nats.subjects import BATCHES
 
 __all__ = ["BatchBody", "BatchList", "BatchRecord", "Batches", "NewBatch", "PREFIX"]
@@ -79,43 +77,30 @@ class Batches:
     """The records of all batches."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
-        self._js = jetstream
-        self._bucket: KeyValue | None = None
+        self._records = Repository(jetstream, BATCHES, BatchRecord.model_validate_json, noun="batch")
 
     async def create(self, record: BatchRecord) -> BatchRecord:
         """Keep a new record. Returns the one that is kept, which is another one where the job has one already."""
-        bucket = await self._open()
-        try:
-            await bucket.create(f"{record.tenant}.{record.job}", record.model_dump_json().encode())
-        except KeyWrongLastSequenceError:
+        if await self._records.put(f"{record.tenant}.{record.job}", record, revision=0) is None:
             return await self.get(record.tenant, record.id)
         return record
 
     async def put(self, record: BatchRecord) -> None:
-        await (await self._open()).put(f"{record.tenant}.{record.job}", record.model_dump_json().encode())
+        await self._records.put(f"{record.tenant}.{record.job}", record)
 
     async def get(self, tenant: str, batch: str) -> BatchRecord:
         """Raises Problem NOT_FOUND."""
-        missing = Problem(ProblemType.NOT_FOUND, f"There is no batch '{batch[:80]}'.")
         job = batch.removeprefix(PREFIX)
-        if job == batch or not JOB_ID.fullmatch(job):
-            raise missing
-        try:
-            entry = await (await self._open()).get(f"{tenant}.{job}")
-        except KeyNotFoundError:
-            raise missing from None
-        return BatchRecord.model_validate_json(entry.value or b"")
+        known = job != batch and JOB_ID.fullmatch(job)
+        record = await self._records.get(f"{tenant}.{job}") if known else None
+        if record is None:
+            raise Problem(ProblemType.NOT_FOUND, f"There is no batch '{batch[:80]}'.")
+        return record
 
     async def list(self, tenant: str) -> list[BatchRecord]:
         """All batches, newest first."""
-        bucket = await self._open()
-        found = [BatchRecord.model_validate_json(value) async for _, value in snapshot(bucket, f"{tenant}.>")]
+        found = await self._records.list(f"{tenant}.>")
         return sorted(found, key=lambda record: (record.created_at, record.job), reverse=True)
-
-    async def _open(self) -> KeyValue:
-        if self._bucket is None:
-            self._bucket = await self._js.key_value(BATCHES)
-        return self._bucket
 
 
 class _BatchError(BaseModel):

@@ -19,6 +19,7 @@ from services.gateway.queries.assembler import Ended
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
 from shared.contracts.problems import Problem, ProblemType
+from shared.tasks import raise_first
 
 __all__ = ["embed_texts", "portions"]
 
@@ -78,7 +79,7 @@ async def embed_texts(
             async with asyncio.TaskGroup() as tasks:
                 started = [tasks.create_task(embed(portion)) for portion in portions(body.input)]
         except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raise_first(group)
     embedded = [task.result() for task in started]
     charge_tokens(request.scope, sum(one.tokens for one in embedded))
     return Response(_response_body(body, embedded), media_type="application/json")

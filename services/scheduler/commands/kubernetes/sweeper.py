@@ -11,7 +11,7 @@ from services.scheduler.commands.kubernetes.views import JobView
 from services.scheduler.commands.settings import CommandSettings
 from shared.contracts.jobs import JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.subjects import CHECKPOINTS
+from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.store import JobStore
 
 __all__ = ["sweep"]
@@ -32,7 +32,7 @@ async def sweep(settings: CommandSettings, board: JobStore, jetstream: JetStream
                 if not job.ended and await _unwanted(board, job):
                     log.warning("removing the Kubernetes Job %s: its job %s has ended", job.name, job.job)
                     await cluster.delete_job(job.name)
-                    await (await jetstream.key_value(CHECKPOINTS)).purge(f"{job.tenant}.{job.job}")
+                    await Checkpoints(jetstream).delete(job.tenant, job.job)
                     swept += 1
         except Refusal as refusal:
             raise Problem(ProblemType.COMMAND_REFUSED, str(refusal)) from refusal

@@ -15,8 +15,8 @@ import nats
 import pytest
 
 from shared.contracts.documents import Document, document_id
-from shared.runtime.dead_letters import DeadLetters
 from shared.stores.collections import Collections
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer

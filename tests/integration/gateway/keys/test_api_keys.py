@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
-from shared.nats.bus import Bus
 from shared.nats.subjects import KEYS
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from sluice.cli import app

@@ -11,6 +11,7 @@ import pytest
 from services.gateway.variants.routes import Route, Routes, watch_routes
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import ROUTES
+from shared.nats.watch import DEFAULTS, WatchOptions
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import StageHarness, open_stage_harness, until
 
@@ -42,9 +43,9 @@ class Seen:
 
 
 @asynccontextmanager
-async def watched(harness: StageHarness) -> AsyncIterator[Seen]:
+async def watched(harness: StageHarness, options: WatchOptions = DEFAULTS) -> AsyncIterator[Seen]:
     seen = Seen()
-    async with watch_routes(harness.client, harness.jetstream, seen):
+    async with watch_routes(harness.client, harness.jetstream, seen, options):
         yield seen
 
 
@@ -178,14 +179,11 @@ async def test_a_route_that_cannot_be_read_leaves_the_one_before_in_force(harnes
         await seen.shows(generate=30, embed=20)
 
 
-async def test_a_watch_that_is_begun_anew_misses_nothing_and_leaves_nothing_behind(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.stores.watch.WATCH_ANEW", 0.02)
-    monkeypatch.setattr("shared.stores.watch.LOOK", 0.01)
+async def test_a_watch_that_is_begun_anew_misses_nothing_and_leaves_nothing_behind(harness: StageHarness) -> None:
+    options = WatchOptions(refresh=0.02, poll=0.01)
     routes = Routes(harness.jetstream)
     await routes.put(route(1))
-    async with watched(harness) as seen:
+    async with watched(harness, options) as seen:
         for canary in range(2, 30):
             await routes.put(route(canary))
             await seen.shows(generate=canary)

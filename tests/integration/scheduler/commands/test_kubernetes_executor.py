@@ -15,7 +15,7 @@ from services.scheduler.commands.kubernetes.manifest import job_manifest, job_na
 from services.scheduler.commands.settings import CommandSettings
 from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, Resources, Toleration
 from shared.contracts.problems import Problem
-from shared.runtime.tasks import background
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.command_cases import CommandCases, Place
 from tests.harness.command_harness import CommandHarness, WorkerProcess

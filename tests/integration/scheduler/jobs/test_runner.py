@@ -18,11 +18,11 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.bus import Bus
-from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.tasks import background
+from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import StageHarness, open_stage_harness, until
 

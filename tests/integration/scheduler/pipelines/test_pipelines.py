@@ -16,8 +16,9 @@ from services.scheduler.jobs.kinds import JobFunction, Parts
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.pipelines.pipeline import pipeline as make_pipeline
 from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
-from shared.contracts.pipelines import PipelineState, StepStatus, pipeline_state
+from shared.contracts.pipelines import PipelineState, StepStatus
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.retry import run_again
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import JobHarness, open_job_harness
@@ -82,7 +83,7 @@ class Stage:
         return result
 
     async def state(self, job: str = "p") -> PipelineState:
-        state = await pipeline_state(self.job_harness.bus.jetstream, "default", job)
+        state = await Checkpoints(self.job_harness.bus.jetstream).pipeline("default", job)
         assert state is not None
         return state
 

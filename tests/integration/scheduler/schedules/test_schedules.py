@@ -13,12 +13,13 @@ import pytest
 from services.scheduler.schedules.ticker import Ticker, tick_job
 from shared.contracts.jobs import Job, JobOptions, JobState, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.schedules import Missed, Overlap, Schedule, Schedules
-from shared.nats.bus import Bus
+from shared.contracts.schedules import Missed, Overlap, Schedule
 from shared.nats.subjects import DUE, TIMERS
 from shared.runtime.delivery import Delivery
 from shared.runtime.pull import PullConsumer
-from shared.runtime.tasks import background
+from shared.service.bus import Bus
+from shared.stores.schedules import Schedules
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.stage_harness import until

@@ -5,7 +5,6 @@ import io
 import pytest
 from nats.js.errors import ObjectNotFoundError
 
-from shared.nats import objects
 from shared.nats.objects import read_object
 from tests.harness.stage_harness import StageHarness
 
@@ -24,12 +23,9 @@ async def test_an_object_is_read_whole_or_into_a_file(harness: StageHarness) -> 
         await read_object(store, "nothing")
 
 
-async def test_an_object_whose_pieces_do_not_come_is_given_up(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(objects, "PATIENCE", 0.05)
+async def test_an_object_whose_pieces_do_not_come_is_given_up(harness: StageHarness) -> None:
     store = await harness.jetstream.create_object_store("shelf")
     info = await store.put("book", b"text")
     await harness.jetstream.purge_stream("OBJ_shelf", subject=f"$O.shelf.C.{info.nuid}")
     with pytest.raises(TimeoutError):
-        await read_object(store, "book")
+        await read_object(store, "book", timeout=0.05)

@@ -6,7 +6,7 @@ import pytest
 from nats.js.api import KeyValueConfig
 
 from shared.nats.kv import snapshot
-from shared.runtime.tasks import background
+from shared.tasks import background
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import open_stage_harness
 

@@ -8,6 +8,7 @@ import pytest
 
 from shared.contracts.envelope import Query
 from shared.contracts.events import Progress
+from shared.runtime.options import RuntimeOptions
 from shared.runtime.stage import Context
 from tests.harness.stage_harness import PATIENCE, Gate, StageHarness, outcomes
 
@@ -71,12 +72,9 @@ async def test_a_cancel_that_comes_before_its_query_stops_it_too(harness: StageH
     assert outcomes("early", "cancelled") == before + 1
 
 
-async def test_a_worker_remembers_a_bounded_number_of_cancels(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.runtime.worker.REMEMBERED_CANCELS", 10)
+async def test_a_worker_remembers_a_bounded_number_of_cancels(harness: StageHarness) -> None:
     gate = Gate()
-    async with harness.working(gate) as worker:
+    async with harness.working(gate, runtime=RuntimeOptions(remembered_cancels=10)) as worker:
         for number in range(100):
             worker.cancel(f"q{number}", time.time())
         assert len(worker._cancelled) == 10

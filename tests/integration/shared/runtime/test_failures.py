@@ -9,10 +9,9 @@ from shared.contracts.envelope import Lane, Query
 from shared.contracts.events import Failed, Progress, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
-from shared.runtime.dead_letters import DeadLetters
-from shared.runtime.forward import HEADERS
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
+from shared.stores.dead_letters import HEADERS, DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import PATIENCE, StageHarness, open_stage_harness, outcomes, until
 

@@ -8,6 +8,7 @@ from shared.contracts.envelope import Query
 from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.forward import forward
+from shared.runtime.options import RuntimeOptions
 from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import Gate, StageHarness, open_stage_harness, outcomes
@@ -54,11 +55,12 @@ async def test_the_flood_of_one_tenant_leaves_room_for_another(broker: NatsServe
             assert calm.id in [(await gate.next()).id for _ in range(6)]
 
 
-async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
-    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.runtime.executor.FORWARD_PATIENCE", 0.1)
-    async with open_stage_harness(broker.url, queue_limit=1) as harness, harness.working(shout, "shout"):
+async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(broker: NatsServer) -> None:
+    runtime = RuntimeOptions(forward_timeout=0.1)
+    async with (
+        open_stage_harness(broker.url, queue_limit=1) as harness,
+        harness.working(shout, "shout", runtime=runtime),
+    ):
         await harness.submit(harness.query("next"))
         *_, end = await harness.ask(harness.query("shout", "next"))
         assert isinstance(end, Failed)
@@ -66,11 +68,12 @@ async def test_a_stage_whose_next_queue_stays_full_reports_it_to_the_reader(
         await harness.empty("shout")
 
 
-async def test_work_that_waits_for_a_full_queue_leaves_half_of_the_room_to_other_tenants(
-    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.runtime.executor.FORWARD_PATIENCE", 600.0)
-    async with open_stage_harness(broker.url, queue_limit=4) as harness, harness.working(shout, "shout", room=4):
+async def test_work_that_waits_for_a_full_queue_leaves_half_of_the_room_to_other_tenants(broker: NatsServer) -> None:
+    runtime = RuntimeOptions(forward_timeout=600.0)
+    async with (
+        open_stage_harness(broker.url, queue_limit=4) as harness,
+        harness.working(shout, "shout", room=4, runtime=runtime),
+    ):
         for _ in range(4):
             await harness.submit(harness.query("next", tenant="loud"))
         for _ in range(4):

@@ -6,6 +6,7 @@ import pytest
 
 from shared.contracts.envelope import Query
 from shared.contracts.events import Delta, Done, Progress, Usage
+from shared.runtime.options import RuntimeOptions
 from shared.runtime.replies import open_mailbox
 from shared.runtime.stage import Context
 from tests.harness.stage_harness import PATIENCE, Gate, StageHarness, outcomes, settle, until
@@ -88,11 +89,10 @@ async def test_deltas_arrive_in_order_and_without_gaps(harness: StageHarness) ->
 
 
 async def test_a_reader_who_is_not_back_yet_after_a_reconnection_is_not_taken_to_have_left(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+    harness: StageHarness,
 ) -> None:
-    monkeypatch.setattr("shared.runtime.worker.RECONNECTING", 3600.0)
     gate = Gate()
-    async with harness.working(gate, "back") as worker:
+    async with harness.working(gate, "back", runtime=RuntimeOptions(reconnect_grace=3600.0)) as worker:
         await worker.reset()
         inbox = f"{worker._lost_reader_inbox}.*"
         subscription = next(each for each in worker._client._subs.values() if each.subject == inbox)

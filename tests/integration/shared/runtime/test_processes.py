@@ -11,7 +11,7 @@ import pytest
 
 from shared.contracts.events import Delta, Failed, Progress, Result
 from shared.contracts.problems import ProblemType
-from shared.runtime.dead_letters import DeadLetters
+from shared.stores.dead_letters import DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stage_harness import PATIENCE, ReplyRecorder, StageHarness, listening, until

@@ -6,6 +6,7 @@ import pytest
 from nats.js.api import ConsumerInfo
 
 from shared.contracts.envelope import Lane
+from shared.runtime.options import RuntimeOptions
 from shared.runtime.worker import StageWorker
 from tests.harness.stage_harness import Gate, StageHarness, until
 
@@ -136,12 +137,9 @@ async def test_an_exclusive_stage_works_on_one_message_at_a_time_over_all_worker
     assert gate.most == 1
 
 
-async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have_expired(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.2)
+async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have_expired(harness: StageHarness) -> None:
     gate = Gate()
-    async with harness.working(gate, room=4) as worker:
+    async with harness.working(gate, room=4, runtime=RuntimeOptions(pull_expires=0.2)) as worker:
         inbox = worker._consumers[Lane.INTERACTIVE]._subscription
 
         async def expired_twice() -> bool:
@@ -159,13 +157,11 @@ async def test_a_worker_pulls_again_within_its_room_after_its_pull_requests_have
 
 
 async def test_a_worker_that_lost_count_of_its_requests_pulls_again_once_they_must_have_expired(
-    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+    harness: StageHarness,
 ) -> None:
-    monkeypatch.setattr("shared.runtime.pull.EXPIRES", 0.1)
-    monkeypatch.setattr("shared.runtime.pull.SLACK", 0.1)
     gate = Gate()
     gate.open()
-    async with harness.working(gate, room=4) as worker:
+    async with harness.working(gate, room=4, runtime=RuntimeOptions(pull_expires=0.1, pull_slack=0.1)) as worker:
         for consumer in worker._consumers.values():
             # As if the broker had sent messages that never came.
             consumer._requests.add(1000)

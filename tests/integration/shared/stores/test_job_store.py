@@ -66,20 +66,6 @@ async def test_a_change_whose_author_died_before_the_copy_is_seen_by_the_next_on
     assert await board(harness).get("t", "j") == seen
 
 
-async def test_the_entries_can_be_made_again_from_the_audit_log(harness: StageHarness) -> None:
-    for number, state in enumerate((None, JobState.RUNNING, JobState.SUCCEEDED)):
-        await board(harness).submit(SPEC, job=f"j{number}", tenant="t")
-        if state is not None:
-            await board(harness).update("t", f"j{number}", lambda job, s=state: job.model_copy(update={"state": s}))
-    before = {job.id: job for job in await board(harness).list("t")}
-    await harness.jetstream.delete_key_value("jobs")
-    await harness.topology.ensure()
-    fresh = board(harness)
-    assert await fresh.rebuild() == 3
-    assert {job.id: job for job in await fresh.list("t")} == before
-    assert await fresh.rebuild() == 0
-
-
 async def test_a_cancel_ends_what_waits_and_asks_what_runs_to_end(harness: StageHarness) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
 

@@ -66,7 +66,7 @@ async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
     documents, other = Documents(harness.jetstream), Documents(harness.jetstream)
     key = document_id("a.txt")
     await documents.put("table", record(1))
-    bucket = await documents._open()
+    bucket = await documents._records._open()
     get = bucket.get
 
     async def overtaken(*args: Any) -> Any:

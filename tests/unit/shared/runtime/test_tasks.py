@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.runtime.tasks import background
+from shared.tasks import background
 
 pytestmark = pytest.mark.anyio
 

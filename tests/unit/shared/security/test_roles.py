@@ -28,7 +28,7 @@ def test_every_stream_that_is_made_is_known_by_name() -> None:
 
 
 def test_every_stream_has_one_who_makes_it() -> None:
-    makers = {stream for role in roles() if role.name != ADMIN for stream in role.duty.makes}
+    makers = {stream for role in roles() if role.name != ADMIN for stream in role.ownership.makes}
     assert makers == EVERYTHING
 
 
@@ -72,4 +72,4 @@ def test_only_sluices_own_names_are_roles() -> None:
     assert role_of("somebody") is None
     own = role_of("stage-redact")
     assert own is not None
-    assert own.duty.makes == frozenset()
+    assert own.ownership.makes == frozenset()

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.stores.watch import watch_records
+from shared.nats.watch import watch_records
 
 pytestmark = pytest.mark.anyio
 

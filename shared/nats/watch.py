@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
@@ -15,10 +16,10 @@ from nats.js import JetStreamContext
 from nats.js.errors import BucketNotFoundError
 from nats.js.kv import KeyValue
 
-from shared.nats.kv import delivered
-from shared.runtime.tasks import background
+from shared.nats.client import delivered
+from shared.tasks import background
 
-__all__ = ["watch_records"]
+__all__ = ["DEFAULTS", "WatchOptions", "watch_records"]
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +28,22 @@ Record = TypeVar("Record")
 FIRST_LOOK: Final = 10.0
 """Seconds in which the broker must tell what records there are, for a service to start."""
 
-LOOK: Final = 0.25
-"""Seconds after which a watch notices that its connection is a new one, and a failed watch is tried again."""
-
-WATCH_ANEW: Final = 30.0
-"""Seconds after which all records are read again, whatever a watch may have missed."""
-
 LEFT_BEHIND: Final = 5.0
 """Seconds for which the broker keeps a reading position that nobody listens to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """How a watch renews itself. Times are seconds."""
+
+    poll: float = 0.25
+    """After which a watch notices that its connection is a new one, and a failed watch is tried again."""
+
+    refresh: float = 30.0
+    """After which all records are read again, whatever a watch may have missed."""
+
+
+DEFAULTS: Final = WatchOptions()
 
 
 @asynccontextmanager
@@ -45,13 +54,14 @@ async def watch_records(
     *,
     read: Callable[[str, bytes, Record | None], Record | None],
     changed: Callable[[Mapping[str, Record]], None],
+    options: WatchOptions = DEFAULTS,
 ) -> AsyncIterator[None]:
     """Tell `changed` all records by key: once before the block begins, then within a second of each change.
 
     `read` makes a record of a key, its value and the record known so far; None leaves it out. While the broker is away
     what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
     """
-    follower = _Follower(client, jetstream, bucket, read, changed)
+    follower = _Follower(client, jetstream, bucket, read, changed, options)
     async with background(follower.run()):
         async with asyncio.timeout(FIRST_LOOK):
             await follower.told.wait()
@@ -68,12 +78,14 @@ class _Follower(Generic[Record]):
         bucket: str,
         read: Callable[[str, bytes, Record | None], Record | None],
         changed: Callable[[Mapping[str, Record]], None],
+        options: WatchOptions,
     ) -> None:
         self._client = client
         self._js = jetstream
         self._bucket = bucket
         self._read = read
         self._changed = changed
+        self._options = options
         self._records: dict[str, Record] = {}
         self._failing = False
         self.told = asyncio.Event()
@@ -90,7 +102,7 @@ class _Follower(Generic[Record]):
                 self._tell(self._records)
             except (NatsError, TimeoutError, OSError) as error:
                 self._warn(error)
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(self._options.poll)
 
     async def _watch(self) -> None:
         """Read all records, then their changes, for a while or until the connection is another one."""
@@ -99,11 +111,11 @@ class _Follower(Generic[Record]):
         watcher = await bucket.watch(">", inactive_threshold=LEFT_BEHIND)
         found: dict[str, Record] = {}
         whole = False
-        ends = time.monotonic() + WATCH_ANEW
+        ends = time.monotonic() + self._options.refresh
         try:
             while self._client.stats["reconnects"] == connection and time.monotonic() < ends:
                 try:
-                    entry = await watcher.updates(timeout=LOOK)  # type: ignore[no-untyped-call]
+                    entry = await watcher.updates(timeout=self._options.poll)  # type: ignore[no-untyped-call]
                 except NatsTimeout:
                     continue
                 if entry is not None:

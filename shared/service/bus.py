@@ -131,7 +131,7 @@ class Bus:
         """
         await self._started.wait()
         self._jetstream = self.client.jetstream(timeout=5.0)
-        topology = Topology(self._jetstream, self.settings, self._credentials.duty)
+        topology = Topology(self._jetstream, self.settings, self._credentials.ownership)
         give_up = time.monotonic() + OTHERS_PATIENCE
         while True:
             try:

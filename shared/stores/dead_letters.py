@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -17,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.errors import QUEUE_FULL
 from shared.nats.subjects import DEAD_LETTERS
-from shared.runtime.forward import HEADERS, QUEUE_FULL
 from shared.telemetry.metrics import DEAD_LETTERS as BURIED
 
-__all__ = ["REPLAYED", "DeadLetter", "DeadLetters"]
+__all__ = ["HEADERS", "REPLAYED", "DeadLetter", "DeadLetters"]
+
+HEADERS: Final = 16 * 1024
+"""Bytes of a message kept free for headers, also for those that a dead letter adds."""
 
 REASON = "Sluice-Reason"
 DELIVERIES = "Sluice-Deliveries"
