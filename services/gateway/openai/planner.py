@@ -49,10 +49,11 @@ class OpenAIPlanner:
             query = await self._plan_rag(body, collection)
             return query, _format_context(body, body.logprobs, collection.name)
         params = body.generate_params(Mode.CHAT)
+        timeout = timeout_of(body.sluice.timeout, self._settings)
         query = self._planner.envelope(
             self._context,
             (await self._generate(body.model, params),),
-            timeout=timeout_of(body.sluice.timeout, self._settings),
+            timeout=timeout,
             conversation=_conversation(body),
             messages=tuple(message.message() for message in body.messages),
         )
@@ -62,10 +63,11 @@ class OpenAIPlanner:
         if _named_collection(body.model) is not None or body.sluice.retrieves:
             raise invalid_member("model", "documents are asked with /v1/chat/completions")
         params = body.generate_params()
+        timeout = timeout_of(body.sluice.timeout, self._settings)
         query = self._planner.envelope(
             self._context,
             (await self._generate(body.model, params),),
-            timeout=timeout_of(body.sluice.timeout, self._settings),
+            timeout=timeout,
             conversation=body.sluice.conversation or body.prompt_cache_key,
             question=body.prompt,
         )

@@ -127,7 +127,7 @@ async def test_a_completion_that_nobody_would_write_so_is_refused(client: AsyncO
 
 
 @pytest.mark.parametrize(
-    "harmless",
+    "ignored",
     [
         {"n": 1, "modalities": ["text"], "function_call": "none", "logit_bias": {}, "echo": False},
         {"stop": None, "tools": None, "response_format": None, "stream_options": None, "sluice": None, "seed": None},
