@@ -1,0 +1,1 @@
+"""The scheduler: accepts, orders, retries, schedules and reports jobs."""

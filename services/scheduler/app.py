@@ -1,4 +1,4 @@
-"""The scheduler: takes `job.*` and what is due, and asks stages for their part of it."""
+"""The scheduler: consumes `job.*` and due timers, and calls stages for the work that is theirs."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from functools import partial
 
 from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
-from services.scheduler.commands.garbage_collector import no_orphans
+from services.scheduler.commands.garbage_collector import collect_garbage
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.originals import Originals
@@ -39,7 +39,7 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
     async def setup(service: Service) -> AsyncIterator[Sequence[Worker]]:
         async with _reader(settings) as reader:
             parts = await _parts(service.bus, settings, reader)
-            async with no_orphans(settings, parts.board, service.bus.jetstream):
+            async with collect_garbage(settings, parts.job_store, service.bus.jetstream):
                 yield await _workers(parts)
 
     service = Service("scheduler", settings, setup)
@@ -66,7 +66,7 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
     return Parts(
         bus=bus,
         settings=settings,
-        board=JobStore(bus.client, bus.jetstream),
+        job_store=JobStore(bus.client, bus.jetstream),
         stages=stages,
         requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
         collections=collections,
@@ -92,7 +92,7 @@ async def _workers(parts: Parts) -> list[Worker]:
     kinds = load_kinds(parts)
     runner = JobRunner(
         bus,
-        parts.board,
+        parts.job_store,
         parts.artifacts,
         DeadLetters(bus.client, bus.jetstream),
         kinds,
@@ -113,7 +113,7 @@ async def _workers(parts: Parts) -> list[Worker]:
         },
         ack_wait=settings.ack_wait,
     )
-    ticker = Ticker(bus, parts.board)
+    ticker = Ticker(bus, parts.job_store)
     bus.after_reconnect(ticker.catch_up)
     await ticker.catch_up()
     handlers: dict[str, Callable[[Delivery], Awaitable[None]]] = {

@@ -71,10 +71,10 @@ class TestRealCluster(CommandCases):
         await command_harness.submit(place.shell("echo ready; sleep 600"))
         async with command_harness.working():
             job = await command_harness.says("ready")
-        await command_harness.board.update(
+        await command_harness.job_store.update(
             "t", "j1", lambda entry: entry.model_copy(update={"state": JobState.CANCELLED})
         )
-        assert await sweep(command_harness.settings, command_harness.board, command_harness.harness.jetstream) == 1
+        assert await sweep(command_harness.settings, command_harness.job_store, command_harness.harness.jetstream) == 1
 
         async def gone() -> bool:
             return not await place.exists(job)

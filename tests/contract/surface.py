@@ -37,7 +37,7 @@ from services.retriever.stages.retrieve import RetrieveParams
 from services.scheduler.batches.batch import _Checkpoint as BatchCheckpoint
 from services.scheduler.collections.reindex import _Plan as ReindexCheckpoint
 from services.scheduler.evaluation.questions import Judged, Question
-from services.scheduler.jobs.delayed import submit_later
+from services.scheduler.jobs.retry import submit_later
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document

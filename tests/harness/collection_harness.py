@@ -165,14 +165,14 @@ async def _kinds(
         reader=reader,
         settings=settings,
     )
-    mirror = CollectionSync(
+    sync = CollectionSync(
         indexer=indexer, documents=collection_harness.documents, originals=collection_harness.originals
     )
     switching = SwitchJob(
         jetstream=bus.jetstream,
         collections=collection_harness.collections,
         documents=collection_harness.documents,
-        mirror=mirror,
+        sync=sync,
         longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
     )
     removal = DeleteJob(
@@ -194,12 +194,12 @@ async def _kinds(
         "drop": removal.drop,
         "switch": switching,
         "reindex": ReindexJob(
-            board=collection_harness.job_harness.board,
+            job_store=collection_harness.job_harness.job_store,
             stages=stages,
             collections=collection_harness.collections,
             documents=collection_harness.documents,
             indexer=indexer,
-            mirror=mirror,
+            sync=sync,
             switching=switching,
         ),
         "evaluate": EvaluateJob(

@@ -72,7 +72,7 @@ class CommandCases:
         await command_harness.submit(place.shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"))
         async with command_harness.working():
             job = await command_harness.says("ready")
-            await command_harness.board.cancel("t", "j1")
+            await command_harness.job_store.cancel("t", "j1")
             assert (await command_harness.ended()).state is JobState.CANCELLED
         assert not await place.exists(job)
         assert await place.pods(job) == []

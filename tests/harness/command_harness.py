@@ -37,7 +37,7 @@ class CommandHarness:
 
     def __init__(self, harness: StageHarness, **settings: Any) -> None:
         self.harness = harness
-        self.board = JobStore(harness.client, harness.jetstream)
+        self.job_store = JobStore(harness.client, harness.jetstream)
         self.artifacts = Artifacts(harness.jetstream)
         self.settings = CommandSettings(**({"command_grace_seconds": 5.0} | settings))
         self._bus = cast(
@@ -51,9 +51,9 @@ class CommandHarness:
     async def working(self) -> AsyncIterator[JobQueue]:
         """Run jobs meanwhile. At the end the worker stops as a process would: what runs is given back."""
         kinds = {"command": JobKind(name="command", pool=Pool.LONG, perform=Command(self.settings))}
-        letters = DeadLetters(self.harness.client, self.harness.jetstream)
+        dead_letters = DeadLetters(self.harness.client, self.harness.jetstream)
         runner = JobRunner(
-            self._bus, self.board, self.artifacts, letters, kinds, max_crashes=5, instance="w", ack_wait=1.0
+            self._bus, self.job_store, self.artifacts, dead_letters, kinds, max_crashes=5, instance="w", ack_wait=1.0
         )
         slots = dict.fromkeys(Pool, 8)
         queue = JobQueue(self._bus, kinds, handle=runner.handle, give_back=runner.give_back, slots=slots, ack_wait=1.0)
@@ -69,11 +69,11 @@ class CommandHarness:
 
     async def submit(self, spec: CommandSpec, job: str = "j1", **options: Any) -> str:
         chosen = JobOptions(**({"retry": QUICK} | options))
-        await self.board.submit(spec, job=job, tenant="t", options=chosen)
+        await self.job_store.submit(spec, job=job, tenant="t", options=chosen)
         return job
 
     async def job(self, job: str = "j1") -> Job:
-        return await self.board.get("t", job)
+        return await self.job_store.get("t", job)
 
     async def ended(self, job: str = "j1") -> Job:
         async def entry() -> Job | None:

@@ -36,9 +36,9 @@ class JobHarness:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.board = JobStore(bus.client, bus.jetstream)
+        self.job_store = JobStore(bus.client, bus.jetstream)
         self.artifacts = Artifacts(bus.jetstream)
-        self.letters = DeadLetters(bus.client, bus.jetstream)
+        self.dead_letters = DeadLetters(bus.client, bus.jetstream)
 
     @asynccontextmanager
     async def working(
@@ -51,9 +51,9 @@ class JobHarness:
         }
         runner = JobRunner(
             self.bus,
-            self.board,
+            self.job_store,
             self.artifacts,
-            self.letters,
+            self.dead_letters,
             made,
             max_crashes=5,
             instance=instance,
@@ -75,13 +75,15 @@ class JobHarness:
         await hearing.unsubscribe()
 
     async def submit(self, spec: JobSpec, job: str, **options: object) -> Job:
-        made, _ = await self.board.submit(spec, job=job, tenant="default", options=JobOptions.model_validate(options))
+        made, _ = await self.job_store.submit(
+            spec, job=job, tenant="default", options=JobOptions.model_validate(options)
+        )
         return made
 
     async def ended(self, job: str) -> Job:
         async def entry() -> Job | None:
             try:
-                found = await self.board.get("default", job)
+                found = await self.job_store.get("default", job)
             except Problem:
                 return None
             return found if found.state.ended else None

@@ -74,7 +74,7 @@ class Principal:
         return options.model_copy(update={"by": self.by(options.by), "collections": self.collections})
 
     def by(self, said: str) -> str:
-        """The name under which a change is noted: the key's, or what somebody without a key says of himself."""
+        """The name under which a change is noted: the key's, or the name that a caller without a key gives."""
         return self.name or said
 
     def spend(self, tokens: int) -> None:

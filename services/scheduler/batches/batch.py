@@ -1,4 +1,4 @@
-"""One batch from its input to its output, whichever workers have a part in it."""
+"""The job kind `batch`: answers every line of a JSONL file on the batch lane."""
 
 import asyncio
 import logging
@@ -183,7 +183,7 @@ class BatchJob:
                 if not self._restored:
                     await self._restore(checkpoint)
                 await self._save()
-                job = await self._parts.board.get(self._run.tenant, self._run.job.id)
+                job = await self._parts.job_store.get(self._run.tenant, self._run.job.id)
                 remaining = self._run.remaining
                 if job.cancel_requested:
                     await self._finish()

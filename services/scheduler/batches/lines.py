@@ -1,4 +1,4 @@
-"""The lines of a batch's input: checked all at once before the first is answered, and read one by one.
+"""The lines of a batch's input: all checked before the first is answered, then read one by one.
 
 A line is what OpenAI's Batch API takes, {"custom_id", "method": "POST", "url", "body"}, or only the body of a request.
 """

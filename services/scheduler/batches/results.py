@@ -1,4 +1,4 @@
-"""What a batch has answered so far: on disk until the end, in memory only where each result lies.
+"""The results of a batch so far: on disk until the end, with only their positions in memory.
 
 A result is one line in the format of OpenAI's output and error files.
 """

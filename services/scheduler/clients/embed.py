@@ -1,4 +1,4 @@
-"""Passages become passages with vectors, in messages that fit the broker's limit."""
+"""Embeds passages on the batch lane, in messages that fit the broker's limit."""
 
 import asyncio
 from typing import Final

@@ -1,4 +1,4 @@
-"""Requests to the HTTP API, answered by any gateway on the batch lane. What passes is waited for."""
+"""Requests to the HTTP API over the bus, on the batch lane. Temporary failures are retried."""
 
 import asyncio
 import random

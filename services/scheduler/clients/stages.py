@@ -1,4 +1,4 @@
-"""Asking stages for work on the batch lane, and waiting for what they made."""
+"""Calls stages on the batch lane and waits for their results."""
 
 import secrets
 import time

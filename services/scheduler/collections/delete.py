@@ -1,4 +1,4 @@
-"""The job kinds `delete` and `drop`: take documents, or whole indexes, out of the retriever."""
+"""The job kinds `delete` and `drop`: remove documents, or whole indexes, from the retriever."""
 
 from functools import partial
 

@@ -48,12 +48,12 @@ class _Plan(BaseModel):
 class ReindexJob:
     """One per process."""
 
-    board: JobStore
+    job_store: JobStore
     stages: StageClient
     collections: Collections
     documents: Documents
     indexer: Indexer
-    mirror: CollectionSync
+    sync: CollectionSync
     switching: SwitchJob
 
     async def __call__(self, run: JobContext) -> None:
@@ -138,7 +138,7 @@ class ReindexJob:
 
     async def _has_ended(self, run: JobContext, version: CollectionVersion) -> bool:
         try:
-            return (await self.board.get(run.tenant, version.job)).state.ended
+            return (await self.job_store.get(run.tenant, version.job)).state.ended
         except Problem:
             return True  # the board has forgotten it
 
@@ -156,7 +156,7 @@ class ReindexJob:
             if number == 1:
                 await self._check_originals(target)
             try:
-                done = await self.mirror.catch_up(target, report, message=f"pass {number}", anew=True)
+                done = await self.sync.catch_up(target, report, message=f"pass {number}", anew=True)
             except MovedOnError:
                 detail = f"The version '{plan.version.name}' was given up while it was built."
                 raise Problem(ProblemType.CONFLICT, detail) from None
@@ -219,11 +219,11 @@ def _in_use(name: str) -> Problem:
 @job_kind(ReindexSpec, pool=Pool.LONG)
 def reindex(parts: Parts) -> JobFunction:
     return ReindexJob(
-        board=parts.board,
+        job_store=parts.job_store,
         stages=parts.stages,
         collections=parts.collections,
         documents=parts.documents,
         indexer=parts.indexer,
-        mirror=collection_sync(parts),
+        sync=collection_sync(parts),
         switching=switch_job(parts),
     )

@@ -19,9 +19,9 @@ from nats.js import JetStreamContext
 from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
-from services.scheduler.jobs.delayed import submit_later
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
+from services.scheduler.jobs.retry import submit_later
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -47,13 +47,13 @@ class SwitchJob:
         jetstream: JetStreamContext,
         collections: Collections,
         documents: Documents,
-        mirror: CollectionSync,
+        sync: CollectionSync,
         longest_query: float,
     ) -> None:
         self._js = jetstream
         self._collections = collections
         self._documents = documents
-        self._mirror = mirror
+        self._sync = sync
         self._drop_after = longest_query + GATEWAY_MEMORY
 
     async def __call__(self, run: JobContext) -> None:
@@ -104,7 +104,7 @@ class SwitchJob:
     async def _catch_up(self, run: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
         target = Target(collection=collection, version=collection.version(name), job=run.job.id)
         try:
-            done = await self._mirror.catch_up(target, report, message=f"{name} catches up", anew=False)
+            done = await self._sync.catch_up(target, report, message=f"{name} catches up", anew=False)
         except MovedOnError:
             raise _taken(name) from None
         if done.left:
@@ -180,6 +180,6 @@ def switch_job(parts: Parts) -> SwitchJob:
         jetstream=parts.bus.jetstream,
         collections=parts.collections,
         documents=parts.documents,
-        mirror=collection_sync(parts),
+        sync=collection_sync(parts),
         longest_query=parts.settings.longest_deadline,
     )

@@ -1,4 +1,4 @@
-"""Making one version of a collection hold the same documents as the live one."""
+"""Gives one version of a collection the same documents as the live one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,0 +1,1 @@
+"""Jobs that run a user's program, as a process or as a Kubernetes Job."""

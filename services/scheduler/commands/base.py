@@ -1,4 +1,4 @@
-"""Where commands run: one executor a module or package, each seeing one command to its end."""
+"""The contract of a command executor, and what all executors share."""
 
 import asyncio
 import math

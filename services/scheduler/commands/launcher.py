@@ -1,7 +1,7 @@
-"""The keeper of one command: `python -I -S keeper.py`, a process between the scheduler and the command.
+"""The launcher of one command: `python -I -S launcher.py`, a process between the scheduler and the command.
 
 It reads one line of JSON, {"argv": [...], "env": {...}}, from its standard input and runs the command in a session and
-a temporary folder of its own; the command's output is the keeper's. Then a byte `t` asks the command to end (SIGTERM
+a temporary folder of its own; the command's output is the launcher's. Then a byte `t` asks the command to end (SIGTERM
 to its group). When the input ends, which the system sees to however the scheduler dies, the command is killed. With
 the command ends all that it started, also what has left its group, and the folder is removed.
 

@@ -25,7 +25,7 @@ PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """What a command gets of the scheduler's environment. The rest may hold secrets."""
 
 KILLED: Final = 10.0
-"""Seconds for a keeper to end after its command was killed."""
+"""Seconds for a launcher to end after its command was killed."""
 
 CHUNK: Final = 64 * 1024
 
@@ -80,9 +80,9 @@ class ProcessExecutor:
             raise failed(code, _said(code, log))
 
     async def _keep(self, order: bytes, log: CommandLog, index: int | None) -> int:
-        """Run a keeper with its command. Returns the exit code."""
+        """Run a launcher with its command. Returns the exit code."""
         pipe = asyncio.subprocess.PIPE
-        # The keeper itself needs nothing of the environment but where its Python's libraries are.
+        # The launcher itself needs nothing of the environment but where its Python's libraries are.
         env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
         process = await asyncio.create_subprocess_exec(
             *LAUNCHER, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=True

@@ -1,4 +1,4 @@
-"""Judging a collection by questions whose answers are known: the questions, what came of them, and the report."""
+"""Evaluates a collection with questions whose answers are known: questions, results and report."""
 
 from services.scheduler.evaluation.evaluate import EvaluateJob
 

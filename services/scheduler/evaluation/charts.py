@@ -1,4 +1,4 @@
-"""The picture of an evaluation, as SVG: the metrics as bars, and where the first relevant passage stood."""
+"""The chart of an evaluation, as SVG: bars of the metrics, and ranks of the first relevant passage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The job kind `evaluate`: asks a set of questions on the batch lane and compares with what was expected."""
+"""The job kind `evaluate`: asks questions on the batch lane and compares with what was expected."""
 
 import asyncio
 import json

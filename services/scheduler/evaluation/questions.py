@@ -1,4 +1,4 @@
-"""The questions of an evaluation, and what came of each."""
+"""The questions of an evaluation and the result of each."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,0 +1,1 @@
+"""Documents from their source into the index: read, parse, chunk, embed, commit."""

@@ -1,4 +1,4 @@
-"""A document on its way into the index of one version of a collection."""
+"""The types of a document on its way into the index of one version of a collection."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The progress of a job on documents, shown on the board often enough to watch and seldom enough to cost nothing."""
+"""The progress of a job on documents, written to the job's record a few times a second at most."""
 
 import asyncio
 import logging

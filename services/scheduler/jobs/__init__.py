@@ -1,0 +1,1 @@
+"""The job plane: queue, runner, retries, and the registry of kinds."""

@@ -1,4 +1,4 @@
-"""One try at a job, as its kind sees it."""
+"""One attempt at a job, as the function of its kind sees it."""
 
 import asyncio
 import time
@@ -31,14 +31,14 @@ class JobContext:
     """What a kind reads and leaves behind. Outputs and artifacts are shown once the job has ended well."""
 
     def __init__(
-        self, job: Job, spec: JobSpec, *, board: JobStore, artifacts: Artifacts, jetstream: JetStreamContext
+        self, job: Job, spec: JobSpec, *, job_store: JobStore, artifacts: Artifacts, jetstream: JetStreamContext
     ) -> None:
         self.job = job
         self.spec = spec
         self.revision = job.revision
         self.outputs: dict[str, JsonValue] = {}
         self.artifacts: list[str] = []
-        self._board = board
+        self._job_store = job_store
         self._store = artifacts
         self._checkpoints = Checkpoints(jetstream)
         self._progress = job.progress.model_copy(update={"done": 0, "failed": 0})
@@ -61,7 +61,7 @@ class JobContext:
 
     async def report(self, change: Callable[[Job], Job]) -> None:
         """Change what the board shows of the job."""
-        await self._board.update(self.job.tenant, self.job.id, change)
+        await self._job_store.update(self.job.tenant, self.job.id, change)
 
     def progress(self, **counts: int | str) -> None:
         """Set members of the job's progress, such as done=10, total=100, message="..."; `reporting` shows them."""

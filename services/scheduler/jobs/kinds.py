@@ -49,7 +49,7 @@ class Parts:
 
     bus: Bus
     settings: SchedulerSettings
-    board: JobStore
+    job_store: JobStore
     stages: StageClient
     requests: Requests
     collections: Collections

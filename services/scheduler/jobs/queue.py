@@ -1,4 +1,4 @@
-"""The job queue: which job comes next.
+"""The job queue: which job runs next.
 
 Every (kind, priority, tenant) is a subject with a consumer of its own. When a slot is free the tenants take turns;
 of one tenant's jobs the higher priority goes first. Nothing is taken that cannot be worked on now.
@@ -84,7 +84,7 @@ class JobQueue:
         self._idle.set()
         self._draining = False
         self._inbox: Subscription | None = None
-        self._news: Subscription | None = None
+        self._notifier: Subscription | None = None
 
     @property
     def pulling(self) -> bool:
@@ -113,7 +113,7 @@ class JobQueue:
     async def reset(self) -> None:
         """Start afresh on the connection."""
         client = self._bus.client
-        for subscription in (self._inbox, self._news):
+        for subscription in (self._inbox, self._notifier):
             if subscription is not None:
                 with suppress(NatsError, OSError):
                     await subscription.unsubscribe()
@@ -121,7 +121,7 @@ class JobQueue:
         self._prefix = client.new_inbox()
         self._inbox = await client.subscribe(f"{self._prefix}.*", cb=self._receive)
         # What is stored on the queue is heard here as well: news of new jobs costs nothing.
-        self._news = await client.subscribe("job.*.*.*", cb=self._hear)
+        self._notifier = await client.subscribe("job.*.*.*", cb=self._hear)
         self._consumers.clear()
         self._dry.clear()
         self._wake.set()

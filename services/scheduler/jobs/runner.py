@@ -51,7 +51,7 @@ class JobRunner:
     def __init__(
         self,
         bus: Bus,
-        board: JobStore,
+        job_store: JobStore,
         artifacts: Artifacts,
         dead_letters: DeadLetters,
         kinds: Mapping[str, JobKind],
@@ -61,7 +61,7 @@ class JobRunner:
         ack_wait: float,
     ) -> None:
         self._bus = bus
-        self._board = board
+        self._job_store = job_store
         self._artifacts = artifacts
         self._dead_letters = dead_letters
         self._kinds = kinds
@@ -95,7 +95,7 @@ class JobRunner:
         running = self._running[job_id] = _Running()
         try:
             entry = fresh_job(spec, job=job_id, tenant=tenant, options=options, created_at=delivery.stored_at)
-            await self._board.adopt(entry, spec, by=options.by)
+            await self._job_store.adopt(entry, spec, by=options.by)
             job = await self._begin(delivery, tenant, job_id, attempt)
             if job is not None:
                 await self._try(delivery, spec, job, running)
@@ -129,7 +129,7 @@ class JobRunner:
                 }
             )
 
-        job = await self._board.update(tenant, job_id, begin, reopen=replayed, by=self._instance)
+        job = await self._job_store.update(tenant, job_id, begin, reopen=replayed, by=self._instance)
         if job.state.ended:
             await delivery.ack()
             return None
@@ -145,7 +145,7 @@ class JobRunner:
         return job
 
     async def _try(self, delivery: Delivery, spec: JobSpec, job: Job, running: _Running) -> None:
-        run = JobContext(job, spec, board=self._board, artifacts=self._artifacts, jetstream=self._bus.jetstream)
+        run = JobContext(job, spec, job_store=self._job_store, artifacts=self._artifacts, jetstream=self._bus.jetstream)
         if job.cancel_requested:  # by somebody whom the worker before could not hear
             await self._end(delivery, run, JobState.CANCELLED)
             return
@@ -180,7 +180,7 @@ class JobRunner:
 
     async def give_back(self, job_id: str, tenant: str) -> None:
         """Note that a running job goes back to the queue unharmed: it is not its fault that the worker stops."""
-        await self._board.update(tenant, job_id, lambda job: job.model_copy(update={"given_back": True}))
+        await self._job_store.update(tenant, job_id, lambda job: job.model_copy(update={"given_back": True}))
 
     async def _put_off(self, delivery: Delivery, job: Job, problem: Problem) -> None:
         policy = job.options.retry
@@ -193,7 +193,7 @@ class JobRunner:
         await schedule_retry(self._bus.jetstream, delivery, job, attempt=attempt, delay=delay)
         waiting = {"state": JobState.QUEUED, "error": problem.details}
         reason = f"tried again in {delay:.1f} s: {problem}"
-        await self._board.update(
+        await self._job_store.update(
             job.tenant, job.id, lambda entry: entry.model_copy(update=waiting), by=self._instance, reason=reason
         )
         JOBS_ENDED.labels(job.kind, "retried").inc()
@@ -230,7 +230,7 @@ class JobRunner:
     ) -> None:
         JOBS_ENDED.labels(job.kind, state.value).inc()
         end = {"state": state, "finished_at": time.time(), "error": problem.details if problem else None, **made}
-        await self._board.update(
+        await self._job_store.update(
             job.tenant,
             job.id,
             lambda entry: entry.model_copy(update=end),

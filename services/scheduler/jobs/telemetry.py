@@ -1,4 +1,4 @@
-"""What is noted of jobs, documents and schedules: spans and metrics."""
+"""Spans and metrics of jobs, documents and schedules."""
 
 import time
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""Running pipelines: each step is a job, or several, of its own."""
+"""Runs pipelines. Each step is one job or several."""

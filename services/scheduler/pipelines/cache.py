@@ -1,4 +1,4 @@
-"""Results of steps that need not be made again: those of the same spec, whose input artifacts have the same bytes."""
+"""Results of steps to reuse: those of the same spec and the same input artifacts."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ ARTIFACT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,1
 class StepCache:
     """The jobs whose results can be used again, of all tenants."""
 
-    def __init__(self, jetstream: JetStreamContext, board: JobStore, artifacts: Artifacts) -> None:
+    def __init__(self, jetstream: JetStreamContext, job_store: JobStore, artifacts: Artifacts) -> None:
         self._jobs = Repository(jetstream, STEP_CACHE, bytes.decode, encode=str.encode)
-        self._board = board
+        self._job_store = job_store
         self._artifacts = artifacts
 
     async def key(self, tenant: str, spec: JobSpec) -> str:
@@ -48,7 +48,7 @@ class StepCache:
         if job_id is None:
             return None
         try:
-            job = await self._board.get(tenant, job_id)
+            job = await self._job_store.get(tenant, job_id)
         except Problem:
             return None
         return job if job.state is JobState.SUCCEEDED else None

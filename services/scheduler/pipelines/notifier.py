@@ -1,4 +1,4 @@
-"""News of jobs for those who wait for them."""
+"""Notifies pipelines of the state changes of their jobs."""
 
 import asyncio
 from collections.abc import Iterator

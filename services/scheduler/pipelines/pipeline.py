@@ -16,10 +16,10 @@ __all__ = ["pipeline"]
 
 @job_kind(PipelineSpec, pool=Pool.FLOW)
 def pipeline(parts: Parts) -> JobFunction:
-    bus, board = parts.bus, parts.board
-    news = JobNotifier(bus.client)
-    letters = DeadLetters(bus.client, bus.jetstream)
-    cache = StepCache(bus.jetstream, board, parts.artifacts)
+    bus, job_store = parts.bus, parts.job_store
+    notifier = JobNotifier(bus.client)
+    dead_letters = DeadLetters(bus.client, bus.jetstream)
+    cache = StepCache(bus.jetstream, job_store, parts.artifacts)
 
     async def perform(run: JobContext) -> None:
         assert isinstance(run.spec, PipelineSpec)
@@ -27,7 +27,14 @@ def pipeline(parts: Parts) -> JobFunction:
             plan = check_pipeline(run.spec)
         except PipelineError as error:
             raise Problem(ProblemType.INVALID_REQUEST, str(error)) from None
-        family = Family(parent=run.job, name=run.spec.name, board=board, letters=letters, cache=cache, watched=set())
-        await PipelineRunner(run, run.spec, plan, family, news).run()
+        family = Family(
+            parent=run.job,
+            name=run.spec.name,
+            job_store=job_store,
+            dead_letters=dead_letters,
+            cache=cache,
+            watched=set(),
+        )
+        await PipelineRunner(run, run.spec, plan, family, notifier).run()
 
     return perform

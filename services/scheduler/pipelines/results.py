@@ -1,4 +1,4 @@
-"""What the expressions of a running pipeline may read: its parameters, and the steps that have ended."""
+"""The values that the expressions of a running pipeline may read: parameters and ended steps."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -32,12 +32,12 @@ POLL: Final = 2.0
 class PipelineRunner:
     """One try at a pipeline. `run` may be cancelled; then the steps go on, unless the pipeline is to end."""
 
-    def __init__(self, job: JobContext, spec: PipelineSpec, plan: Plan, family: Family, news: JobNotifier) -> None:
+    def __init__(self, job: JobContext, spec: PipelineSpec, plan: Plan, family: Family, notifier: JobNotifier) -> None:
         self._job = job
         self._spec = spec
         self._plan = plan
         self._family = family
-        self._news = news
+        self._notifier = notifier
         self._results = Results(job.job.id, spec)
         self._running: dict[str, StepRunner] = {}
         self._states: dict[str, StepState] = {}
@@ -46,8 +46,8 @@ class PipelineRunner:
     async def run(self) -> None:
         """Raises Problem STEP_FAILED when a step has failed that must not."""
         await self._take_up()
-        with self._news.listening(self._family.watched) as inbox:
-            await self._news.open()
+        with self._notifier.listening(self._family.watched) as inbox:
+            await self._notifier.open()
             try:
                 async with self._job.reporting():
                     await self._until_ended(inbox)
@@ -88,7 +88,7 @@ class PipelineRunner:
         for name in self._plan.order:
             state = before.steps[name] if before else StepState(kind=str(self._spec.steps[name].job["kind"]))
             if again and self._is_to_be_tried_again(name, state):
-                state = await renewed(self._job.job, name, state, self._family.board)
+                state = await renewed(self._job.job, name, state, self._family.job_store)
             self._states[name] = state
         for name, state in list(self._states.items()):
             if state.status.ended:
@@ -174,7 +174,7 @@ class PipelineRunner:
         if state.status is not StepStatus.SUCCEEDED:
             return []
         ids = job_ids(self._job.job.id, name, state)
-        return [await self._family.board.get(self._job.tenant, job) for job in ids]
+        return [await self._family.job_store.get(self._job.tenant, job) for job in ids]
 
     def _step(self, name: str) -> PipelineStep:
         return self._spec.steps[name]
@@ -196,7 +196,7 @@ class PipelineRunner:
 
     async def _withdraw(self) -> None:
         """End the steps if the pipeline is to end; else they go on, and so does the pipeline with its next worker."""
-        job = await self._family.board.get(self._job.tenant, self._job.job.id)
+        job = await self._family.job_store.get(self._job.tenant, self._job.job.id)
         remaining = self._job.remaining
         if job.cancel_requested or (remaining is not None and remaining <= 0):
             reason = "the pipeline was cancelled" if job.cancel_requested else "the pipeline's time was up"

@@ -1,4 +1,4 @@
-"""One step of a running pipeline: the jobs that it is made of."""
+"""One step of a running pipeline and its jobs."""
 
 import hashlib
 import time
@@ -43,8 +43,8 @@ class Family:
 
     parent: Job
     name: str
-    board: JobStore
-    letters: DeadLetters
+    job_store: JobStore
+    dead_letters: DeadLetters
     cache: StepCache
     watched: set[str]
     """The ids of the jobs whose changes are to be heard."""
@@ -81,14 +81,14 @@ def own_id(parent: str, step: str, state: StepState, index: int) -> str:
     return state.replaced.get(index) or child_id(parent, step, index if state.looped else None)
 
 
-async def renewed(parent: Job, step: str, state: StepState, board: JobStore) -> StepState:
+async def renewed(parent: Job, step: str, state: StepState, job_store: JobStore) -> StepState:
     """The state of a step that is tried again: jobs of it that have failed run once more, those that were cancelled
     are replaced by others, and what has succeeded counts."""
     failures: dict[str, int] = {}
     replaced = dict(state.replaced)
     for index in range(state.total):
         try:
-            job = await board.get(parent.tenant, own_id(parent.id, step, state, index))
+            job = await job_store.get(parent.tenant, own_id(parent.id, step, state, index))
         except Problem:
             continue  # it was never submitted
         if job.state is JobState.FAILED:
@@ -158,7 +158,7 @@ class StepRunner:
     async def cancel(self, reason: str) -> None:
         for child in self.running:
             try:
-                await self._family.board.cancel(self._family.parent.tenant, child.id, by=self._by, reason=reason)
+                await self._family.job_store.cancel(self._family.parent.tenant, child.id, by=self._by, reason=reason)
             except Problem:
                 continue  # it never came to be
 
@@ -209,10 +209,15 @@ class StepRunner:
         try:
             # A cancel of the pipeline waits for this: what is submitted can be found and cancelled.
             with anyio.CancelScope(shield=True):
-                job, _ = await family.board.submit(child.spec, job=child.id, tenant=tenant, options=self._options())
+                job, _ = await family.job_store.submit(child.spec, job=child.id, tenant=tenant, options=self._options())
                 if job.state is JobState.FAILED and job.event <= self.state.failures.get(job.id, -1):
                     job = await run_again(
-                        family.board, family.letters, tenant, job.id, by=self._by, reason="the pipeline is tried again"
+                        family.job_store,
+                        family.dead_letters,
+                        tenant,
+                        job.id,
+                        by=self._by,
+                        reason="the pipeline is tried again",
                     )
         except Problem as problem:
             child.started = False
@@ -222,7 +227,7 @@ class StepRunner:
         await self._take(child, job)
 
     async def _look(self, child: Child) -> None:
-        await self._take(child, await self._family.board.get(self._family.parent.tenant, child.id))
+        await self._take(child, await self._family.job_store.get(self._family.parent.tenant, child.id))
 
     async def _take(self, child: Child, job: Job) -> None:
         child.message = _said(job)

@@ -1,0 +1,1 @@
+"""Schedules: their ticks, and the timers of the broker that trigger them."""

@@ -36,8 +36,8 @@ NEXT: Final = "Nats-Schedule-Next"
 class Ticker:
     """Hand `tick` to what takes what is due, and call `catch_up` at the start and after each reconnection."""
 
-    def __init__(self, bus: Bus, board: JobStore) -> None:
-        self._board = board
+    def __init__(self, bus: Bus, job_store: JobStore) -> None:
+        self._job_store = job_store
         self._schedules = Schedules(bus.jetstream)
 
     async def tick(self, delivery: Delivery) -> None:
@@ -90,7 +90,7 @@ class Ticker:
         options = schedule.job_options(by=f"schedule {schedule.name}")
         attributes = {"sluice.schedule": schedule.name, TENANT: schedule.tenant}
         with tracer.start_as_current_span("tick schedule", attributes=attributes):
-            _, new = await self._board.submit(schedule.spec, job=job, tenant=schedule.tenant, options=options)
+            _, new = await self._job_store.submit(schedule.spec, job=job, tenant=schedule.tenant, options=options)
         if new:
             TICKS.labels("run").inc()
             TICK_LATENESS.observe(max(0.0, time.time() - at))
@@ -100,7 +100,7 @@ class Ticker:
         if schedule.last_job in (None, job):
             return False
         try:
-            last: Job = await self._board.get(schedule.tenant, str(schedule.last_job))
+            last: Job = await self._job_store.get(schedule.tenant, str(schedule.last_job))
         except Problem:
             return False
         return not last.state.ended

@@ -1,4 +1,4 @@
-"""What the broker's timers have made due: retries go back to the job queue, ticks of schedules become jobs."""
+"""Handles due timers of the broker: retries return to the job queue, and schedules' ticks become jobs."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

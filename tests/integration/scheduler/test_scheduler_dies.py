@@ -50,7 +50,7 @@ async def test_a_pipeline_ends_though_its_scheduler_is_killed_again_and_again(
         return journal.exists() and journal.read_text().splitlines().count(line) >= times
 
     async def ended() -> Job | None:
-        job = await job_harness.board.get("default", "p")
+        job = await job_harness.job_store.get("default", "p")
         return job if job.state.ended else None
 
     await job_harness.submit(PipelineSpec.model_validate({"name": "test", "steps": steps}), "p")
@@ -80,7 +80,7 @@ async def test_a_schedule_ticks_through_the_deaths_of_the_scheduler_and_of_the_b
     await Schedules(job_harness.bus.jetstream).put(made)
 
     async def ticked(job_harness: JobHarness, since: int) -> list[Job]:
-        jobs = await job_harness.board.list("default", limit=1000)
+        jobs = await job_harness.job_store.list("default", limit=1000)
         return jobs if len(jobs) >= since + 2 else []
 
     with scheduler(tmp_path, broker):  # it is killed at the end of the block

@@ -1,4 +1,4 @@
-"""What the Kubernetes API answers instead of what it was asked for, and how long one waits for it to answer at all."""
+"""Errors of the Kubernetes API, and the pauses between retries."""
 
 import json
 import random

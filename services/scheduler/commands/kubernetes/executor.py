@@ -1,4 +1,4 @@
-"""Sees one command through as a Kubernetes Job."""
+"""Runs one command as a Kubernetes Job."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The log of a Pod, each line once, whatever breaks off meanwhile."""
+"""The log of a Pod, each line once, also across lost connections."""
 
 import asyncio
 import re

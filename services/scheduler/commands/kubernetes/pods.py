@@ -1,4 +1,4 @@
-"""The Pods of one Job: what they wait for, what they say, and how they end."""
+"""The Pods of one Job: why they wait, what they print and how they end."""
 
 import asyncio
 from contextlib import aclosing

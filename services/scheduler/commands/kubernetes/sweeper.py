@@ -1,4 +1,4 @@
-"""Removes Kubernetes Jobs that nobody wants any more: their jobs were cancelled while no worker could hear of it."""
+"""Removes Kubernetes Jobs whose jobs were cancelled while no worker could receive the cancellation."""
 
 import logging
 
@@ -19,7 +19,7 @@ __all__ = ["sweep"]
 log = logging.getLogger(__name__)
 
 
-async def sweep(settings: CommandSettings, board: JobStore, jetstream: JetStreamContext) -> int:
+async def sweep(settings: CommandSettings, job_store: JobStore, jetstream: JetStreamContext) -> int:
     """Delete every running Job of this installation whose job has ended. Returns how many.
 
     Raises Problem where the cluster cannot be reached or does not allow it.
@@ -29,7 +29,7 @@ async def sweep(settings: CommandSettings, board: JobStore, jetstream: JetStream
         try:
             for thing in await cluster.jobs(selector(settings.kubernetes_prefix)):
                 job = JobView.of(thing)
-                if not job.ended and await _unwanted(board, job):
+                if not job.ended and await _unwanted(job_store, job):
                     log.warning("removing the Kubernetes Job %s: its job %s has ended", job.name, job.job)
                     await cluster.delete_job(job.name)
                     await Checkpoints(jetstream).delete(job.tenant, job.job)
@@ -39,12 +39,12 @@ async def sweep(settings: CommandSettings, board: JobStore, jetstream: JetStream
     return swept
 
 
-async def _unwanted(board: JobStore, job: JobView) -> bool:
+async def _unwanted(job_store: JobStore, job: JobView) -> bool:
     """Only what the board knows to have ended: a Job of another installation is unknown to it."""
     if not job.job or not job.tenant:
         return False
     try:
-        entry = await board.get(job.tenant, job.job)
+        entry = await job_store.get(job.tenant, job.job)
     except Problem:
         return False
     return entry.state in (JobState.CANCELLED, JobState.FAILED)

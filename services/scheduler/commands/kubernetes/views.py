@@ -1,4 +1,4 @@
-"""What Sluice reads of Jobs and Pods. Servers add members as they like: nothing else is looked at."""
+"""The fields of Jobs and Pods that Sluice reads. It ignores all others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

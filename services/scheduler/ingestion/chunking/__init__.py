@@ -1,0 +1,1 @@
+"""Sections of documents into chunks, by the embedding model's tokens."""

@@ -1,4 +1,4 @@
-"""Sections of a document become chunks that the embedding model reads as a whole."""
+"""Cuts the sections of a document into chunks that the embedding model reads whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A window of a text as words with their places, token counts and the kind of boundary after each."""
+"""A window of a text as words, with their positions, token counts and the boundary after each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting tokens as the embedding model does, without loading the model."""
+"""Counts tokens as the embedding model does, without loading the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading documents in processes of their own, so that a hostile one harms nobody else."""
+"""Reads documents in separate processes, so that a malicious document harms nothing else."""
 
 from __future__ import annotations
 

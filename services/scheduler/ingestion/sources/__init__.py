@@ -1,4 +1,4 @@
-"""Where documents come from if nobody uploads them: what is there, and its bytes."""
+"""Sources of documents that nobody uploads: what they list, and the bytes of each document."""
 
 from services.scheduler.ingestion.sources.base import Listed, Source
 from services.scheduler.ingestion.sources.folder import Folder

@@ -1,4 +1,4 @@
-"""What every source offers."""
+"""The protocol of a source."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -181,16 +181,16 @@ async def test_a_failed_job_is_tried_again_and_its_dead_letter_forgotten(
     )
     async with job_harness.working({"switch": broken_at_first}):
         assert (await job_harness.ended(job["id"])).state is JobState.FAILED
-        letters = (await http.get("/v1/dead-letters")).json()["dead_letters"]
-        assert [letter["job"] for letter in letters] == [job["id"]]
+        dead_letters = (await http.get("/v1/dead-letters")).json()["dead_letters"]
+        assert [letter["job"] for letter in dead_letters] == [job["id"]]
         again = await http.post(f"/v1/jobs/{job['id']}/retry", json={"reason": "more disk", "by": "bob"})
         assert again.status_code == 202
 
         async def succeeded() -> bool:
-            return (await job_harness.board.get("default", job["id"])).state is JobState.SUCCEEDED
+            return (await job_harness.job_store.get("default", job["id"])).state is JobState.SUCCEEDED
 
         await until(succeeded)
-    ended = await job_harness.board.get("default", job["id"])
+    ended = await job_harness.job_store.get("default", job["id"])
     assert (ended.attempt, ended.error, tries) == (2, None, 2)
     assert (await http.get("/v1/dead-letters")).json()["dead_letters"] == []
 
@@ -211,7 +211,7 @@ async def test_a_retry_gives_a_job_that_met_its_deadline_as_long_again(
         assert (await http.post(f"/v1/jobs/{job['id']}/retry")).status_code == 202
 
         async def succeeded() -> bool:
-            return (await job_harness.board.get("default", job["id"])).state is JobState.SUCCEEDED
+            return (await job_harness.job_store.get("default", job["id"])).state is JobState.SUCCEEDED
 
         await until(succeeded)
 

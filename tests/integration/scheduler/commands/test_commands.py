@@ -169,7 +169,7 @@ async def test_a_cancel_ends_the_command_and_all_that_it_started(broker: NatsSer
         await command_harness.submit(python(FAMILY))
         async with command_harness.working():
             pids = family((await command_harness.says("family")).progress.message)
-            await command_harness.board.cancel("t", "j1")
+            await command_harness.job_store.cancel("t", "j1")
             job = await command_harness.ended()
     assert job.state is JobState.CANCELLED
     assert not any(alive(pid) for pid in pids)
@@ -187,7 +187,7 @@ async def test_a_cancelled_command_may_tidy_up(command_harness: CommandHarness) 
     await command_harness.submit(shell("trap 'echo tidied; exit 0' TERM; echo ready; while :; do sleep 0.01; done"))
     async with command_harness.working():
         await command_harness.says("ready")
-        await command_harness.board.cancel("t", "j1")
+        await command_harness.job_store.cancel("t", "j1")
         assert (await command_harness.ended()).state is JobState.CANCELLED
     assert "tidied" in await command_harness.log()
 

@@ -225,7 +225,7 @@ async def test_a_job_that_somebody_deletes_fails_and_can_be_retried(
         job = await command_harness.ended()
         assert job.error is not None
         assert "was deleted" in job.error.detail
-        await command_harness.board.requeue(SPEC, job, attempt=2, reopen=True)
+        await command_harness.job_store.requeue(SPEC, job, attempt=2, reopen=True)
         await server.until(lambda: len(server.created) == 2, "another Job")
         finish(server, server.make_pod(server.created[-1]).runs())
 
@@ -390,7 +390,7 @@ async def test_a_cancelled_job_waits_for_its_pods_to_be_gone(
         pod = await start(command_harness, server)
         pod.says("ready")
         await command_harness.says("ready")
-        await command_harness.board.cancel("t", "j1")
+        await command_harness.job_store.cancel("t", "j1")
         watches = server.served["watch jobs"]
         await server.reached("delete jobs")
         await server.reached("watch jobs", watches + 1)
@@ -411,7 +411,7 @@ async def test_a_cancel_while_the_job_is_made_leaves_none(
     async with command_harness.working(), server.holding("create jobs") as held:
         await command_harness.submit(SPEC)
         await held.wait()
-        await command_harness.board.cancel("t", "j1")
+        await command_harness.job_store.cancel("t", "j1")
         with suppress(TimeoutError):  # time enough to look for the Job before it is there
             async with asyncio.timeout(1.0):
                 await server.when(lambda: server.served["delete jobs"])
@@ -428,9 +428,11 @@ async def test_what_was_cancelled_while_no_worker_heard_is_swept_away(
         pod = await start(command_harness, server)
         pod.says("ready")
         await command_harness.says("ready")
-    assert await sweep(command_harness.settings, command_harness.board, command_harness.harness.jetstream) == 0
-    await command_harness.board.update("t", "j1", lambda entry: entry.model_copy(update={"state": JobState.CANCELLED}))
-    assert await sweep(command_harness.settings, command_harness.board, command_harness.harness.jetstream) == 1
+    assert await sweep(command_harness.settings, command_harness.job_store, command_harness.harness.jetstream) == 0
+    await command_harness.job_store.update(
+        "t", "j1", lambda entry: entry.model_copy(update={"state": JobState.CANCELLED})
+    )
+    assert await sweep(command_harness.settings, command_harness.job_store, command_harness.harness.jetstream) == 1
     assert server.objects["jobs"] == {}
 
 

@@ -52,25 +52,25 @@ def workers(broker: NatsServer, folder: Path) -> Iterator[list[ServiceProcess]]:
             worker.kill()
 
 
-async def submit(board: JobStore, number: int) -> None:
+async def submit(job_store: JobStore, number: int) -> None:
     """As a client does it: again with the same id until it is told that the job is taken."""
     options = JobOptions(retry=RetryPolicy(limit=20, delay=0.2, max_delay=1.0))
     while True:
         try:
             spec = DropSpec(collection="c", table=f"t{number}")
-            await board.submit(spec, job=f"j{number}", tenant=TENANTS[number % 3], options=options)
+            await job_store.submit(spec, job=f"j{number}", tenant=TENANTS[number % 3], options=options)
         except (NatsError, TimeoutError, Problem):
             await asyncio.sleep(SETTLED)
         else:
             return
 
 
-async def submit_all(board: JobStore) -> None:
+async def submit_all(job_store: JobStore) -> None:
     todo = iter(range(JOBS))
 
     async def some() -> None:
         for number in todo:
-            await submit(board, number)
+            await submit(job_store, number)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(8):
@@ -112,16 +112,16 @@ async def none_left(harness: StageHarness) -> bool:
 async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_states(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "nats") as broker, workers(broker, tmp_path) as running:
         async with open_stage_harness(broker.url) as harness:
-            board = JobStore(harness.client, harness.jetstream)
+            job_store = JobStore(harness.client, harness.jetstream)
             async with fire(broker, running) as shots:
-                await submit_all(board)
+                await submit_all(job_store)
                 await until(lambda: none_left(harness), "all jobs done", patience=600)
             assert set(shots) == {"ServiceProcess", "NatsServer"}
-            entries = {(job.tenant, job.id): job for tenant in TENANTS for job in await all_jobs(board, tenant)}
+            entries = {(job.tenant, job.id): job for tenant in TENANTS for job in await all_jobs(job_store, tenant)}
             assert Counter(job.state for job in entries.values()) == {JobState.SUCCEEDED: JOBS}
             marks = await harness.jetstream.key_value("marks")
             assert sorted(await marks.keys()) == sorted(f"j{number}" for number in range(JOBS))
-            replayed = await board.replay()
+            replayed = await job_store.replay()
             assert {key: job.state for key, job in replayed.items()} == {k: job.state for k, job in entries.items()}
             assert {key: job.event for key, job in replayed.items()} == {k: job.event for k, job in entries.items()}
             ends = await harness.jetstream.stream_info("JOB_EVENTS", subjects_filter="event.job.*.succeeded")
@@ -129,5 +129,5 @@ async def test_every_job_takes_effect_once_and_the_log_replays_to_the_same_state
             assert (await harness.jetstream.stream_info("DEAD_LETTERS")).state.messages == 0
 
 
-async def all_jobs(board: JobStore, tenant: str) -> list[Job]:
-    return await board.list(tenant, limit=JOBS)
+async def all_jobs(job_store: JobStore, tenant: str) -> list[Job]:
+    return await job_store.list(tenant, limit=JOBS)

@@ -37,8 +37,8 @@ class RunnerHarness:
 
     def __init__(self, harness: StageHarness) -> None:
         self.harness = harness
-        self.board = JobStore(harness.client, harness.jetstream)
-        self.letters = DeadLetters(harness.client, harness.jetstream)
+        self.job_store = JobStore(harness.client, harness.jetstream)
+        self.dead_letters = DeadLetters(harness.client, harness.jetstream)
         self.bus = cast(
             "Bus",
             SimpleNamespace(
@@ -51,9 +51,9 @@ class RunnerHarness:
         artifacts = Artifacts(self.harness.jetstream)
         self.runner = JobRunner(
             self.bus,
-            self.board,
+            self.job_store,
             artifacts,
-            self.letters,
+            self.dead_letters,
             kinds,
             max_crashes=max_crashes,
             instance="w",
@@ -80,12 +80,12 @@ class RunnerHarness:
 
     async def submit(self, job: str = "j1", tenant: str = "t", **options: Any) -> None:
         chosen = JobOptions(**({"retry": QUICK} | options))
-        await self.board.submit(SPEC, job=job, tenant=tenant, options=chosen)
+        await self.job_store.submit(SPEC, job=job, tenant=tenant, options=chosen)
 
     async def ended(self, job: str = "j1", tenant: str = "t") -> Job:
         async def entry() -> Job | None:
             try:
-                found = await self.board.get(tenant, job)
+                found = await self.job_store.get(tenant, job)
             except Problem:
                 return None
             return found if found.state.ended else None
@@ -129,7 +129,7 @@ async def test_a_problem_of_the_jobs_own_fails_it_at_once(runner_harness: Runner
     assert (job.state, job.attempt) == (JobState.FAILED, 1)
     assert job.error is not None
     assert job.error.type.endswith("collection-not-found")
-    assert await runner_harness.letters.count() == 0
+    assert await runner_harness.dead_letters.count() == 0
 
 
 async def test_trouble_that_passes_is_tried_again(runner_harness: RunnerHarness) -> None:
@@ -158,15 +158,15 @@ async def test_a_job_that_keeps_failing_becomes_a_dead_letter_and_its_replay_run
         job = await runner_harness.ended()
         await until(runner_harness.empty, "the queue empty")
     assert job.state is JobState.FAILED
-    (letter,) = await runner_harness.letters.list()
+    (letter,) = await runner_harness.dead_letters.list()
     assert "the disk is full" in letter.reason
     assert "RuntimeError" in letter.traceback
 
-    await runner_harness.letters.replay(letter.sequence)
-    assert await runner_harness.letters.count() == 0
+    await runner_harness.dead_letters.replay(letter.sequence)
+    assert await runner_harness.dead_letters.count() == 0
     async with runner_harness.working(done):
         await until(runner_harness.empty, "the queue empty")
-    job = await runner_harness.board.get("t", "j1")
+    job = await runner_harness.job_store.get("t", "j1")
     assert (job.state, job.error) == (JobState.SUCCEEDED, None)
 
 
@@ -195,7 +195,7 @@ async def test_what_is_no_job_becomes_a_dead_letter_at_once(
     await runner_harness.harness.jetstream.publish("job.drop.normal.default", data, headers=headers or None)
     async with runner_harness.working(done):
         await until(runner_harness.empty, "the queue empty")
-    (letter,) = await runner_harness.letters.list()
+    (letter,) = await runner_harness.dead_letters.list()
     assert letter.reason.startswith("This is no job")
     assert letter.deliveries == 1
 
@@ -238,7 +238,7 @@ async def test_a_job_whose_workers_keep_dying_becomes_a_dead_letter(runner_harne
     async with runner_harness.working(done):
         job = await runner_harness.ended()
     assert (job.state, job.crashes) == (JobState.FAILED, 3)
-    (letter,) = await runner_harness.letters.list()
+    (letter,) = await runner_harness.dead_letters.list()
     assert "died 3 times" in letter.reason
 
 
@@ -255,7 +255,7 @@ async def test_a_running_job_can_be_cancelled(runner_harness: RunnerHarness) -> 
     await runner_harness.submit()
     async with runner_harness.working(for_ever):
         await started.wait()
-        await runner_harness.board.cancel("t", "j1", by="me", reason="enough")
+        await runner_harness.job_store.cancel("t", "j1", by="me", reason="enough")
         job = await runner_harness.ended()
         await until(runner_harness.empty, "the queue empty")
     assert job.state is JobState.CANCELLED
@@ -270,7 +270,7 @@ async def test_a_job_that_was_cancelled_while_it_waited_never_runs(runner_harnes
 
     await runner_harness.submit("unwanted")
     await runner_harness.submit("wanted")
-    await runner_harness.board.cancel("t", "unwanted")
+    await runner_harness.job_store.cancel("t", "unwanted")
     async with runner_harness.working(run):
         await runner_harness.ended("wanted")
         await until(runner_harness.empty, "the queue empty")
@@ -292,7 +292,7 @@ async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_when_it_i
         await started.wait()
         for delivery in queue._held.values():
             delivery.settled = True
-    await runner_harness.board.cancel("t", "j1")
+    await runner_harness.job_store.cancel("t", "j1")
     async with runner_harness.working(done):
         assert (await runner_harness.ended()).state is JobState.CANCELLED
 
@@ -388,8 +388,8 @@ async def test_a_try_that_came_too_early_waits_for_the_end_of_the_one_before(run
     await runner_harness.submit()
     async with runner_harness.working(work):
         await started.wait()
-        job = await runner_harness.board.get("t", "j1")
-        await runner_harness.board.requeue(SPEC, job, attempt=2)
+        job = await runner_harness.job_store.get("t", "j1")
+        await runner_harness.job_store.requeue(SPEC, job, attempt=2)
         free.set()
         await runner_harness.ended()
         await until(runner_harness.empty, "the queue empty")

@@ -44,7 +44,8 @@ class Stage:
         """Workers of pipelines and of the stand-ins."""
         job_harness = self.job_harness
         parts = cast(
-            "Parts", SimpleNamespace(bus=job_harness.bus, board=job_harness.board, artifacts=job_harness.artifacts)
+            "Parts",
+            SimpleNamespace(bus=job_harness.bus, job_store=job_harness.job_store, artifacts=job_harness.artifacts),
         )
         kinds: dict[str, JobFunction] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
         return job_harness.working({"pipeline": make_pipeline(parts), **kinds}, long=frozenset({"pipeline"}))
@@ -72,10 +73,10 @@ class Stage:
     async def again(self, job: str = "p") -> Job:
         """Try a failed pipeline again and see it succeed."""
         job_harness = self.job_harness
-        await run_again(job_harness.board, job_harness.letters, "default", job, by="me", reason="repaired")
+        await run_again(job_harness.job_store, job_harness.dead_letters, "default", job, by="me", reason="repaired")
 
         async def succeeded() -> Job | None:
-            found = await job_harness.board.get("default", job)
+            found = await job_harness.job_store.get("default", job)
             return found if found.state is JobState.SUCCEEDED else None
 
         async with self.working():
@@ -330,7 +331,7 @@ async def test_a_cancelled_pipeline_ends_its_steps(stage: Stage) -> None:
     async with stage.working():
         await stage.works("a")
         await stage.works("b")
-        await stage.job_harness.board.cancel("default", "p", reason="enough")
+        await stage.job_harness.job_store.cancel("default", "p", reason="enough")
         ended = [await stage.job_harness.ended(job) for job in ("p", "p-a", "p-b-0", "p-b-1")]
     assert {job.state for job in ended} == {JobState.CANCELLED}
     assert "p-c" not in stage.begun
@@ -341,7 +342,7 @@ async def test_the_steps_of_a_cancelled_pipeline_say_that_they_were_cancelled(st
     await stage.submit(steps={"done": command(), "a": command(needs=["done"]), "b": command(needs=["a"])})
     async with stage.working():
         await stage.works("a")
-        await stage.job_harness.board.cancel("default", "p", reason="enough")
+        await stage.job_harness.job_store.cancel("default", "p", reason="enough")
         await stage.job_harness.ended("p")
     assert await stage.statuses() == {"done": "succeeded", "a": "cancelled", "b": "waiting"}
     assert (await stage.state()).steps["a"].reason == "the pipeline was cancelled"
@@ -401,7 +402,7 @@ async def test_a_step_whose_job_was_cancelled_fails_and_has_another_job_in_the_n
     async with stage.working():
         await stage.job_harness.ended("p-each-0")
         await stage.works("each")
-        await stage.job_harness.board.cancel("default", "p-each-1", by="me", reason="wrong input")
+        await stage.job_harness.job_store.cancel("default", "p-each-1", by="me", reason="wrong input")
         job = await stage.job_harness.ended("p")
     assert job.error is not None
     assert (job.state, job.error.detail) == (JobState.FAILED, "each: the job was cancelled")

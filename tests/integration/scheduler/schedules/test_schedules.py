@@ -35,7 +35,7 @@ class Clock:
     def __init__(self, job_harness: JobHarness) -> None:
         self.job_harness = job_harness
         self.schedules = Schedules(job_harness.bus.jetstream)
-        self.ticker = Ticker(job_harness.bus, job_harness.board)
+        self.ticker = Ticker(job_harness.bus, job_harness.job_store)
 
     def schedule(self, name: str = "s", **members: Any) -> Schedule:
         timing = {} if members.keys() & {"cron", "every"} else {"cron": "* * * * * *"}
@@ -67,7 +67,7 @@ class Clock:
         await delivery.ack()
 
     async def jobs(self) -> list[Job]:
-        return await self.job_harness.board.list("default", limit=1000)
+        return await self.job_harness.job_store.list("default", limit=1000)
 
     async def timers(self) -> set[str]:
         info = await self.job_harness.bus.jetstream.stream_info(TIMERS, subjects_filter="timer.>")
@@ -216,7 +216,7 @@ async def test_ticks_missed_while_all_was_down_are_run_once_or_skipped(clock: Cl
     await clock.put(cron="@hourly", missed=missed)
     due = time.time() - 3 * 3600
     await clock.schedules.change("default", "s", lambda old: old.model_copy(update={"next_at": due}))
-    other = Ticker(clock.job_harness.bus, clock.job_harness.board)
+    other = Ticker(clock.job_harness.bus, clock.job_harness.job_store)
     for ticker in (clock.ticker, other, clock.ticker):
         await ticker.catch_up()
     # The ticks that came while no scheduler lived have waited; the first of them is the one that was made up for.
@@ -244,7 +244,7 @@ async def test_a_tick_counts_or_not_while_the_last_job_still_runs(clock: Clock, 
     assert len(jobs) == (1 if overlap is Overlap.SKIP else 2)
     ended = {"state": JobState.SUCCEEDED, "finished_at": now}
     for job in jobs:
-        await clock.job_harness.board.update("default", job.id, lambda old: old.model_copy(update=ended))
+        await clock.job_harness.job_store.update("default", job.id, lambda old: old.model_copy(update=ended))
     await clock.due(now)
     assert len(await clock.jobs()) == len(jobs) + 1
     assert (await clock.get()).last_at == round(now)
@@ -280,11 +280,11 @@ async def test_the_same_schedule_of_two_tenants_makes_two_jobs(clock: Clock) -> 
         await clock.schedules.put(clock.schedule(cron="@daily", tenant=tenant))
         delivery = SimpleNamespace(subject=f"due.tick.{tenant}.s", stored_at=now, headers={}, data=b"")
         await clock.ticker.tick(cast("Delivery", delivery))
-    board = clock.job_harness.board
-    ids = {job.id for tenant in ("default", "other") for job in await board.list(tenant)}
+    job_store = clock.job_harness.job_store
+    ids = {job.id for tenant in ("default", "other") for job in await job_store.list(tenant)}
     assert len(ids) == 2
 
 
 async def test_a_bus_without_schedules_has_nothing_to_catch_up_with(clock: Clock) -> None:
-    await Ticker(cast("Bus", clock.job_harness.bus), clock.job_harness.board).catch_up()
+    await Ticker(cast("Bus", clock.job_harness.bus), clock.job_harness.job_store).catch_up()
     assert await clock.jobs() == []

@@ -12,7 +12,7 @@ from shared.contracts.problems import Problem, ProblemType
 def run(spec: dict[str, Any], *collections: str) -> JobContext:
     job = Job(id="j", kind=spec["kind"], created_at=0, options=JobOptions(collections=collections))
     nothing = cast("Any", None)
-    return JobContext(job, decode_spec(spec), board=nothing, artifacts=nothing, jetstream=nothing)
+    return JobContext(job, decode_spec(spec), job_store=nothing, artifacts=nothing, jetstream=nothing)
 
 
 @pytest.mark.parametrize("patterns", [("docs",), ("*",), ("wiki", "doc?")])
