@@ -35,6 +35,7 @@ class ModelConfig:
     batch_tokens: int = 0  # rows x longest row of one forward pass; 0: 512 a CPU thread, 32,768 elsewhere
     batch_rows: int = 256
     max_tokens: int = 0  # texts are cut here; 0, or more than the model takes: the model's own limit
+    least_cosine: float = openvino.LEAST_COSINE  # between vectors of OpenVINO and PyTorch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def load(config: ModelConfig) -> Loaded:
     model = _load(config, device, Dtype.FLOAT32 if may_convert else dtype)
     backend = Backend.TORCH
     if may_convert:
-        backend = _converted(model, config.backend, dtype, threads)
+        backend = _converted(model, config, dtype, threads)
         if backend is Backend.TORCH:
             model.to(getattr(torch, dtype.value))
     # Small batches stay in a CPU's caches: on two cores 1,024 tokens were 15 to 30% faster than 8,192, and an
@@ -82,14 +83,14 @@ def _may_convert(wanted: Backend, device: Device, dtype: Dtype) -> bool:
     return device is Device.CPU and x86() and dtype in openvino.PRECISIONS and openvino.installed()
 
 
-def _converted(model: "SentenceTransformer", wanted: Backend, dtype: Dtype, threads: int) -> Backend:
+def _converted(model: "SentenceTransformer", config: ModelConfig, dtype: Dtype, threads: int) -> Backend:
     """Have OpenVINO compute the model; what it cannot is left to PyTorch where nobody asked for OpenVINO by name."""
-    if wanted is Backend.AUTO and sum(weights.numel() for weights in model.parameters()) > CONVERTED_PARAMETERS:
+    if config.backend is Backend.AUTO and sum(weights.numel() for weights in model.parameters()) > CONVERTED_PARAMETERS:
         return Backend.TORCH
     try:
-        openvino.accelerate(model, dtype=dtype, threads=threads)
+        openvino.accelerate(model, dtype=dtype, threads=threads, least_cosine=config.least_cosine)
     except openvino.NotConvertibleError as error:
-        if wanted is Backend.OPENVINO:
+        if config.backend is Backend.OPENVINO:
             raise
         log.warning("PyTorch computes the embedding model, as OpenVINO does not: %s", error)
         return Backend.TORCH

@@ -43,7 +43,7 @@ def installed() -> bool:
     return find_spec("openvino") is not None
 
 
-def accelerate(model: "SentenceTransformer", *, dtype: Dtype, threads: int) -> None:
+def accelerate(model: "SentenceTransformer", *, dtype: Dtype, threads: int, least_cosine: float = LEAST_COSINE) -> None:
     """Replace the transformer of a model that is loaded in float32; takes a second or two for a small one.
 
     The model afterwards makes one forward pass at a time. Raises NotConvertibleError and leaves the model as it was
@@ -63,7 +63,7 @@ def accelerate(model: "SentenceTransformer", *, dtype: Dtype, threads: int) -> N
     except Exception as error:  # tracing runs the model's own code, and OpenVINO's errors share no base
         first.model = original
         raise NotConvertibleError(f"OpenVINO cannot compute it: {error}") from error
-    if not least >= LEAST_COSINE:
+    if not least >= least_cosine:
         first.model = original
         raise NotConvertibleError(f"OpenVINO's vectors differ from PyTorch's: cosine {least:.4f}")
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,9 +30,15 @@ LITTLE_MEMORY = 2 * 2**30
 PLAUSIBLE_YEAR = 2025
 
 
-def checks(place: Place) -> Iterator[Finding]:
+VersionOf = Callable[[str], str | None]
+"""Returns the version of an installed package, None where it is not installed."""
+
+
+def checks(place: Place, version_of: VersionOf | None = None) -> Iterator[Finding]:
+    """`version_of` replaces the look-up in this environment."""
+    packages, engine = (partial(check, version_of=version_of or _installed_version) for check in (_packages, _engine))
     every: tuple[Callable[[Place], Finding], ...] = (
-        _python, _packages, _broker, _model, _engine, _port, _data_folder, _disk, _memory, _clock,
+        _python, packages, _broker, _model, engine, _port, _data_folder, _disk, _memory, _clock,
     )  # fmt: skip
     for check in every:
         yield check(place)
@@ -44,9 +51,9 @@ def _python(_: Place) -> Finding:
     return Finding("Python", Verdict.GOOD, text)
 
 
-def _packages(_: Place) -> Finding:
+def _packages(_: Place, version_of: VersionOf) -> Finding:
     needed = needed_packages()
-    missing = [name for name in needed if not _installed(name)]
+    missing = [name for name in needed if version_of(name) is None]
     if missing:
         remedy = f"Run `pip install {' '.join(missing)}`, or `make setup` in a clone."
         return Finding("packages", Verdict.WRONG, f"missing: {', '.join(missing)}", remedy)
@@ -85,20 +92,19 @@ def _model(_: Place) -> Finding:
     return Finding("model", Verdict.GOOD, f"all-MiniLM-L6-v2, {_size(folder / 'model.safetensors') / 1e6:.0f} MB")
 
 
-def _engine(_: Place) -> Finding:
+def _engine(_: Place, version_of: VersionOf) -> Finding:
     """The engine that the generator would start with, by this environment."""
     engine = os.environ.get("SLUICE_ENGINE", "extractive")
     if engine != "vllm":
         return Finding("engine", Verdict.GOOD, engine)
-    wheel = next((name for name in VLLM_WHEELS if _installed(name)), None)
-    if wheel is None:
+    found = next((f"{wheel} {number}" for wheel in VLLM_WHEELS if (number := version_of(wheel))), None)
+    if found is None:
         remedy = "Run `pip install 'sluice[vllm]'` on a machine with a GPU, `make vllm` in a clone on any other."
         return Finding("engine", Verdict.WRONG, "vLLM is not installed", remedy)
-    text = f"{wheel} {version(wheel)}"
     if not os.environ.get("SLUICE_VLLM_MODEL"):
         remedy = "Set SLUICE_VLLM_MODEL to a folder, or to a name on the Hugging Face hub."
-        return Finding("engine", Verdict.WRONG, f"{text}, but no model", remedy)
-    return Finding("engine", Verdict.GOOD, f"{text} with {os.environ['SLUICE_VLLM_MODEL']}")
+        return Finding("engine", Verdict.WRONG, f"{found}, but no model", remedy)
+    return Finding("engine", Verdict.GOOD, f"{found} with {os.environ['SLUICE_VLLM_MODEL']}")
 
 
 def _port(place: Place) -> Finding:
@@ -149,12 +155,11 @@ def _clock(_: Place) -> Finding:
     return Finding("clock", Verdict.GOOD, text)
 
 
-def _installed(name: str) -> bool:
+def _installed_version(name: str) -> str | None:
     try:
-        version(name)
+        return version(name)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _size(path: Path) -> int:

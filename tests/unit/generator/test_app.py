@@ -1,11 +1,13 @@
 """A generator that cannot work says so, and does not start."""
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from services.generator.app import make
-from services.generator.engines.vllm import engine as vllm_engine
 from services.generator.settings import GeneratorSettings
 
 
@@ -16,13 +18,15 @@ def refusal(settings: GeneratorSettings) -> str:
 
 
 def test_without_the_wheel_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_engine, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "vllm", None)
 
     assert "make vllm" in refusal(GeneratorSettings(engine="vllm", vllm_model="tiny"))
 
 
 def test_vllm_needs_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(vllm_engine, "find_spec", lambda _: object())
+    installed = ModuleType("vllm")
+    installed.__spec__ = ModuleSpec("vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm", installed)
 
     assert "SLUICE_VLLM_MODEL" in refusal(GeneratorSettings(engine="vllm"))
     assert f"no model in {tmp_path}" in refusal(GeneratorSettings(engine="vllm", vllm_model=str(tmp_path)))

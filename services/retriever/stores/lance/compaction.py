@@ -17,7 +17,7 @@ from lancedb.table import AsyncTable
 from services.retriever.stores.lance.replace import is_conflict
 from services.retriever.stores.lance.rows import ALIVE, dimension_of
 
-__all__ = ["ensure_indices", "keep_up"]
+__all__ = ["KEEP_TOMBSTONES", "compact", "ensure_indices"]
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +49,22 @@ async def ensure_indices(table: AsyncTable) -> None:
                     raise
 
 
-async def keep_up(
-    table: AsyncTable, *, writing: AbstractAsyncContextManager[object], index_from_rows: int, keep_versions: timedelta
+async def compact(
+    table: AsyncTable,
+    *,
+    writing: AbstractAsyncContextManager[object],
+    index_from_rows: int,
+    keep_versions: timedelta,
+    keep_tombstones: timedelta,
 ) -> None:
     """Carry out `Store.maintain`. `writing`, once entered, keeps this process's writes to the table away."""
-    await _purge(table)
+    await _purge(table, keep_tombstones)
     await _optimize(table, writing, keep_versions)
     await _index_vectors(table, index_from_rows)
 
 
-async def _purge(table: AsyncTable) -> None:
-    before_ms = time.time_ns() // 1_000_000 - KEEP_TOMBSTONES // timedelta(milliseconds=1)
+async def _purge(table: AsyncTable, keep_tombstones: timedelta) -> None:
+    before_ms = time.time_ns() // 1_000_000 - keep_tombstones // timedelta(milliseconds=1)
     expired = f"position IS NULL AND written_ms < {before_ms}"
     if await table.count_rows(expired):
         await table.delete(expired)

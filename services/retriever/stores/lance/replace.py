@@ -11,23 +11,23 @@ work was given to another: whoever finds such a key twice leaves its newest row.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument, Replaced
 from services.retriever.stores.lance.rows import Key, columns_of, field_of, head_key, keys_of, rows_of
-from services.retriever.stores.lance.schema_evolution import Fit, fit
+from services.retriever.stores.lance.schema_evolution import SchemaChange, plan_columns
 from services.retriever.stores.lance.sql import literal
 
-__all__ = ["is_conflict", "replace_documents"]
+__all__ = ["Stored", "is_conflict", "read_stored", "replace_documents"]
 
 ATTEMPTS = 5
 
 
 @dataclass(slots=True)
-class _Stored:
+class Stored:
     """What the table holds of a document: its greatest revision, and the revision of each row that is alive.
 
     `written` is the newest row of each key: its revision and when it was written. Rows of `doubled` keys are older.
@@ -43,21 +43,29 @@ class _Stored:
         return {key: self.revision for key, revision in self.alive.items() if revision < self.revision}
 
 
-async def replace_documents(table: AsyncTable, documents: Sequence[IndexedDocument]) -> Replaced:
-    """Carry out `Store.replace`; the vectors' dimension is the table's. Calls for one table do not overlap."""
-    fitted = await _fit_columns(table, _latest(documents))
-    ids = [document.id for document in fitted.accepted]
+_Reader = Callable[[AsyncTable, Sequence[str]], Awaitable[dict[str, Stored]]]
+
+
+async def replace_documents(
+    table: AsyncTable, documents: Sequence[IndexedDocument], *, read: _Reader | None = None
+) -> Replaced:
+    """Carry out `Store.replace`; the vectors' dimension is the table's. Calls for one table do not overlap.
+
+    `read` reads what the table holds of the documents before the merge.
+    """
+    change = await _evolve_schema(table, _latest(documents))
+    ids = [document.id for document in change.accepted]
     await table.checkout_latest()
     version = await table.version()
-    stored = await _read(table, ids)
+    stored = await (read or read_stored)(table, ids)
     if await _leave_newest(table, stored):
-        version, stored = await table.version(), await _read(table, ids)
-    current = [d for d in fitted.accepted if d.revision >= stored[d.id].revision]
+        version, stored = await table.version(), await read_stored(table, ids)
+    current = [d for d in change.accepted if d.revision >= stored[d.id].revision]
     committed = await _merge(table, current, _gone(current, stored))
     if committed is not None and committed > version + 1:
         stored = await _settle(table, ids)
-    superseded = {d.id for d in fitted.accepted if stored[d.id].revision > d.revision}
-    return Replaced(replaced=frozenset(ids) - superseded, superseded=frozenset(superseded), refused=fitted.refused)
+    superseded = {d.id for d in change.accepted if stored[d.id].revision > d.revision}
+    return Replaced(replaced=frozenset(ids) - superseded, superseded=frozenset(superseded), refused=change.refused)
 
 
 def is_conflict(error: Exception) -> bool:
@@ -74,24 +82,24 @@ def _latest(documents: Iterable[IndexedDocument]) -> list[IndexedDocument]:
     return list(latest.values())
 
 
-async def _fit_columns(table: AsyncTable, documents: Sequence[IndexedDocument]) -> Fit:
-    """Add the columns that the documents bring. Another process may add the same ones: then look again."""
+async def _evolve_schema(table: AsyncTable, documents: Sequence[IndexedDocument]) -> SchemaChange:
+    """Add the columns that the documents need, also while another process adds the same ones."""
     for attempt in range(ATTEMPTS):
-        fitted = fit(documents, columns_of(await table.schema()))
-        if not fitted.missing:
-            return fitted
+        change = plan_columns(documents, columns_of(await table.schema()))
+        if not change.missing:
+            return change
         try:
-            await table.add_columns([field_of(key, kind) for key, kind in fitted.missing.items()])
+            await table.add_columns([field_of(key, kind) for key, kind in change.missing.items()])
         except (ValueError, RuntimeError) as error:
             lost_race = is_conflict(error) or "already exists" in str(error)
             if not lost_race or attempt == ATTEMPTS - 1:
                 raise
             await table.checkout_latest()
-    return fit(documents, columns_of(await table.schema()))
+    return plan_columns(documents, columns_of(await table.schema()))
 
 
-async def _read(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
-    stored = {document_id: _Stored() for document_id in ids}
+async def read_stored(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored]:
+    stored = {document_id: Stored() for document_id in ids}
     if not ids:
         return stored
     predicate = f"document_id IN ({', '.join(map(literal, ids))})"
@@ -109,7 +117,7 @@ async def _read(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
     return stored
 
 
-def _gone(current: Sequence[IndexedDocument], stored: Mapping[str, _Stored]) -> dict[Key, int]:
+def _gone(current: Sequence[IndexedDocument], stored: Mapping[str, Stored]) -> dict[Key, int]:
     """The keys to bury, each with the revision that does."""
     gone: dict[Key, int] = {}
     for document in current:
@@ -124,11 +132,11 @@ def _gone(current: Sequence[IndexedDocument], stored: Mapping[str, _Stored]) -> 
     return gone
 
 
-async def _settle(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
+async def _settle(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored]:
     """Bury what is left of smaller revisions after a race; what is then stored."""
     for _ in range(ATTEMPTS):
         await table.checkout_latest()
-        stored = await _read(table, ids)
+        stored = await read_stored(table, ids)
         if await _leave_newest(table, stored):
             continue
         gone = {key: revision for rows in stored.values() for key, revision in rows.outdated().items()}
@@ -138,7 +146,7 @@ async def _settle(table: AsyncTable, ids: Sequence[str]) -> dict[str, _Stored]:
     return stored
 
 
-async def _leave_newest(table: AsyncTable, stored: Mapping[str, _Stored]) -> bool:
+async def _leave_newest(table: AsyncTable, stored: Mapping[str, Stored]) -> bool:
     """Delete the older rows of keys that are there more than once. Returns whether there were any.
 
     Any number of processes may do it at once: all leave the same row.

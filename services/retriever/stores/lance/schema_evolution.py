@@ -1,4 +1,4 @@
-"""Fits documents' metadata to the columns of a collection: each key has one type, whatever document brings it."""
+"""Schema evolution: new metadata keys become columns. In a collection each key has one type."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from services.retriever.stores.base import IndexedDocument
 from services.retriever.stores.lance.sql import Column, ColumnType
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Fit", "fit"]
+__all__ = ["SchemaChange", "plan_columns"]
 
 MAX_KEYS = 256
 
 
 @dataclass(slots=True)
-class Fit:
-    """Documents that fit, problems of those that do not (by id), and the columns still to add (by key)."""
+class SchemaChange:
+    """The documents that match the columns, the problems of the others (by id), and the columns to add (by key)."""
 
     accepted: list[IndexedDocument] = field(default_factory=list)
     refused: dict[str, Problem] = field(default_factory=dict)
     missing: dict[str, ColumnType] = field(default_factory=dict)
 
 
-def fit(documents: Iterable[IndexedDocument], columns: Mapping[str, Column]) -> Fit:
+def plan_columns(documents: Iterable[IndexedDocument], columns: Mapping[str, Column]) -> SchemaChange:
     """Where two documents disagree on a new key, the first decides its type."""
-    result = Fit()
+    result = SchemaChange()
     for document in documents:
         known = {key: column.type for key, column in columns.items()} | result.missing
         try:

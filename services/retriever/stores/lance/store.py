@@ -13,7 +13,7 @@ from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import Hit, IndexedDocument, Mode, Replaced, Vector, check_collection
 from services.retriever.stores.fusion import reciprocal_rank_fusion
-from services.retriever.stores.lance.compaction import keep_up
+from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
 from services.retriever.stores.lance.replace import replace_documents
 from services.retriever.stores.lance.rows import (
     ALIVE,
@@ -58,10 +58,20 @@ fourth one's, also when compaction has removed it.
 class LanceStore:
     """A `Store`. Open one per process; several may share the storage."""
 
-    def __init__(self, tables: Tables, *, index_from_rows: int, keep_versions: timedelta) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        index_from_rows: int,
+        keep_versions: timedelta,
+        keep_tombstones: timedelta,
+        cached_commits: int,
+    ) -> None:
         self._tables = tables
         self._index_from_rows = index_from_rows
         self._keep_versions = keep_versions
+        self._keep_tombstones = keep_tombstones
+        self._cached_commits = cached_commits
         self._maintaining = asyncio.Lock()
         self._commits = 0
 
@@ -73,6 +83,8 @@ class LanceStore:
         consistency: timedelta = timedelta(seconds=1),
         index_from_rows: int = 2_000,
         keep_versions: timedelta = timedelta(minutes=10),
+        keep_tombstones: timedelta = KEEP_TOMBSTONES,
+        cached_commits: int = CACHED_COMMITS,
         storage_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Connect to a folder or an object-store URI (`s3://bucket/prefix`; options as Lance names them).
@@ -87,7 +99,13 @@ class LanceStore:
             storage_options=dict(storage_options or {}) or None,
         )
         tables = Tables(await connect(), connect)
-        return cls(tables, index_from_rows=index_from_rows, keep_versions=keep_versions)
+        return cls(
+            tables,
+            index_from_rows=index_from_rows,
+            keep_versions=keep_versions,
+            keep_tombstones=keep_tombstones,
+            cached_commits=cached_commits,
+        )
 
     async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
         name = check_collection(collection)
@@ -95,7 +113,7 @@ class LanceStore:
         operation = partial(_replace, documents=documents)
         async with self._tables.writing(name):
             self._commits += 1
-            if self._commits % CACHED_COMMITS == 0:
+            if self._commits % self._cached_commits == 0:
                 await self._tables.renew()
             if dimension is not None:
                 return await self._tables.make(name, dimension, operation)
@@ -124,10 +142,11 @@ class LanceStore:
     async def maintain(self, collection: str) -> None:
         name = check_collection(collection)
         operation = partial(
-            keep_up,
+            compact,
             writing=self._tables.writing(name),
             index_from_rows=self._index_from_rows,
             keep_versions=self._keep_versions,
+            keep_tombstones=self._keep_tombstones,
         )
         async with self._maintaining:
             await self._tables.use(name, operation)

@@ -85,16 +85,15 @@ def test_what_is_chosen_for_a_cpu_stays_close_to_the_library_in_float32(referenc
 
 
 def test_a_model_that_openvino_would_change_is_left_to_pytorch_unless_openvino_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, reference: Vectors
+    reference: Vectors,
 ) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(openvino, "LEAST_COSINE", 1.1)
-    left = EmbeddingModel.load(ModelConfig(device=Device.CPU, dtype=Dtype.FLOAT32))
+    left = EmbeddingModel.load(ModelConfig(device=Device.CPU, dtype=Dtype.FLOAT32, least_cosine=1.1))
 
     assert left.backend is Backend.TORCH
     np.testing.assert_allclose(left.embed(TEXTS), reference, atol=1e-5)
     with pytest.raises(openvino.NotConvertibleError, match="vectors differ"):
-        EmbeddingModel.load(ModelConfig(backend=Backend.OPENVINO))
+        EmbeddingModel.load(ModelConfig(backend=Backend.OPENVINO, least_cosine=1.1))
 
 
 def test_openvino_reports_to_nobody() -> None:

@@ -11,8 +11,8 @@ import pytest
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import Chunk, IndexedDocument, Mode, Vector
-from services.retriever.stores.lance import compaction, replace
-from services.retriever.stores.lance import store as lance
+from services.retriever.stores.lance.compaction import MAX_SEGMENTS
+from services.retriever.stores.lance.replace import Stored, read_stored, replace_documents
 from services.retriever.stores.lance.rows import base_schema, rows_of
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import parse
@@ -51,10 +51,8 @@ def nearest(matrix: Vector, query: Vector, count: int) -> list[int]:
     return [int(i) for i in np.argsort(-similarity)[:count]]
 
 
-async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(
-    store: LanceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lance, "CACHED_COMMITS", 3)
+async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(tmp_path: Path) -> None:
+    store = await LanceStore.open(str(tmp_path), index_from_rows=THRESHOLD, cached_commits=3)
     matrix = vectors(24, 16)
     connections = {id(store._tables._connection)}
 
@@ -69,6 +67,7 @@ async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(
     await asyncio.gather(*(come(number) for number in range(len(matrix))))
     assert await store.count("c") == len(matrix)
     assert len(connections) > 1
+    await store.close()
 
 
 @pytest.mark.parametrize(("dimension", "kind"), [(128, "IvfRq"), (12, "IvfFlat")])
@@ -124,12 +123,12 @@ async def test_rows_that_no_index_covers_yet_are_found(store: LanceStore) -> Non
 async def test_the_vector_index_is_built_anew_when_it_has_many_segments(store: LanceStore, tmp_path: Path) -> None:
     matrix = vectors(THRESHOLD, 32)
     await store.replace("c", [document("a", matrix)])
-    for i in range(compaction.MAX_SEGMENTS + 4):
+    for i in range(MAX_SEGMENTS + 4):
         await store.maintain("c")
         await store.replace("c", [document(f"d{i}", matrix[:20])])
     await store.maintain("c")
     (index,) = [i for i in await (await table_of(tmp_path)).list_indices() if i.columns == ["vector"]]
-    assert index.num_segments <= compaction.MAX_SEGMENTS
+    assert index.num_segments <= MAX_SEGMENTS
     assert index.num_unindexed_rows == 0
 
 
@@ -143,15 +142,14 @@ async def test_a_replacement_of_many_documents_is_one_version_of_the_table(store
     assert await (await table_of(tmp_path)).version() == before + 1, "what is superseded writes nothing"
 
 
-async def test_tombstones_go_once_they_are_old_enough(
-    store: LanceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tombstones_go_once_they_are_old_enough(store: LanceStore, tmp_path: Path) -> None:
     await store.replace("c", [document("a", vectors(5, 8)), document("b", vectors(1, 8))])
     await store.replace("c", [document("a", [], revision=2)])
     await store.maintain("c")
     assert await (await table_of(tmp_path)).count_rows() == 6
-    monkeypatch.setattr(compaction, "KEEP_TOMBSTONES", timedelta(seconds=-1))
-    await store.maintain("c")
+    later = await LanceStore.open(str(tmp_path), keep_tombstones=timedelta(seconds=-1))
+    await later.maintain("c")
+    await later.close()
     assert await (await table_of(tmp_path)).count_rows() == 1
 
 
@@ -201,22 +199,18 @@ def _without(document: IndexedDocument, positions: set[int]) -> dict[str, object
     return {name: getattr(document, name) for name in names} | {"chunks": chunks}
 
 
-async def test_a_foreign_commit_between_reading_and_writing_is_noticed(
-    store: LanceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_foreign_commit_between_reading_and_writing_is_noticed(store: LanceStore, tmp_path: Path) -> None:
     matrix = vectors(5, 8)
     await store.replace("c", [document("seed", matrix)])
     other = await LanceStore.open(str(tmp_path))
-    read = replace._read
 
-    async def read_then_lose_the_race(table: AsyncTable, ids: Sequence[str]) -> dict[str, replace._Stored]:
-        stored = await read(table, ids)
-        monkeypatch.setattr(replace, "_read", read)
+    async def read_then_lose_the_race(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored]:
+        stored = await read_stored(table, ids)
         await other.replace("c", [document("a", matrix[:2], revision=2)])
         return stored
 
-    monkeypatch.setattr(replace, "_read", read_then_lose_the_race)
-    done = await store.replace("c", [document("a", matrix, revision=1), document("b", matrix[:1])])
+    documents = [document("a", matrix, revision=1), document("b", matrix[:1])]
+    done = await replace_documents(await table_of(tmp_path), documents, read=read_then_lose_the_race)
     assert (done.replaced, done.superseded) == ({"b"}, {"a"})
     assert await store.count("c", parse({"document": "a"})) == 2
     await other.close()

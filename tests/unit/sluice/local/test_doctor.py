@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sluice.local.doctor import machine
 from sluice.local.doctor.finding import Finding, Place, Verdict
 from sluice.local.doctor.machine import checks, needed_packages
 
@@ -35,10 +34,8 @@ def test_the_engine_vllm_needs_its_wheel_and_a_model(
 ) -> None:
     monkeypatch.setenv("SLUICE_ENGINE", "vllm")
     monkeypatch.setenv("SLUICE_VLLM_MODEL", model)
-    monkeypatch.setattr(machine, "_installed", installed.__contains__)
-    monkeypatch.setattr(machine, "version", lambda name: "1.0")
 
-    finding = engine_finding(tmp_path)
+    finding = engine_finding(tmp_path, dict.fromkeys(installed, "1.0"))
     assert (finding.verdict, said in finding.message) == (verdict, True)
     assert bool(finding.remedy) == (verdict is Verdict.WRONG)
 
@@ -49,6 +46,6 @@ def test_without_a_choice_the_engine_is_extractive(monkeypatch: pytest.MonkeyPat
     assert engine_finding(tmp_path) == Finding("engine", Verdict.GOOD, "extractive")
 
 
-def engine_finding(folder: Path) -> Finding:
-    (finding,) = [finding for finding in checks(Place(data=folder)) if finding.name == "engine"]
+def engine_finding(folder: Path, installed: dict[str, str] | None = None) -> Finding:
+    (finding,) = [finding for finding in checks(Place(data=folder), (installed or {}).get) if finding.name == "engine"]
     return finding
