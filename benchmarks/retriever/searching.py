@@ -19,7 +19,7 @@ from services.retriever.settings import RetrieverSettings
 from services.retriever.stores.base import IndexedDocument, Mode
 from services.retriever.stores.fusion import reciprocal_rank_fusion
 from services.retriever.stores.lance.store import LanceStore
-from services.retriever.stores.maintenance_scheduler import Maintenance
+from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.filters import parse
 
 __all__ = ["ALL", "CASES", "DEPTH", "TOP", "Case", "Plan", "search"]
@@ -159,7 +159,7 @@ async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> l
 async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
     """Hybrid searches, one after the other, while documents are replaced and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
-    maintenance = Maintenance(
+    maintenance = MaintenanceScheduler(
         store,
         pause=defaults["upkeep_pause"],
         commits=defaults["upkeep_commits"],

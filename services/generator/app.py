@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from services.generator.engines import Engine, EngineConfig, VLLMConfig, create_engine
-from services.generator.engines.engine_watchdog import tied
+from services.generator.engines.engine_watchdog import watch_engine
 from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMEngine
 from services.generator.prompting.templating import TemplateError
 from services.generator.settings import GeneratorSettings
 from services.generator.stages.condense import Condense
-from services.generator.stages.generate import Generation
+from services.generator.stages.generate import Generate
 from shared.contracts.envelope import Passage, Query, Stop
 from shared.contracts.generation import GenerateParams
 from shared.runtime.stage import Stage
@@ -40,7 +40,7 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
         engine = MeasuredEngine(bare)
         await engine.start()
         try:
-            async with tied(service, bare):
+            async with watch_engine(service, bare):
                 generate = _generate(engine, settings, settings.generator_variant)
                 yield [generate, *_adapted(engine, settings), _condense(engine, settings)]
         finally:
@@ -65,7 +65,7 @@ def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter
     return Stage(
         name="generate",
         variant=variant,
-        process=Generation(engine, adapter, settings.stream_interval),
+        process=Generate(engine, adapter, settings.stream_interval),
         room=engine.room,
         batch_room=min(settings.generator_batch_room, engine.room),
         canary=CANARY.model_copy(update={"slip": (Stop(stage="generate", variant=variant, params=CANARY_PARAMS),)}),

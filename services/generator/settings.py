@@ -36,7 +36,7 @@ class OpenAISettings(BaseSettings):
         False, description="openai: the server takes continue_final_message (vLLM, SGLang): answers survive a crash."
     )
     openai_limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="openai: name that the server has for the limit of an answer."
+        "max_tokens", description="openai: name of the field that limits the length of an answer."
     )
 
 
@@ -46,13 +46,15 @@ class VLLMSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", hide_input_in_errors=True)
 
     vllm_model: str = Field("", description="vllm: folder of the model, or its name on the Hugging Face hub.")
-    vllm_served_name: str = Field("", description="vllm: name by which the model is asked for; empty: its own.")
+    vllm_served_name: str = Field("", description="vllm: name under which the model is served; empty: its own.")
     vllm_adapters: dict[Name, str] = Field(
         {}, description='vllm: LoRA adapters, {"name": "folder"}; each is a variant.'
     )
-    vllm_max_tokens: int = Field(1024, ge=1, description="vllm: tokens of an answer that sets no limit of its own.")
+    vllm_max_tokens: int = Field(1024, ge=1, description="vllm: default token limit of an answer.")
     vllm_max_model_len: int | None = Field(None, ge=1, description="vllm: tokens of the context window.")
-    vllm_max_num_seqs: int | None = Field(None, ge=1, description="vllm: answers at once; the stage's room follows it.")
+    vllm_max_num_seqs: int | None = Field(
+        None, ge=1, description="vllm: answers at the same time, and the stage's room."
+    )
     vllm_dtype: str = Field("auto", description="vllm: auto, bfloat16, float16 or float32.")
     vllm_quantization: str = Field("", description="vllm: awq, gptq, fp8 ...; empty: as the model says.")
     vllm_tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs that the model is spread over.")
@@ -76,7 +78,7 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
         description="extractive (quotes the sources), openai (any compatible server) or vllm (in this process).",
     )
     generator_variant: str = Field("default", description="Variant of the stage that this process serves.")
-    generator_room: int = Field(32, ge=1, description="Answers in work at once.")
+    generator_room: int = Field(32, ge=1, description="Answers at the same time.")
     generator_batch_room: int = Field(16, ge=1, description="Of these, answers of the batch lane.")
     stream_interval: float = Field(
         0.02,

@@ -7,11 +7,11 @@ from datetime import timedelta
 import numpy as np
 
 from services.retriever.settings import RetrieverSettings
-from services.retriever.stages.index import Indexing
-from services.retriever.stages.retrieve import Searching
+from services.retriever.stages.index import Index
+from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.base import Chunk, IndexedDocument
 from services.retriever.stores.lance.store import LanceStore
-from services.retriever.stores.maintenance_scheduler import Maintenance
+from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.envelope import Lane, Query, Stop, pack_vector
 from shared.contracts.indexing import IndexChange
 from shared.nats.subjects import VECTORS
@@ -36,7 +36,7 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
             storage_options=settings.index_storage_options,
         )
         await store.replace(CANARY, [_canary_document()])
-        compaction = Maintenance(
+        maintenance = MaintenanceScheduler(
             store,
             pause=settings.upkeep_pause,
             commits=settings.upkeep_commits,
@@ -44,11 +44,11 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
         )
         vectors = await service.bus.jetstream.object_store(VECTORS)
         try:
-            async with compaction.running():
-                stages = [_retrieve(settings, Searching(store))]
+            async with maintenance.running():
+                stages = [_retrieve(settings, Retrieve(store))]
                 if settings.retriever_variant == DEFAULT:
                     # Another version, or one that reads another index, is to answer queries and not to write.
-                    stages.append(_index(Indexing(store, vectors, compaction.changed)))
+                    stages.append(_index(Index(store, vectors, maintenance.changed)))
                 yield stages
         finally:
             await store.close()
@@ -57,7 +57,7 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
     return service, service.asgi()
 
 
-def _retrieve(settings: RetrieverSettings, process: Searching) -> Stage:
+def _retrieve(settings: RetrieverSettings, process: Retrieve) -> Stage:
     canary = _canary_query(Stop(stage="retrieve", variant=settings.retriever_variant))
     return Stage(
         name="retrieve",
@@ -68,7 +68,7 @@ def _retrieve(settings: RetrieverSettings, process: Searching) -> Stage:
     )
 
 
-def _index(process: Indexing) -> Stage:
+def _index(process: Index) -> Stage:
     # One writer at a time over all replicas: commits to one table would otherwise get in each other's way.
     change = IndexChange(table=CANARY)
     return Stage(

@@ -10,17 +10,15 @@ __all__ = ["RetrieverSettings"]
 class RetrieverSettings(ServiceSettings):
     index_uri: str = Field("", description="Folder or object-store URI of the index; empty: <data_dir>/index.")
     index_storage_options: dict[str, str] = Field({}, description="Object-store options as JSON, as Lance names them.")
-    index_from_rows: int = Field(2_000, ge=256, description="Chunks from which on vectors are indexed, not scanned.")
+    index_from_rows: int = Field(2_000, ge=256, description="Chunks from which a vector index replaces the exact scan.")
     index_freshness: float = Field(1.0, ge=0, description="Seconds after which other replicas' commits are seen.")
     retriever_variant: str = Field(
         "default", description="Variant of the stage that this process serves; `default` also writes the index."
     )
-    retriever_room: int = Field(32, ge=1, description="Searches in work at once.")
-    upkeep_pause: float = Field(
-        2.0, ge=0, description="Seconds without a commit before indices are brought up to date."
-    )
-    upkeep_commits: int = Field(8, ge=1, description="Commits after which they are brought up to date all the same.")
-    upkeep_passages: int = Field(1_000, ge=1, description="New passages after which they are, likewise.")
+    retriever_room: int = Field(32, ge=1, description="Searches at the same time.")
+    upkeep_pause: float = Field(2.0, ge=0, description="Seconds without a commit before the indices are updated.")
+    upkeep_commits: int = Field(8, ge=1, description="Commits after which the indices are updated without one.")
+    upkeep_passages: int = Field(1_000, ge=1, description="New passages after which they are updated too.")
 
     @property
     def uri(self) -> str:

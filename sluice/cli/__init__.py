@@ -5,15 +5,15 @@ import sys
 import typer
 
 from sluice.cli import (
-    artifact_commands,
+    artifacts,
     ask,
     ingest,
-    job_commands,
-    key_commands,
+    jobs,
+    keys,
     resources,
     routes,
     run,
-    schedule_commands,
+    schedules,
     system,
     trace,
     up,
@@ -43,16 +43,16 @@ app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
 app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)
-app.add_typer(job_commands.jobs, name="jobs", rich_help_panel="Jobs")
-app.add_typer(schedule_commands.schedules, name="schedules", rich_help_panel="Jobs")
-app.add_typer(artifact_commands.artifacts, name="artifacts", rich_help_panel="Jobs")
-app.command("status", rich_help_panel="What goes on")(system.status)
-app.command("trace", rich_help_panel="What goes on")(trace.trace)
-app.add_typer(key_commands.keys, name="keys", rich_help_panel="What goes on")
-app.add_typer(routes.routes, name="routes", rich_help_panel="What goes on")
-app.command("pipelines", rich_help_panel="What goes on")(resources.pipelines)
-app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="What goes on")
-app.command("version", rich_help_panel="What goes on")(system.version)
+app.add_typer(jobs.jobs, name="jobs", rich_help_panel="Jobs")
+app.add_typer(schedules.schedules, name="schedules", rich_help_panel="Jobs")
+app.add_typer(artifacts.artifacts, name="artifacts", rich_help_panel="Jobs")
+app.command("status", rich_help_panel="Operations")(system.status)
+app.command("trace", rich_help_panel="Operations")(trace.trace)
+app.add_typer(keys.keys, name="keys", rich_help_panel="Operations")
+app.add_typer(routes.routes, name="routes", rich_help_panel="Operations")
+app.command("pipelines", rich_help_panel="Operations")(resources.pipelines)
+app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="Operations")
+app.command("version", rich_help_panel="Operations")(system.version)
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ FIRST_LINE = 100
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in quotes.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to ask.")] = "default",
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Passages to rest the answer on.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Passages to base the answer on.")] = 5,
     metadata_filter: Annotated[
-        str | None, typer.Option("--filter", metavar="JSON", help="""Only documents like this: '{"year": 2024}'.""")
+        str | None, typer.Option("--filter", metavar="JSON", help="""Only matching documents: '{"year": 2024}'.""")
     ] = None,
-    pipeline: Annotated[str | None, typer.Option(help="A pipeline other than the collection's.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until the query is given up.")] = 30.0,
+    pipeline: Annotated[str | None, typer.Option(help="A pipeline in place of the collection's.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of the query in seconds.")] = 30.0,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -16,16 +16,17 @@ __all__ = ["ingest"]
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", exists=True, help="Files and folders.")],
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Made if missing.")] = "default",
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Created if missing.")] = "default",
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete documents of the given folders whose files are gone.")
     ] = False,
     metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="For every document.")
+        list[str] | None,
+        typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Metadata of every document."),
     ] = None,
-    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only such files.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No such files or folders.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until everything is indexed.")] = True,
+    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only matching files.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Skip matching files and folders.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is indexed.")] = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

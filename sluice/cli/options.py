@@ -1,4 +1,4 @@
-"""The options that every command has, and the client that they lead to."""
+"""Options that commands share, and the clients that they configure."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from sluice.client import AsyncClient, Client
 
-__all__ = ["AsJson", "Data", "Url", "async_client", "client", "hand_down", "me", "pairs"]
+__all__ = ["AsJson", "Data", "Url", "async_client", "client", "apply_group_options", "user_name", "pairs"]
 
 Url = Annotated[
     str | None,
@@ -29,15 +29,15 @@ def async_client(url: str | None) -> "AsyncClient":
     return AsyncClient(url)
 
 
-def hand_down(ctx: typer.Context, **given: object) -> bool:
-    """Let a group's options hold for its subcommand; True where there is none and the group acts itself."""
+def apply_group_options(ctx: typer.Context, **given: object) -> bool:
+    """Make a group's options the defaults of its subcommand. Returns whether the group was called without one."""
     if ctx.invoked_subcommand is not None:
         ctx.default_map = {ctx.invoked_subcommand: {name: value for name, value in given.items() if value is not None}}
     return ctx.invoked_subcommand is None
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
-    """What was given as KEY=VALUE."""
+    """Parse KEY=VALUE arguments. Raises `typer.BadParameter` for any other form."""
     found = [text.partition("=") for text in texts]
     for key, equals, value in found:
         if not key or not equals:
@@ -45,8 +45,8 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
     return {key: value for key, _, value in found}
 
 
-def me() -> str:
-    """Who runs this, to be shown with what he changes."""
+def user_name() -> str:
+    """The name of the user at this terminal, for the record of a change; empty if it is unknown."""
     import getpass
 
     try:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down
+from sluice.cli.options import AsJson, Url, apply_group_options, client
 
 if TYPE_CHECKING:
     from sluice.api.models import Job
@@ -13,7 +13,7 @@ __all__ = ["collections", "dead_letters", "documents", "pipelines"]
 
 collections = typer.Typer(help="List, create and delete collections.", invoke_without_command=True)
 documents = typer.Typer(help="List and delete documents.", invoke_without_command=True)
-dead_letters = typer.Typer(help="List and replay what was given up on.", invoke_without_command=True)
+dead_letters = typer.Typer(help="List and replay dead letters.", invoke_without_command=True)
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
@@ -21,7 +21,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this m
 
 @collections.callback()
 def _collections(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_collections(url, as_json)
 
 
@@ -59,7 +59,7 @@ def create_collection(
 @collections.command("delete")
 def delete_collection(
     name: Annotated[str, typer.Argument(help="The collection's name.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,13 +74,13 @@ def delete_collection(
 def _documents(
     ctx: typer.Context, collection: Collection = "default", url: Url = None, as_json: AsJson = False
 ) -> None:
-    if hand_down(ctx, collection=collection, url=url, as_json=as_json):
+    if apply_group_options(ctx, collection=collection, url=url, as_json=as_json):
         list_documents(collection=collection, url=url, as_json=as_json)
 
 
 @documents.command("list")
 def list_documents(
-    prefix: Annotated[str | None, typer.Argument(help="Only names that begin so.")] = None,
+    prefix: Annotated[str | None, typer.Argument(help="Only names with this prefix.")] = None,
     collection: Collection = "default",
     url: Url = None,
     as_json: AsJson = False,
@@ -111,7 +111,7 @@ def delete_documents(
 
 @dead_letters.callback()
 def _dead_letters(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_dead_letters(url=url, as_json=as_json)
 
 

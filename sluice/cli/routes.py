@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down, me
+from sluice.cli.options import AsJson, Url, apply_group_options, client, user_name
 
 if TYPE_CHECKING:
     from sluice.api.models import Route
@@ -34,7 +34,7 @@ StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A stage, su
 
 @routes.callback()
 def _routes(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_routes(url, as_json)
 
 
@@ -68,7 +68,7 @@ def set_weights(
         raise typer.BadParameter("at least one weight must be above zero")
     with client(url) as sluice:
         before = _current(sluice, stage)
-        after = sluice.set_route(stage, wanted, shadows=before.shadows, revision=before.revision, by=me())
+        after = sluice.set_route(stage, wanted, shadows=before.shadows, revision=before.revision, by=user_name())
     print_json(after) if as_json else _show([after])
 
 
@@ -96,7 +96,7 @@ def set_shadows(
         before = _current(sluice, stage)
         merged = {} if wanted is None else before.shadows | wanted
         kept = {variant: percent for variant, percent in merged.items() if percent}
-        after = sluice.set_route(stage, before.weights, shadows=kept, revision=before.revision, by=me())
+        after = sluice.set_route(stage, before.weights, shadows=kept, revision=before.revision, by=user_name())
     print_json(after) if as_json else _show([after])
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, me, pairs
+from sluice.cli.options import AsJson, Url, pairs, user_name
 
 __all__ = ["run"]
 
@@ -19,9 +19,9 @@ def run(
         list[str], typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label; may be repeated.")
     ] = [],  # noqa: B006
     priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="It must have ended by then.")] = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same one twice is one run.")] = None,
-    follow: Annotated[bool, typer.Option(help="Wait for its end, and show its steps.")] = True,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit of the run.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: a repeated key returns the first run.")] = None,
+    follow: Annotated[bool, typer.Option(help="Wait for the end and show the steps.")] = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,5 +34,5 @@ def run(
     from sluice.cli.submit import read_pipeline, submit
 
     pipeline = read_pipeline(file, pairs(parameter, "--parameter"))
-    wanted = pipeline.settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me())
+    wanted = pipeline.settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=user_name())
     submit(wanted, url, key=key, wait=follow, as_json=as_json)

@@ -46,7 +46,7 @@ USUAL: Final = {
 
 
 def trace(
-    id: Annotated[str, typer.Argument(help="A trace's, a query's or a job's id.")],  # noqa: A002
+    id: Annotated[str, typer.Argument(help="The id of a trace, a query or a job.")],  # noqa: A002
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

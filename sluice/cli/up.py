@@ -15,7 +15,7 @@ DATA = ".sluice"
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 8080,
     data: Data = DATA,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 allows other machines.")] = "127.0.0.1",
     pipelines: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A file of pipelines (YAML).")
     ] = None,

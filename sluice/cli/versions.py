@@ -43,7 +43,7 @@ def list_versions(name: Name, url: Url = None, as_json: AsJson = False) -> None:
 @collections.command("reindex")
 def reindex(
     name: Name,
-    version: Annotated[str | None, typer.Option(help="What to call the new version; else v2, v3 and so on.")] = None,
+    version: Annotated[str | None, typer.Option(help="Name of the new version; by default v2, v3 and so on.")] = None,
     chunk_tokens: Annotated[int | None, typer.Option(min=32, max=8192, help="Longest chunk, in tokens.")] = None,
     chunk_overlap: Annotated[int | None, typer.Option(min=0, help="Tokens that neighbouring chunks share.")] = None,
     embedding_variant: Annotated[str | None, typer.Option(help="Variant of the stage `embed` to embed with.")] = None,

@@ -15,7 +15,7 @@ from sluice.api.models import Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
-from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, ReconnectPolicy, update
+from sluice.client.reconnect import OUTAGE_LIMIT, RECONNECT_DELAY, SILENCE, ReconnectPolicy, update
 
 __all__ = ["AsyncClient"]
 
@@ -135,7 +135,7 @@ class AsyncClient:
                 return
             after = page.next
 
-    async def watch(self, job_id: str, *, patience: float = PATIENCE) -> AsyncGenerator[Job, None]:
+    async def watch(self, job_id: str, *, patience: float = OUTAGE_LIMIT) -> AsyncGenerator[Job, None]:
         """Yield the job as it stands, then at every change, last in its final state.
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
@@ -155,7 +155,7 @@ class AsyncClient:
                             yield changed
                             if changed.finished:
                                 return
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RECONNECT_DELAY)
             except SluiceError as error:
                 await asyncio.sleep(policy.pause(error))
 

@@ -1,4 +1,4 @@
-"""The bookkeeping of following a job through lost connections, shared by both clients. No I/O."""
+"""When both clients reconnect while they watch a job. No I/O."""
 
 import time
 
@@ -7,21 +7,21 @@ from httpx_sse import ServerSentEvent
 from sluice.api.models import Job
 from sluice.client.errors import SluiceError, UnreachableError
 
-__all__ = ["AGAIN", "PATIENCE", "SILENCE", "ReconnectPolicy", "update"]
+__all__ = ["RECONNECT_DELAY", "OUTAGE_LIMIT", "SILENCE", "ReconnectPolicy", "update"]
 
-AGAIN = 0.2
-"""Seconds between two connections where the first one ended before the job did."""
-PATIENCE = 60.0
-"""Seconds that a watched job's gateway may be away before the watch gives up."""
+RECONNECT_DELAY = 0.2
+"""Seconds before the next connection when the server closes one before the job ends."""
+OUTAGE_LIMIT = 60.0
+"""Seconds without contact to the gateway after which a watch fails."""
 SILENCE = 15.0
-"""Seconds without an event after which the job is asked for again on a new connection."""
+"""Seconds without an event after which the client reconnects."""
 
 
 class ReconnectPolicy:
-    """Decides whether a lost connection is worth another try, and after how long.
+    """Decides whether and when to reconnect after a lost connection.
 
-    Patience counts from the last sign of life, so a job may run for days while an outage may not. Before the
-    first sign of life there is none: a wrong address fails at once.
+    The limit `patience` (seconds) counts from the last contact, so it bounds an outage and not a job. Before the
+    first contact every error is final: a wrong address fails at once.
     """
 
     def __init__(self, patience: float) -> None:
@@ -34,7 +34,7 @@ class ReconnectPolicy:
         self._losses = 0
 
     def pause(self, error: SluiceError) -> float:
-        """Seconds to wait before connecting again; raises `error` where that is no use."""
+        """Seconds to wait before connecting again; raises `error` if a retry is pointless."""
         temporary = isinstance(error, UnreachableError) or error.status in (429, 502, 503, 504)
         if not temporary or self._last_contact is None:
             raise error

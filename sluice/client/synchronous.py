@@ -14,7 +14,7 @@ from sluice.api.models import Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
-from sluice.client.reconnect import AGAIN, PATIENCE, SILENCE, ReconnectPolicy, update
+from sluice.client.reconnect import OUTAGE_LIMIT, RECONNECT_DELAY, SILENCE, ReconnectPolicy, update
 
 __all__ = ["Client"]
 
@@ -132,7 +132,7 @@ class Client:
                 return
             after = page.next
 
-    def watch(self, job_id: str, *, patience: float = PATIENCE) -> Iterator[Job]:
+    def watch(self, job_id: str, *, patience: float = OUTAGE_LIMIT) -> Iterator[Job]:
         """Yield the job as it stands, then at every change, last in its final state.
 
         Lost connections are made again, until nothing has answered for `patience` seconds.
@@ -151,7 +151,7 @@ class Client:
                         yield changed
                         if changed.finished:
                             return
-                time.sleep(AGAIN)
+                time.sleep(RECONNECT_DELAY)
             except SluiceError as error:
                 time.sleep(policy.pause(error))
 

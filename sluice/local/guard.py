@@ -17,7 +17,8 @@ from sluice.local.state import process_started
 
 __all__ = ["Guard", "main"]
 
-PATIENCE = 5.0
+STOP_TIMEOUT = 5.0
+"""Seconds that a group has between SIGTERM and SIGKILL."""
 GENTLE = "gentle"
 
 
@@ -46,7 +47,7 @@ class Guard:
         with suppress(OSError):
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE + 2)
+            self._process.wait(STOP_TIMEOUT + 2)
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -67,7 +68,7 @@ def main() -> None:
             groups.pop(int(group), None)
     for group, gentle in groups.items():
         _signal(group, signal.SIGTERM if gentle else signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + STOP_TIMEOUT
     while any(process_started(group) for group in groups) and time.monotonic() < deadline:
         time.sleep(0.02)
     for group in groups:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from services.retriever.stages.index import Indexing
-from services.retriever.stages.retrieve import Searching
+from services.retriever.stages.index import Index
+from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.base import Mode
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
@@ -131,11 +131,11 @@ async def open_collection_harness(url: str, folder: Path, **settings: Any) -> As
         for variant, dimension in (("default", 16), ("wide", 24)):
             process = _embedder(collection_harness, variant, dimension)
             await stack.enter_async_context(harness.working(process, "embed", variant=variant, room=16, batch_room=16))
-        indexing = Indexing(store, vectors, lambda _table, _passages: None)
+        indexing = Index(store, vectors, lambda _table, _passages: None)
         await stack.enter_async_context(
             harness.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
         )
-        await stack.enter_async_context(harness.working(Searching(store), "retrieve", room=16, batch_room=16))
+        await stack.enter_async_context(harness.working(Retrieve(store), "retrieve", room=16, batch_room=16))
         yield collection_harness
 
 

@@ -1,4 +1,4 @@
-"""A generator whose engine has died ends too, so that whatever runs it starts it anew."""
+"""Ends a generator whose engine has died, so that its supervisor restarts it."""
 
 import logging
 import signal
@@ -10,33 +10,33 @@ import anyio
 
 from shared.service.service import Service
 
-__all__ = ["EngineProcess", "tied"]
+__all__ = ["EngineProcess", "watch_engine"]
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class EngineProcess(Protocol):
-    """An engine that can die under the process that uses it."""
+    """An engine that runs in a process of its own and can die there."""
 
     async def lost(self) -> None:
-        """Return once the engine is gone and will not come back."""
+        """Return once the engine has died for good."""
 
 
 @asynccontextmanager
-async def tied(service: Service, engine: object) -> AsyncIterator[None]:
-    """While inside, the engine's death is the service's: it gives its queries back and exits with 1."""
+async def watch_engine(service: Service, engine: object) -> AsyncIterator[None]:
+    """Stop the service when the engine dies inside the context. It returns its queries and exits with 1."""
     async with anyio.create_task_group() as tasks:
         if isinstance(engine, EngineProcess):
-            tasks.start_soon(_end_with, engine, service)
+            tasks.start_soon(_stop_service, engine, service)
         try:
             yield
         finally:
             tasks.cancel_scope.cancel()
 
 
-async def _end_with(engine: EngineProcess, service: Service) -> None:
+async def _stop_service(engine: EngineProcess, service: Service) -> None:
     await engine.lost()
-    log.critical("the engine has died: this process ends")
+    log.critical("the engine has died; this process exits")
     service.failed = True
     signal.raise_signal(signal.SIGTERM)

@@ -53,7 +53,7 @@ class PromptBuilder:
        a sentence, or dropped where not one sentence fits; all after it are dropped.
 
     A chat keeps its messages as they are. `overhead` is the tokens that a chat template adds to each message.
-    `special` are the tokenizer's control tokens: no text of an answer's prompt can spell one (see `harmless`).
+    `special` are the tokenizer's control tokens: no text of an answer's prompt can spell one (see `Sanitizer`).
     Calls share nothing that changes, so they may run in several threads at once.
     """
 
@@ -100,7 +100,7 @@ class PromptBuilder:
         system = self._message(TemplateName.ANSWER_SYSTEM, instructions=instructions(prompt.messages))
         question = self._sanitize.speech(prompt.question)
         fixed = self._tokens((system, self._user(question, ())))
-        turns = [tuple(map(self._harmless_turn, exchange)) for exchange in exchanges(prompt.messages)]
+        turns = [tuple(map(self._sanitized_turn, exchange)) for exchange in exchanges(prompt.messages)]
         kept = self._newest(turns, min(self._window // HISTORY_SHARE, room - fixed))
         counts: dict[str, int] = {}
         left = room - fixed - self._tokens(_flat(kept))
@@ -183,7 +183,7 @@ class PromptBuilder:
         text = self._templates.render(TemplateName.ANSWER_USER, question=question, sources=sources)
         return Message(role="user", content=text)
 
-    def _harmless_turn(self, message: Message) -> Message:
+    def _sanitized_turn(self, message: Message) -> Message:
         if message.content is None:
             return message
         return message.model_copy(update={"content": self._sanitize.speech(message.content)})

@@ -23,7 +23,7 @@ __all__ = ["Condense"]
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = 10.0
+TIME_LIMIT: Final = 10.0
 """Seconds to wait for the engine at most."""
 
 SHARE: Final = 1 / 3
@@ -67,13 +67,13 @@ class Condense:
 
     async def _rewritten(self, query: Query, said: Sequence[Message]) -> str | None:
         """The engine's version; None where there is none to use."""
-        patience = min(PATIENCE, query.remaining * SHARE)
-        if not self._engine.model or len(query.question) > LONGEST or patience <= 0:
+        limit = min(TIME_LIMIT, query.remaining * SHARE)
+        if not self._engine.model or len(query.question) > LONGEST or limit <= 0:
             return None
         turns = [self._turn(message) for message in said[-NEWEST:]]
         text = None
         try:
-            with anyio.move_on_after(patience) as scope:
+            with anyio.move_on_after(limit) as scope:
                 text = await self._ask(query, turns)
             if scope.cancelled_caught:
                 log.warning("a follow-up question was not rewritten in time", extra={"query": query.id})

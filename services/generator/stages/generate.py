@@ -14,13 +14,13 @@ from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
 
-__all__ = ["Generation", "ORIGINAL_QUESTION"]
+__all__ = ["Generate", "ORIGINAL_QUESTION"]
 
 ORIGINAL_QUESTION = "original_question"
 """The note that keeps the question as it was asked, where another one was searched for."""
 
 
-class Generation:
+class Generate:
     """An answer from sources sends these, then the text with its citations checked, then the end. A chat and a
     completion are the engine's text as it is.
 
@@ -74,9 +74,9 @@ class Generation:
         return delivered
 
     async def _write(self, query: Query, context: Context, prepared: Prepared, after: Delivered | None) -> None:
-        cleaning = _cleaning(prepared)
-        if cleaning is not None and after is not None:
-            cleaning.resume(after.text)
+        citations = _citation_stream(prepared)
+        if citations is not None and after is not None:
+            citations.resume(after.text)
         calls = _Calls(query.id)
         finish: Finish | None = None
         async with (
@@ -85,15 +85,15 @@ class Generation:
         ):
             async for item in items:
                 if isinstance(item, Finish):
-                    finish, last = item, cleaning.flush() if cleaning else None
+                    finish, last = item, citations.flush() if citations else None
                     if last is not None:
                         await coalescer.send(last)
                     continue
                 delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
-                if (piece := cleaning.feed(delta) if cleaning else delta) is not None:
+                if (piece := citations.feed(delta) if citations else delta) is not None:
                     await coalescer.send(piece)
         assert finish is not None
-        await self._end(context, prepared, finish, cited=cleaning.used if cleaning else ())
+        await self._end(context, prepared, finish, cited=citations.used if citations else ())
 
     async def _end(self, context: Context, prepared: Prepared, finish: Finish, cited: tuple[int, ...]) -> None:
         await context.done(
@@ -131,7 +131,7 @@ def _seeded(params: GenerateParams, query: Query) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(digest) >> 1})
 
 
-def _cleaning(prepared: Prepared) -> CitationStream | None:
+def _citation_stream(prepared: Prepared) -> CitationStream | None:
     """For an answer from sources; only what the engine was shown may be cited."""
     if prepared.prompt.params.mode is not Mode.ANSWER:
         return None

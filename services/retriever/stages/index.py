@@ -16,10 +16,10 @@ from shared.contracts.results import IndexOutcome
 from shared.nats.objects import read_object
 from shared.runtime.stage import Context
 
-__all__ = ["Indexing"]
+__all__ = ["Index"]
 
 
-class Indexing:
+class Index:
     """Carries out changes of the index. `changed` hears of each table that was written to, and of how many passages."""
 
     def __init__(self, store: Store, vectors: ObjectStore, changed: Callable[[str, int], None]) -> None:

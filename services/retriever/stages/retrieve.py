@@ -10,7 +10,7 @@ from shared.contracts.filters import parse
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
 
-__all__ = ["RetrieveParams", "Searching"]
+__all__ = ["RetrieveParams", "Retrieve"]
 
 
 class RetrieveParams(BaseModel):
@@ -23,7 +23,7 @@ class RetrieveParams(BaseModel):
     mode: Mode = Mode.HYBRID
 
 
-class Searching:
+class Retrieve:
     """Searches one store. Without an embedding in the envelope it searches by words alone."""
 
     def __init__(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from services.retriever.stores.base import Store
 from shared.tasks import background
 
-__all__ = ["Maintenance"]
+__all__ = ["MaintenanceScheduler"]
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ LONGEST_REST: Final = 30.0
 
 
 @dataclass(slots=True)
-class _Behind:
+class _Backlog:
     """What a table has got since it was brought up to date."""
 
     commits: int = 0
     passages: int = 0
 
 
-class Maintenance:
+class MaintenanceScheduler:
     """One background task per process; tables are worked on one after the other.
 
     A table's turn comes after so many `commits` or `passages`, or when no commit has come for `pause` seconds. Until
@@ -46,15 +46,15 @@ class Maintenance:
         self._pause = pause
         self._commits = commits
         self._passages = passages
-        self._behind: dict[str, _Behind] = {}
+        self._backlogs: dict[str, _Backlog] = {}
         self._news = asyncio.Event()
 
     def changed(self, table: str, passages: int) -> None:
         """A commit has written so many passages to a table, and may have removed others."""
         COMMITS.inc()
-        behind = self._behind.setdefault(table, _Behind())
-        behind.commits += 1
-        behind.passages += passages
+        backlog = self._backlogs.setdefault(table, _Backlog())
+        backlog.commits += 1
+        backlog.passages += passages
         self._news.set()
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ class Maintenance:
     async def _work(self) -> None:
         while True:
             table = await self._next()
-            del self._behind[table]
+            del self._backlogs[table]
             began = time.monotonic()
             try:
                 with COMPACTION.time():
@@ -77,11 +77,11 @@ class Maintenance:
     async def _next(self) -> str:
         """Wait until a table's turn has come."""
         while True:
-            if not self._behind:
+            if not self._backlogs:
                 self._news.clear()
                 await self._news.wait()
-            table = max(self._behind, key=self._share_of_turn)
-            if self._share_of_turn(table) >= 1:
+            table = max(self._backlogs, key=self._urgency)
+            if self._urgency(table) >= 1:
                 return table
             self._news.clear()
             try:
@@ -90,6 +90,6 @@ class Maintenance:
             except TimeoutError:
                 return table
 
-    def _share_of_turn(self, table: str) -> float:
-        behind = self._behind[table]
-        return max(behind.commits / self._commits, behind.passages / self._passages)
+    def _urgency(self, table: str) -> float:
+        backlog = self._backlogs[table]
+        return max(backlog.commits / self._commits, backlog.passages / self._passages)

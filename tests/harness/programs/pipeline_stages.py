@@ -19,7 +19,7 @@ from nats.aio.client import Client
 
 from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
 from services.generator.engines.metrics import MeasuredEngine
-from services.generator.stages.generate import Generation
+from services.generator.stages.generate import Generate
 from shared.contracts.envelope import Passage, Query, pack_vector
 from shared.runtime.batching import Batcher
 from shared.runtime.stage import Context, Stage
@@ -76,7 +76,7 @@ def make(settings: PipelineSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[list[Stage]]:
         stages = Stages(service.bus.client, settings)
-        generate = Generation(MeasuredEngine(ExtractiveEngine(ExtractiveConfig())))
+        generate = Generate(MeasuredEngine(ExtractiveEngine(ExtractiveConfig())))
         async with stages.batcher.running():
             made = {"embed": stages.embed, "retrieve": stages.retrieve, "generate": generate}
             yield [Stage(name=name, process=process) for name, process in made.items()]

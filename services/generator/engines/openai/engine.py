@@ -127,7 +127,7 @@ class OpenAIEngine:
             raise RuntimeError("prepare was called before start")
         params = prompt.params
         if params.mode is Mode.ANSWER:
-            # Where tokens are estimated, a prompt that is refused for its length would be the worse mistake.
+            # Where tokens are estimated, a prompt that is refused for its length would be worse.
             spare = 0 if self._tokens.exact else round((1 - ESTIMATED_SHARE) * self._window)
             wanted = params.max_tokens or ANSWER_TOKENS
             reserve = min(wanted, (self._window - spare) // 2)
@@ -188,7 +188,7 @@ class OpenAIEngine:
         return chat_request(params, messages, model=self.model, limit=limit, limit_field=field, after=given)
 
     async def _tried(self, mode: Mode, request: dict[str, Any]) -> AsyncGenerator[Chunk, None]:
-        """The chunks of one response, the last of which has a reason. Asks again as long as none has come."""
+        """The chunks of one response; the last has a reason. Repeats the request until a first chunk comes."""
         for tries in count(1):
             begun = False
             try:
@@ -197,10 +197,10 @@ class OpenAIEngine:
                         begun = True
                         yield chunk
             except UpstreamError as error:
-                if begun or not error.again or tries > self._config.max_retries:
+                if begun or not error.retryable or tries > self._config.max_retries:
                     raise error.problem from None
                 delay = retry_delay(error, tries)
-                log.info("the model server is asked again", extra={"after": delay, "reason": error.problem.detail})
+                log.info("retrying the model server", extra={"after": delay, "reason": error.problem.detail})
             else:
                 return
             await anyio.sleep(delay)
@@ -229,7 +229,7 @@ class OpenAIEngine:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await stream.close()
         if not ended:
-            raise UpstreamError(failed("The model server ended the answer early."), again=True)
+            raise UpstreamError(failed("The model server ended the answer early."), retryable=True)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -262,8 +262,8 @@ class OpenAIEngine:
         mine = next((model for model in served if model.id == self.model), None)
         if served and mine is None:
             log.warning("the model server does not list %r; it lists %s", self.model, [m.id for m in served[:5]])
-        told = getattr(mine, "max_model_len", None)
-        self._window = self._config.window or (told if isinstance(told, int) and told > 0 else WINDOW)
+        reported = getattr(mine, "max_model_len", None)
+        self._window = self._config.window or (reported if isinstance(reported, int) and reported > 0 else WINDOW)
 
 
 async def _listed(client: "AsyncOpenAI") -> "list[Model]":

@@ -25,17 +25,17 @@ _TOO_LONG = re.compile(
     r"|too many (?:input )?tokens|`?inputs`? (?:tokens|must have less)",
     re.IGNORECASE,
 )
-_TRY_AGAIN = frozenset({408, 409, 425, 429})
+_RETRYABLE = frozenset({408, 409, 425, 429})
 
 
 class UpstreamError(Exception):
-    """One request failed with `problem`. `again` says whether the same request may succeed a little later, and
+    """One request failed with `problem`. `retryable` says whether the same request may succeed a little later, and
     `retry_after` after how many seconds, where the server said."""
 
-    def __init__(self, problem: Problem, *, again: bool = False, retry_after: float | None = None) -> None:
+    def __init__(self, problem: Problem, *, retryable: bool = False, retry_after: float | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
-        self.again = again and (retry_after is None or retry_after <= LONGEST_RETRY_AFTER)
+        self.retryable = retryable and (retry_after is None or retry_after <= LONGEST_RETRY_AFTER)
         self.retry_after = retry_after
 
 
@@ -60,7 +60,7 @@ def explain(error: "openai.OpenAIError", secret: str) -> UpstreamError:
         return _for_status(error.status_code, said, error.code, _retry_after(error.response.headers))
     if isinstance(error, openai.APIConnectionError):
         cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
-        return UpstreamError(failed(f"The connection to the model server failed ({cause})."), again=True)
+        return UpstreamError(failed(f"The connection to the model server failed ({cause})."), retryable=True)
     if isinstance(error, openai.APIError) and (status := _status_of(error)) is not None:
         return _for_status(status, said, error.code, None)
     return UpstreamError(failed(f"The model server reported an error: {said}"))
@@ -78,9 +78,11 @@ def _for_status(status: int, said: str, code: str | None, retry_after: float | N
     if status == 429 and code != "insufficient_quota":
         if retry_after is not None:
             extras["retry_after"] = -int(-retry_after // 1)
-        return UpstreamError(Problem(ProblemType.ENGINE_BUSY, answered, **extras), again=True, retry_after=retry_after)
-    again = status >= 500 or status in _TRY_AGAIN - {429}
-    return UpstreamError(failed(answered, **extras), again=again, retry_after=retry_after)
+        return UpstreamError(
+            Problem(ProblemType.ENGINE_BUSY, answered, **extras), retryable=True, retry_after=retry_after
+        )
+    retryable = status >= 500 or status in _RETRYABLE - {429}
+    return UpstreamError(failed(answered, **extras), retryable=retryable, retry_after=retry_after)
 
 
 def _message(error: "openai.OpenAIError") -> str:

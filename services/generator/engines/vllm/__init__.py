@@ -4,10 +4,9 @@ config      what to run; imports nothing of vLLM, like `engine`
 engine      the engine's life: start, close, and the news of its death
 launch      the engine's arguments and environment, and the start itself
 child       what runs inside vLLM's own processes
-running     generate, on an engine that has started
-preparing   prepare, with rendering (text to tokens), sampling (parameters) and calls (tools)
-cutting     stop strings
-parsing     reasoning and tool calls in what the model writes
+session     prepare and generate, on an engine that has started
+requests    prompts as vLLM takes them, with renderer (text to tokens), sampling (parameters) and tool_calls
+stop_strings, parsers  what the model writes: where it stops, its reasoning and its tool calls
 """
 
 from services.generator.engines.vllm.config import VLLMConfig

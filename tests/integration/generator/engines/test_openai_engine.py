@@ -446,12 +446,12 @@ class TestFailures:
         await server.disconnected.wait()
 
     def test_each_further_wait_is_longer_and_none_is_endless(self) -> None:
-        error = UpstreamError(failed("no"), again=True)
+        error = UpstreamError(failed("no"), retryable=True)
 
         assert 0.125 <= retry_delay(error, 1) <= 0.25
         assert 0.5 <= retry_delay(error, 3) <= 1
         assert retry_delay(error, 50) <= LONGEST_DELAY
-        assert 7 <= retry_delay(UpstreamError(failed("no"), again=True, retry_after=7.0), 1) <= 7.25
+        assert 7 <= retry_delay(UpstreamError(failed("no"), retryable=True, retry_after=7.0), 1) <= 7.25
 
 
 class TestHangingUp:

@@ -121,12 +121,12 @@ async def test_metrics_show_the_platforms_figures_and_vllms(
 
 async def test_the_log_tells_of_the_start_in_json(generators: dict[str, ServiceProcess]) -> None:
     entries = [json.loads(line) for line in generators["drained"].log.splitlines() if line.startswith("{")]
-    told = {entry["message"]: entry for entry in entries}
+    reported = {entry["message"]: entry for entry in entries}
 
-    assert told["vLLM is starting"]["level"] == "INFO"
-    assert told["vLLM has started"]["room"] == 4
-    assert told["vLLM has started"]["served_model"] == "tiny"
-    assert told["ready"]["service"] == "generator"
+    assert reported["vLLM is starting"]["level"] == "INFO"
+    assert reported["vLLM has started"]["room"] == 4
+    assert reported["vLLM has started"]["served_model"] == "tiny"
+    assert reported["ready"]["service"] == "generator"
     assert not [entry for entry in entries if entry["logger"].startswith("vllm") and entry["level"] == "INFO"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.generator.engines.base import Finish, FinishReason, Item, Prepared, Prompt, TextDelta
-from services.generator.stages.generate import Generation
+from services.generator.stages.generate import Generate
 from shared.contracts.envelope import Hop, Message, Passage, Query, Stop
 from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
@@ -82,7 +82,7 @@ async def run(engine: Script, asked: Query, *, delivered: Delivered | None = Non
     context = Context(
         asked, origin={"attempt": 1, "delivery": delivery, "stage": "generate"}, hop=hop, send=send, delivered=given
     )
-    assert await Generation(engine, adapter)(asked, context) is None
+    assert await Generate(engine, adapter)(asked, context) is None
     return events
 
 

@@ -14,9 +14,9 @@ def token(text: str) -> TextDelta:
 
 
 def run(texts: list[str], sources: int = 3) -> list[TextDelta]:
-    cleaning = CitationStream(range(1, sources + 1))
-    shown = [cleaning.feed(token(text)) for text in texts]
-    return [delta for delta in [*shown, cleaning.flush()] if delta is not None]
+    citations = CitationStream(range(1, sources + 1))
+    shown = [citations.feed(token(text)) for text in texts]
+    return [delta for delta in [*shown, citations.flush()] if delta is not None]
 
 
 def test_text_that_may_become_a_citation_takes_its_tokens_with_it() -> None:
@@ -41,27 +41,27 @@ def test_pieces_that_all_end_undecided_are_shown_all_the_same() -> None:
 
 
 def test_text_without_tokens_is_shown_as_soon_as_it_is_decided() -> None:
-    cleaning = CitationStream([1])
+    citations = CitationStream([1])
 
-    assert cleaning.feed(TextDelta(text="Yes [1")) == TextDelta(text="Yes")
-    assert cleaning.feed(TextDelta(text="]")) == TextDelta(text=" [1]")
-    assert cleaning.flush() is None
+    assert citations.feed(TextDelta(text="Yes [1")) == TextDelta(text="Yes")
+    assert citations.feed(TextDelta(text="]")) == TextDelta(text=" [1]")
+    assert citations.flush() is None
 
 
 def test_reasoning_and_tool_calls_pass_at_once() -> None:
-    cleaning = CitationStream([1])
+    citations = CitationStream([1])
     call = ToolCallDelta(index=0, name="look")
 
-    assert cleaning.feed(TextDelta(reasoning="Hm [9]")) == TextDelta(reasoning="Hm [9]")
-    assert cleaning.feed(TextDelta(tool_calls=(call,))) == TextDelta(tool_calls=(call,))
+    assert citations.feed(TextDelta(reasoning="Hm [9]")) == TextDelta(reasoning="Hm [9]")
+    assert citations.feed(TextDelta(tool_calls=(call,))) == TextDelta(tool_calls=(call,))
 
 
 def test_an_answer_gone_on_with_knows_what_was_cited_and_whether_it_is_in_code() -> None:
-    cleaning = CitationStream([1, 2])
-    cleaning.resume("As [2] says: `x")
+    citations = CitationStream([1, 2])
+    citations.resume("As [2] says: `x")
 
-    assert cleaning.feed(TextDelta(text="[9]` [9] [1]")) == TextDelta(text="[9]` [1]")
-    assert cleaning.used == (2, 1)
+    assert citations.feed(TextDelta(text="[9]` [9] [1]")) == TextDelta(text="[9]` [1]")
+    assert citations.used == (2, 1)
 
 
 @given(st.lists(st.sampled_from(["[1]", " [", "[9]", "1", "]", " ", "a", "b. ", "`", " c"]), max_size=40))

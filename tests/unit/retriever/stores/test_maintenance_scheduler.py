@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from services.retriever.stores.base import Store
-from services.retriever.stores.maintenance_scheduler import Maintenance
+from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 
 HOUR = 3600.0
 
@@ -25,9 +25,9 @@ class FakeStore:
 
 
 @asynccontextmanager
-async def maintained(store: FakeStore, **limits: Any) -> AsyncIterator[Maintenance]:
+async def maintained(store: FakeStore, **limits: Any) -> AsyncIterator[MaintenanceScheduler]:
     limits = {"pause": HOUR, "commits": 1000, "passages": 1000} | limits
-    async with asyncio.timeout(30), Maintenance(cast("Store", store), **limits).running() as maintenance:
+    async with asyncio.timeout(30), MaintenanceScheduler(cast("Store", store), **limits).running() as maintenance:
         yield maintenance
 
 

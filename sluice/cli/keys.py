@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down
+from sluice.cli.options import AsJson, Url, apply_group_options, client
 
 if TYPE_CHECKING:
     from sluice.api.keys import ApiKey, IssuedKey
@@ -29,7 +29,7 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The id of a key.")]
 
 @keys.callback()
 def _keys(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_keys(url=url, as_json=as_json)
 
 
@@ -45,16 +45,16 @@ def list_keys(url: Url = None, as_json: AsJson = False) -> None:
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, or what for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its owner or purpose.")],
     action: Annotated[
         list[str],
         typer.Option("--action", "-a", help="query, read, write, jobs, system, metrics or admin; may be repeated."),
     ],
-    tenant: Annotated[str, typer.Option(help="Whose collections and jobs it is for.")] = "default",
+    tenant: Annotated[str, typer.Option(help="The tenant that the key belongs to.")] = "default",
     collection: Annotated[
         list[str], typer.Option("--collection", "-c", help="Only these collections; * and ? are wildcards.")
     ] = ["*"],  # noqa: B006  (typer's way)
-    expires: Annotated[str | None, typer.Option(metavar="TIME", help="When it ends: 12h, 90d.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="TIME", help="Lifetime: 12h, 90d.")] = None,
     requests: Annotated[int | None, typer.Option(metavar="N", help="Requests a minute, at each gateway.")] = None,
     tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens a minute, at each gateway.")] = None,
     url: Url = None,
@@ -80,7 +80,7 @@ def create_key(
 @keys.command("rotate")
 def rotate_key(
     key: KeyId,
-    grace: Annotated[str, typer.Option(metavar="TIME", help="How long the old secret goes on: 0s, 1h, 7d.")] = "1h",
+    grace: Annotated[str, typer.Option(metavar="TIME", help="How long the old secret stays valid: 0s, 1h, 7d.")] = "1h",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

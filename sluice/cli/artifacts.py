@@ -18,7 +18,7 @@ HELP = """Upload and download files of jobs: sets of questions, lines of a batch
 
 artifacts = typer.Typer(help=HELP, no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="FOLDER/FILE", help="What specs call it.")]
+Name = Annotated[str, typer.Argument(metavar="FOLDER/FILE", help="The name that job specs use.")]
 
 
 @artifacts.command("put")
@@ -41,7 +41,7 @@ def put_artifact(
 def get_artifact(
     name: Name,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to; `-` is standard output.")
+        Path | None, typer.Option("--output", "-o", metavar="PATH", help="The file to write; `-` is standard output.")
     ] = None,
     url: Url = None,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down, me, pairs
+from sluice.cli.options import AsJson, Url, apply_group_options, client, pairs, user_name
 
 if TYPE_CHECKING:
     from sluice.api.jobs import Schedule
@@ -28,7 +28,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule.")]
 
 @schedules.callback()
 def _schedules(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_schedules(url=url, as_json=as_json)
 
 
@@ -58,15 +58,15 @@ def create_schedule(
     ] = None,
     every: Annotated[str | None, typer.Option(help="An interval: 90s, 15m, 1h30m.")] = None,
     zone: Annotated[str | None, typer.Option(help="Time zone of the cron, such as Europe/Berlin; else UTC.")] = None,
-    missed: Annotated[str, typer.Option(help="Ticks that came while all was down: skip, or run_once.")] = "skip",
-    overlap: Annotated[str, typer.Option(help="While the last job still runs: allow, or skip.")] = "allow",
-    paused: Annotated[bool, typer.Option("--paused", help="Do not begin yet.")] = False,
+    missed: Annotated[str, typer.Option(help="Ticks missed during downtime: skip or run_once.")] = "skip",
+    overlap: Annotated[str, typer.Option(help="What to do while the last job still runs: allow or skip.")] = "allow",
+    paused: Annotated[bool, typer.Option("--paused", help="Create it paused.")] = False,
     parameter: Annotated[
         list[str], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A pipeline's parameter.")
     ] = [],  # noqa: B006  (typer's way)
     label: Annotated[list[str], typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label of its jobs.")] = [],  # noqa: B006
     priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Each job must end within.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit of each job.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +77,7 @@ def create_schedule(
     from sluice.cli.submit import explained, read_any
 
     wanted = read_any(file, pairs(parameter, "--parameter")).settle(
-        priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me()
+        priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=user_name()
     )
     with client(url) as sluice, explained(wanted):
         made = sluice.create_schedule(
@@ -126,7 +126,7 @@ def delete_schedule(name: Name, url: Url = None) -> None:
 @schedules.command("trigger")
 def trigger_schedule(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for the job's end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for the job to end.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

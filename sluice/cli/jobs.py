@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, hand_down, me, pairs
+from sluice.cli.options import AsJson, Url, apply_group_options, client, pairs, user_name
 
 if TYPE_CHECKING:
     from sluice.api.models import JobState
@@ -35,12 +35,12 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
 Label = Annotated[list[str], typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label; may be repeated.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; shown in the audit log.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Wait for its end and show how far it is.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Wait for the end and show the progress.")]
 
 
 @jobs.callback()
 def _jobs(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    if hand_down(ctx, url=url, as_json=as_json):
+    if apply_group_options(ctx, url=url, as_json=as_json):
         list_jobs(url=url, as_json=as_json)
 
 
@@ -125,8 +125,8 @@ def submit_job(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML or JSON file: a spec with its `kind`.")],
     priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
     label: Label = [],  # noqa: B006
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="It must have ended by then.")] = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same one twice is one job.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit of the job.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: a repeated key returns the first job.")] = None,
     follow: Follow = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -139,7 +139,7 @@ def submit_job(
     """
     from sluice.cli.submit import read_job, submit
 
-    wanted = read_job(file).settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=me())
+    wanted = read_job(file).settle(priority=priority, labels=pairs(label, "--label"), timeout=timeout, by=user_name())
     submit(wanted, url, key=key, wait=follow, as_json=as_json)
 
 
@@ -149,7 +149,7 @@ def cancel_job(job_id: JobId, reason: Reason = "", url: Url = None, as_json: AsJ
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
-        job = sluice.cancel_job(job_id, reason=reason, by=me())
+        job = sluice.cancel_job(job_id, reason=reason, by=user_name())
     if as_json:
         print_json(job)
     elif job.finished:
@@ -168,7 +168,7 @@ def retry_job(
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
-        job = sluice.retry_job(job_id, reason=reason, by=me())
+        job = sluice.retry_job(job_id, reason=reason, by=user_name())
         if follow:
             job = follow_to_the_end(sluice, job_id, quiet=as_json)
     if follow:
@@ -196,9 +196,9 @@ def audit_job(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
 @jobs.command("artifacts")
 def job_artifacts(
     job_id: JobId,
-    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="One of them, to be downloaded.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="The artifact to download.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to; `-` is standard output.")
+        Path | None, typer.Option("--output", "-o", metavar="PATH", help="The file to write; `-` is standard output.")
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -254,7 +254,7 @@ def replay_jobs(
             letters = sluice.dead_letters(limit=1000)
             job_ids = list(dict.fromkeys(letter.job for letter in letters if letter.job))
         for job_id in job_ids or []:
-            sluice.retry_job(job_id, reason="replayed", by=me())
+            sluice.retry_job(job_id, reason="replayed", by=user_name())
             typer.echo(f"Job {job_id} is queued again.")
 
 
