@@ -25,12 +25,12 @@ class Plugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Function]) -> None:
-        from tests.fuzz import depth
+        from tests.fuzz import hypothesis_runner
 
         chosen = [item for item in items if hasattr(item.obj, "hypothesis") and self._is_chosen(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
-        depth.seconds_each = self._seconds / max(1, len(chosen))
+        hypothesis_runner.seconds_each = self._seconds / max(1, len(chosen))
 
     def _is_chosen(self, node: str) -> bool:
         return not self._names or any(name in node for name in self._names)

@@ -62,13 +62,13 @@ def test_an_answer_takes_any_events_in_any_order_or_ends_in_a_problem(
     stream: list[tuple[bytes, int, int]], standing: bool
 ) -> None:
     example_began()
-    answer, given_out, ended = AnswerAssembler(standing=standing), "", 0
+    answer, given_out, ended = AnswerAssembler(append_only=standing), "", 0
     for data, attempt, delivery in stream:
         event = read(data)
         if event is None:
             continue
         if isinstance(event, Progress):
-            answer.hand_over(event)
+            answer.report_delivered(event)
         event = event.model_copy(update={"attempt": attempt, "delivery": delivery})
         try:
             parts = answer.take(event)

@@ -94,9 +94,9 @@ def test_any_file_holds_an_admin_key_or_is_refused_without_being_shown(folder: P
         assert SECRET not in str(made)
         return
     saw("taken")
-    assert Authenticator(made).asks
+    assert Authenticator(made).required
     written = made.admin_secret
-    assert Authenticator(made).caller([(b"x-api-key", written.encode())]).name == "admin"
+    assert Authenticator(made).principal([(b"x-api-key", written.encode())]).name == "admin"
 
 
 # Files of YAML
@@ -297,7 +297,7 @@ def test_any_record_and_any_headers_let_in_who_has_the_key_and_nobody_else(
     authenticator = Authenticator(NOBODY)
     if isinstance(key, ApiKey):
         authenticator.update({key.id: key})
-    caller = outcome(lambda: authenticator.caller(headers), Problem)
+    caller = outcome(lambda: authenticator.principal(headers), Problem)
     if isinstance(caller, Problem):
         saw(caller.kind.code)
         return

@@ -255,7 +255,7 @@ async def test_a_line_of_a_batch_reaches_the_collections_of_the_key_that_made_th
             topology=harness.topology,
             after_reconnect=lambda _: None,
         )
-        stages = StageClient(cast("Bus", parts), limited="scheduler", seconds=20, tries=1)
+        stages = StageClient(cast("Bus", parts), asker="scheduler", seconds=20, tries=1)
         requests = Requests(stages, Artifacts(harness.jetstream), room=1, seconds=20)
         line = json.dumps({**ASKED, "collection": "wiki", "timeout": 0.5}).encode()
         refused = await requests.send(Endpoint.QUERY, line, tenant="acme", collections=("doc?",))

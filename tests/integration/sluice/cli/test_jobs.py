@@ -75,7 +75,7 @@ def test_a_file_without_a_folder_in_its_name_is_wrong_usage(sluice: Run) -> None
 def test_what_is_wrong_with_a_file_is_shown_with_its_line_and_column(sluice: Run) -> None:
     switch = "spec: {kind: switch, collection: docs}\n"
     cases = {
-        "kind: dance\n": (1, "job.yaml:1:1: kind: there is no kind 'dance'; the kinds are ingest,"),
+        "kind: dance\n": (1, "job.yaml:1:1: kind: there is no kind 'dance'; the kinds are batch,"),
         "kind: switch\ncollection: docs\nversoin: v2\n": (1, "job.yaml:3:1: versoin: there is no such member"),
         "kind: switch\n": (1, "job.yaml: collection: Field required"),
         f"{switch}priority: urgent\n": (1, "job.yaml:2:1: priority: Input should be 'high', 'normal' or 'low'"),
