@@ -150,7 +150,7 @@ class _Run:
                     await asyncio.sleep(LOOK)
                 return time.monotonic() - since
         self._unrecovered = True
-        self._oracle.accuse(f"not well again {RECOVERY:g} s after the faults of round {self._asker.round}")
+        self._oracle.accuse(f"not well again {RECOVERY:g} s after the faults of round {self._query_client.round}")
         return time.monotonic() - since
 
     async def _watch_lag(self) -> None:
