@@ -1,15 +1,17 @@
 """Cron expressions and intervals: what they mean, as the broker reads them, and when they tick next.
 
-The broker keeps the time. What is here says clearly what is wrong with an expression, and when its next tick is to be
-expected: a tick that has not come by then was missed.
+The broker keeps the time. This module says what is wrong with an expression, and computes the next tick as the broker
+does: a tick that has not come by then was missed. cronsim finds the tick. Its language differs from the broker's (`L`,
+`#` and 7 for Sunday, no `?`, and `*/2` counts as unrestricted), so it gets each field as a list of numbers.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
 
 __all__ = ["Cron", "TimingError", "interval", "time_zone"]
 
@@ -24,9 +26,6 @@ SHORTCUTS: Final = {
     "@midnight": "0 0 0 * * *",
     "@hourly": "0 0 * * * *",
 }
-HORIZON: Final = 366 * 5
-"""Days within which an expression must tick: the broker refuses those that do not."""
-
 NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
@@ -56,17 +55,13 @@ FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cron:
-    """`text` has six fields. Where both days are restricted, one of them is enough."""
+    """`text` has six fields. `values` are the numbers of each; None where the field is unrestricted (`*` or `?`).
+
+    Where both days are restricted, one of them is enough.
+    """
 
     text: str
-    seconds: frozenset[int]
-    minutes: frozenset[int]
-    hours: frozenset[int]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    any_day: bool
-    any_weekday: bool
+    values: tuple[frozenset[int] | None, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Cron":
@@ -79,51 +74,25 @@ class Cron:
                 "a cron expression has five fields (minute, hour, day of month, month, day of week), "
                 f"or six with the second before them; {text.strip()[:80]!r} has {len(text.split())}"
             )
-        values = [_values(part, field) for part, field in zip(written, FIELDS, strict=True)]
-        cron = cls(
-            text=" ".join(written),
-            seconds=values[0],
-            minutes=values[1],
-            hours=values[2],
-            days=values[3],
-            months=values[4],
-            weekdays=values[5],
-            any_day=written[3][0] in "*?",
-            any_weekday=written[5][0] in "*?",
-        )
-        if cron.after(datetime.now(UTC), UTC) is None:
-            raise TimingError(f"{text.strip()!r} never comes")
+        values = tuple(_values(part, field) for part, field in zip(written, FIELDS, strict=True))
+        cron = cls(text=" ".join(written), values=values)
+        try:
+            cron.after(datetime.now(UTC), UTC)
+        except CronSimError:
+            raise TimingError(f"{text.strip()!r} never comes") from None
         return cron
 
-    def after(self, moment: datetime, zone: tzinfo) -> datetime | None:
-        """The first tick after a moment, in UTC; None where there is none within five years.
+    def after(self, moment: datetime, zone: tzinfo) -> datetime:
+        """The first tick after a moment, in UTC.
 
-        A time that the clocks skip does not tick; of one that comes twice the first does.
+        A time that the clocks skip does not tick; one that comes twice ticks twice.
         """
-        start = moment.astimezone(zone).date()
-        for day in (start + timedelta(days=number) for number in range(HORIZON)):
-            if not self._on(day):
-                continue
-            for at in self._times():
-                local = datetime.combine(day, at, zone)
-                tick = local.astimezone(UTC)
-                if tick > moment and tick.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
-                    return tick
-        return None
-
-    def _on(self, day: date) -> bool:
-        if day.month not in self.months:
-            return False
-        in_month, in_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
-        return in_month and in_week if self.any_day or self.any_weekday else in_month or in_week
-
-    def _times(self) -> Iterator[time]:
-        return (
-            time(hour, minute, second)
-            for hour in sorted(self.hours)
-            for minute in sorted(self.minutes)
-            for second in sorted(self.seconds)
-        )
+        fields = ["*" if numbers is None else ",".join(map(str, sorted(numbers))) for numbers in self.values]
+        for local in CronSim(" ".join(fields), moment.astimezone(zone)):
+            tick = local.astimezone(UTC)
+            if tick.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
+                return tick
+        raise AssertionError("a cron expression ticks within fifty years")
 
 
 def interval(text: str) -> float:
@@ -145,8 +114,9 @@ def time_zone(name: str | None) -> tzinfo:
         raise TimingError(f"there is no time zone {name[:40]!r}; write one such as Europe/Berlin") from None
 
 
-def _values(text: str, field: _Field) -> frozenset[int]:
+def _values(text: str, field: _Field) -> frozenset[int] | None:
     found: set[int] = set()
+    unrestricted = False
     for part in text.split(","):
         span, slash, step = part.partition("/")
         if slash and (not NUMBER.fullmatch(step) or int(step) < 1):
@@ -154,8 +124,10 @@ def _values(text: str, field: _Field) -> frozenset[int]:
         low, high = _span(span, field, open_ended=bool(slash))
         if low > high:
             raise _wrong(part, field)
-        found.update(range(low, high + 1, int(step) if slash else 1))
-    return frozenset(found)
+        every = int(step) if slash else 1
+        found.update(range(low, high + 1, every))
+        unrestricted |= span in ("*", "?") and every == 1
+    return None if unrestricted else frozenset(found)
 
 
 def _span(text: str, field: _Field, *, open_ended: bool) -> tuple[int, int]:

@@ -56,12 +56,11 @@ class Timing(Wire):
         else:
             interval(str(self.every))
 
-    def after(self, moment: float) -> float | None:
+    def after(self, moment: float) -> float:
         """The first tick after a moment, both in Unix seconds: of an interval, one that begins then."""
         if self.cron is None:
             return moment + interval(str(self.every))
-        tick = Cron.parse(self.cron).after(datetime.fromtimestamp(moment, UTC), time_zone(self.zone))
-        return tick.timestamp() if tick else None
+        return Cron.parse(self.cron).after(datetime.fromtimestamp(moment, UTC), time_zone(self.zone)).timestamp()
 
     @property
     def headers(self) -> dict[str, str]:

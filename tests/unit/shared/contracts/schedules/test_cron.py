@@ -9,7 +9,6 @@ from shared.contracts.schedules import Cron, TimingError, interval, time_zone
 
 def after(text: str, moment: str, zone: str | None = None) -> str:
     tick = Cron.parse(text).after(datetime.fromisoformat(moment).replace(tzinfo=UTC), time_zone(zone))
-    assert tick is not None
     return tick.strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -50,11 +49,34 @@ def test_a_time_is_that_of_its_zone_in_winter_and_in_summer(moment: str, zone: s
     assert after("0 3 * * *", moment, zone) == tick
 
 
-def test_a_time_that_the_clocks_skip_does_not_tick_and_one_that_comes_twice_ticks_once() -> None:
+def test_a_time_that_the_clocks_skip_does_not_tick_and_one_that_comes_twice_ticks_twice() -> None:
     assert after("30 2 * * *", "2026-03-28 12:00:00", "Europe/Berlin") == "2026-03-30 00:30:00"
     first = after("30 2 * * *", "2026-10-24 12:00:00", "Europe/Berlin")
     assert first == "2026-10-25 00:30:00"
-    assert after("30 2 * * *", first, "Europe/Berlin") == "2026-10-26 01:30:00"
+    second = after("30 2 * * *", first, "Europe/Berlin")
+    assert second == "2026-10-25 01:30:00"
+    assert after("30 2 * * *", second, "Europe/Berlin") == "2026-10-26 01:30:00"
+
+
+def test_a_midnight_that_the_clocks_skip_does_not_tick() -> None:
+    # On 29 March 2026 the day in Beirut begins at one o'clock.
+    assert after("0 0 * * *", "2026-03-27 22:00:00", "Asia/Beirut") == "2026-03-29 21:00:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "tick"),
+    [
+        ("0 0 */2 * 1", "2026-01-03 00:00:00"),
+        ("0 0 13 * */2", "2026-01-03 00:00:00"),
+        ("0 0 1-31 * 1", "2026-01-03 00:00:00"),
+        ("0 0 * * 1", "2026-01-05 00:00:00"),
+        ("0 0 */1 * 1", "2026-01-05 00:00:00"),
+        ("0 0 ? * 1", "2026-01-05 00:00:00"),
+        ("0 0 13,* * 1", "2026-01-05 00:00:00"),
+    ],
+)
+def test_one_of_two_days_is_enough_unless_one_of_them_is_a_star(text: str, tick: str) -> None:
+    assert after(text, "2026-01-02 12:00:00") == tick
 
 
 @pytest.mark.parametrize(
