@@ -1,13 +1,13 @@
 """What `make secrets` writes is what the manifests refer to."""
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from cryptography import x509
 
 from shared.security.broker_config import main
 from tests.harness.manifests import Manifests, compose, render
@@ -89,7 +89,6 @@ def test_the_certificate_names_every_address_that_is_dialled(folder: Path) -> No
     dialled = [manifests.settings(manifests.deployment("gateway"))["SLUICE_NATS_URL"]]
     dialled += re.findall(r'"(tls://[^"]+)"', config["cluster.conf"])
     assert len(dialled) == 4
-    for url in dialled:
-        command = ["openssl", "x509", "-in", folder / "tls.crt", "-noout", "-checkhost", str(urlsplit(url).hostname)]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
-        assert "does match certificate" in said, said
+    certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {urlsplit(url).hostname for url in dialled} <= set(names.get_values_for_type(x509.DNSName))
