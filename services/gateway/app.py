@@ -66,7 +66,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app, DIALECT)
-    describe_api(app, ROUTERS)
+    describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
     pages = service.pages()
     pages["/metrics"] = AuthenticatedPage(pages["/metrics"], Action.METRICS)

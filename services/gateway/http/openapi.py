@@ -1,13 +1,11 @@
 """What endpoints declare for the OpenAPI document beyond what FastAPI derives: request bodies, streams and problems."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from copy import deepcopy
+from collections.abc import Iterable
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -18,6 +16,9 @@ from shared.contracts.problems import JSON, ProblemDetails, ProblemType
 __all__ = ["request_body", "describe_api", "event_stream", "problems"]
 
 REF: Final = "#/components/schemas/{model}"
+_declared: dict[str, type[BaseModel]] = {}
+"""Models that FastAPI does not meet in the signature of an endpoint, by name, as the routers declare them."""
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -32,19 +33,19 @@ def problems(*kinds: ProblemType) -> Responses:
 def request_body(**media: type[BaseModel]) -> dict[str, Any]:
     """A request body; `json` and `multipart` name the model of each form it may have."""
     types = {"json": "application/json", "multipart": "multipart/form-data"}
-    content = {types[form]: {"schema": _schema(model)} for form, model in media.items()}
+    content = {types[form]: {"schema": _reference(model)} for form, model in media.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:
-    """The content of a response of server-sent events, with the models of their data."""
-    schema = {"type": "string", "description": description, "$defs": _definitions(events)}
-    return {"text/event-stream": {"schema": schema}}
+    """The content of a response of server-sent events. `events` are the models that the description names."""
+    for event in events:
+        _reference(event)
+    return {"text/event-stream": {"schema": {"type": "string", "description": description}}}
 
 
-def describe_api(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Let the app make its OpenAPI document, once. Models that endpoints declare themselves move to the components."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+def describe_api(app: FastAPI) -> None:
+    """Let the app make its OpenAPI document at the first request for it, with the models that endpoints declare."""
 
     def make() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -55,13 +56,9 @@ def describe_api(app: FastAPI, routers: Iterable[APIRouter]) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
+            _, definitions = models_json_schema([(m, "validation") for m in _declared.values()], ref_template=REF)
             components = document.setdefault("components", {})
-            schemas = components.setdefault("schemas", {})
-            _take_definitions(document["paths"])
-            # From the routes: FastAPI leaves out defaults of null.
-            declared = [(r.openapi_extra, r.responses) for r in routes]
-            for name, schema in (_definitions([ProblemDetails]) | _take_definitions(deepcopy(declared))).items():
-                schemas.setdefault(name, schema)
+            components["schemas"] = definitions["$defs"] | components.get("schemas", {})
             components["securitySchemes"] = SECURITY
             app.openapi_schema = document
         return app.openapi_schema
@@ -69,27 +66,9 @@ def describe_api(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     app.openapi = make  # type: ignore[method-assign]
 
 
-def _definitions(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    _, document = models_json_schema([(model, "validation") for model in models], ref_template=REF)
-    definitions: dict[str, Any] = document.get("$defs", {})
-    return definitions
-
-
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return {"$ref": REF.format(model=model.__name__), "$defs": _definitions([model])}
-
-
-def _take_definitions(node: Any) -> dict[str, Any]:
-    """Take every `$defs` out of a part of the document."""
-    found: dict[str, Any] = {}
-    if isinstance(node, dict):
-        found = node.pop("$defs", {})
-        for child in node.values():
-            found |= _take_definitions(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            found |= _take_definitions(child)
-    return found
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    _declared[model.__name__] = model
+    return {"$ref": REF.format(model=model.__name__)}
 
 
 def _documented(kinds: Iterable[ProblemType]) -> dict[str, Any]:
@@ -98,7 +77,7 @@ def _documented(kinds: Iterable[ProblemType]) -> dict[str, Any]:
         kind.code: {"value": {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": "..."}}
         for kind in unique
     }
-    schema = {"$ref": REF.format(model=ProblemDetails.__name__)}
+    schema = _reference(ProblemDetails)
     return {
         "description": ". ".join(kind.title for kind in unique),
         "content": {JSON: {"schema": schema, "examples": examples}},

@@ -20,7 +20,7 @@ from services.gateway.queries.session import Queries, QuerySession
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem
 
-__all__ = ["AnswerFormatter", "StreamedAnswer", "whole_answer"]
+__all__ = ["AnswerFormatter", "StreamedAnswer", "answer", "whole_answer"]
 
 EARLY_HEADERS: Final = 5.0
 """Seconds that a stream waits for its first event before its response starts.
@@ -44,6 +44,15 @@ class AnswerFormatter(Protocol):
 
     def problem(self, problem: Problem) -> Event:
         """The last event of a stream that breaks off."""
+
+
+async def answer(
+    request: Request, queries: Queries, query: Query, formatter: AnswerFormatter, *, streamed: bool
+) -> Response:
+    """The answer in the form that the client asks for. Raises as `whole_answer` does."""
+    if streamed:
+        return StreamedAnswer(queries, query, formatter)
+    return await whole_answer(request, queries, query, formatter)
 
 
 async def whole_answer(

@@ -8,11 +8,11 @@ from starlette.responses import Response
 from services.gateway.auth.dependencies import direct_router, requires
 from services.gateway.context import context_of
 from services.gateway.http.body import read_json
-from services.gateway.http.models import AnswerBody, QueryRequest
+from services.gateway.http.models import AnswerBody, DoneBody, QueryRequest, SourcesBody, TextDelta
 from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.queries.formatter import QueryFormatter
 from services.gateway.queries.planner import QueryPlan, validate_question, validate_timeout
-from services.gateway.queries.responses import StreamedAnswer, whole_answer
+from services.gateway.queries.responses import answer
 from services.gateway.state import state_of
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
@@ -37,7 +37,10 @@ MAX_BODY: Final = 512 * 1024
             "description": "The answer, as JSON or as server-sent events",
             "content": event_stream(
                 "`sources` (SourcesBody), then `delta` (TextDelta) as often as needed, then `done` (DoneBody); "
-                "or `error` (ProblemDetails) instead of what is left."
+                "or `error` (ProblemDetails) instead of what is left.",
+                SourcesBody,
+                TextDelta,
+                DoneBody,
             ),
         },
         **problems(
@@ -82,6 +85,5 @@ async def ask(request: Request) -> Response:
         generate=body.generate.params_at("generate"),
     )
     query = state.planner.plan(context, plan)
-    if body.stream or "text/event-stream" in request.headers.get("accept", ""):
-        return StreamedAnswer(backend.queries, query, QueryFormatter())
-    return await whole_answer(request, backend.queries, query, QueryFormatter())
+    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    return await answer(request, backend.queries, query, QueryFormatter(), streamed=streamed)

@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from services.gateway.openai.paging import Page
 from shared.contracts.batches import Phase
-from shared.contracts.envelope import Wire
 from shared.contracts.jobs import Endpoint, Job, JobState
 from shared.contracts.problems import URN, Problem, ProblemType
+from shared.contracts.wire import Wire
 from shared.nats.kv import Repository
 from shared.nats.subjects import BATCHES
 

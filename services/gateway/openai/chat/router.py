@@ -13,7 +13,7 @@ from services.gateway.openai.errors import GENERATION_ERRORS, STREAM
 from services.gateway.openai.planner import openai_planner
 from services.gateway.openai.requests import ChatRequest
 from services.gateway.openai.responses import ChatChunk, ChatCompletion
-from services.gateway.queries.responses import StreamedAnswer, whole_answer
+from services.gateway.queries.responses import answer
 from shared.contracts.keys import Action
 
 __all__ = ["router"]
@@ -44,7 +44,4 @@ async def chat(request: Request) -> Response:
     planner, queries = await openai_planner(request)
     body = await read_json(request, ChatRequest, MAX_BODY)
     query, format_context = await planner.plan_chat(body)
-    formatter = ChatFormatter(format_context)
-    if body.stream:
-        return StreamedAnswer(queries, query, formatter)
-    return await whole_answer(request, queries, query, formatter)
+    return await answer(request, queries, query, ChatFormatter(format_context), streamed=body.stream)

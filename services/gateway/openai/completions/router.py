@@ -13,7 +13,7 @@ from services.gateway.openai.errors import GENERATION_ERRORS, STREAM
 from services.gateway.openai.planner import openai_planner
 from services.gateway.openai.requests import CompletionRequest
 from services.gateway.openai.responses import Completion
-from services.gateway.queries.responses import StreamedAnswer, whole_answer
+from services.gateway.queries.responses import answer
 from shared.contracts.keys import Action
 
 __all__ = ["router"]
@@ -40,7 +40,4 @@ async def complete(request: Request) -> Response:
     planner, queries = await openai_planner(request)
     body = await read_json(request, CompletionRequest, MAX_BODY)
     query, format_context = await planner.plan_completion(body)
-    formatter = CompletionFormatter(format_context)
-    if body.stream:
-        return StreamedAnswer(queries, query, formatter)
-    return await whole_answer(request, queries, query, formatter)
+    return await answer(request, queries, query, CompletionFormatter(format_context), streamed=body.stream)
