@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from shared.contracts.envelope import Name, Wire
+from shared.contracts.envelope import Name
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import Wire
 
 __all__ = ["WRITABLE", "Collection", "CollectionVersion", "VersionName", "VersionState"]
 

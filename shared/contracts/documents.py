@@ -3,8 +3,9 @@
 import hashlib
 from typing import Final
 
-from shared.contracts.envelope import Scalar, Wire
+from shared.contracts.envelope import Scalar
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import Wire
 
 __all__ = ["Document", "check_document_name", "document_id"]
 

@@ -27,7 +27,6 @@ __all__ = [
     "Stop",
     "Tenant",
     "Vector",
-    "Wire",
     "pack_vector",
     "unpack_vector",
 ]

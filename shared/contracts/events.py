@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from shared.contracts.envelope import Hop, Passage, Query, Wire
+from shared.contracts.envelope import Hop, Passage, Query
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import ProblemDetails
+from shared.contracts.wire import Wire
 
 __all__ = [
     "AnyEvent",

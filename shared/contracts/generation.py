@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from shared.contracts.envelope import Wire
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import Wire
 
 __all__ = ["ContextReport", "GenerateParams", "Mode", "OutputFormat", "TokenLogprob", "ToolCallDelta"]
 

@@ -6,8 +6,9 @@ the message stays small whatever the size of the documents.
 
 from pydantic import JsonValue, TypeAdapter
 
-from shared.contracts.envelope import Passage, Query, Wire
+from shared.contracts.envelope import Passage, Query
 from shared.contracts.results import IndexOutcome
+from shared.contracts.wire import Wire
 
 __all__ = ["IndexChange", "IndexedDocumentRef", "decode_passages", "encode_passages", "index_outcome"]
 

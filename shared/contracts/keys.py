@@ -15,7 +15,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field
 
-from shared.contracts.envelope import Tenant, Wire
+from shared.contracts.envelope import Tenant
+from shared.contracts.wire import Wire
 
 __all__ = [
     "EVERY_COLLECTION",

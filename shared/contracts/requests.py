@@ -8,11 +8,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from shared.contracts.envelope import Query, Stop, Wire
+from shared.contracts.envelope import Query, Stop
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Payload, Response
+from shared.contracts.wire import Wire
 
 __all__ = ["REQUEST", "Request", "response_to"]
 

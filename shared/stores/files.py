@@ -8,8 +8,8 @@ from typing import Final
 
 from nats.js import JetStreamContext
 
-from shared.contracts.envelope import Wire
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import Wire
 from shared.nats.kv import Repository
 from shared.nats.subjects import FILES
 

@@ -41,7 +41,7 @@ from services.scheduler.jobs.retry import submit_later
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
-from shared.contracts.envelope import Lane, Query, Stop, Wire
+from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
 from shared.contracts.indexing import IndexChange
@@ -53,6 +53,7 @@ from shared.contracts.problems import ProblemDetails, ProblemType
 from shared.contracts.requests import Request
 from shared.contracts.results import IndexOutcome, Response
 from shared.contracts.schedules.schedule import Schedule
+from shared.contracts.wire import Wire
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, query_subject, reply_subject
 from shared.nats.subjects import cancel_subject as query_cancel_subject

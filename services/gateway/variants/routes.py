@@ -15,8 +15,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from pydantic import AfterValidator, Field, ValidationError
 
-from shared.contracts.envelope import Name, Wire
+from shared.contracts.envelope import Name
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import Wire
 from shared.nats.kv import Repository
 from shared.nats.subjects import ROUTES
 from shared.nats.watch import DEFAULTS, WatchOptions, watch_records

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from shared.contracts.envelope import Wire
 from shared.contracts.jobs.spec import RetryPolicy
 from shared.contracts.problems import ProblemDetails
+from shared.contracts.wire import Wire
 
 __all__ = ["DocumentError", "Job", "JobOptions", "JobProgress", "JobState", "Priority", "check_ids", "job_id"]
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
-from shared.contracts.envelope import Wire
 from shared.contracts.keys import Action
+from shared.contracts.wire import Wire
 
 __all__ = ["JobSpec", "RetryPolicy", "SpecPart"]
 

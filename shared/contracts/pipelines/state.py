@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from shared.contracts.envelope import Wire
+from shared.contracts.wire import Wire
 
 __all__ = ["PipelineState", "StepState", "StepStatus"]
 

@@ -8,10 +8,10 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from shared.contracts.envelope import Wire
 from shared.contracts.jobs import AnyJobSpec, JobOptions
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.schedules.cron import Cron, interval, time_zone
+from shared.contracts.wire import Wire
 
 __all__ = ["Missed", "Overlap", "Schedule", "Timing", "check_schedule_name"]
 

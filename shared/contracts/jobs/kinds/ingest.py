@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.contracts.envelope import Scalar, Wire
+from shared.contracts.envelope import Scalar
 from shared.contracts.jobs.spec import JobSpec, SpecPart
 from shared.contracts.keys import Action
+from shared.contracts.wire import Wire
 
 __all__ = ["DocumentRef", "FolderSource", "S3Source", "IngestSpec"]
 
