@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["CHANGED", "IN_PROCESS", "QUEUE_FULL"]
+__all__ = ["CHANGED", "CHANGING", "IN_PROCESS", "OUTDATED", "QUEUE_FULL"]
 
 QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
@@ -10,5 +10,11 @@ QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 IN_PROCESS: Final = 10158
 """The refusal of a message by a cluster whose nodes have not agreed yet on the same message, sent before."""
 
-CHANGED: Final = frozenset({10071, 10164})
+OUTDATED: Final = 10071
+"""The refusal of a message that names an older sequence than the last of its subject."""
+
+CHANGING: Final = 10164
+"""The same by a cluster whose nodes have not agreed yet on another message of the subject."""
+
+CHANGED: Final = frozenset({OUTDATED, CHANGING})
 """The refusals of a write that names an older revision than the last."""

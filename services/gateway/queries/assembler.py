@@ -175,12 +175,12 @@ class AnswerAssembler:
             self._attempt = attempt
             self._deliveries.clear()
 
-    def report_delivered(self, plan: Progress) -> Delivered | None:
+    def report_delivered(self, progress: Progress) -> Delivered | None:
         """What was delivered, for a new try that continues from there; None for a try that is itself stale.
 
         Earlier tries are stale from now on.
         """
-        if self._is_stale(plan):
+        if self._is_stale(progress):
             return None
         text = self._text.text if self._text.whole else self._text.delivered
         tokens = self._try.tokens if self._text.whole else None

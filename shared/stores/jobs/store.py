@@ -9,8 +9,7 @@ between the two leaves an older copy, and whoever changes the job next takes the
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,16 +17,14 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
-from pydantic import ValidationError
 
 from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.errors import IN_PROCESS, QUEUE_FULL
+from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL
 from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
 from shared.stores.dead_letters import REPLAYED as REOPENED
-from shared.stores.jobs.events import stored_events
 from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
@@ -43,10 +40,7 @@ ATTEMPT: Final = "Sluice-Attempt"
 BY: Final = "ce-by"
 """Header of an event, and of a cancel: who asked for it."""
 
-STALE: Final = 10071
-"""The broker's refusal of an event that does not follow the last one of its job."""
-
-AGREEING: Final = frozenset({IN_PROCESS, 10164})
+AGREEING: Final = frozenset({IN_PROCESS, CHANGING})
 """Refusals by a cluster whose nodes have not agreed yet on the same message, or on another event of the job."""
 
 PATIENCE: Final = 5.0
@@ -216,23 +210,6 @@ class JobStore:
         """Put a job on the queue again; with `reopen` it runs although it has failed. Raises Problem QUEUE_FULL."""
         await self._enqueue(spec, job, attempt=attempt, reopen=reopen)
 
-    async def replay(self, tenant: str | None = None) -> dict[tuple[str, str], Job]:
-        """What the audit log says: the last event of every job, by tenant and id."""
-        jobs: dict[tuple[str, str], Job] = {}
-        async for job in self._events(tenant):
-            jobs[job.tenant, job.id] = job
-        return jobs
-
-    async def _events(self, tenant: str | None) -> AsyncIterator[Job]:
-        async with aclosing(stored_events(self._js, "event.job.>")) as events:
-            async for message in events:
-                try:
-                    job = Job.model_validate_json(message.data)
-                except ValidationError:
-                    continue
-                if tenant in (None, job.tenant):
-                    yield job.model_copy(update={"event": message.metadata.sequence.stream})
-
     async def _recover(self, tenant: str, job: str) -> Job:
         """Take a job's state from its last event: somebody changed it and has not, or not yet, copied that."""
         try:
@@ -300,7 +277,7 @@ class JobStore:
             # Where nobody says that it was stored, it may have been: then the next change finds it.
             ack = await self._publish(subject, job.model_dump_json().encode(), headers)
         except APIError as error:
-            if error.err_code != STALE:
+            if error.err_code != OUTDATED:
                 raise
             return None
         return int(ack.seq)
