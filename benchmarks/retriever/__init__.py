@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from benchmarks import suite
 from benchmarks.retriever.building import build
 from benchmarks.retriever.corpus import Corpus
-from benchmarks.retriever.searching import CASES, DEPTH, Plan, search
+from benchmarks.retriever.searching import CASES, TOP, Plan, search
 from benchmarks.retriever.showing import plot, table
 from benchmarks.retriever.truth import nearest
 
@@ -65,7 +65,7 @@ def _size(size: int, questions: int, arguments: argparse.Namespace) -> dict[str,
     corpus = Corpus(size)
     asked = corpus.questions(questions)
     began = time.perf_counter()
-    truth = nearest(corpus, asked, sorted({case.permille for case in CASES}), DEPTH)
+    truth = nearest(corpus, asked, sorted({case.permille for case in CASES}), TOP)
     suite.say(f"{size:>9,} passages compared with {questions} questions in {time.perf_counter() - began:.1f} s")
     plan = Plan(questions=asked, truth=truth, rounds=arguments.rounds, seconds=arguments.seconds)
     with tempfile.TemporaryDirectory() as folder:

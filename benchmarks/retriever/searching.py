@@ -15,18 +15,19 @@ from benchmarks import suite
 from benchmarks.load import percentile
 from benchmarks.retriever.building import COLLECTION
 from benchmarks.retriever.corpus import BLOCK, PASSAGES, Corpus, Question
+from services.retriever.ranking.ranker import RankOptions
 from services.retriever.settings import RetrieverSettings
-from services.retriever.stores.base import IndexedDocument, Mode
-from services.retriever.stores.fusion import reciprocal_rank_fusion
+from services.retriever.stores.base import IndexedDocument
 from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.filters import parse
+from shared.contracts.retrieval import SearchMode
 
-__all__ = ["ALL", "CASES", "DEPTH", "TOP", "Case", "Plan", "search"]
+__all__ = ["ALL", "CASES", "TOP", "Case", "Plan", "search"]
 
 TOP = 10
-DEPTH = 40
-"""How deep a hybrid search for 10 goes in each ranking."""
+DEEP = 1_000
+"""How deep a search goes in each ranking to find what no search should miss."""
 ALL = 1000
 CONCURRENT = 16
 TAIL_QUESTIONS = 30
@@ -42,16 +43,20 @@ Truth = Mapping[int, list[list[str]]]
 class Case:
     """How to search, and in passages whose number is below `permille`."""
 
-    mode: Mode
+    mode: SearchMode
     permille: int = ALL
+
+    @property
+    def options(self) -> RankOptions:
+        return RankOptions(mode=self.mode)
 
     def __str__(self) -> str:
         return str(self.mode) if self.permille == ALL else f"{self.mode}, filter keeps {self.permille / 10:g} %"
 
 
 CASES = (
-    *(Case(mode) for mode in (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)),
-    *(Case(mode, permille) for permille in (100, 10, 1) for mode in (Mode.VECTOR, Mode.HYBRID)),
+    *(Case(mode) for mode in (SearchMode.VECTOR, SearchMode.TEXT, SearchMode.HYBRID)),
+    *(Case(mode, permille) for permille in (100, 10, 1) for mode in (SearchMode.VECTOR, SearchMode.HYBRID)),
 )
 
 
@@ -104,20 +109,21 @@ async def _search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
 
 async def _ask(store: LanceStore, case: Case, question: Question, top_k: int = TOP) -> list[str]:
     where = None if case.permille == ALL else parse({"permille": {"$lt": case.permille}})
-    hits = await store.search(COLLECTION, question.text, question.vector, top_k=top_k, filter=where, mode=case.mode)
+    hits = await store.search(
+        COLLECTION, question.text, question.vector, top_k=top_k, filter=where, options=case.options
+    )
     return [hit.id for hit in hits]
 
 
 async def _recall(store: LanceStore, case: Case, plan: Plan, found: list[list[str]]) -> float:
-    """The share of the ten that exact search finds; of a hybrid search, of the ten that it and the words make."""
-    if case.mode is Mode.TEXT:
+    """The share of the ten that exact search finds; of a hybrid search, of the ten that a much deeper one finds."""
+    if case.mode is SearchMode.TEXT:
         return 1.0  # the ranking by words is exact
     right = total = 0
     for question, near, ids in zip(plan.questions, plan.truth[case.permille], found, strict=True):
         best = near[:TOP]
-        if case.mode is Mode.HYBRID:
-            words = await _ask(store, Case(Mode.TEXT, case.permille), question, DEPTH)
-            best = [item.key for item in reciprocal_rank_fusion(near, words)][:TOP]
+        if case.mode is SearchMode.HYBRID:
+            best = (await _ask(store, case, question, DEEP))[:TOP]
         right += len(set(best) & set(ids))
         total += len(best)
     return right / total if total else 1.0
@@ -177,7 +183,7 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
             maintenance.changed(COLLECTION, COMMIT * PASSAGES)
             commits += 1
 
-    case = Case(Mode.HYBRID)
+    case = Case(SearchMode.HYBRID)
     taken: list[float] = []
     found: list[list[str]] = []
     async with maintenance.running():
@@ -211,7 +217,7 @@ async def _tail(store: LanceStore, corpus: Corpus, plan: Plan) -> list[dict[str,
         while written < uncovered:
             await store.replace(COLLECTION, next(writes))
             written += 1
-        taken = await _one_by_one(store, Case(Mode.HYBRID), plan.questions[:TAIL_QUESTIONS])
+        taken = await _one_by_one(store, Case(SearchMode.HYBRID), plan.questions[:TAIL_QUESTIONS])
         steps.append({"uncovered": written * COMMIT * PASSAGES, "p50_ms": percentile(taken, 0.5) * 1e3})
     return steps
 

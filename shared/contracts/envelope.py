@@ -22,6 +22,7 @@ __all__ = [
     "Message",
     "Name",
     "Passage",
+    "PassageCopy",
     "Query",
     "Scalar",
     "Stop",
@@ -86,8 +87,20 @@ class Hop(Wire):
     worked_ms: float
 
 
+class PassageCopy(Wire):
+    """Where else the text of a passage is, or almost the same text."""
+
+    document_id: str
+    document: str
+    position: int
+
+
 class Passage(Wire):
-    """A piece of a document: found by the retriever, or on its way into the index."""
+    """A piece of a document: found by the retriever, or on its way into the index.
+
+    `score` is 0 to 1, and of two questions the same score means the same. `similarity` is the cosine of its vector and
+    the question's; `coverage` is the share of the question's terms that it holds, by their rarity.
+    """
 
     id: str
     document_id: str
@@ -95,6 +108,9 @@ class Passage(Wire):
     position: int
     text: str
     score: float = 0.0
+    similarity: float | None = None
+    coverage: float | None = None
+    copies: tuple[PassageCopy, ...] = ()
     metadata: dict[str, Scalar] = Field(default_factory=dict)
     vector: Vector | None = None
 

@@ -12,12 +12,16 @@ from anyio.from_thread import BlockingPortal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.retriever.stores.base import Chunk, IndexedDocument, Mode
+from services.retriever.ranking.ranker import RankOptions
+from services.retriever.stores.base import Chunk, IndexedDocument
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import MAX_INTEGER, RESERVED_FIELDS, Scalar, parse, validate_metadata
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import SearchMode
 from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 from tests.fuzz.values import bent, odd_values
+
+BY_VECTOR = RankOptions(mode=SearchMode.VECTOR)
 
 STRINGS = (
     *("", " ", "a", "A", "b", "en", "é", "e\u0301", "😀", "'", "''", '"', "`", "\\", "\\'", "%", "_", "a\0b", "\n"),
@@ -171,7 +175,7 @@ def check(portal: BlockingPortal, store: LanceStore, data: Any) -> None:
         return
 
     async def search() -> tuple[set[tuple[str, int]], int]:
-        hits = await store.search("c", "", np.ones(4, np.float32), top_k=1000, filter=tree, mode=Mode.VECTOR)
+        hits = await store.search("c", "", np.ones(4, np.float32), top_k=1000, filter=tree, options=BY_VECTOR)
         return {(hit.document, hit.position) for hit in hits}, await store.count("c", tree)
 
     found = outcome(lambda: portal.call(search), Problem)

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stages.index import Index
 from services.retriever.stages.retrieve import Retrieve
-from services.retriever.stores.base import Mode
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
 from services.scheduler.clients.stages import StageClient
@@ -29,6 +29,7 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
+from shared.contracts.retrieval import SearchMode
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.stage import Context
 from shared.service.bus import Bus
@@ -36,6 +37,8 @@ from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.stage_harness import open_stage_harness
+
+BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 __all__ = ["CollectionHarness", "open_collection_harness"]
 
@@ -107,7 +110,7 @@ class CollectionHarness:
 
     async def texts(self, table: str) -> list[str]:
         """The chunks of a table that speak of a day or a document, by document and position."""
-        hits = await self.store.search(table, "day document", None, top_k=200, mode=Mode.TEXT)
+        hits = await self.store.search(table, "day document", None, top_k=200, options=BY_WORDS)
         return [hit.text for hit in sorted(hits, key=lambda hit: (hit.document, hit.position))]
 
     async def kept(self) -> int:

@@ -1,26 +1,34 @@
 """The stage `retrieve`: adds the passages that answer the question best."""
 
+from typing import Any, Final
+
 import numpy as np
 from opentelemetry import trace
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
-from services.retriever.stores.base import Hit, Mode, Store
-from shared.contracts.envelope import Passage, Query
+from services.retriever.ranking.ranker import RankOptions
+from services.retriever.stores.base import Hit, Store
+from shared.contracts.envelope import Passage, PassageCopy, Query
 from shared.contracts.filters import parse
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import RetrievalOptions, SearchMode
 from shared.runtime.stage import Context
 
-__all__ = ["RetrieveParams", "Retrieve"]
+__all__ = ["Retrieve", "RetrieveParams"]
+
+DEFAULTS: Final[dict[str, Any]] = {"fold_copies": True}
 
 
-class RetrieveParams(BaseModel):
+class RetrieveParams(RetrievalOptions):
     """Parameters of the stop."""
-
-    model_config = ConfigDict(frozen=True)
 
     top_k: int = Field(5, ge=1, le=200)
     filter: JsonValue = None
-    mode: Mode = Mode.HYBRID
+
+    def ranking(self, *, embedded: bool) -> RankOptions:
+        """How to rank; without an embedding by words alone."""
+        chosen = self.model_dump(include=set(RetrievalOptions.model_fields), exclude_none=True)
+        return RankOptions(**(DEFAULTS | chosen | ({} if embedded else {"mode": SearchMode.TEXT})))
 
 
 class Retrieve:
@@ -41,7 +49,7 @@ class Retrieve:
             vector,
             top_k=params.top_k,
             filter=parse(params.filter) if params.filter else None,
-            mode=params.mode if vector is not None else Mode.TEXT,
+            options=params.ranking(embedded=vector is not None),
         )
         if not hits and not await self._store.count(query.collection):
             raise Problem(
@@ -61,5 +69,11 @@ def _passage(hit: Hit) -> Passage:
         position=hit.position,
         text=hit.text,
         score=hit.score,
+        similarity=hit.similarity,
+        coverage=hit.coverage,
+        copies=tuple(
+            PassageCopy(document_id=copy.document_id, document=copy.document, position=copy.position)
+            for copy in hit.copies
+        ),
         metadata=dict(hit.metadata),
     )

@@ -6,32 +6,23 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.ranking.ranker import RankOptions
 from shared.contracts.filters import Filter, Scalar
 from shared.contracts.problems import Problem
 
-__all__ = ["Chunk", "Hit", "IndexedDocument", "Mode", "Replaced", "Store", "Vector", "check_collection"]
+__all__ = ["Chunk", "Copy", "Hit", "IndexedDocument", "Replaced", "Store", "Vector", "check_collection"]
 
 Vector: TypeAlias = NDArray[np.float32]
 """One dimension, finite components; its length need not be 1."""
 
+DEFAULT_OPTIONS = RankOptions()
+
 _COLLECTION = re.compile(r"[a-z0-9_-]{1,64}")
-
-
-class Mode(StrEnum):
-    """What a search ranks by, and with it what a hit's score is."""
-
-    HYBRID = "hybrid"
-    """Both rankings, fused: the reciprocal rank fusion score."""
-    VECTOR = "vector"
-    """Meaning alone: the cosine similarity, -1 to 1."""
-    TEXT = "text"
-    """Words alone: BM25, above 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +51,21 @@ class IndexedDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Where else the text of a hit is, or almost the same text."""
+
+    document_id: str
+    document: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A chunk that a search found. `id` is the same for the same position of the same document.
 
-    The ranks count from 1 and say where the chunk stood in each ranking; None where it was not in it.
+    `score` is 0 to 1 and can be compared between questions; `similarity` is the cosine, -1 to 1, None for a search
+    without a vector; `coverage` is the share of the question's terms that the chunk holds, by their rarity. The ranks
+    count from 1 and say where the chunk stood in each ranking; None where it was not in it.
     """
 
     id: str
@@ -75,8 +77,11 @@ class Hit:
     text: str
     metadata: Mapping[str, Scalar]
     score: float
+    similarity: float | None = None
+    coverage: float = 0.0
     vector_rank: int | None = None
     text_rank: int | None = None
+    copies: Sequence[Copy] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +130,13 @@ class Store(Protocol):
         *,
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
-        mode: Mode = Mode.HYBRID,
+        options: RankOptions = DEFAULT_OPTIONS,
     ) -> list[Hit]:
-        """At most `top_k` chunks that match the filter, best first.
+        """At most `top_k` chunks that match the filter, best first, ranked by `services.retriever.ranking.ranker`.
 
-        The text may be anything, and finds nothing where no word is left of it; it is not read with
-        Mode.VECTOR. The vector may be None only with Mode.TEXT (otherwise ValueError).
+        The text may be anything; with SearchMode.TEXT it finds nothing where no word is left of it. The vector may be
+        None only with SearchMode.TEXT (otherwise ValueError). Of more than about a hundred passages that a search
+        finds by meaning or by words, the ranking is over the first hundred of each.
 
         Raises Problem(INVALID_FILTER) for a field that the collection does not know or a value of the wrong
         type, Problem(CONFLICT) for a vector of another dimension.

@@ -15,7 +15,8 @@ from lancedb.index import FTS, BTree, IvfFlat, IvfRq
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.lance.replace import is_conflict
-from services.retriever.stores.lance.rows import ALIVE, dimension_of
+from services.retriever.stores.lance.rows import ALIVE, TERMS, dimension_of
+from services.retriever.stores.lance.term_column import fill_terms
 
 __all__ = ["KEEP_TOMBSTONES", "compact", "ensure_indices"]
 
@@ -32,16 +33,25 @@ ATTEMPTS = 3
 _INDICES = {
     "id": BTree(),
     "document_id": BTree(),
-    # ICU finds words in scripts that do not part them with spaces; phrases are not searched, so no positions.
-    "text": FTS(base_tokenizer="icu", with_position=False),
+    # The terms are what `shared.analysis` makes of a text; the index takes them as they are.
+    TERMS: FTS(
+        base_tokenizer="whitespace",
+        with_position=False,
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+        max_token_length=None,
+    ),
 }
 
 
 async def ensure_indices(table: AsyncTable) -> None:
     """Create the indices that a table has from its first row on, unless they are there."""
     present = {column for index in await table.list_indices() for column in index.columns}
+    columns = (await table.schema()).names
     for column, config in _INDICES.items():
-        if column not in present:
+        if column in columns and column not in present:
             try:
                 await table.create_index(column, config=config)
             except RuntimeError as error:
@@ -58,6 +68,8 @@ async def compact(
     keep_tombstones: timedelta,
 ) -> None:
     """Carry out `Store.maintain`. `writing`, once entered, keeps this process's writes to the table away."""
+    async with writing:
+        await fill_terms(table)
     await _purge(table, keep_tombstones)
     await _optimize(table, writing, keep_versions)
     await _index_vectors(table, index_from_rows)

@@ -13,8 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from services.retriever.stores.base import Hit, IndexedDocument, Vector
+from services.retriever.ranking.ranker import Ranked
+from services.retriever.stores.base import Copy, Hit, IndexedDocument, Vector
 from services.retriever.stores.lance.sql import Column, ColumnType
+from shared.analysis.languages import Language, detect_language
+from shared.analysis.terms import document_terms
 from shared.contracts.filters import Scalar
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "HIT_COLUMNS",
     "Key",
     "Row",
+    "TERMS",
+    "analyze",
     "base_schema",
     "check_vectors",
     "columns_of",
@@ -31,6 +36,7 @@ __all__ = [
     "hit_of",
     "keys_of",
     "rows_of",
+    "terms_of",
     "without_outdated",
 ]
 
@@ -41,6 +47,13 @@ ALIVE = "position IS NOT NULL"
 """The predicate that leaves out tombstones."""
 
 HIT_COLUMNS = ["id", "document_id", "document", "version", "revision", "position", "text", "metadata"]
+
+TERMS = "terms"
+"""The column of a passage's terms, with a space between them: what is searched by words. A table made by a version
+before it has none until `maintain` has filled it."""
+
+LANGUAGE = "language"
+"""The metadata key by which a document says its language, as an ISO 639-1 code."""
 
 _PREFIX = "m_"
 _ARROW = {ColumnType.STRING: pa.string(), ColumnType.NUMBER: pa.float64(), ColumnType.BOOLEAN: pa.bool_()}
@@ -81,6 +94,7 @@ def base_schema(dimension: int) -> pa.Schema:
             pa.field("document", pa.string()),
             pa.field("version", pa.string()),
             pa.field("text", pa.string()),
+            pa.field(TERMS, pa.string()),
             pa.field("metadata", pa.string()),
             pa.field("vector", pa.list_(pa.float32(), dimension)),
         ]
@@ -148,12 +162,36 @@ def rows_of(
         "text": [_unicode(c.text) for _, c in pairs],
         "metadata": [json.dumps(dict(c.metadata)) for _, c in pairs],
     }
+    if TERMS in schema.names:
+        alive[TERMS] = [terms for document in documents for terms in _document_terms(document)]
     for name in schema.names:
         if name not in columns:
             key = name.removeprefix(_PREFIX)
             values = alive[name] if name in alive else [c.metadata.get(key) for _, c in pairs]
             columns[name] = pa.concat_arrays([_typed(values, schema, name), _like(dead, schema, name)])
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def analyze(text: str, language: Language | None = None) -> str:
+    """The terms of a text as the column TERMS holds them."""
+    return " ".join(document_terms(text, language))
+
+
+def terms_of(row: Row) -> str:
+    """The terms of a row that has the column `text`, and TERMS where the table has it."""
+    stored: str | None = row.get(TERMS)
+    return analyze(row["text"]) if stored is None else stored
+
+
+def _document_terms(document: IndexedDocument) -> list[str]:
+    """The terms of each chunk, in the language that the document says it is in or is found to be."""
+    given = next((chunk.metadata.get(LANGUAGE) for chunk in document.chunks), None)
+    known = {language.value for language in Language}
+    if isinstance(given, str) and given[:2].lower() in known:
+        language = Language(given[:2].lower())
+    else:
+        language = detect_language("\n".join(chunk.text[:1000] for chunk in document.chunks[:8]))
+    return [analyze(_unicode(chunk.text), language) for chunk in document.chunks]
 
 
 def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
@@ -165,11 +203,23 @@ def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
     return [[row for row in ranking if row["revision"] == latest[row["document_id"]]] for ranking in rankings]
 
 
-def hit_of(row: Row, score: float, vector_rank: int | None, text_rank: int | None) -> Hit:
-    """The hit for a row that has the columns HIT_COLUMNS."""
+def hit_of(ranked: Ranked, rows: Mapping[str, Row]) -> Hit:
+    """The hit for a candidate whose row, by id, has the columns HIT_COLUMNS; so have its copies'."""
+    row, copies = rows[ranked.candidate.key], [rows[copy.key] for copy in ranked.copies]
     metadata: dict[str, Scalar] = json.loads(row["metadata"])
     columns = {name: row[name] for name in HIT_COLUMNS} | {"position": int(row["position"]), "metadata": metadata}
-    return Hit(**columns, score=score, vector_rank=vector_rank, text_rank=text_rank)
+    return Hit(
+        **columns,
+        score=ranked.score,
+        similarity=ranked.candidate.similarity,
+        coverage=ranked.coverage,
+        vector_rank=ranked.vector_rank,
+        text_rank=ranked.text_rank,
+        copies=[
+            Copy(document_id=copy["document_id"], document=copy["document"], position=int(copy["position"]))
+            for copy in copies
+        ],
+    )
 
 
 def _unicode(text: str) -> str:

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 from lancedb.table import AsyncTable
 
-from services.retriever.stores.base import Chunk, IndexedDocument, Mode, Vector
+from services.retriever.ranking.ranker import RankOptions
+from services.retriever.stores.base import Chunk, IndexedDocument, Vector
 from services.retriever.stores.lance.compaction import MAX_SEGMENTS
 from services.retriever.stores.lance.replace import Stored, read_stored, replace_documents
 from services.retriever.stores.lance.rows import base_schema, rows_of
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import parse
+from shared.contracts.retrieval import SearchMode
+
+BY_VECTOR = RankOptions(mode=SearchMode.VECTOR)
+BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +64,7 @@ async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(t
     async def come(number: int) -> None:
         await store.replace("c", [document(f"d{number}", matrix[number : number + 1])])
         connections.add(id(store._tables._connection))
-        (hit,) = await store.search("c", "", matrix[number], top_k=1, mode=Mode.VECTOR)
+        (hit,) = await store.search("c", "", matrix[number], top_k=1, options=BY_VECTOR)
         assert hit.document_id == f"d{number}"
         if number % 8 == 7:
             await store.maintain("c")
@@ -77,13 +82,13 @@ async def test_the_vector_index_comes_with_the_threshold_and_finds_the_nearest(
     matrix = vectors(THRESHOLD, dimension)
     await store.replace("c", [document("a", matrix[:-1])])
     await store.maintain("c")
-    assert set(await index_types(tmp_path)) == {"id", "document_id", "text"}
+    assert set(await index_types(tmp_path)) == {"id", "document_id", "terms"}
     await store.replace("c", [document("b", matrix[-1:])])
     await store.maintain("c")
     assert (await index_types(tmp_path))["vector"] == kind
     agreed = 0
     for i in range(0, THRESHOLD, 10):
-        hits = await store.search("c", "", matrix[i], top_k=5, mode=Mode.VECTOR)
+        hits = await store.search("c", "", matrix[i], top_k=5, options=BY_VECTOR)
         found = [hit.position if hit.document == "a" else THRESHOLD - 1 for hit in hits]
         assert found[0] == i
         agreed += len(set(found) & set(nearest(matrix, matrix[i], 5)))
@@ -94,7 +99,7 @@ async def test_a_narrow_filter_finds_its_chunks_through_the_vector_index(store: 
     matrix = vectors(2 * THRESHOLD, 32)
     await store.replace("c", [document("a", matrix)])
     await store.maintain("c")
-    hits = await store.search("c", "", matrix[0], top_k=10, filter=parse({"n": {"$gte": 595}}), mode=Mode.VECTOR)
+    hits = await store.search("c", "", matrix[0], top_k=10, filter=parse({"n": {"$gte": 595}}), options=BY_VECTOR)
     assert {hit.position for hit in hits} == {595, 596, 597, 598, 599}
 
 
@@ -104,8 +109,8 @@ async def test_deleted_chunks_are_not_found_through_the_indices(store: LanceStor
     await store.maintain("c")
     await store.replace("c", [document("a", revision=2, vectors=[])])
     for _ in range(2):
-        for mode in Mode:
-            hits = await store.search("c", "word0", matrix[0], top_k=10, mode=mode)
+        for mode in SearchMode:
+            hits = await store.search("c", "word0", matrix[0], top_k=10, options=RankOptions(mode=mode))
             assert [hit.document for hit in hits] == ["b"]
         await store.maintain("c")
 
@@ -116,8 +121,8 @@ async def test_rows_that_no_index_covers_yet_are_found(store: LanceStore) -> Non
     await store.maintain("c")
     fresh = np.eye(32, dtype=np.float32)[:1]
     await store.replace("c", [document("fresh", fresh)])
-    assert (await store.search("c", "", fresh[0], top_k=1, mode=Mode.VECTOR))[0].document == "fresh"
-    assert (await store.search("c", "fresh", None, top_k=1, mode=Mode.TEXT))[0].document == "fresh"
+    assert (await store.search("c", "", fresh[0], top_k=1, options=BY_VECTOR))[0].document == "fresh"
+    assert (await store.search("c", "fresh", None, top_k=1, options=BY_WORDS))[0].document == "fresh"
 
 
 async def test_the_vector_index_is_built_anew_when_it_has_many_segments(store: LanceStore, tmp_path: Path) -> None:
@@ -221,4 +226,4 @@ async def test_a_table_that_was_created_without_its_indices_gets_them(store: Lan
     await connection.create_table("c", schema=base_schema(8))
     assert await store.search("c", "word0", vectors(1, 8)[0], top_k=1) == []
     await store.replace("c", [document("a", vectors(2, 8))])
-    assert set(await index_types(tmp_path)) == {"id", "document_id", "text"}
+    assert set(await index_types(tmp_path)) == {"id", "document_id", "terms"}

@@ -18,10 +18,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.retriever.stores.base import Chunk, IndexedDocument, Mode, Store
+from services.retriever.ranking.ranker import RankOptions
+from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import Fusion, SearchMode
+
+BY_VECTOR = RankOptions(mode=SearchMode.VECTOR)
+BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +76,12 @@ def document(
 async def texts_of(store: Store, name: str) -> list[str]:
     """The stored chunks of a document, by position."""
     hits = await store.search(
-        "c", "", AXES[0], top_k=1000, filter=parse({"document_id": f"id-{name}"}), mode=Mode.VECTOR
+        "c",
+        "",
+        AXES[0],
+        top_k=1000,
+        filter=parse({"document_id": f"id-{name}"}),
+        options=BY_VECTOR,
     )
     return [hit.text for hit in sorted(hits, key=lambda hit: hit.position)]
 
@@ -85,17 +95,20 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 # Searching
 
 
-@pytest.mark.parametrize("mode", Mode)
-async def test_an_absent_collection_searches_as_empty(store: Store, mode: Mode) -> None:
-    assert await store.search("c", "word", AXES[0], top_k=5, mode=mode) == []
-    assert await store.search("c", "word", AXES[0], top_k=5, mode=mode, filter=parse({"unknown": 1})) == []
+@pytest.mark.parametrize("mode", SearchMode)
+async def test_an_absent_collection_searches_as_empty(store: Store, mode: SearchMode) -> None:
+    assert await store.search("c", "word", AXES[0], top_k=5, options=RankOptions(mode=mode)) == []
+    assert (
+        await store.search("c", "word", AXES[0], top_k=5, options=RankOptions(mode=mode), filter=parse({"unknown": 1}))
+        == []
+    )
     assert await store.count("c") == 0
 
 
 async def test_a_hit_carries_the_chunk_exactly_as_it_was_written(store: Store) -> None:
     metadata = {"s": 'it\'s \\ "é" 😀\n', "i": 3, "f": 3.0, "big": 2**53, "yes": True, "no": False, "empty": ""}
     await store.replace("c", [document("a/b.md", ["first words", "second words"], revision=7, metadata=metadata)])
-    (hit,) = await store.search("c", "", AXES[1], top_k=1, mode=Mode.VECTOR)
+    (hit,) = await store.search("c", "", AXES[1], top_k=1, options=BY_VECTOR)
     assert (hit.document_id, hit.document, hit.version, hit.revision) == ("id-a/b.md", "a/b.md", "v7", 7)
     assert (hit.position, hit.text) == (1, "second words")
     assert hit.metadata == metadata
@@ -104,7 +117,7 @@ async def test_a_hit_carries_the_chunk_exactly_as_it_was_written(store: Store) -
 
 async def test_vector_search_ranks_by_cosine_similarity(store: Store) -> None:
     await store.replace("c", [document("a", ["x", "y", "z"])])
-    hits = await store.search("c", "", 5 * AXES[0] + 3 * AXES[1], top_k=2, mode=Mode.VECTOR)
+    hits = await store.search("c", "", 5 * AXES[0] + 3 * AXES[1], top_k=2, options=BY_VECTOR)
     assert [hit.position for hit in hits] == [0, 1]
     assert [hit.vector_rank for hit in hits] == [1, 2]
     assert [hit.score for hit in hits] == pytest.approx([5 / 34**0.5, 3 / 34**0.5], abs=1e-5)
@@ -113,7 +126,7 @@ async def test_vector_search_ranks_by_cosine_similarity(store: Store) -> None:
 async def test_text_search_finds_words_in_any_case_form_and_script(store: Store) -> None:
     await store.replace("c", [document("a", ["Running to the café", "これは日本語の文書です", "unrelated"])])
     for query, position in [("run", 0), ("CAFE", 0), ("日本語", 1)]:
-        hits = await store.search("c", query, None, top_k=5, mode=Mode.TEXT)
+        hits = await store.search("c", query, None, top_k=5, options=BY_WORDS)
         assert [hit.position for hit in hits] == [position], query
         assert hits[0].score > 0
         assert (hits[0].text_rank, hits[0].vector_rank) == (1, None)
@@ -121,17 +134,24 @@ async def test_text_search_finds_words_in_any_case_form_and_script(store: Store)
 
 async def test_hybrid_search_puts_first_what_both_rankings_find(store: Store) -> None:
     await store.replace("c", [document("a", ["apple", "banana", "cherry"])])
-    hits = await store.search("c", "banana", 2 * AXES[0] + AXES[1], top_k=3)
+    hits = await store.search("c", "banana", 1.1 * AXES[0] + AXES[1], top_k=3)
     assert hits[0].position == 1
     assert (hits[0].vector_rank, hits[0].text_rank) == (2, 1)
-    assert hits[0].score == pytest.approx(1 / 62 + 1 / 61)
+    meaning, words = 1 / (1.1**2 + 1) ** 0.5, 1 / 2.2
+    weight = RankOptions().dense_weight
+    assert hits[0].score == pytest.approx(weight * meaning + (1 - weight) * words, abs=1e-6)
+    by_rank = await store.search(
+        "c", "banana", 1.1 * AXES[0] + AXES[1], top_k=3, options=RankOptions(fusion=Fusion.RECIPROCAL_RANK)
+    )
+    assert by_rank[0].position == 1
+    assert by_rank[0].score == pytest.approx((1 / 62 + 1 / 61) / (2 / 61))
 
 
-@pytest.mark.parametrize("mode", Mode)
-async def test_a_search_returns_at_most_top_k_hits_in_the_same_order_every_time(store: Store, mode: Mode) -> None:
+@pytest.mark.parametrize("mode", SearchMode)
+async def test_a_search_returns_at_most_top_k_hits_in_the_same_order_every_time(store: Store, mode: SearchMode) -> None:
     await store.replace("c", [document(f"d{i}", ["same words"] * 3) for i in range(10)])
-    first = await store.search("c", "words", AXES[0] + AXES[1] + AXES[2], top_k=7, mode=mode)
-    again = await store.search("c", "words", AXES[0] + AXES[1] + AXES[2], top_k=7, mode=mode)
+    first = await store.search("c", "words", AXES[0] + AXES[1] + AXES[2], top_k=7, options=RankOptions(mode=mode))
+    again = await store.search("c", "words", AXES[0] + AXES[1] + AXES[2], top_k=7, options=RankOptions(mode=mode))
     assert len(first) == 7
     assert [hit.score for hit in first] == sorted((hit.score for hit in first), reverse=True)
     assert {hit.id for hit in first} == {hit.id for hit in again}
@@ -146,15 +166,15 @@ ODD_TEXTS = [
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: ascii(text[:20]))
 async def test_any_text_can_be_searched(store: Store, text: str) -> None:
     await store.replace("c", [document("a", ["apple", text]), document("b", ["banana"])])
-    await store.search("c", text, None, top_k=5, mode=Mode.TEXT)
+    await store.search("c", text, None, top_k=5, options=BY_WORDS)
     assert await store.search("c", text, AXES[0], top_k=5)
     assert len(await texts_of(store, "a")) == 2
 
 
 async def test_a_search_by_meaning_needs_a_vector(store: Store) -> None:
-    for mode in (Mode.HYBRID, Mode.VECTOR):
+    for mode in (SearchMode.HYBRID, SearchMode.VECTOR):
         with pytest.raises(ValueError, match="needs a vector"):
-            await store.search("c", "x", None, top_k=1, mode=mode)
+            await store.search("c", "x", None, top_k=1, options=RankOptions(mode=mode))
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "../a", "a" * 65, "ä", "a\n"])
@@ -173,7 +193,7 @@ async def test_replacing_a_document_leaves_no_chunk_of_the_old_one(store: Store)
     done = await store.replace("c", [document("a", ["new"], revision=2)])
     assert done.replaced == {"id-a"}
     assert await texts_of(store, "a") == ["new"]
-    assert await store.search("c", "three", None, top_k=5, mode=Mode.TEXT) == []
+    assert await store.search("c", "three", None, top_k=5, options=BY_WORDS) == []
     assert await store.count("c") == 2
 
 
@@ -252,7 +272,7 @@ async def test_a_zero_vector_breaks_no_search(store: Store) -> None:
     chunk = Chunk(position=0, text="blank", vector=np.zeros(DIMENSION, np.float32))
     blank = IndexedDocument(id="z", name="z", version="v", revision=1, chunks=[chunk])
     await store.replace("c", [blank, document("a", ["x"])])
-    assert (await store.search("c", "", AXES[0], top_k=5, mode=Mode.VECTOR))[0].document == "a"
+    assert (await store.search("c", "", AXES[0], top_k=5, options=BY_VECTOR))[0].document == "a"
     assert [hit.document for hit in await store.search("c", "blank", 0 * AXES[0], top_k=5)] == ["z"]
 
 
@@ -391,7 +411,7 @@ async def test_a_filter_selects_what_the_language_says(store: Store, tree: Filte
         corpus = [{**metadata, **extra} for metadata in corpus for extra in [{}, *({key: value} for value in values)]]
     if not await store.count("c"):
         await store.replace("c", [document(f"{i}", ["x"], metadata=m) for i, m in enumerate(corpus)])
-    hits = await store.search("c", "", AXES[0], top_k=100, filter=tree, mode=Mode.VECTOR)
+    hits = await store.search("c", "", AXES[0], top_k=100, filter=tree, options=BY_VECTOR)
     expected = {str(i) for i, metadata in enumerate(corpus) if matches(tree, metadata)}
     assert {hit.document for hit in hits} == expected
     assert await store.count("c", tree) == len(expected)
@@ -428,8 +448,8 @@ async def test_every_read_sees_all_or_nothing_of_a_replacement(open_store: Opene
         nonlocal reads
         while writing:
             assert await store.count("c", where) in (5, 20)
-            for mode in Mode:
-                hits = await store.search("c", "word", AXES[0], top_k=100, filter=where, mode=mode)
+            for mode in SearchMode:
+                hits = await store.search("c", "word", AXES[0], top_k=100, filter=where, options=RankOptions(mode=mode))
                 assert len({hit.revision for hit in hits}) == 1
                 assert len(hits) in (5, 20), mode
                 reads += 1
@@ -507,7 +527,7 @@ async def test_maintenance_beside_writes_and_reads_loses_nothing(open_store: Ope
                 await store.maintain("c")
     settled = await open_store()
     assert await settled.count("c") == 61
-    hits = await settled.search("c", "one", None, top_k=100, mode=Mode.TEXT)
+    hits = await settled.search("c", "one", None, top_k=100, options=BY_WORDS)
     assert len({hit.document for hit in hits}) == 30
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.retriever.stores.fusion import reciprocal_rank_fusion
+from services.retriever.ranking.fusion import reciprocal_rank_fusion
 
 rankings = st.lists(st.lists(st.integers(0, 20), unique=True, max_size=15), max_size=4)
 

@@ -1,0 +1,96 @@
+"""How much of a question's words a passage holds, 0 to 1, by BM25 over the collection's own statistics.
+
+BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009) without its constant
+factor: a term counts tf / (tf + norm), which is below 1, by its inverse document frequency. Divided by the weight of
+all terms of the question, scores of two questions can be compared.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.analysis.terms import QuestionTerm, TermKind
+
+__all__ = ["RARE", "Match", "TermStatistics", "WeightedTerm", "match_passages", "weigh_terms"]
+
+K1: Final = 1.2
+B: Final = 0.75
+FULL: Final = 1 / (1 + K1)
+"""What a term counts that a passage of average length holds once."""
+
+PART_WEIGHT: Final = 0.5
+"""Of a word or number within an identifier, which counts as a whole too."""
+
+RARE: Final = 32
+"""Passages that hold an identifier at most for it to name something."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermStatistics:
+    """What a collection knows of terms: its passages, their average length in terms, and in how many passages a form
+    is, as far as it has been looked up. A frequency of UNCOUNTED or more may be too low."""
+
+    passages: int
+    average_length: float
+    frequencies: Mapping[str, int] = field(default_factory=dict)
+
+    def rarity(self, frequency: int) -> float:
+        """The inverse document frequency, above 0."""
+        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTerm:
+    """A term of a question, how much it says, and in how many passages it is."""
+
+    term: QuestionTerm
+    weight: float
+    frequency: int
+
+    @property
+    def names_something(self) -> bool:
+        """Whether it is an identifier of few passages, so that a passage which holds it is meant."""
+        return self.term.kind is TermKind.IDENTIFIER and 0 < self.frequency <= RARE
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a passage matches, each 0 to 1: by BM25; the share of the question's terms that it holds, by their rarity;
+    and the share of the identifiers that name something."""
+
+    score: float = 0.0
+    coverage: float = 0.0
+    named: float = 0.0
+
+
+def weigh_terms(terms: Sequence[QuestionTerm], statistics: TermStatistics) -> list[WeightedTerm]:
+    """The terms with their weights. The one spelling of a compound counts only where the collection has it."""
+    weighted = []
+    for term in terms:
+        frequency = max(statistics.frequencies.get(form, 0) for form in term.forms)
+        if not frequency and term.kind is TermKind.WORD and not term.text.isalnum():
+            continue
+        share = PART_WEIGHT if term.kind is TermKind.PART else 1.0
+        weighted.append(WeightedTerm(term, share * statistics.rarity(min(frequency, statistics.passages)), frequency))
+    return weighted
+
+
+def match_passages(terms: Sequence[WeightedTerm], passages: Sequence[str], average_length: float) -> list[Match]:
+    """How each passage matches, given its terms with a space between them."""
+    total = sum(term.weight for term in terms)
+    named = sum(term.weight for term in terms if term.names_something)
+    return [_match(terms, f" {passage} ", average_length, total, named) for passage in passages]
+
+
+def _match(terms: Sequence[WeightedTerm], passage: str, average_length: float, total: float, named: float) -> Match:
+    length = passage.count(" ") - 1
+    norm = K1 * (1 - B + B * length / average_length)
+    score = covered = found = 0.0
+    for weighted in terms:
+        count = max(passage.count(f" {form} ") for form in weighted.term.forms)
+        if count:
+            score += weighted.weight * count / (count + norm)
+            covered += weighted.weight
+            found += weighted.weight if weighted.names_something else 0.0
+    return Match(score / total, covered / total, found / named if named else 0.0) if total else Match()

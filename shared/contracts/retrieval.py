@@ -1,0 +1,57 @@
+"""How passages are searched and ranked: the options of a request, of a pipeline's stop and of a collection."""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, JsonValue
+
+from shared.contracts.wire import Wire
+
+__all__ = ["NO_OPTIONS", "Fusion", "RetrievalFields", "RetrievalOptions", "SearchMode"]
+
+
+class SearchMode(StrEnum):
+    """What a search ranks by."""
+
+    HYBRID = "hybrid"
+    """Meaning and words, fused."""
+    VECTOR = "vector"
+    """Meaning alone: the score is the cosine similarity, 0 where that is negative."""
+    TEXT = "text"
+    """Words alone: the score is the share of the question's words that the passage holds, by their BM25 weight."""
+
+
+class Fusion(StrEnum):
+    """How a hybrid search makes one ranking of two."""
+
+    SCORES = "scores"
+    """The weighted mean of the two scores."""
+    RECIPROCAL_RANK = "rrf"
+    """Reciprocal rank fusion, which reads the ranks alone."""
+
+
+class RetrievalFields(BaseModel):
+    """Options that are None are left to whoever decides next: the request, the pipeline, the collection, the defaults.
+
+    `dense_weight` is the share of meaning in a fused score, 0 to 1. `diversity` is the share of novelty in the order
+    of the passages (maximal marginal relevance), 0 to 1. `fold_copies` says whether copies and near-copies of one
+    passage count once.
+    """
+
+    mode: SearchMode | None = None
+    fusion: Fusion | None = None
+    dense_weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    diversity: Annotated[float, Field(ge=0, lt=1)] | None = None
+    fold_copies: bool | None = None
+
+    def as_params(self) -> dict[str, JsonValue]:
+        """The options that are chosen, as parameters of the stop `retrieve`."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class RetrievalOptions(RetrievalFields, Wire):
+    """The options as services write them."""
+
+
+NO_OPTIONS: Final = RetrievalOptions()
+"""All options are left to others."""
