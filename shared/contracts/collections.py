@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from shared.contracts.envelope import Name
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import RetrievalFields, RetrievalOptions
 from shared.contracts.wire import Wire
 
 __all__ = ["WRITABLE", "Collection", "CollectionVersion", "VersionName", "VersionState"]
@@ -41,8 +42,9 @@ WRITABLE: Final = frozenset({VersionState.LIVE, VersionState.FOLLOWING, VersionS
 
 
 class CollectionVersion(Wire):
-    """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day; `documents` and `chunks`
-    count what was in it when `job` had made it. Times are Unix seconds."""
+    """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day. `retrieval` is how it is
+    searched where a request says nothing else. `documents` and `chunks` count what was in it when `job` had made it.
+    Times are Unix seconds."""
 
     name: str
     table: str
@@ -52,6 +54,7 @@ class CollectionVersion(Wire):
     chunk_tokens: int | None = None
     chunk_overlap: int | None = None
     embedding_variant: Name = "default"
+    retrieval: RetrievalOptions = RetrievalOptions()
     documents: int = 0
     chunks: int = 0
     retired_at: float | None = None
@@ -85,6 +88,12 @@ class Collection(Wire):
     @property
     def live(self) -> CollectionVersion:
         return next(version for version in self.versions if version.state is VersionState.LIVE)
+
+    @property
+    def retrieval(self) -> RetrievalOptions:
+        """How the version that queries use is searched."""
+        version = self.find(table=self.table)
+        return version.retrieval if version else RetrievalOptions()
 
     @property
     def changing(self) -> tuple[CollectionVersion, ...]:
@@ -139,6 +148,21 @@ class Collection(Wire):
     def adding(self, version: CollectionVersion) -> Self:
         """With one version more."""
         return self.model_copy(update={"versions": (*self.versions, version)})
+
+    def with_settings(
+        self,
+        *,
+        description: str | None = None,
+        retrieval: RetrievalFields | None = None,
+        **pipeline: str | None,
+    ) -> Self:
+        """With these settings. The options of retrieval are the live version's; a `pipeline` may become None."""
+        settings = pipeline if description is None else {**pipeline, "description": description}
+        changed = self.model_copy(update=settings)
+        if retrieval is None:
+            return changed
+        options = RetrievalOptions.model_validate(retrieval.as_params())
+        return changed.changed(self.live.name, retrieval=options)
 
     def changed(self, name: str, **members: object) -> Self:
         """With these members of one version changed, if it is there."""

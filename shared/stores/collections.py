@@ -10,6 +10,7 @@ from nats.js import JetStreamContext
 
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 from shared.nats.kv import Repository
 from shared.nats.subjects import COLLECTIONS
 
@@ -25,7 +26,13 @@ class Collections:
         self._records = Repository(jetstream, COLLECTIONS, Collection.model_validate_json, noun="collection")
 
     async def create(
-        self, tenant: str, name: str, *, description: str = "", pipeline: str | None = None
+        self,
+        tenant: str,
+        name: str,
+        *,
+        description: str = "",
+        pipeline: str | None = None,
+        retrieval: RetrievalFields = NO_OPTIONS,
     ) -> tuple[Collection, bool]:
         """Returns the collection and whether it is new. Raises Problem INVALID_NAME, or CONFLICT when it exists
         with other settings."""
@@ -44,10 +51,11 @@ class Collections:
                 "pipeline": pipeline,
                 "created_at": time.time(),
             }
-        )
+        ).with_settings(retrieval=retrieval)
         if await self._records.put(f"{tenant}.{name}", record, revision=0) is None:
             existing = await self.get(tenant, name)
-            if (existing.description, existing.pipeline) != (description, pipeline):
+            settings = (existing.description, existing.pipeline, existing.live.retrieval.as_params())
+            if settings != (description, pipeline, retrieval.as_params()):
                 raise Problem(ProblemType.CONFLICT, f"The collection '{name}' exists already with other settings.")
             return existing, False
         return record, True

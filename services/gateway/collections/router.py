@@ -14,7 +14,7 @@ from services.gateway.dependencies import (
     PipelinesDependency,
 )
 from services.gateway.http.body import read_json
-from services.gateway.http.models import CollectionBody, CollectionList, JobBody, NewCollection
+from services.gateway.http.models import CollectionBody, CollectionChange, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
 from services.gateway.jobs.service import accepted
@@ -63,6 +63,7 @@ async def create(
         principal.need_collection(body.name),
         description=body.description,
         pipeline=body.pipeline,
+        retrieval=body.retrieval,
     )
     collection_cache.forget(principal.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
@@ -95,6 +96,33 @@ async def get(
     collection: str, collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
 ) -> CollectionBody:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
+    return await _described(documents, record)
+
+
+@router.patch(
+    "/v1/collections/{collection}",
+    summary="Change a collection's settings",
+    openapi_extra=request_body(json=CollectionChange),
+    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.PIPELINE_NOT_FOUND, ProblemType.TOO_LARGE),
+)
+@requires(Action.WRITE)
+async def change(
+    collection: str,
+    request: Request,
+    pipelines: PipelinesDependency,
+    collection_cache: CollectionCacheDependency,
+    collections: CollectionsDependency,
+    documents: DocumentsDependency,
+    principal: PrincipalDependency,
+) -> CollectionBody:
+    """Takes effect for new queries, at other gateways within seconds."""
+    body = await read_json(request, CollectionChange, MAX_BODY)
+    if body.pipeline is not None:
+        pipelines.get(body.pipeline)
+    known = await collections.get(principal.tenant, principal.need_collection(collection))
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    record = await collections.update(known, lambda current: current.with_settings(**given))
+    collection_cache.forget(principal.tenant, collection)
     return await _described(documents, record)
 
 

@@ -6,16 +6,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.gateway.queries.generation_options import Generation
+from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.collections import Collection, VersionName, VersionState
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Hop, Message, Passage, Scalar, Stop
 from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
+from shared.contracts.retrieval import RetrievalOptions
 
 __all__ = [
     "AnswerBody",
     "CollectionBody",
+    "CollectionChange",
     "CollectionList",
     "DeadLetterBody",
     "DeadLetterList",
@@ -30,6 +33,7 @@ __all__ = [
     "QueryRequest",
     "Replayed",
     "Source",
+    "SourceCopy",
     "SourcesBody",
     "TextDocument",
     "TextDocuments",
@@ -77,11 +81,22 @@ class QueryRequest(_Request):
     conversation: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="What all questions of a conversation have in common, so that one variant answers them all."
     )
+    retrieval: Retrieval = Field(Retrieval(), description="How passages are searched and ranked.")
     generate: Generation = Field(Generation(), description="How the answer is written.")
 
 
+class SourceCopy(_Response):
+    document: str
+    document_id: str
+    position: int
+
+
 class Source(_Response):
-    """A passage that the answer rests on. Citations in the answer name its `index`, which counts from 1."""
+    """A passage that the answer rests on. Citations in the answer name its `index`, which counts from 1.
+
+    `score` is 0 to 1 and can be compared between questions. `similarity` is the cosine to the question, and `coverage`
+    the share of the question's terms that the passage holds, by their rarity. `copies` says where else its text is.
+    """
 
     index: int
     document: str
@@ -89,6 +104,9 @@ class Source(_Response):
     position: int
     text: str
     score: float
+    similarity: float | None
+    coverage: float | None
+    copies: tuple[SourceCopy, ...]
     metadata: dict[str, Scalar]
 
 
@@ -133,6 +151,15 @@ class NewCollection(_Request):
     name: str = Field(description="1 to 48 of a-z, 0-9, '-' and '_', starting with a letter or digit.")
     description: str = Field("", max_length=1000)
     pipeline: str | None = Field(None, description="The pipeline of queries that name none.")
+    retrieval: Retrieval = Field(Retrieval(), description="How it is searched where a request says nothing else.")
+
+
+class CollectionChange(_Request):
+    """Members that are left out stay as they are."""
+
+    description: str | None = Field(None, max_length=1000)
+    pipeline: str | None = Field(None, description="The pipeline of queries that name none; null for `default`.")
+    retrieval: Retrieval | None = Field(None, description="How the live version is searched; replaces all options.")
 
 
 class VersionBody(_Response):
@@ -146,6 +173,7 @@ class VersionBody(_Response):
     chunk_tokens: int | None
     chunk_overlap: int | None
     embedding_variant: str
+    retrieval: RetrievalOptions
     created_at: float
     retired_at: float | None
     job: str
@@ -270,6 +298,12 @@ def sources_from(passages: Iterable[Passage]) -> tuple[Source, ...]:
             position=p.position,
             text=p.text,
             score=p.score,
+            similarity=p.similarity,
+            coverage=p.coverage,
+            copies=tuple(
+                SourceCopy(document=copy.document, document_id=copy.document_id, position=copy.position)
+                for copy in p.copies
+            ),
             metadata=p.metadata,
         )
         for index, p in enumerate(passages, 1)

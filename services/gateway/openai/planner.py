@@ -21,6 +21,7 @@ from shared.contracts.envelope import Passage, Query, Stop
 from shared.contracts.filters import parse
 from shared.contracts.generation import GenerateParams, Mode
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import NO_OPTIONS
 
 __all__ = ["RAG", "OpenAIPlanner", "openai_planner", "timeout_of"]
 
@@ -105,6 +106,7 @@ class OpenAIPlanner:
                 pipeline=options.pipeline,
                 top_k=options.top_k,
                 filter=options.filter,
+                retrieval=options.retrieval or NO_OPTIONS,
                 conversation=_conversation(body),
                 generate=body.generate_params(Mode.ANSWER),
                 generator=await self._models.variant(GENERATE, body.model) if own_name else None,

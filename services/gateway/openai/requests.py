@@ -22,6 +22,7 @@ from services.gateway.openai.output_formats import (
     single_format,
 )
 from services.gateway.queries.generation_options import Sampling
+from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.generation import GenerateParams, Mode, OutputFormat
 
 __all__ = ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "SluiceOptions"]
@@ -32,7 +33,7 @@ UNSUPPORTED: Final = "is not supported here"
 class SluiceOptions(BaseModel):
     """The extra member `sluice` (in the SDK: `extra_body={"sluice": {...}}`). Unknown members are refused.
 
-    Any of the first four makes a chat an answer from documents.
+    Any of the first five makes a chat an answer from documents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class SluiceOptions(BaseModel):
     top_k: int | None = Field(None, ge=1, le=100, description="Passages to answer from.")
     filter: dict[str, JsonValue] | None = Field(None, description="Which documents to use, by metadata.")
     pipeline: str | None = None
+    retrieval: Retrieval | None = Field(None, description="How passages are searched and ranked.")
     conversation: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="What all requests of a conversation have in common, so that one variant answers them all."
     )
@@ -48,7 +50,8 @@ class SluiceOptions(BaseModel):
 
     @property
     def retrieves(self) -> bool:
-        return any(option is not None for option in (self.collection, self.top_k, self.filter, self.pipeline))
+        chosen = (self.collection, self.top_k, self.filter, self.pipeline, self.retrieval)
+        return any(option is not None for option in chosen)
 
 
 class _Request(BaseModel):

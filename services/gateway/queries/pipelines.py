@@ -11,6 +11,7 @@ A pipeline named `default` replaces the built-in one, which is embed, retrieve, 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from shared.contracts.envelope import Name, Stop
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 
 __all__ = ["DEFAULT", "EMBED", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
 
@@ -64,13 +66,16 @@ class Pipelines:
         top_k: int | None,
         default_top_k: int,
         request_filter: Mapping[str, JsonValue] | None,
+        retrieval: RetrievalFields = NO_OPTIONS,
+        collection_retrieval: RetrievalFields = NO_OPTIONS,
         condense: bool = False,
     ) -> tuple[Stop, ...]:
         """The slip of a query: the pipeline's stops, with the options of the request in those that retrieve.
 
-        The request's `top_k` goes before the pipeline's, and that before the default. `request_filter` applies in
-        addition to the pipeline's filter. With `condense`, for a later question of a conversation, a pipeline that
-        retrieves and generates first makes the question stand alone, unless it names the stage itself.
+        The request's `top_k` goes before the pipeline's, and that before the default; so do its options of `retrieval`,
+        and last come the collection's. `request_filter` applies in addition to the pipeline's filter. With `condense`,
+        for a later question of a conversation, a pipeline that retrieves and generates first makes the question stand
+        alone, unless it names the stage itself.
         Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where no stop would apply it.
         """
         stops = self.get(name)
@@ -78,8 +83,8 @@ class Pipelines:
             raise Problem(
                 ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
             )
-        options = (top_k, default_top_k, request_filter)
-        slip = tuple(_retrieve_stop(s, *options) if s.stage == RETRIEVE else s for s in stops)
+        request = _RetrieveRequest(top_k, default_top_k, request_filter, retrieval, collection_retrieval)
+        slip = tuple(request.applied_to(stop) if stop.stage == RETRIEVE else stop for stop in stops)
         return (*_condense_stop(slip), *slip) if condense else slip
 
 
@@ -92,14 +97,23 @@ def _condense_stop(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
     return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
 
 
-def _retrieve_stop(
-    stop: Stop, top_k: int | None, default_top_k: int, request_filter: Mapping[str, JsonValue] | None
-) -> Stop:
-    own: JsonValue = stop.params.get("filter")
-    wanted: JsonValue = dict(request_filter) if request_filter else None
-    both: JsonValue = {"$and": [own, wanted]} if own and wanted else own or wanted
-    chosen = stop.params.get("top_k", default_top_k) if top_k is None else top_k
-    return stop.with_params(top_k=chosen, filter=both)
+@dataclass(frozen=True, slots=True)
+class _RetrieveRequest:
+    """What a request and its collection say about retrieval."""
+
+    top_k: int | None
+    default_top_k: int
+    filter: Mapping[str, JsonValue] | None
+    options: RetrievalFields
+    collection_options: RetrievalFields
+
+    def applied_to(self, stop: Stop) -> Stop:
+        own: JsonValue = stop.params.get("filter")
+        wanted: JsonValue = dict(self.filter) if self.filter else None
+        params = self.collection_options.as_params() | stop.params | self.options.as_params()
+        params["top_k"] = stop.params.get("top_k", self.default_top_k) if self.top_k is None else self.top_k
+        params["filter"] = {"$and": [own, wanted]} if own and wanted else own or wanted
+        return stop.model_copy(update={"params": params})
 
 
 class _StopEntry(BaseModel):

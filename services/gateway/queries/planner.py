@@ -17,6 +17,7 @@ from shared.contracts.collections import Collection
 from shared.contracts.envelope import Message, Passage, Query, Stop
 from shared.contracts.generation import GenerateParams
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 from shared.nats.subjects import reply_subject
 
 __all__ = ["QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
@@ -53,6 +54,7 @@ class QueryPlan:
     default_top_k: int = 5
     filter: Mapping[str, JsonValue] | None = None
     conversation: str | None = None
+    retrieval: RetrievalFields = NO_OPTIONS
     generate: GenerateParams = GenerateParams()
     generator: str | None = None
 
@@ -72,6 +74,8 @@ class QueryPlanner:
             top_k=plan.top_k,
             default_top_k=plan.default_top_k,
             request_filter=plan.filter,
+            retrieval=plan.retrieval,
+            collection_retrieval=plan.collection.retrieval,
             condense=any(message.role in SPOKEN for message in plan.messages),
         )
         return self.envelope(

@@ -82,6 +82,7 @@ async def ask(request: Request) -> Response:
         collection=await backend.cache.get(principal.tenant, principal.need_collection(body.collection), body.version),
         messages=tuple(turn.message() for turn in body.messages),
         conversation=body.conversation,
+        retrieval=body.retrieval,
         generate=body.generate.params_at("generate"),
     )
     query = state.planner.plan(context, plan)

@@ -114,6 +114,7 @@ class ReindexJob:
             chunk_tokens=chunking.max_tokens,
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=spec.embedding_variant or live.embedding_variant,
+            retrieval=spec.retrieval or live.retrieval,
         )
 
     def _chunking(self, spec: ReindexSpec, live: CollectionVersion) -> Chunking:

@@ -8,12 +8,14 @@ from shared.contracts.collections import VersionName
 from shared.contracts.envelope import Name
 from shared.contracts.jobs.spec import JobSpec
 from shared.contracts.keys import Action
+from shared.contracts.retrieval import RetrievalOptions
 
 __all__ = ["ReindexSpec"]
 
 
 class ReindexSpec(JobSpec):
-    """Build a new version of a collection beside the live one, with other chunking or another embedding variant.
+    """Build a new version of a collection beside the live one, with other chunking, another embedding variant or
+    other options of retrieval.
 
     What is not said stays as it is in the live one. With `switch` the new one becomes the live one in the end;
     otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
@@ -29,5 +31,6 @@ class ReindexSpec(JobSpec):
     chunk_tokens: int | None = Field(None, ge=32, le=8192)
     chunk_overlap: int | None = Field(None, ge=0)
     embedding_variant: Name | None = None
+    retrieval: RetrievalOptions | None = None
     switch: bool = True
     keep: int = Field(1, ge=0, le=20)
