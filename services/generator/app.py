@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 
 from services.generator.engines import Engine, EngineConfig, VLLMConfig, create_engine
 from services.generator.engines.engine_watchdog import watch_engine
 from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMEngine
+from services.generator.engines.vllm.packaged import convert
 from services.generator.prompting.templating import TemplateError
 from services.generator.settings import GeneratorSettings
 from services.generator.stages.condense import Condense
@@ -36,6 +38,8 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
 
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
+        if settings.packaged is not None:
+            await convert(settings.packaged, settings.models_dir, service.starting)
         bare = create_engine(config)
         engine = MeasuredEngine(bare)
         await engine.start()
@@ -56,9 +60,16 @@ def _config(settings: GeneratorSettings) -> EngineConfig:
         config = settings.engine_config
     except TemplateError as error:
         raise SystemExit(f"generator: {error}") from None
-    if isinstance(config, VLLMConfig) and (obstacle := VLLMEngine.obstacle(config)):
+    if isinstance(config, VLLMConfig) and (obstacle := _vllm_obstacle(settings, config)):
         raise SystemExit(f"generator: {obstacle}")
     return config
+
+
+def _vllm_obstacle(settings: GeneratorSettings, config: VLLMConfig) -> str:
+    """Why the engine cannot start; a packaged model is not there yet before the first start."""
+    if settings.packaged is None or find_spec("vllm") is None:
+        return VLLMEngine.obstacle(config)
+    return settings.packaged.obstacle(settings.models_dir)
 
 
 def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter: str = "") -> Stage:

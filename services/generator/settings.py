@@ -1,13 +1,15 @@
 """Settings of the generator."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue, SecretStr
+from pydantic import Field, JsonValue, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.generator.engines import EngineConfig, EngineName, ExtractiveConfig, OpenAIConfig, VLLMConfig
+from services.generator.engines.vllm.packaged import PACKAGED, PackagedModel, PackagedName
 from services.generator.prompting.templating import Templates
 from shared.contracts.envelope import Name
 from shared.service.settings import ServiceSettings
@@ -77,6 +79,10 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
         EngineName.EXTRACTIVE,
         description="extractive (quotes the sources), openai (any compatible server) or vllm (in this process).",
     )
+    llm: PackagedName | None = Field(
+        None,
+        description="A language model that comes as a package: smollm2. It runs on the CPU, with the engine vllm.",
+    )
     generator_variant: str = Field("default", description="Variant of the stage that this process serves.")
     generator_room: int = Field(32, ge=1, description="Answers at the same time.")
     generator_batch_room: int = Field(16, ge=1, description="Of these, answers of the batch lane.")
@@ -92,6 +98,26 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     extract_sentences: int = Field(3, ge=1, description="extractive: sentences to quote at most.")
     extract_characters: int = Field(800, ge=80, description="extractive: characters to quote at most.")
 
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.llm is None:
+            return self
+        if "engine" in self.model_fields_set and self.engine is not EngineName.VLLM:
+            raise ValueError(f"SLUICE_LLM={self.llm} runs with the engine vllm, and SLUICE_ENGINE is {self.engine}")
+        if self.vllm_model:
+            raise ValueError("SLUICE_LLM and SLUICE_VLLM_MODEL each name a model: set one of them")
+        return self
+
+    @property
+    def packaged(self) -> PackagedModel | None:
+        """The model that `llm` names."""
+        return PACKAGED[self.llm] if self.llm is not None else None
+
+    @property
+    def models_dir(self) -> Path:
+        """Where converted models are kept."""
+        return self.data_dir.absolute() / "models"
+
     @cached_property
     def prompt_templates(self) -> Templates:
         """Raises TemplateError."""
@@ -103,7 +129,7 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
             return ExtractiveConfig(
                 sentences=self.extract_sentences, characters=self.extract_characters, room=self.generator_room
             )
-        if self.engine is EngineName.VLLM:
+        if self.engine is EngineName.VLLM or self.llm is not None:
             return self._vllm_config
         return OpenAIConfig(
             base_url=self.openai_base_url,
@@ -122,6 +148,23 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
 
     @property
     def _vllm_config(self) -> VLLMConfig:
+        config = self._own_vllm_config
+        if (packaged := self.packaged) is None:
+            return config
+        chosen = self.model_fields_set
+        suited: dict[str, Any] = {
+            "model": str(packaged.folder(self.models_dir)),
+            "served_name": self.vllm_served_name or packaged.name.value,
+            "max_model_len": self.vllm_max_model_len or packaged.window,
+            "max_num_seqs": self.vllm_max_num_seqs or packaged.room,
+            "kv_cache_gib": self.vllm_kv_cache_gb or packaged.kv_cache_gib,
+            "max_tokens": self.vllm_max_tokens if "vllm_max_tokens" in chosen else packaged.max_tokens,
+            "dtype": self.vllm_dtype if "vllm_dtype" in chosen else packaged.dtype,
+        }
+        return replace(config, **suited)
+
+    @property
+    def _own_vllm_config(self) -> VLLMConfig:
         return VLLMConfig(
             model=self.vllm_model,
             served_name=self.vllm_served_name,

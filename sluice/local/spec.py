@@ -33,12 +33,16 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
-    """The options of `sluice up`; `host` and `port` are the gateway's, port 0 takes a free one."""
+    """The options of `sluice up`; `host` and `port` are the gateway's, port 0 takes a free one.
+
+    `llm` is a language model that comes as a package, and sets the engine.
+    """
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 8080
     pipelines: Path | None = None
+    llm: str | None = None
     verbose: bool = False
 
     @property
@@ -55,6 +59,8 @@ class LocalSettings:
         ours = {"SLUICE_NATS_URL": nats_url, "SLUICE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
         if self.pipelines is not None:
             ours["SLUICE_PIPELINES"] = str(self.pipelines)
+        if self.llm is not None:
+            ours |= {"SLUICE_LLM": self.llm, "SLUICE_ENGINE": "vllm"}
         return {"HF_HUB_OFFLINE": "1", **sharing, **own, **ours}
 
     @property

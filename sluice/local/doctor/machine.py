@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sluice.local.broker import MINIMUM, find_server, server_version
 from sluice.local.doctor.finding import Finding, Place, Verdict
+from sluice.local.llm import llm_obstacle
 from sluice.local.sockets import PortTakenError, listen
 from sluice.local.state import UpState
 
@@ -94,6 +95,8 @@ def _model(_: Place) -> Finding:
 
 def _engine(_: Place, version_of: VersionOf) -> Finding:
     """The engine that the generator would start with, by this environment."""
+    if llm := os.environ.get("SLUICE_LLM"):
+        return _packaged_model(llm)
     engine = os.environ.get("SLUICE_ENGINE", "extractive")
     if engine != "vllm":
         return Finding("engine", Verdict.GOOD, engine)
@@ -105,6 +108,12 @@ def _engine(_: Place, version_of: VersionOf) -> Finding:
         remedy = "Set SLUICE_VLLM_MODEL to a folder, or to a name on the Hugging Face hub."
         return Finding("engine", Verdict.WRONG, f"{found}, but no model", remedy)
     return Finding("engine", Verdict.GOOD, f"{found} with {os.environ['SLUICE_VLLM_MODEL']}")
+
+
+def _packaged_model(llm: str) -> Finding:
+    if obstacle := llm_obstacle(llm):
+        return Finding("engine", Verdict.WRONG, f"the language model {llm} cannot run", obstacle)
+    return Finding("engine", Verdict.GOOD, f"vllm with {llm}, which comes as a package")
 
 
 def _port(place: Place) -> Finding:
