@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from services.scheduler.clients.requests import Requests
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.commands.garbage_collector import collect_garbage
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
@@ -21,6 +20,7 @@ from services.scheduler.settings import SchedulerSettings
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.delivery import Delivery
 from shared.runtime.replies import SCHEDULERS
+from shared.runtime.requester import Requester
 from shared.service.asyncapi import describe_jobs
 from shared.service.bus import Bus
 from shared.service.service import ASGIApp, Service, Worker
@@ -58,7 +58,14 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
 
 
 async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
-    stages = StageClient(bus, asker=SCHEDULERS, seconds=settings.stage_seconds, tries=settings.stage_tries)
+    stages = Requester(
+        bus.client,
+        bus.jetstream,
+        bus.topology,
+        name=SCHEDULERS,
+        seconds=settings.stage_seconds,
+        tries=settings.stage_tries,
+    )
     artifacts = Artifacts(bus.jetstream)
     collections, documents = Collections(bus.jetstream), Documents(bus.jetstream)
     vectors = await bus.jetstream.object_store(VECTORS)

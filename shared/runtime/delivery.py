@@ -1,12 +1,14 @@
-"""One message on loan from the broker, and the verdicts on it."""
+"""Messages on loan from the broker, and the verdicts on them."""
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "HeldDeliveries"]
 
 log = logging.getLogger(__name__)
 
@@ -65,3 +67,72 @@ class Delivery:
             await self._client.publish(self._reply, verdict)
         except (NatsError, OSError) as error:
             log.warning("cannot tell the broker how a message fares, it will be redelivered: %r", error)
+
+
+class HeldDeliveries:
+    """The deliveries in work, each handled in a task of its own.
+
+    `handle` settles a delivery; one that it leaves unsettled, or during which it raises, is given back for another try,
+    after one second at first and 30 at most. `released` is called for each that is no longer held.
+    """
+
+    def __init__(
+        self, handle: Callable[[Delivery], Awaitable[None]], released: Callable[[Delivery], None], *, name: str
+    ) -> None:
+        self._handle = handle
+        self._released = released
+        self._name = name
+        self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def by_task(self) -> Mapping[asyncio.Task[None], Delivery]:
+        return self._held
+
+    def start(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
+        self._idle.clear()
+        task = tasks.create_task(self._hold(delivery))
+        self._held[task] = delivery
+        task.add_done_callback(self._let_go)
+
+    async def idle(self) -> None:
+        """Wait until none is held."""
+        await self._idle.wait()
+
+    async def cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """End these tasks. One that drops its cancellation is cancelled again."""
+        ending = list(tasks)
+        while pending := [task for task in ending if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=1.0)
+
+    async def keep_alive(self, client: Client, ack_wait: float) -> None:
+        """Tell the broker regularly that the work goes on, until cancelled; it redelivers after `ack_wait` seconds."""
+        while True:
+            await asyncio.sleep(ack_wait / 3)
+            if client.is_connected:
+                for delivery in list(self._held.values()):
+                    if not delivery.settled:
+                        await delivery.in_progress()
+
+    async def _hold(self, delivery: Delivery) -> None:
+        try:
+            await self._handle(delivery)
+        except asyncio.CancelledError:
+            await delivery.nak()
+            raise
+        except Exception:
+            log.exception("handling a message of %s failed", self._name)
+        finally:
+            await delivery.nak(min(30.0, 0.5 * 2 ** min(delivery.deliveries, 6)))
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        delivery = self._held.pop(task)
+        if not self._held:
+            self._idle.set()
+        self._released(delivery)

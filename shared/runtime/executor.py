@@ -215,7 +215,7 @@ class StageExecutor:
                 raise
         self._held_up += 1
         try:
-            await forward(self._js, self._topology, query, patience=self._options.forward_timeout)
+            await forward(self._js, self._topology, query, room_timeout=self._options.forward_timeout)
         finally:
             self._held_up -= 1
 

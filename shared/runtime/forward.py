@@ -24,18 +24,18 @@ UNAVAILABLE: Final = 503
 """The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
 
 ANSWER_TIMEOUT: Final = 2.0
-ANSWER_PATIENCE: Final = 8.0
+ANSWER_GIVE_UP: Final = 8.0
 """Seconds without an acknowledgement after which a message is sent again, and after which it is given up."""
 
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
 
 
-async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, patience: float = 0.0) -> None:
+async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, room_timeout: float = 0.0) -> None:
     """Returns once the broker has stored the query; storing it twice has no effect.
 
-    Waits up to `patience` seconds for room in a full queue. Raises Problem QUEUE_FULL after that, BROKER_UNAVAILABLE
-    when the broker does not answer, and TOO_LARGE for an envelope that fits into no message.
+    Waits up to `room_timeout` seconds for room in a full queue. Raises Problem QUEUE_FULL after that,
+    BROKER_UNAVAILABLE when the broker does not answer, and TOO_LARGE for an envelope that fits into no message.
     """
     stop = query.stop
     subject, message_id = query_subject(query), _message_id(query)
@@ -47,7 +47,7 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
         payload = query.encode()
         span.set_attribute("messaging.message.body.size", len(payload))
         _check_size(payload, max_payload(jetstream))
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + room_timeout
         pause = FIRST_PAUSE
         while True:
             try:
@@ -67,7 +67,7 @@ async def _store(
     jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
 ) -> None:
     """Publish until the broker answers: a cluster that elects a leader does not for some seconds."""
-    give_up = time.monotonic() + ANSWER_PATIENCE
+    give_up = time.monotonic() + ANSWER_GIVE_UP
     while True:
         try:
             await _publish(jetstream, topology, subject, payload, headers)

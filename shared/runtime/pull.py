@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from shared.nats.client import Connection
-from shared.runtime.delivery import Delivery
+from shared.runtime.delivery import Delivery, HeldDeliveries
 from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.tasks import TaskSet
 
@@ -91,12 +91,11 @@ class PullConsumer:
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._name = consumer
         self._room = room
-        self._handle = handle
         self._repair = repair
         self._ack_wait = ack_wait
         self._released = released
         self._options = options
-        self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._held = HeldDeliveries(handle, self._let_go, name=consumer)
         self._returning = TaskSet()
         self._requests = _Requests(options.pull_expires + options.pull_slack)
         self._waiting = 0
@@ -105,8 +104,6 @@ class PullConsumer:
         self._draining = False
         self._recovering = False
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._resetting = asyncio.Lock()
         self._subscription: Subscription | None = None
 
@@ -140,7 +137,7 @@ class PullConsumer:
                 self._tasks = tasks
                 await self.reset()
                 tasks.create_task(self._pull())
-                tasks.create_task(self._keep_alive())
+                tasks.create_task(self._held.keep_alive(self._client, self._ack_wait))
         finally:
             self._draining = True
             await self._withdraw()
@@ -164,15 +161,13 @@ class PullConsumer:
         await self._withdraw()
         try:
             async with asyncio.timeout_at(end):
-                await self._idle.wait()
+                await self._held.idle()
         except TimeoutError:
+            held = dict(self._held.by_task)
             # Given back before it is cancelled: work in a thread ends when it likes.
-            for delivery in list(self._held.values()):
+            for delivery in held.values():
                 await delivery.nak()
-            while self._held:
-                for task in self._held:
-                    task.cancel()
-                await asyncio.wait(list(self._held), timeout=1.0)
+            await self._held.cancel(held)
 
     async def _withdraw(self) -> None:
         """Withdraw the pull requests, and take in what the broker had sent by then."""
@@ -227,10 +222,7 @@ class PullConsumer:
         if self._draining:
             self._returning.start(delivery.nak())
             return
-        self._idle.clear()
-        task = self._tasks.create_task(self._hold(delivery))
-        self._held[task] = delivery
-        task.add_done_callback(self._let_go)
+        self._held.start(self._tasks, delivery)
 
     def _receive_status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status", "")
@@ -259,29 +251,6 @@ class PullConsumer:
         with suppress(NatsError):
             await self.reset()
 
-    async def _hold(self, delivery: Delivery) -> None:
-        try:
-            await self._handle(delivery)
-        except asyncio.CancelledError:
-            await delivery.nak()
-            raise
-        except Exception:
-            log.exception("handling a message of %s failed", self._name)
-        finally:
-            await delivery.nak(min(30.0, 0.5 * 2 ** min(delivery.deliveries, 6)))
-
-    def _let_go(self, task: asyncio.Task[None]) -> None:
-        self._held.pop(task, None)
-        if not self._held:
-            self._idle.set()
+    def _let_go(self, _: Delivery) -> None:
         self._released()
         self._wake.set()
-
-    async def _keep_alive(self) -> None:
-        while True:
-            await asyncio.sleep(self._ack_wait / 3)
-            if not self._client.is_connected:
-                continue
-            for delivery in list(self._held.values()):
-                if not delivery.settled:
-                    await delivery.in_progress()

@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stages.index import Index
 from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.collections.delete import DeleteJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
@@ -31,8 +29,8 @@ from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.contracts.retrieval import SearchMode
 from shared.nats.subjects import UPLOADS, VECTORS
+from shared.runtime.requester import Requester
 from shared.runtime.stage import Context
-from shared.service.bus import Bus
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from tests.harness.job_harness import JobHarness, open_job_harness
@@ -156,9 +154,8 @@ def _embedder(collection_harness: CollectionHarness, variant: str, dimension: in
 async def _kinds(
     collection_harness: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
 ) -> dict[str, JobFunction]:
-    real = collection_harness.job_harness.bus
-    bus = cast("Bus", SimpleNamespace(**vars(real), after_reconnect=lambda _: None))
-    stages = StageClient(bus, asker=settings.instance, seconds=30, tries=2)
+    bus = collection_harness.job_harness.bus
+    stages = Requester(bus.client, bus.jetstream, bus.topology, name=settings.instance, seconds=30, tries=2)
     indexer = Indexer(
         stages=stages,
         collections=collection_harness.collections,

@@ -23,6 +23,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import BUILT_IN_QUEUES, QUERIES, StageQueue, delivered_subject, reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, ReplyRouter
+from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.service.http_protocol import Departure
 from shared.telemetry.metrics import SECONDS, exemplar
@@ -214,19 +215,18 @@ class Queries:
             self._sessions.add(session)
             self._by_reply[query.reply] = session
             departure.listen(session.client_disconnected)
-            try:
-                with session.scope, self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext():
-                    await session.submit()
-                    with self._shadowed(session):
-                        yield session
-            finally:
-                departure.forget(session.client_disconnected)
-                self._sessions.discard(session)
-                del self._by_reply[query.reply]
-                self._session_ended.set()
-                if session.ended is None:
-                    with anyio.CancelScope(shield=True):
-                        await mailbox.cancel()
+            throttled = self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext()
+            async with cancelled_unless(lambda: session.ended is not None, mailbox):
+                try:
+                    with session.scope, throttled:
+                        await session.submit()
+                        with self._shadowed(session):
+                            yield session
+                finally:
+                    departure.forget(session.client_disconnected)
+                    self._sessions.discard(session)
+                    del self._by_reply[query.reply]
+                    self._session_ended.set()
         if session.scope.cancelled_caught and session.ended is None:
             raise await self._failure_of(session)
 

@@ -27,6 +27,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, ReplyRouter
+from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
 
@@ -93,17 +94,13 @@ class _Shadow:
     async def _submit(self) -> str:
         ended: Ended | None = None
         with self._replies.mailbox(self._query.id) as mailbox:
-            try:
+            async with cancelled_unless(lambda: ended is not None, mailbox):
                 with self._scope:
                     await forward(self._bus.jetstream, self._bus.topology, self._query)
                     while ended is None:
                         ended = await self._next(mailbox)
-            finally:
-                if ended is None:
-                    while (event := mailbox.more()) is not None:
-                        self._note(event)
-                    with anyio.CancelScope(shield=True):
-                        await mailbox.cancel()
+            while (event := mailbox.more()) is not None:
+                self._note(event)
         if ended is not None:
             seconds = time.perf_counter() - self._began
             run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from services.scheduler.clients.stages import StageClient
 from shared.contracts.envelope import Passage, Stop
+from shared.runtime.requester import Requester
 from shared.tasks import raise_first
 
 __all__ = ["PassageEmbedder"]
@@ -19,7 +19,7 @@ WINDOW: Final = 16
 class PassageEmbedder:
     """One per process; `most` is how many passages one message holds."""
 
-    def __init__(self, stages: StageClient, *, most: int) -> None:
+    def __init__(self, stages: Requester, *, most: int) -> None:
         self._stages = stages
         self._most = most
         self._window = asyncio.Semaphore(WINDOW)

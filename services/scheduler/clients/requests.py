@@ -12,11 +12,11 @@ from opentelemetry.context import Context
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import Request, response_to
+from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
 from shared.telemetry.tracing import tracer
@@ -54,7 +54,7 @@ class Reply:
 class Requests:
     """Any number may be under way; `room` are at once, over all jobs of this worker. `seconds` is for one try."""
 
-    def __init__(self, stages: StageClient, artifacts: Artifacts, *, room: int, seconds: float) -> None:
+    def __init__(self, stages: Requester, artifacts: Artifacts, *, room: int, seconds: float) -> None:
         self._stages = stages
         self._loads = PayloadStore(artifacts)
         self._room = asyncio.Semaphore(room)

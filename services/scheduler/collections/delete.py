@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.collections.target_versions import target_versions
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError
@@ -14,6 +13,7 @@ from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import DeleteSpec, DropSpec, Job
 from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
@@ -24,7 +24,7 @@ class DeleteJob:
     def __init__(
         self,
         *,
-        stages: StageClient,
+        stages: Requester,
         indexer: Indexer,
         collections: Collections,
         documents: Documents,
@@ -87,7 +87,7 @@ class DeleteJob:
         await self._collections.update(collection, partial(_without, table=spec.table))
 
 
-async def drop_index(stages: StageClient, tenant: str, table: str) -> None:
+async def drop_index(stages: Requester, tenant: str, table: str) -> None:
     """Remove an index; one that is not there is no error."""
     stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
     await stages.ask(stop, tenant=tenant, collection=table)

@@ -13,7 +13,6 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.collections.delete import drop_index
 from services.scheduler.collections.switch import SwitchJob, not_indexed, switch_job
 from services.scheduler.collections.sync import CollectionSync, collection_sync
@@ -26,6 +25,7 @@ from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
@@ -49,7 +49,7 @@ class ReindexJob:
     """One per process."""
 
     job_store: JobStore
-    stages: StageClient
+    stages: Requester
     collections: Collections
     documents: Documents
     indexer: Indexer

@@ -10,7 +10,6 @@ from nats.errors import Error as NatsError
 from pydantic import TypeAdapter
 
 from services.scheduler.clients.requests import Requests
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.evaluation.questions import Judged, Question, judge, read_questions
 from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
 from services.scheduler.ingestion.indexer import Indexer
@@ -20,6 +19,7 @@ from shared.contracts.collections import Collection
 from shared.contracts.envelope import Stop
 from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.tasks import background, raise_first
@@ -61,7 +61,7 @@ class EvaluateJob:
     def __init__(
         self,
         *,
-        stages: StageClient,
+        stages: Requester,
         requests: Requests,
         collections: Collections,
         artifacts: Artifacts,

@@ -18,7 +18,6 @@ from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from services.scheduler.clients.embed import PassageEmbedder
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.models import (
     IncomingDocument,
@@ -41,6 +40,7 @@ from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_pa
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
 from shared.runtime.batching import Batcher
+from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.tasks import raise_first
@@ -72,7 +72,7 @@ class Indexer:
     def __init__(
         self,
         *,
-        stages: StageClient,
+        stages: Requester,
         collections: Collections,
         documents: Documents,
         vectors: ObjectStore,

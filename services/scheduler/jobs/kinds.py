@@ -14,12 +14,12 @@ from nats.js.object_store import ObjectStore
 
 import services.scheduler
 from services.scheduler.clients.requests import Requests
-from services.scheduler.clients.stages import StageClient
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import KINDS, JobSpec
+from shared.runtime.requester import Requester
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
@@ -50,7 +50,7 @@ class Parts:
     bus: Bus
     settings: SchedulerSettings
     job_store: JobStore
-    stages: StageClient
+    stages: Requester
     requests: Requests
     collections: Collections
     documents: Documents

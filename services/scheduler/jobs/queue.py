@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from services.scheduler.jobs.kinds import JobKind, Pool
 from shared.contracts.jobs import Priority
 from shared.nats.subjects import JOBS
-from shared.runtime.delivery import Delivery
+from shared.runtime.delivery import Delivery, HeldDeliveries
 from shared.runtime.worker import StageStatus
 from shared.service.bus import Bus
 
@@ -68,7 +68,6 @@ class JobQueue:
     ) -> None:
         self._bus = bus
         self._kinds = kinds
-        self._handle = handle
         self._give_back = give_back
         self._slots = {pool: _Slots(size) for pool, size in slots.items()}
         self._ack_wait = ack_wait
@@ -76,12 +75,10 @@ class JobQueue:
         self._dry: set[str] = set()
         self._consumers: dict[str, str] = {}
         self._turns: dict[str, float] = {}
-        self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._held = HeldDeliveries(handle, self._let_go, name="the job queue")
         self._asked: asyncio.Future[Delivery | None] | None = None
         self._requests = 0
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._draining = False
         self._inbox: Subscription | None = None
         self._notifier: Subscription | None = None
@@ -104,7 +101,7 @@ class JobQueue:
             self._tasks = tasks
             tasks.create_task(self._dispatch())
             tasks.create_task(self._look())
-            tasks.create_task(self._keep_alive())
+            tasks.create_task(self._held.keep_alive(self._bus.client, self._ack_wait))
 
     async def probe(self) -> None:
         """The stream of jobs is there and answers."""
@@ -129,27 +126,24 @@ class JobQueue:
     async def drain(self, grace: float) -> None:
         """Take no more jobs. Long ones go back at once, short ones may finish within `grace` seconds."""
         self._draining = True
-        long = [task for task, held in self._held.items() if self._pool(held.subject) is not Pool.SHORT]
+        long = [task for task, held in self._held.by_task.items() if self._pool(held.subject) is not Pool.SHORT]
         await self._return(long)
         try:
             async with asyncio.timeout(grace):
-                await self._idle.wait()
+                await self._held.idle()
         except TimeoutError:
-            await self._return(list(self._held))
+            await self._return(list(self._held.by_task))
 
     async def _return(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
-            delivery = self._held.get(task)
+            delivery = self._held.by_task.get(task)
             if delivery is None or delivery.settled:
                 continue
             job, tenant = delivery.headers.get("ce-id"), delivery.headers.get("ce-tenant")
             with suppress(NatsError, TimeoutError):
                 await self._give_back(job or f"s{delivery.sequence}", tenant or delivery.subject.rpartition(".")[2])
             await delivery.nak()
-        while pending := [task for task in tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            await asyncio.wait(pending, timeout=1.0)
+        await self._held.cancel(tasks)
 
     async def _dispatch(self) -> None:
         while True:
@@ -248,36 +242,9 @@ class JobQueue:
             await asyncio.sleep(LOOK)
 
     def _start(self, delivery: Delivery) -> None:
-        slots = self._slots[self._pool(delivery.subject)]
-        slots.taken += 1
-        self._idle.clear()
-        task = self._tasks.create_task(self._hold(delivery))
-        self._held[task] = delivery
+        self._slots[self._pool(delivery.subject)].taken += 1
+        self._held.start(self._tasks, delivery)
 
-        def let_go(task: asyncio.Task[None]) -> None:
-            slots.taken -= 1
-            del self._held[task]
-            if not self._held:
-                self._idle.set()
-            self._wake.set()
-
-        task.add_done_callback(let_go)
-
-    async def _hold(self, delivery: Delivery) -> None:
-        try:
-            await self._handle(delivery)
-        except asyncio.CancelledError:
-            await delivery.nak()
-            raise
-        except Exception:
-            log.exception("handling a job failed")
-        finally:
-            await delivery.nak(min(30.0, 0.5 * 2 ** min(delivery.deliveries, 6)))
-
-    async def _keep_alive(self) -> None:
-        while True:
-            await asyncio.sleep(self._ack_wait / 3)
-            if self._bus.client.is_connected:
-                for delivery in list(self._held.values()):
-                    if not delivery.settled:
-                        await delivery.in_progress()
+    def _let_go(self, delivery: Delivery) -> None:
+        self._slots[self._pool(delivery.subject)].taken -= 1
+        self._wake.set()

@@ -8,8 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import nats
@@ -18,10 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from services.scheduler.clients.requests import Requests
-from services.scheduler.clients.stages import StageClient
 from shared.contracts.jobs import Endpoint
 from shared.nats.subjects import KEYS
-from shared.service.bus import Bus
+from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from sluice.cli import app
@@ -249,13 +247,7 @@ async def test_a_line_of_a_batch_reaches_the_collections_of_the_key_that_made_th
     gateway: AuthenticatedGateway, broker: NatsServer, acme: httpx.Client
 ) -> None:
     async with open_stage_harness(broker.url) as harness:
-        parts = SimpleNamespace(
-            client=harness.client,
-            jetstream=harness.jetstream,
-            topology=harness.topology,
-            after_reconnect=lambda _: None,
-        )
-        stages = StageClient(cast("Bus", parts), asker="scheduler", seconds=20, tries=1)
+        stages = Requester(harness.client, harness.jetstream, harness.topology, name="scheduler", seconds=20, tries=1)
         requests = Requests(stages, Artifacts(harness.jetstream), room=1, seconds=20)
         line = json.dumps({**ASKED, "collection": "wiki", "timeout": 0.5}).encode()
         refused = await requests.send(Endpoint.QUERY, line, tenant="acme", collections=("doc?",))

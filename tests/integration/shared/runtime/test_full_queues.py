@@ -34,7 +34,9 @@ async def test_forwarding_waits_for_room_as_long_as_its_patience_lasts(broker: N
     async with open_stage_harness(broker.url, queue_limit=1) as harness:
         gate = Gate()
         await harness.submit(harness.query("work"))
-        waits = asyncio.create_task(forward(harness.jetstream, harness.topology, harness.query("work"), patience=30.0))
+        waits = asyncio.create_task(
+            forward(harness.jetstream, harness.topology, harness.query("work"), room_timeout=30.0)
+        )
         async with harness.working(gate, room=2):
             await gate.next()
             gate.open()
