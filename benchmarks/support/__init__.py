@@ -1,0 +1,1 @@
+"""How well sentences that no source supports are told from those that are supported."""
