@@ -9,12 +9,16 @@ from services.generator.engines.engine_watchdog import watch_engine
 from services.generator.engines.metrics import MeasuredEngine
 from services.generator.engines.vllm import VLLMEngine
 from services.generator.engines.vllm.packaged import convert
+from services.generator.grounding.sentence_embedder import SentenceEmbedder
 from services.generator.prompting.templating import TemplateError
 from services.generator.settings import GeneratorSettings
 from services.generator.stages.condense import Condense
 from services.generator.stages.generate import Generate
-from shared.contracts.envelope import Passage, Query, Stop
+from services.generator.streaming.support_review import SupportReview
+from shared.contracts.envelope import Lane, Passage, Query, Stop
 from shared.contracts.generation import GenerateParams
+from shared.runtime.replies import GENERATORS
+from shared.runtime.requester import Requester
 from shared.runtime.stage import Stage
 from shared.service.service import ASGIApp, Service
 
@@ -40,13 +44,15 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
     async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
         if settings.packaged is not None:
             await convert(settings.packaged, settings.models_dir, service.starting)
+            service.starting(f"loading {settings.packaged.name}")
         bare = create_engine(config)
         engine = MeasuredEngine(bare)
         await engine.start()
         try:
             async with watch_engine(service, bare):
-                generate = _generate(engine, settings, settings.generator_variant)
-                yield [generate, *_adapted(engine, settings), _condense(engine, settings)]
+                support = _support(service, settings)
+                generate = _generate(engine, settings, support, settings.generator_variant)
+                yield [generate, *_adapted(engine, settings, support), _condense(engine, settings)]
         finally:
             await engine.close()
 
@@ -72,11 +78,28 @@ def _vllm_obstacle(settings: GeneratorSettings, config: VLLMConfig) -> str:
     return settings.packaged.obstacle(settings.models_dir)
 
 
-def _generate(engine: Engine, settings: GeneratorSettings, variant: str, adapter: str = "") -> Stage:
+def _support(service: Service, settings: GeneratorSettings) -> SupportReview:
+    """How answers are reviewed. The embedding model is the embedder's, which is asked once for each answer."""
+    bus, seconds = service.bus, settings.support_seconds
+    lanes = {
+        lane: Requester(bus.client, bus.jetstream, bus.topology, name=GENERATORS, seconds=seconds, tries=1, lane=lane)
+        for lane in Lane
+    }
+    return SupportReview(
+        policy=settings.unsupported,
+        attribute=settings.packaged is not None if settings.attribute is None else settings.attribute,
+        embed=SentenceEmbedder(lanes) if seconds > 0 else None,
+        seconds=seconds,
+    )
+
+
+def _generate(
+    engine: Engine, settings: GeneratorSettings, support: SupportReview, variant: str, adapter: str = ""
+) -> Stage:
     return Stage(
         name="generate",
         variant=variant,
-        process=Generate(engine, adapter, settings.stream_interval),
+        process=Generate(engine, adapter, settings.stream_interval, support),
         room=engine.room,
         batch_room=min(settings.generator_batch_room, engine.room),
         canary=CANARY.model_copy(update={"slip": (Stop(stage="generate", variant=variant, params=CANARY_PARAMS),)}),
@@ -94,5 +117,5 @@ def _condense(engine: Engine, settings: GeneratorSettings) -> Stage:
     )
 
 
-def _adapted(engine: Engine, settings: GeneratorSettings) -> list[Stage]:
-    return [_generate(engine, settings, adapter, adapter) for adapter in engine.adapters]
+def _adapted(engine: Engine, settings: GeneratorSettings, support: SupportReview) -> list[Stage]:
+    return [_generate(engine, settings, support, adapter, adapter) for adapter in engine.adapters]

@@ -12,6 +12,7 @@ from services.generator.engines import EngineConfig, EngineName, ExtractiveConfi
 from services.generator.engines.vllm.packaged import PACKAGED, PackagedModel, PackagedName
 from services.generator.prompting.templating import Templates
 from shared.contracts.envelope import Name
+from shared.contracts.generation import Unsupported
 from shared.service.settings import ServiceSettings
 
 __all__ = ["GeneratorSettings"]
@@ -95,6 +96,17 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     templates: Path | None = Field(
         None, description="Folder of prompt templates that replace the shipped ones of the same name."
     )
+    unsupported: Unsupported = Field(
+        Unsupported.MARK,
+        description="Sentences that no source supports: mark (report them), drop (leave them out) or retry.",
+    )
+    attribute: bool | None = Field(
+        None,
+        description="Add the citation to sentences that cite nothing and that a source supports; none: with llm only.",
+    )
+    support_seconds: float = Field(
+        1.0, ge=0, description="Seconds to wait for the vectors of an answer's sentences; 0: compare words alone."
+    )
     extract_sentences: int = Field(3, ge=1, description="extractive: sentences to quote at most.")
     extract_characters: int = Field(800, ge=80, description="extractive: characters to quote at most.")
 
@@ -125,12 +137,12 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
 
     @property
     def engine_config(self) -> EngineConfig:
+        if self.engine is EngineName.VLLM or self.llm is not None:
+            return self._vllm_config
         if self.engine is EngineName.EXTRACTIVE:
             return ExtractiveConfig(
                 sentences=self.extract_sentences, characters=self.extract_characters, room=self.generator_room
             )
-        if self.engine is EngineName.VLLM or self.llm is not None:
-            return self._vllm_config
         return OpenAIConfig(
             base_url=self.openai_base_url,
             api_key=self.openai_api_key,

@@ -21,6 +21,7 @@ __all__ = [
     "Progress",
     "Result",
     "Resumed",
+    "SentenceSupport",
     "Sources",
     "Usage",
     "decode_event",
@@ -35,6 +36,21 @@ class Usage(Wire):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+
+
+class SentenceSupport(Wire):
+    """Whether the passages support a sentence of the answer: the cited ones, or all where it cites none.
+
+    `start` and `end` bound it in the answer's text, like a slice; they are equal where it was left out. `score` is 0 to
+    1. `sources` are the passages that support it, as citations count them.
+    """
+
+    sentence: str
+    start: int
+    end: int
+    supported: bool
+    score: float
+    sources: tuple[int, ...] = ()
 
 
 class _Event(Wire):
@@ -87,7 +103,10 @@ class Delta(_Event):
 
 
 class Done(_Event):
-    """The answer is complete. `deltas` is how many pieces it had, `cited` the sources that its citations name."""
+    """The answer is complete. `deltas` is how many pieces it had, `cited` the sources that its citations name.
+
+    `supported` judges each sentence of an answer from sources, by `supported_by`: its `words` or also its `meaning`.
+    """
 
     type: Literal["done"] = "done"
     deltas: int
@@ -97,6 +116,8 @@ class Done(_Event):
     finish: str = "stop"
     context: ContextReport = ContextReport()
     cited: tuple[int, ...] = ()
+    supported: tuple[SentenceSupport, ...] = ()
+    supported_by: str = ""
     trail: tuple[Hop, ...] = ()
 
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_valida
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.wire import Wire
 
-__all__ = ["ContextReport", "GenerateParams", "Mode", "OutputFormat", "TokenLogprob", "ToolCallDelta"]
+__all__ = ["ContextReport", "GenerateParams", "Mode", "OutputFormat", "TokenLogprob", "ToolCallDelta", "Unsupported"]
 
 
 class Mode(StrEnum):
@@ -25,6 +25,19 @@ class Mode(StrEnum):
 
     COMPLETION = "completion"
     """Plain text to go on from: `query.question`, without any template."""
+
+
+class Unsupported(StrEnum):
+    """What becomes of sentences of an answer that its sources do not support."""
+
+    MARK = "mark"
+    """They are sent, and the end of the answer names them."""
+
+    DROP = "drop"
+    """They are not sent. Each sentence is checked before it is sent."""
+
+    RETRY = "retry"
+    """Where they are more than half of the answer, it is written once more. Nothing is sent before."""
 
 
 class OutputFormat(Wire):
@@ -46,7 +59,8 @@ class OutputFormat(Wire):
 
 
 class GenerateParams(Wire):
-    """Parameters of the stop `generate`. None leaves the choice to the engine, that is to the model's own defaults.
+    """Parameters of the stop `generate`. None leaves the choice to the engine, that is to the model's own defaults, and
+    `unsupported` to the generator's settings.
 
     `tools` are function tools in OpenAI's shape; `tool_choice` is `auto`, `none`, `required` or the name of a
     function behind `function:`. `logprobs` is how many alternatives to report for each token, 0 for the token alone.
@@ -70,6 +84,7 @@ class GenerateParams(Wire):
     ignore_eos: bool = False
     logprobs: int | None = Field(None, ge=0, le=20)
     output: OutputFormat | None = None
+    unsupported: Unsupported | None = None
     tools: Annotated[tuple[dict[str, JsonValue], ...], Field(max_length=128)] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True

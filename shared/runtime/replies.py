@@ -23,7 +23,7 @@ from shared.nats.client import Connection
 from shared.nats.subjects import cancel_subject, reply_subject
 from shared.tasks import TaskSet
 
-__all__ = ["Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
+__all__ = ["GENERATORS", "Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
 
 PENDING_EVENTS = 4096
 """Events that wait for a slow reader before the oldest are dropped."""
@@ -123,6 +123,9 @@ async def _cancel(client: Client, query_id: str) -> None:
 
 SCHEDULERS: Final = "scheduler"
 """The asker that all schedulers are; gateways are each their own. So their credentials keep them apart."""
+
+GENERATORS: Final = "generator"
+"""The asker that all generators are, which ask the embedder for vectors."""
 
 
 @asynccontextmanager

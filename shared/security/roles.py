@@ -140,7 +140,7 @@ def roles(deployment: Deployment | None = None) -> tuple[Role, ...]:
         _role("gateway", _gateway(deployment), makes=frozenset({QUERIES})),
         _role("embedder", _stage_service("embedder", deployment)),
         _role("retriever", retriever),
-        _role("generator", _stage_service("generator", deployment)),
+        _role("generator", (*_stage_service("generator", deployment), _asks_for_vectors())),
         _role("scheduler", _scheduler(), makes=EVERYTHING),
         *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), deployment)) for name in own),
         _role(ADMIN, (), makes=EVERYTHING),
@@ -167,7 +167,7 @@ def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
             says="reads the replies to gateways",
             publish=("reply.*.canary",),
             subscribe=("reply.*.*", "reply.*.*.delivered"),
-            not_subscribe=("reply.scheduler.>",),
+            not_subscribe=("reply.scheduler.>", "reply.generator.>"),
         ),
         *(works_on(stage, deployment.variants_of(stage)) for stage in SERVED["gateway"]),
         Permission(
@@ -242,6 +242,14 @@ def _stage(name: str, stages: tuple[str, ...], deployment: Deployment) -> tuple[
         Permission(
             says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")
         ),
+    )
+
+
+def _asks_for_vectors() -> Permission:
+    return Permission(
+        says="asks `embed` for the vectors of sentences, reads the replies, and stops these queries",
+        publish=("query.embed.*.*.*", "control.cancel.*"),
+        subscribe=("reply.generator.*",),
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "Queue",
     "Route",
+    "SentenceSupport",
     "ServiceStatus",
     "Source",
     "Sources",
@@ -105,8 +106,26 @@ class Timings(_Wire):
     stages: tuple[StageTiming, ...] = ()
 
 
+class SentenceSupport(_Wire):
+    """Whether the sources support a sentence of the answer: the cited ones, or all where it cites none.
+
+    `start` and `end` bound it in the answer, like a slice; they are equal where it was left out. `score` is 0 to 1.
+    `sources` are those that support it, by their `index`.
+    """
+
+    sentence: str
+    start: int = 0
+    end: int = 0
+    supported: bool = True
+    score: float = 1.0
+    sources: tuple[int, ...] = ()
+
+
 class Done(_Wire):
-    """The end of a streamed answer. `cited` are the indexes of the sources that its citations name."""
+    """The end of a streamed answer. `cited` are the indexes of the sources that its citations name.
+
+    `supported` judges each sentence, by `supported_by`: its `words`, also its `meaning`, or that it `quotes`.
+    """
 
     id: str = ""
     usage: Usage = Usage()
@@ -115,6 +134,8 @@ class Done(_Wire):
     model: str = ""
     finish: str = "stop"
     cited: tuple[int, ...] = ()
+    supported: tuple[SentenceSupport, ...] = ()
+    supported_by: str = ""
     context: ContextReport = ContextReport()
     trace_id: str | None = None
 

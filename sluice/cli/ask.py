@@ -81,6 +81,7 @@ def _show(events: "Iterator[Event]") -> None:
                 sys.stdout.write("\n" if begun else "(no answer)\n")
                 sys.stdout.flush()
                 _show_sources(terminal, found, event)
+                _show_unsupported(terminal, event)
                 _show_omissions(terminal, event)
                 _show_timings(terminal, event)
 
@@ -96,6 +97,18 @@ def _show_sources(terminal: "Console", sources: "Sequence[Source]", done: "Done"
         cited = "  cited" if source.index in done.cited else ""
         terminal.print(f"  \\[{source.index}] {where}{cited}", soft_wrap=True)
         terminal.print(f"      [dim]{escape(_first_line(source.text))}[/]", soft_wrap=True)
+
+
+def _show_unsupported(terminal: "Console", done: "Done") -> None:
+    from rich.markup import escape
+
+    doubtful = [one for one in done.supported if not one.supported]
+    if not doubtful:
+        return
+    terminal.print("\n[yellow]No source supports[/]")
+    for one in doubtful:
+        left_out = " [dim](left out)[/]" if one.start == one.end else ""
+        terminal.print(f"  [yellow]✗[/] {escape(one.sentence)} [dim]{one.score:.2f}[/]{left_out}", soft_wrap=True)
 
 
 def _show_omissions(terminal: "Console", done: "Done") -> None:

@@ -10,7 +10,7 @@ from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.collections import Collection, VersionName, VersionState
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Hop, Message, Passage, Scalar, Stop
-from shared.contracts.events import Usage
+from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
 from shared.contracts.retrieval import RetrievalOptions
@@ -120,7 +120,9 @@ class Timings(_Response):
 
 class DoneBody(_Response):
     """`cited` are the indexes of the sources that citations name, `finish` is why the answer ended: `stop`, or
-    `length` where it met its limit. `context` says what of the sources did not fit into the model's context window."""
+    `length` where it met its limit. `context` says what of the sources did not fit into the model's context window.
+    `supported` says of each sentence whether the sources support it, by `supported_by`: `words`, also `meaning`, or
+    `quotes`; it is empty where there is nothing to check."""
 
     id: str
     usage: Usage
@@ -129,6 +131,8 @@ class DoneBody(_Response):
     model: str
     finish: str
     cited: tuple[int, ...]
+    supported: tuple[SentenceSupport, ...]
+    supported_by: str
     context: ContextReport
     trace_id: str
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from services.gateway.http.models import sources_from
 from services.gateway.http.sse import Event
@@ -41,7 +42,10 @@ def answer_details(
     format_context: FormatContext, session: QuerySession, ended: Ended, sources: tuple[Passage, ...] | None
 ) -> AnsweredBy:
     """The member `sluice` of the end of an answer; with `sources` that of a whole one."""
-    documents = {} if format_context.collection is None else {"cited": ended.cited}
+    documents: dict[str, Any] = {}
+    if format_context.collection is not None:
+        supported = [sentence.model_dump() for sentence in ended.supported]
+        documents = {"cited": ended.cited, "supported": supported, "supported_by": ended.supported_by}
     shown = {} if format_context.collection is None or sources is None else {"sources": sources_from(sources)}
     return AnsweredBy.model_validate(
         {

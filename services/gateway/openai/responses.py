@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from services.gateway.http.models import Source, Timings
-from shared.contracts.events import Usage
+from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
 
 __all__ = [
@@ -64,13 +64,15 @@ class TokenUsage(_Body):
 
 
 class AnsweredBy(_Body):
-    """The extra member `sluice`. `sources` and `cited` are those of an answer from documents.
+    """The extra member `sluice`. `sources`, `cited` and `supported` are those of an answer from documents.
 
     In a stream the sources come with the first chunk, and the rest with the one that has the `finish_reason`.
     """
 
     sources: tuple[Source, ...] = ()
     cited: tuple[int, ...] = ()
+    supported: tuple[SentenceSupport, ...] = ()
+    supported_by: str = ""
     context: ContextReport | None = None
     timings: Timings | None = None
     engine: str = ""

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from shared.contracts.envelope import Hop, Passage
-from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Failed, Progress, Result, Resumed, Sources, Usage
+from shared.contracts.events import (
+    AnyEvent,
+    Delivered,
+    Delta,
+    Done,
+    Failed,
+    Progress,
+    Result,
+    Resumed,
+    SentenceSupport,
+    Sources,
+    Usage,
+)
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
 
@@ -57,6 +69,8 @@ class Ended:
     finish: str = "stop"
     context: ContextReport = field(default_factory=ContextReport)
     cited: tuple[int, ...] = ()
+    supported: tuple[SentenceSupport, ...] = ()
+    supported_by: str = ""
     trail: tuple[Hop, ...] = ()
     notes: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -283,6 +297,8 @@ class AnswerAssembler:
             finish=event.finish,
             context=event.context,
             cited=event.cited,
+            supported=event.supported,
+            supported_by=event.supported_by,
             trail=event.trail,
         )
         return (ended,)

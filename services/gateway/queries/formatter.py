@@ -50,6 +50,8 @@ def _done_body(session: QuerySession, ended: Ended) -> DoneBody:
         model=ended.model,
         finish=ended.finish,
         cited=ended.cited,
+        supported=ended.supported,
+        supported_by=ended.supported_by,
         context=ended.context,
         trace_id=trace_id(),
     )

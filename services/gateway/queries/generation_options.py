@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from services.gateway.http.problems import invalid_request
-from shared.contracts.generation import GenerateParams, OutputFormat
+from shared.contracts.generation import GenerateParams, OutputFormat, Unsupported
 
 __all__ = ["Generation", "Sampling"]
 
@@ -59,7 +59,11 @@ class Generation(Sampling):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: OutputFormat | None = Field(None, description="What the answer must look like.")
+    unsupported: Unsupported | None = Field(
+        None, description="Sentences that no source supports: mark, drop or retry; null: the generator's setting."
+    )
 
     def params_at(self, member: str) -> GenerateParams:
         """The parameters of the stop `generate`, from this member of a request. Raises Problem INVALID_REQUEST."""
-        return self.params(member) if self.output is None else self.params(member, output=self.output)
+        more = {"output": self.output, "unsupported": self.unsupported}
+        return self.params(member, **{name: value for name, value in more.items() if value is not None})

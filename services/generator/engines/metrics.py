@@ -1,7 +1,7 @@
 """What the answers cost, whichever engine writes them: time to the first token, time between tokens, tokens."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -9,11 +9,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.generator.engines.base import Engine, Finish, Item, Prepared, Prompt, TextDelta
 from services.generator.engines.spans import generating
+from services.generator.grounding.support import Verdict
 from shared.contracts.events import Delivered
 from shared.runtime.device import SharedDevice
 from shared.telemetry.metrics import TENANT_TOKENS, exemplar, tenants
 
-__all__ = ["MeasuredEngine"]
+__all__ = ["MeasuredEngine", "count_rewritten", "count_sentences"]
 
 LABELS: Final = ("engine", "model")
 """`model` is the model's name, or the adapter's where one writes."""
@@ -34,7 +35,27 @@ PROMPT_TOKENS: Final = Counter("sluice_generator_prompt_tokens_total", "Tokens r
 CACHED_TOKENS: Final = Counter("sluice_generator_cached_tokens_total", "Of these, found in the prefix cache.", LABELS)
 WRITTEN_TOKENS: Final = Counter("sluice_generator_completion_tokens_total", "Tokens of finished answers.", LABELS)
 FINISHED: Final = Counter("sluice_generator_answers_total", "Finished answers.", (*LABELS, "finish"))
+SENTENCES: Final = Counter(
+    "sluice_generator_sentences_total",
+    "Sentences of answers from sources, by verdict: supported, unsupported or dropped.",
+    (*LABELS, "verdict"),
+)
+REWRITTEN: Final = Counter(
+    "sluice_generator_answers_rewritten_total",
+    "Answers written again because hardly any source supported them.",
+    LABELS,
+)
 RUNNING: Final = Gauge("sluice_generator_running", "Answers being written.", LABELS)
+
+
+def count_sentences(engine: str, model: str, verdicts: Iterable[Verdict]) -> None:
+    for one in verdicts:
+        verdict = "supported" if one.supported else "unsupported" if one.start < one.end else "dropped"
+        SENTENCES.labels(engine, model, verdict).inc()
+
+
+def count_rewritten(engine: str, model: str) -> None:
+    REWRITTEN.labels(engine, model).inc()
 
 
 class MeasuredEngine:

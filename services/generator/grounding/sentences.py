@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Sentence", "SentenceKind", "is_complete", "split_prose", "split_sentences"]
+__all__ = ["Sentence", "SentenceKind", "is_complete", "prose_spans", "split_prose", "split_sentences"]
 
 
 class SentenceKind(StrEnum):
@@ -68,14 +68,19 @@ def split_sentences(text: str) -> list[Sentence]:
 def split_prose(text: str) -> list[str]:
     """The sentences of one paragraph, white space collapsed."""
     text = " ".join(text.split())
-    sentences = []
+    sentences = (text[start:end].strip() for start, end in prose_spans(text))
+    return [sentence for sentence in sentences if sentence]
+
+
+def prose_spans(text: str) -> list[tuple[int, int]]:
+    """Where the sentences of one paragraph on one line begin and end, like slices; together they are the text."""
+    spans = []
     start = 0
     for end in _END.finditer(text):
         if _ends_sentence(text, start, end):
-            sentences.append(text[start : end.end()].strip())
+            spans.append((start, end.end()))
             start = end.end()
-    sentences.append(text[start:].strip())
-    return [sentence for sentence in sentences if sentence]
+    return [*spans, (start, len(text))]
 
 
 def is_complete(sentence: str) -> bool:

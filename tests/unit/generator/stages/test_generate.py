@@ -240,3 +240,72 @@ class TestSeed:
         await run(engine, query(params))
 
         assert engine.asked[0].params.seed == params.seed
+
+
+FACT = "T0 is the first text of all."
+INVENTED = "The moon is made of cheese. Nobody knows the captain. "
+
+
+def grounded(**params: Any) -> Query:
+    passages = (Passage(id="0", document_id="d", document="d.md", position=0, text=FACT),)
+    return query(GenerateParams(**params), passages=passages)
+
+
+async def test_the_end_of_an_answer_says_which_sentences_are_supported() -> None:
+    events = await run(Script([TextDelta(text=FACT), TextDelta(text=" The moon is made of cheese.")]), grounded())
+
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert [(one.sentence, one.supported, one.sources) for one in done.supported] == [
+        (FACT, True, (1,)),
+        ("The moon is made of cheese.", False, ()),
+    ]
+    assert done.supported_by == "words"
+
+
+async def test_unsupported_sentences_are_dropped_where_the_request_says_so() -> None:
+    events = await run(Script([TextDelta(text=INVENTED + FACT)]), grounded(unsupported="drop"))
+
+    assert texts(events) == FACT
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert [one.supported for one in done.supported] == [False, False, True]
+
+
+async def test_an_answer_that_hardly_any_source_supports_is_written_once_more_before_any_of_it_is_sent() -> None:
+    engine = Rewriting(first=[TextDelta(text=INVENTED)], second=[TextDelta(text=FACT)])
+    events = await run(engine, grounded(unsupported="retry"))
+
+    assert texts(events) == FACT
+    assert [len(prompt.messages) for prompt in engine.asked] == [0, 1]
+    assert engine.asked[1].messages[0].role == "system"
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.usage.prompt_tokens == 14, "both count"
+
+
+async def test_the_better_of_two_answers_is_sent() -> None:
+    engine = Rewriting(first=[TextDelta(text=INVENTED + FACT)], second=[TextDelta(text=INVENTED)])
+
+    assert texts(await run(engine, grounded(unsupported="retry"))) == INVENTED + FACT
+
+
+async def test_an_answer_that_the_reader_has_a_part_of_is_not_written_again() -> None:
+    engine = Rewriting(first=[TextDelta(text=INVENTED)], second=[TextDelta(text=FACT)])
+    events = await run(engine, grounded(unsupported="retry"), delivered=Delivered(text="The "))
+
+    assert texts(events) == INVENTED
+    assert len(engine.asked) == 1
+
+
+@dataclass
+class Rewriting(Script):
+    """Says something else the second time."""
+
+    first: Sequence[TextDelta] = ()
+    second: Sequence[TextDelta] = ()
+
+    async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:
+        self.items = self.first if len(self.asked) == 1 else self.second
+        async for item in super().generate(prepared, after):
+            yield item

@@ -1,5 +1,6 @@
 """What `sluice doctor` says of the machine is what the package itself says it needs."""
 
+import sys
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from sluice.local.doctor.finding import Finding, Place, Verdict
 from sluice.local.doctor.machine import checks, needed_packages
+from sluice.local.llm import llm_obstacle
 
 
 def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_not() -> None:
@@ -44,6 +46,22 @@ def test_without_a_choice_the_engine_is_extractive(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("SLUICE_ENGINE", raising=False)
 
     assert engine_finding(tmp_path) == Finding("engine", Verdict.GOOD, "extractive")
+
+
+def test_a_packaged_language_model_is_checked_with_all_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLUICE_LLM", "smollm2")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+
+    finding = engine_finding(tmp_path)
+    assert finding.verdict is Verdict.WRONG
+    assert "gguf" in finding.remedy
+    assert "make up LLM=smollm2" in finding.remedy
+
+
+def test_an_unknown_packaged_model_is_refused_with_those_that_there_are() -> None:
+    assert "there is smollm2" in llm_obstacle("gpt2")
 
 
 def engine_finding(folder: Path, installed: dict[str, str] | None = None) -> Finding:
