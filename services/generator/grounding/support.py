@@ -3,7 +3,7 @@
 A figure (a number, an identifier with digits) that no passage has makes a sentence unsupported. Otherwise the words
 decide where nearly all or hardly any of them stand in a passage. The rest is compared by the embedding model, sentence
 with sentence: the mean of the share of words and of the cosine decides. The thresholds were chosen on one half of
-`benchmarks/quality/support.py`'s sentences; docs/generation.md has what they do on the other.
+the sentences of `benchmarks/support`; docs/generation.md has what they do on the other.
 """
 
 import logging
@@ -61,8 +61,8 @@ class Thresholds:
 
     sure: float = 0.9
     hopeless: float = 0.2
-    words: float = 0.6
-    both: float = 0.6
+    words: float = 0.55
+    both: float = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
