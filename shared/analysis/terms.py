@@ -15,7 +15,7 @@ from shared.analysis.folding import strip_accents
 from shared.analysis.languages import Language, detect_language, is_stop_word, stem
 from shared.analysis.segments import LONGEST, Segment, SegmentKind, segments
 
-__all__ = ["QuestionTerm", "TermKind", "document_terms", "question_terms", "keywords"]
+__all__ = ["QuestionTerm", "TermKind", "content_terms", "document_terms", "keywords", "question_terms"]
 
 CONTRACTIONS: Final = frozenset(["s", "t", "d", "l", "m", "j", "n", "c", "ll", "re", "ve", "qu"])
 """What an apostrophe leaves of a word: in `user's`, `don't`, `l'eau`."""
@@ -65,6 +65,17 @@ def question_terms(text: str, languages: Iterable[Language] = ()) -> list[Questi
             stops = term.kind is TermKind.WORD and is_stop_word(strip_accents(segment.whole), (own,))
             (stopped if stops else found).setdefault(term.forms, term)
     return list((found or stopped).values())
+
+
+def content_terms(text: str, language: Language | None = None) -> list[str]:
+    """The terms of the text in order but for stop words, each in the first of its forms."""
+    spoken = language or detect_language(text)
+    return [
+        term.forms[0]
+        for segment in segments(text)
+        for term in _terms(segment, (spoken,))
+        if term.kind is not TermKind.WORD or not is_stop_word(strip_accents(segment.whole), (spoken,))
+    ]
 
 
 def keywords(text: str) -> list[str]:

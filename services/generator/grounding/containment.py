@@ -1,11 +1,13 @@
 """How much of a sentence stands in a text, by its words; its numbers and identifiers must all be there."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.generator.grounding.relevance import terms
+from shared.analysis.languages import Language, stem
+from shared.analysis.terms import content_terms
 
 __all__ = ["Contained", "Words", "contained"]
 
@@ -16,39 +18,17 @@ _CITATION = re.compile(r"\[\d{1,3}(?: *[,;] *\d{1,3})*\]")
 _FIGURE = re.compile(r"[^\W_]*\d[^\W_]*(?:[.,:/-][^\W_]*\d[^\W_]*)*")
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _NAME = re.compile(r"(?<=[^.!?:\s]\s)[^\W\d_][\w'-]*")
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SPELLED = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-} | {
-    word: str(number)
-    for number, word in zip(
-        range(30, 100, 10), ["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], strict=True
-    )
+    stem(word, Language.ENGLISH): str(number)
+    for words, step, first in ((_ONES, 1, 0), (_TENS, 10, 20))
+    for number, word in zip(itertools.count(first, step), words.split(), strict=False)
 }
+"""Numbers by the stems of their English words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +43,11 @@ class Words:
     def of(cls, text: str) -> "Words":
         plain = _CITATION.sub(" ", text)
         names = (word for word in _NAME.findall(plain) if word[0].isupper())
-        return cls(frozenset(_spelled(terms(plain))), frozenset(_figures(plain)), frozenset(terms(" ".join(names))))
+        return cls(
+            frozenset(_spelled(content_terms(plain))),
+            frozenset(_figures(plain)),
+            frozenset(content_terms(" ".join(names))),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from services.generator.grounding.relevance import keywords, terms
+from shared.analysis.terms import content_terms, keywords
 
 __all__ = ["is_followup", "made_standalone"]
 
@@ -41,19 +41,19 @@ def is_followup(question: str) -> bool:
     """Whether the question seems to need what was said before it."""
     if len(question) > LONGEST:
         return False
-    return bool(_POINTS_BACK.search(question) or _GOES_ON.match(question)) or not terms(question)
+    return bool(_POINTS_BACK.search(question) or _GOES_ON.match(question)) or not content_terms(question)
 
 
 def made_standalone(question: str, earlier: Sequence[str]) -> str:
     """The question as it is, or behind the keywords of the `earlier` ones, oldest first, that it seems to refer to."""
     if not is_followup(question):
         return question
-    known = set(terms(question))
+    known = set(content_terms(question))
     found: list[str] = []
     for before in list(reversed(earlier))[:FARTHEST]:
         new = [word for word in keywords(before[:LONGEST]) if len(word) <= LONGEST_WORD]
-        new = [word for word in new if not known.intersection(terms(word))]
-        known.update(terms(" ".join(new)))
+        new = [word for word in new if not known.intersection(content_terms(word))]
+        known.update(content_terms(" ".join(new)))
         found = new + found
         if new and not is_followup(before):
             break

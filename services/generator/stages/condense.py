@@ -10,10 +10,10 @@ import anyio
 
 from services.generator.engines.base import Engine, Finish, FinishReason, Prompt, TextDelta
 from services.generator.grounding.followup import LONGEST, made_standalone
-from services.generator.grounding.relevance import terms
 from services.generator.prompting.sanitizer import Sanitizer
 from services.generator.prompting.templating import TemplateName, Templates, Turn
 from services.generator.stages.generate import ORIGINAL_QUESTION
+from shared.analysis.terms import content_terms
 from shared.contracts.envelope import Message, Query
 from shared.contracts.generation import GenerateParams, Mode
 from shared.contracts.problems import Problem
@@ -113,5 +113,5 @@ def _sensible(text: str, question: str, turns: Sequence[str]) -> str | None:
     line = _LABEL.sub("", lines[0]).strip().strip("\"'“”«»`*").strip()
     if not line or len(line) > max(300, 3 * len(question)):
         return None
-    words = set(terms(line))
-    return line if words & set(terms(" ".join([question, *turns]))) else None
+    words = set(content_terms(line))
+    return line if words & set(content_terms(" ".join([question, *turns]))) else None
