@@ -1,50 +1,49 @@
 """What the HTTP API says of jobs besides the jobs themselves, as typed, immutable models."""
 
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from sluice.api.base import Schema, Timestamp, closed_set
 from sluice.api.models import JobState
 
 __all__ = ["Artifact", "AuditEvent", "Schedule", "Step"]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+class AuditEvent(Schema):
+    """A change of a job's state: when, by whom and why.
 
+    `by` is a person, a worker, a pipeline or a schedule, and empty where nobody said. `event` is its number in the log.
+    """
 
-class AuditEvent(_Wire):
-    """A change of a job's state: when, by whom and why."""
-
-    at: datetime
+    at: Timestamp
     state: JobState
     by: str = ""
     reason: str = ""
     attempt: int = 0
+    event: int = 0
 
 
-class Step(_Wire):
-    """A step of a pipeline; `status` is waiting, running, succeeded, failed, skipped or cancelled;
-    `reason` says why.
+class Step(Schema):
+    """A step of a pipeline; `reason` says why its `status` is what it is.
 
     With `each` it has `total` jobs, and `job` is what their ids begin with. `cached` of them used an earlier result.
     """
 
     step: str
     kind: str = ""
-    status: str = "waiting"
+    status: Annotated[str, closed_set("waiting", "running", "succeeded", "failed", "skipped", "cancelled")] = "waiting"
     job: str = ""
     total: int = 0
     done: int = 0
     failed: int = 0
     cached: int = 0
     reason: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
 
 
-class Artifact(_Wire):
+class Artifact(Schema):
     """A file; `name`, `<job or folder>/<file>`, is what specs call it."""
 
     name: str
@@ -52,7 +51,7 @@ class Artifact(_Wire):
     bytes: int = 0
 
 
-class Schedule(_Wire):
+class Schedule(Schema):
     """When a job is submitted again and again: by `cron`, or `every` so often."""
 
     name: str
@@ -63,7 +62,7 @@ class Schedule(_Wire):
     missed: str = "skip"
     overlap: str = "allow"
     paused: bool = False
-    created_at: datetime | None = None
-    last_at: datetime | None = None
-    next_at: datetime | None = None
+    created_at: Timestamp | None = None
+    last_at: Timestamp | None = None
+    next_at: Timestamp | None = None
     last_job: str | None = None

@@ -1,37 +1,35 @@
 """What the HTTP API says of API keys, as typed, immutable models."""
 
-from datetime import datetime
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from sluice.api.base import Schema, Sent, Timestamp, closed_set
 
 __all__ = ["ApiKey", "IssuedKey"]
 
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+ACTIONS: Final = ("query", "read", "write", "jobs", "system", "metrics", "admin")
 
 
-class ApiKey(_Wire):
-    """A key; `state` is active, expired or revoked. `secrets` counts those that open it: two after a rotation."""
+class ApiKey(Schema):
+    """A key; `secrets` counts those that open it: two after a rotation."""
 
     id: str
     name: str = ""
-    state: str = ""
+    state: Annotated[str, closed_set("active", "expired", "revoked")] = ""
     tenant: str = "default"
-    actions: tuple[str, ...] = ()
+    actions: tuple[Annotated[str, closed_set(*ACTIONS)], ...] = ()
     collections: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    expires_at: datetime | None = None
-    created_at: datetime | None = None
+    expires_at: Timestamp | None = None
+    created_at: Sent[Timestamp] = None
     created_by: str = ""
-    rotated_at: datetime | None = None
-    revoked_at: datetime | None = None
+    rotated_at: Timestamp | None = None
+    revoked_at: Timestamp | None = None
     revoked_by: str = ""
     secrets: int = 0
 
 
-class IssuedKey(_Wire):
+class IssuedKey(Schema):
     """A key with its `secret`, what clients give as `api_key`: told only now."""
 
     key: ApiKey

@@ -1,10 +1,11 @@
 """The HTTP API's objects as typed, immutable models. Fields that a newer Sluice adds are kept."""
 
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field, WithJsonSchema
+
+from sluice.api.base import Metadata, Schema, Sent, Timestamp, closed_set
 
 __all__ = [
     "Answer",
@@ -28,10 +29,12 @@ __all__ = [
     "ProblemDetails",
     "Progress",
     "Queue",
+    "RetrievalOptions",
     "Route",
     "SentenceSupport",
     "ServiceStatus",
     "Source",
+    "SourceCopy",
     "Sources",
     "StageStatus",
     "StageTiming",
@@ -42,11 +45,7 @@ __all__ = [
 ]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-class ProblemDetails(_Wire):
+class ProblemDetails(Schema):
     """RFC 9457 problem details; `status` is 0 where no response came."""
 
     type: str = "about:blank"
@@ -56,8 +55,20 @@ class ProblemDetails(_Wire):
     instance: str | None = None
 
 
-class Source(_Wire):
-    """A passage that the answer rests on; `index` is the number that citations in the answer use (from 1)."""
+class SourceCopy(Schema):
+    """Another place of a passage's text."""
+
+    document: str
+    document_id: str = ""
+    position: int = 0
+
+
+class Source(Schema):
+    """A passage that the answer rests on; `index` is the number that citations in the answer use (from 1).
+
+    `score` is 0 to 1 and can be compared between questions. `similarity` is the cosine to the question, and `coverage`
+    the share of the question's terms that the passage holds, by their rarity. `copies` says where else its text is.
+    """
 
     index: int
     document: str
@@ -65,10 +76,13 @@ class Source(_Wire):
     position: int = 0
     text: str
     score: float = 0.0
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    similarity: float | None = None
+    coverage: float | None = None
+    copies: tuple[SourceCopy, ...] = ()
+    metadata: Metadata = Field(default_factory=dict)
 
 
-class Usage(_Wire):
+class Usage(Schema):
     """Tokens as the engine counts them; `cached_tokens` of the prompt were in its cache already."""
 
     prompt_tokens: int = 0
@@ -76,7 +90,7 @@ class Usage(_Wire):
     cached_tokens: int = 0
 
 
-class ContextReport(_Wire):
+class ContextReport(Schema):
     """What of the sources fitted into the model's context window; sources are named by their `index`.
 
     `dropped` did not fit; of the `shortened` ones only their first sentences did; `dropped_turns` counts the oldest
@@ -90,7 +104,7 @@ class ContextReport(_Wire):
     dropped_turns: int = 0
 
 
-class StageTiming(_Wire):
+class StageTiming(Schema):
     """How long the query waited for a stage and was worked on there, in milliseconds."""
 
     stage: str
@@ -100,13 +114,13 @@ class StageTiming(_Wire):
     worked_ms: float = 0.0
 
 
-class Timings(_Wire):
+class Timings(Schema):
     total_ms: float = 0.0
     first_delta_ms: float | None = None
     stages: tuple[StageTiming, ...] = ()
 
 
-class SentenceSupport(_Wire):
+class SentenceSupport(Schema):
     """Whether the sources support a sentence of the answer: the cited ones, or all where it cites none.
 
     `start` and `end` bound it in the answer, like a slice; they are equal where it was left out. `score` is 0 to 1.
@@ -121,7 +135,7 @@ class SentenceSupport(_Wire):
     sources: tuple[int, ...] = ()
 
 
-class Done(_Wire):
+class Done(Schema):
     """The end of a streamed answer. `cited` are the indexes of the sources that its citations name.
 
     `supported` judges each sentence, by `supported_by`: its `words`, also its `meaning`, or that it `quotes`.
@@ -145,14 +159,14 @@ class Answer(Done):
     sources: tuple[Source, ...] = ()
 
 
-class Sources(_Wire):
+class Sources(Schema):
     """What the answer will rest on; comes before the first delta."""
 
     id: str = ""
     sources: tuple[Source, ...] = ()
 
 
-class Delta(_Wire):
+class Delta(Schema):
     """The next piece of the answer's text."""
 
     text: str
@@ -161,25 +175,38 @@ class Delta(_Wire):
 Event = Sources | Delta | Done
 
 
-class CollectionVersion(_Wire):
+class RetrievalOptions(BaseModel):
+    """How passages are searched and ranked. Options that are None are left to the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", from_attributes=True)
+
+    mode: Annotated[str, closed_set("hybrid", "vector", "text")] | None = None
+    fusion: Annotated[str, closed_set("scores", "rrf")] | None = None
+    dense_weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    diversity: Annotated[float, Field(ge=0, lt=1)] | None = None
+    fold_copies: bool | None = None
+
+
+class CollectionVersion(Schema):
     """One way in which a collection's documents are indexed; chunk sizes are in tokens, None for the usual ones.
 
-    `state` is building, ready, following, live, retired or leaving.
+    Its `job` has built it; `retired_at` is when it was last the live one.
     """
 
     name: str
-    state: str = ""
+    state: Annotated[str, closed_set("building", "ready", "following", "live", "retired", "leaving")] = ""
     documents: int = 0
     chunks: int = 0
     chunk_tokens: int | None = None
     chunk_overlap: int | None = None
     embedding_variant: str = "default"
-    created_at: datetime | None = None
-    retired_at: datetime | None = None
+    retrieval: RetrievalOptions = RetrievalOptions()
+    created_at: Sent[Timestamp] = None
+    retired_at: Timestamp | None = None
     job: str = ""
 
 
-class Collection(_Wire):
+class Collection(Schema):
     """`version` is the live one of the `versions`, which are listed oldest first."""
 
     name: str
@@ -187,23 +214,23 @@ class Collection(_Wire):
     pipeline: str | None = None
     documents: int = 0
     chunks: int = 0
-    created_at: datetime | None = None
+    created_at: Sent[Timestamp] = None
     version: str = ""
     versions: tuple[CollectionVersion, ...] = ()
 
 
-class Document(_Wire):
+class Document(Schema):
     id: str
     name: str
     sha256: str = ""
     bytes: int = 0
     chunks: int = 0
-    media_type: str | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    indexed_at: datetime | None = None
+    media_type: Sent[str] = None
+    metadata: Metadata = Field(default_factory=dict)
+    indexed_at: Sent[Timestamp] = None
 
 
-class DocumentPage(_Wire):
+class DocumentPage(Schema):
     """One page of a listing; `next` is the `after` of the following page, or None at the end."""
 
     documents: tuple[Document, ...] = ()
@@ -218,7 +245,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Progress(_Wire):
+class Progress(Schema):
     """How far a job is: `done` of `total` units of its kind, and what it does now.
 
     Jobs on documents count those: `documents` is the total; the chunks and bytes are those indexed so far.
@@ -245,7 +272,7 @@ class Progress(_Wire):
         return (self.documents_done, self.documents) if self.documents else (self.done, self.total)
 
 
-class DocumentError(_Wire):
+class DocumentError(Schema):
     document: str
     type: str = ""
     title: str = ""
@@ -256,18 +283,18 @@ class DocumentError(_Wire):
         return ": ".join(part for part in (self.title, self.detail) if part) or self.type
 
 
-class JobOptions(_Wire):
+class JobOptions(Schema):
     """What was said about a job: `by` whom, `parent` the pipeline that it is a step of, `schedule` whose tick it is."""
 
     priority: str = "normal"
-    deadline: datetime | None = None
+    deadline: Timestamp | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     by: str = ""
     parent: str | None = None
     schedule: str | None = None
 
 
-class Job(_Wire):
+class Job(Schema):
     """A job succeeds even where single documents failed: look at `progress.failed` and `errors`.
 
     `outputs` are small results; `artifacts` are files that it has made.
@@ -278,9 +305,9 @@ class Job(_Wire):
     state: JobState = JobState.QUEUED
     tenant: str | None = None
     collection: str | None = None
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    created_at: Timestamp | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
     attempt: int = 0
     progress: Progress = Progress()
     errors: tuple[DocumentError, ...] = ()
@@ -295,47 +322,56 @@ class Job(_Wire):
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
 
 
-class BrokerStatus(_Wire):
+class BrokerStatus(Schema):
     url: str = ""
     version: str = ""
 
 
-class LaneCounts(_Wire):
+class LaneCounts(Schema):
     interactive: int = 0
     batch: int = 0
 
 
-class StageStatus(_Wire):
-    """One stage that a service's worker serves: what it has in flight by lane, and its room for more."""
+class StageStatus(Schema):
+    """One stage that a service's worker serves: what it has in flight by lane, of at most `room` together."""
 
     stage: str
     variant: str = "default"
-    lane_in_flight: LaneCounts = LaneCounts()
-    room: int | None = None
+    lane_in_flight: Annotated[
+        LaneCounts,
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "integer"}}, mode="serialization"),
+    ] = LaneCounts()
+    room: Sent[int] = None
+    model: str = ""
 
 
-class ServiceStatus(_Wire):
+class ServiceStatus(Schema):
+    """One process."""
+
     service: str
     instance: str = ""
+    version: str = ""
     ready: bool = False
-    started_at: datetime | None = None
+    started_at: Sent[Timestamp] = None
     stages: tuple[StageStatus, ...] = ()
 
 
-class Queue(_Wire):
+class Queue(Schema):
     stage: str
     variant: str = "default"
-    lane: str = "interactive"
+    lane: Annotated[str, closed_set("interactive", "batch")] = "interactive"
     waiting: int = 0
     in_flight: int = 0
 
 
-class JobsStatus(_Wire):
+class JobsStatus(Schema):
     waiting: int = 0
     in_flight: int = 0
 
 
-class Status(_Wire):
+class Status(Schema):
+    """`warnings` are for a person to read: routes to variants that have no worker."""
+
     version: str = ""
     broker: BrokerStatus = BrokerStatus()
     services: tuple[ServiceStatus, ...] = ()
@@ -345,7 +381,7 @@ class Status(_Wire):
     warnings: tuple[str, ...] = ()
 
 
-class Variant(_Wire):
+class Variant(Schema):
     """`share` and `shadow` are percentages of the queries that visit the stage; `workers` are ready processes."""
 
     variant: str
@@ -355,13 +391,14 @@ class Variant(_Wire):
     workers: int = 0
 
 
-class Route(_Wire):
-    """The variants of a stage. `revision` is that of the last change, 0 for a stage that nobody has routed."""
+class Route(Schema):
+    """The variants of a stage. `revision` is that of the last change, 0 for a stage that nobody has routed;
+    `warnings` are for a person to read."""
 
     stage: str
     variants: tuple[Variant, ...] = ()
     revision: int = 0
-    updated_at: datetime | None = None
+    updated_at: Timestamp | None = None
     updated_by: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -376,17 +413,18 @@ class Route(_Wire):
         return {variant.variant: variant.shadow for variant in self.variants if variant.shadow}
 
 
-class DeadLetter(_Wire):
+class DeadLetter(Schema):
     """A message that the system gave up on: where it was bound, and why it failed."""
 
     seq: int = Field(validation_alias=AliasChoices("seq", "sequence"))
     subject: str = ""
     reason: str = ""
     deliveries: int = 0
-    failed_at: datetime | None = None
+    failed_at: Sent[Timestamp] = None
     traceback: str = ""
+    payload_bytes: int = 0
     job: str = ""
 
 
-class Pipeline(_Wire):
+class Pipeline(Schema):
     name: str

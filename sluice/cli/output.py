@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -41,7 +42,7 @@ def errors() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Print a model, or a list or mapping of models, as one JSON value."""
+    """Print a model, or a list or mapping of models, as one JSON value. Times are in ISO 8601."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -129,7 +130,7 @@ def file_size(size: int) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return to_jsonable_python(value.model_dump())
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

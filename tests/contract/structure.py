@@ -100,7 +100,7 @@ def attributes_of(model: type[BaseModel]) -> Any:
         found = {key: bare(value) for key, value in node.items() if key not in ("required", "default", *NAMED)}
         return found | {key: {n: bare(m) for n, m in node[key].items()} for key in NAMED if key in node}
 
-    return bare(model_schema(model, "serialization"))
+    return bare(model_schema(model))
 
 
 def operation(described: dict[str, Any], document: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:

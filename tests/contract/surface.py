@@ -25,7 +25,7 @@ import sluice
 from services.embedder.settings import EmbedderSettings
 from services.embedder.stages.embed import EmbedParams
 from services.gateway.app import make as make_gateway
-from services.gateway.http.models import DoneBody, SourcesBody, TextDelta
+from services.gateway.http.models import DoneBody
 from services.gateway.openai.batches.service import BatchRecord
 from services.gateway.openai.errors import ErrorBody
 from services.gateway.openai.responses import ChatChunk
@@ -73,7 +73,7 @@ from sluice.api.jobs import Artifact, AuditEvent, Step
 from sluice.api.jobs import Schedule as ClientSchedule
 from sluice.api.keys import ApiKey as ClientKey
 from sluice.api.keys import IssuedKey
-from sluice.api.models import DeadLetter, DocumentPage
+from sluice.api.models import DeadLetter, Delta, DocumentPage, Sources
 from sluice.api.models import Pipeline as ListedPipeline
 from sluice.api.models import Route as ClientRoute
 from sluice.api.traces import Trace
@@ -117,8 +117,8 @@ PAGES: Final = (
 """What the OpenAPI document does not name."""
 
 STREAMED: Final[dict[str, type[BaseModel]]] = {
-    "sources": SourcesBody,
-    "delta": TextDelta,
+    "sources": Sources,
+    "delta": Delta,
     "done": DoneBody,
     "error": ProblemDetails,
     "chat chunk": ChatChunk,

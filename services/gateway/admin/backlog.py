@@ -59,7 +59,7 @@ class Backlog:
         WAITING.clear()
         IN_WORK.clear()
         for queue in queues:
-            labels = (queue.stage, queue.variant, queue.lane.value)
+            labels = (queue.stage, queue.variant, queue.lane)
             WAITING.labels(*labels).set(queue.waiting)
             IN_WORK.labels(*labels).set(queue.in_flight)
         JOBS_WAITING.set(jobs.waiting)

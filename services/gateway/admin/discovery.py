@@ -8,20 +8,15 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from shared.contracts.envelope import Lane
 from shared.nats.client import server_version
 from shared.nats.subjects import JOBS, QUERIES
 from shared.service.service import PING, ServiceStatus
+from sluice.api import models as api
 
 __all__ = [
-    "BrokerBody",
-    "JobsBody",
-    "QueueBody",
-    "ServiceBody",
-    "StageBody",
-    "StatusBody",
     "ask_all",
     "broker",
     "jobs",
@@ -34,62 +29,7 @@ QUIET: Final = 0.1
 PAGE: Final = 256
 
 
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class StageBody(_Response):
-    """`lane_in_flight` counts the messages in work by lane, of at most `room` together; `model` may be empty."""
-
-    stage: str
-    variant: str
-    lane_in_flight: dict[str, int]
-    room: int
-    model: str
-
-
-class ServiceBody(_Response):
-    """One process."""
-
-    service: str
-    instance: str
-    version: str
-    ready: bool
-    started_at: float
-    stages: list[StageBody]
-
-
-class QueueBody(_Response):
-    stage: str
-    variant: str
-    lane: Lane
-    waiting: int
-    in_flight: int
-
-
-class JobsBody(_Response):
-    waiting: int
-    in_flight: int
-
-
-class BrokerBody(_Response):
-    url: str
-    version: str
-
-
-class StatusBody(_Response):
-    """`warnings` are for a person to read: routes to variants that have no worker."""
-
-    version: str
-    broker: BrokerBody
-    services: list[ServiceBody]
-    queues: list[QueueBody]
-    jobs: JobsBody
-    dead_letters: int
-    warnings: list[str]
-
-
-async def discover_services(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[ServiceBody]:
+async def discover_services(client: Client, longest: float = LONGEST, quiet: float = QUIET) -> list[api.ServiceStatus]:
     """Every service process that answers within `longest` seconds, or until none has done so for `quiet` seconds."""
     answers = await ask_all(client, PING, b"", longest=longest, quiet=quiet)
     found = [service for answer in answers if (service := _service(answer)) is not None]
@@ -114,16 +54,16 @@ async def ask_all(client: Client, subject: str, data: bytes, *, longest: float, 
         await subscription.unsubscribe()
 
 
-async def queues(jetstream: JetStreamContext) -> list[QueueBody]:
+async def queues(jetstream: JetStreamContext) -> list[api.Queue]:
     """The queue of every stage variant and lane that any worker has ever served since the broker started."""
     found = []
     for info in await _consumers(jetstream, QUERIES):
         stage, variant, lane = info.name.split("_")
         found.append(
-            QueueBody(
+            api.Queue(
                 stage=stage,
                 variant=variant,
-                lane=Lane(lane),
+                lane=lane,
                 waiting=info.num_pending or 0,
                 in_flight=info.num_ack_pending or 0,
             )
@@ -131,7 +71,7 @@ async def queues(jetstream: JetStreamContext) -> list[QueueBody]:
     return sorted(found, key=lambda queue: (queue.stage, queue.variant, queue.lane != Lane.INTERACTIVE))
 
 
-async def jobs(jetstream: JetStreamContext) -> JobsBody:
+async def jobs(jetstream: JetStreamContext) -> api.JobsStatus:
     """Jobs that nobody works on yet, and those in work."""
     infos = await _consumers(jetstream, JOBS)
     in_flight = sum(info.num_ack_pending or 0 for info in infos)
@@ -139,13 +79,13 @@ async def jobs(jetstream: JetStreamContext) -> JobsBody:
         stored = (await jetstream.stream_info(JOBS)).state.messages
     except NotFoundError:
         stored = 0
-    return JobsBody(waiting=max(0, stored - in_flight), in_flight=in_flight)
+    return api.JobsStatus(waiting=max(0, stored - in_flight), in_flight=in_flight)
 
 
-def broker(client: Client) -> BrokerBody:
+def broker(client: Client) -> api.BrokerStatus:
     """The server that this connection goes to, without credentials."""
     url = client.connected_url
-    return BrokerBody(
+    return api.BrokerStatus(
         url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url else "",
         version=server_version(client),
     )
@@ -163,14 +103,14 @@ async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerI
     return infos
 
 
-def _service(data: bytes) -> ServiceBody | None:
+def _service(data: bytes) -> api.ServiceStatus | None:
     """A service's status as it answered; None for a message of another version that cannot be read."""
     try:
         status = ServiceStatus.model_validate_json(data)
     except ValidationError:
         return None
     stages = [
-        StageBody(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room, model=s.model)
+        api.StageStatus(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room, model=s.model)
         for s in status.stages
     ]
-    return ServiceBody(**(status.model_dump(exclude={"stages"}) | {"stages": stages}))
+    return api.ServiceStatus(**(status.model_dump(exclude={"stages"}) | {"stages": stages}))

@@ -20,7 +20,6 @@ from services.gateway.dependencies import (
 from services.gateway.http.body import refuse_other_sites
 from services.gateway.http.models import (
     AnswerBody,
-    DeadLetterBody,
     DeadLetterList,
     PipelineBody,
     PipelineList,
@@ -33,6 +32,7 @@ from services.gateway.variants.service import warnings
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
+from sluice.api.models import DeadLetter, Status
 
 __all__ = ["router"]
 
@@ -48,7 +48,7 @@ TraceId = Annotated[
 @requires(Action.ADMIN)
 async def status(
     request: Request, selector: SelectorDependency, bus: BusDependency, dead_letters: DeadLettersDependency
-) -> discovery.StatusBody:
+) -> Status:
     """Services that do not answer within a quarter of a second are not listed."""
     services, queues, jobs, kept = await asyncio.gather(
         discovery.discover_services(bus.client),
@@ -56,7 +56,7 @@ async def status(
         discovery.jobs(bus.jetstream),
         dead_letters.count(),
     )
-    return discovery.StatusBody(
+    return Status(
         version=request.app.version,
         broker=discovery.broker(bus.client),
         services=services,
@@ -90,9 +90,7 @@ async def list_newest(
     """Work that failed for good, newest first, with the reason."""
     letters = await dead_letters.list(limit)
     return DeadLetterList(
-        dead_letters=[
-            DeadLetterBody(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters
-        ]
+        dead_letters=[DeadLetter(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters]
     )
 
 

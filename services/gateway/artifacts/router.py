@@ -14,11 +14,12 @@ from services.gateway.dependencies import ArtifactsDependency, JobsDependency, S
 from services.gateway.http.body import read_bounded
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import problems
-from services.gateway.jobs.service import ArtifactBody, need_artifact
+from services.gateway.jobs.service import need_artifact
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import check_artifact
 from shared.stores.jobs.store import JobStore
+from sluice.api.jobs import Artifact
 
 __all__ = ["router"]
 
@@ -46,7 +47,7 @@ async def put(
     artifacts: ArtifactsDependency,
     jobs: JobsDependency,
     principal: PrincipalDependency,
-) -> ArtifactBody:
+) -> Artifact:
     """Stores the body, replacing an earlier file of the same name. Specs name it `<folder>/<file>`.
 
     Files are kept as long as the history of jobs.
@@ -58,7 +59,7 @@ async def put(
             received.write(piece)
         received.seek(0)
         size = await artifacts.put(principal.tenant, name, cast("BufferedIOBase", received))
-    return ArtifactBody(name=name, file=file, bytes=size)
+    return Artifact(name=name, file=file, bytes=size)
 
 
 @router.get(

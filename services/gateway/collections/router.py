@@ -1,6 +1,7 @@
 """/v1/collections"""
 
 import asyncio
+from collections.abc import Iterable
 
 from fastapi import Request, Response, status
 
@@ -14,15 +15,17 @@ from services.gateway.dependencies import (
     PipelinesDependency,
 )
 from services.gateway.http.body import read_json
-from services.gateway.http.models import CollectionBody, CollectionChange, CollectionList, JobBody, NewCollection
+from services.gateway.http.models import CollectionChange, CollectionList, JobBody, NewCollection
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
 from services.gateway.jobs.service import accepted
 from shared.contracts.collections import Collection
+from shared.contracts.documents import Document
 from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.documents import Documents
+from sluice.api import models as api
 
 __all__ = ["router"]
 
@@ -36,10 +39,10 @@ LISTED_AT_ONCE = 4
     "/v1/collections",
     summary="Create a collection",
     status_code=status.HTTP_201_CREATED,
-    response_model=CollectionBody,
+    response_model=api.Collection,
     openapi_extra=request_body(json=NewCollection),
     responses={
-        200: {"model": CollectionBody, "description": "It exists already, with the same settings"},
+        200: {"model": api.Collection, "description": "It exists already, with the same settings"},
         **problems(
             ProblemType.INVALID_NAME, ProblemType.PIPELINE_NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE
         ),
@@ -54,7 +57,7 @@ async def create(
     collections: CollectionsDependency,
     documents: DocumentsDependency,
     principal: PrincipalDependency,
-) -> CollectionBody:
+) -> api.Collection:
     body = await read_json(request, NewCollection, MAX_BODY)
     if body.pipeline is not None:
         pipelines.get(body.pipeline)
@@ -80,7 +83,7 @@ async def list_all(
     """All collections that the key may use, by name."""
     limit = asyncio.Semaphore(LISTED_AT_ONCE)
 
-    async def described(record: Collection) -> CollectionBody:
+    async def described(record: Collection) -> api.Collection:
         async with limit:
             return await _described(documents, record)
 
@@ -94,7 +97,7 @@ async def list_all(
 @requires(Action.READ)
 async def get(
     collection: str, collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
-) -> CollectionBody:
+) -> api.Collection:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
     return await _described(documents, record)
 
@@ -114,7 +117,7 @@ async def change(
     collections: CollectionsDependency,
     documents: DocumentsDependency,
     principal: PrincipalDependency,
-) -> CollectionBody:
+) -> api.Collection:
     """Takes effect for new queries, at other gateways within seconds."""
     body = await read_json(request, CollectionChange, MAX_BODY)
     if body.pipeline is not None:
@@ -163,5 +166,22 @@ async def delete(
     return accepted(response, made)
 
 
-async def _described(documents: Documents, record: Collection) -> CollectionBody:
-    return CollectionBody.of(record, await documents.list(record.table))
+async def _described(documents: Documents, record: Collection) -> api.Collection:
+    return _with_counts(record, await documents.list(record.table))
+
+
+def _with_counts(record: Collection, documents: Iterable[Document]) -> api.Collection:
+    """`documents` and `chunks` count what is in the index of the live version; those of the other versions what was in
+    them when they were built or retired."""
+    chunks = [document.chunks for document in documents]
+    counted = record.changed(record.live.name, documents=len(chunks), chunks=sum(chunks))
+    return api.Collection(
+        name=record.name,
+        description=record.description,
+        pipeline=record.pipeline,
+        documents=len(chunks),
+        chunks=sum(chunks),
+        created_at=record.created_at,
+        version=record.live.name,
+        versions=tuple(api.CollectionVersion.model_validate(version) for version in counted.versions),
+    )

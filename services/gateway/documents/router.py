@@ -18,7 +18,7 @@ from services.gateway.dependencies import (
 )
 from services.gateway.documents.uploads import Upload
 from services.gateway.http.body import media_type, read_bounded, read_json, refuse_other_sites
-from services.gateway.http.models import DocumentBody, DocumentPage, JobBody, TextDocuments, UploadForm
+from services.gateway.http.models import JobBody, TextDocuments, UploadForm
 from services.gateway.http.object_writer import ObjectBatch
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
@@ -30,6 +30,7 @@ from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 from shared.stores.jobs.store import JobStore
+from sluice.api.models import Document, DocumentPage
 
 __all__ = ["router"]
 
@@ -112,7 +113,7 @@ async def list_page(
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
     more = start + limit < len(found)
-    return DocumentPage(documents=[DocumentBody.of(d) for d in page], next=page[-1].name if more else None)
+    return DocumentPage(documents=tuple(map(Document.model_validate, page)), next=page[-1].name if more else None)
 
 
 @router.get(
@@ -127,12 +128,12 @@ async def get(
     collections: CollectionsDependency,
     documents: DocumentsDependency,
     principal: PrincipalDependency,
-) -> DocumentBody:
+) -> Document:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
     found = await documents.get(record.table, _checked_id(document))
     if found is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
-    return DocumentBody.of(found)
+    return Document.model_validate(found)
 
 
 @router.delete(

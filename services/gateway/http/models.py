@@ -1,4 +1,7 @@
-"""The HTTP API's own models. Times are Unix seconds, durations are milliseconds where the name says so."""
+"""Requests to the HTTP API, and the responses that are not in `sluice.api`.
+
+Times are Unix seconds, durations are milliseconds where the name says so.
+"""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -7,23 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.gateway.queries.generation_options import Generation
 from services.gateway.queries.retrieval_options import Retrieval
-from shared.contracts.collections import Collection, VersionName, VersionState
-from shared.contracts.documents import Document
-from shared.contracts.envelope import Hop, Message, Passage, Scalar, Stop
+from shared.contracts.collections import VersionName
+from shared.contracts.envelope import Hop, Message, Passage, Stop
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
-from shared.contracts.retrieval import RetrievalOptions
+from sluice.api.models import Collection, DeadLetter, Source, SourceCopy
 
 __all__ = [
     "AnswerBody",
-    "CollectionBody",
     "CollectionChange",
     "CollectionList",
-    "DeadLetterBody",
     "DeadLetterList",
-    "DocumentBody",
-    "DocumentPage",
     "DoneBody",
     "JobBody",
     "JobList",
@@ -32,16 +30,11 @@ __all__ = [
     "PipelineList",
     "QueryRequest",
     "Replayed",
-    "Source",
-    "SourceCopy",
-    "SourcesBody",
     "TextDocument",
     "TextDocuments",
-    "TextDelta",
     "Timings",
     "Turn",
     "UploadForm",
-    "VersionBody",
     "sources_from",
 ]
 
@@ -85,31 +78,6 @@ class QueryRequest(_Request):
     generate: Generation = Field(Generation(), description="How the answer is written.")
 
 
-class SourceCopy(_Response):
-    document: str
-    document_id: str
-    position: int
-
-
-class Source(_Response):
-    """A passage that the answer rests on. Citations in the answer name its `index`, which counts from 1.
-
-    `score` is 0 to 1 and can be compared between questions. `similarity` is the cosine to the question, and `coverage`
-    the share of the question's terms that the passage holds, by their rarity. `copies` says where else its text is.
-    """
-
-    index: int
-    document: str
-    document_id: str
-    position: int
-    text: str
-    score: float
-    similarity: float | None
-    coverage: float | None
-    copies: tuple[SourceCopy, ...]
-    metadata: dict[str, Scalar]
-
-
 class Timings(_Response):
     """`first_delta_ms` is null for an answer without text."""
 
@@ -142,15 +110,6 @@ class AnswerBody(DoneBody):
     sources: tuple[Source, ...]
 
 
-class SourcesBody(_Response):
-    id: str
-    sources: tuple[Source, ...]
-
-
-class TextDelta(_Response):
-    text: str
-
-
 class NewCollection(_Request):
     name: str = Field(description="1 to 48 of a-z, 0-9, '-' and '_', starting with a letter or digit.")
     description: str = Field("", max_length=1000)
@@ -166,76 +125,8 @@ class CollectionChange(_Request):
     retrieval: Retrieval | None = Field(None, description="How the live version is searched; replaces all options.")
 
 
-class VersionBody(_Response):
-    """One way in which the collection's documents are indexed. Chunk sizes are in tokens, null for the scheduler's
-    settings. `job` has built it; `retired_at` says when it was live last."""
-
-    name: str
-    state: VersionState
-    documents: int
-    chunks: int
-    chunk_tokens: int | None
-    chunk_overlap: int | None
-    embedding_variant: str
-    retrieval: RetrievalOptions
-    created_at: float
-    retired_at: float | None
-    job: str
-
-
-class CollectionBody(_Response):
-    """`documents` and `chunks` count what is in the index of `version`, the live one; those of other `versions` what
-    was in them when they were built or retired."""
-
-    name: str
-    description: str
-    pipeline: str | None
-    documents: int
-    chunks: int
-    created_at: float
-    version: str
-    versions: tuple[VersionBody, ...]
-
-    @classmethod
-    def of(cls, record: Collection, documents: Iterable[Document]) -> "CollectionBody":
-        chunks = [document.chunks for document in documents]
-        counted = record.changed(record.live.name, documents=len(chunks), chunks=sum(chunks))
-        return cls(
-            name=record.name,
-            description=record.description,
-            pipeline=record.pipeline,
-            documents=len(chunks),
-            chunks=sum(chunks),
-            created_at=record.created_at,
-            version=record.live.name,
-            versions=tuple(VersionBody.model_validate(v, from_attributes=True) for v in counted.versions),
-        )
-
-
 class CollectionList(_Response):
-    collections: list[CollectionBody]
-
-
-class DocumentBody(_Response):
-    id: str
-    name: str
-    sha256: str
-    bytes: int
-    chunks: int
-    media_type: str
-    metadata: dict[str, Scalar]
-    indexed_at: float
-
-    @classmethod
-    def of(cls, record: Document) -> "DocumentBody":
-        return cls.model_validate(record, from_attributes=True)
-
-
-class DocumentPage(_Response):
-    """`next` is the `after` of the next page, null on the last one."""
-
-    documents: list[DocumentBody]
-    next: str | None
+    collections: list[Collection]
 
 
 class TextDocument(_Request):
@@ -272,19 +163,8 @@ class PipelineList(_Response):
     pipelines: list[PipelineBody]
 
 
-class DeadLetterBody(_Response):
-    seq: int
-    subject: str
-    reason: str
-    deliveries: int
-    failed_at: float
-    traceback: str
-    payload_bytes: int
-    job: str = ""
-
-
 class DeadLetterList(_Response):
-    dead_letters: list[DeadLetterBody]
+    dead_letters: list[DeadLetter]
 
 
 class Replayed(_Response):

@@ -6,36 +6,21 @@ from typing import Final
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from pydantic import BaseModel, ConfigDict
 
-from shared.contracts.jobs.job import Job, JobState
+from shared.contracts.jobs.job import Job
 from shared.stores.jobs.events import stored_events
+from sluice.api.jobs import AuditEvent
+from sluice.api.models import JobState
 
-__all__ = ["AuditEntry", "audit_entries"]
+__all__ = ["audit_entries"]
 
 LONGEST: Final = 1000
 """Entries of one job that are shown: its first ones."""
 
 
-class AuditEntry(BaseModel):
-    """`at` is Unix seconds; `by` is a person, a worker, a pipeline or a schedule, and empty where nobody said.
-
-    `event` is the number of the event in the log.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    at: float
-    state: JobState
-    by: str
-    reason: str
-    attempt: int
-    event: int
-
-
-async def audit_entries(jetstream: JetStreamContext, tenant: str, job: str) -> list[AuditEntry]:
+async def audit_entries(jetstream: JetStreamContext, tenant: str, job: str) -> list[AuditEvent]:
     """Oldest first; empty where the log knows, or still knows, nothing of the job."""
-    entries: list[AuditEntry] = []
+    entries: list[AuditEvent] = []
     async with aclosing(stored_events(jetstream, f"event.job.{job}.*")) as events:
         async for message in events:
             found = Job.model_validate_json(message.data)
@@ -46,11 +31,11 @@ async def audit_entries(jetstream: JetStreamContext, tenant: str, job: str) -> l
     return entries
 
 
-def _entry(message: Msg, job: Job) -> AuditEntry:
+def _entry(message: Msg, job: Job) -> AuditEvent:
     headers = message.headers or {}
-    return AuditEntry(
-        at=datetime.fromisoformat(headers["ce-time"]).timestamp(),
-        state=job.state,
+    return AuditEvent(
+        at=datetime.fromisoformat(headers["ce-time"]),
+        state=JobState(job.state),
         by=headers.get("ce-by", ""),
         reason=headers.get("ce-reason", ""),
         attempt=job.attempt,

@@ -25,13 +25,11 @@ from services.gateway.jobs.audit import audit_entries
 from services.gateway.jobs.event_stream import JobEventStream
 from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
 from services.gateway.jobs.service import (
-    ArtifactBody,
     ArtifactList,
     AuditList,
     Cancel,
     NewJob,
     Retry,
-    StepBody,
     StepList,
     accepted,
     need_artifact,
@@ -39,11 +37,13 @@ from services.gateway.jobs.service import (
 )
 from shared.contracts.jobs import AnyJobSpec, Job, JobState
 from shared.contracts.keys import Action
+from shared.contracts.pipelines import StepState
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import Artifacts
 from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.retry import run_again
 from shared.stores.jobs.store import JobStore
+from sluice.api.jobs import Artifact, Step
 
 __all__ = ["router"]
 
@@ -167,7 +167,7 @@ async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: P
     found = await _job(jobs, principal, job)
     checkpoints = Checkpoints(bus.jetstream)
     state = await checkpoints.pipeline(principal.tenant, job) if found.kind == "pipeline" else None
-    return StepList(steps=[StepBody.of(name, step) for name, step in state.steps.items()] if state else [])
+    return StepList(steps=[_step(name, step) for name, step in state.steps.items()] if state else [])
 
 
 @router.get(
@@ -187,7 +187,7 @@ async def artifacts(
 ) -> ArtifactList:
     found = await _job(jobs, principal, job)
     sizes = [(file, await _size(artifacts, principal, f"{job}/{file}")) for file in found.artifacts]
-    made = [ArtifactBody(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
+    made = [Artifact(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
     return ArtifactList(artifacts=made)
 
 
@@ -239,6 +239,11 @@ def _checked(job: str) -> str:
     if JOB_ID.fullmatch(job) is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
     return job
+
+
+def _step(name: str, state: StepState) -> Step:
+    members = state.model_dump(include=set(Step.model_fields) - {"cached"})
+    return Step(step=name, cached=len(state.cached), **members)
 
 
 async def _size(artifacts: Artifacts, principal: Principal, name: str) -> int | None:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.gateway.auth.principal import Principal
 from services.gateway.http.models import JobBody
 from services.gateway.http.problems import invalid_member
-from services.gateway.jobs.audit import AuditEntry
 from shared.contracts.jobs import (
     AnyJobSpec,
     DropSpec,
@@ -22,19 +21,18 @@ from shared.contracts.jobs import (
     RetryPolicy,
 )
 from shared.contracts.keys import EVERY_COLLECTION
-from shared.contracts.pipelines import PipelineError, StepState, StepStatus, check_pipeline
+from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.jobs.store import JobStore
+from sluice.api.jobs import Artifact, AuditEvent, Step
 
 __all__ = [
-    "ArtifactBody",
     "ArtifactList",
     "AuditList",
     "Cancel",
     "JobSettings",
     "NewJob",
     "Retry",
-    "StepBody",
     "StepList",
     "accepted",
     "check_spec",
@@ -96,31 +94,7 @@ class AuditList(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    events: list[AuditEntry]
-
-
-class StepBody(BaseModel):
-    """A step of a pipeline. `status` is waiting, running, succeeded, failed, skipped or cancelled; `reason` says why.
-    `job` is its job's id; with `each` there are `total` of them, and `job` is what their ids begin with. `cached` is
-    how many of them were not run, as an earlier result is used."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: str
-    kind: str
-    status: StepStatus
-    job: str
-    total: int
-    done: int
-    failed: int
-    cached: int
-    reason: str
-    started_at: float | None
-    finished_at: float | None
-
-    @classmethod
-    def of(cls, step: str, state: StepState) -> "StepBody":
-        return cls(step=step, cached=len(state.cached), **state.model_dump(include=set(cls.model_fields) - {"cached"}))
+    events: list[AuditEvent]
 
 
 class StepList(BaseModel):
@@ -128,23 +102,13 @@ class StepList(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    steps: list[StepBody]
-
-
-class ArtifactBody(BaseModel):
-    """`name` is what specs call it: <job or folder>/<file>."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    file: str
-    bytes: int
+    steps: list[Step]
 
 
 class ArtifactList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    artifacts: list[ArtifactBody]
+    artifacts: list[Artifact]
 
 
 INTERNAL: Final = "documents are uploaded to /v1/collections/<collection>/documents"

@@ -11,9 +11,10 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import AuthenticatorDependency, KeysDependency
 from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.openapi import problems, request_body
-from services.gateway.keys.service import IssuedKey, KeyBody, KeyList, NewKey, Rotation, check_rotation, issue_key
+from services.gateway.keys.service import KeyList, NewKey, Rotation, check_rotation, describe_key, issue_key
 from shared.contracts.keys import Action, ApiKey, hashed, new_key
 from shared.contracts.problems import Problem, ProblemType
+from sluice.api import keys as api
 
 __all__ = ["router"]
 
@@ -38,7 +39,7 @@ async def create(
     authenticator: AuthenticatorDependency,
     keys: KeysDependency,
     principal: PrincipalDependency,
-) -> IssuedKey:
+) -> api.IssuedKey:
     """The secret is shown this once. In force at every gateway within a second."""
     body = await read_json(request, NewKey, MAX_BODY)
     _refuse_if_open(authenticator)
@@ -52,13 +53,13 @@ async def create(
 @requires(Action.ADMIN)
 async def list_all(keys: KeysDependency) -> KeyList:
     """All keys of all tenants, those that were revoked or have expired too, the newest first."""
-    return KeyList(keys=[KeyBody.of(key) for key in await keys.list()])
+    return KeyList(keys=[describe_key(key) for key in await keys.list()])
 
 
 @router.get("/v1/keys/{key}", summary="Look at an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
-async def get(key: KeyId, keys: KeysDependency) -> KeyBody:
-    return KeyBody.of(await keys.get(key))
+async def get(key: KeyId, keys: KeysDependency) -> api.ApiKey:
+    return describe_key(await keys.get(key))
 
 
 @router.post(
@@ -69,7 +70,7 @@ async def get(key: KeyId, keys: KeysDependency) -> KeyBody:
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
 @requires(Action.ADMIN)
-async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDependency) -> IssuedKey:
+async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDependency) -> api.IssuedKey:
     """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
     body = await read_json(request, Rotation, MAX_BODY)
     _, written = new_key(key)
@@ -83,14 +84,14 @@ async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDep
 
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
-async def revoke(key: KeyId, keys: KeysDependency, principal: PrincipalDependency) -> KeyBody:
+async def revoke(key: KeyId, keys: KeysDependency, principal: PrincipalDependency) -> api.ApiKey:
     """Ends the key for good, at every gateway within a second. It stays in the list, and its jobs go on."""
-    return KeyBody.of(await keys.revoke(key, principal.by("")))
+    return describe_key(await keys.revoke(key, principal.by("")))
 
 
-def _issued(response: Response, key: ApiKey, written: str) -> IssuedKey:
+def _issued(response: Response, key: ApiKey, written: str) -> api.IssuedKey:
     response.headers["Cache-Control"] = "no-store"
-    return IssuedKey(key=KeyBody.of(key), secret=written)
+    return api.IssuedKey(key=describe_key(key), secret=written)
 
 
 def _refuse_if_open(authenticator: Authenticator) -> None:

@@ -1,15 +1,16 @@
 """API keys as the HTTP API takes and shows them: the secret is shown once, when it is made."""
 
 import time
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.http.problems import invalid_member
 from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, ApiKey, CollectionPattern, KeyState, Secret, hashed, new_key
+from sluice.api import keys as api
 
-__all__ = ["IssuedKey", "KeyBody", "KeyList", "NewKey", "Rotation", "check_rotation", "issue_key"]
+__all__ = ["KeyList", "NewKey", "Rotation", "check_rotation", "describe_key", "issue_key"]
 
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -42,48 +43,18 @@ class Rotation(_Request):
     )
 
 
-class KeyBody(BaseModel):
-    """A key. Times are Unix seconds. `secrets` counts those that open it now: two after a rotation, for a while."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    name: str
-    state: KeyState
-    tenant: str
-    actions: list[Action]
-    collections: list[str]
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    expires_at: float | None
-    created_at: float
-    created_by: str
-    rotated_at: float | None
-    revoked_at: float | None
-    revoked_by: str
-    secrets: int
-
-    @classmethod
-    def of(cls, key: ApiKey) -> Self:
-        now = time.time()
-        shown = key.model_dump(include=set(cls.model_fields) - {"state", "actions", "secrets"})
-        secrets = sum(secret.until is None or now < secret.until for secret in key.secrets)
-        return cls(state=key.state(now), actions=sorted(key.actions), secrets=secrets, **shown)
-
-
 class KeyList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    keys: list[KeyBody]
+    keys: list[api.ApiKey]
 
 
-class IssuedKey(BaseModel):
-    """`secret` is what requests bring as their API key. It is shown this once; nobody can look it up later."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: KeyBody
-    secret: str
+def describe_key(key: ApiKey) -> api.ApiKey:
+    """The key as callers see it now."""
+    now = time.time()
+    shown = key.model_dump(include=set(api.ApiKey.model_fields) - {"state", "actions", "secrets"})
+    secrets = sum(secret.until is None or now < secret.until for secret in key.secrets)
+    return api.ApiKey(state=key.state(now), actions=tuple(sorted(key.actions)), secrets=secrets, **shown)
 
 
 def issue_key(body: NewKey, by: str) -> tuple[ApiKey, str]:

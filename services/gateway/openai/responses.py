@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.gateway.http.models import Source, Timings
+from services.gateway.http.models import Timings
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
+from sluice.api.models import Source
 
 __all__ = [
     "Annotation",

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 from pydantic_core import to_json
 
-from services.gateway.http.models import AnswerBody, DoneBody, SourcesBody, Timings, sources_from
+from services.gateway.http.models import AnswerBody, DoneBody, Timings, sources_from
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import Event
 from services.gateway.queries.assembler import Ended, NewSources, NewText, Part
 from services.gateway.queries.session import QuerySession
 from shared.contracts.problems import Problem
 from shared.telemetry.tracing import trace_id
+from sluice.api.models import Sources
 
 __all__ = ["QueryFormatter", "timings_of"]
 
@@ -28,7 +29,7 @@ class QueryFormatter:
             case NewText(text):
                 yield Event(to_json({"text": text}), "delta")
             case NewSources(passages):
-                body = SourcesBody(id=session.query.id, sources=sources_from(passages))
+                body = Sources(id=session.query.id, sources=sources_from(passages))
                 yield Event(to_json(body), "sources")
             case Ended():
                 yield Event(to_json(_done_body(session, part)), "done")

@@ -12,10 +12,11 @@ from services.gateway.dependencies import BusDependency, RoutesDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.variants.routes import Route, Routes, StoredRoute, revision_conflict
-from services.gateway.variants.service import UNROUTED_STAGES, NewRoute, RouteBody, RouteList, describe_routes
+from services.gateway.variants.service import UNROUTED_STAGES, NewRoute, RouteList, describe_routes
 from shared.contracts.envelope import Name
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
+from sluice.api import models as api
 
 __all__ = ["router"]
 
@@ -38,7 +39,7 @@ async def list_all(routes: RoutesDependency, bus: BusDependency) -> RouteList:
 
 @router.get("/v1/routes/{stage}", summary="Look at a stage's variants", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get(stage: StageName, response: Response, routes: RoutesDependency, bus: BusDependency) -> RouteBody:
+async def get(stage: StageName, response: Response, routes: RoutesDependency, bus: BusDependency) -> api.Route:
     """A stage without a route of its own sends everything to `default`."""
     stored = await routes.get(stage)
     found = describe_routes([stored] if stored else [], await discovery.discover_services(bus.client))
@@ -63,7 +64,7 @@ async def put(
     bus: BusDependency,
     principal: PrincipalDependency,
     if_match: IfMatch = None,
-) -> RouteBody:
+) -> api.Route:
     """Replaces the whole route. In force on every gateway within a second.
 
     Variants without a worker are accepted, with a warning: their queries wait for the first one.
@@ -105,7 +106,7 @@ async def _expected(routes: Routes, stage: str, if_match: str | None) -> int | N
     raise revision_conflict(stage)
 
 
-def _tagged(response: Response, route: RouteBody) -> RouteBody:
+def _tagged(response: Response, route: api.Route) -> api.Route:
     response.headers["ETag"] = _tag(route.revision)
     return route
 

@@ -6,11 +6,12 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.admin.discovery import ServiceBody
 from services.gateway.variants.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 from shared.contracts.requests import REQUEST
+from sluice.api import models as api
+from sluice.api.models import ServiceStatus
 
-__all__ = ["UNROUTED_STAGES", "NewRoute", "RouteBody", "RouteList", "VariantBody", "describe_routes", "warnings"]
+__all__ = ["UNROUTED_STAGES", "NewRoute", "RouteList", "describe_routes", "warnings"]
 
 UNROUTED_STAGES: Final = frozenset({"index", "jobs", REQUEST})
 """Stages with workers that no query visits: a route would have no effect."""
@@ -33,38 +34,13 @@ class NewRoute(BaseModel):
     by: Annotated[str, Field(max_length=100)] = Field("", description="Who says so; shown with the route.")
 
 
-class VariantBody(BaseModel):
-    """`share` and `shadow` are percentages of the queries that visit the stage; `workers` are ready processes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str
-    weight: float
-    share: float
-    shadow: float
-    workers: int
-
-
-class RouteBody(BaseModel):
-    """`revision` is that of the last write, 0 for a stage without a route; `warnings` are for a person to read."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    variants: list[VariantBody]
-    revision: int
-    updated_at: float | None
-    updated_by: str
-    warnings: list[str]
-
-
 class RouteList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    routes: list[RouteBody]
+    routes: list[api.Route]
 
 
-def describe_routes(stored: Iterable[StoredRoute], services: Iterable[ServiceBody]) -> list[RouteBody]:
+def describe_routes(stored: Iterable[StoredRoute], services: Iterable[ServiceStatus]) -> list[api.Route]:
     """Every stage that has a route, or a worker that queries come to, by name."""
     workers = _workers(services)
     routes = {each.route.stage: each for each in stored}
@@ -73,21 +49,21 @@ def describe_routes(stored: Iterable[StoredRoute], services: Iterable[ServiceBod
     return [_describe_route(routes[stage], workers) for stage in sorted(routes)]
 
 
-def warnings(routes: Iterable[Route], services: Iterable[ServiceBody]) -> list[str]:
+def warnings(routes: Iterable[Route], services: Iterable[ServiceStatus]) -> list[str]:
     """Warnings about these routes: variants that get queries, or copies, and have no worker."""
     workers = _workers(services)
     return [warning for route in routes for warning in _warnings(route, workers)]
 
 
-def _describe_route(stored: StoredRoute, workers: Workers) -> RouteBody:
+def _describe_route(stored: StoredRoute, workers: Workers) -> api.Route:
     route, shares = stored.route, stored.route.shares
     served = {variant for stage, variant in workers if stage == route.stage}
     named = sorted(served | route.weights.keys() | route.shadows.keys() | shares.keys())
     weights = route.weights or {DEFAULT: 1.0}
-    return RouteBody(
+    return api.Route(
         stage=route.stage,
-        variants=[
-            VariantBody(
+        variants=tuple(
+            api.Variant(
                 variant=variant,
                 weight=weights.get(variant, 0.0),
                 share=round(100 * shares.get(variant, 0.0), 3),
@@ -95,11 +71,11 @@ def _describe_route(stored: StoredRoute, workers: Workers) -> RouteBody:
                 workers=workers.get((route.stage, variant), 0),
             )
             for variant in sorted(named, key=lambda variant: (variant != DEFAULT, variant))
-        ],
+        ),
         revision=stored.revision,
         updated_at=route.updated_at or None,
         updated_by=route.updated_by,
-        warnings=_warnings(route, workers),
+        warnings=tuple(_warnings(route, workers)),
     )
 
 
@@ -117,7 +93,7 @@ def _warnings(route: Route, workers: Workers) -> list[str]:
     return found
 
 
-def _workers(services: Iterable[ServiceBody]) -> Workers:
+def _workers(services: Iterable[ServiceStatus]) -> Workers:
     return Counter(
         pair for service in services if service.ready for pair in {(s.stage, s.variant) for s in service.stages}
     )

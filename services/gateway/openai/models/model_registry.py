@@ -16,8 +16,8 @@ from typing import Final, Self
 import anyio
 from nats.errors import Error as NatsError
 
-from services.gateway.admin.discovery import ServiceBody
 from shared.contracts.problems import Problem, ProblemType
+from sluice.api.models import ServiceStatus
 
 __all__ = ["EMBED", "GENERATE", "Model", "ModelRegistry"]
 
@@ -47,7 +47,7 @@ class ModelRegistry:
     """The models by stage and name. `call` asks every service what it runs."""
 
     def __init__(
-        self, call: Callable[[], Awaitable[Sequence[ServiceBody]]], clock: Callable[[], float] = time.monotonic
+        self, call: Callable[[], Awaitable[Sequence[ServiceStatus]]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._call = call
         self._clock = clock
@@ -109,12 +109,13 @@ class ModelRegistry:
             except (NatsError, TimeoutError, OSError) as error:
                 log.warning("cannot refresh the models: %r", error)
 
-    def _update(self, services: Iterable[ServiceBody], now: float) -> None:
+    def _update(self, services: Iterable[ServiceStatus], now: float) -> None:
         """Replace the models of every stage and variant that answered; remember those of the silent ones."""
         seen: dict[tuple[str, str, str], Model] = {}
         heard: set[tuple[str, str]] = set()
         self._modelless.clear()
         for service in services:
+            since = service.started_at.timestamp() if service.started_at else now
             for stage in service.stages:
                 if stage.stage not in (GENERATE, EMBED):
                     continue
@@ -122,9 +123,7 @@ class ModelRegistry:
                 if not stage.model:
                     self._modelless.add(stage.stage)
                     continue
-                model = Model(
-                    name=stage.model, stage=stage.stage, variant=stage.variant, since=service.started_at, seen_at=now
-                )
+                model = Model(name=stage.model, stage=stage.stage, variant=stage.variant, since=since, seen_at=now)
                 key = (model.stage, model.variant, model.name)
                 known = seen.get(key)
                 seen[key] = replace(model, since=min(model.since, known.since)) if known else model

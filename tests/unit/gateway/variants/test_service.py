@@ -1,13 +1,15 @@
 """Routes as a person sees them."""
 
-from services.gateway.admin.discovery import ServiceBody, StageBody
+from datetime import UTC, datetime
+
 from services.gateway.variants.routes import Route, StoredRoute
 from services.gateway.variants.service import describe_routes, warnings
+from sluice.api.models import ServiceStatus, StageStatus
 
 
-def process(*served: tuple[str, str], ready: bool = True) -> ServiceBody:
-    stages = [StageBody(stage=s, variant=v, lane_in_flight={}, room=1, model="") for s, v in served]
-    return ServiceBody(service="s", instance="i", version="0", ready=ready, started_at=0, stages=stages)
+def process(*served: tuple[str, str], ready: bool = True) -> ServiceStatus:
+    stages = [StageStatus(stage=s, variant=v, lane_in_flight={}, room=1, model="") for s, v in served]
+    return ServiceStatus(service="s", instance="i", version="0", ready=ready, started_at=0, stages=stages)
 
 
 def test_a_stage_shows_every_variant_that_has_a_weight_a_worker_or_a_shadow() -> None:
@@ -21,16 +23,16 @@ def test_a_stage_shows_every_variant_that_has_a_weight_a_worker_or_a_shadow() ->
         ("legal", 0, 0, 0, 1),
         ("next", 0, 0, 5, 0),
     ]
-    assert (shown.revision, shown.updated_at) == (4, 7.0)
-    assert shown.warnings == [
+    assert (shown.revision, shown.updated_at) == (4, datetime.fromtimestamp(7, UTC))
+    assert shown.warnings == (
         "No worker serves generate/canary: 25 % of the queries wait for one until their deadline.",
         "No worker serves generate/next: its shadow queries are not answered.",
-    ]
+    )
 
 
 def test_a_stage_without_a_route_sends_everything_to_default() -> None:
     (shown,) = describe_routes([], [process(("embed", "default"))])
-    assert (shown.stage, shown.revision, shown.updated_at, shown.warnings) == ("embed", 0, None, [])
+    assert (shown.stage, shown.revision, shown.updated_at, shown.warnings) == ("embed", 0, None, ())
     assert [(v.variant, v.weight, v.share, v.workers) for v in shown.variants] == [("default", 1, 100, 1)]
 
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from services.gateway.admin.discovery import ServiceBody, StageBody
 from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
 from shared.contracts.problems import Problem, ProblemType
+from sluice.api.models import ServiceStatus, StageStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +15,7 @@ class FakeWorkers:
     """Services that a test starts and stops, and a clock that it moves."""
 
     def __init__(self) -> None:
-        self.services: list[ServiceBody] = []
+        self.services: list[ServiceStatus] = []
         self.asked = 0
         self.questions: asyncio.Queue[int] = asyncio.Queue()
         self.now = 1000.0
@@ -23,7 +23,7 @@ class FakeWorkers:
         self.released.set()
         self.directory = ModelRegistry(self.call, lambda: self.now)
 
-    async def call(self) -> list[ServiceBody]:
+    async def call(self) -> list[ServiceStatus]:
         self.asked += 1
         self.questions.put_nowait(self.asked)
         await self.released.wait()
@@ -32,10 +32,10 @@ class FakeWorkers:
     def runs(self, *stages: tuple[str, str, str], since: float = 1.0) -> None:
         """A service whose stages are these: name, variant and model."""
         made = [
-            StageBody(stage=stage, variant=variant, model=model, lane_in_flight={}, room=1)
+            StageStatus(stage=stage, variant=variant, model=model, lane_in_flight={}, room=1)
             for stage, variant, model in stages
         ]
-        service = ServiceBody(
+        service = ServiceStatus(
             service="s", instance=f"s-{len(self.services)}", version="1", ready=True, started_at=since, stages=made
         )
         self.services.append(service)
