@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-__all__ = ["TaskSet", "background", "raise_first"]
+__all__ = ["TaskSet", "background", "task_group"]
 
 AGAIN: Final = 0.05
 
@@ -45,9 +45,14 @@ class TaskSet:
         await asyncio.gather(*self._running)
 
 
-def raise_first(group: ExceptionGroup[Exception]) -> NoReturn:
-    """What went wrong first, out of the wrapping that a task group puts around it."""
-    first: Exception = group
-    while isinstance(first, ExceptionGroup):
-        first = first.exceptions[0]
-    raise first from None
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error of its tasks itself, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None

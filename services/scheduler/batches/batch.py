@@ -20,7 +20,7 @@ from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
 from shared.contracts.jobs import BatchSpec
 from shared.contracts.problems import Problem
 from shared.stores.files import FileRecord, file_id
-from shared.tasks import background, raise_first
+from shared.tasks import background, task_group
 
 __all__ = ["BatchJob"]
 
@@ -123,12 +123,9 @@ class BatchJob:
 
     async def _answer_rest(self) -> None:
         rest = iter([line for line in self._lines if line.custom_id not in self._results])
-        try:
-            async with background(self._keep_saving()), asyncio.TaskGroup() as tasks:
-                for _ in range(self._spec.concurrency):
-                    tasks.create_task(self._answer_some(rest))
-        except ExceptionGroup as group:
-            raise_first(group)
+        async with background(self._keep_saving()), task_group() as tasks:
+            for _ in range(self._spec.concurrency):
+                tasks.create_task(self._answer_some(rest))
 
     async def _answer_some(self, rest: Iterator[Line]) -> None:
         job, tenant = self._run.job.id, self._run.tenant

@@ -5,7 +5,7 @@ from typing import Final
 
 from shared.contracts.envelope import Passage, Stop
 from shared.runtime.requester import Requester
-from shared.tasks import raise_first
+from shared.tasks import task_group
 
 __all__ = ["PassageEmbedder"]
 
@@ -40,11 +40,8 @@ class PassageEmbedder:
                 for passage, embedded in zip(group, made.passages, strict=True)
             )
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                groups = [tasks.create_task(embed(group)) for group in self._groups(passages)]
-        except ExceptionGroup as group:
-            raise_first(group)
+        async with task_group() as tasks:
+            groups = [tasks.create_task(embed(group)) for group in self._groups(passages)]
         return tuple(passage for group in groups for passage in group.result())
 
     def _groups(self, passages: tuple[Passage, ...]) -> list[tuple[Passage, ...]]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 import anyio
@@ -13,7 +12,7 @@ from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["TEMPORARY", "CommandExecutor", "failed", "job_facts", "task_group", "to_the_end", "withdrawn"]
+__all__ = ["TEMPORARY", "CommandExecutor", "failed", "job_facts", "to_the_end", "withdrawn"]
 
 TEMPORARY: Final = 75
 """EX_TEMPFAIL of sysexits.h: with this exit code a command asks to be tried again."""
@@ -55,13 +54,3 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
             except asyncio.CancelledError:
                 continue
     task.result()
-
-
-@asynccontextmanager
-async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that raises the first error of its tasks itself, not in a group."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from services.scheduler.commands import launcher
-from services.scheduler.commands.base import failed, job_facts, task_group, to_the_end
+from services.scheduler.commands.base import failed, job_facts, to_the_end
 from services.scheduler.commands.log import CommandLog, Lines
 from services.scheduler.commands.settings import CommandSettings, LocalCommands
 from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemType
+from shared.tasks import task_group
 
 __all__ = ["ProcessExecutor"]
 

@@ -22,7 +22,7 @@ from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
-from shared.tasks import background, raise_first
+from shared.tasks import background, task_group
 
 __all__ = ["EvaluateJob"]
 
@@ -126,14 +126,11 @@ class EvaluateJob:
                 run.fail_item(question.question[:200], Problem(ProblemType.STAGE_FAILED, error))
             run.progress(done=len(results))
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for index, question in enumerate(questions):
-                    if index not in results:
-                        await room.acquire()
-                        tasks.create_task(ask(index, question))
-        except ExceptionGroup as group:
-            raise_first(group)
+        async with task_group() as tasks:
+            for index, question in enumerate(questions):
+                if index not in results:
+                    await room.acquire()
+                    tasks.create_task(ask(index, question))
 
     async def _judged(
         self, run: JobContext, spec: EvaluateSpec, collection: Collection, version: str, question: Question

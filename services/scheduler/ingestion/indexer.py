@@ -43,7 +43,7 @@ from shared.runtime.batching import Batcher
 from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
-from shared.tasks import raise_first
+from shared.tasks import task_group
 
 __all__ = ["Indexer", "discard"]
 
@@ -142,14 +142,10 @@ class Indexer:
             finally:
                 room.release()
 
-        async with commits.running():
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for document in documents:
-                        await room.acquire()
-                        tasks.create_task(write(document))
-            except ExceptionGroup as group:
-                raise_first(group)
+        async with commits.running(), task_group() as tasks:
+            for document in documents:
+                await room.acquire()
+                tasks.create_task(write(document))
 
     async def remove(self, target: Target, documents: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
         """Remove documents, each by id and by the revision of the change. Yields how many are done, now and then.

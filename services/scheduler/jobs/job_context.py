@@ -1,6 +1,7 @@
 """One attempt at a job, as the function of its kind sees it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from shared.stores.jobs.store import JobStore
 from shared.tasks import background
 
 __all__ = ["JobContext"]
+
+log = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.5
 """Seconds between two reports of progress."""
@@ -60,7 +63,7 @@ class JobContext:
             raise Problem(ProblemType.FORBIDDEN, detail)
 
     async def report(self, change: Callable[[Job], Job]) -> None:
-        """Change what the board shows of the job."""
+        """Change the job's record."""
         await self._job_store.update(self.job.tenant, self.job.id, change)
 
     def progress(self, **counts: int | str) -> None:
@@ -68,18 +71,37 @@ class JobContext:
         self._progress = self._progress.model_copy(update=counts)
         self._dirty = True
 
+    def add_progress(self, **counts: int) -> None:
+        """Add to members of the job's progress."""
+        self.progress(**{name: getattr(self._progress, name) + count for name, count in counts.items()})
+
+    def begin_progress(self, *, documents: int, message: str = "") -> None:
+        """Begin a job on documents, or begin it again: nothing is done, and nothing has failed."""
+        self._progress = JobProgress(documents=documents, message=message)
+        self._errors.clear()
+        self._dirty = True
+
+    @property
+    def shown_progress(self) -> JobProgress:
+        return self._progress
+
     def fail_item(self, item: str, problem: Problem) -> None:
         """One of the job's items failed; the job goes on."""
-        self.progress(failed=self._progress.failed + 1)
+        self.add_progress(failed=1)
         if len(self._errors) < KEPT_ERRORS:
             kind = problem.kind
             self._errors.append(DocumentError(document=item, type=kind.uri, title=kind.title, detail=problem.detail))
 
     @asynccontextmanager
-    async def reporting(self) -> AsyncIterator[None]:
-        """Show progress while the block runs, and once more at its end."""
-        async with background(self._keep_reporting()):
-            yield
+    async def reporting(self, interval: float = INTERVAL) -> AsyncIterator[None]:
+        """Show progress while the block runs, and once more at its end: also where that is a Problem, which may be
+        explained by what failed before."""
+        try:
+            async with background(self._keep_reporting(interval)):
+                yield
+        except Problem:
+            await self.show()
+            raise
         await self.show()
 
     async def checkpoint(self) -> JsonValue:
@@ -107,20 +129,21 @@ class JobContext:
             self.artifacts.append(file)
         return name
 
-    async def _keep_reporting(self) -> None:
+    async def _keep_reporting(self, interval: float) -> None:
         while True:
-            await asyncio.sleep(INTERVAL)
             if self._dirty:
                 try:
                     await self.show()
-                except (NatsError, TimeoutError):
-                    self._dirty = True  # the broker is away; the job need not wait for it
+                except (NatsError, TimeoutError) as error:
+                    # The job need not wait for a broker that is away; the last report does.
+                    log.warning("cannot report progress: %r", error)
+                    self._dirty = True
+            await asyncio.sleep(interval)
 
     async def show(self) -> None:
         """Show progress now."""
         self._dirty = False
-        progress: JobProgress = self._progress
-        shown = {"progress": progress, "errors": tuple(self._errors)}
+        shown = {"progress": self._progress, "errors": tuple(self._errors)}
         await self.report(lambda job: job.model_copy(update=shown))
 
     @property

@@ -19,7 +19,7 @@ from services.gateway.queries.assembler import Ended
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
 from shared.contracts.problems import Problem, ProblemType
-from shared.tasks import raise_first
+from shared.tasks import task_group
 
 __all__ = ["embed_texts", "portions"]
 
@@ -74,12 +74,8 @@ async def embed_texts(
         limit.release()  # not after a failure: no other query may start
         return _embedded(session.answer.sources, session.ended, len(portion))
 
-    async with client_disconnect(request.scope, request.receive) as departure:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                started = [tasks.create_task(embed(portion)) for portion in portions(body.input)]
-        except ExceptionGroup as group:
-            raise_first(group)
+    async with client_disconnect(request.scope, request.receive) as departure, task_group() as tasks:
+        started = [tasks.create_task(embed(portion)) for portion in portions(body.input)]
     embedded = [task.result() for task in started]
     charge_tokens(request.scope, sum(one.tokens for one in embedded))
     return Response(_response_body(body, embedded), media_type="application/json")

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel, JsonValue
 
-from services.scheduler.commands.base import failed, job_facts, task_group, to_the_end, withdrawn
+from services.scheduler.commands.base import failed, job_facts, to_the_end, withdrawn
 from services.scheduler.commands.kubernetes.cluster import Cluster
 from services.scheduler.commands.kubernetes.errors import Refusal
 from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
@@ -18,6 +18,7 @@ from services.scheduler.commands.settings import CommandSettings
 from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.tasks import task_group
 
 __all__ = ["KubernetesExecutor"]
 
