@@ -234,9 +234,9 @@ async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(
     await http.post(f"/v1/jobs/{job['id']}/retry")
     async with job_harness.working({"switch": die}) as queue:
         await started.wait()
-        for delivery in queue._held.values():
+        for delivery in queue._held.by_task.values():
             delivery.settled = True  # as if the process had died: the broker hears nothing any more
-        for task in list(queue._held):
+        for task in list(queue._held.by_task):
             task.cancel()
     async with job_harness.working({"switch": done}):
         ended = await job_harness.ended(job["id"])

@@ -233,7 +233,7 @@ async def test_a_job_whose_workers_keep_dying_becomes_a_dead_letter(runner_harne
         async with background(queue.run()):
             await started.wait()
             started.clear()
-            for delivery in queue._held.values():
+            for delivery in queue._held.by_task.values():
                 delivery.settled = True  # as if the process had died: the broker hears nothing any more
     async with runner_harness.working(done):
         job = await runner_harness.ended()
@@ -290,7 +290,7 @@ async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_when_it_i
     queue = runner_harness.queue(die)
     async with background(queue.run()):
         await started.wait()
-        for delivery in queue._held.values():
+        for delivery in queue._held.by_task.values():
             delivery.settled = True
     await runner_harness.job_store.cancel("t", "j1")
     async with runner_harness.working(done):

@@ -131,14 +131,14 @@ async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_wo
         async with harness.replies_to(query) as mailbox:
             await gate.next()
             consumer = next(iter(worker._consumers.values()))
-            for delivery in consumer._held.values():
+            for delivery in consumer._held.by_task.values():
                 delivery.settled = True  # as if the process were stopped: the broker hears nothing
 
             async def redelivered() -> bool:
                 return outcomes("still", "duplicate") == 1
 
             await until(redelivered, "the duplicate's arrival")
-            for delivery in consumer._held.values():
+            for delivery in consumer._held.by_task.values():
                 delivery.settled = False
             gate.open()
             events = await harness.events(mailbox)
