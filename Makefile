@@ -70,7 +70,7 @@ down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
 test: $(SMOLLM2) ## Run every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks run

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -10,9 +11,29 @@ from hypothesis import settings
 from tests.harness.broker import NatsServer
 from tests.harness.tiny_model import make_adapter, make_model
 
+TESTS: Final = Path(__file__).parent
+
 # The same examples each time, however slow the machine is.
 settings.register_profile("sluice", derandomize=True, deadline=None)
 settings.load_profile("sluice")
+
+
+TIERS: Final = ("e2e", "chaos", "cluster", "integration", "fuzz", "contract", "unit")
+"""By the time that one file of them may take, longest first: so no worker is left with a long one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_tier)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests of services wait for most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def _tier(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return TIERS.index(folder) if folder in TIERS else len(TIERS)
 
 
 @pytest.fixture(scope="session")
