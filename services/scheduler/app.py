@@ -10,7 +10,7 @@ from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
-from services.scheduler.jobs.kinds import Parts, Pool, load_kinds
+from services.scheduler.jobs.kinds import JobDependencies, Pool, load_kinds
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
@@ -57,7 +57,7 @@ def _reader(settings: SchedulerSettings) -> DocumentReader:
     )
 
 
-async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> Parts:
+async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) -> JobDependencies:
     stages = Requester(
         bus.client,
         bus.jetstream,
@@ -70,7 +70,7 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
     collections, documents = Collections(bus.jetstream), Documents(bus.jetstream)
     vectors = await bus.jetstream.object_store(VECTORS)
     originals = Originals(bus.jetstream, documents)
-    return Parts(
+    return JobDependencies(
         bus=bus,
         settings=settings,
         job_store=JobStore(bus.client, bus.jetstream),
@@ -94,13 +94,13 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
     )
 
 
-async def _workers(parts: Parts) -> list[Worker]:
-    bus, settings = parts.bus, parts.settings
-    kinds = load_kinds(parts)
+async def _workers(dependencies: JobDependencies) -> list[Worker]:
+    bus, settings = dependencies.bus, dependencies.settings
+    kinds = load_kinds(dependencies)
     runner = JobRunner(
         bus,
-        parts.job_store,
-        parts.artifacts,
+        dependencies.job_store,
+        dependencies.artifacts,
         DeadLetters(bus.client, bus.jetstream),
         kinds,
         max_crashes=settings.job_max_crashes,
@@ -120,7 +120,7 @@ async def _workers(parts: Parts) -> list[Worker]:
         },
         ack_wait=settings.ack_wait,
     )
-    ticker = Ticker(bus, parts.job_store)
+    ticker = Ticker(bus, dependencies.job_store)
     bus.after_reconnect(ticker.catch_up)
     await ticker.catch_up()
     handlers: dict[str, Callable[[Delivery], Awaitable[None]]] = {

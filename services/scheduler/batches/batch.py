@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from services.scheduler.batches.lines import Line, body_of, scan
 from services.scheduler.batches.results import Result, Results, failed_result, problem_of, replied_result
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.batches import ERRORS, EXPIRED, OUTPUT, Phase
 from shared.contracts.jobs import BatchSpec
 from shared.contracts.problems import Problem
@@ -54,9 +54,9 @@ class BatchJob:
     of two results for one request the first counts, so whatever one of them overlooks is only answered again.
     """
 
-    def __init__(self, parts: Parts, run: JobContext, spec: BatchSpec) -> None:
-        self._parts = parts
-        self._run = run
+    def __init__(self, dependencies: JobDependencies, context: JobContext, spec: BatchSpec) -> None:
+        self._dependencies = dependencies
+        self._context = context
         self._spec = spec
         self._source: BufferedRandom = TemporaryFile()  # noqa: SIM115  (closed with the batch)
         self._lines: list[Line] = []
@@ -74,44 +74,44 @@ class BatchJob:
         """Raises Problem for an input that cannot be used."""
         checkpoint = await self._checkpoint()
         if checkpoint.outputs is not None:  # only the end of the job was not noted
-            self._run.outputs.update(checkpoint.outputs)
-            self._run.artifacts += [file for file, output in FILES.items() if output in checkpoint.outputs]
+            self._context.outputs.update(checkpoint.outputs)
+            self._context.artifacts += [file for file, output in FILES.items() if output in checkpoint.outputs]
             return
-        async with self._run.reporting():
+        async with self._context.reporting():
             try:
                 await self._open(checkpoint)
                 await self._answer_rest()
                 await self._save()
                 await self._finish()
-                await self._run.save(_Checkpoint(outputs=self._run.outputs).model_dump(mode="json"))
+                await self._context.save(_Checkpoint(outputs=self._context.outputs).model_dump(mode="json"))
                 await self._remove_parts()
             except asyncio.CancelledError:
                 await self._break_off(checkpoint)
                 raise
 
     async def _open(self, checkpoint: _Checkpoint) -> None:
-        self._run.progress(message=Phase.VALIDATING)
-        async for data in await self._parts.artifacts.chunks(self._run.tenant, await self._input()):
+        self._context.progress(message=Phase.VALIDATING)
+        async for data in await self._dependencies.artifacts.chunks(self._context.tenant, await self._input()):
             self._source.write(data)
         self._lines = await to_thread.run_sync(scan, self._source, self._spec.endpoint)
         await self._restore(checkpoint)
-        self._run.progress(message=Phase.IN_PROGRESS)
+        self._context.progress(message=Phase.IN_PROGRESS)
 
     async def _input(self) -> str:
         """The name of the input's artifact. Raises Problem NOT_FOUND."""
         if "/" in self._spec.input:
             return self._spec.input
-        return (await self._parts.files.get(self._run.tenant, self._spec.input)).artifact
+        return (await self._dependencies.files.get(self._context.tenant, self._spec.input)).artifact
 
     async def _checkpoint(self) -> _Checkpoint:
-        saved = await self._run.checkpoint()
+        saved = await self._context.checkpoint()
         return _Checkpoint() if saved is None else _Checkpoint.model_validate(saved)
 
     async def _restore(self, checkpoint: _Checkpoint) -> None:
         """Take in what earlier tries have answered."""
         for name in checkpoint.parts:
             try:
-                part = await self._parts.artifacts.get(self._run.tenant, f"{self._run.job.id}/{name}")
+                part = await self._dependencies.artifacts.get(self._context.tenant, f"{self._context.job.id}/{name}")
             except Problem:
                 continue  # what it held is answered again
             for result in await to_thread.run_sync(_results_in, part):
@@ -128,12 +128,12 @@ class BatchJob:
                 tasks.create_task(self._answer_some(rest))
 
     async def _answer_some(self, rest: Iterator[Line]) -> None:
-        job, tenant = self._run.job.id, self._run.tenant
+        job, tenant = self._context.job.id, self._context.tenant
         for line in rest:
             try:
                 body = body_of(self._source, line)
-                reply = await self._parts.requests.send(
-                    self._spec.endpoint, body, tenant=tenant, collections=self._run.job.options.collections
+                reply = await self._dependencies.requests.send(
+                    self._spec.endpoint, body, tenant=tenant, collections=self._context.job.options.collections
                 )
                 result = replied_result(job, line.custom_id, reply)
             except Problem as problem:
@@ -145,10 +145,10 @@ class BatchJob:
 
     def _note(self, result: Result) -> None:
         if self._results.add(result) and result.failed:
-            self._run.fail_item(result.custom_id, problem_of(result))
+            self._context.fail_item(result.custom_id, problem_of(result))
 
     def _show(self) -> None:
-        self._run.progress(done=len(self._results), total=len(self._lines))
+        self._context.progress(done=len(self._results), total=len(self._lines))
 
     async def _keep_saving(self) -> None:
         while True:
@@ -163,12 +163,12 @@ class BatchJob:
             if not part:
                 return
             self._written += 1
-            name = f"part-{self._run.job.attempt:02}-{self._written:05}.jsonl"
+            name = f"part-{self._context.job.attempt:02}-{self._written:05}.jsonl"
             try:
-                await self._parts.artifacts.put(self._run.tenant, f"{self._run.job.id}/{name}", part)
-                await self._run.save(_Checkpoint(parts=(*self._names, name)).model_dump(mode="json"))
+                await self._dependencies.artifacts.put(self._context.tenant, f"{self._context.job.id}/{name}", part)
+                await self._context.save(_Checkpoint(parts=(*self._names, name)).model_dump(mode="json"))
             except (NatsError, TimeoutError, OSError) as error:
-                log.warning("cannot keep results of a batch yet: %r", error, extra={"job": self._run.job.id})
+                log.warning("cannot keep results of a batch yet: %r", error, extra={"job": self._context.job.id})
             else:
                 self._names.append(name)
                 self._results.saved(part)
@@ -180,38 +180,38 @@ class BatchJob:
                 if not self._restored:
                     await self._restore(checkpoint)
                 await self._save()
-                job = await self._parts.job_store.get(self._run.tenant, self._run.job.id)
-                remaining = self._run.remaining
+                job = await self._dependencies.job_store.get(self._context.tenant, self._context.job.id)
+                remaining = self._context.remaining
                 if job.cancel_requested:
                     await self._finish()
                 elif remaining is not None and remaining <= LOOK:
                     self._expire()
                     await self._finish()
         except (NatsError, TimeoutError, OSError, Problem) as error:
-            log.warning("cannot write out a batch that was broken off: %r", error, extra={"job": self._run.job.id})
+            log.warning("cannot write out a batch that was broken off: %r", error, extra={"job": self._context.job.id})
 
     def _expire(self) -> None:
         message = "The request was not answered before the batch expired."
         for line in self._lines:
-            self._note(failed_result(self._run.job.id, line.custom_id, EXPIRED, message))
+            self._note(failed_result(self._context.job.id, line.custom_id, EXPIRED, message))
 
     async def _finish(self) -> None:
         """Write the output and the errors, each if there are any, and say so in the outputs of the job."""
-        self._run.progress(message=Phase.FINALIZING)
+        self._context.progress(message=Phase.FINALIZING)
         self._show()
-        await self._run.show()
+        await self._context.show()
         counts = {"completed": self._results.completed, "failed": self._results.failed, "total": len(self._lines)}
-        self._run.outputs.update(counts)
+        self._context.outputs.update(counts)
         with TemporaryFile() as output, TemporaryFile() as errors:
             order = [line.custom_id for line in self._lines]
             await to_thread.run_sync(self._results.write, order, output, errors)
             for file, data in ((OUTPUT, output), (ERRORS, errors)):
                 if data.tell():
-                    self._run.outputs[FILES[file]] = await self._publish(file, data)
+                    self._context.outputs[FILES[file]] = await self._publish(file, data)
 
     async def _publish(self, file: str, data: BufferedRandom) -> str:
         """Keep a file with the job and among the files of the tenant. Returns its id there."""
-        job, size = self._run.job, data.tell()
+        job, size = self._context.job, data.tell()
         data.seek(0)
         record = FileRecord(
             id=file_id(f"{job.tenant}/{job.id}/{file}"),
@@ -219,10 +219,10 @@ class BatchJob:
             filename=f"{job.id}_{file}",
             purpose="batch_output",
             bytes=size,
-            artifact=await self._run.attach(file, data),
+            artifact=await self._context.attach(file, data),
             created_at=job.started_at or job.created_at,
         )
-        await self._parts.files.put(record)
+        await self._dependencies.files.put(record)
         return record.id
 
     async def _remove_parts(self) -> None:
@@ -230,7 +230,7 @@ class BatchJob:
 
         async def remove(name: str) -> None:
             async with some:
-                await self._parts.artifacts.delete(self._run.tenant, f"{self._run.job.id}/{name}")
+                await self._dependencies.artifacts.delete(self._context.tenant, f"{self._context.job.id}/{name}")
 
         async with asyncio.TaskGroup() as tasks:
             for name in self._names:
@@ -242,10 +242,10 @@ def _results_in(part: bytes) -> list[Result]:
 
 
 @job_kind(BatchSpec, pool=Pool.LONG)
-def batch(parts: Parts) -> JobFunction:
-    async def perform(run: JobContext) -> None:
-        assert isinstance(run.spec, BatchSpec)
-        batch_job = BatchJob(parts, run, run.spec)
+def batch(dependencies: JobDependencies) -> JobFunction:
+    async def perform(context: JobContext) -> None:
+        assert isinstance(context.spec, BatchSpec)
+        batch_job = BatchJob(dependencies, context, context.spec)
         try:
             await batch_job.answer()
         finally:

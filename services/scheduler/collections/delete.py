@@ -7,7 +7,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
@@ -36,47 +36,47 @@ class DeleteJob:
         self._documents = documents
         self._originals = originals
 
-    async def delete(self, run: JobContext) -> None:
+    async def delete(self, context: JobContext) -> None:
         """Remove documents from whichever version is live when the job ends."""
-        assert isinstance(run.spec, DeleteSpec)
-        documents = [(document, run.revision) for document in run.spec.documents]
-        async for version in target_versions(self._collections, run):
+        assert isinstance(context.spec, DeleteSpec)
+        documents = [(document, context.revision) for document in context.spec.documents]
+        async for version in target_versions(self._collections, context):
             try:
                 async for done in self._indexer.remove(version.target, documents):
                     if version.is_live:
-                        await run.report(partial(_with_deleted, deleted=done))
+                        await context.report(partial(_with_deleted, deleted=done))
             except MovedOnError:
                 continue
             version.done()
 
-    async def drop(self, run: JobContext) -> None:
+    async def drop(self, context: JobContext) -> None:
         """Remove a whole collection, or one version that nobody uses any more."""
-        assert isinstance(run.spec, DropSpec)
-        if run.spec.version is None:
-            await self._drop_collection(run, run.spec)
+        assert isinstance(context.spec, DropSpec)
+        if context.spec.version is None:
+            await self._drop_collection(context, context.spec)
         else:
-            await self._drop_version(run, run.spec)
+            await self._drop_version(context, context.spec)
 
-    async def _drop_collection(self, run: JobContext, spec: DropSpec) -> None:
+    async def _drop_collection(self, context: JobContext, spec: DropSpec) -> None:
         originals: list[str] = []
         tables = (spec.table, *spec.others)
         for table in tables:
-            await drop_index(self._stages, run.tenant, table)
+            await drop_index(self._stages, context.tenant, table)
             originals += [record.original for record in await self._documents.list(table) if record.original]
         await self._originals.forget(spec.id or spec.table, originals)
         for table in tables:
             await self._documents.forget(table)
 
-    async def _drop_version(self, run: JobContext, spec: DropSpec) -> None:
+    async def _drop_version(self, context: JobContext, spec: DropSpec) -> None:
         """Raises Problem CONFLICT for a version that is in use."""
         try:
-            collection = await self._collections.get(run.tenant, spec.collection)
+            collection = await self._collections.get(context.tenant, spec.collection)
         except Problem:
             collection = None
         version = collection.find(table=spec.table) if collection is not None else None
         if version is not None and version.state is not VersionState.LEAVING:
             raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
-        await drop_index(self._stages, run.tenant, spec.table)
+        await drop_index(self._stages, context.tenant, spec.table)
         records = await self._documents.list(spec.table)
         await self._documents.forget(spec.table)
         if collection is None or version is None:
@@ -103,20 +103,20 @@ def _with_deleted(job: Job, *, deleted: int) -> Job:
 
 
 @job_kind(DeleteSpec)
-def delete(parts: Parts) -> JobFunction:
-    return _removal(parts).delete
+def delete(dependencies: JobDependencies) -> JobFunction:
+    return _removal(dependencies).delete
 
 
 @job_kind(DropSpec)
-def drop(parts: Parts) -> JobFunction:
-    return _removal(parts).drop
+def drop(dependencies: JobDependencies) -> JobFunction:
+    return _removal(dependencies).drop
 
 
-def _removal(parts: Parts) -> DeleteJob:
+def _removal(dependencies: JobDependencies) -> DeleteJob:
     return DeleteJob(
-        stages=parts.stages,
-        indexer=parts.indexer,
-        collections=parts.collections,
-        documents=parts.documents,
-        originals=parts.originals,
+        stages=dependencies.stages,
+        indexer=dependencies.indexer,
+        collections=dependencies.collections,
+        documents=dependencies.documents,
+        originals=dependencies.originals,
     )

@@ -21,7 +21,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -56,61 +56,61 @@ class ReindexJob:
     sync: CollectionSync
     switching: SwitchJob
 
-    async def __call__(self, run: JobContext) -> None:
+    async def __call__(self, context: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING or VERSION_NOT_READY."""
-        assert isinstance(run.spec, ReindexSpec)
-        saved = await run.checkpoint()
+        assert isinstance(context.spec, ReindexSpec)
+        saved = await context.checkpoint()
         plan = None if saved is None else _Plan.model_validate(saved)
         try:
-            plan = plan or await self._plan(run, run.spec)
-            await self._carry_out(run, run.spec, plan)
+            plan = plan or await self._plan(context, context.spec)
+            await self._carry_out(context, context.spec, plan)
         except Problem as problem:
             if problem.kind is ProblemType.COLLECTION_NOT_FOUND and plan is not None:
                 # Nobody else knows of what was written after the collection was deleted.
-                await drop_index(self.stages, run.tenant, plan.version.table)
+                await drop_index(self.stages, context.tenant, plan.version.table)
                 await self.documents.forget(plan.version.table)
             raise
 
-    async def _carry_out(self, run: JobContext, spec: ReindexSpec, plan: _Plan) -> None:
-        collection = await self._collection(run, spec, plan)
+    async def _carry_out(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> None:
+        collection = await self._collection(context, spec, plan)
         name = plan.version.name
-        report = ProgressReport(run)
+        report = ProgressReport(context)
         async with report.reporting():
             if collection.version(name).state is VersionState.BUILDING:
-                await self._build(run, spec, plan, report)
+                await self._build(context, spec, plan, report)
                 collection = await self._finish(collection, name, spec)
             version = collection.version(name)
-            run.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=False)
+            context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=False)
             if spec.switch and version.state is not VersionState.RETIRED:
-                await self.switching.make_live(run, collection, name, keep=spec.keep, report=report)
+                await self.switching.make_live(context, collection, name, keep=spec.keep, report=report)
             else:
-                await self.switching.drop_leaving(run, collection)
+                await self.switching.drop_leaving(context, collection)
 
-    async def _plan(self, run: JobContext, spec: ReindexSpec) -> _Plan:
+    async def _plan(self, context: JobContext, spec: ReindexSpec) -> _Plan:
         """Decide what is built, and enter it into the collection's record."""
-        collection = await self.collections.get(run.tenant, spec.collection)
-        collection = await self._clean_up(run, spec, collection)
+        collection = await self.collections.get(context.tenant, spec.collection)
+        collection = await self._clean_up(context, spec, collection)
         known = collection.find(name=spec.version) if spec.version else None
-        version = self._version(run, spec, collection)
+        version = self._version(context, spec, collection)
         if known is not None:
-            version = _taken_over(known, version, free=await self._has_ended(run, known))
+            version = _taken_over(known, version, free=await self._has_ended(context, known))
         plan = _Plan(collection=collection.id, version=version)
         # First the checkpoint: a try after this one knows its version again, by whatever name it got.
-        await run.save(plan.model_dump(mode="json"))
+        await context.save(plan.model_dump(mode="json"))
         await self.collections.update(collection, partial(_entered, version=version))
         return plan
 
-    def _version(self, run: JobContext, spec: ReindexSpec, collection: Collection) -> CollectionVersion:
+    def _version(self, context: JobContext, spec: ReindexSpec, collection: Collection) -> CollectionVersion:
         live = collection.live
         chunking = self._chunking(spec, live)
         name = spec.version or collection.free_name()
-        suffix = hashlib.sha256(f"{run.tenant}/{run.job.id}".encode()).hexdigest()[:8]
+        suffix = hashlib.sha256(f"{context.tenant}/{context.job.id}".encode()).hexdigest()[:8]
         return CollectionVersion(
             name=name,
             table=f"{collection.name}-{suffix}",
             state=VersionState.BUILDING,
             created_at=time.time(),
-            job=run.job.id,
+            job=context.job.id,
             chunk_tokens=chunking.max_tokens,
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=spec.embedding_variant or live.embedding_variant,
@@ -126,34 +126,34 @@ class ReindexJob:
         except ValueError as error:
             raise Problem(ProblemType.INVALID_REQUEST, f"These chunk sizes do not go together: {error}") from None
 
-    async def _clean_up(self, run: JobContext, spec: ReindexSpec, collection: Collection) -> Collection:
+    async def _clean_up(self, context: JobContext, spec: ReindexSpec, collection: Collection) -> Collection:
         """Give up versions that nobody builds any more, but for one that this job goes on with."""
         dead = [
             version.name
             for version in collection.versions
             if version.state is VersionState.BUILDING
             and version.name != spec.version
-            and await self._has_ended(run, version)
+            and await self._has_ended(context, version)
         ]
         return await self.collections.update(collection, partial(_given_up, names=dead))
 
-    async def _has_ended(self, run: JobContext, version: CollectionVersion) -> bool:
+    async def _has_ended(self, context: JobContext, version: CollectionVersion) -> bool:
         try:
-            return (await self.job_store.get(run.tenant, version.job)).state.ended
+            return (await self.job_store.get(context.tenant, version.job)).state.ended
         except Problem:
             return True  # the board has forgotten it
 
-    async def _collection(self, run: JobContext, spec: ReindexSpec, plan: _Plan) -> Collection:
+    async def _collection(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> Collection:
         """The collection as it is now, with the version in it."""
-        collection = await self.collections.get(run.tenant, spec.collection)
+        collection = await self.collections.get(context.tenant, spec.collection)
         if collection.id != plan.collection:
             raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{spec.collection}' was deleted.")
         return await self.collections.update(collection, partial(_entered, version=plan.version))
 
-    async def _build(self, run: JobContext, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
+    async def _build(self, context: JobContext, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
         for number in range(1, PASSES + 1):
-            collection = await self._collection(run, spec, plan)
-            target = Target(collection=collection, version=collection.version(plan.version.name), job=run.job.id)
+            collection = await self._collection(context, spec, plan)
+            target = Target(collection=collection, version=collection.version(plan.version.name), job=context.job.id)
             if number == 1:
                 await self._check_originals(target)
             try:
@@ -218,13 +218,13 @@ def _in_use(name: str) -> Problem:
 
 
 @job_kind(ReindexSpec, pool=Pool.LONG)
-def reindex(parts: Parts) -> JobFunction:
+def reindex(dependencies: JobDependencies) -> JobFunction:
     return ReindexJob(
-        job_store=parts.job_store,
-        stages=parts.stages,
-        collections=parts.collections,
-        documents=parts.documents,
-        indexer=parts.indexer,
-        sync=collection_sync(parts),
-        switching=switch_job(parts),
+        job_store=dependencies.job_store,
+        stages=dependencies.stages,
+        collections=dependencies.collections,
+        documents=dependencies.documents,
+        indexer=dependencies.indexer,
+        sync=collection_sync(dependencies),
+        switching=switch_job(dependencies),
     )

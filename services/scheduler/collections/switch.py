@@ -20,7 +20,7 @@ from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from services.scheduler.jobs.retry import submit_later
 from shared.contracts.collections import Collection, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
@@ -56,20 +56,20 @@ class SwitchJob:
         self._sync = sync
         self._drop_after = longest_query + GATEWAY_MEMORY
 
-    async def __call__(self, run: JobContext) -> None:
+    async def __call__(self, context: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY."""
-        assert isinstance(run.spec, SwitchSpec)
-        collection = await self._collections.get(run.tenant, run.spec.collection)
+        assert isinstance(context.spec, SwitchSpec)
+        collection = await self._collections.get(context.tenant, context.spec.collection)
         # After a crash "the version before" is another one, so the first try decides which it is.
-        name = await run.checkpoint() or run.spec.version or _previous(collection)
+        name = await context.checkpoint() or context.spec.version or _previous(collection)
         assert isinstance(name, str)
-        await run.save(name)
-        report = ProgressReport(run)
+        await context.save(name)
+        report = ProgressReport(context)
         async with report.reporting():
-            await self.make_live(run, collection, name, keep=run.spec.keep, report=report)
+            await self.make_live(context, collection, name, keep=context.spec.keep, report=report)
 
     async def make_live(
-        self, run: JobContext, collection: Collection, name: str, *, keep: int, report: ProgressReport
+        self, context: JobContext, collection: Collection, name: str, *, keep: int, report: ProgressReport
     ) -> None:
         """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left."""
         collection.version(name)
@@ -77,7 +77,7 @@ class SwitchJob:
         if before != name:
             collection = await self._collections.update(collection, partial(_following, name=name))
             try:
-                await self._catch_up(run, collection, name, report)
+                await self._catch_up(context, collection, name, report)
                 counts = await asyncio.gather(
                     self._counts(collection.table), self._counts(collection.version(name).table)
                 )
@@ -88,21 +88,21 @@ class SwitchJob:
                 with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
                     await self._collections.update(collection, partial(_not_following, name=name))
                 raise
-        await self.drop_leaving(run, collection)
+        await self.drop_leaving(context, collection)
         version = collection.version(name)
-        run.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=True)
+        context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=True)
         if before != name:
-            run.outputs["previous"] = before
+            context.outputs["previous"] = before
 
-    async def drop_leaving(self, run: JobContext, collection: Collection) -> None:
+    async def drop_leaving(self, context: JobContext, collection: Collection) -> None:
         """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
         for version in collection.leaving:
             spec = DropSpec(collection=collection.name, table=version.table, version=version.name)
             job = f"drop-{version.table}"
-            await submit_later(self._js, spec, job=job, tenant=run.tenant, delay=self._drop_after)
+            await submit_later(self._js, spec, job=job, tenant=context.tenant, delay=self._drop_after)
 
-    async def _catch_up(self, run: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
-        target = Target(collection=collection, version=collection.version(name), job=run.job.id)
+    async def _catch_up(self, context: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
+        target = Target(collection=collection, version=collection.version(name), job=context.job.id)
         try:
             done = await self._sync.catch_up(target, report, message=f"{name} catches up", anew=False)
         except MovedOnError:
@@ -171,15 +171,15 @@ def _taken(name: str) -> Problem:
 
 
 @job_kind(SwitchSpec)
-def switch(parts: Parts) -> JobFunction:
-    return switch_job(parts)
+def switch(dependencies: JobDependencies) -> JobFunction:
+    return switch_job(dependencies)
 
 
-def switch_job(parts: Parts) -> SwitchJob:
+def switch_job(dependencies: JobDependencies) -> SwitchJob:
     return SwitchJob(
-        jetstream=parts.bus.jetstream,
-        collections=parts.collections,
-        documents=parts.documents,
-        sync=collection_sync(parts),
-        longest_query=parts.settings.longest_deadline,
+        jetstream=dependencies.bus.jetstream,
+        collections=dependencies.collections,
+        documents=dependencies.documents,
+        sync=collection_sync(dependencies),
+        longest_query=dependencies.settings.longest_deadline,
     )

@@ -8,7 +8,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import IncomingDocument, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
-from services.scheduler.jobs.kinds import Parts
+from services.scheduler.jobs.kinds import JobDependencies
 from shared.contracts.documents import Document
 from shared.contracts.problems import Problem
 from shared.stores.documents import Documents
@@ -104,5 +104,7 @@ def _differs(live: Document, there: Document | None, fingerprint: str | None) ->
     return fingerprint is not None and there.fingerprint != fingerprint
 
 
-def collection_sync(parts: Parts) -> CollectionSync:
-    return CollectionSync(indexer=parts.indexer, documents=parts.documents, originals=parts.originals)
+def collection_sync(dependencies: JobDependencies) -> CollectionSync:
+    return CollectionSync(
+        indexer=dependencies.indexer, documents=dependencies.documents, originals=dependencies.originals
+    )

@@ -31,16 +31,16 @@ class TargetVersions:
         self.reached.add(self.target.table)
 
 
-async def target_versions(collections: Collections, run: JobContext) -> AsyncIterator[TargetVersions]:
+async def target_versions(collections: Collections, context: JobContext) -> AsyncIterator[TargetVersions]:
     """The versions that a job must change, one after another, as they are when each comes up.
 
     Raises Problem COLLECTION_NOT_FOUND.
     """
     reached: set[str] = set()
-    collection = await collections.get(run.tenant, run.job.collection)
+    collection = await collections.get(context.tenant, context.job.collection)
     first = collection.id
     while left := [version for version in collection.changing if version.table not in reached]:
-        yield TargetVersions(target=Target(collection=collection, version=left[0], job=run.job.id), reached=reached)
-        collection = await collections.get(run.tenant, run.job.collection)
+        yield TargetVersions(target=Target(collection=collection, version=left[0], job=context.job.id), reached=reached)
+        collection = await collections.get(context.tenant, context.job.collection)
         if collection.id != first:
             raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{collection.name}' was deleted.")

@@ -19,7 +19,7 @@ TEMPORARY: Final = 75
 
 
 class CommandExecutor(Protocol):
-    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         """See a command to its good end; what it prints goes to `log`.
 
         Raises Problem when it fails or cannot run. Cancelled, it ends what it has started, unless the job goes on
@@ -27,9 +27,9 @@ class CommandExecutor(Protocol):
         """
 
 
-def job_facts(run: JobContext) -> dict[str, str]:
+def job_facts(context: JobContext) -> dict[str, str]:
     """What every command finds in its environment about the job that it is."""
-    return {"SLUICE_JOB": run.job.id, "SLUICE_TENANT": run.tenant, "SLUICE_ATTEMPT": str(run.job.attempt)}
+    return {"SLUICE_JOB": context.job.id, "SLUICE_TENANT": context.tenant, "SLUICE_ATTEMPT": str(context.job.attempt)}
 
 
 def failed(code: int, detail: str) -> Problem:

@@ -12,7 +12,7 @@ from services.scheduler.commands.log import CommandLog
 from services.scheduler.commands.process import ProcessExecutor
 from services.scheduler.commands.settings import CommandSettings
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.jobs import CommandSpec, Executor
 from shared.contracts.problems import Problem, ProblemType
 
@@ -27,8 +27,8 @@ ATTACHING: Final = 30.0
 
 
 @job_kind(CommandSpec, pool=Pool.LONG)
-def command(parts: Parts) -> JobFunction:
-    return Command(parts.settings)
+def command(dependencies: JobDependencies) -> JobFunction:
+    return Command(dependencies.settings)
 
 
 class Command:
@@ -37,17 +37,17 @@ class Command:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def __call__(self, run: JobContext) -> None:
-        spec = run.spec
+    async def __call__(self, context: JobContext) -> None:
+        spec = context.spec
         assert isinstance(spec, CommandSpec)
         executor = await self._executor(spec)
-        with CommandLog(run, self._settings.command_log_mb * 2**20) as said:
-            async with run.reporting():
+        with CommandLog(context, self._settings.command_log_mb * 2**20) as said:
+            async with context.reporting():
                 try:
-                    await executor.run(run, spec, said)
+                    await executor.run(context, spec, said)
                 finally:
-                    await to_the_end(_attach(run, said))
-            run.outputs.update(said.outputs)
+                    await to_the_end(_attach(context, said))
+            context.outputs.update(said.outputs)
 
     async def _executor(self, spec: CommandSpec) -> CommandExecutor:
         cluster = self._settings.kubernetes_enabled
@@ -65,10 +65,10 @@ class Command:
         return executor
 
 
-async def _attach(run: JobContext, said: CommandLog) -> None:
+async def _attach(context: JobContext, said: CommandLog) -> None:
     """A log that cannot be stored is no reason to run the command again."""
     try:
         async with asyncio.timeout(ATTACHING):
-            await run.attach(LOG, said.read())
+            await context.attach(LOG, said.read())
     except (NatsError, TimeoutError, OSError) as error:
-        log.warning("cannot store the log of job %s: %r", run.job.id, error)
+        log.warning("cannot store the log of job %s: %r", context.job.id, error)

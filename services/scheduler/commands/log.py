@@ -65,9 +65,9 @@ class CommandLog:
     progress. Any other line is the job's message until the next.
     """
 
-    def __init__(self, run: JobContext, most_bytes: int) -> None:
+    def __init__(self, context: JobContext, most_bytes: int) -> None:
         self.outputs: dict[str, JsonValue] = {}
-        self._run = run
+        self._context = context
         self._kept = _Kept(most_bytes)
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._last_errors: deque[str] = deque(maxlen=LAST_LINES)
@@ -81,12 +81,12 @@ class CommandLog:
             self._show(line.removeprefix(PROGRESS))
         elif line.strip():
             (self._last_errors if error else self._last).append(line)
-            self._run.progress(message=line.strip()[:MESSAGE])
+            self._context.progress(message=line.strip()[:MESSAGE])
 
     def note(self, text: str) -> None:
         """Something that Sluice itself has to say of the command."""
         self._kept.write(f"sluice: {text}")
-        self._run.progress(message=text[:MESSAGE])
+        self._context.progress(message=text[:MESSAGE])
 
     @property
     def last_words(self) -> str:
@@ -117,14 +117,14 @@ class CommandLog:
         self.outputs = together
 
     def _complain(self, detail: str) -> None:
-        self._run.fail_item(OUTPUT, Problem(ProblemType.INVALID_REQUEST, detail))
+        self._context.fail_item(OUTPUT, Problem(ProblemType.INVALID_REQUEST, detail))
 
     def _show(self, text: str) -> None:
         done, _, total = text.partition("/")
         try:
-            self._run.progress(done=max(0, int(done)), total=max(0, int(total)))
+            self._context.progress(done=max(0, int(done)), total=max(0, int(total)))
         except ValueError:
-            self._run.progress(message=text.strip()[:MESSAGE])
+            self._context.progress(message=text.strip()[:MESSAGE])
 
 
 class _Kept:

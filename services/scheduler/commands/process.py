@@ -37,7 +37,7 @@ class ProcessExecutor:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         self._check(spec)
         slots = asyncio.Semaphore(spec.parallelism)
         failures = 0
@@ -47,7 +47,7 @@ class ProcessExecutor:
             async with slots:
                 while True:
                     try:
-                        await self._once(run, spec, log, index)
+                        await self._once(context, spec, log, index)
                     except Problem as problem:
                         failures += 1
                         if failures > spec.backoff_limit:
@@ -71,11 +71,11 @@ class ProcessExecutor:
         if not spec.command:
             raise Problem(ProblemType.INVALID_REQUEST, "Without a cluster there are no images: say `command`.")
 
-    async def _once(self, run: JobContext, spec: CommandSpec, log: CommandLog, index: int) -> None:
+    async def _once(self, context: JobContext, spec: CommandSpec, log: CommandLog, index: int) -> None:
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         one_of_many = index if spec.completions > 1 else None
         indexed = {} if one_of_many is None else {"JOB_COMPLETION_INDEX": str(index)}
-        order = {"argv": [*spec.command, *spec.args], "env": env | job_facts(run) | indexed | spec.env}
+        order = {"argv": [*spec.command, *spec.args], "env": env | job_facts(context) | indexed | spec.env}
         code = await self._keep(json.dumps(order).encode() + b"\n", log, one_of_many)
         if code != 0:
             raise failed(code, _said(code, log))

@@ -14,7 +14,7 @@ from services.scheduler.evaluation.questions import Judged, Question, judge, rea
 from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.collections import Collection
 from shared.contracts.envelope import Stop
 from shared.contracts.jobs import Endpoint, EvaluateSpec
@@ -198,7 +198,7 @@ class EvaluateJob:
 
 
 @job_kind(EvaluateSpec, pool=Pool.LONG)
-def evaluate(parts: Parts) -> JobFunction:
+def evaluate(parts: JobDependencies) -> JobFunction:
     return EvaluateJob(
         stages=parts.stages,
         requests=parts.requests,

@@ -17,7 +17,7 @@ from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, 
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import DocumentRef, IngestSpec
 from shared.contracts.problems import Problem, ProblemType
@@ -55,31 +55,31 @@ class IngestJob:
         self._uploads = uploads
         self._settings = settings
 
-    async def __call__(self, run: JobContext) -> None:
+    async def __call__(self, context: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, what a source says, or one that may pass; a document's own problem is
         only reported."""
-        assert isinstance(run.spec, IngestSpec)
-        await self._collections.get(run.tenant, run.spec.collection)
-        report = ProgressReport(run, len(run.spec.documents))
+        assert isinstance(context.spec, IngestSpec)
+        await self._collections.get(context.tenant, context.spec.collection)
+        report = ProgressReport(context, len(context.spec.documents))
         async with report.reporting():
-            delivery = await self._delivery(run, run.spec)
-            async for version in target_versions(self._collections, run):
+            delivery = await self._delivery(context, context.spec)
+            async for version in target_versions(self._collections, context):
                 report.begin(len(delivery.documents), counting=version.is_live)
                 try:
                     await self._bring(delivery, version.target, report)
                 except MovedOnError:
                     continue
                 version.done()
-        run.outputs.update(report.counts)
-        for ref in run.spec.documents:
+        context.outputs.update(report.counts)
+        for ref in context.spec.documents:
             await discard(self._uploads, ref.object)
 
-    async def _delivery(self, run: JobContext, spec: IngestSpec) -> _Delivery:
-        uploaded = [self._uploaded(run, ref) for ref in spec.documents]
+    async def _delivery(self, context: JobContext, spec: IngestSpec) -> _Delivery:
+        uploaded = [self._uploaded(context, ref) for ref in spec.documents]
         if spec.source is None:
-            return _Delivery(documents=uploaded, revision=run.revision)
+            return _Delivery(documents=uploaded, revision=context.revision)
         source = open_source(spec.source, self._settings)
-        listed = await _listed(run, spec, source)
+        listed = await _listed(context, spec, source)
         if spec.prune and not listed:
             raise Problem(
                 ProblemType.SOURCE_REFUSED,
@@ -87,15 +87,15 @@ class IngestJob:
                 "delete the documents if it is none.",
             )
         origin = source.origin if spec.prune else ""
-        return _Delivery(documents=[*uploaded, *listed], revision=run.revision, origin=origin)
+        return _Delivery(documents=[*uploaded, *listed], revision=context.revision, origin=origin)
 
-    def _uploaded(self, run: JobContext, ref: DocumentRef) -> IncomingDocument:
+    def _uploaded(self, context: JobContext, ref: DocumentRef) -> IncomingDocument:
         return IncomingDocument(
             name=ref.name,
             load=partial(self._upload, ref),
             size=ref.bytes,
-            revision=run.revision,
-            job=run.job.id,
+            revision=context.revision,
+            job=context.job.id,
             sha256=ref.sha256,
             media_type=ref.media_type,
             metadata=ref.metadata,
@@ -134,14 +134,14 @@ class IngestJob:
             done = removed
 
 
-async def _listed(run: JobContext, spec: IngestSpec, source: Source) -> list[IncomingDocument]:
+async def _listed(context: JobContext, spec: IngestSpec, source: Source) -> list[IncomingDocument]:
     return [
         IncomingDocument(
             name=file.name,
             load=file.load,
             size=file.size,
-            revision=run.revision,
-            job=run.job.id,
+            revision=context.revision,
+            job=context.job.id,
             metadata=spec.metadata,
             origin=source.origin,
             stamp=file.stamp,
@@ -151,11 +151,11 @@ async def _listed(run: JobContext, spec: IngestSpec, source: Source) -> list[Inc
 
 
 @job_kind(IngestSpec)
-def ingest(parts: Parts) -> JobFunction:
+def ingest(dependencies: JobDependencies) -> JobFunction:
     return IngestJob(
-        indexer=parts.indexer,
-        collections=parts.collections,
-        documents=parts.documents,
-        uploads=parts.uploads,
-        settings=parts.settings,
+        indexer=dependencies.indexer,
+        collections=dependencies.collections,
+        documents=dependencies.documents,
+        uploads=dependencies.uploads,
+        settings=dependencies.settings,
     )

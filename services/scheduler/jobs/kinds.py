@@ -27,7 +27,7 @@ from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
 
-__all__ = ["JobKind", "Parts", "JobFunction", "Pool", "job_kind", "load_kinds"]
+__all__ = ["JobKind", "JobDependencies", "JobFunction", "Pool", "job_kind", "load_kinds"]
 
 
 class Pool(StrEnum):
@@ -44,7 +44,7 @@ class Pool(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class JobDependencies:
     """What kinds are made from."""
 
     bus: Bus
@@ -65,7 +65,7 @@ JobFunction = Callable[[JobContext], Awaitable[None]]
 """Does a job; may be cancelled at any `await`, and run again. Raises Problem when it cannot be done; anything else
 raised, and problems that may pass, are tried again."""
 
-Factory = Callable[[Parts], JobFunction]
+Factory = Callable[[JobDependencies], JobFunction]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def job_kind(spec: type[JobSpec], *, pool: Pool = Pool.SHORT) -> Callable[[Facto
     return register
 
 
-def load_kinds(dependencies: Parts) -> Mapping[str, JobKind]:
+def load_kinds(dependencies: JobDependencies) -> Mapping[str, JobKind]:
     """Import the module of every kind and make its function. Raises LookupError for a kind that no module does."""
     for package in pkgutil.iter_modules(services.scheduler.__path__, "services.scheduler."):
         for kind in KINDS:

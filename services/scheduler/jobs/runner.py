@@ -145,38 +145,40 @@ class JobRunner:
         return job
 
     async def _try(self, delivery: Delivery, spec: JobSpec, job: Job, running: _Running) -> None:
-        run = JobContext(job, spec, job_store=self._job_store, artifacts=self._artifacts, jetstream=self._bus.jetstream)
+        context = JobContext(
+            job, spec, job_store=self._job_store, artifacts=self._artifacts, jetstream=self._bus.jetstream
+        )
         if job.cancel_requested:  # by somebody whom the worker before could not hear
-            await self._end(delivery, run, JobState.CANCELLED)
+            await self._end(delivery, context, JobState.CANCELLED)
             return
-        if (remaining := run.remaining) is not None:
+        if (remaining := context.remaining) is not None:
             running.scope.deadline = anyio.current_time() + remaining
         try:
             with observed(delivery, job), running.scope as scope:
-                run.check_access()
-                await self._kinds[spec.kind].perform(run)
+                context.check_access()
+                await self._kinds[spec.kind].perform(context)
         except Problem as problem:
             if problem.kind in PASSING:
                 await self._put_off(delivery, job, problem)
             else:
-                await self._end(delivery, run, JobState.FAILED, problem)
+                await self._end(delivery, context, JobState.FAILED, problem)
         except Exception as error:
             log.exception("job %s failed", job.id)
             await self._put_off(delivery, job, Problem(ProblemType.INTERNAL, f"{type(error).__name__}: {error}"))
         else:
             if scope.cancelled_caught:
-                await self._withdrawn(delivery, run, running)
+                await self._withdrawn(delivery, context, running)
             else:
-                await self._end(delivery, run, JobState.SUCCEEDED)
+                await self._end(delivery, context, JobState.SUCCEEDED)
 
-    async def _withdrawn(self, delivery: Delivery, run: JobContext, running: _Running) -> None:
+    async def _withdrawn(self, delivery: Delivery, context: JobContext, running: _Running) -> None:
         """The job was cancelled, or has met its deadline."""
         if not running.cancelled_at:
             detail = "The job did not end by its deadline."
-            await self._end(delivery, run, JobState.FAILED, Problem(ProblemType.DEADLINE_EXCEEDED, detail))
+            await self._end(delivery, context, JobState.FAILED, Problem(ProblemType.DEADLINE_EXCEEDED, detail))
             return
-        await self._end(delivery, run, JobState.CANCELLED, by=running.by, reason=running.why)
-        CANCEL_TIME.labels(run.job.kind).observe(time.time() - running.cancelled_at)
+        await self._end(delivery, context, JobState.CANCELLED, by=running.by, reason=running.why)
+        CANCEL_TIME.labels(context.job.kind).observe(time.time() - running.cancelled_at)
 
     async def give_back(self, job_id: str, tenant: str) -> None:
         """Note that a running job goes back to the queue unharmed: it is not its fault that the worker stops."""
@@ -207,15 +209,15 @@ class JobRunner:
     async def _end(
         self,
         delivery: Delivery,
-        run: JobContext,
+        context: JobContext,
         state: JobState,
         problem: Problem | None = None,
         *,
         by: str = "",
         reason: str = "",
     ) -> None:
-        made = {"outputs": run.outputs, "artifacts": tuple(run.artifacts)}
-        await self._finish(run.job, state, made, problem, by=by, reason=reason)
+        made = {"outputs": context.outputs, "artifacts": tuple(context.artifacts)}
+        await self._finish(context.job, state, made, problem, by=by, reason=reason)
         await delivery.ack()
 
     async def _finish(

@@ -1,7 +1,7 @@
 """The kind `pipeline`: a graph of jobs."""
 
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts, Pool, job_kind
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from services.scheduler.pipelines.cache import StepCache
 from services.scheduler.pipelines.notifier import JobNotifier
 from services.scheduler.pipelines.runner import PipelineRunner
@@ -15,26 +15,26 @@ __all__ = ["pipeline"]
 
 
 @job_kind(PipelineSpec, pool=Pool.FLOW)
-def pipeline(parts: Parts) -> JobFunction:
-    bus, job_store = parts.bus, parts.job_store
+def pipeline(dependencies: JobDependencies) -> JobFunction:
+    bus, job_store = dependencies.bus, dependencies.job_store
     notifier = JobNotifier(bus.client)
     dead_letters = DeadLetters(bus.client, bus.jetstream)
-    cache = StepCache(bus.jetstream, job_store, parts.artifacts)
+    cache = StepCache(bus.jetstream, job_store, dependencies.artifacts)
 
-    async def perform(run: JobContext) -> None:
-        assert isinstance(run.spec, PipelineSpec)
+    async def perform(context: JobContext) -> None:
+        assert isinstance(context.spec, PipelineSpec)
         try:
-            plan = check_pipeline(run.spec)
+            plan = check_pipeline(context.spec)
         except PipelineError as error:
             raise Problem(ProblemType.INVALID_REQUEST, str(error)) from None
         family = Family(
-            parent=run.job,
-            name=run.spec.name,
+            parent=context.job,
+            name=context.spec.name,
             job_store=job_store,
             dead_letters=dead_letters,
             cache=cache,
             watched=set(),
         )
-        await PipelineRunner(run, run.spec, plan, family, notifier).run()
+        await PipelineRunner(context, context.spec, plan, family, notifier).run()
 
     return perform

@@ -50,48 +50,48 @@ class KubernetesExecutor:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def run(self, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
+    async def run(self, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
         async with Cluster.connect(self._settings) as cluster:
             try:
-                await self._run(cluster, run, spec, log)
+                await self._run(cluster, context, spec, log)
             except Refusal as refusal:
                 raise _refused(refusal) from refusal
             except asyncio.CancelledError:
                 if withdrawn():
-                    await to_the_end(self._remove(cluster, run))
+                    await to_the_end(self._remove(cluster, context))
                 raise
 
-    async def _run(self, cluster: Cluster, run: JobContext, spec: CommandSpec, log: CommandLog) -> None:
-        state = await self._state(run)
+    async def _run(self, cluster: Cluster, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
+        state = await self._state(context)
         name = state.name
-        if not await self._start(cluster, run, spec, state):
+        if not await self._start(cluster, context, spec, state):
             _repeat(state, log)
             return
         problem: Problem | None = None
         try:
-            await self._see_through(cluster, run, spec, name, log)
+            await self._see_through(cluster, context, spec, name, log)
         except Problem as caught:
             if caught.kind is ProblemType.CLUSTER_UNAVAILABLE:
                 raise  # the Job goes on; the next try takes it up
             problem = caught
         details = None if problem is None else problem.details
-        await _save(run, _State(name=name, created=True, ended=True, problem=details, outputs=log.outputs))
+        await _save(context, _State(name=name, created=True, ended=True, problem=details, outputs=log.outputs))
         if problem is not None:
             raise problem
 
-    async def _state(self, run: JobContext) -> _State:
+    async def _state(self, context: JobContext) -> _State:
         """Which Job stands for this try: that of an earlier one if its end is not known."""
-        saved = await run.checkpoint()
-        own = job_name(self._settings.kubernetes_prefix, run.job)
+        saved = await context.checkpoint()
+        own = job_name(self._settings.kubernetes_prefix, context.job)
         if saved is not None:
             state = _State.model_validate(saved)
             if state.name == own or not state.ended:
                 return state
         state = _State(name=own)
-        await _save(run, state)
+        await _save(context, state)
         return state
 
-    async def _start(self, cluster: Cluster, run: JobContext, spec: CommandSpec, state: _State) -> bool:
+    async def _start(self, cluster: Cluster, context: JobContext, spec: CommandSpec, state: _State) -> bool:
         """Make the Job unless there is one. Returns whether there is one now; otherwise it is gone after its end.
 
         Raises Problem COMMAND_FAILED where its end is not known: to start it again is not for us to decide.
@@ -100,11 +100,11 @@ class KubernetesExecutor:
         if found is None and state.ended:
             return False
         if found is None and state.created:
-            await _save(run, state.model_copy(update={"ended": True}))
+            await _save(context, state.model_copy(update={"ended": True}))
             raise _gone(state.name)
         if found is None:
             manifest = job_manifest(
-                state.name, run.job, spec, self._settings, facts=job_facts(run), remaining=run.remaining
+                state.name, context.job, spec, self._settings, facts=job_facts(context), remaining=context.remaining
             )
             try:
                 found = await cluster.create_job(manifest)
@@ -112,56 +112,56 @@ class KubernetesExecutor:
                 if refusal.status != ALREADY_EXISTS or (found := await cluster.job(state.name)) is None:
                     raise
         view = JobView.of(found)
-        if (view.tenant, view.job) != (run.tenant, run.job.id):
+        if (view.tenant, view.job) != (context.tenant, context.job.id):
             raise Problem(ProblemType.CONFLICT, f"The Kubernetes Job '{state.name}' belongs to somebody else.")
         if not state.created:
-            await _save(run, state.model_copy(update={"created": True}))
+            await _save(context, state.model_copy(update={"created": True}))
         return True
 
     async def _see_through(
-        self, cluster: Cluster, run: JobContext, spec: CommandSpec, name: str, log: CommandLog
+        self, cluster: Cluster, context: JobContext, spec: CommandSpec, name: str, log: CommandLog
     ) -> None:
         """Follow the Job to its end. Raises Problem where that is not a good one."""
-        run.progress(done=0, total=spec.completions)
+        context.progress(done=0, total=spec.completions)
         async with task_group() as tasks:
             pods = Pods(cluster, name, log, tasks, start_seconds=self._settings.kubernetes_start_seconds)
             watching = tasks.create_task(pods.watch())
-            job = await _ended(cluster, run, name)
+            job = await _ended(cluster, context, name)
             watching.cancel()
             last = await pods.finish()
         if job.failure is not None:
             raise _failure(job.failure, last, log)
 
-    async def _remove(self, cluster: Cluster, run: JobContext) -> None:
+    async def _remove(self, cluster: Cluster, context: JobContext) -> None:
         """Delete the Job and wait until it is gone. What cannot be done now the sweep does later."""
         try:
             async with asyncio.timeout(self._settings.command_grace_seconds + REMOVAL):
-                state = await self._state(run)
+                state = await self._state(context)
                 await cluster.delete_job(state.name)
                 async with aclosing(cluster.watch_job(state.name)) as changes:
                     async for thing in changes:
                         if thing is None:
                             break
-                await run.forget()
+                await context.forget()
         except Exception as error:  # noqa: BLE001  (the job is cancelled whatever becomes of this)
-            log.warning("cannot remove the Kubernetes Job of job %s now: %r", run.job.id, error)
+            log.warning("cannot remove the Kubernetes Job of job %s now: %r", context.job.id, error)
 
 
-async def _ended(cluster: Cluster, run: JobContext, name: str) -> JobView:
+async def _ended(cluster: Cluster, context: JobContext, name: str) -> JobView:
     """Wait for the end of a Job. Raises Problem COMMAND_FAILED where it goes without one."""
     async with aclosing(cluster.watch_job(name)) as changes:
         async for thing in changes:
             if thing is None:
                 raise _gone(name)
             job = JobView.of(thing)
-            run.progress(done=job.succeeded)
+            context.progress(done=job.succeeded)
             if job.ended:
                 return job
     raise AssertionError("a watch has no end")
 
 
-async def _save(run: JobContext, state: _State) -> None:
-    await run.save(state.model_dump(mode="json"))
+async def _save(context: JobContext, state: _State) -> None:
+    await context.save(state.model_dump(mode="json"))
 
 
 def _repeat(state: _State, log: CommandLog) -> None:

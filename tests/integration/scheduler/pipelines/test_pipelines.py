@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from services.scheduler.jobs.job_context import JobContext
-from services.scheduler.jobs.kinds import JobFunction, Parts
+from services.scheduler.jobs.kinds import JobDependencies, JobFunction
 from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.pipelines.pipeline import pipeline as make_pipeline
 from shared.contracts.jobs import BatchSpec, CommandSpec, Job, JobState, PipelineSpec
@@ -44,7 +44,7 @@ class Stage:
         """Workers of pipelines and of the stand-ins."""
         job_harness = self.job_harness
         parts = cast(
-            "Parts",
+            "JobDependencies",
             SimpleNamespace(bus=job_harness.bus, job_store=job_harness.job_store, artifacts=job_harness.artifacts),
         )
         kinds: dict[str, JobFunction] = dict.fromkeys(("command", "batch", "evaluate", "switch"), self._perform)
