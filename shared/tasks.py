@@ -29,7 +29,7 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 class TaskSet:
-    """Short tasks that whoever starts them does not wait for."""
+    """Short tasks that their starter does not wait for."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()

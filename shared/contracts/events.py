@@ -57,7 +57,7 @@ class _Event(Wire):
     """`attempt` and `delivery` order the tries at one query: events of an older try are stale.
 
     `message` is the broker's number of the message that a try works on. The same work published twice makes two tries
-    at once with the same attempt and delivery: the one that is heard first counts.
+    at once with the same attempt and delivery: the one whose event comes first counts.
     """
 
     attempt: int = 1
@@ -160,8 +160,8 @@ def join_events(encoded: Iterable[bytes]) -> bytes:
 class Delivered(Wire):
     """What a reader has been given of an answer: its text, and the engine's tokens for it if all of it came with some.
 
-    A worker asks for it with a `Progress` of its own try on `delivered_subject`. Whoever answers takes nothing more
-    from earlier tries, so the text stands still.
+    A worker asks for it with a `Progress` of its own try on `delivered_subject`. The gateway that answers takes nothing
+    more from earlier tries, so the text stands still.
     """
 
     text: str = ""

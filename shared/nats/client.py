@@ -46,7 +46,7 @@ class Connection(Client):
     async def end(self, subscription: Subscription) -> None:
         """End a subscription and take in what the broker had sent by then. Raises nats errors."""
         # A flush of nats-py overtakes what was written just before, so `drain` alone can end before the broker has
-        # heard that it began, and drop messages. With a flush in between it cannot.
+        # noticed that it began, and drop messages. With a flush in between it cannot.
         await self._send_unsubscribe(subscription._id)
         await self.flush()
         await subscription.drain()  # type: ignore[no-untyped-call]

@@ -2,7 +2,8 @@
 
 Every service calls `ensure` when it starts and after each reconnection, so no service and no autoscaler ever finds a
 part missing, in whatever order things come up. `QUERIES` lives in the broker's memory and is gone after a restart of
-a single broker: whoever finds it missing makes it again. A process whose credential may not make a part waits for it.
+a single broker: a process that finds it missing makes it again. A process whose credential may not make a part waits
+for it.
 """
 
 import asyncio
@@ -83,7 +84,7 @@ IDLE_JOB_CONSUMER = 3600.0
 LOOK: Final = 0.2
 """Seconds between looks for what others make."""
 
-PATIENCE: Final = 5.0
+ANSWER_TIMEOUT: Final = 5.0
 """Seconds in which others must have made again what was lost."""
 
 MAKES_ALL: Final = StreamOwnership(makes=EVERYTHING)
@@ -123,7 +124,7 @@ class Topology:
             self._begun += 1
             begun = self._begun
             await self._make()
-            give_up = time.monotonic() + PATIENCE
+            give_up = time.monotonic() + ANSWER_TIMEOUT
             for stream in sorted(self._ownership.needs - self._ownership.makes):
                 await _there(partial(self._js.stream_info, stream), stream, give_up)
             for queue in self._queues.values():
@@ -133,7 +134,7 @@ class Topology:
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
         """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
         async with self._lock:
-            give_up = time.monotonic() + PATIENCE
+            give_up = time.monotonic() + ANSWER_TIMEOUT
             if QUERIES in self._ownership.makes:
                 await self._ensure_queries()
             for queue in queues:
@@ -216,7 +217,7 @@ class Topology:
             await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
 
     async def _update_store(self, stream: str, ttl: float | None) -> bool:
-        """Bring a bucket's stream in line with the settings; tells whether there is one."""
+        """Bring a bucket's stream in line with the settings; returns whether there is one."""
         try:
             config = (await self._js.stream_info(stream)).config
         except NotFoundError:

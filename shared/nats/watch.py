@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 FIRST_LOOK: Final = 10.0
-"""Seconds in which the broker must tell what records there are, for a service to start."""
+"""Seconds in which the broker must list the records, for a service to start."""
 
 LEFT_BEHIND: Final = 5.0
 """Seconds for which the broker keeps a reading position that nobody listens to."""
@@ -56,19 +56,19 @@ async def watch_records(
     changed: Callable[[Mapping[str, Record]], None],
     options: WatchOptions = DEFAULTS,
 ) -> AsyncIterator[None]:
-    """Tell `changed` all records by key: once before the block begins, then within a second of each change.
+    """Call `changed` with all records by key: once before the block begins, then within a second of each change.
 
     `read` makes a record of a key, its value and the record known so far; None leaves it out. While the broker is away
-    what was told last stays true. Raises TimeoutError if it does not tell at the beginning.
+    the last records stay in force. Raises TimeoutError if the broker does not list them at the beginning.
     """
-    follower = _Follower(client, jetstream, bucket, read, changed, options)
-    async with background(follower.run()):
+    watch = _Watch(client, jetstream, bucket, read, changed, options)
+    async with background(watch.run()):
         async with asyncio.timeout(FIRST_LOOK):
-            await follower.told.wait()
+            await watch.loaded.wait()
         yield
 
 
-class _Follower(Generic[Record]):
+class _Watch(Generic[Record]):
     """A watch on a bucket that is begun again with each connection, after each failure, and every now and then."""
 
     def __init__(
@@ -88,7 +88,7 @@ class _Follower(Generic[Record]):
         self._options = options
         self._records: dict[str, Record] = {}
         self._failing = False
-        self.told = asyncio.Event()
+        self.loaded = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -98,8 +98,8 @@ class _Follower(Generic[Record]):
                     await self._watch()
                     continue
             except BucketNotFoundError:
-                # Whoever makes the bucket again does so with no records in it; until then nothing is known to change.
-                self._tell(self._records)
+                # A bucket that is made again has no records in it; until then nothing is known to change.
+                self._publish(self._records)
             except (NatsError, TimeoutError, OSError) as error:
                 self._warn(error)
             await asyncio.sleep(self._options.poll)
@@ -126,7 +126,7 @@ class _Follower(Generic[Record]):
                     whole = True
                 if whole:
                     self._failing = False
-                    self._tell(found)
+                    self._publish(found)
         finally:
             await watcher.stop()  # type: ignore[no-untyped-call]
 
@@ -139,11 +139,11 @@ class _Follower(Generic[Record]):
         else:
             found[entry.key] = record
 
-    def _tell(self, records: Mapping[str, Record]) -> None:
-        if records != self._records or not self.told.is_set():
+    def _publish(self, records: Mapping[str, Record]) -> None:
+        if records != self._records or not self.loaded.is_set():
             self._records = dict(records)
             self._changed(MappingProxyType(self._records))
-        self.told.set()
+        self.loaded.set()
 
     def _warn(self, error: Exception) -> None:
         if not self._failing:

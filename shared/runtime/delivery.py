@@ -66,7 +66,7 @@ class Delivery:
         try:
             await self._client.publish(self._reply, verdict)
         except (NatsError, OSError) as error:
-            log.warning("cannot tell the broker how a message fares, it will be redelivered: %r", error)
+            log.warning("cannot settle a message, it will be redelivered: %r", error)
 
 
 class HeldDeliveries:

@@ -1,4 +1,4 @@
-"""Doing a stage's work on one query, and telling whoever must know how it went.
+"""Does a stage's work on one query, and reports its outcome.
 
 The result goes to the next queue or to the reader before the input is acknowledged, so a crash in between is a
 redelivery. A problem goes to the reader. Any other exception is another try, and in the end a dead letter.
@@ -44,7 +44,7 @@ NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
 """The canary of a stage that names none."""
 
 LONGEST_REASON: Final = 1000
-"""Characters of an error that the reader is told."""
+"""Characters of an error that the reader gets."""
 
 
 class Outcome(StrEnum):
@@ -125,7 +125,7 @@ class StageExecutor:
             detail = (
                 f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {reason[:LONGEST_REASON]}"
             )
-            with suppress(NatsError):  # a reader who cannot be told does not keep the message in the queue
+            with suppress(NatsError):  # a reader who cannot be reached does not keep the message in the queue
                 await self._fail(query, delivery, Problem(ProblemType.STAGE_FAILED, detail))
         await delivery.ack()
         return Outcome.DEAD_LETTER
@@ -235,5 +235,5 @@ class StageExecutor:
             return None
 
     async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
-        told = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
-        await self._publisher(query).send(told)
+        failed = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
+        await self._publisher(query).send(failed)

@@ -2,7 +2,7 @@
 
 Pull requests stand at the broker for all the free room, so a message that arrives is sent at once to a consumer that
 can work on it, and a message that nobody can work on stays in the shared queue. While a message is in work the broker
-hears of it regularly; when a process dies it hears nothing, and redelivers after `ack_wait`.
+gets a sign of life regularly; without one, as when a process dies, it redelivers after `ack_wait`.
 """
 
 import asyncio
@@ -207,7 +207,7 @@ class PullConsumer:
         except (NatsError, OSError) as error:
             log.warning("cannot pull from %s: %r", self._name, error)
         if requested == 0:
-            # Nothing stood at the broker, so anything may have come in meanwhile; its silence will tell.
+            # Nothing stood at the broker, so anything may have come in meanwhile, until the broker stays silent.
             self._waiting, self._waiting_until = max(self._waiting, free), time.monotonic() + SETTLING
             asyncio.get_running_loop().call_later(SETTLING, self._released)
 

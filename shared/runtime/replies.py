@@ -1,4 +1,4 @@
-"""The reply plane: ordered events from the stages straight to whoever asked, on core NATS.
+"""The reply plane: ordered events from the stages straight to the caller, on core NATS.
 
 The asker opens a `Mailbox` on `reply.<asker>.<query>` before it submits the query and closes it when it stops
 listening. Closing withdraws the interest, so the broker answers a stage's next event with 503 at once: that is how
@@ -28,8 +28,8 @@ __all__ = ["GENERATORS", "Mailbox", "ReplyRouter", "SCHEDULERS", "open_mailbox"]
 PENDING_EVENTS = 4096
 """Events that wait for a slow reader before the oldest are dropped."""
 
-REMEMBERED_STRANGERS: Final = 1000
-"""Queries without a reader of which a mailroom remembers that it has told the stages."""
+REMEMBERED_CANCELS: Final = 1000
+"""Queries without a reader whose cancellation a router remembers."""
 
 
 class Mailbox:
@@ -83,7 +83,7 @@ class ReplyRouter:
         self._client = client
         self._asker = asker
         self._boxes: dict[str, Mailbox] = {}
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._cancels = TaskSet()
 
     async def open(self) -> None:
@@ -93,7 +93,7 @@ class ReplyRouter:
     @contextmanager
     def mailbox(self, query_id: str) -> Iterator[Mailbox]:
         """One query's events for as long as the block runs; quiet."""
-        self._told.pop(query_id, None)
+        self._cancelled.pop(query_id, None)
         box = self._boxes[query_id] = Mailbox(self._client, query_id, quiet=True)
         try:
             yield box
@@ -104,14 +104,14 @@ class ReplyRouter:
         query_id = message.subject.rpartition(".")[2]
         if (box := self._boxes.get(query_id)) is not None:
             box.deliver(message)
-        elif query_id not in self._told:
+        elif query_id not in self._cancelled:
             # One cancel is enough: workers remember it.
-            self._told[query_id] = None
-            if len(self._told) > REMEMBERED_STRANGERS:
-                self._told.popitem(last=False)
-            self._cancels.start(self._tell(query_id))
+            self._cancelled[query_id] = None
+            if len(self._cancelled) > REMEMBERED_CANCELS:
+                self._cancelled.popitem(last=False)
+            self._cancels.start(self._cancel_quietly(query_id))
 
-    async def _tell(self, query_id: str) -> None:
+    async def _cancel_quietly(self, query_id: str) -> None:
         with suppress(NatsError):
             await _cancel(self._client, query_id)
 

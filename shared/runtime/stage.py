@@ -42,7 +42,7 @@ class Context:
         return self._query.stop.params
 
     async def sources(self, passages: Iterable[Passage]) -> None:
-        """Tell the reader what the answer is made from, without vectors."""
+        """Send the reader the passages that the answer is made from, without vectors."""
         shown = tuple(p if p.vector is None else p.model_copy(update={"vector": None}) for p in passages)
         await self._send(Sources(passages=shown, **self._origin))
 
@@ -64,7 +64,7 @@ class Context:
         gone = await self._send(Delta(index=self._deltas, text=text, **extras, **self._origin))
         self._deltas += 1
         if gone:
-            # Gives a cancel, or the news that the reader has left, its turn.
+            # Lets a cancel, or the notice that the reader has left, be handled.
             await asyncio.sleep(0)
 
     async def done(self, *, usage: Usage, engine: str, **extras: Any) -> None:

@@ -175,7 +175,7 @@ def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
             publish=("reply.scheduler.*", "reply.scheduler.*.delivered", f"{inbox_prefix('gateway')}.>"),
         ),
         Permission(says="stops queries and jobs", publish=("control.cancel.*", "control.job.*.cancel")),
-        Permission(says="asks all services how they are, and for traces", publish=("control.ping", "control.trace")),
+        Permission(says="asks all services for their status and for traces", publish=("control.ping", "control.trace")),
         looks_at(QUERIES, JOBS),
         Permission(says="submits jobs", publish=("job.*.*.*",)),
         keeps_job_events(),
@@ -204,14 +204,14 @@ def _scheduler() -> tuple[Permission, ...]:
             ),
             subscribe=("job.*.*.*",),
         ),
-        Permission(says="submits jobs, and buries those that fail", publish=("job.*.*.*", "dead.job.>")),
+        Permission(says="submits jobs, and keeps failed ones as dead letters", publish=("job.*.*.*", "dead.job.>")),
         Permission(
             says=f"sends queries to {names(SUBMITTED)} on the batch lane",
             publish=tuple(f"query.{stage}.*.{Lane.BATCH}.*" for stage in SUBMITTED),
         ),
         Permission(says="reads the replies to schedulers", subscribe=("reply.scheduler.*",)),
         Permission(
-            says="stops queries and jobs, and hears of jobs to stop",
+            says="stops queries and jobs, and receives requests to stop jobs",
             publish=("control.cancel.*", "control.job.*.cancel"),
             subscribe=("control.job.*.cancel",),
         ),
@@ -236,11 +236,11 @@ def _stage(name: str, stages: tuple[str, ...], deployment: Deployment) -> tuple[
     )
     return (
         *_every_service(name),
-        Permission(says="looks whether there are queues", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
+        Permission(says="checks that the queues exist", publish=(f"{API}.STREAM.INFO.{QUERIES}",)),
         *(works_on(stage, deployment.variants_of(stage)) for stage in stages),
         *((forwards,) if next_stages else ()),
         Permission(
-            says="answers whoever asked", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")
+            says="replies to the caller", publish=("reply.*.*", "reply.*.*.delivered", f"{inbox_prefix(name)}.>")
         ),
     )
 
@@ -256,7 +256,7 @@ def _asks_for_vectors() -> Permission:
 def _every_service(name: str) -> tuple[Permission, ...]:
     return (
         Permission(
-            says="hears pings, cancels and questions for traces, and the answers to its own requests",
+            says="receives pings, cancels, requests for traces and the replies to its own requests",
             publish=("control.keep",),
             subscribe=(
                 "control.ping",

@@ -33,14 +33,14 @@ UNAVAILABLE: Final = 503
 
 RETRY_SECONDS: Final = 0.5
 
-OTHERS_PATIENCE: Final = 120.0
+TOPOLOGY_TIMEOUT: Final = 120.0
 """Seconds for others to make the streams that this process needs and may not make."""
 
 REFUSED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 """How the broker says that a credential may not do something; the client makes its words lower case."""
 
 MOST_REFUSALS: Final = 100
-"""Refused subjects that are told; each one is told once."""
+"""Refused subjects that are logged, each once."""
 
 
 class _Broker(NatsBroker):
@@ -119,7 +119,7 @@ class Bus:
         self._repairs.append(repair)
 
     async def started(self) -> None:
-        """Tell the bus that its broker has connected and its subscribers listen."""
+        """The broker has connected, and its subscribers listen."""
         self._whole = True
         self._started.set()
 
@@ -132,7 +132,7 @@ class Bus:
         await self._started.wait()
         self._jetstream = self.client.jetstream(timeout=5.0)
         topology = Topology(self._jetstream, self.settings, self._credentials.ownership)
-        give_up = time.monotonic() + OTHERS_PATIENCE
+        give_up = time.monotonic() + TOPOLOGY_TIMEOUT
         while True:
             try:
                 await topology.ensure()

@@ -144,7 +144,7 @@ class DeadLetters:
         return subject
 
     async def query(self, sequence: int, reply_to: Callable[[str], str]) -> Query | None:
-        """The query of a dead letter, renewed for another attempt, to be submitted by whoever listens for its answer
+        """The query of a dead letter, renewed for another attempt, to be submitted by the caller, who reads its answer
         on `reply_to(query id)`; None where the dead letter is no query. Raises as `replay` does.
         """
         message = await self._get(sequence)

@@ -1,4 +1,4 @@
-"""What services tell each other of traces: the spans they remember, and that a failed trace is to be exported.
+"""What services exchange about traces: the spans they remember, and that a failed trace is to be exported.
 
 A request on `control.trace` is answered by every process with what it remembers of a trace. A message on
 `control.keep` says that a trace that was not sampled has failed: every process exports what it has of it.
@@ -106,14 +106,14 @@ def report(memory: TraceMemory | None, request: TraceRequest, *, service: str, i
 
 
 def keep(memory: TraceMemory | None, request: TraceRequest) -> None:
-    """Export a trace of which another process has said that it failed."""
+    """Export a trace that failed in another process."""
     if memory is not None and (number := _number(request.id)) is not None:
         memory.keep(number)
 
 
 @asynccontextmanager
 async def announcing(memory: TraceMemory | None, client: Client) -> AsyncIterator[None]:
-    """Tell all services of the traces that fail in this process, for as long as the block runs."""
+    """Announce the traces that fail in this process to all services, for as long as the block runs."""
     if memory is None:
         yield
         return

@@ -2,7 +2,7 @@
 
 Every recorded span is kept until newer ones take its place or its time is up. Spans of sampled traces are exported as
 they end. The first failed span of another trace makes all services export what they remember of that trace, and what
-ends of it from then on: `announce` tells the others.
+ends of it from then on: `announce` informs the others.
 """
 
 import time

@@ -13,7 +13,7 @@ __all__ = ["Artifact", "AuditEvent", "Schedule", "Step"]
 class AuditEvent(Schema):
     """A change of a job's state: when, by whom and why.
 
-    `by` is a person, a worker, a pipeline or a schedule, and empty where nobody said. `event` is its number in the log.
+    `by` is a person, a worker, a pipeline or a schedule, and empty where unknown. `event` is its number in the log.
     """
 
     at: Timestamp

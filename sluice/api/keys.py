@@ -30,7 +30,7 @@ class ApiKey(Schema):
 
 
 class IssuedKey(Schema):
-    """A key with its `secret`, what clients give as `api_key`: told only now."""
+    """A key with its `secret`, what clients give as `api_key`. It is shown only once."""
 
     key: ApiKey
     secret: str

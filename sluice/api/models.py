@@ -284,7 +284,10 @@ class DocumentError(Schema):
 
 
 class JobOptions(Schema):
-    """What was said about a job: `by` whom, `parent` the pipeline that it is a step of, `schedule` whose tick it is."""
+    """The options of a job. `by` is its submitter, `parent` the pipeline that it is a step of.
+
+    `schedule` is the one whose tick it is.
+    """
 
     priority: str = "normal"
     deadline: Timestamp | None = None

@@ -104,7 +104,7 @@ def job_steps(job_id: str) -> Call[list[Step]]:
 
 
 def cancel_job(job_id: str, *, reason: str = "", by: str = "") -> Call[Job]:
-    """End a job that waits, or ask whoever runs it to end it; one that has ended stays as it is."""
+    """End a job that waits, or ask its worker to end it. One that has ended stays as it is."""
     body = {"reason": reason, "by": by}
     return Call(method="POST", path=f"{_path(job_id)}/cancel", body=body, parse=submitted, safe=True)
 
@@ -170,7 +170,7 @@ def create_schedule(
 ) -> Call[Schedule]:
     """Submit a job by `cron` (5 or 6 fields, in the time zone `zone`) or `every` so often ("90s", "1h30m").
 
-    Replaces a schedule of the same name. `missed` says what to do for ticks that nobody was there to hear: "skip" or
+    Replaces a schedule of the same name. `missed` says what to do for ticks during downtime: "skip" or
     "run_once"; `overlap` whether a tick counts while the job of the one before still runs: "allow" or "skip".
     """
     body = {

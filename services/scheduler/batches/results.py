@@ -99,7 +99,7 @@ class Results:
         return len(self._places)
 
     def add(self, result: Result) -> bool:
-        """Tells whether it is the first for its custom_id."""
+        """Returns whether it is the first for its custom_id."""
         if result.custom_id in self._places:
             return False
         if self._end == self._saved_to:

@@ -141,7 +141,7 @@ class ReindexJob:
         try:
             return (await self.job_store.get(context.tenant, version.job)).state.ended
         except Problem:
-            return True  # the board has forgotten it
+            return True  # its record has expired
 
     async def _collection(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> Collection:
         """The collection as it is now, with the version in it."""

@@ -41,13 +41,13 @@ class Command:
         spec = context.spec
         assert isinstance(spec, CommandSpec)
         executor = await self._executor(spec)
-        with CommandLog(context, self._settings.command_log_mb * 2**20) as said:
+        with CommandLog(context, self._settings.command_log_mb * 2**20) as output:
             async with context.reporting():
                 try:
-                    await executor.run(context, spec, said)
+                    await executor.run(context, spec, output)
                 finally:
-                    await to_the_end(_attach(context, said))
-            context.outputs.update(said.outputs)
+                    await to_the_end(_attach(context, output))
+            context.outputs.update(output.outputs)
 
     async def _executor(self, spec: CommandSpec) -> CommandExecutor:
         cluster = self._settings.kubernetes_enabled
@@ -65,10 +65,10 @@ class Command:
         return executor
 
 
-async def _attach(context: JobContext, said: CommandLog) -> None:
+async def _attach(context: JobContext, output: CommandLog) -> None:
     """A log that cannot be stored is no reason to run the command again."""
     try:
         async with asyncio.timeout(ATTACHING):
-            await context.attach(LOG, said.read())
+            await context.attach(LOG, output.read())
     except (NatsError, TimeoutError, OSError) as error:
         log.warning("cannot store the log of job %s: %r", context.job.id, error)

@@ -25,7 +25,7 @@ INTERVAL: Final = 60.0
 async def collect_garbage(
     settings: CommandSettings, job_store: JobStore, jetstream: JetStreamContext
 ) -> AsyncIterator[None]:
-    """While the block runs, delete Kubernetes Jobs whose jobs were cancelled while no worker could hear of it."""
+    """While the block runs, delete Kubernetes Jobs whose jobs were cancelled while no worker was there."""
     if not settings.kubernetes_enabled:
         yield
         return

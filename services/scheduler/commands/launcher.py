@@ -60,7 +60,7 @@ def _order() -> dict[str, Any] | None:
 
 def _run(argv: list[str], env: dict[str, str], folder: str) -> int:
     try:
-        child = subprocess.Popen(  # noqa: S603  (to run what it is told is its purpose)
+        child = subprocess.Popen(  # noqa: S603  (its purpose is to run what it is given)
             argv,
             env=env,
             cwd=folder,

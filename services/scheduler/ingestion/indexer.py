@@ -118,7 +118,7 @@ class Indexer:
         written: Callable[[IncomingDocument, Written], None],
         failed: Callable[[IncomingDocument, Problem], None],
     ) -> None:
-        """Write documents to a version, many at a time, several in one commit, and hear what became of each.
+        """Write documents to a version, many at a time, several in one commit, and report the outcome of each.
 
         What is there already as it is costs nothing. A document's own problem is `failed`; raised are problems that
         may pass, COLLECTION_NOT_FOUND where the collection was deleted meanwhile, and MovedOnError.

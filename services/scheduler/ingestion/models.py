@@ -77,7 +77,7 @@ class Written:
 
 
 def is_same(known: Document, document: IncomingDocument, fingerprint: str, sha256: str | None) -> bool:
-    """Whether a document is in the index already; by its stamp where nothing else tells before it is loaded."""
+    """Whether a document is in the index already; by its stamp where nothing else is known before it is loaded."""
     if (known.metadata, known.fingerprint) != (document.metadata, fingerprint):
         return False
     if sha256 is None:

@@ -53,13 +53,13 @@ class JobContext:
         return self.job.tenant
 
     def check_access(self) -> None:
-        """Raises Problem FORBIDDEN for a collection that whoever submitted the job may not name.
+        """Raises Problem FORBIDDEN for a collection that the submitter of the job may not name.
 
         The gateway has asked already; what a pipeline fills in as it runs is known only here.
         """
         collection = getattr(self.spec, "collection", "")
         if collection and not permitted(self.job.options.collections, collection):
-            detail = f"Whoever submitted the job has no access to the collection '{collection}'."
+            detail = f"The submitter of the job has no access to the collection '{collection}'."
             raise Problem(ProblemType.FORBIDDEN, detail)
 
     async def report(self, change: Callable[[Job], Job]) -> None:

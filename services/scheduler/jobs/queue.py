@@ -29,7 +29,7 @@ __all__ = ["JobQueue"]
 log = logging.getLogger(__name__)
 
 LOOK: Final = 1.0
-"""Seconds between looks at what waits; a job that is submitted is heard of at once."""
+"""Seconds between two listings of what waits. A new job is noticed at once."""
 
 ANSWER: Final = 5.0
 """Seconds for the broker to answer a request for one job."""
@@ -52,8 +52,8 @@ class _Slots:
 class JobQueue:
     """A `shared.service.service.Worker` that hands each job to `handle`, in a task of its own.
 
-    `handle` settles the delivery; one that it leaves unsettled goes back. `give_back` is told which job goes back
-    unharmed because the worker stops.
+    `handle` settles the delivery; one that it leaves unsettled goes back. `give_back` is called with each job that
+    goes back unharmed because the worker stops.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ class JobQueue:
         self._answer(None)
         self._prefix = client.new_inbox()
         self._inbox = await client.subscribe(f"{self._prefix}.*", cb=self._receive)
-        # What is stored on the queue is heard here as well: news of new jobs costs nothing.
-        self._notifier = await client.subscribe("job.*.*.*", cb=self._hear)
+        # What is stored on the queue arrives here as well, so new jobs are noticed at no cost.
+        self._notifier = await client.subscribe("job.*.*.*", cb=self._on_job_stored)
         self._consumers.clear()
         self._dry.clear()
         self._wake.set()
@@ -215,7 +215,7 @@ class JobQueue:
         self._asked.set_result(delivery)
         return True
 
-    async def _hear(self, message: Msg) -> None:
+    async def _on_job_stored(self, message: Msg) -> None:
         self._learn(message.subject)
 
     def _learn(self, subject: str) -> None:
@@ -226,7 +226,7 @@ class JobQueue:
             self._wake.set()
 
     async def _look(self) -> None:
-        """See what waits: also what came back, and what was stored before this process heard of it."""
+        """List what waits: also what came back, and what was stored before this process subscribed."""
         while True:
             if self._bus.connected:
                 try:

@@ -1,4 +1,4 @@
-"""Runs jobs: takes them off the queue, keeps their entries on the board true, and sees each to its end.
+"""Runs jobs: takes them off the queue, keeps their records up to date, and brings each to its end.
 
 A job is delivered at least once and acknowledged after its effect; its kind makes sure that doing it again does no
 harm. A problem of the job's own ends it; trouble that may pass is another try, later, as the job's policy says.
@@ -29,7 +29,7 @@ from shared.stores.dead_letters import REPLAYED, DeadLetters
 from shared.stores.jobs.store import ATTEMPT, BY, OPTIONS, JobStore, fresh_job
 from shared.telemetry.tracing import failed
 
-__all__ = ["JobRunner"]
+__all__ = ["JobRunner", "started_job"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class _Running:
 
 
 class JobRunner:
-    """Hand `handle` to the job queue, and `hear_cancel` to what hears of cancels."""
+    """`handle` is for the job queue, `hear_cancel` for the subscription to cancels."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class JobRunner:
             options = JobOptions.model_validate_json(delivery.headers.get(OPTIONS, "{}"))
             attempt = int(delivery.headers.get(ATTEMPT, "1"))
         except (ValidationError, ValueError) as error:
-            await self._bury(delivery, f"This is no job: {error}")
+            await self._bury(delivery, f"This is not a job: {error}")
             await delivery.ack()
             return
         if job_id in self._running:
@@ -109,25 +109,9 @@ class JobRunner:
 
         def begin(job: Job) -> Job:
             nonlocal begun
-            # A try that was replaced by a later one, or came before the earlier one had ended, changes nothing.
-            begun = replayed or attempt == job.attempt + (job.state is JobState.QUEUED)
-            if not begun:
-                return job
-            running = job.state is JobState.RUNNING
-            crashed = running and not job.given_back
-            again = replayed and not running
-            return job.model_copy(
-                update={
-                    "state": JobState.RUNNING,
-                    "started_at": job.started_at or time.time(),
-                    "attempt": job.attempt + again if replayed else attempt,
-                    "crashes": 0 if again else job.crashes + crashed,
-                    "given_back": False,
-                    "revision": job.revision or delivery.sequence,
-                    "finished_at": None,
-                    "error": None,
-                }
-            )
+            started = started_job(job, attempt=attempt, replayed=replayed, sequence=delivery.sequence)
+            begun = started is not None
+            return started or job
 
         job = await self._job_store.update(tenant, job_id, begin, reopen=replayed, by=self._instance)
         if job.state.ended:
@@ -148,7 +132,7 @@ class JobRunner:
         context = JobContext(
             job, spec, job_store=self._job_store, artifacts=self._artifacts, jetstream=self._bus.jetstream
         )
-        if job.cancel_requested:  # by somebody whom the worker before could not hear
+        if job.cancel_requested:  # the worker before was gone when the request came
             await self._end(delivery, context, JobState.CANCELLED)
             return
         if (remaining := context.remaining) is not None:
@@ -250,6 +234,31 @@ class JobRunner:
             message_id=f"job:{delivery.sequence}",
             traceback=traceback.format_exc() if sys.exception() else "",
         )
+
+
+def started_job(job: Job, *, attempt: int, replayed: bool, sequence: int) -> Job | None:
+    """The job as it is once this try has begun; None for a try that changes nothing.
+
+    That is one which a later try has replaced, or which comes before the earlier one has ended. A message that was
+    replayed from the dead letters always begins: as a new try, unless the job runs.
+    """
+    if not replayed and attempt != job.attempt + (job.state is JobState.QUEUED):
+        return None
+    running = job.state is JobState.RUNNING
+    crashed = running and not job.given_back
+    again = replayed and not running
+    return job.model_copy(
+        update={
+            "state": JobState.RUNNING,
+            "started_at": job.started_at or time.time(),
+            "attempt": job.attempt + again if replayed else attempt,
+            "crashes": 0 if again else job.crashes + crashed,
+            "given_back": False,
+            "revision": job.revision or sequence,
+            "finished_at": None,
+            "error": None,
+        }
+    )
 
 
 def _withdraw(running: _Running, by: str, why: str) -> None:

@@ -14,14 +14,14 @@ __all__ = ["Inbox", "JobNotifier"]
 
 @dataclass(slots=True)
 class Inbox:
-    """`jobs` are those to hear of. News may be lost: look now and then without."""
+    """The changes of these jobs. Events may be lost, so a reader also looks without one now and then."""
 
     jobs: set[str]
     changed: set[str] = field(default_factory=set)
     event: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, timeout: float) -> set[str] | None:
-        """The jobs that have changed since the last time, or None when nothing was heard for so long."""
+        """The jobs that have changed since the last time, or None after `timeout` seconds without a change."""
         try:
             await asyncio.wait_for(self.event.wait(), timeout)
         except TimeoutError:
@@ -54,9 +54,9 @@ class JobNotifier:
         """Listen, if nobody does yet."""
         async with self._opening:
             if self._subscription is None:
-                self._subscription = await self._client.subscribe("event.job.*.*", cb=self._hear)
+                self._subscription = await self._client.subscribe("event.job.*.*", cb=self._on_event)
 
-    async def _hear(self, message: Msg) -> None:
+    async def _on_event(self, message: Msg) -> None:
         job = message.subject.split(".")[2]
         for inbox in self._inboxes:
             if job in inbox.jobs:

@@ -26,7 +26,7 @@ from shared.contracts.problems import Problem, ProblemType
 __all__ = ["PipelineRunner"]
 
 POLL: Final = 2.0
-"""Seconds after which the jobs are looked at without news of them."""
+"""Seconds without an event after which the jobs are read."""
 
 
 class PipelineRunner:

@@ -47,7 +47,7 @@ class Family:
     dead_letters: DeadLetters
     cache: StepCache
     watched: set[str]
-    """The ids of the jobs whose changes are to be heard."""
+    """The ids of the jobs whose changes matter."""
 
 
 @dataclass(slots=True, kw_only=True)

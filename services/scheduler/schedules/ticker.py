@@ -28,7 +28,7 @@ __all__ = ["Ticker", "tick_job"]
 log = logging.getLogger(__name__)
 
 LATE: Final = 60.0
-"""Seconds after which a tick that nobody has heard is a missed one."""
+"""Seconds after which a tick that no process received counts as missed."""
 
 NEXT: Final = "Nats-Schedule-Next"
 

@@ -1,4 +1,4 @@
-"""A job as its submitter sees it, and what may be said about a job besides its spec."""
+"""A job as its submitter sees it, and the options of a job besides its spec."""
 
 import hashlib
 import re
@@ -49,7 +49,7 @@ def _known(retry: object) -> object:
 
 
 class JobOptions(Wire):
-    """What a submitter may say about any job. `deadline` is the Unix time by which it must have ended.
+    """The options of any job. `deadline` is the Unix time by which it must have ended.
 
     `by` is who asked for it, and `collections` are patterns of those that it may name. `parent` is the job that
     submitted it, `schedule` the schedule whose tick it is.

@@ -1,4 +1,4 @@
-"""The kinds of jobs together: found in `shared.contracts.jobs.kinds`, told apart by their member `kind`."""
+"""The kinds of jobs together: found in `shared.contracts.jobs.kinds`, which differ by their member `kind`."""
 
 import importlib
 import pkgutil

@@ -30,7 +30,7 @@ def step_spec(resolved: JsonValue, *, lenient: bool = False) -> JobSpec:
 
 
 def _write_out(value: Any, place: tuple[int | str, ...]) -> bool:
-    """Make a text of what is at a place; tells whether it could. A place may also name the member of a union."""
+    """Make a text of what is at a place; returns whether it could. A place may also name the member of a union."""
     owner, key, found = None, None, value
     for part in place:
         if part in _keys(found):

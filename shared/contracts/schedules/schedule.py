@@ -19,7 +19,7 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 class Missed(StrEnum):
-    """What to do about ticks that nobody was there to hear, or that the broker was not there to make: nothing, or run
+    """What to do about ticks that came while the scheduler or the broker was down: nothing, or run
     the job once for all of them."""
 
     SKIP = "skip"

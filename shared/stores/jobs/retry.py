@@ -13,17 +13,17 @@ __all__ = ["run_again"]
 UNENDED: Final = {"finished_at": None, "error": None, "cancel_requested": False}
 
 
-async def run_again(board: JobStore, letters: DeadLetters, tenant: str, job: str, *, by: str, reason: str) -> Job:
+async def run_again(jobs: JobStore, letters: DeadLetters, tenant: str, job: str, *, by: str, reason: str) -> Job:
     """Put a failed job on the queue again and forget its dead letter. It gets as long as it was given at first.
 
-    Whoever asks for it a second time before it has run gets the same try. Raises Problem NOT_FOUND, CONFLICT where it
+    A second request before it has run gets the same try. Raises Problem NOT_FOUND, CONFLICT where it
     has not failed, and QUEUE_FULL.
     """
-    failed = await board.get(tenant, job)
+    failed = await jobs.get(tenant, job)
     if failed.state is not JobState.FAILED:
         detail = f"Only a failed job can be tried again; this one {_stands(failed.state)}."
         raise Problem(ProblemType.CONFLICT, detail)
-    spec = await board.specs.get(tenant, job)
+    spec = await jobs.specs.get(tenant, job)
     deadline = failed.options.deadline
     if deadline is not None:
         deadline = time.time() + (deadline - failed.created_at)
@@ -38,9 +38,9 @@ async def run_again(board: JobStore, letters: DeadLetters, tenant: str, job: str
         return entry.model_copy(update=UNENDED | {"state": JobState.QUEUED})
 
     # The new deadline is there before the job can run; its state says that it waits once that is certain.
-    renewed_job = await board.update(tenant, job, renewed, reopen=True)
-    await board.requeue(spec, renewed_job, attempt=failed.attempt + 1, reopen=True)
-    queued = await board.update(tenant, job, waiting, reopen=True, by=by, reason=reason or "tried again")
+    renewed_job = await jobs.update(tenant, job, renewed, reopen=True)
+    await jobs.requeue(spec, renewed_job, attempt=failed.attempt + 1, reopen=True)
+    queued = await jobs.update(tenant, job, waiting, reopen=True, by=by, reason=reason or "tried again")
     for letter in await letters.of_job(spec.kind, tenant, job):
         await letters.forget(letter)
     return queued

@@ -1,4 +1,4 @@
-"""The job board: submits jobs and keeps their state.
+"""The records of jobs: submits jobs and keeps their state.
 
 A job is a CloudEvent 1.0 (NATS binary mode: attributes as `ce-*` headers, the spec as JSON) on
 `job.<kind>.<priority>.<tenant>`. Each change of its state is an event in `JOB_EVENTS`, the audit log, which decides: an
@@ -43,7 +43,7 @@ BY: Final = "ce-by"
 AGREEING: Final = frozenset({IN_PROCESS, CHANGING})
 """Refusals by a cluster whose nodes have not agreed yet on the same message, or on another event of the job."""
 
-PATIENCE: Final = 5.0
+ANSWER_TIMEOUT: Final = 5.0
 LOOK: Final = 0.02
 """Seconds for them to agree, and between two tries to write meanwhile."""
 
@@ -57,7 +57,7 @@ def job_subject(spec: JobSpec, tenant: str, options: JobOptions) -> str:
 
 
 def cancel_subject(job: str) -> str:
-    """Where whoever runs a job hears that it is to end."""
+    """Where the worker of a job receives the request to end it."""
     return f"control.job.{job}.cancel"
 
 
@@ -284,7 +284,7 @@ class JobStore:
 
     async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> PubAck:
         """Have the broker store a message. Raises nats errors, and Problem BROKER_UNAVAILABLE."""
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + ANSWER_TIMEOUT
         while True:
             try:
                 return await self._js.publish(subject, data, headers=dict(headers))

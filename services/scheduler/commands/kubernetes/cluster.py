@@ -17,7 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, BatchV1Api, Configuration, CoreV1Api, V1Job
 from kubernetes.aio.config.incluster_config import load_incluster_config
 
-from services.scheduler.commands.kubernetes.errors import CONNECTION, Patience, Refusal, check
+from services.scheduler.commands.kubernetes.errors import CONNECTION, Refusal, RetryLimit, check
 from services.scheduler.commands.kubernetes.manifest import CONTAINER
 from services.scheduler.commands.kubernetes.views import Object
 from services.scheduler.commands.settings import CommandSettings, in_cluster
@@ -68,8 +68,8 @@ class Cluster:
         async with ApiClient(configuration) as api:
             yield cls(api, namespace, settings)
 
-    def patience(self) -> Patience:
-        return Patience(self._settings.kubernetes_patience)
+    def retry_limit(self) -> RetryLimit:
+        return RetryLimit(self._settings.kubernetes_patience)
 
     async def create_job(self, manifest: Object) -> Object:
         """Raises Refusal 409 where one of that name exists. One request is never broken off half-way by a cancel: the
@@ -172,7 +172,7 @@ class Cluster:
     async def _watched(self, listing: Call) -> AsyncGenerator[dict[str, Object], None]:
         """List, then watch from there; a watch that breaks off goes on where it was, or lists again if the server has
         forgotten that place."""
-        patience = self.patience()
+        retry_limit = self.retry_limit()
         known: dict[str, Object] = {}
         version: str | None = None
         while True:
@@ -181,11 +181,11 @@ class Cluster:
                     listed = await self._once(listing)
                     known = {thing["metadata"]["name"]: thing for thing in listed["items"]}
                     version = listed["metadata"]["resourceVersion"]
-                    patience.reset()
+                    retry_limit.reset()
                     yield dict(known)
                 async with aclosing(self._events(listing, version)) as events:
                     async for kind, thing in events:
-                        patience.reset()
+                        retry_limit.reset()
                         version = thing["metadata"]["resourceVersion"]
                         if kind == "BOOKMARK":
                             continue
@@ -200,11 +200,11 @@ class Cluster:
                     version = None
                     await anyio.sleep(PAUSE)
                 elif refusal.passing:
-                    await self._recover(patience, refusal)
+                    await self._recover(retry_limit, refusal)
                 else:
                     raise
             except CONNECTION as error:
-                await patience.rest(error)
+                await retry_limit.rest(error)
 
     async def _events(self, listing: Call, version: str) -> AsyncGenerator[tuple[str, Object], None]:
         response = await listing(
@@ -226,7 +226,7 @@ class Cluster:
 
     async def _ask(self, call: Call, *, whole: bool = False) -> Object:
         """Ask until there is an answer. Raises Refusal for one that will not change."""
-        patience = self.patience()
+        retry_limit = self.retry_limit()
         while True:
             try:
                 with anyio.CancelScope(shield=whole):
@@ -234,9 +234,9 @@ class Cluster:
             except Refusal as refusal:
                 if not refusal.passing:
                     raise
-                await self._recover(patience, refusal)
+                await self._recover(retry_limit, refusal)
             except CONNECTION as error:
-                await patience.rest(error)
+                await retry_limit.rest(error)
 
     async def _once(self, call: Call) -> Object:
         response = await call(_request_timeout=REQUEST)
@@ -247,8 +247,8 @@ class Cluster:
         finally:
             response.close()
 
-    async def _recover(self, patience: Patience, refusal: Refusal) -> None:
-        await patience.rest(refusal)
+    async def _recover(self, retry_limit: RetryLimit, refusal: Refusal) -> None:
+        await retry_limit.rest(refusal)
         if refusal.status == 401:
             await _load(self._configuration, self._settings)
 

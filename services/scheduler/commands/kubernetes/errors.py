@@ -11,7 +11,7 @@ import anyio
 from services.scheduler.commands.kubernetes.views import Object
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["CONNECTION", "Patience", "Refusal", "check"]
+__all__ = ["CONNECTION", "RetryLimit", "Refusal", "check"]
 
 CONNECTION: Final = (aiohttp.ClientError, OSError, TimeoutError, json.JSONDecodeError)
 """What a connection that fails raises."""
@@ -42,7 +42,7 @@ class Refusal(Exception):  # noqa: N818  (an answer)
         return self.status in (401, 408, 429) or self.status >= 500
 
 
-class Patience:
+class RetryLimit:
     """How long the API server may be away."""
 
     def __init__(self, seconds: float) -> None:

@@ -165,7 +165,7 @@ async def _save(context: JobContext, state: _State) -> None:
 
 
 def _repeat(state: _State, log: CommandLog) -> None:
-    """Tell again how a Job ended that is gone meanwhile."""
+    """The end of a Job that has been deleted meanwhile."""
     if state.problem is not None:
         raise Problem.from_details(state.problem)
     log.outputs = dict(state.outputs)

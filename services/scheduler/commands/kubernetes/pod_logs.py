@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from services.scheduler.commands.kubernetes.cluster import PAUSE, Cluster
-from services.scheduler.commands.kubernetes.errors import CONNECTION, Patience, Refusal
+from services.scheduler.commands.kubernetes.errors import CONNECTION, Refusal, RetryLimit
 from services.scheduler.commands.log import CommandLog, Lines
 
 __all__ = ["follow_log"]
@@ -26,26 +26,26 @@ _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|
 async def follow_log(
     cluster: Cluster, pod: str, index: int | None, finished: Callable[[], bool], log: CommandLog
 ) -> None:
-    """Read a Pod's log into `log` until the container has ended, which `finished` tells.
+    """Read a Pod's log into `log` until the container has ended, as `finished` says.
 
     Raises Problem CLUSTER_UNAVAILABLE.
     """
     place = _Place(log, index)
-    patience = cluster.patience()
+    retry_limit = cluster.retry_limit()
     while True:
         # What was asked for after the container had ended is all of it; before, the stream may have been cut.
         final = finished()
         try:
-            await _read(cluster, pod, place, patience, final, finished)
+            await _read(cluster, pod, place, retry_limit, final, finished)
         except Refusal as refusal:
             if refusal.status == GONE:
                 return
             if not refusal.passing and (final or refusal.status != NOT_STARTED):
                 log.note(f"the log of Pod {pod} cannot be read: {refusal.message}")
                 return
-            await patience.rest(refusal)
+            await retry_limit.rest(refusal)
         except CONNECTION as error:
-            await patience.rest(error)
+            await retry_limit.rest(error)
         else:
             if final:
                 return
@@ -53,14 +53,14 @@ async def follow_log(
 
 
 async def _read(
-    cluster: Cluster, pod: str, place: "_Place", patience: Patience, final: bool, finished: Callable[[], bool]
+    cluster: Cluster, pod: str, place: "_Place", retry_limit: RetryLimit, final: bool, finished: Callable[[], bool]
 ) -> None:
     """Read one stream to its end, or until it is silent though the container has ended."""
     lines = Lines()
     async with aclosing(cluster.log(pod, since_seconds=place.since)) as stream:
         place.resume()
         async for data in stream:
-            patience.reset()
+            retry_limit.reset()
             for line in lines.feed(data):
                 place.take(line)
             if not data and not final and finished():
@@ -71,7 +71,7 @@ async def _read(
 
 
 class _Place:
-    """How far a log has been read. Lines of the same time are told apart by their number."""
+    """How far a log has been read. Lines of the same time differ by their number."""
 
     def __init__(self, log: CommandLog, index: int | None) -> None:
         self._log = log

@@ -37,7 +37,7 @@ class Pods:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._pods: dict[str, PodView] = {}
         self._logs: dict[str, asyncio.Task[None]] = {}
-        self._losing_patience: dict[str, asyncio.Task[None]] = {}
+        self._stuck: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
         """Follow the Pods, for ever."""
@@ -48,7 +48,7 @@ class Pods:
 
     async def finish(self) -> list[PodView]:
         """Read the logs to their ends. Returns how the Pods are in the end."""
-        for task in self._losing_patience.values():
+        for task in self._stuck.values():
             task.cancel()
         last = await self._cluster.pods(self._job)
         for thing in last:
@@ -69,9 +69,9 @@ class Pods:
             self._log.note(pod.waiting)
         if pod.started and pod.name not in self._logs:
             self._logs[pod.name] = self._tasks.create_task(self._follow(pod))
-        if pod.stuck and pod.name not in self._losing_patience:
-            self._losing_patience[pod.name] = self._tasks.create_task(self._give_up(pod.name))
-        elif not pod.stuck and (task := self._losing_patience.pop(pod.name, None)):
+        if pod.stuck and pod.name not in self._stuck:
+            self._stuck[pod.name] = self._tasks.create_task(self._give_up(pod.name))
+        elif not pod.stuck and (task := self._stuck.pop(pod.name, None)):
             task.cancel()
 
     async def _follow(self, pod: PodView) -> None:

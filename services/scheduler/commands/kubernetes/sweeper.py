@@ -40,7 +40,7 @@ async def sweep(settings: CommandSettings, job_store: JobStore, jetstream: JetSt
 
 
 async def _unwanted(job_store: JobStore, job: JobView) -> bool:
-    """Only what the board knows to have ended: a Job of another installation is unknown to it."""
+    """Only jobs whose record says that they have ended: a Job of another installation has no record here."""
     if not job.job or not job.tenant:
         return False
     try:

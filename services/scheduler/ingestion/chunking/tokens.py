@@ -41,7 +41,7 @@ def tokenizer_file(path: Path) -> Path:
 class TokenCounter:
     """Counts tokens by a tokenizer.json, remembering the count of every word it has seen.
 
-    `additive` tells that the tokens of a text are the sum of those of its words, as for every BERT model: then
+    `additive` says that the tokens of a text are the sum of those of its words, as for every BERT model: then
     a text need not be encoded as a whole. `special` is how many tokens the model adds to a text.
     """
 

@@ -103,7 +103,7 @@ class DocumentReader:
 
     @property
     def chunking(self) -> Chunking:
-        """How documents are cut where `read` is not told otherwise."""
+        """How documents are cut where `read` is given no other chunking."""
         return self._chunking
 
     def fingerprint(self, chunking: Chunking | None = None) -> str:

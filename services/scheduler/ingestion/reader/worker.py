@@ -43,7 +43,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What a worker is told when it starts; travels as JSON on its command line."""
+    """The arguments of a worker, as JSON on its command line."""
 
     parent: int
     tokenizer: str | None
@@ -61,7 +61,7 @@ def main(argument: str) -> None:
     warnings.simplefilter("ignore")
     try:
         reader = _Reader(options)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the service is told instead of left waiting)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the service gets it as a problem and does not wait)
         _send(replies, {"failed": f"{type(error).__name__}: {error}"})
         return
     _send(replies, {"ready": reader.method})
@@ -149,12 +149,12 @@ def _depend_on(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before this process asked to be told
+    if os.getppid() != parent:  # it died before this process asked for the signal
         os._exit(1)
 
 
 def _data_bytes() -> int:
-    """The private memory of this process that RLIMIT_DATA counts; 0 where the system does not tell."""
+    """The private memory of this process that RLIMIT_DATA counts; 0 where the system does not say."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -33,7 +33,7 @@ class Folder:
         """Raises Problem SOURCE_REFUSED for a folder outside of all roots, NOT_FOUND for one that is not there."""
         given = Path(spec.path)
         allowed = [Path(root).resolve() for root in roots if "://" not in root]
-        # Where links lead is looked at before anything is said about what is there.
+        # Links are resolved first, so that no message says what exists outside the roots.
         path = Path(os.path.realpath(given))
         if not given.is_absolute() or not any(path.is_relative_to(root) for root in allowed):
             raise Problem(

@@ -17,7 +17,7 @@ class ReindexSpec(JobSpec):
     """Build a new version of a collection beside the live one, with other chunking, another embedding variant or
     other options of retrieval.
 
-    What is not said stays as it is in the live one. With `switch` the new one becomes the live one in the end;
+    What is left out stays as it is in the live one. With `switch` the new one becomes the live one in the end;
     otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
     were never live.
     """

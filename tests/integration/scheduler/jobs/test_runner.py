@@ -196,7 +196,7 @@ async def test_what_is_no_job_becomes_a_dead_letter_at_once(
     async with runner_harness.working(done):
         await until(runner_harness.empty, "the queue empty")
     (letter,) = await runner_harness.dead_letters.list()
-    assert letter.reason.startswith("This is no job")
+    assert letter.reason.startswith("This is not a job")
     assert letter.deliveries == 1
 
 
