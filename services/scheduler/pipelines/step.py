@@ -180,7 +180,7 @@ class StepRunner:
         except ExpressionError as error:
             raise StepError(f"each: {error}") from None
         if not isinstance(items, list) or len(items) > MOST_ITEMS:
-            raise StepError(f"each: this is no list of at most {MOST_ITEMS} items")
+            raise StepError(f"each: this is not a list of at most {MOST_ITEMS} items")
         return items
 
     def _spec(self, scope: Mapping[str, Any]) -> JobSpec:

@@ -320,7 +320,7 @@ async def test_what_cannot_be_known_before_fails_its_step_with_the_reason(stage:
     assert reasons == {
         "spec": "concurrency: Input should be a valid integer, unable to parse string as an integer (it is 'many')",
         "when": "when: `a.size > 3` compares a text with a number",
-        "each": "each: this is no list of at most 500 items",
+        "each": "each: this is not a list of at most 500 items",
         "name": "there is no `a.sise`; known here: artifacts, job, list, outputs, size, state",
     }
 
