@@ -1,12 +1,15 @@
 """Which files `sluice ingest` takes, what they are called in the collection, and how they are grouped."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-__all__ = ["LARGEST_FILE", "NameClashError", "Picked", "batches", "called", "pick", "still_there"]
+__all__ = ["LARGEST_FILE", "NameClashError", "Picked", "batches", "called", "grouped", "pick", "still_there"]
+
+T = TypeVar("T")
 
 LARGEST_FILE = 50 * 2**20
 """Bytes; the server refuses more."""
@@ -51,14 +54,22 @@ def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[s
 
 def batches(files: Iterable[Picked]) -> Iterator[list[Picked]]:
     """Groups for one request each: at most 200 files and 32 MiB; a larger file goes alone."""
-    group: list[Picked] = []
-    size = 0
-    for file in files:
-        if group and (len(group) >= REQUEST_FILES or size + file.size > REQUEST_BYTES):
+    return grouped(files, lambda file: file.size, most_size=REQUEST_BYTES, most=REQUEST_FILES)
+
+
+def grouped(
+    items: Iterable[T], size: Callable[[T], int], *, most_size: int, most: int | None = None
+) -> Iterator[list[T]]:
+    """The items in order, in groups of at most `most` items and `most_size` together. A larger item goes alone."""
+    group: list[T] = []
+    total = 0
+    for item in items:
+        length = size(item)
+        if group and (len(group) == most or total + length > most_size):
             yield group
-            group, size = [], 0
-        group.append(file)
-        size += file.size
+            group, total = [], 0
+        group.append(item)
+        total += length
     if group:
         yield group
 

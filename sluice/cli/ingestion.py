@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from sluice.api.models import Job, JobState, Progress
-from sluice.cli.files import LARGEST_FILE, Picked, batches, called, still_there
+from sluice.cli.files import LARGEST_FILE, Picked, batches, called, grouped, still_there
 from sluice.client import AsyncClient, Upload
 from sluice.client.errors import SluiceError
 
@@ -171,22 +171,9 @@ async def _documents_below(client: AsyncClient, collection: str, folder: Path) -
 
 async def _prune(client: AsyncClient, plan: Plan, names: Sequence[str]) -> int:
     deleted = 0
-    for group in _by_length(names):
+    for group in grouped(names, lambda name: len(quote(name)) + len("&name="), most_size=NAMES_BYTES):
         job = await client.delete_documents(plan.collection, group)
         if plan.wait:
             job = await client.wait(job.id)
         deleted += job.progress.deleted if plan.wait else len(group)
     return deleted
-
-
-def _by_length(names: Sequence[str]) -> list[list[str]]:
-    groups: list[list[str]] = [[]]
-    size = 0
-    for name in names:
-        length = len(quote(name)) + len("&name=")
-        if groups[-1] and size + length > NAMES_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(name)
-        size += length
-    return groups

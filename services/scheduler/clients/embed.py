@@ -1,9 +1,11 @@
 """Embeds passages on the batch lane, in messages that fit the broker's limit."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
 from shared.contracts.envelope import Passage, Stop
+from shared.groups import groups
 from shared.runtime.requester import Requester
 from shared.tasks import task_group
 
@@ -41,17 +43,8 @@ class PassageEmbedder:
             )
 
         async with task_group() as tasks:
-            groups = [tasks.create_task(embed(group)) for group in self._groups(passages)]
-        return tuple(passage for group in groups for passage in group.result())
+            embedded = [tasks.create_task(embed(group)) for group in self._messages(passages)]
+        return tuple(passage for group in embedded for passage in group.result())
 
-    def _groups(self, passages: tuple[Passage, ...]) -> list[tuple[Passage, ...]]:
-        groups: list[list[Passage]] = []
-        size = MESSAGE_BYTES
-        for passage in passages:
-            length = len(passage.text.encode())
-            if size + length > MESSAGE_BYTES or len(groups[-1]) >= self._most:
-                groups.append([])
-                size = 0
-            groups[-1].append(passage)
-            size += length
-        return [tuple(group) for group in groups]
+    def _messages(self, passages: tuple[Passage, ...]) -> Iterator[tuple[Passage, ...]]:
+        return groups(passages, lambda p: len(p.text.encode()), most=self._most, most_size=MESSAGE_BYTES)

@@ -19,6 +19,7 @@ from services.gateway.queries.assembler import Ended
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
 from shared.contracts.problems import Problem, ProblemType
+from shared.groups import groups
 from shared.tasks import task_group
 
 __all__ = ["embed_texts", "portions"]
@@ -35,18 +36,19 @@ AT_ONCE: Final = 4
 
 def portions(texts: Sequence[str]) -> Iterator[tuple[Passage, ...]]:
     """The texts in order, as passages of queries. Raises Problem INVALID_REQUEST for a text that fits into none."""
-    portion: list[Passage] = []
-    size = 0
-    for number, text in enumerate(texts):
-        length = len(text.encode("utf-8", "replace"))
+
+    def size(passage: Passage) -> int:
+        length = len(passage.text.encode("utf-8", "replace"))
         if length > PORTION_BYTES:
-            raise invalid_member(f"input[{number}]", f"has {length:,} bytes; at most {PORTION_BYTES:,} are allowed")
-        if portion and (len(portion) == PORTION_TEXTS or size + length > PORTION_BYTES):
-            yield tuple(portion)
-            portion, size = [], 0
-        portion.append(Passage(id=str(number), document_id="", document="", position=number, text=text))
-        size += length
-    yield tuple(portion)
+            member = f"input[{passage.position}]"
+            raise invalid_member(member, f"has {length:,} bytes; at most {PORTION_BYTES:,} are allowed")
+        return length
+
+    passages = (
+        Passage(id=str(number), document_id="", document="", position=number, text=text)
+        for number, text in enumerate(texts)
+    )
+    return groups(passages, size, most=PORTION_TEXTS, most_size=PORTION_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
