@@ -80,6 +80,13 @@ def test_the_weight_says_how_much_meaning_counts(weight: float) -> None:
     assert keys(found)[0] == ("near" if weight > 0.5 else "wordy")
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.8), (0.2, 0.4), (0.75, 0.8)])
+def test_the_order_does_not_depend_on_the_scale_of_a_models_similarities(low: float, high: float) -> None:
+    texts = ["fig", "apple", "pear", "apple pear", "fig fig", "plum", "apple fig"]
+    candidates = [candidate(f"{n}", text, low + (high - low) * n / len(texts)) for n, text in enumerate(texts)]
+    assert keys(ranked("apple", candidates)) == ["6", "5", "3", "4", "1", "2", "0"]
+
+
 def test_scores_lie_between_0_and_1_in_every_mode() -> None:
     candidates = [candidate("a", "apple", 1.0), candidate("b", "pear", -0.5), candidate("c", "apple pear", 0.2)]
     for mode in SearchMode:
