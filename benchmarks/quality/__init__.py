@@ -1,0 +1,1 @@
+"""Quality of retrieval and answers: corpora with questions, contenders and measures."""
