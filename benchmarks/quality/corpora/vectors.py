@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from services.scheduler.ingestion.parsing.registry import parse
 __all__ = ["Chunk", "Prepared", "embed", "prepare"]
 
 Vectors = npt.NDArray[np.float32]
+
+BLOCK: Final = 256
+"""Texts of one file on the disk: an interrupted run loses at most the vectors of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,11 @@ def prepare(corpus: Corpus, chunking: Chunking | None = None) -> Prepared:
 
 def embed(texts: Sequence[str], kind: TextKind) -> Vectors:
     """Vectors of length 1, (texts x dimension), from the disk where the same texts were embedded before."""
+    blocks = [_block(tuple(texts[start : start + BLOCK]), kind) for start in range(0, len(texts), BLOCK)]
+    return np.concatenate(blocks)
+
+
+def _block(texts: tuple[str, ...], kind: TextKind) -> Vectors:
     folder = cache_folder("vectors")
     key = digest("\0".join((ModelConfig().name, kind.value, *texts)))[:32]
     path = folder / f"{key}.npy"
