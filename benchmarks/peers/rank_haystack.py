@@ -6,6 +6,7 @@ splitter, 200 words without overlap, and searched for in its store in memory.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if "cut" in asked:
-            texts = json.loads(open(asked["cut"]).read())
+            texts = json.loads(Path(asked["cut"]).read_text())
             documents = [Document(content=text, meta={"name": name}) for name, text in texts.items()]
             splitter = DocumentSplitter()
             splitter.warm_up()

@@ -8,6 +8,7 @@ have the same.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if "cut" in asked:
-            texts = json.loads(open(asked["cut"]).read())
+            texts = json.loads(Path(asked["cut"]).read_text())
             documents = [Document(text=text, metadata={"file_name": name}) for name, text in texts.items()]
             nodes = SentenceSplitter().get_nodes_from_documents(documents)
             shown = [[node.metadata["file_name"], node.get_content(MetadataMode.EMBED)] for node in nodes]

@@ -77,9 +77,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
             continue
         ours = rankings[OURS]["all"]
         gain = ours["against"]
-        found.append(
-            Target(f"{name}: nDCG@10 {GAIN} above plain dense", _show(gain, "+.3f"), gain["mean"] >= GAIN)
-        )
+        found.append(Target(f"{name}: nDCG@10 {GAIN} above plain dense", _show(gain, "+.3f"), gain["mean"] >= GAIN))
         for peer in PEERS:
             if peer in rankings:
                 margin = ours["ndcg@10"]["mean"] - rankings[peer]["all"]["ndcg@10"]["mean"]

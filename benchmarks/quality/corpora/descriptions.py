@@ -58,12 +58,11 @@ def packages() -> Corpus:
         questions.append(Question.of(typos(line), relevant, Kind.TYPOS, origin=line))
         if other := paraphrase(line):
             questions.append(Question.of(other, relevant, Kind.PARAPHRASES, origin=line))
-    for name in there[QUESTIONS : QUESTIONS + 150]:
-        questions.append(Question.of(_named(name), {f"{name}.txt": 1}, Kind.IDENTIFIERS))
-    for name in absent:
-        questions.append(Question.of(_named(name), {}, Kind.UNANSWERABLE, subset="absent-entity"))
-    for question in draw([asked for _, asked, _ in entries()], 100, seed="packages"):
-        questions.append(Question.of(question, {}, Kind.UNANSWERABLE, subset="foreign"))
+    named = there[QUESTIONS : QUESTIONS + 150]
+    questions += [Question.of(_named(name), {f"{name}.txt": 1}, Kind.IDENTIFIERS) for name in named]
+    questions += [Question.of(_named(name), {}, Kind.UNANSWERABLE, subset="absent-entity") for name in absent]
+    foreign = draw([asked for _, asked, _ in entries()], 100, seed="packages")
+    questions += [Question.of(question, {}, Kind.UNANSWERABLE, subset="foreign") for question in foreign]
     unique = {question.id: question for question in questions}
     return Corpus(name="packages", documents=documents, questions=list(unique.values()))
 
@@ -85,8 +84,10 @@ def multilingual() -> Corpus:
                 questions.append(Question.of(line, relevant, Kind.KNOWN_ITEM, language=short))
             elif place < PER_LANGUAGE_QUESTIONS * 4 // 3:
                 questions.append(Question.of(english[name][0], relevant, Kind.CROSS))
-        for question in draw(debian_questions(short), UNANSWERABLE, seed="multilingual"):
-            questions.append(Question.of(question, {}, Kind.UNANSWERABLE, language=short, subset="foreign"))
+        questions += [
+            Question.of(question, {}, Kind.UNANSWERABLE, language=short, subset="foreign")
+            for question in draw(debian_questions(short), UNANSWERABLE, seed="multilingual")
+        ]
     unique = {question.id: question for question in questions}
     return Corpus(name="multilingual", documents=documents, questions=list(unique.values()))
 

@@ -17,9 +17,20 @@ PART_FORMS: Final = ("PPR-{:04}", "KX{:04}-20B", "7.{:03}.0044", "BR/{:05}/S")
 DEVICES: Final = ("pump", "gasket", "valve", "relay", "bearing", "filter", "hinge", "coupling", "nozzle", "sensor")
 MATERIALS: Final = ("brass", "nylon", "stainless steel", "rubber", "aluminium", "ceramic", "copper", "glass fibre")
 HALLS: Final = ("north hall", "south hall", "cellar", "yard", "annex", "tower", "east wing")
-FAULTS: Final = ("lets a local user read memory", "accepts expired certificates", "writes past a buffer", "leaks a token")
+FAULTS: Final = (
+    "lets a local user read memory",
+    "accepts expired certificates",
+    "writes past a buffer",
+    "leaks a token",
+)
 COMPONENTS: Final = ("print server", "mail gateway", "login form", "image parser", "backup agent", "update client")
-CAUSES: Final = ("the lid is open", "the pressure is too low", "the tank is empty", "the belt has slipped", "no card is in")
+CAUSES: Final = (
+    "the lid is open",
+    "the pressure is too low",
+    "the tank is empty",
+    "the belt has slipped",
+    "no card is in",
+)
 VERBS: Final = ("Parse", "Render", "Merge", "Lock", "Fetch", "Index", "Cache", "Route", "Split", "Audit")
 NOUNS: Final = ("Order", "Invoice", "Ledger", "Ticket", "Folder", "Stream", "Bundle", "Voucher", "Report", "Contract")
 ROLES: Final = ("Handler", "Factory", "Adapter", "Worker", "Policy")
@@ -88,7 +99,12 @@ def _error(identifier: str, chance: random.Random) -> _Entry:
         f"{identifier}: the machine stops because {chance.choice(CAUSES)}. Press the {chance.choice(('red', 'blue'))} "
         f"button for {chance.randrange(2, 30)} seconds and start it again from panel {chance.randrange(1, 9)}."
     )
-    asked = (f"What does {identifier} mean?", f"I get {identifier} on the display", identifier, f"reset after {identifier}")
+    asked = (
+        f"What does {identifier} mean?",
+        f"I get {identifier} on the display",
+        identifier,
+        f"reset after {identifier}",
+    )
     return _Entry(identifier, text, asked, (f"In which year was error {identifier} introduced?",))
 
 
@@ -103,7 +119,8 @@ def _flaw(identifier: str, chance: random.Random) -> _Entry:
 
 def _release(identifier: str, chance: random.Random) -> _Entry:
     changes = chance.sample((*COMPONENTS, "search page", "calendar", "audit log", "import of tables"), 3)
-    text = f"Release {identifier}. Changes: the {changes[0]} is faster, the {changes[1]} was rewritten, the {changes[2]} is gone."
+    first, second, third = changes
+    text = f"Release {identifier}. Changes: the {first} is faster, the {second} was rewritten, the {third} is gone."
     asked = (f"What changed in {identifier}?", f"release notes {identifier}", identifier)
     return _Entry(identifier, text, asked, (f"How many people worked on release {identifier}?",))
 
@@ -118,5 +135,7 @@ def _class(identifier: str, verb: str, noun: str, chance: random.Random) -> _Ent
 
 
 def _file(identifier: str, chance: random.Random) -> _Entry:
-    text = f"{identifier}  backup-{chance.randrange(1000, 9999)}.tar, {chance.randrange(10, 99)} MB, host {chance.choice(HALLS)}"
-    return _Entry(identifier, text, (identifier, f"Which file has the digest {identifier}?"), (f"Who signed {identifier}?",))
+    number, size = chance.randrange(1000, 9999), chance.randrange(10, 99)
+    text = f"{identifier}  backup-{number}.tar, {size} MB, host {chance.choice(HALLS)}"
+    asked = (identifier, f"Which file has the digest {identifier}?")
+    return _Entry(identifier, text, asked, (f"Who signed {identifier}?",))
