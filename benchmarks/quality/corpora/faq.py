@@ -46,9 +46,7 @@ def make() -> Corpus:
         questions.append(Question.of(typos(question), relevant, Kind.TYPOS, origin=question))
         if other := paraphrase(question):
             questions.append(Question.of(other, relevant, Kind.PARAPHRASES, origin=question))
-    questions += [
-        Question.of(question, {}, Kind.UNANSWERABLE, subset="foreign") for question in draw(emacs(), FOREIGN)
-    ]
+    questions += [Question.of(question, {}, Kind.UNANSWERABLE, subset="foreign") for question in draw(emacs(), FOREIGN)]
     sources = {name: version(name) for name in ("perl-doc", *dict(HTML), "emacs-common", "wordnet-base")}
     unique = {question.id: question for question in questions}
     return Corpus(name="faq", documents=documents, questions=list(unique.values()), sources=sources)

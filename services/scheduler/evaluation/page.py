@@ -1,5 +1,6 @@
 """The report of an evaluation as one HTML file that needs nothing else: metrics, what has changed, each question."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Final
@@ -95,7 +96,7 @@ def _whisker(name: str, one: Interval) -> str:
 
     def place(value: float) -> float:
         value = max(-1.0, min(1.0, sign * value))
-        return PLOT_WIDTH / 2 * (1 + (abs(value) ** 0.5) * (1 if value >= 0 else -1))
+        return PLOT_WIDTH / 2 * (1 + math.copysign(math.sqrt(abs(value)), value))
 
     left, middle, right = sorted(map(place, (one.low, one.mean, one.high)))
     half = ROW / 2
