@@ -16,13 +16,14 @@ __all__ = ["Asked", "FrontDoor"]
 
 AT_ONCE: Final = 4
 UPLOAD: Final = 500
-NO_ANSWER: Final = ("The documents do not answer this question", "No documents were found")
+NO_ANSWER: Final = ("The documents found do not seem to answer", "No documents were found")
+"""How the extractive engine begins an answer that is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a question. `answered` is what `answerable` says, or for engines without it whether the answer
-    cites a source."""
+    """What came of a question. `answered` is what `answerable` says, or without it whether the answer says more than
+    that there is none."""
 
     documents: list[str]
     answered: bool
@@ -62,7 +63,7 @@ class FrontDoor:
         answer = response.json()
         return Asked(
             documents=[source["document"] for source in answer["sources"]],
-            answered=bool(answer.get("answerable", answer.get("cited"))),
+            answered=bool(answer.get("answerable", not answer["answer"].startswith(NO_ANSWER))),
             confidence=answer.get("confidence"),
             milliseconds=answer["timings"]["total_ms"],
         )
