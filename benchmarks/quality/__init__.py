@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 TITLE = "Quality of retrieval and answers"
 ABOUT = """\
-The corpora are made from packages of Debian and from its package lists, and nothing of them was used to choose a
-setting: each set of questions has a half for tuning, and the figures are of the other half. *faq* holds answers to
+The corpora are made from packages of Debian and from its package lists. Each set of questions has two halves, by a hash
+of the question: settings may be chosen on one, and the figures are of the other. *faq* holds answers to
 questions that people asked about Perl, Python, Debian, R, zsh and Apache; *packages* descriptions of packages, found by
 their one-line description; *multilingual* such descriptions in seven languages; *parts* is a made-up catalogue whose
 entries differ in one digit. Questions with typing mistakes and paraphrases are derived from others by rules; the
