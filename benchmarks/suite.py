@@ -62,7 +62,7 @@ RESULTS = Path(__file__).parent / "results"
 NATS_SERVER = Path(sys.executable).parent / "nats-server"
 PEERS = ROOT / ".venv-peers"
 ORDER = (
-    *("pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect"),
+    *("quality", "pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect"),
     *("startup", "growth", "simulation", "chaos"),
 )
 """The order of the page; benchmarks that it does not name follow, by name."""

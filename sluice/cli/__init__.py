@@ -7,6 +7,7 @@ import typer
 from sluice.cli import (
     artifacts,
     ask,
+    evaluate,
     ingest,
     jobs,
     keys,
@@ -40,6 +41,7 @@ app.command("down", rich_help_panel="This machine")(up.down)
 app.command("doctor", rich_help_panel="This machine")(system.doctor)
 app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
+app.command("evaluate", rich_help_panel="Documents and answers")(evaluate.evaluate)
 app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)

@@ -40,6 +40,24 @@ def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client
     assert client.artifact(f"{job.id}/report.svg").startswith(b"<svg")
 
 
+def test_the_command_line_evaluates_compares_and_writes_the_report(
+    platform: Platform, documents_folder: Path, tmp_path: Path
+) -> None:
+    sluice(platform, "ingest", str(documents_folder), "--collection", "compared", "--json")
+    questions, page = tmp_path / "questions.jsonl", tmp_path / "report.html"
+    unanswerable = {"question": "What does a ticket to Mars cost?", "answerable": False}
+    questions.write_text("\n".join(map(json.dumps, [*QUESTIONS, unanswerable])))
+    command = ("evaluate", str(questions), "--collection", "compared", "--answers")
+    first = json.loads(sluice(platform, *command, "--json"))
+    assert first["intervals"]["mrr"]["low"] <= first["metrics"]["mrr"] <= first["intervals"]["mrr"]["high"]
+    assert 0 < first["metrics"]["answer_similarity"] <= 1
+    assert first["metrics"]["false_declined"] == 0
+    assert {"false_answered"} <= set(first["metrics"])
+    told = sluice(platform, *command, "--baseline", first["job"], "--output", str(page))
+    assert "0 questions are better, 0 are worse." in told
+    assert "Evaluation of compared" in page.read_text()
+
+
 def test_a_version_is_built_listed_and_switched_to_from_the_command_line(
     platform: Platform, client: Client, documents_folder: Path
 ) -> None:

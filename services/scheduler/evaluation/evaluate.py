@@ -9,14 +9,18 @@ from typing import Any, Final
 from nats.errors import Error as NatsError
 from pydantic import TypeAdapter
 
+from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.clients.requests import Requests
-from services.scheduler.evaluation.questions import Judged, Question, judge, read_questions
-from services.scheduler.evaluation.report import as_json, as_picture, metrics_of
+from services.scheduler.evaluation.comparison import compare, read_report
+from services.scheduler.evaluation.metrics import cosine, mean
+from services.scheduler.evaluation.page import as_page
+from services.scheduler.evaluation.questions import Answered, Judged, Question, judge, read_questions
+from services.scheduler.evaluation.report import as_json, as_picture, intervals_of, metrics_of
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.collections import Collection
-from shared.contracts.envelope import Stop
+from shared.contracts.envelope import Passage, Stop, unpack_vector
 from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.runtime.requester import Requester
@@ -28,6 +32,9 @@ __all__ = ["EvaluateJob"]
 
 SAVE_EVERY: Final = 10.0
 """Seconds between two copies of the results so far, for a next try."""
+
+EMBEDDED_AT_ONCE: Final = 64
+"""Answers in one message to the embedder."""
 
 PARTIAL: Final = "partial.json"
 
@@ -79,6 +86,7 @@ class EvaluateJob:
         assert isinstance(run.spec, EvaluateSpec)
         spec = run.spec
         questions = read_questions(await self._artifacts.get(run.tenant, spec.input), answers=spec.answers)
+        before = read_report(await self._artifacts.get(run.tenant, spec.baseline)) if spec.baseline else []
         collection = await self._collections.get(run.tenant, spec.collection)
         # All questions go to one version, also if another one becomes live meanwhile.
         version = spec.version or await self._chosen(run, collection)
@@ -92,9 +100,17 @@ class EvaluateJob:
                 await self._save(run, results)
                 raise
         judged = [results[index] for index in range(len(questions))]
+        if spec.answers:
+            judged = await self._compared(run, collection, judged)
         metrics = metrics_of(judged, spec.top_k)
-        await run.attach("report.json", as_json(spec, version, metrics, judged))
-        await run.attach("report.svg", as_picture(spec, version, metrics, judged))
+        intervals = await asyncio.to_thread(intervals_of, judged, spec.top_k)
+        comparison = None
+        if spec.baseline is not None:
+            comparison = await asyncio.to_thread(compare, spec.baseline, before, judged, spec.top_k)
+        picture = as_picture(spec, version, metrics, judged)
+        await run.attach("report.json", as_json(spec, version, metrics, judged, intervals, comparison))
+        await run.attach("report.svg", picture)
+        await run.attach("report.html", as_page(spec, version, judged, intervals, comparison, picture))
         run.outputs.update(metrics, version=version)
         await self._artifacts.delete(run.tenant, f"{run.job.id}/{PARTIAL}")
 
@@ -167,14 +183,39 @@ class EvaluateJob:
         if reply.status != 200:
             raise Problem.from_details(ProblemDetails.model_validate_json(reply.body))
         answer: dict[str, Any] = json.loads(reply.body)
+        sentences = answer.get("supported") or ()
         documents = {source["index"]: source["document"] for source in answer["sources"]}
         return judge(
             question,
             [source["document"] for source in answer["sources"]],
             latency_ms=answer["timings"]["total_ms"],
-            answer=answer["answer"],
-            cited=[documents[index] for index in answer["cited"] if index in documents],
+            answer=Answered(
+                answer=answer["answer"],
+                cited=tuple(documents[index] for index in answer["cited"] if index in documents),
+                answered=_is_answered(answer),
+                confidence=answer.get("confidence"),
+                supported=mean([float(one["supported"]) for one in sentences]) if sentences else None,
+            ),
         )
+
+    async def _compared(self, run: JobContext, collection: Collection, judged: list[Judged]) -> list[Judged]:
+        """With the similarity of each answer to the expected one, by the collection's own embedding model."""
+        places = [n for n, one in enumerate(judged) if one.answer and one.expected_answer]
+        texts = [text for n in places for text in (judged[n].answer or "", judged[n].expected_answer or "")]
+        live = collection.find(table=collection.table)
+        assert live is not None
+        passages = tuple(
+            Passage(id=str(n), document_id="", document="", position=0, text=text) for n, text in enumerate(texts)
+        )
+        if not passages:
+            return judged
+        embedder = PassageEmbedder(self._stages, most=EMBEDDED_AT_ONCE)
+        made = await embedder.embed(self._indexer.variant(live), run.tenant, collection.table, passages)
+        vectors = [unpack_vector(passage.vector) for passage in made if passage.vector is not None]
+        for place, said, wanted in zip(places, vectors[::2], vectors[1::2], strict=True):
+            similarity = round(cosine(said, wanted), 6)
+            judged[place] = judged[place].model_copy(update={"answer_similarity": similarity})
+        return judged
 
     async def _earlier(self, run: JobContext) -> dict[int, Judged]:
         """The results of an earlier try."""
@@ -195,6 +236,12 @@ class EvaluateJob:
 
     async def _save(self, run: JobContext, results: dict[int, Judged]) -> None:
         await self._artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(results))
+
+
+def _is_answered(answer: dict[str, Any]) -> bool:
+    """What `answerable` says; for an answer without it, whether it cites a source."""
+    stated = answer.get("answerable")
+    return bool(answer["cited"]) if stated is None else bool(stated)
 
 
 @job_kind(EvaluateSpec, pool=Pool.LONG)

@@ -1,4 +1,4 @@
-"""How good retrieval and answers are. Pure functions; relevance is binary, by the name of the document.
+"""How good retrieval and answers are. Pure functions; relevance is by the name of the document, binary or in grades.
 
 A ranking is the documents of the retrieved passages, best first; a document may stand in it several times, once for
 each of its passages. It is judged as the reader of the passages sees it: a second passage of a document takes a place
@@ -9,11 +9,12 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 __all__ = [
     "citation_precision",
+    "cosine",
     "first_rank",
     "mean",
     "ndcg_at",
@@ -46,14 +47,17 @@ def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str]) -> float:
     return 0.0 if rank is None else 1.0 / rank
 
 
-def ndcg_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float:
-    """The normalised discounted cumulative gain of the first k: the sum of 1 / log2(1 + rank) over the first place of
-    each relevant document, divided by that of the best ranking (Järvelin and Kekäläinen, "Cumulated gain-based
-    evaluation of IR techniques", ACM TOIS 20(4), 2002, with the discount of Burges et al., 2005). Needs one relevant
-    document."""
-    gained = sum(_discount(ranking.index(document) + 1) for document in set(relevant) & set(ranking[:k]))
-    best = sum(_discount(rank) for rank in range(1, min(k, len(set(relevant))) + 1))
-    return gained / best
+def ndcg_at(k: int, ranking: Sequence[str], relevant: Collection[str] | Mapping[str, int]) -> float:
+    """The normalised discounted cumulative gain of the first k: the sum of gain / log2(1 + rank) over the first place
+    of each relevant document, divided by that of the best ranking (Järvelin and Kekäläinen, "Cumulated gain-based
+    evaluation of IR techniques", ACM TOIS 20(4), 2002). A mapping says the grades, from 1; the gain of a grade is
+    2^grade - 1 (Burges et al., "Learning to rank using gradient descent", 2005), so 1 without grades. Needs one
+    relevant document."""
+    gains = {document: 2.0 ** (relevant[document] if isinstance(relevant, Mapping) else 1) - 1 for document in relevant}
+    found = set(gains) & set(ranking[:k])
+    gained = math.fsum(gains[document] * _discount(ranking.index(document) + 1) for document in found)
+    ideal = sorted(gains.values(), reverse=True)[:k]
+    return gained / math.fsum(gain * _discount(rank) for rank, gain in enumerate(ideal, 1))
 
 
 def token_f1(answer: str, expected: str) -> float:
@@ -74,6 +78,12 @@ def citation_precision(cited: Sequence[str], relevant: Collection[str]) -> float
     """The share of the cited documents that are relevant (Liu, Zhang and Liang, "Evaluating Verifiability in Generative
     Search Engines", 2023, by document); None where nothing is cited."""
     return sum(document in relevant for document in cited) / len(cited) if cited else None
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """The cosine of two vectors of one length, 0 where one is zero."""
+    norms = math.hypot(*one) * math.hypot(*other)
+    return math.fsum(a * b for a, b in zip(one, other, strict=True)) / norms if norms else 0.0
 
 
 def mean(values: Sequence[float]) -> float:

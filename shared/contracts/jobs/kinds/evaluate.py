@@ -14,8 +14,10 @@ __all__ = ["EvaluateSpec"]
 class EvaluateSpec(JobSpec):
     """Ask a set of questions and compare with what was expected.
 
-    `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}. `version` asks that
-    version of the collection instead of the live one. With `answers` each question goes through the whole `pipeline`,
+    `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}; `sources` may also be an
+    object of names and grades, and {"question", "answerable": false} is one that should be declined. `version` asks
+    that version of the collection instead of the live one. `baseline` names the report.json of another evaluation of
+    the same questions, to compare with. With `answers` each question goes through the whole `pipeline`,
     otherwise it is only embedded and searched for, as `mode` says: hybrid, vector or text.
     """
 
@@ -28,7 +30,11 @@ class EvaluateSpec(JobSpec):
         "mrr": "number",
         "ndcg_at_10": "number",
         "answer_f1": "number",
+        "answer_similarity": "number",
         "citation_precision": "number",
+        "supported_sentences": "number",
+        "false_answered": "number",
+        "false_declined": "number",
         "latency_p50_ms": "number",
         "latency_p95_ms": "number",
         "questions": "number",
@@ -44,6 +50,7 @@ class EvaluateSpec(JobSpec):
     mode: Literal["hybrid", "vector", "text"] = "hybrid"
     answers: bool = False
     pipeline: str | None = None
+    baseline: str | None = None
     concurrency: int = Field(8, ge=1, le=256)
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ async def test_the_outputs_are_flat_numbers_and_the_report_tells_each_question(
     assert outputs["mrr"] == pytest.approx(3 / 4)
     assert outputs["ndcg_at_10"] == pytest.approx((1 + 1 + 1 / (1 + 0.6309297) + 0) / 4, abs=1e-5)
     assert 0 < outputs["latency_p50_ms"] <= outputs["latency_p95_ms"]
-    assert job.artifacts == ("report.json", "report.svg")
+    assert job.artifacts == ("report.json", "report.svg", "report.html")
     assert (job.progress.done, job.progress.total) == (4, 4)
 
     report = json.loads(await collection_harness.job_harness.artifacts.get("default", f"{job.id}/report.json"))
@@ -85,6 +85,19 @@ async def test_only_the_cuts_that_top_k_reaches_are_reported(collection_harness:
     assert {name for name in job.outputs if name.startswith(("recall", "ndcg"))} == {"recall_at_1", "recall_at_3"}
 
 
+async def test_an_evaluation_is_compared_with_an_earlier_one(collection_harness: CollectionHarness) -> None:
+    first = await evaluate(collection_harness, QUESTIONS[:3], mode="text")
+    changed = [*QUESTIONS[1:3], {**QUESTIONS[0], "sources": ["lost"]}]
+    job = await evaluate(collection_harness, changed, mode="text", baseline=f"{first.id}/report.json")
+    assert job.state is JobState.SUCCEEDED, job.error
+    artifacts = collection_harness.job_harness.artifacts
+    comparison = json.loads(await artifacts.get("default", f"{job.id}/report.json"))["comparison"]
+    assert comparison["questions"] == 3
+    assert [one["question"] for one in comparison["worse"]] == [QUESTIONS[0]["question"]]
+    assert comparison["differences"]["mrr"]["mean"] == pytest.approx(-1 / 3, abs=1e-6)
+    assert b"Worse: 1 questions" in await artifacts.get("default", f"{job.id}/report.html")
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -108,6 +121,8 @@ async def test_what_every_question_would_meet_fails_the_job(collection_harness: 
         ({"version": "v9"}, "not-found"),
         ({"collection": "nowhere"}, "collection-not-found"),
         ({"input": "set/other.jsonl"}, "not-found"),
+        ({"baseline": "set/other.json"}, "not-found"),
+        ({"baseline": "set/questions.jsonl"}, "invalid-request"),
     ):
         job = await evaluate(collection_harness, QUESTIONS, **options)
         assert job.error is not None

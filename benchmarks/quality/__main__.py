@@ -1,0 +1,6 @@
+"""`python -m benchmarks.quality`"""
+
+from benchmarks import suite
+
+if __name__ == "__main__":
+    suite.main()
