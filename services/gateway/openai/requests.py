@@ -33,7 +33,7 @@ UNSUPPORTED: Final = "is not supported here"
 class SluiceOptions(BaseModel):
     """The extra member `sluice` (in the SDK: `extra_body={"sluice": {...}}`). Unknown members are refused.
 
-    Any of the first five makes a chat an answer from documents.
+    Any of the first six makes a chat an answer from documents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
