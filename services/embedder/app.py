@@ -1,40 +1,106 @@
-"""The embedder: takes `query.embed`, both lanes."""
+"""The embedder: takes `query.embed` and `query.rerank`, both lanes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from services.embedder.model.model import EmbeddingModel
+from services.embedder.reranking import LateInteractionConfig, RemoteConfig, RerankerConfig, create_reranker
 from services.embedder.settings import EmbedderSettings
 from services.embedder.stages.embed import Embedding
+from services.embedder.stages.rerank import Reranking
+from shared.contracts.envelope import Passage, Query, Stop
 from shared.runtime.stage import Stage
 from shared.service.imports import uncollected
 from shared.service.service import ASGIApp, Service
 
 __all__ = ["make"]
 
+CANARY = Query(
+    id="canary",
+    asked_at=0,
+    deadline=0,
+    reply="-",
+    slip=(),
+    question="What sings in the mine?",
+    passages=(Passage(id="0", document_id="0", document="canary", position=0, text="The canary sings in the mine."),),
+)
+
 
 def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
+    """The service and its ASGI app. Exits with a message when the reranker lacks a setting."""
+    config = _reranker_config(settings)
+
     @asynccontextmanager
     async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
-        with uncollected():
-            model = await asyncio.to_thread(EmbeddingModel.load, settings.model)
-        await asyncio.to_thread(model.warm_up)
-        async with Embedding(model).running() as embed:
-            yield [
-                Stage(
-                    name="embed",
-                    variant=settings.embedding_variant,
-                    process=embed,
-                    room=settings.embedder_room,
-                    batch_room=settings.embedder_batch_room,
-                    model=_announced(model.name),
-                )
-            ]
+        model = await _model(settings) if _needs_model(settings, config) else None
+        async with AsyncExitStack() as stack:
+            stages = []
+            if model is not None and settings.embedder_serves.embeds:
+                stages.append(_embed(settings, model, await stack.enter_async_context(Embedding(model).running())))
+            if config is not None:
+                stages.append(await stack.enter_async_context(_rerank(settings, config, model)))
+            yield stages
 
     service = Service("embedder", settings, setup)
     return service, service.asgi()
+
+
+def _reranker_config(settings: EmbedderSettings) -> RerankerConfig | None:
+    if not settings.embedder_serves.reranks:
+        return None
+    try:
+        return settings.reranker_config
+    except ValueError as error:
+        raise SystemExit(f"embedder: {error}") from None
+
+
+def _needs_model(settings: EmbedderSettings, config: RerankerConfig | None) -> bool:
+    return settings.embedder_serves.embeds or isinstance(config, LateInteractionConfig)
+
+
+async def _model(settings: EmbedderSettings) -> EmbeddingModel:
+    with uncollected():
+        model = await asyncio.to_thread(EmbeddingModel.load, settings.model)
+    await asyncio.to_thread(model.warm_up)
+    return model
+
+
+def _embed(settings: EmbedderSettings, model: EmbeddingModel, embed: Embedding) -> Stage:
+    return Stage(
+        name="embed",
+        variant=settings.embedding_variant,
+        process=embed,
+        room=settings.embedder_room,
+        batch_room=settings.embedder_batch_room,
+        model=_announced(model.name),
+    )
+
+
+@asynccontextmanager
+async def _rerank(
+    settings: EmbedderSettings, config: RerankerConfig, model: EmbeddingModel | None
+) -> AsyncIterator[Stage]:
+    reranker = create_reranker(config, model)
+    variant = settings.rerank_variant or settings.embedding_variant
+    # A remote server that is away must not keep the process from embedding.
+    canary = None if isinstance(config, RemoteConfig) else CANARY.model_copy(update={"slip": _canary_slip(variant)})
+    reranking = Reranking(reranker, budget=settings.rerank_budget, retrieval_weight=settings.rerank_retrieval_weight)
+    async with reranking.running() as rerank:
+        yield Stage(
+            name="rerank",
+            variant=variant,
+            process=rerank,
+            room=settings.rerank_room,
+            batch_room=settings.rerank_batch_room,
+            canary=canary,
+            model=reranker.model,
+        )
+
+
+def _canary_slip(variant: str) -> tuple[Stop, ...]:
+    return (Stop(stage="rerank", variant=variant, params={"budget": 30.0}),)
 
 
 def _announced(name: str) -> str:

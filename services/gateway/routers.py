@@ -15,12 +15,13 @@ from services.gateway.openai.embeddings.router import router as embeddings
 from services.gateway.openai.files.router import router as files
 from services.gateway.openai.models.router import router as models
 from services.gateway.queries.router import router as queries
+from services.gateway.rerank.router import router as rerank
 from services.gateway.schedules.router import router as schedules
 from services.gateway.variants.router import router as variants
 
 __all__ = ["DIRECT", "ROUTERS"]
 
-DIRECT: Final = (queries, chat, completions, embeddings)
+DIRECT: Final = (queries, chat, completions, embeddings, rerank)
 """The routers of the query path, whose endpoints are called without FastAPI's layers."""
 
 ROUTERS: Final = (

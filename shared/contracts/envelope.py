@@ -98,8 +98,10 @@ class PassageCopy(Wire):
 class Passage(Wire):
     """A piece of a document: found by the retriever, or on its way into the index.
 
-    `score` is 0 to 1, and of two questions the same score means the same. `similarity` is the cosine of its vector and
-    the question's; `coverage` is the share of the question's terms that it holds, by their rarity.
+    `score` is 0 to 1, and of two questions the same score means the same; it is that of the last stage that ranked
+    the passages, and `retrieval_score` that of the retriever, where a later stage has replaced it. `similarity` is the
+    cosine of its vector and the question's; `coverage` is the share of the question's terms that it holds, by their
+    rarity.
     """
 
     id: str
@@ -108,6 +110,7 @@ class Passage(Wire):
     position: int
     text: str
     score: float = 0.0
+    retrieval_score: float | None = None
     similarity: float | None = None
     coverage: float | None = None
     copies: tuple[PassageCopy, ...] = ()

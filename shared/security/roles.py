@@ -61,12 +61,15 @@ OWN_STAGE: Final = "stage-"
 VARIANTS: Final = ("default", "canary")
 SERVED: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("request",),
-    "embedder": ("embed",),
+    "embedder": ("embed", "rerank"),
     "retriever": ("retrieve", "index"),
     "generator": ("generate", "condense"),
 }
 PIPELINE: Final = ("condense", "embed", "retrieve", "generate")
 """The built-in pipeline, with what precedes it for a question that others came before."""
+
+RERANK: Final = "rerank"
+"""What a request may insert after the stage that retrieves."""
 
 SUBMITTED: Final = ("embed", "retrieve", "index", "request")
 """Stages that jobs ask for their part of the work."""
@@ -111,13 +114,25 @@ class Deployment:
         return tuple(sorted(named - built_in))
 
     def variants_of(self, stage: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*VARIANTS, *self.variants.get(stage, ()))))
+        # One process serves both stages, under the same variant unless it is told otherwise.
+        shared = self.variants.get("embed", ()) if stage == RERANK else ()
+        return tuple(dict.fromkeys((*VARIANTS, *self.variants.get(stage, ()), *shared)))
 
     def after(self, *stages: str) -> tuple[str, ...]:
         """The stages that a query may go to from one of these."""
-        paths = [PIPELINE, *self.pipelines, *(("condense", pipeline[0]) for pipeline in self.pipelines if pipeline)]
+        whole = [PIPELINE, *self.pipelines]
+        follow_ups = [("condense", pipeline[0]) for pipeline in self.pipelines if pipeline]
+        paths = [*whole, *map(_reranked, whole), *follow_ups]
         pairs = {pair for path in paths for pair in pairwise(path)}
         return tuple(sorted({then for first, then in pairs if first in stages}))
+
+
+def _reranked(pipeline: tuple[str, ...]) -> tuple[str, ...]:
+    """The stages with the one that a request may insert after the last that retrieves."""
+    if "retrieve" not in pipeline or RERANK in pipeline:
+        return pipeline
+    after = len(pipeline) - pipeline[::-1].index("retrieve")
+    return (*pipeline[:after], RERANK, *pipeline[after:])
 
 
 def inbox_prefix(role: str) -> str:

@@ -66,8 +66,9 @@ class SourceCopy(Schema):
 class Source(Schema):
     """A passage that the answer rests on; `index` is the number that citations in the answer use (from 1).
 
-    `score` is 0 to 1 and can be compared between questions. `similarity` is the cosine to the question, and `coverage`
-    the share of the question's terms that the passage holds, by their rarity. `copies` says where else its text is.
+    `score` is 0 to 1 and can be compared between questions; where reranking has replaced it, `retrieval_score` is what
+    the search gave. `similarity` is the cosine to the question, and `coverage` the share of the question's terms that
+    the passage holds, by their rarity. `copies` says where else its text is.
     """
 
     index: int
@@ -76,6 +77,7 @@ class Source(Schema):
     position: int = 0
     text: str
     score: float = 0.0
+    retrieval_score: float | None = None
     similarity: float | None = None
     coverage: float | None = None
     copies: tuple[SourceCopy, ...] = ()

@@ -29,6 +29,10 @@ def ask(
         str | None, typer.Option("--filter", metavar="JSON", help="""Only matching documents: '{"year": 2024}'.""")
     ] = None,
     pipeline: Annotated[str | None, typer.Option(help="A pipeline in place of the collection's.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Rerank more passages, and use the best of them.")] = False,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, max=200, help="Passages to rerank; 40 without it. Use it with --rerank.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of the query in seconds.")] = 30.0,
     url: Url = None,
     as_json: AsJson = False,
@@ -40,6 +44,8 @@ def ask(
         "filter": _parse_filter(metadata_filter),
         "pipeline": pipeline,
         "timeout": timeout,
+        "rerank": rerank,
+        "candidates": candidates,
     }
     with client(url) as sluice:
         if as_json:

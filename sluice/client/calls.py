@@ -66,15 +66,19 @@ def query(
     conversation: str | None = None,
     generate: Mapping[str, Any] | None = None,
     version: str | None = None,
+    rerank: bool = False,
+    candidates: int | None = None,
 ) -> Call[Answer]:
     """Ask a question and wait for the whole answer; `timeout` (seconds) is the query's deadline.
 
     `messages` are the turns before it, `{"role": ..., "content": ...}`, oldest first. All questions with the same
     `conversation` go to the same variants. `generate` is how to write the answer: `{"max_tokens": 200}`.
-    `version` is a version of the collection to ask instead of the live one.
+    `version` is a version of the collection to ask instead of the live one. With `rerank` the best `top_k` of
+    `candidates` passages are used, as the stage `rerank` orders them.
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout)
     body |= _said(messages=list(messages), conversation=conversation, generate=generate, version=version)
+    body |= _said(rerank=rerank, candidates=candidates)
     return Call(method="POST", path="/v1/query", body=body, parse=model(Answer), timeout=timeout + GRACE)
 
 
@@ -90,6 +94,8 @@ def stream_query(
     conversation: str | None = None,
     generate: Mapping[str, Any] | None = None,
     version: str | None = None,
+    rerank: bool = False,
+    candidates: int | None = None,
 ) -> Call[None]:
     """Ask a question and read the answer as it comes: `Sources`, then `Delta`s, then `Done`.
 
@@ -97,6 +103,7 @@ def stream_query(
     """
     body = _query_body(question, collection, top_k, filter, pipeline, timeout) | {"stream": True}
     body |= _said(messages=list(messages), conversation=conversation, generate=generate, version=version)
+    body |= _said(rerank=rerank, candidates=candidates)
     return Call(method="POST", path="/v1/query", body=body, parse=nothing, timeout=timeout + GRACE)
 
 

@@ -4,7 +4,7 @@ Built on sentence-transformers, whose import takes seconds: it is imported when 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.embedder.model.batching import plan_batches
+from services.embedder.model.features import lengths_of, rows_of
 from services.embedder.model.loader import BUNDLED_MODEL, Loaded, ModelConfig, load
 from services.embedder.model.priority_lock import PriorityLock
 from shared.contracts.problems import Problem, ProblemType
@@ -54,6 +55,7 @@ class EmbeddingModel:
         self._rows = config.batch_rows
         self.batch_tokens = loaded.batch_tokens
         self._counter = _counter(model)
+        self._marks = _marks(model)
         self.name = config.name
         self.device = loaded.device
         self.backend = loaded.backend
@@ -80,23 +82,64 @@ class EmbeddingModel:
     def encode(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Encoded:
         """What `embed` returns, and how many tokens each text was."""
         vectors: Vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        lengths: list[int] = []
+        for rows, made in self._passes(texts, kind, lengths, urgent=urgent):
+            vectors[rows] = _numpy(made["sentence_embedding"][:, : self.dimension])
+        return Encoded(_normalised(vectors), lengths)
+
+    def encode_tokens(
+        self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False
+    ) -> tuple[list[Vectors], list[int]]:
+        """A vector of each token of each text, each of length 1; and the tokens of each text, as `encode` counts them.
+
+        The vectors of a text are (tokens, width of the transformer), in the order of its tokens, without the model's
+        own marks and the prompt; a text without tokens has none. Cut, order and problems are those of `embed`.
+        """
+        lengths: list[int] = []
+        found: list[Vectors] = [np.zeros((0, self.dimension), dtype=np.float32)] * len(texts)
+        skipped = self._prompt_length(kind)
+        for rows, made in self._passes(texts, kind, lengths, urgent=urgent):
+            vectors, kept = _numpy(made["token_embeddings"]), self._text_tokens(made, skipped)
+            for row, each, keep in zip(rows, vectors, kept, strict=True):
+                found[row] = _normalised(each[keep])
+        return found, lengths
+
+    def _passes(
+        self, texts: Sequence[str], kind: Kind, lengths: list[int], *, urgent: bool
+    ) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """One forward pass after the other: the numbers of its texts, and what the model makes of them.
+
+        Fills `lengths` with the tokens of each text first.
+        """
         if not texts:
-            return Encoded(vectors, [])
+            return
         prompt = _prompt(self._model, kind)
         clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates break tokenizers
         with self._turns.take(urgent=urgent):
             features = self._model.preprocess(clean, prompt=prompt, task=_TASKS[kind])
-        lengths = _lengths(features, len(clean))
+        lengths.extend(lengths_of(features, len(clean)))
         self._count_truncated(clean, lengths, prompt)
         for rows in plan_batches(
             lengths, token_budget=self.batch_tokens, max_rows=self._rows, padding_limit=self.batch_tokens // 16
         ):
             longest = lengths[rows[0]]
             if longest:
-                batch = _rows_of(features, rows, longest, left=self._pads_left)
+                batch = rows_of(features, rows, longest, left=self._pads_left)
                 with self._turns.take(urgent=urgent):
-                    vectors[rows] = self._forward(batch, kind)
-        return Encoded(_normalised(vectors), lengths)
+                    made = self._forward(batch, kind)
+                yield rows, made
+
+    def _text_tokens(self, made: dict[str, Any], skipped: int) -> list[npt.NDArray[np.bool_]]:
+        """Which tokens of each row are its text: no padding, no marks of the model, not the first `skipped` others."""
+        ids = made["input_ids"].cpu().numpy()
+        kept = made["attention_mask"].cpu().numpy().astype(bool) & ~np.isin(ids, self._marks)
+        if skipped:
+            kept &= np.cumsum(kept, axis=1) > skipped
+        return list(kept)
+
+    def _prompt_length(self, kind: Kind) -> int:
+        prompt = _prompt(self._model, kind)
+        return len(self._counter.encode(prompt, add_special_tokens=False).ids) if prompt and self._counter else 0
 
     def token_count(self, text: str) -> int:
         """Tokens that embedding `text` costs, at most `max_tokens`; takes microseconds for a question."""
@@ -114,15 +157,14 @@ class EmbeddingModel:
     def _pads_left(self) -> bool:
         return getattr(self._model.tokenizer, "padding_side", "right") == "left"
 
-    def _forward(self, batch: dict[str, Any], kind: Kind) -> Vectors:
+    def _forward(self, batch: dict[str, Any], kind: Kind) -> dict[str, Any]:
         import torch
 
         with torch.inference_mode():
             device = self._model.device
             moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-            found: torch.Tensor = self._model(moved, task=_TASKS[kind])["sentence_embedding"]
-            found = found[:, : self.dimension].float().cpu()
-        return np.asarray(found.numpy(), dtype=np.float32)
+            made: dict[str, Any] = self._model(moved, task=_TASKS[kind])
+        return made
 
     def _count_truncated(self, texts: list[str], lengths: list[int], prompt: str) -> None:
         if self._counter is None:
@@ -162,33 +204,20 @@ def _counter(model: "SentenceTransformer") -> "Tokenizer | None":
     return counter
 
 
+def _marks(model: "SentenceTransformer") -> list[int]:
+    """The tokens that the tokenizer adds to every text; its token for what it does not know stands for text."""
+    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    return [token for token in getattr(model.tokenizer, "all_special_ids", ()) if token != unknown]
+
+
+def _numpy(values: "torch.Tensor") -> Vectors:
+    return np.asarray(values.float().cpu().numpy(), dtype=np.float32)
+
+
 def _limit_tokens(model: "SentenceTransformer", wanted: int) -> int:
     own = int(model.max_seq_length or 512)
     model.max_seq_length = min(wanted, own) if wanted else own
     return int(model.max_seq_length)
-
-
-def _lengths(features: dict[str, Any], rows: int) -> list[int]:
-    mask = features.get("attention_mask")
-    if mask is None or mask.ndim != 2 or len(mask) != rows:
-        raise Problem(
-            ProblemType.STAGE_FAILED, "This model's inputs are not padded rows of tokens, which Sluice needs."
-        )
-    return [int(length) for length in mask.sum(1)]
-
-
-def _rows_of(features: dict[str, Any], rows: list[int], longest: int, *, left: bool) -> dict[str, Any]:
-    """The features of some rows, with the padding that only longer rows needed cut off."""
-    count, width = features["attention_mask"].shape
-    columns = slice(width - longest, None) if left else slice(longest)
-
-    def pick(value: "torch.Tensor | Any") -> Any:
-        shape = getattr(value, "shape", ())
-        if tuple(shape[:2]) == (count, width):
-            return value[rows][:, columns]
-        return value[rows] if shape and shape[0] == count else value
-
-    return {name: pick(value) for name, value in features.items()}
 
 
 def _normalised(vectors: Vectors) -> Vectors:

@@ -1,14 +1,14 @@
 """OpenVINO computes the transformer of a loaded model: on x86 CPUs twice to four times as fast as PyTorch.
 
 Only the transformer is replaced. Tokenizer, prompts, the cut, pooling and whatever a model has after it stay those of
-sentence-transformers, so that a vector means the same with either backend.
+sentence-transformers, so that a vector or a score means the same with either backend.
 """
 
 import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -20,14 +20,17 @@ from services.embedder.model.hardware import Dtype
 if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
-__all__ = ["PRECISIONS", "NotConvertibleError", "accelerate", "installed"]
+__all__ = ["PRECISIONS", "NotConvertibleError", "accelerate", "accelerate_cross_encoder", "installed"]
 
 PRECISIONS: Final = {Dtype.FLOAT32: "f32", Dtype.BFLOAT16: "bf16"}
 
 LEAST_COSINE: Final = 0.999
 """Between vectors of the two backends, in any number format: what is below is not the same model."""
+
+LARGEST_DIFFERENCE: Final = 0.01
+"""Between scores of a cross-encoder, 0 to 1, of the two backends."""
 
 CACHED_SHAPES: Final = 1024
 """Programs that OpenVINO keeps for shapes of batches, the last used ones."""
@@ -49,23 +52,63 @@ def accelerate(model: "SentenceTransformer", *, dtype: Dtype, threads: int, leas
     The model afterwards makes one forward pass at a time. Raises NotConvertibleError and leaves the model as it was
     where it has no such transformer, where the conversion fails, or where vectors of some texts differ.
     """
-    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    def check(expected: "npt.NDArray[np.float32]", found: "npt.NDArray[np.float32]") -> None:
+        least = float((found * expected).sum(1).min())
+        if not least >= least_cosine:
+            raise NotConvertibleError(f"OpenVINO's vectors differ from PyTorch's: cosine {least:.4f}")
+
+    _accelerate(model, _HIDDEN_STATES, list(PROBES[:2]), dtype, threads, lambda: _vectors(model), check)
+
+
+def accelerate_cross_encoder(model: "CrossEncoder", *, dtype: Dtype, threads: int) -> None:
+    """As `accelerate`, for a cross-encoder that scores a pair with one forward pass; its scores are compared."""
+
+    def check(expected: "npt.NDArray[np.float32]", found: "npt.NDArray[np.float32]") -> None:
+        largest = float(np.abs(found - expected).max())
+        if not largest <= LARGEST_DIFFERENCE:
+            raise NotConvertibleError(f"OpenVINO's scores differ from PyTorch's by {largest:.4f}")
+
+    pairs = [(PROBES[0], text) for text in PROBES]
+    _accelerate(model, _method_outputs(model), pairs[:2], dtype, threads, lambda: _scores(model, pairs), check)
+
+
+def _accelerate(
+    model: "SentenceTransformer | CrossEncoder",
+    modality: dict[str, str],
+    example: list[Any],
+    dtype: Dtype,
+    threads: int,
+    probe: "Callable[[], npt.NDArray[np.float32]]",
+    check: "Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32]], None]",
+) -> None:
+    """Replace the transformer, and put it back where `check` raises for what `probe` gives before and after."""
+    from sentence_transformers.base.modules import Transformer
 
     if dtype not in PRECISIONS or not installed():
         raise NotConvertibleError(f"it needs the package openvino, and one of the formats {', '.join(PRECISIONS)}")
     first = model[0]
-    if not isinstance(first, Transformer) or first.modality_config.get("text") != _HIDDEN_STATES:
+    if not isinstance(first, Transformer) or first.modality_config.get("text") != modality:
         raise NotConvertibleError("its first part is no transformer that makes a vector of each token")
-    original, expected = first.model, _vectors(model)
+    original, expected = first.model, probe()
+    output = modality["method_output_name"]
     try:
-        first.model = _compiled(original, _example(model, original), PRECISIONS[dtype], threads)
-        least = float((_vectors(model) * expected).sum(1).min())
+        first.model = _compiled(original, _example(model, original, example), output, PRECISIONS[dtype], threads)
+        check(expected, probe())
+    except NotConvertibleError:
+        first.model = original
+        raise
     except Exception as error:  # tracing runs the model's own code, and OpenVINO's errors share no base
         first.model = original
         raise NotConvertibleError(f"OpenVINO cannot compute it: {error}") from error
-    if not least >= least_cosine:
-        first.model = original
-        raise NotConvertibleError(f"OpenVINO's vectors differ from PyTorch's: cosine {least:.4f}")
+
+
+def _scores(model: "CrossEncoder", pairs: list[tuple[str, str]]) -> "npt.NDArray[np.float32]":
+    """Of pairs in one batch, and of one alone."""
+    import torch
+
+    found = [model.predict(some, activation_fn=torch.nn.Sigmoid()) for some in (pairs, pairs[1:2])]
+    return np.concatenate(found)
 
 
 def _vectors(model: "SentenceTransformer") -> "npt.NDArray[np.float32]":
@@ -75,19 +118,28 @@ def _vectors(model: "SentenceTransformer") -> "npt.NDArray[np.float32]":
 
 
 _HIDDEN_STATES: Final = {"method": "forward", "method_output_name": "last_hidden_state"}
+_LOGITS: Final = {"method": "forward", "method_output_name": "logits"}
 
 
-def _example(model: "SentenceTransformer", transformer: "torch.nn.Module") -> "dict[str, torch.Tensor]":
-    """Inputs of the transformer for two padded rows."""
+def _method_outputs(model: "CrossEncoder") -> dict[str, str]:
+    """What the first part of a cross-encoder makes: scores, or the states that a later part makes them of."""
+    config = getattr(model[0], "modality_config", {}).get("text")
+    return _HIDDEN_STATES if config == _HIDDEN_STATES else _LOGITS
+
+
+def _example(
+    model: "SentenceTransformer | CrossEncoder", transformer: "torch.nn.Module", texts: list[Any]
+) -> "dict[str, torch.Tensor]":
+    """Inputs of the transformer for some padded rows."""
     import torch
 
     takes = inspect.signature(transformer.forward).parameters
-    features = model.preprocess(list(PROBES[:2]))
+    features = model.preprocess(texts)
     return {name: value for name, value in features.items() if isinstance(value, torch.Tensor) and name in takes}
 
 
 def _compiled(
-    transformer: "torch.nn.Module", example: "dict[str, torch.Tensor]", precision: str, threads: int
+    transformer: "torch.nn.Module", example: "dict[str, torch.Tensor]", output: str, precision: str, threads: int
 ) -> "torch.nn.Module":
     """A module that takes and returns what the transformer does, for any number of rows and tokens."""
     import torch
@@ -102,8 +154,8 @@ def _compiled(
 
         def forward(self, *values: torch.Tensor) -> torch.Tensor:
             named = dict(zip(names, values, strict=True))
-            hidden: torch.Tensor = self.transformer(**named, return_dict=True).last_hidden_state
-            return hidden
+            made: torch.Tensor = getattr(self.transformer(**named, return_dict=True), output)
+            return made
 
     program = _converted(openvino, Traced().eval(), tuple(example.values()))
     hints = {
@@ -123,7 +175,7 @@ def _compiled(
 
         def forward(self, **features: Any) -> dict[str, torch.Tensor]:
             found = request.infer([features[name].numpy() for name in names], share_inputs=True)
-            return {"last_hidden_state": torch.from_numpy(found[0])}
+            return {output: torch.from_numpy(found[0])}
 
     return Compiled(transformer.config)
 

@@ -68,6 +68,10 @@ class QueryRequest(_Request):
     filter: dict[str, JsonValue] | None = Field(
         None, description='Which documents to use, by metadata: {"year": {"$gte": 2020}, "lang": "en"}.'
     )
+    rerank: bool = Field(False, description="Have the stage `rerank` choose the passages among the candidates.")
+    candidates: int | None = Field(
+        None, ge=1, le=200, description="Passages that are retrieved for the stage `rerank`; 40 if null."
+    )
     stream: bool = Field(False, description="Answer with server-sent events, as `Accept: text/event-stream` does.")
     pipeline: str | None = Field(None, description="A named pipeline; else the collection's, else `default`.")
     timeout: float | None = Field(None, description="Seconds that the query may take; the server's default if null.")
@@ -182,6 +186,7 @@ def sources_from(passages: Iterable[Passage]) -> tuple[Source, ...]:
             position=p.position,
             text=p.text,
             score=p.score,
+            retrieval_score=p.retrieval_score,
             similarity=p.similarity,
             coverage=p.coverage,
             copies=tuple(

@@ -19,7 +19,14 @@ __all__ = ["audit_middleware"]
 log = logging.getLogger("sluice.audit")
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-QUERY_PATHS: Final = ("/v1/query", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+QUERY_PATHS: Final = (
+    "/v1/query",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v2/rerank",
+)
 """Paths whose POST changes nothing."""
 
 REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})

@@ -33,7 +33,7 @@ UNSUPPORTED: Final = "is not supported here"
 class SluiceOptions(BaseModel):
     """The extra member `sluice` (in the SDK: `extra_body={"sluice": {...}}`). Unknown members are refused.
 
-    Any of the first five makes a chat an answer from documents.
+    Any of the first six makes a chat an answer from documents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +43,7 @@ class SluiceOptions(BaseModel):
     filter: dict[str, JsonValue] | None = Field(None, description="Which documents to use, by metadata.")
     pipeline: str | None = None
     retrieval: Retrieval | None = Field(None, description="How passages are searched and ranked.")
+    rerank: bool | None = Field(None, description="Have the stage `rerank` choose among more passages.")
     conversation: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="What all requests of a conversation have in common, so that one variant answers them all."
     )
@@ -50,7 +51,7 @@ class SluiceOptions(BaseModel):
 
     @property
     def retrieves(self) -> bool:
-        chosen = (self.collection, self.top_k, self.filter, self.pipeline, self.retrieval)
+        chosen = (self.collection, self.top_k, self.filter, self.pipeline, self.retrieval, self.rerank)
         return any(option is not None for option in chosen)
 
 

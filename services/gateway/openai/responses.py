@@ -257,9 +257,9 @@ class EmbeddingList(_Body):
 
 
 class ModelPlace(_Body):
-    """Where a model runs: `stage` is `generate` or `embed`, or `collection` for answers from one's documents."""
+    """Where a model runs: `stage` is `generate`, `embed` or `rerank`, or `collection` for answers from documents."""
 
-    stage: Literal["generate", "embed", "collection"]
+    stage: Literal["generate", "embed", "rerank", "collection"]
     variants: list[str] = []
 
 

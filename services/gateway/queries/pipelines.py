@@ -7,7 +7,8 @@
         - {stage: retrieve, params: {mode: vector, top_k: 3}}
         - {stage: generate, variant: canary}
 
-A pipeline named `default` replaces the built-in one, which is embed, retrieve, generate.
+A pipeline named `default` replaces the built-in one, which is embed, retrieve, generate; and so does `rerank`, which is
+embed, retrieve, rerank, generate.
 """
 
 from collections.abc import Mapping
@@ -22,18 +23,25 @@ from shared.contracts.envelope import Name, Stop
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 
-__all__ = ["DEFAULT", "EMBED", "GENERATE", "Pipelines", "PipelinesError", "load_pipelines"]
+__all__ = ["DEFAULT", "EMBED", "GENERATE", "RERANK", "Pipelines", "PipelinesError", "load_pipelines"]
 
 DEFAULT: Final = "default"
 EMBED: Final = "embed"
 RETRIEVE: Final = "retrieve"
+RERANK: Final = "rerank"
 GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
+CANDIDATES: Final = 40
+"""Passages that are retrieved for a stage rerank."""
+
 MAX_VALUES: Final = 10_000
 SCALAR_ERRORS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
 
-BUILT_IN: Final = (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE))
+BUILT_IN: Final[Mapping[str, tuple[Stop, ...]]] = {
+    DEFAULT: (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=GENERATE)),
+    RERANK: (Stop(stage=EMBED), Stop(stage=RETRIEVE), Stop(stage=RERANK), Stop(stage=GENERATE)),
+}
 
 
 class PipelinesError(ValueError):
@@ -41,10 +49,10 @@ class PipelinesError(ValueError):
 
 
 class Pipelines:
-    """The pipelines by name. `default` is always among them."""
+    """The pipelines by name. `default` and `rerank` are always among them."""
 
     def __init__(self, named: Mapping[str, tuple[Stop, ...]] | None = None) -> None:
-        self._named = {DEFAULT: BUILT_IN} | dict(named or {})
+        self._named = {**BUILT_IN, **(named or {})}
 
     @property
     def named(self) -> Mapping[str, tuple[Stop, ...]]:
@@ -69,22 +77,26 @@ class Pipelines:
         retrieval: RetrievalFields = NO_OPTIONS,
         collection_retrieval: RetrievalFields = NO_OPTIONS,
         condense: bool = False,
+        rerank: bool = False,
+        candidates: int | None = None,
     ) -> tuple[Stop, ...]:
         """The slip of a query: the pipeline's stops, with the options of the request in those that retrieve.
 
         The request's `top_k` goes before the pipeline's, and that before the default; so do its options of `retrieval`,
         and last come the collection's. `request_filter` applies in addition to the pipeline's filter. With `condense`,
         for a later question of a conversation, a pipeline that retrieves and generates first makes the question stand
-        alone, unless it names the stage itself.
-        Raises Problem PIPELINE_NOT_FOUND, or INVALID_FILTER where no stop would apply it.
+        alone, unless it names the stage itself. With `rerank`, a pipeline that does not name that stage gets it after
+        retrieval. In a pipeline that reranks, `top_k` is what is left after that, of `candidates` that are retrieved.
+        Raises Problem PIPELINE_NOT_FOUND, INVALID_REQUEST where nothing is retrieved to rerank, or INVALID_FILTER where
+        no stop would apply it.
         """
-        stops = self.get(name)
+        stops = _with_rerank(name, self.get(name)) if rerank else self.get(name)
         if request_filter and not any(stop.stage == RETRIEVE for stop in stops):
             raise Problem(
                 ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
             )
-        request = _RetrieveRequest(top_k, default_top_k, request_filter, retrieval, collection_retrieval)
-        slip = tuple(request.applied_to(stop) if stop.stage == RETRIEVE else stop for stop in stops)
+        request = _RetrieveRequest(top_k, default_top_k, request_filter, retrieval, collection_retrieval, candidates)
+        slip = request.applied_to(stops)
         return (*_condense_stop(slip), *slip) if condense else slip
 
 
@@ -99,21 +111,54 @@ def _condense_stop(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _RetrieveRequest:
-    """What a request and its collection say about retrieval."""
+    """What a request and its collection say about retrieval. With a stage that reranks, `top_k` is meant for that."""
 
     top_k: int | None
     default_top_k: int
     filter: Mapping[str, JsonValue] | None
     options: RetrievalFields
     collection_options: RetrievalFields
+    candidates: int | None
 
-    def applied_to(self, stop: Stop) -> Stop:
+    def applied_to(self, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
+        reranks = any(stop.stage == RERANK for stop in stops)
+        made = []
+        for stop in stops:
+            if stop.stage == RETRIEVE:
+                made.append(self._retrieve(stop, self._candidates(stop) if reranks else self._top_k(stop)))
+            else:
+                made.append(stop.with_params(top_k=self._top_k(stop)) if stop.stage == RERANK else stop)
+        return tuple(made)
+
+    def _retrieve(self, stop: Stop, top_k: JsonValue) -> Stop:
         own: JsonValue = stop.params.get("filter")
         wanted: JsonValue = dict(self.filter) if self.filter else None
         params = self.collection_options.as_params() | stop.params | self.options.as_params()
-        params["top_k"] = stop.params.get("top_k", self.default_top_k) if self.top_k is None else self.top_k
+        params["top_k"] = top_k
         params["filter"] = {"$and": [own, wanted]} if own and wanted else own or wanted
         return stop.model_copy(update={"params": params})
+
+    def _top_k(self, stop: Stop) -> JsonValue:
+        return stop.params.get("top_k", self.default_top_k) if self.top_k is None else self.top_k
+
+    def _candidates(self, stop: Stop) -> JsonValue:
+        if self.candidates is not None:
+            return max(self.candidates, self.top_k or 1)
+        return stop.params.get("top_k", max(CANDIDATES, self.top_k or 1))
+
+
+def _with_rerank(name: str, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
+    """The stops with one that reranks right after the last that retrieves, whose `top_k` it takes, unless one does."""
+    if any(stop.stage == RERANK for stop in stops):
+        return stops
+    last = max((i for i, stop in enumerate(stops) if stop.stage == RETRIEVE), default=None)
+    if last is None:
+        detail = f"The pipeline '{name}' does not retrieve, so it has nothing to rerank."
+        raise Problem(ProblemType.INVALID_REQUEST, detail, param="rerank")
+    params = dict(stops[last].params)
+    kept = {"top_k": params.pop("top_k")} if "top_k" in params else {}
+    retrieve = stops[last].model_copy(update={"params": params})
+    return (*stops[:last], retrieve, Stop(stage=RERANK, params=kept), *stops[last + 1 :])
 
 
 class _StopEntry(BaseModel):

@@ -42,7 +42,7 @@ class QueryPlan:
 
     `conversation` is what all questions of one conversation have in common, so that they all go to the same variants;
     without it each question goes its own way. `generate` goes before what the pipeline says about generation, and so
-    does `generator`, the variant of the generator.
+    does `generator`, the variant of the generator. With `rerank` the best `top_k` of `candidates` passages are used.
     """
 
     question: str
@@ -53,6 +53,8 @@ class QueryPlan:
     top_k: int | None = None
     default_top_k: int = 5
     filter: Mapping[str, JsonValue] | None = None
+    rerank: bool = False
+    candidates: int | None = None
     conversation: str | None = None
     retrieval: RetrievalFields = NO_OPTIONS
     generate: GenerateParams = GenerateParams()
@@ -77,6 +79,8 @@ class QueryPlanner:
             retrieval=plan.retrieval,
             collection_retrieval=plan.collection.retrieval,
             condense=any(message.role in SPOKEN for message in plan.messages),
+            rerank=plan.rerank,
+            candidates=plan.candidates,
         )
         return self.envelope(
             context,

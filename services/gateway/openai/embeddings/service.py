@@ -1,9 +1,8 @@
-"""Embeddings of any number of texts, as queries that fit into the broker's messages, a few at a time."""
+"""Embeddings of any number of texts."""
 
-import asyncio
 import base64
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,44 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.context import charge_tokens
-from services.gateway.http.problems import ClientLeftError, invalid_member
-from services.gateway.http.sse import PING_SECONDS, client_disconnect
+from services.gateway.http.problems import invalid_member
 from services.gateway.openai.requests import EmbeddingRequest
 from services.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage, encode_response
 from services.gateway.queries.assembler import Ended
+from services.gateway.queries.portions import ask_portions, portions
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
 from shared.contracts.problems import Problem, ProblemType
-from shared.groups import groups
-from shared.tasks import task_group
 
-__all__ = ["embed_texts", "portions"]
+__all__ = ["embed_texts"]
 
 PORTION_TEXTS: Final = 32
 """Texts of one query: with vectors of 4,096 numbers the answer to it takes 700 kB, and a message has 1 MB."""
-
-PORTION_BYTES: Final = 128 * 1024
-"""Bytes of text in one query, which come back with the vectors."""
-
-AT_ONCE: Final = 4
-"""Queries of one request that are in flight together, so that a large one leaves room for others."""
-
-
-def portions(texts: Sequence[str]) -> Iterator[tuple[Passage, ...]]:
-    """The texts in order, as passages of queries. Raises Problem INVALID_REQUEST for a text that fits into none."""
-
-    def size(passage: Passage) -> int:
-        length = len(passage.text.encode("utf-8", "replace"))
-        if length > PORTION_BYTES:
-            member = f"input[{passage.position}]"
-            raise invalid_member(member, f"has {length:,} bytes; at most {PORTION_BYTES:,} are allowed")
-        return length
-
-    passages = (
-        Passage(id=str(number), document_id="", document="", position=number, text=text)
-        for number, text in enumerate(texts)
-    )
-    return groups(passages, size, most=PORTION_TEXTS, most_size=PORTION_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +34,12 @@ class _Embedded:
 async def embed_texts(
     request: Request, queries: Queries, body: EmbeddingRequest, plan: Callable[[tuple[Passage, ...]], Query]
 ) -> Response:
-    """The vectors of all texts. Raises the first Problem of a query, and then the others are stopped.
-
-    `plan` writes the query of a portion when its turn comes, so that each has the whole timeout.
-    """
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def embed(portion: tuple[Passage, ...]) -> _Embedded:
-        await limit.acquire()
-        if departure.happened:
-            raise ClientLeftError
-        async with queries.ask(plan(portion), departure, append_only=False) as session:
-            while session.ended is None:
-                await session.parts(PING_SECONDS)
-        limit.release()  # not after a failure: no other query may start
-        return _embedded(session.answer.sources, session.ended, len(portion))
-
-    async with client_disconnect(request.scope, request.receive) as departure, task_group() as tasks:
-        started = [tasks.create_task(embed(portion)) for portion in portions(body.input)]
-    embedded = [task.result() for task in started]
+    """The vectors of all texts. Raises the first Problem of a query, and then the others are stopped."""
+    texts = portions(body.input, member="input", most=PORTION_TEXTS)
+    parts = await ask_portions(request, queries, texts, plan)
+    embedded = [_embedded(part.passages, part.ended) for part in parts]
+    if sum(len(one.vectors) for one in embedded) != len(body.input):
+        raise Problem(ProblemType.STAGE_FAILED, "The stage 'embed' did not return a vector for each text.")
     charge_tokens(request.scope, sum(one.tokens for one in embedded))
     return Response(_response_body(body, embedded), media_type="application/json")
 
@@ -94,10 +55,8 @@ def _response_body(body: EmbeddingRequest, embedded: Sequence[_Embedded]) -> byt
     return encode_response(EmbeddingList(object="list", data=data, model=body.model, usage=usage))
 
 
-def _embedded(passages: Sequence[Passage], ended: Ended, wanted: int) -> _Embedded:
+def _embedded(passages: Sequence[Passage], ended: Ended) -> _Embedded:
     vectors = tuple(passage.vector for passage in passages if passage.vector is not None)
-    if len(vectors) != wanted:
-        raise Problem(ProblemType.STAGE_FAILED, "The stage 'embed' did not return a vector for each text.")
     tokens = ended.notes.get("embed_tokens")
     return _Embedded(vectors, tokens if isinstance(tokens, int) else 0)
 

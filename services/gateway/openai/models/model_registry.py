@@ -19,12 +19,16 @@ from nats.errors import Error as NatsError
 from shared.contracts.problems import Problem, ProblemType
 from sluice.api.models import ServiceStatus
 
-__all__ = ["EMBED", "GENERATE", "Model", "ModelRegistry"]
+__all__ = ["EMBED", "GENERATE", "MODELS", "RERANK", "Model", "ModelRegistry"]
 
 log = logging.getLogger(__name__)
 
 GENERATE: Final = "generate"
 EMBED: Final = "embed"
+RERANK: Final = "rerank"
+MODELS: Final = (GENERATE, EMBED, RERANK)
+"""The stages that have models, in the order of a listing."""
+
 DEFAULT: Final = "default"
 
 FRESH_SECONDS: Final = 2.0
@@ -117,7 +121,7 @@ class ModelRegistry:
         for service in services:
             since = service.started_at.timestamp() if service.started_at else now
             for stage in service.stages:
-                if stage.stage not in (GENERATE, EMBED):
+                if stage.stage not in MODELS:
                     continue
                 heard.add((stage.stage, stage.variant))
                 if not stage.model:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from services.gateway.auth.principal import Principal
-from services.gateway.openai.models.model_registry import Model, ModelRegistry
+from services.gateway.openai.models.model_registry import MODELS, Model, ModelRegistry
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
 from services.gateway.openai.responses import ModelBody, ModelPlace
 from shared.contracts.collections import Collection
@@ -44,8 +44,13 @@ def _engine_models(models: tuple[Model, ...]) -> list[ModelBody]:
             created=int(min(model.since for model in found)),
             sluice=ModelPlace.model_validate({"stage": stage, "variants": sorted({model.variant for model in found})}),
         )
-        for (stage, name), found in sorted(by_name.items(), reverse=True)
+        for (stage, name), found in sorted(by_name.items(), key=_listed)
     ]
+
+
+def _listed(entry: tuple[tuple[str, str], list[Model]]) -> tuple[int, str]:
+    (stage, name), _ = entry
+    return MODELS.index(stage), name
 
 
 def _collection_model(name: str, record: Collection) -> ModelBody:

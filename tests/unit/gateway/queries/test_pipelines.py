@@ -31,7 +31,7 @@ def test_the_built_in_pipeline_embeds_retrieves_and_generates() -> None:
 
 
 def test_a_file_adds_pipelines_beside_the_default(pipelines: Pipelines) -> None:
-    assert sorted(pipelines.named) == ["brief", "default", "search"]
+    assert sorted(pipelines.named) == ["brief", "default", "rerank", "search"]
     assert pipelines.get("brief")[2].variant == "canary"
 
 
@@ -75,7 +75,7 @@ def test_a_filter_that_no_stage_would_apply_is_refused(pipelines: Pipelines) -> 
 
 
 def test_an_unknown_pipeline_is_refused_with_those_that_exist(pipelines: Pipelines) -> None:
-    with pytest.raises(Problem, match="brief, default, search") as caught:
+    with pytest.raises(Problem, match="brief, default, rerank, search") as caught:
         pipelines.get("nope")
     assert caught.value.kind is ProblemType.PIPELINE_NOT_FOUND
 
