@@ -99,7 +99,7 @@ def _generate(
     return Stage(
         name="generate",
         variant=variant,
-        process=Generate(engine, adapter, settings.stream_interval, support),
+        process=Generate(engine, adapter, settings.stream_interval, support, declines=settings.decline),
         room=engine.room,
         batch_room=min(settings.generator_batch_room, engine.room),
         canary=CANARY.model_copy(update={"slip": (Stop(stage="generate", variant=variant, params=CANARY_PARAMS),)}),

@@ -96,6 +96,7 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     templates: Path | None = Field(
         None, description="Folder of prompt templates that replace the shipped ones of the same name."
     )
+    decline: bool = Field(True, description="Decline questions that the passages found cannot answer.")
     unsupported: Unsupported = Field(
         Unsupported.MARK,
         description="Sentences that no source supports: mark (report them), drop (leave them out) or retry.",

@@ -6,7 +6,7 @@ from typing import Final
 
 import regex
 
-__all__ = ["fold", "normalize", "strip_accents"]
+__all__ = ["compose", "fold", "normalize", "strip_accents"]
 
 _HYPHENS: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
 _APOSTROPHES: Final = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u2032\uff07`\u00b4"), "'")
@@ -25,12 +25,16 @@ _DOTLESS: Final = str.maketrans({"ı": "i", "ø": "o", "đ": "d", "ł": "l", "æ
 """Letters that Unicode does not take apart."""
 
 
+def compose(text: str) -> str:
+    """The text with one width and one form of each letter (NFKC), without invisible characters: what models read."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+
+
 def normalize(text: str) -> str:
-    """The text with one width, one hyphen and one apostrophe, without invisible characters; case and accents stay."""
+    """The text composed, with one hyphen and one apostrophe; case and accents stay."""
     if text.isascii():
         return text.translate(_APOSTROPHES)
-    plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).translate(_SAME))
-    return plain.translate(_SAME)
+    return compose(text.translate(_SAME)).translate(_SAME)
 
 
 def strip_accents(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, JsonValue
 
-from shared.contracts.results import Results
+from shared.contracts.results import Results, SearchOutcome
 from shared.contracts.wire import Wire
 
 __all__ = [
@@ -169,6 +169,10 @@ class Query(Wire):
 
     def with_embedding(self, embedding: Vector) -> Self:
         return self.model_copy(update={"embedding": embedding})
+
+    def with_search(self, outcome: SearchOutcome) -> Self:
+        results = (self.results or Results()).model_copy(update={"search": outcome})
+        return self.model_copy(update={"results": results})
 
     def with_result(self, result: Literal["index", "response"], value: Wire) -> Self:
         """The result, also as a note of its name, where the version before this one reads it."""

@@ -118,6 +118,8 @@ class Done(_Event):
     cited: tuple[int, ...] = ()
     supported: tuple[SentenceSupport, ...] = ()
     supported_by: str = ""
+    confidence: float | None = None
+    answerable: bool | None = None
     trail: tuple[Hop, ...] = ()
 
 

@@ -84,6 +84,7 @@ class GenerateParams(Wire):
     ignore_eos: bool = False
     logprobs: int | None = Field(None, ge=0, le=20)
     output: OutputFormat | None = None
+    decline: bool | None = None
     unsupported: Unsupported | None = None
     tools: Annotated[tuple[dict[str, JsonValue], ...], Field(max_length=128)] = ()
     tool_choice: str = "auto"

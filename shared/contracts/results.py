@@ -3,7 +3,7 @@
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.wire import Wire
 
-__all__ = ["IndexOutcome", "Payload", "Response", "Results"]
+__all__ = ["IndexOutcome", "Payload", "Response", "Results", "SearchOutcome"]
 
 
 class Payload(Wire):
@@ -28,8 +28,15 @@ class IndexOutcome(Wire):
     refused: dict[str, ProblemDetails] = {}
 
 
-class Results(Wire):
-    """The results of the stages `index` and `request`."""
+class SearchOutcome(Wire):
+    """`absent` are the identifiers that the question names and no passage of the collection has."""
 
+    absent: tuple[str, ...] = ()
+
+
+class Results(Wire):
+    """The results of the stages `retrieve`, `index` and `request`."""
+
+    search: SearchOutcome | None = None
     index: IndexOutcome | None = None
     response: Response | None = None

@@ -65,7 +65,9 @@ BATCH_ITEMS = Histogram(
 BATCH_TIME = Histogram("sluice_batch_seconds", "Time that one batch took.", ("batch",), buckets=SECONDS)
 DEAD_LETTERS = Counter("sluice_dead_letters_total", "Work that was given up, by its plane: query or job.", ("plane",))
 TENANT_TOKENS = Counter(
-    "sluice_tenant_tokens_total", "Tokens by tenant and type: prompt, cached, completion, embed or rerank.", ("tenant", "type")
+    "sluice_tenant_tokens_total",
+    "Tokens by tenant and type: prompt, cached, completion, embed or rerank.",
+    ("tenant", "type"),
 )
 TENANT_WORK = Counter(
     "sluice_tenant_work_seconds_total", "Seconds that messages were in work, by tenant and stage.", ("tenant", "stage")

@@ -141,6 +141,8 @@ class Done(Schema):
     """The end of a streamed answer. `cited` are the indexes of the sources that its citations name.
 
     `supported` judges each sentence, by `supported_by`: its `words`, also its `meaning`, or that it `quotes`.
+    `confidence` is the probability, 0 to 1, that the best source answers the question, and `answerable` is False where
+    none seems to; both are None where nobody can tell.
     """
 
     id: str = ""
@@ -152,6 +154,8 @@ class Done(Schema):
     cited: tuple[int, ...] = ()
     supported: tuple[SentenceSupport, ...] = ()
     supported_by: str = ""
+    confidence: float | None = None
+    answerable: bool | None = None
     context: ContextReport = ContextReport()
     trace_id: str | None = None
 

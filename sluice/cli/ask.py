@@ -87,6 +87,7 @@ def _show(events: "Iterator[Event]") -> None:
                 sys.stdout.write("\n" if begun else "(no answer)\n")
                 sys.stdout.flush()
                 _show_sources(terminal, found, event)
+                _show_confidence(terminal, event)
                 _show_unsupported(terminal, event)
                 _show_omissions(terminal, event)
                 _show_timings(terminal, event)
@@ -101,8 +102,16 @@ def _show_sources(terminal: "Console", sources: "Sequence[Source]", done: "Done"
     for source in sources:
         where = f"[cyan]{escape(source.document)}[/] [dim]#{source.position}  {source.score:.3f}[/]"
         cited = "  cited" if source.index in done.cited else ""
-        terminal.print(f"  \\[{source.index}] {where}{cited}", soft_wrap=True)
+        copies = f"  [dim]and {len(source.copies)} copies[/]" if source.copies else ""
+        terminal.print(f"  \\[{source.index}] {where}{cited}{copies}", soft_wrap=True)
         terminal.print(f"      [dim]{escape(_first_line(source.text))}[/]", soft_wrap=True)
+
+
+def _show_confidence(terminal: "Console", done: "Done") -> None:
+    if done.confidence is None:
+        return
+    doubt = "  [yellow]no source seems to answer the question[/]" if done.answerable is False else ""
+    terminal.print(f"\n[dim]confidence {done.confidence:.2f}[/]{doubt}")
 
 
 def _show_unsupported(terminal: "Console", done: "Done") -> None:

@@ -15,6 +15,7 @@ from services.embedder.model.batching import plan_batches
 from services.embedder.model.features import lengths_of, rows_of
 from services.embedder.model.loader import BUNDLED_MODEL, Loaded, ModelConfig, load
 from services.embedder.model.priority_lock import PriorityLock
+from shared.analysis.folding import compose
 from shared.contracts.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ class EmbeddingModel:
         if not texts:
             return
         prompt = _prompt(self._model, kind)
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates break tokenizers
+        clean = [
+            compose(text.encode("utf-8", "replace").decode()) for text in texts
+        ]  # lone surrogates break tokenizers
         with self._turns.take(urgent=urgent):
             features = self._model.preprocess(clean, prompt=prompt, task=_TASKS[kind])
         lengths.extend(lengths_of(features, len(clean)))

@@ -94,7 +94,8 @@ class DoneBody(_Response):
     """`cited` are the indexes of the sources that citations name, `finish` is why the answer ended: `stop`, or
     `length` where it met its limit. `context` says what of the sources did not fit into the model's context window.
     `supported` says of each sentence whether the sources support it, by `supported_by`: `words`, also `meaning`, or
-    `quotes`; it is empty where there is nothing to check."""
+    `quotes`; it is empty where there is nothing to check. `confidence` is the probability, 0 to 1, that the best source
+    answers the question, and `answerable` is false where none seems to; both are null where nobody can tell."""
 
     id: str
     usage: Usage
@@ -105,6 +106,8 @@ class DoneBody(_Response):
     cited: tuple[int, ...]
     supported: tuple[SentenceSupport, ...]
     supported_by: str
+    confidence: float | None
+    answerable: bool | None
     context: ContextReport
     trace_id: str
 

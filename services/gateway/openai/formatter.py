@@ -45,7 +45,13 @@ def answer_details(
     documents: dict[str, Any] = {}
     if format_context.collection is not None:
         supported = [sentence.model_dump() for sentence in ended.supported]
-        documents = {"cited": ended.cited, "supported": supported, "supported_by": ended.supported_by}
+        documents = {
+            "cited": ended.cited,
+            "supported": supported,
+            "supported_by": ended.supported_by,
+            "confidence": ended.confidence,
+            "answerable": ended.answerable,
+        }
     shown = {} if format_context.collection is None or sources is None else {"sources": sources_from(sources)}
     return AnsweredBy.model_validate(
         {

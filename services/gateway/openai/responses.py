@@ -74,6 +74,8 @@ class AnsweredBy(_Body):
     cited: tuple[int, ...] = ()
     supported: tuple[SentenceSupport, ...] = ()
     supported_by: str = ""
+    confidence: float | None = None
+    answerable: bool | None = None
     context: ContextReport | None = None
     timings: Timings | None = None
     engine: str = ""

@@ -71,6 +71,8 @@ class Ended:
     cited: tuple[int, ...] = ()
     supported: tuple[SentenceSupport, ...] = ()
     supported_by: str = ""
+    confidence: float | None = None
+    answerable: bool | None = None
     trail: tuple[Hop, ...] = ()
     notes: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -299,6 +301,8 @@ class AnswerAssembler:
             cited=event.cited,
             supported=event.supported,
             supported_by=event.supported_by,
+            confidence=event.confidence,
+            answerable=event.answerable,
             trail=event.trail,
         )
         return (ended,)

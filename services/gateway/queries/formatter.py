@@ -53,6 +53,8 @@ def _done_body(session: QuerySession, ended: Ended) -> DoneBody:
         cited=ended.cited,
         supported=ended.supported,
         supported_by=ended.supported_by,
+        confidence=ended.confidence,
+        answerable=ended.answerable,
         context=ended.context,
         trace_id=trace_id(),
     )

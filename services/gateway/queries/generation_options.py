@@ -59,11 +59,14 @@ class Generation(Sampling):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: OutputFormat | None = Field(None, description="What the answer must look like.")
+    decline: bool | None = Field(
+        None, description="Whether a question that the passages cannot answer is declined; the server's choice if null."
+    )
     unsupported: Unsupported | None = Field(
         None, description="Sentences that no source supports: mark, drop or retry; null: the generator's setting."
     )
 
     def params_at(self, member: str) -> GenerateParams:
         """The parameters of the stop `generate`, from this member of a request. Raises Problem INVALID_REQUEST."""
-        more = {"output": self.output, "unsupported": self.unsupported}
+        more = {"output": self.output, "unsupported": self.unsupported, "decline": self.decline}
         return self.params(member, **{name: value for name, value in more.items() if value is not None})

@@ -57,7 +57,8 @@ class Prompt:
     """What to write, and from what. `params.mode` says which of the others count.
 
     answer: `question`, `passages`, and the turns before it, `messages`; `standalone` says the question without need
-    of those turns, where it was condensed. chat: `messages`. completion: `question`.
+    of those turns, where it was condensed; `answerable` is None where nobody knows, and `absent` are identifiers in the
+    question that no document has. chat: `messages`. completion: `question`.
     `adapter` is one of the engine's, or empty for the model itself; `tenant` is whose cost it is. An engine ignores
     parameters that have no meaning for it, unless that would break what the caller relies on.
     """
@@ -66,6 +67,8 @@ class Prompt:
     standalone: str = ""
     passages: tuple[PromptPassage, ...] = ()
     messages: tuple[Message, ...] = ()
+    answerable: bool | None = None
+    absent: tuple[str, ...] = ()
     params: GenerateParams = GenerateParams()
     adapter: str = ""
     tenant: str = "default"

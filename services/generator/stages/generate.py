@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
-from services.generator.engines.base import Engine, Finish, Prepared, Prompt, PromptPassage, TextDelta
+from services.generator.engines.base import Engine, Finish, FinishReason, Prepared, Prompt, PromptPassage, TextDelta
 from services.generator.engines.metrics import count_rewritten, count_sentences
+from services.generator.grounding.confidence import Assessment, Assessor
+from services.generator.grounding.decline import decline
 from services.generator.streaming.citation_stream import CitationStream
 from services.generator.streaming.coalescer import DeltaCoalescer
 from services.generator.streaming.review import Reviewed
@@ -41,10 +44,19 @@ class Generate:
     """
 
     def __init__(
-        self, engine: Engine, adapter: str = "", interval: float = 0.0, support: SupportReview | None = None
+        self,
+        engine: Engine,
+        adapter: str = "",
+        interval: float = 0.0,
+        support: SupportReview | None = None,
+        *,
+        declines: bool = True,
     ) -> None:
-        """Pieces that the engine writes within `interval` seconds are sent as one."""
+        """Pieces that the engine writes within `interval` seconds are sent as one. `declines` says whether a question
+        that the passages cannot answer is declined, where a request does not say."""
+        self._declines = declines
         self._support = support or SupportReview()
+        self._assessor = Assessor(seconds=self._support.seconds)
         self._engine = engine
         self._adapter = adapter
         self._interval = interval
@@ -53,11 +65,32 @@ class Generate:
         params = _seeded(GenerateParams.of(context.params), query)
         if params.mode is not Mode.ANSWER:
             self._check_model(params)
-        prepared = await self._engine.prepare(self._prompt(query, params))
+        assessment = await self._assess(query, params) if params.mode is Mode.ANSWER else Assessment()
+        prepared = await self._engine.prepare(self._prompt(query, params, assessment))
         if params.mode is Mode.ANSWER:
             await context.sources(query.passages)
+        if self._is_declined(prepared):
+            await self._decline(context, prepared, assessment)
+            return
         after = await self._resumed(params, context)
-        await self._write(query, context, prepared, after)
+        await self._write(query, context, prepared, after, assessment)
+
+    async def _assess(self, query: Query, params: GenerateParams) -> Assessment:
+        absent = query.results.search.absent if query.results and query.results.search else ()
+        embed = partial(self._support.embed, query) if self._support.embed is not None else None
+        assessment = await self._assessor.assess(query.question, query.passages, absent, embed)
+        declines = self._declines if params.decline is None else params.decline
+        return assessment if declines else replace(assessment, answerable=True, absent=())
+
+    def _is_declined(self, prepared: Prepared) -> bool:
+        """Whether the engine is not asked. One without a model says itself what it does not find."""
+        prompt = prepared.prompt
+        return prompt.answerable is False and bool(self._engine.model) and not prompt.params.constrained
+
+    async def _decline(self, context: Context, prepared: Prepared, assessment: Assessment) -> None:
+        await context.delivered()  # after which nothing of an earlier try reaches the reader
+        await context.delta(decline(found=bool(prepared.prompt.passages), absent=assessment.absent))
+        await self._end(context, prepared, _Written(Finish(FinishReason.STOP, Usage()), ()), assessment)
 
     def _check_model(self, params: GenerateParams) -> None:
         served = {self._engine.model, self._adapter, *self._engine.adapters}
@@ -67,7 +100,7 @@ class Generate:
                 f"This worker serves {self._adapter or self._engine.model!r}, not {params.model!r}.",
             )
 
-    def _prompt(self, query: Query, params: GenerateParams) -> Prompt:
+    def _prompt(self, query: Query, params: GenerateParams, assessment: Assessment) -> Prompt:
         asked = query.notes.get(ORIGINAL_QUESTION)
         condensed = params.mode is Mode.ANSWER and isinstance(asked, str)
         return Prompt(
@@ -75,6 +108,8 @@ class Generate:
             standalone=query.question if condensed else "",
             passages=tuple(_numbered(i, passage) for i, passage in enumerate(query.passages, start=1)),
             messages=query.messages,
+            answerable=None if assessment.confidence is None and assessment.answerable else assessment.answerable,
+            absent=assessment.absent,
             params=params,
             adapter=self._adapter,
             tenant=query.tenant,
@@ -88,14 +123,21 @@ class Generate:
         await context.resume(delivered)
         return delivered
 
-    async def _write(self, query: Query, context: Context, prepared: Prepared, after: Delivered | None) -> None:
+    async def _write(
+        self,
+        query: Query,
+        context: Context,
+        prepared: Prepared,
+        after: Delivered | None,
+        assessment: Assessment,
+    ) -> None:
         policy = prepared.prompt.params.unsupported or self._support.policy
         async with DeltaCoalescer(context, self._interval) as coalescer:
             if policy is Unsupported.RETRY and after is None and _is_reviewed(prepared):
                 written = await self._write_twice(query, prepared, coalescer)
             else:
                 written = await self._write_once(query, prepared, after, coalescer.send)
-        await self._end(context, prepared, written)
+        await self._end(context, prepared, written, assessment)
 
     async def _write_twice(self, query: Query, prepared: Prepared, coalescer: DeltaCoalescer) -> "_Written":
         """The answer, or another one where hardly any source supports it; nothing is sent before it is chosen."""
@@ -146,7 +188,7 @@ class Generate:
         reviewed = await review.end()
         return _Written(finish, reviewed.cited, reviewed)
 
-    async def _end(self, context: Context, prepared: Prepared, written: "_Written") -> None:
+    async def _end(self, context: Context, prepared: Prepared, written: "_Written", assessment: Assessment) -> None:
         model = self._adapter or self._engine.model
         reviewed = written.reviewed
         support: dict[str, Any] = {}
@@ -163,6 +205,8 @@ class Generate:
             finish=written.finish.reason.value,
             context=prepared.context,
             cited=written.cited,
+            confidence=assessment.confidence,
+            answerable=prepared.prompt.answerable,
             **support,
         )
 

@@ -2,8 +2,8 @@
 
 The default is a convex combination of the two scores, which keeps how sure each ranking is (Bruch, Gai and Ingber, "An
 Analysis of Fusion Functions for Hybrid Retrieval", 2023). Both are computed for each candidate, whichever search has
-found it. The weights are divided by how far the candidates' scores spread, as distribution-based score fusion does (Mazzeschi,
-2023): the cosines of one model lie between 0.2 and 0.6, those of another between 0.7 and 0.8.
+found it. The weights are divided by how far the candidates' scores spread, as distribution-based score fusion does
+(Mazzeschi, 2023): the cosines of one model lie between 0.2 and 0.6, those of another between 0.7 and 0.8.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from services.retriever.stores.base import Hit, Store
 from shared.contracts.envelope import Passage, PassageCopy, Query
 from shared.contracts.filters import parse
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import SearchOutcome
 from shared.contracts.retrieval import RetrievalOptions, SearchMode
 from shared.runtime.stage import Context
 
@@ -58,7 +59,7 @@ class Retrieve:
                 "POST /v1/collections/{collection}/documents, and wait for the job to end.",
             )
         trace.get_current_span().set_attribute("sluice.passages", len(hits))
-        return query.with_passages(_passage(hit) for hit in hits)
+        return query.with_passages(map(_passage, hits)).with_search(SearchOutcome(absent=hits.absent))
 
 
 def _passage(hit: Hit) -> Passage:

@@ -15,7 +15,7 @@ from services.retriever.ranking.ranker import RankOptions
 from shared.contracts.filters import Filter, Scalar
 from shared.contracts.problems import Problem
 
-__all__ = ["Chunk", "Copy", "Hit", "IndexedDocument", "Replaced", "Store", "Vector", "check_collection"]
+__all__ = ["Chunk", "Copy", "Hit", "Hits", "IndexedDocument", "Replaced", "Store", "Vector", "check_collection"]
 
 Vector: TypeAlias = NDArray[np.float32]
 """One dimension, finite components; its length need not be 1."""
@@ -96,6 +96,12 @@ class Replaced:
     """Left alone: the metadata does not fit the collection. One document never holds back the others."""
 
 
+class Hits(list[Hit]):
+    """What a search found. `absent` are the identifiers in the text that no chunk of the collection has."""
+
+    absent: tuple[str, ...] = ()
+
+
 class Store(Protocol):
     """Collections of chunks that can be replaced by document and searched.
 
@@ -131,7 +137,7 @@ class Store(Protocol):
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
-    ) -> list[Hit]:
+    ) -> Hits:
         """At most `top_k` chunks that match the filter, best first, ranked by `services.retriever.ranking.ranker`.
 
         The text may be anything; with SearchMode.TEXT it finds nothing where no word is left of it. The vector may be

@@ -18,6 +18,7 @@ from services.generator.engines.base import (
     PromptPassage,
     TextDelta,
 )
+from services.generator.grounding.decline import decline
 from services.generator.grounding.relevance import Candidate, Scored, overlap, rank
 from services.generator.grounding.sentences import SentenceKind, is_complete, split_sentences
 from shared.contracts.events import Delivered, Usage
@@ -26,8 +27,6 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ExtractiveConfig", "ExtractiveEngine"]
 
-NOTHING_FOUND = "No documents were found that answer this question."
-NO_ANSWER = "The documents found do not seem to answer this question."
 CLOSEST = " The closest passage says: "
 
 ENOUGH_COVERAGE = 0.3  # of the question's weight, in the best sentence, for it to count as an answer
@@ -102,19 +101,23 @@ class ExtractiveEngine:
             yield Finish(reason, _usage(prompt, pieces))
 
     def _answer(self, prompt: Prompt) -> tuple[list[str], FinishReason]:
-        scored = [
-            one
-            for one in rank(prompt.standalone or prompt.question, list(_candidates(prompt.passages)))
-            if one.score > 0
-        ]
-        if not scored:
-            return [NO_ANSWER if prompt.passages else NOTHING_FOUND], FinishReason.STOP
+        ranked = rank(prompt.standalone or prompt.question, list(_candidates(prompt.passages)))
+        scored = [one for one in ranked if one.score > 0]
+        declined = decline(found=bool(prompt.passages), absent=prompt.absent)
         room = min(
             self._config.characters, (prompt.params.max_tokens or self._config.characters) * CHARACTERS_PER_TOKEN
         )
-        if max(one.coverage for one in scored[:3]) < ENOUGH_COVERAGE:
+        covered = max((one.coverage for one in scored[:3]), default=0.0) >= ENOUGH_COVERAGE
+        if prompt.answerable and not covered:
+            # The words differ, but the passages are near in meaning: the best one is the first.
+            scored = sorted((one for one in ranked if one.candidate.passage == 0), key=lambda one: -one.score)[:1]
+        elif not prompt.answerable and (prompt.answerable is not None or not covered):
+            if not scored or prompt.absent:
+                return [declined], FinishReason.STOP
             closest = _quote(scored[0], prompt.passages, room)
-            return [NO_ANSWER, f"{CLOSEST}{closest.text} [{closest.index}]"], FinishReason.STOP
+            return [declined, f"{CLOSEST}{closest.text} [{closest.index}]"], FinishReason.STOP
+        if not scored:
+            return [declined], FinishReason.STOP
         chosen, reason = self._choose(scored, room)
         quotes = [_quote(one, prompt.passages, room) for one in _readable(chosen)]
         return list(_pieces(quotes)), reason

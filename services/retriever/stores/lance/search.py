@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from services.retriever.ranking.lexical import weigh_terms
 from services.retriever.ranking.ranker import Candidate, RankOptions, rank
-from services.retriever.stores.base import Hit, Vector
+from services.retriever.stores.base import Hits, Vector
 from services.retriever.stores.lance.rows import HIT_COLUMNS, TERMS, Row, hit_of, terms_of, without_outdated
 from services.retriever.stores.lance.statistics import TableStatistics
-from shared.analysis.terms import question_terms
+from shared.analysis.terms import TermKind, question_terms
 from shared.contracts.retrieval import SearchMode
 
 __all__ = ["TableSearch"]
@@ -51,7 +51,7 @@ class TableSearch:
     predicate: str | None
     statistics: TableStatistics
 
-    async def run(self, text: str, vector: Vector | None, *, top_k: int, options: RankOptions) -> list[Hit]:
+    async def run(self, text: str, vector: Vector | None, *, top_k: int, options: RankOptions) -> Hits:
         """The vector is None for a search by words alone."""
         unit = _unit(vector) if vector is not None else None
         depth = max(DEPTH, top_k)
@@ -65,14 +65,19 @@ class TableSearch:
         # A commit may lie between the two readings of the table.
         near, found = without_outdated(near, found)
         rows = {row["id"]: row for row in (*near, *found)}
+        weighted = weigh_terms(terms, statistics) if forms else []
         ranked = rank(
             [_candidate(row, unit) for row in rows.values()],
-            weigh_terms(terms, statistics) if forms else [],
+            weighted,
             statistics.average_length,
             options=options,
             top_k=top_k,
         )
-        return [hit_of(one, rows) for one in ranked]
+        hits = Hits(hit_of(one, rows) for one in ranked)
+        hits.absent = tuple(
+            one.term.text for one in weighted if one.term.kind is TermKind.IDENTIFIER and not one.frequency
+        )
+        return hits
 
     @property
     def _searched(self) -> str:

@@ -12,7 +12,7 @@ from lancedb.table import AsyncTable
 from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stores.base import (
     DEFAULT_OPTIONS,
-    Hit,
+    Hits,
     IndexedDocument,
     Replaced,
     Vector,
@@ -113,7 +113,7 @@ class LanceStore:
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
-    ) -> list[Hit]:
+    ) -> Hits:
         if vector is None and options.mode is not SearchMode.TEXT:
             raise ValueError(f"a search with mode {options.mode} needs a vector")
         name = check_collection(collection)
@@ -121,7 +121,7 @@ class LanceStore:
         operation = partial(
             _search, statistics=statistics, text=text, vector=vector, top_k=top_k, where=filter, options=options
         )
-        return await self._tables.use(name, operation) or []
+        return await self._tables.use(name, operation) or Hits()
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
         return await self._tables.use(check_collection(collection), partial(_count, where=filter)) or 0
@@ -169,7 +169,7 @@ async def _search(
     top_k: int,
     where: Filter | None,
     options: RankOptions,
-) -> list[Hit]:
+) -> Hits:
     predicate = await _predicate(table, where)
     schema = await table.schema()
     if vector is not None and options.mode is not SearchMode.TEXT:

@@ -12,13 +12,8 @@ from services.generator.engines.base import (
     PromptPassage,
     TextDelta,
 )
-from services.generator.engines.extractive.engine import (
-    CLOSEST,
-    NO_ANSWER,
-    NOTHING_FOUND,
-    ExtractiveConfig,
-    ExtractiveEngine,
-)
+from services.generator.engines.extractive.engine import CLOSEST, ExtractiveConfig, ExtractiveEngine
+from services.generator.grounding.decline import NO_ANSWER, NOTHING_FOUND
 from shared.contracts.generation import GenerateParams
 
 pytestmark = pytest.mark.anyio
