@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from services.embedder.reranking.base import Reranker, Scored
@@ -23,9 +23,12 @@ class BudgetedReranker:
     each gets less far. A step that takes longer all the same is left when the budget is over.
     """
 
-    def __init__(self, reranker: Reranker, step_tokens: int = STEP_TOKENS) -> None:
+    def __init__(
+        self, reranker: Reranker, step_tokens: int = STEP_TOKENS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reranker = reranker
         self._step_tokens = step_tokens
+        self._clock = clock
         self._seconds_per_token = 0.0
 
     async def score(self, question: str, passages: Sequence[str], *, seconds: float, urgent: bool = True) -> Scored:
@@ -33,23 +36,23 @@ class BudgetedReranker:
 
         Raises what the reranker raises.
         """
-        ends = time.monotonic() + seconds
+        ends = self._clock() + seconds
         scores: list[float] = []
         tokens = 0
         costs = self._reranker.costs(question, passages)
         for step in self._steps(costs):
-            left = ends - time.monotonic()
+            left = ends - self._clock()
             cost = sum(costs[step])
             if left <= 0 or cost * self._seconds_per_token > left:
                 break
-            began = time.monotonic()
+            began = self._clock()
             try:
                 async with asyncio.timeout(left):
                     made = await self._reranker.score(question, passages[step], urgent=urgent)
             except TimeoutError:
-                self._learn(cost, time.monotonic() - began)
+                self._learn(cost, self._clock() - began)
                 break
-            self._learn(cost, time.monotonic() - began)
+            self._learn(cost, self._clock() - began)
             scores += made.scores
             tokens += made.tokens
         return Scored(scores, tokens)

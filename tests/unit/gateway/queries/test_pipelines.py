@@ -68,6 +68,44 @@ def test_a_pipeline_that_has_its_own_way_with_questions_or_no_use_for_it_stays_a
     )
 
 
+def test_the_pipeline_rerank_retrieves_more_than_it_keeps() -> None:
+    slip = Pipelines().slip("rerank", top_k=None, default_top_k=5, request_filter=None)
+    assert [(stop.stage, stop.params.get("top_k")) for stop in slip] == [
+        ("embed", None),
+        ("retrieve", 40),
+        ("rerank", 5),
+        ("generate", None),
+    ]
+
+
+def test_a_request_inserts_reranking_after_retrieval(pipelines: Pipelines) -> None:
+    slip = pipelines.slip("brief", top_k=None, default_top_k=5, request_filter=None, rerank=True, candidates=20)
+    assert [(stop.stage, stop.params.get("top_k")) for stop in slip] == [
+        ("embed", None),
+        ("retrieve", 20),
+        ("rerank", 3),
+        ("generate", None),
+    ]
+    assert slip[1].params["mode"] == "vector"
+
+
+def test_there_are_never_fewer_candidates_than_passages_to_keep() -> None:
+    slip = Pipelines().slip("rerank", top_k=60, default_top_k=5, request_filter=None, candidates=10)
+    assert [stop.params["top_k"] for stop in slip[1:3]] == [60, 60]
+
+
+def test_a_pipeline_that_reranks_already_does_so_once() -> None:
+    built_in = Pipelines()
+    options = {"top_k": 5, "default_top_k": 5, "request_filter": None}
+    assert built_in.slip("rerank", rerank=True, **options) == built_in.slip("rerank", **options)  # type: ignore[arg-type]
+
+
+def test_a_pipeline_that_does_not_retrieve_cannot_rerank(pipelines: Pipelines) -> None:
+    with pytest.raises(Problem, match="nothing to rerank") as caught:
+        pipelines.slip("search", top_k=None, default_top_k=5, request_filter=None, rerank=True)
+    assert caught.value.kind is ProblemType.INVALID_REQUEST
+
+
 def test_a_filter_that_no_stage_would_apply_is_refused(pipelines: Pipelines) -> None:
     with pytest.raises(Problem) as caught:
         pipelines.slip("search", top_k=None, default_top_k=5, request_filter={"a": 1})
