@@ -93,11 +93,11 @@ class Assessor:
         clauses = _clauses(_without(about.text, [name.text for name in names]))
         with anyio.move_on_after(self._seconds):
             try:
-                asking, *said = await embed([asked, *clauses])
+                asked_for, *said = await embed([asked, *clauses])
             except (Problem, NatsError) as error:
                 log.info("the question is not compared with the passage about what it names: %s", error)
                 return True
-            return max((sum(map(mul, asking, one)) for one in said), default=0.0) >= SAID
+            return max((sum(map(mul, asked_for, one)) for one in said), default=0.0) >= SAID
         return True
 
 

@@ -20,6 +20,8 @@ OWN = {"services", "shared", "sluice"}
 OTHERWISE = {
     ("embedder", "transformers"): "sentence-transformers",
     ("gateway", "starlette"): "fastapi",
+    ("generator", "torch"): "vllm",
+    ("generator", "transformers"): "vllm",
     ("scheduler", "aiohttp"): "kubernetes",
     ("retriever", "numpy"): "lancedb",
     ("embedder", "numpy"): "sentence-transformers",

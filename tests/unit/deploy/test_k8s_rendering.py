@@ -59,7 +59,11 @@ def test_every_scaled_object_is_what_keda_takes() -> None:
 
 
 def test_keda_watches_every_queue_of_each_stage() -> None:
-    stages = {"embedder": ["embed"], "retriever": ["retrieve", "index"], "generator": ["generate", "condense"]}
+    stages = {
+        "embedder": ["embed", "rerank"],
+        "retriever": ["retrieve", "index"],
+        "generator": ["generate", "condense"],
+    }
     manifests = render("overlays/keda")
     for service, names in stages.items():
         spec = manifests.get("ScaledObject", service)["spec"]
