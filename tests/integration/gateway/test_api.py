@@ -61,9 +61,12 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
     assert api["openapi"].startswith("3.1")
     assert {name for name, _ in operations(api)} == {
         "POST /v1/query",
+        "POST /v1/rerank",
+        "POST /v2/rerank",
         "GET /v1/collections",
         "POST /v1/collections",
         "GET /v1/collections/{collection}",
+        "PATCH /v1/collections/{collection}",
         "DELETE /v1/collections/{collection}",
         "GET /v1/collections/{collection}/documents",
         "POST /v1/collections/{collection}/documents",
@@ -279,9 +282,11 @@ async def test_a_job_that_died_goes_back_on_its_queue(broker: NatsServer, http: 
 
 
 async def test_the_pipelines_are_listed(http: httpx.AsyncClient) -> None:
-    (pipeline,) = (await http.get("/v1/pipelines")).json()["pipelines"]
-    assert pipeline["name"] == "default"
-    assert [stage["stage"] for stage in pipeline["stages"]] == ["embed", "retrieve", "generate"]
+    pipelines = (await http.get("/v1/pipelines")).json()["pipelines"]
+    assert {pipeline["name"]: [stage["stage"] for stage in pipeline["stages"]] for pipeline in pipelines} == {
+        "default": ["embed", "retrieve", "generate"],
+        "rerank": ["embed", "retrieve", "rerank", "generate"],
+    }
 
 
 def test_the_gateway_needs_no_model_library() -> None:

@@ -66,9 +66,9 @@ def serving(folder: Path, **options: Any) -> Iterator[str]:
     """A gateway with the collection `default`, and stages that answer. Yields its address."""
     with NatsServer(folder / "nats") as broker, start_blocking_portal() as portal:
         stages = Stages(broker.url)
-        stages.models = {"embed": "tiny-embedder", "generate": "tiny-1"}
+        stages.models = {"embed": "tiny-embedder", "rerank": "tiny-reranker", "generate": "tiny-1"}
         with (
-            portal.wrap_async_context_manager(stages.running(("condense", *ALL))),
+            portal.wrap_async_context_manager(stages.running(("condense", "rerank", *ALL))),
             ServiceProcess("services.gateway", folder, nats_url=broker.url, **options) as gateway,
         ):
             headers = {"X-API-Key": ADMIN}
