@@ -48,6 +48,7 @@ class ProblemType(Enum):
     ANSWER_INTERRUPTED = "answer-interrupted", 502, "The answer broke off and could not be continued"
     ENGINE_BUSY = "engine-busy", 503, "The generation engine has too much to do"
     ENGINE_FAILED = "engine-failed", 502, "The generation engine failed"
+    RERANKER_FAILED = "reranker-failed", 502, "The reranker failed"
     COMMAND_REFUSED = "command-refused", 403, "The command may not run here"
     COMMAND_FAILED = "command-failed", 422, "The command failed"
     COMMAND_INTERRUPTED = "command-interrupted", 503, "The command could not finish now"

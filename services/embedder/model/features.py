@@ -1,4 +1,4 @@
-"""The inputs of a transformer, as sentence-transformers makes them: padded rows of tokens."""
+"""The inputs of a transformer: text that can be encoded, and padded rows of tokens by sentence-transformers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,12 @@ from shared.contracts.problems import Problem, ProblemType
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["lengths_of", "rows_of"]
+__all__ = ["encodable", "lengths_of", "rows_of"]
+
+
+def encodable(text: str) -> str:
+    """The text with `?` for lone surrogates, which break tokenizers and JSON."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def lengths_of(features: dict[str, Any], rows: int) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.embedder.model.batching import plan_batches
-from services.embedder.model.features import lengths_of, rows_of
+from services.embedder.model.features import encodable, lengths_of, rows_of
 from services.embedder.model.loader import BUNDLED_MODEL, Loaded, ModelConfig, load
 from services.embedder.model.priority_lock import PriorityLock
 from shared.analysis.folding import compose
@@ -115,9 +115,7 @@ class EmbeddingModel:
         if not texts:
             return
         prompt = _prompt(self._model, kind)
-        clean = [
-            compose(text.encode("utf-8", "replace").decode()) for text in texts
-        ]  # lone surrogates break tokenizers
+        clean = [compose(encodable(text)) for text in texts]
         with self._turns.take(urgent=urgent):
             features = self._model.preprocess(clean, prompt=prompt, task=_TASKS[kind])
         lengths.extend(lengths_of(features, len(clean)))

@@ -52,5 +52,5 @@ class Reranker(Protocol):
 
         The same pair has the same score in every batch, up to rounding. `urgent` work goes before other work. May be
         cancelled at any time, as it is when the time budget is over.
-        Raises Problem ENGINE_FAILED or ENGINE_BUSY where a server does not score, STAGE_FAILED where a model cannot.
+        Raises Problem RERANKER_FAILED where a server does not score, STAGE_FAILED where a model cannot.
         """

@@ -15,7 +15,7 @@ import numpy as np
 
 from services.embedder.model import openvino
 from services.embedder.model.batching import plan_batches
-from services.embedder.model.features import lengths_of, rows_of
+from services.embedder.model.features import encodable, lengths_of, rows_of
 from services.embedder.model.hardware import Backend, Device, Dtype, choose_device, choose_dtype, usable_cpus, x86
 from services.embedder.model.priority_lock import PriorityLock
 from services.embedder.reranking.base import RerankerName, Scored
@@ -91,7 +91,7 @@ class CrossEncoderReranker:
             raise RuntimeError("score was called before start")
         if not passages:
             return Scored([], 0)
-        pairs = [(_clean(question), _clean(text)) for text in passages]
+        pairs = [(encodable(question), encodable(text)) for text in passages]
         with self._turns.take(urgent=urgent):
             features = model.preprocess(pairs, prompt=_prompt(model))
         lengths = lengths_of(features, len(pairs))
@@ -182,8 +182,3 @@ def _prompt(model: "CrossEncoder") -> str | None:
 
 def _logistic(logits: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))  # does not overflow
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates break tokenizers."""
-    return text.encode("utf-8", "replace").decode()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 from pydantic import AliasChoices, BaseModel, Field, FiniteFloat, SecretStr, TypeAdapter, ValidationError
 
+from services.embedder.model.features import encodable
 from services.embedder.reranking.base import RerankerName, Scored
 from shared.contracts.problems import Problem, ProblemType
 
@@ -106,7 +107,7 @@ class RemoteReranker:
     async def score(self, question: str, passages: Sequence[str], *, urgent: bool) -> Scored:  # noqa: ARG002
         if not passages:
             return Scored([], 0)
-        content = await self._request(self._body(question, passages))
+        content = await self._request(self._body(encodable(question), list(map(encodable, passages))))
         results, tokens = self._read(content)
         scores = dict.fromkeys(range(len(passages)), math.nan)
         for result in results:
@@ -117,11 +118,11 @@ class RemoteReranker:
             raise _failed("The rerank server did not score every document.")
         return Scored(list(scores.values()), tokens)
 
-    def _body(self, question: str, passages: Sequence[str]) -> dict[str, Any]:
+    def _body(self, question: str, passages: list[str]) -> dict[str, Any]:
         config = self._config
         if config.api is RemoteApi.TEI:
-            return {"query": question, "texts": list(passages), "raw_scores": config.logits, "truncate": True}
-        body: dict[str, Any] = {"query": question, "documents": list(passages), "top_n": len(passages)}
+            return {"query": question, "texts": passages, "raw_scores": config.logits, "truncate": True}
+        body: dict[str, Any] = {"query": question, "documents": passages, "top_n": len(passages)}
         if config.model:
             body["model"] = config.model
         if config.api is RemoteApi.JINA:
@@ -185,12 +186,11 @@ class RemoteReranker:
             detail = f"The rerank server has no such endpoint or model (SLUICE_RERANK_URL, SLUICE_RERANK_MODEL): {said}"
         else:
             detail = f"The rerank server answered {status}: {said}"
-        kind = ProblemType.ENGINE_BUSY if status == 429 else ProblemType.ENGINE_FAILED
-        return Problem(kind, detail, upstream_status=status)
+        return Problem(ProblemType.RERANKER_FAILED, detail, upstream_status=status)
 
 
 def _failed(detail: str) -> Problem:
-    return Problem(ProblemType.ENGINE_FAILED, detail)
+    return Problem(ProblemType.RERANKER_FAILED, detail)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

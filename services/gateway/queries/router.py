@@ -59,6 +59,7 @@ MAX_BODY: Final = 512 * 1024
             ProblemType.DEADLINE_EXCEEDED,
             ProblemType.ANSWER_INTERRUPTED,
             ProblemType.ENGINE_FAILED,
+            ProblemType.RERANKER_FAILED,
             ProblemType.STAGE_FAILED,
         ),
     },

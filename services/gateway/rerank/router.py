@@ -42,8 +42,7 @@ PROBLEMS: Final = problems(
     ProblemType.QUEUE_FULL,
     ProblemType.STAGE_UNAVAILABLE,
     ProblemType.DEADLINE_EXCEEDED,
-    ProblemType.ENGINE_BUSY,
-    ProblemType.ENGINE_FAILED,
+    ProblemType.RERANKER_FAILED,
     ProblemType.STAGE_FAILED,
 )
 
