@@ -8,7 +8,6 @@ import pytest
 from shared.contracts.envelope import Passage, Query
 from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
-from tests.harness.gateways import running_gateway
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import Stages
 
@@ -125,11 +124,11 @@ async def test_a_query_that_reranks_answers_from_the_best(
 ) -> None:
     stages = Stages(broker.url)
     stages.does["retrieve"] = find_texts
-    async with stages.running(("retrieve", "generate")):
-        async with httpx.AsyncClient(base_url=client.base_url, timeout=60, trust_env=False) as http:
-            response = await http.post("/v1/query", json={"question": QUESTION, "top_k": 2, **options})
+    http = httpx.AsyncClient(base_url=client.base_url, timeout=60, trust_env=False)
+    async with stages.running(("retrieve", "generate")), http:
+        response = await http.post("/v1/query", json={"question": QUESTION, "top_k": 2, **options})
     body = response.raise_for_status().json()
-    assert [source["document"] for source in body["sources"]][0] == "1.txt"
+    assert next(source["document"] for source in body["sources"]) == "1.txt"
     assert len(body["sources"]) == 2
     assert body["sources"][0]["retrieval_score"] == pytest.approx(0.8)
     assert body["sources"][0]["score"] > body["sources"][1]["score"]
