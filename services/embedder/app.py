@@ -86,7 +86,7 @@ async def _rerank(
     variant = settings.rerank_variant or settings.embedding_variant
     # A remote server that is away must not keep the process from embedding.
     canary = None if isinstance(config, RemoteConfig) else CANARY.model_copy(update={"slip": _canary_slip(variant)})
-    reranking = Reranking(reranker, budget=settings.rerank_budget, retrieval_weight=settings.rerank_retrieval_weight)
+    reranking = Reranking(reranker, budget=settings.rerank_budget, retrieval_weight=settings.retrieval_weight)
     async with reranking.running() as rerank:
         yield Stage(
             name="rerank",

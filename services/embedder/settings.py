@@ -15,6 +15,7 @@ from services.embedder.reranking import (
     RerankerConfig,
     RerankerName,
 )
+from services.embedder.reranking.late_interaction import RETRIEVAL_WEIGHT
 from shared.service.settings import ServiceSettings
 
 __all__ = ["EmbedderSettings", "Served"]
@@ -52,8 +53,11 @@ class RerankSettings(BaseSettings):
     rerank_room: int = Field(16, ge=1, description="Queries that are reranked at once.")
     rerank_batch_room: int = Field(4, ge=1, description="Queries of the batch lane that are reranked at once.")
     rerank_budget: float = Field(0.5, ge=0, description="Seconds for the candidates of a query; the rest stay below.")
-    rerank_retrieval_weight: float = Field(
-        0.0, ge=0, le=1, description="Share of the retrieval score in a reranked passage's score."
+    rerank_retrieval_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the retrieval score in a passage's score; none: 0.8 with late-interaction, else 0.",
     )
     rerank_cache_mb: int = Field(256, ge=0, description="late-interaction: MiB of token vectors that are kept.")
     rerank_url: str = Field("", description="remote: the endpoint, such as http://127.0.0.1:8000/v1/rerank.")
@@ -93,6 +97,12 @@ class EmbedderSettings(RerankSettings, ServiceSettings):
             batch_tokens=self.batch_tokens,
             batch_rows=self.batch_rows,
         )
+
+    @property
+    def retrieval_weight(self) -> float:
+        if self.rerank_retrieval_weight is not None:
+            return self.rerank_retrieval_weight
+        return RETRIEVAL_WEIGHT if self.reranker is RerankerName.LATE_INTERACTION else 0.0
 
     @property
     def reranker_config(self) -> RerankerConfig:

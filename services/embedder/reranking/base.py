@@ -20,7 +20,7 @@ class RerankerName(StrEnum):
 
 
 class Scored(NamedTuple):
-    """A score for each passage, in their order, and the tokens that a model has read for them."""
+    """A score for each passage, in their order, and the tokens of question and passages as the model counts them."""
 
     scores: list[float]
     tokens: int

@@ -20,11 +20,15 @@ from services.embedder.reranking.base import RerankerName, Scored
 from services.embedder.reranking.metrics import CACHED_PASSAGES
 from services.embedder.reranking.token_cache import TokenCache, TokenVectors, pack_tokens
 
-__all__ = ["LateInteraction", "LateInteractionConfig", "max_similarity"]
+__all__ = ["RETRIEVAL_WEIGHT", "LateInteraction", "LateInteractionConfig", "max_similarity"]
 
 MIDDLE: Final = 0.5
 STEEPNESS: Final = 12.0
 """The logistic curve: the mean cosine that scores 0.5, and how fast scores change there."""
+
+RETRIEVAL_WEIGHT: Final = 0.8
+"""The share of the retrieval score in the score of a passage, unless a setting says otherwise. A model that was trained
+for one vector a text ranks worse by its token vectors alone: see docs/reranking.md."""
 
 BATCH: Final = 128
 
@@ -75,18 +79,15 @@ class LateInteraction:
         missing = [text for text, vectors in known.items() if vectors is None]
         CACHED_PASSAGES.labels("hit").inc(len(known) - len(missing))
         CACHED_PASSAGES.labels("miss").inc(len(missing))
-        made, read = self._model.encode_tokens(missing, Kind.PASSAGE, urgent=urgent)
+        made, _ = self._model.encode_tokens(missing, Kind.PASSAGE, urgent=urgent)
         for text, vectors in zip(missing, made, strict=True):
             packed = pack_tokens(vectors)
             known[text] = packed
             self._cache.put(text, packed)
-        scores = [_calibrated(max_similarity(asked, _found(known[text]))) for text in passages]
-        return Scored(scores, sum(lengths) + sum(read))
-
-
-def _found(vectors: TokenVectors | None) -> TokenVectors:
-    assert vectors is not None
-    return vectors
+        found = [vectors for text in passages if (vectors := known[text]) is not None]
+        scores = [_calibrated(max_similarity(asked, vectors)) for vectors in found]
+        # What the cache saves is still counted, so that the same request has the same usage.
+        return Scored(scores, sum(lengths) + sum(len(vectors.codes) for vectors in found))
 
 
 def _calibrated(cosine: float) -> float:

@@ -33,7 +33,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """All documents of a request, the best first, and the tokens that the model has read for them."""
+    """All documents of a request, the best first, and the tokens of its texts as the model counts them."""
 
     id: str
     model: str
