@@ -84,10 +84,10 @@ class LateInteraction:
             packed = pack_tokens(vectors)
             known[text] = packed
             self._cache.put(text, packed)
-        found = [vectors for text in passages if (vectors := known[text]) is not None]
-        scores = [_calibrated(max_similarity(asked, vectors)) for vectors in found]
+        found = [kept for text in passages if (kept := known[text]) is not None]
+        scores = [_calibrated(max_similarity(asked, kept)) for kept in found]
         # What the cache saves is still counted, so that the same request has the same usage.
-        return Scored(scores, sum(lengths) + sum(len(vectors.codes) for vectors in found))
+        return Scored(scores, sum(lengths) + sum(len(kept.codes) for kept in found))
 
 
 def _calibrated(cosine: float) -> float:
