@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.scheduler.ingestion.chunking.segments import Boundary, Window
+from services.scheduler.ingestion.chunking.tables import TableHeaders
 from services.scheduler.ingestion.chunking.tokens import TokenCounter, packaged_tokenizer, tokenizer_file
 from services.scheduler.ingestion.parsing.document import Section
 
 __all__ = ["MIN_TOKENS", "Chunk", "Chunker", "Chunking"]
 
-CHUNKING_VERSION = 1
+CHUNKING_VERSION = 2
 """Raised whenever the same text and settings may give other chunks."""
 
 MIN_TOKENS = 32
 _CHARS_PER_TOKEN = 16  # text of unknown words counts few tokens: bounds what a chunk can weigh
-_HEADING_SHARE = 4  # a heading takes at most a quarter of a chunk
+_HEADING_SHARE = 4  # a heading takes at most a quarter of a chunk, and the header of a table another one
 _HEADING_SEPARATOR = " > "
 
 
@@ -44,13 +45,15 @@ class Chunk:
     """A passage of a document. `position` counts from 0 in reading order; `page` counts from 1.
 
     `text` is all that is embedded, searched and quoted: the heading path on a line of its own and a blank
-    line, where there is one, then a slice of the section as it is. `heading` is that first line, "" if none.
+    line, where there is one, the header of the table that the chunk begins in, then a slice of the section as it is.
+    `heading` is that first line, "" if none. `section` counts from 0; pages under one heading are one section.
     """
 
     position: int
     text: str
     page: int | None = None
     heading: str = ""
+    section: int = 0
 
 
 class Chunker:
@@ -92,16 +95,16 @@ class Chunker:
 
     def chunk(self, sections: Iterable[Section]) -> Iterator[Chunk]:
         """The chunks of a document, made as they are asked for."""
-        position = 0
+        position, number = 0, -1
         path: tuple[str, ...] = ()
         heading = ""
         for section in sections:
+            if number < 0 or section.heading != path or section.page is None:
+                number += 1
             if section.heading != path:
                 path, heading = section.heading, self._heading(section.heading)
-            prefix = f"{heading}\n\n" if heading else ""
-            for start, end in self._spans(section.text, prefix):
-                text = prefix + section.text[start:end]
-                yield Chunk(position=position, text=text, page=section.page, heading=heading)
+            for text in self._texts(section.text, f"{heading}\n\n" if heading else ""):
+                yield Chunk(position=position, text=text, page=section.page, heading=heading, section=number)
                 position += 1
 
     def _heading(self, path: tuple[str, ...]) -> str:
@@ -119,22 +122,32 @@ class Chunker:
     def _tokens(self, text: str) -> int:
         return self._counter.of_text(text) - self._counter.special
 
-    def _spans(self, text: str, prefix: str) -> Iterator[tuple[int, int]]:
-        """Slices of `text`; each starts at or before the end of the one before it."""
-        budget = self._max_tokens - self._counter.special - (self._tokens(prefix) if prefix else 0)
+    def _texts(self, text: str, prefix: str) -> Iterator[str]:
+        """The prefix, a table's header where one is missing, and a slice of `text` each; a slice starts at or before
+        the end of the one before it."""
+        headers = TableHeaders(text)
         window, first, covered = Window(text, 0, self._counter), 0, 0
         while first < len(window):
+            start = window.starts[first]
+            lead = prefix + self._affordable(headers.at(start))
+            budget = self._max_tokens - self._counter.special - (self._tokens(lead) if lead else 0)
             end = self._end(window, first, window.through(covered), budget)
             if first and end == len(window) and not window.final:
                 # More may fit than the window shows: look again through one that starts here.
                 window, first = Window(text, window.starts[first], self._counter), 0
                 continue
-            first, end, covered = self._fit(window, first, end, budget, prefix, covered)
-            yield window.starts[first], covered
+            first, end, covered = self._fit(window, first, end, budget, lead, covered)
+            # What starts further on may be in no table any more.
+            yield (lead if window.starts[first] == start else prefix) + text[window.starts[first] : covered]
             if end < len(window) and covered == window.ends[end - 1]:
                 first = self._next(window, first, end, budget)
             else:
                 window, first = Window(text, covered, self._counter), 0
+
+    def _affordable(self, header: str) -> str:
+        """The header of a table, unless it takes too much of a chunk."""
+        budget = self._max_tokens // _HEADING_SHARE
+        return header if len(header) <= budget * _CHARS_PER_TOKEN and self._tokens(header) <= budget else ""
 
     def _end(self, window: Window, first: int, floor: int, budget: int) -> int:
         """Where a chunk from words[first] ends: beyond `floor`, within the budget if that is possible."""

@@ -221,8 +221,8 @@ class _Worker:
         await self._send({**about, "size": len(data)}, data)
         chunks: list[Chunk] = []
         while "chunks" in (reply := await self._receive()):
-            for text, page, heading in reply["chunks"]:
-                chunks.append(Chunk(position=len(chunks), text=text, page=page, heading=heading))
+            for text, page, heading, section in reply["chunks"]:
+                chunks.append(Chunk(position=len(chunks), text=text, page=page, heading=heading, section=section))
         self.is_usable = not reply["retire"]
         if "problem" in reply:
             raise Problem.from_details(ProblemDetails(**reply["problem"]))

@@ -151,8 +151,62 @@ def test_chunks_never_span_sections_and_keep_the_page():
     assert list(SMALL.chunk(sections)) == [
         Chunk(position=0, text="One.", page=1),
         Chunk(position=1, text="Two.", page=2),
-        Chunk(position=2, text="Three."),
+        Chunk(position=2, text="Three.", section=1),
     ]
+
+
+def test_pages_under_one_heading_are_one_section_and_records_are_not():
+    sections = [
+        Section(text="One.", heading=("A",), page=1),
+        Section(text="Two.", heading=("A",), page=2),
+        Section(text="Three.", heading=("B",), page=2),
+        Section(text="Four."),
+        Section(text="Five."),
+    ]
+    assert [chunk.section for chunk in SMALL.chunk(sections)] == [0, 0, 1, 2, 3]
+    assert {chunk.section for chunk in chunks(WORDS)} == {0}
+
+
+def rows(header: str, count: int = 30) -> str:
+    return header + "\n".join(f"| city{n} | {n} |" for n in range(count))
+
+
+@pytest.mark.parametrize(
+    ("header", "repeated"),
+    [("| Name | Size |\n", "| Name | Size |\n"), ("| 1 | 2 |\n|:----|-----|\n", "| 1 | 2 |\n|-|-|\n")],
+)
+def test_each_chunk_of_a_long_table_has_its_header(header, repeated):
+    text = f"Words before.\n\n{rows(header)}\n\nWords after it are no row. {'word ' * 60}"
+    found = chunks(text, Chunker(max_tokens=48, overlap_tokens=8), heading=("Cities",))
+    bodies = [chunk.text.removeprefix("Cities\n\n") for chunk in found]
+    assert sum(body.startswith(f"{repeated}| city") for body in bodies) >= 3
+    assert not any(body.startswith("| city") for body in bodies)
+    assert not bodies[-1].startswith("|")
+    assert all(size(chunk) <= 48 for chunk in found)
+    seen = [int(n) for chunk in found for n in re.findall(r"city(\d+)", chunk.text)]
+    assert set(seen) == set(range(30))
+
+
+@pytest.mark.parametrize("header", ["| 1900 | 2 |", "| Same | Same |", "| Name | |", f"| {'Name ' * 20} | Size |"])
+def test_a_first_row_without_names_and_a_header_that_is_too_long_are_not_repeated(header):
+    found = chunks(rows(f"{header}\n"))
+    assert sum(header in chunk.text for chunk in found) <= 1
+    assert all(size(chunk) <= MIN_TOKENS for chunk in found)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.sampled_from(["| a | b |\n", "a | b\n", "|---|---|\n", "x | y | z\n", "\n", "| ", "a" * 60, "w "]),
+        max_size=200,
+    )
+)
+def test_chunks_of_anything_like_a_table_fit_and_lose_nothing(lines):
+    text = "".join(f"{line.rstrip()} {number}#\n" if line.strip() else line for number, line in enumerate(lines))
+    found = chunks(text)
+    assert all(size(chunk) <= MIN_TOKENS for chunk in found)
+    wanted = re.findall(r"\d+#", text)
+    assert set(re.findall(r"\d+#", "".join(chunk.text for chunk in found))) >= set(wanted) or not wanted
 
 
 def test_the_heading_path_stands_in_front_of_every_chunk():
