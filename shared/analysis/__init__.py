@@ -5,6 +5,7 @@ questions, sentences and citations by the same ones.
 - `segments`: a text into words, identifiers and runs of scripts without spaces.
 - `languages`: stop words and stemmers, and which language a text is in.
 - `terms`: all of it together: the terms of a document and of a question.
+- `chunks`: what chunks of one text repeat of each other.
 
 The package needs no other of Sluice.
 """

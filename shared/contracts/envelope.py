@@ -21,6 +21,7 @@ __all__ = [
     "Lane",
     "Message",
     "Name",
+    "Neighbour",
     "Passage",
     "PassageCopy",
     "Query",
@@ -95,13 +96,21 @@ class PassageCopy(Wire):
     position: int
 
 
+class Neighbour(Wire):
+    """A passage of the same section, near another one. It may repeat the heading and the end of the one before it."""
+
+    position: int
+    text: str
+
+
 class Passage(Wire):
     """A piece of a document: found by the retriever, or on its way into the index.
 
     `score` is 0 to 1, and of two questions the same score means the same; it is that of the last stage that ranked
     the passages, and `retrieval_score` that of the retriever, where a later stage has replaced it. `similarity` is the
     cosine of its vector and the question's; `coverage` is the share of the question's terms that it holds, by their
-    rarity.
+    rarity. `section` numbers the sections of a document from 0. `context` are passages around it, in the order of the
+    document without gaps but for the passage itself; in the sources of an answer, those that the answer is made from.
     """
 
     id: str
@@ -114,6 +123,8 @@ class Passage(Wire):
     similarity: float | None = None
     coverage: float | None = None
     copies: tuple[PassageCopy, ...] = ()
+    section: int | None = None
+    context: tuple[Neighbour, ...] = ()
     metadata: dict[str, Scalar] = Field(default_factory=dict)
     vector: Vector | None = None
 

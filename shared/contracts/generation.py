@@ -130,13 +130,14 @@ class TokenLogprob(Wire):
 class ContextReport(Wire):
     """What of the material fitted into the context window. Sources are named as in citations, counted from 1.
 
-    `dropped` did not fit; of the `shortened` ones only their first sentences did; `dropped_turns` counts the oldest
-    turns of the conversation that were left out. `window` and `prompt_tokens` are in tokens of the model; a window of
-    0 means that the engine has none.
+    `dropped` did not fit; of the `shortened` ones only their first sentences did; the `joined` ones are shown with the
+    text around them; `dropped_turns` counts the oldest turns of the conversation that were left out. `window` and
+    `prompt_tokens` are in tokens of the model; a window of 0 means that the engine has none.
     """
 
     window: int = 0
     prompt_tokens: int = 0
     dropped: tuple[int, ...] = ()
     shortened: tuple[int, ...] = ()
+    joined: tuple[int, ...] = ()
     dropped_turns: int = 0

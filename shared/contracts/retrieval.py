@@ -10,6 +10,10 @@ from shared.contracts.wire import Wire
 __all__ = ["NO_OPTIONS", "Fusion", "RetrievalFields", "RetrievalOptions", "SearchMode"]
 
 
+MOST_CONTEXT: Final = 8
+"""Passages on each side of one."""
+
+
 class SearchMode(StrEnum):
     """What a search ranks by."""
 
@@ -35,7 +39,8 @@ class RetrievalFields(BaseModel):
 
     `dense_weight` is the share of meaning in a fused score, 0 to 1. `diversity` is the share of novelty in the order
     of the passages (maximal marginal relevance), 0 to 1. `fold_copies` says whether copies and near-copies of one
-    passage count once.
+    passage count once. `context` is how many passages of the same section, before and after each one that was found,
+    may be joined to it.
     """
 
     mode: SearchMode | None = None
@@ -43,6 +48,7 @@ class RetrievalFields(BaseModel):
     dense_weight: Annotated[float, Field(ge=0, le=1)] | None = None
     diversity: Annotated[float, Field(ge=0, lt=1)] | None = None
     fold_copies: bool | None = None
+    context: Annotated[int, Field(ge=0, le=MOST_CONTEXT)] | None = None
 
     def as_params(self) -> dict[str, JsonValue]:
         """The options that are chosen, as parameters of the stop `retrieve`."""

@@ -63,12 +63,20 @@ class SourceCopy(Schema):
     position: int = 0
 
 
+class SourceNeighbour(Schema):
+    """A passage around a source. It may repeat the heading and the end of the passage before it."""
+
+    position: int
+    text: str
+
+
 class Source(Schema):
     """A passage that the answer rests on; `index` is the number that citations in the answer use (from 1).
 
     `score` is 0 to 1 and can be compared between questions; where reranking has replaced it, `retrieval_score` is what
     the search gave. `similarity` is the cosine to the question, and `coverage` the share of the question's terms that
-    the passage holds, by their rarity. `copies` says where else its text is.
+    the passage holds, by their rarity. `copies` says where else its text is. `context` are passages around it, of the
+    same section, that the answer is made from too.
     """
 
     index: int
@@ -81,6 +89,7 @@ class Source(Schema):
     similarity: float | None = None
     coverage: float | None = None
     copies: tuple[SourceCopy, ...] = ()
+    context: tuple[SourceNeighbour, ...] = ()
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -95,14 +104,16 @@ class Usage(Schema):
 class ContextReport(Schema):
     """What of the sources fitted into the model's context window; sources are named by their `index`.
 
-    `dropped` did not fit; of the `shortened` ones only their first sentences did; `dropped_turns` counts the oldest
-    turns of the conversation that were left out. `window` and `prompt_tokens` are in tokens; a window of 0 is none.
+    `dropped` did not fit; of the `shortened` ones only their first sentences did; the `joined` ones are shown with the
+    text around them; `dropped_turns` counts the oldest turns of the conversation that were left out. `window` and
+    `prompt_tokens` are in tokens; a window of 0 is none.
     """
 
     window: int = 0
     prompt_tokens: int = 0
     dropped: tuple[int, ...] = ()
     shortened: tuple[int, ...] = ()
+    joined: tuple[int, ...] = ()
     dropped_turns: int = 0
 
 
@@ -191,6 +202,7 @@ class RetrievalOptions(BaseModel):
     dense_weight: Annotated[float, Field(ge=0, le=1)] | None = None
     diversity: Annotated[float, Field(ge=0, lt=1)] | None = None
     fold_copies: bool | None = None
+    context: Annotated[int, Field(ge=0, le=8)] | None = None
 
 
 class CollectionVersion(Schema):

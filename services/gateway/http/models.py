@@ -15,7 +15,7 @@ from shared.contracts.envelope import Hop, Message, Passage, Stop
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
-from sluice.api.models import Collection, DeadLetter, Source, SourceCopy
+from sluice.api.models import Collection, DeadLetter, Source, SourceCopy, SourceNeighbour
 
 __all__ = [
     "AnswerBody",
@@ -196,6 +196,7 @@ def sources_from(passages: Iterable[Passage]) -> tuple[Source, ...]:
                 SourceCopy(document=copy.document, document_id=copy.document_id, position=copy.position)
                 for copy in p.copies
             ),
+            context=tuple(SourceNeighbour(position=one.position, text=one.text) for one in p.context),
             metadata=p.metadata,
         )
         for index, p in enumerate(passages, 1)

@@ -1,9 +1,9 @@
 """The contract between the generator and whatever writes its answers."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from shared.contracts.envelope import Message
 from shared.contracts.events import Delivered, Usage
@@ -45,11 +45,23 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPassage:
-    """A passage as the answer cites it: `[index]`, counted from 1, best passage first."""
+    """A passage as the answer cites it: `[index]`, counted from 1, best passage first.
+
+    `text` is what the answer may be made from. Where that is more than the passage, `own` is the passage alone, for an
+    engine whose window has no room for more. `position` orders the passages of one document.
+    """
 
     index: int
     text: str
     document: str
+    own: str = ""
+    document_id: str = ""
+    position: int = 0
+
+    @property
+    def alone(self) -> Self:
+        """Without the text around it."""
+        return replace(self, text=self.own, own="") if self.own else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.generator.engines.base import Prompt, PromptPassage
@@ -49,8 +49,10 @@ class PromptBuilder:
 
     1. the instructions of the template with those of the application after them, always whole;
     2. the newest exchanges of the conversation, each whole or not at all, in a quarter of the window at most;
-    3. the sources by rank, and the question, which is always whole. The first passage that does not fit is cut after
-       a sentence, or dropped where not one sentence fits; all after it are dropped.
+    3. the sources, and the question, which is always whole. By rank, the first passage that does not fit is cut after a
+       sentence, or dropped where not one sentence fits; all after it are dropped. Where all fit, those for which there
+       is room are joined with the text around them, by rank too. The passages of one document stand together in reading
+       order, where the best of them has its place.
 
     A chat keeps its messages as they are. `overhead` is the tokens that a chat template adds to each message.
     `special` are the tokenizer's control tokens: no text of an answer's prompt can spell one (see `Sanitizer`).
@@ -106,7 +108,7 @@ class PromptBuilder:
         left = room - fixed - self._tokens(_flat(kept))
         while True:
             fit = self._fit(prompt.passages, left, counts)
-            messages = (system, *_flat(kept), self._user(question, fit.sources))
+            messages = (system, *_flat(kept), self._user(question, _arranged(fit.sources, prompt.passages)))
             total = self._tokens(messages)
             if total <= room or not (kept or fit.sources):
                 break
@@ -114,11 +116,19 @@ class PromptBuilder:
             left -= total - room
             if not fit.sources:
                 kept = kept[1:]
+        wider, joined = self._joined(prompt.passages, fit, room - total, counts)
+        if joined:
+            widened = (*messages[:-1], self._user(question, _arranged(wider, prompt.passages)))
+            if (needed := self._tokens(widened)) <= room:
+                messages, total = widened, needed
+            else:
+                joined = ()
         shown = {source.index for source in fit.sources}
         context = self._report(
             total,
             dropped=tuple(passage.index for passage in prompt.passages if passage.index not in shown),
             shortened=fit.shortened,
+            joined=joined,
             dropped_turns=len(turns) - len(kept),
         )
         return Built(messages=messages, context=context)
@@ -133,7 +143,7 @@ class PromptBuilder:
     def _fit(self, passages: Sequence[PromptPassage], room: int, counts: dict[str, int]) -> _Fit:
         """`counts` remembers the texts that have been counted."""
         shown: list[Source] = []
-        for passage in passages:
+        for passage in (passage.alone for passage in passages):
             name = self._sanitize.name(passage.document)
             room -= self._per_source + self._counted(name, counts)
             if room <= 0:
@@ -150,6 +160,26 @@ class PromptBuilder:
                 return _Fit(tuple(shown), (passage.index,))
             break
         return _Fit(tuple(shown))
+
+    def _joined(
+        self, passages: Sequence[PromptPassage], fit: _Fit, room: int, counts: dict[str, int]
+    ) -> tuple[tuple[Source, ...], tuple[int, ...]]:
+        """The sources, with the text around them where that fits into `room` more tokens, and which ones these are."""
+        if fit.shortened or len(fit.sources) < len(passages):
+            return fit.sources, ()
+        sources: list[Source] = []
+        joined: list[int] = []
+        for passage, source in zip(passages, fit.sources, strict=True):
+            if passage.own and len(passage.text) - len(passage.own) <= room * LONGEST_TOKEN:
+                wider = replace(source, text=self._sanitize.data(passage.text))
+                cost = self._counted(wider.text, counts) - self._counted(source.text, counts)
+                if cost <= room:
+                    sources.append(wider)
+                    joined.append(passage.index)
+                    room -= cost
+                    continue
+            sources.append(source)
+        return tuple(sources), tuple(joined)
 
     def _first_sentences(self, text: str, room: int, counts: dict[str, int]) -> str:
         """The longest beginning of `text` that ends with a sentence and fits; empty when only headings would."""
@@ -196,6 +226,7 @@ class PromptBuilder:
         tokens: int,
         dropped: tuple[int, ...] = (),
         shortened: tuple[int, ...] = (),
+        joined: tuple[int, ...] = (),
         dropped_turns: int = 0,
     ) -> ContextReport:
         return ContextReport(
@@ -203,6 +234,7 @@ class PromptBuilder:
             prompt_tokens=tokens,
             dropped=dropped,
             shortened=shortened,
+            joined=joined,
             dropped_turns=dropped_turns,
         )
 
@@ -215,6 +247,18 @@ class PromptBuilder:
             prompt_tokens=needed,
             reserved=reserve,
         )
+
+
+def _arranged(sources: Sequence[Source], passages: Sequence[PromptPassage]) -> list[Source]:
+    """The sources of one document together in reading order, where the best of them is by rank."""
+    of = {passage.index: passage for passage in passages}
+    first: dict[object, int] = {}
+    for source in sources:
+        first.setdefault(of[source.index].document_id or source.index, source.index)
+    return sorted(
+        sources,
+        key=lambda one: (first[of[one.index].document_id or one.index], of[one.index].position, one.index),
+    )
 
 
 def _flat(turns: Iterable[tuple[Message, ...]]) -> tuple[Message, ...]:

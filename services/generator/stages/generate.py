@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from services.generator.engines.base import Engine, Finish, FinishReason, Prepared, Prompt, PromptPassage, TextDelta
+from services.generator.engines.base import Engine, Finish, FinishReason, Prepared, Prompt, TextDelta
 from services.generator.engines.metrics import count_rewritten, count_sentences
 from services.generator.grounding.confidence import Assessment, Assessor
 from services.generator.grounding.decline import decline
+from services.generator.prompting.context import disjoint_contexts, prompt_passages, with_context_of
 from services.generator.streaming.citation_stream import CitationStream
 from services.generator.streaming.coalescer import DeltaCoalescer
 from services.generator.streaming.review import Reviewed
 from services.generator.streaming.support_review import SupportReview, shown_passages
-from shared.contracts.envelope import Message, Passage, Query
+from shared.contracts.envelope import Message, Query
 from shared.contracts.events import Delivered, SentenceSupport, Usage
 from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta, Unsupported
 from shared.contracts.problems import Problem, ProblemType
@@ -65,10 +66,11 @@ class Generate:
         params = _seeded(GenerateParams.of(context.params), query)
         if params.mode is not Mode.ANSWER:
             self._check_model(params)
+        query = query.with_passages(disjoint_contexts(query.passages))
         assessment = await self._assess(query, params) if params.mode is Mode.ANSWER else Assessment()
         prepared = await self._engine.prepare(self._prompt(query, params, assessment))
         if params.mode is Mode.ANSWER:
-            await context.sources(query.passages)
+            await context.sources(with_context_of(query.passages, prepared.context.joined))
         if self._is_declined(prepared):
             await self._decline(context, prepared, assessment)
             return
@@ -106,7 +108,7 @@ class Generate:
         return Prompt(
             question=str(asked) if condensed else query.question,
             standalone=query.question if condensed else "",
-            passages=tuple(_numbered(i, passage) for i, passage in enumerate(query.passages, start=1)),
+            passages=prompt_passages(query.passages),
             messages=query.messages,
             answerable=None if assessment.confidence is None and assessment.answerable else assessment.answerable,
             absent=assessment.absent,
@@ -276,7 +278,3 @@ def _added(one: Usage, other: Usage) -> Usage:
         completion_tokens=one.completion_tokens + other.completion_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
     )
-
-
-def _numbered(index: int, passage: Passage) -> PromptPassage:
-    return PromptPassage(index=index, text=passage.text, document=passage.document)

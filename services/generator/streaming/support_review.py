@@ -37,6 +37,10 @@ class SupportReview:
 
 
 def shown_passages(prepared: Prepared) -> list[PromptPassage]:
-    """Those that fitted into the prompt."""
-    dropped = set(prepared.context.dropped)
-    return [passage for passage in prepared.prompt.passages if passage.index not in dropped]
+    """Those that fitted into the prompt, with the text around them where that fitted too."""
+    dropped, joined = set(prepared.context.dropped), set(prepared.context.joined)
+    return [
+        passage if passage.index in joined else passage.alone
+        for passage in prepared.prompt.passages
+        if passage.index not in dropped
+    ]

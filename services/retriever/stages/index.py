@@ -70,4 +70,5 @@ def _chunk(passage: Passage) -> Chunk:
         text=passage.text,
         vector=np.frombuffer(passage.vector or b"", dtype="<f4"),
         metadata=passage.metadata,
+        section=passage.section,
     )

@@ -7,7 +7,8 @@ from opentelemetry import trace
 from pydantic import Field, JsonValue, ValidationError
 
 from services.retriever.ranking.ranker import RankOptions
-from services.retriever.stores.base import Hit, Store
+from services.retriever.stages.context import surroundings, within
+from services.retriever.stores.base import Hit, Hits, Store
 from shared.contracts.envelope import Passage, PassageCopy, Query
 from shared.contracts.filters import parse
 from shared.contracts.problems import Problem, ProblemType
@@ -19,6 +20,13 @@ __all__ = ["Retrieve", "RetrieveParams"]
 
 DEFAULTS: Final[dict[str, Any]] = {"fold_copies": True}
 
+CONTEXT: Final = 1
+"""Chunks before and after each passage that may be joined to it, where nobody says how many."""
+
+LARGEST: Final = 512 * 1024
+"""Bytes of an envelope up to which passages get their context: the broker takes twice as many in a message, and
+characters that JSON escapes are counted as they are."""
+
 
 class RetrieveParams(RetrievalOptions):
     """Parameters of the stop."""
@@ -28,7 +36,7 @@ class RetrieveParams(RetrievalOptions):
 
     def ranking(self, *, embedded: bool) -> RankOptions:
         """How to rank; without an embedding by words alone."""
-        chosen = self.model_dump(include=set(RetrievalOptions.model_fields), exclude_none=True)
+        chosen = self.model_dump(include=set(RetrievalOptions.model_fields) - {"context"}, exclude_none=True)
         return RankOptions(**(DEFAULTS | chosen | ({} if embedded else {"mode": SearchMode.TEXT})))
 
 
@@ -59,7 +67,19 @@ class Retrieve:
                 "POST /v1/collections/{collection}/documents, and wait for the job to end.",
             )
         trace.get_current_span().set_attribute("sluice.passages", len(hits))
-        return query.with_passages(map(_passage, hits)).with_search(SearchOutcome(absent=hits.absent))
+        found = query.with_passages(map(_passage, hits)).with_search(SearchOutcome(absent=hits.absent))
+        return await self._with_context(found, hits, CONTEXT if params.context is None else params.context)
+
+    async def _with_context(self, query: Query, hits: Hits, reach: int) -> Query:
+        """With what stands around the passages, as far as the message stays small."""
+        if not reach:
+            return query
+        contexts = await surroundings(self._store, query.collection, hits, reach)
+        room = LARGEST - len(query.encode())
+        return query.with_passages(
+            passage.model_copy(update={"context": context}) if context else passage
+            for passage, context in zip(query.passages, within(contexts, room), strict=True)
+        )
 
 
 def _passage(hit: Hit) -> Passage:
@@ -76,5 +96,6 @@ def _passage(hit: Hit) -> Passage:
             PassageCopy(document_id=copy.document_id, document=copy.document, position=copy.position)
             for copy in hit.copies
         ),
+        section=hit.section,
         metadata=dict(hit.metadata),
     )

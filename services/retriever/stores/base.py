@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -15,7 +15,19 @@ from services.retriever.ranking.ranker import RankOptions
 from shared.contracts.filters import Filter, Scalar
 from shared.contracts.problems import Problem
 
-__all__ = ["Chunk", "Copy", "Hit", "Hits", "IndexedDocument", "Replaced", "Store", "Vector", "check_collection"]
+__all__ = [
+    "Chunk",
+    "Copy",
+    "Hit",
+    "Hits",
+    "IndexedDocument",
+    "Place",
+    "Replaced",
+    "Store",
+    "StoredChunk",
+    "Vector",
+    "check_collection",
+]
 
 Vector: TypeAlias = NDArray[np.float32]
 """One dimension, finite components; its length need not be 1."""
@@ -27,12 +39,16 @@ _COLLECTION = re.compile(r"[a-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A piece of a document as it is written. Metadata is as `filters.validate_metadata` returns it."""
+    """A piece of a document as it is written. Metadata is as `filters.validate_metadata` returns it.
+
+    `section` numbers the sections of the document from 0, None where they are not known.
+    """
 
     position: int
     text: str
     vector: Vector
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    section: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +75,24 @@ class Copy:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chunk is."""
+
+    document_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChunk:
+    """A chunk as it was read by its place. `section` is None where it was written without."""
+
+    place: Place
+    revision: int
+    text: str
+    section: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A chunk that a search found. `id` is the same for the same position of the same document.
@@ -82,6 +116,7 @@ class Hit:
     vector_rank: int | None = None
     text_rank: int | None = None
     copies: Sequence[Copy] = ()
+    section: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +181,12 @@ class Store(Protocol):
 
         Raises Problem(INVALID_FILTER) for a field that the collection does not know or a value of the wrong
         type, Problem(CONFLICT) for a vector of another dimension.
+        """
+
+    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+        """The chunks at these places, without those places where none is. Costs little, whatever the collection's size.
+
+        A document may have been replaced since a search found it: the revision tells.
         """
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002

@@ -98,6 +98,7 @@ def passages_of(document: IncomingDocument, read: ChunkedDocument) -> tuple[Pass
             document=document.name,
             position=chunk.position,
             text=chunk.text,
+            section=chunk.section,
             metadata={**read.metadata, **({"page": chunk.page} if chunk.page else {}), **document.metadata},
         )
         for chunk in read.chunks

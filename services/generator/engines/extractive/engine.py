@@ -22,7 +22,7 @@ from services.generator.grounding.decline import decline
 from services.generator.grounding.relevance import Candidate, Scored, overlap, rank
 from services.generator.grounding.sentences import SentenceKind, is_complete, split_sentences
 from shared.contracts.events import Delivered, Usage
-from shared.contracts.generation import Mode
+from shared.contracts.generation import ContextReport, Mode
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ExtractiveConfig", "ExtractiveEngine"]
@@ -86,7 +86,8 @@ class ExtractiveEngine:
                 "The extractive engine only quotes the sources of an answer; it is no language model. "
                 "Run the generator with SLUICE_ENGINE=vllm or openai.",
             )
-        return Prepared(prompt=prompt)
+        joined = tuple(passage.index for passage in prompt.passages if passage.own)
+        return Prepared(prompt=prompt, context=ContextReport(joined=joined))
 
     async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:  # noqa: ARG002
         prompt = prepared.prompt

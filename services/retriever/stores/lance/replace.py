@@ -17,7 +17,16 @@ from dataclasses import dataclass, field
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument, Replaced
-from services.retriever.stores.lance.rows import Key, columns_of, field_of, head_key, keys_of, rows_of
+from services.retriever.stores.lance.rows import (
+    SECTION,
+    SECTION_FIELD,
+    Key,
+    columns_of,
+    field_of,
+    head_key,
+    keys_of,
+    rows_of,
+)
 from services.retriever.stores.lance.schema_evolution import SchemaChange, plan_columns
 from services.retriever.stores.lance.sql import literal
 
@@ -85,11 +94,15 @@ def _latest(documents: Iterable[IndexedDocument]) -> list[IndexedDocument]:
 async def _evolve_schema(table: AsyncTable, documents: Sequence[IndexedDocument]) -> SchemaChange:
     """Add the columns that the documents need, also while another process adds the same ones."""
     for attempt in range(ATTEMPTS):
-        change = plan_columns(documents, columns_of(await table.schema()))
-        if not change.missing:
+        schema = await table.schema()
+        change = plan_columns(documents, columns_of(schema))
+        missing = [field_of(key, kind) for key, kind in change.missing.items()]
+        if SECTION not in schema.names:
+            missing.append(SECTION_FIELD)
+        if not missing:
             return change
         try:
-            await table.add_columns([field_of(key, kind) for key, kind in change.missing.items()])
+            await table.add_columns(missing)
         except (ValueError, RuntimeError) as error:
             lost_race = is_conflict(error) or "already exists" in str(error)
             if not lost_race or attempt == ATTEMPTS - 1:

@@ -25,7 +25,9 @@ __all__ = [
     "HIT_COLUMNS",
     "Key",
     "Row",
+    "SECTION",
     "TERMS",
+    "SECTION_FIELD",
     "analyze",
     "base_schema",
     "check_vectors",
@@ -51,6 +53,12 @@ HIT_COLUMNS = ["id", "document_id", "document", "version", "revision", "position
 TERMS = "terms"
 """The column of a passage's terms, with a space between them: what is searched by words. A table made by a version
 before it has none until `maintain` has filled it."""
+
+SECTION = "section_number"
+"""The column of the number of a passage's section. A table made by a version before it has none until a document is
+written to it; rows of that version have null."""
+
+SECTION_FIELD = pa.field(SECTION, pa.int64())
 
 LANGUAGE = "language"
 """The metadata key by which a document says its language, as an ISO 639-1 code."""
@@ -96,6 +104,7 @@ def base_schema(dimension: int) -> pa.Schema:
             pa.field("text", pa.string()),
             pa.field(TERMS, pa.string()),
             pa.field("metadata", pa.string()),
+            SECTION_FIELD,
             pa.field("vector", pa.list_(pa.float32(), dimension)),
         ]
     )
@@ -161,6 +170,7 @@ def rows_of(
         "version": [d.version for d, _ in pairs],
         "text": [_unicode(c.text) for _, c in pairs],
         "metadata": [json.dumps(dict(c.metadata)) for _, c in pairs],
+        SECTION: [c.section for _, c in pairs],
     }
     if TERMS in schema.names:
         alive[TERMS] = [terms for document in documents for terms in _document_terms(document)]
@@ -210,6 +220,7 @@ def hit_of(ranked: Ranked, rows: Mapping[str, Row]) -> Hit:
     columns = {name: row[name] for name in HIT_COLUMNS} | {"position": int(row["position"]), "metadata": metadata}
     return Hit(
         **columns,
+        section=row.get(SECTION),
         score=ranked.score,
         similarity=ranked.candidate.similarity,
         coverage=ranked.coverage,

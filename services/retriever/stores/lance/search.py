@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from services.retriever.ranking.lexical import weigh_terms
 from services.retriever.ranking.ranker import Candidate, RankOptions, rank
 from services.retriever.stores.base import Hits, Vector
-from services.retriever.stores.lance.rows import HIT_COLUMNS, TERMS, Row, hit_of, terms_of, without_outdated
+from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS, Row, hit_of, terms_of, without_outdated
 from services.retriever.stores.lance.statistics import TableStatistics
 from shared.analysis.terms import TermKind, question_terms
 from shared.contracts.retrieval import SearchMode
@@ -104,7 +104,7 @@ class TableSearch:
     async def _rows(
         self, query: AsyncVectorQuery | AsyncFTSQuery, depth: int, score: str, *, vectors: bool
     ) -> list[Row]:
-        columns = [*HIT_COLUMNS, *(name for name in (TERMS,) if name in self.schema.names)]
+        columns = [*HIT_COLUMNS, *(name for name in (TERMS, SECTION) if name in self.schema.names)]
         if self.predicate:
             query = query.where(self.predicate)
         found = await query.select([*columns, score, *(["vector"] if vectors else [])]).limit(depth).to_arrow()

@@ -1,7 +1,7 @@
 """The store on LanceDB: a local folder or object storage, the same code for both."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Self
@@ -14,11 +14,14 @@ from services.retriever.stores.base import (
     DEFAULT_OPTIONS,
     Hits,
     IndexedDocument,
+    Place,
     Replaced,
+    StoredChunk,
     Vector,
     check_collection,
 )
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
+from services.retriever.stores.lance.read import read_chunks
 from services.retriever.stores.lance.replace import replace_documents
 from services.retriever.stores.lance.rows import ALIVE, check_vectors, columns_of, dimension_of
 from services.retriever.stores.lance.search import TableSearch
@@ -122,6 +125,10 @@ class LanceStore:
             _search, statistics=statistics, text=text, vector=vector, top_k=top_k, where=filter, options=options
         )
         return await self._tables.use(name, operation) or Hits()
+
+    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+        name = check_collection(collection)
+        return (await self._tables.use(name, partial(read_chunks, places=places)) if places else None) or {}
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
         return await self._tables.use(check_collection(collection), partial(_count, where=filter)) or 0
