@@ -31,7 +31,7 @@ def belong_together(before: str, after: str) -> bool:
 
 
 def overlap(before: str, after: str) -> int:
-    """How many characters at the beginning of `after` repeat the end of `before`; whole words, unless there are many."""
+    """How many characters of the start of `after` repeat the end of `before`; whole words, unless there are many."""
     probe = after[:CERTAIN]
     start = before.find(probe, max(0, len(before) - len(after))) if len(probe) == CERTAIN else -1
     while start >= 0:

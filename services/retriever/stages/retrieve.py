@@ -20,8 +20,9 @@ __all__ = ["Retrieve", "RetrieveParams"]
 
 DEFAULTS: Final[dict[str, Any]] = {"fold_copies": True}
 
-CONTEXT: Final = 1
-"""Chunks before and after each passage that may be joined to it, where nobody says how many."""
+CONTEXT: Final = 0
+"""Chunks before and after each passage that may be joined to it, where nobody says how many. docs/generation.md has
+what they do: for as many tokens, more passages do as much."""
 
 LARGEST: Final = 512 * 1024
 """Bytes of an envelope up to which passages get their context: the broker takes twice as many in a message, and

@@ -47,13 +47,13 @@ def _tables(text: str) -> Iterator[_Table]:
     block: list[re.Match[str]] = []
     for line in _ROW.finditer(text):
         if block and (line.start() != block[-1].end() + 1 or _width(line[0]) != _width(block[-1][0])):
-            yield from _table(text, block)
+            yield from _table(block)
             block = []
         block.append(line)
-    yield from _table(text, block)
+    yield from _table(block)
 
 
-def _table(text: str, block: Sequence[re.Match[str]]) -> Iterator[_Table]:
+def _table(block: Sequence[re.Match[str]]) -> Iterator[_Table]:
     if len(block) < FEWEST_ROWS:
         return
     cells = _cells(block[0][0])
