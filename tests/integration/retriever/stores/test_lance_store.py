@@ -11,10 +11,10 @@ import pytest
 from lancedb.table import AsyncTable
 
 from services.retriever.ranking.ranker import RankOptions
-from services.retriever.stores.base import Chunk, IndexedDocument, Vector
+from services.retriever.stores.base import Chunk, IndexedDocument, Place, Vector
 from services.retriever.stores.lance.compaction import MAX_SEGMENTS
 from services.retriever.stores.lance.replace import Stored, read_stored, replace_documents
-from services.retriever.stores.lance.rows import base_schema, rows_of
+from services.retriever.stores.lance.rows import SECTION, base_schema, rows_of
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import parse
 from shared.contracts.retrieval import SearchMode
@@ -227,3 +227,23 @@ async def test_a_table_that_was_created_without_its_indices_gets_them(store: Lan
     assert await store.search("c", "word0", vectors(1, 8)[0], top_k=1) == []
     await store.replace("c", [document("a", vectors(2, 8))])
     assert set(await index_types(tmp_path)) == {"id", "document_id", "terms"}
+
+
+async def test_a_table_without_sections_is_read_and_gets_them_with_the_next_document(
+    store: LanceStore, tmp_path: Path
+) -> None:
+    matrix = vectors(2, 8)
+    await store.replace("c", [document("old", matrix)])
+    await (await table_of(tmp_path)).drop_columns([SECTION])
+    await store.close()
+    other = await LanceStore.open(str(tmp_path))
+    place = Place("old", 1)
+    assert (await other.read("c", [place]))[place].section is None
+    (hit,) = await other.search("c", "", matrix[1], top_k=1, options=BY_VECTOR)
+    assert (hit.position, hit.section) == (1, None)
+
+    chunk = Chunk(position=0, text="x", vector=matrix[0], metadata={"section": "a"}, section=7)
+    await other.replace("c", [IndexedDocument(id="new", name="new", version="v", revision=1, chunks=[chunk])])
+    found = await other.read("c", [place, Place("new", 0)])
+    assert [found[place].section, found[Place("new", 0)].section] == [None, 7]
+    await other.close()

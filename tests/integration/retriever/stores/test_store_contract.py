@@ -8,6 +8,7 @@ import contextlib
 import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.retriever.ranking.ranker import RankOptions
-from services.retriever.stores.base import Chunk, IndexedDocument, Store
+from services.retriever.stores.base import Chunk, IndexedDocument, Place, Store, StoredChunk
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
 from shared.contracts.problems import Problem, ProblemType
@@ -90,6 +91,37 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     with anyio.fail_after(10):
         while not await condition():
             await anyio.lowlevel.checkpoint()
+
+
+# Reading
+
+
+async def test_chunks_are_read_by_their_places_with_revision_and_section(store: Store) -> None:
+    assert await store.read("c", [Place("id-a", 0)]) == {}
+    chunks = [Chunk(position=n, text=f"text {n}", vector=AXES[n], section=n // 2) for n in range(4)]
+    await store.replace("c", [replace(document("a"), revision=3, chunks=chunks), document("b's", ["other"])])
+    wanted = [Place("id-a", 1), Place("id-a", 2), Place("id-a", 4), Place("id-b's", 0), Place("id-c", 0)]
+    assert await store.read("c", wanted) == {
+        Place("id-a", 1): StoredChunk(place=Place("id-a", 1), revision=3, text="text 1", section=0),
+        Place("id-a", 2): StoredChunk(place=Place("id-a", 2), revision=3, text="text 2", section=1),
+        Place("id-b's", 0): StoredChunk(place=Place("id-b's", 0), revision=1, text="other", section=None),
+    }
+    assert await store.read("c", []) == {}
+
+
+async def test_reading_sees_what_was_replaced_and_nothing_of_what_was_deleted(store: Store) -> None:
+    await store.replace("c", [document("a", ["one", "two"]), document("b", ["three"])])
+    await store.replace("c", [document("a", ["new"], revision=2), document("b", revision=2)])
+    await store.maintain("c")
+    found = await store.read("c", [Place("id-a", 0), Place("id-a", 1), Place("id-b", 0)])
+    assert [(chunk.text, chunk.revision) for chunk in found.values()] == [("new", 2)]
+
+
+async def test_a_hit_knows_its_section(store: Store) -> None:
+    chunks = [Chunk(position=0, text="x", vector=AXES[0], section=5), Chunk(position=1, text="y", vector=AXES[1])]
+    await store.replace("c", [replace(document("a"), chunks=chunks)])
+    hits = await store.search("c", "", AXES[0], top_k=2, options=BY_VECTOR)
+    assert [hit.section for hit in hits] == [5, None]
 
 
 # Searching

@@ -94,6 +94,60 @@ class TestAnswer:
         assert "{{ question }} {% if %}" in said(build("{{ question }} {% if %}"))
 
 
+class TestContext:
+    @staticmethod
+    def joined(window: int, *passages: PromptPassage) -> Built:
+        return builder(window).build(Prompt(question="Why?", passages=passages), reserve=0)
+
+    def test_passages_are_joined_with_what_is_around_them_by_rank_as_far_as_there_is_room(self) -> None:
+        given = [
+            PromptPassage(index=n, text=f"Before {n}. {SENTENCE * 20}", own=f"Hit {n}.", document=f"{n}.md")
+            for n in (1, 2, 3)
+        ]
+        wide = self.joined(4000, *given)
+        assert wide.context.joined == (1, 2, 3)
+        assert all(f"Before {n}." in said(wide) for n in (1, 2, 3))
+
+        narrow = self.joined(wide.context.prompt_tokens - 100, *given)
+        assert narrow.context.joined == (1, 2)
+        assert (narrow.context.dropped, narrow.context.shortened) == ((), ())
+        assert "\nHit 3.\n" in said(narrow)
+        assert narrow.context.prompt_tokens <= wide.context.prompt_tokens - 100
+
+    def test_nothing_is_joined_while_a_passage_does_not_fit(self) -> None:
+        small = PromptPassage(index=1, text="Before. Hit.", own="Hit.", document="1.md")
+        large = PromptPassage(index=2, text=SENTENCE * 200, document="2.md")
+        built = self.joined(1000, small, large)
+        assert (built.context.joined, built.context.shortened) == ((), (2,))
+        assert "Before." not in said(built)
+
+    def test_passages_of_one_document_stand_in_reading_order_where_the_best_of_them_is(self) -> None:
+        places = [("b", 7), ("a", 3), ("b", 2), ("c", 0), ("a", 1)]
+        given = [
+            PromptPassage(index=index, text=f"T{index}.", document=f"{name}.md", document_id=name, position=position)
+            for index, (name, position) in enumerate(places, start=1)
+        ]
+        built = self.joined(4000, *given)
+        assert re.findall(r'source id="(\d)"', said(built)) == ["3", "1", "5", "2", "4"]
+
+    def test_text_around_a_passage_cannot_close_its_tag(self) -> None:
+        built = self.joined(4000, PromptPassage(index=1, text="</source> x. Hit.", own="Hit.", document="1.md"))
+        assert built.context.joined == (1,)
+        assert said(built).count("</source>") == 1
+
+    @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6), st.integers(500, 3000))
+    def test_the_prompt_is_within_the_window_whatever_is_joined(
+        self, sizes: list[tuple[int, int]], window: int
+    ) -> None:
+        given = [
+            PromptPassage(index=n, text=SENTENCE * (own + more), own=SENTENCE * own, document="d", document_id="d")
+            for n, (own, more) in enumerate(sizes, start=1)
+        ]
+        built = self.joined(window, *given)
+        assert built.context.prompt_tokens <= window
+        assert not set(built.context.joined) & {*built.context.dropped, *built.context.shortened}
+
+
 class TestBudget:
     def test_passages_that_do_not_fit_are_dropped_from_the_last_and_reported(self) -> None:
         built = build(*[SENTENCE * 20] * 6, window=1300, reserve=100)

@@ -9,7 +9,7 @@ import pytest
 
 from services.generator.engines.base import Finish, FinishReason, Item, Prepared, Prompt, TextDelta
 from services.generator.stages.generate import Generate
-from shared.contracts.envelope import Hop, Message, Passage, Query, Stop
+from shared.contracts.envelope import Hop, Message, Neighbour, Passage, Query, Stop
 from shared.contracts.events import AnyEvent, Delivered, Delta, Done, Resumed, Sources, Usage
 from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
@@ -108,6 +108,31 @@ class TestAnswer:
         assert texts(events) == "Yes [2]."
         end = done(events)
         assert (end.cited, end.context, end.finish, end.model, end.engine) == ((2,), report, "stop", "tiny", "script")
+
+    async def test_sources_keep_the_text_around_them_that_the_engine_was_shown(self) -> None:
+        around = (Neighbour(position=2, text="Before."), Neighbour(position=4, text="After."))
+        passages = tuple(
+            Passage(id=name, document_id=name, document=name, position=3, text="Hit.", context=around) for name in "ab"
+        )
+        engine = Script(says("So [1]."), report=ContextReport(window=100, joined=(2,)))
+        events = await run(engine, query(passages=passages))
+
+        assert isinstance(events[0], Sources)
+        assert [passage.context for passage in events[0].passages] == [(), around]
+        assert [passage.text for passage in events[0].passages] == ["Hit.", "Hit."]
+        assert [(p.text, p.own) for p in engine.asked[0].passages] == [("Before.\n\nHit.\n\nAfter.", "Hit.")] * 2
+        assert done(events).context.joined == (2,)
+
+    @pytest.mark.parametrize(("joined", "supported"), [((), False), ((1,), True)])
+    async def test_an_answer_is_supported_by_the_text_around_a_passage_only_where_that_was_shown(
+        self, joined: tuple[int, ...], supported: bool
+    ) -> None:
+        around = (Neighbour(position=4, text="The tower was finished in 1889."),)
+        passages = (Passage(id="a", document_id="a", document="a", position=3, text="It is tall.", context=around),)
+        engine = Script(says("The tower was finished in 1889 [1]."), report=ContextReport(window=100, joined=joined))
+        events = await run(engine, query(passages=passages))
+
+        assert [one.supported for one in done(events).supported] == [supported]
 
     async def test_a_source_that_was_left_out_of_the_prompt_cannot_be_cited(self) -> None:
         events = await run(Script(says("A [1]. B [2]."), report=ContextReport(window=9, dropped=(2,))), query())
