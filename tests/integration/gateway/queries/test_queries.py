@@ -161,6 +161,7 @@ async def test_an_answer_says_what_it_cites_and_what_was_left_out(broker: NatsSe
             "prompt_tokens": 60,
             "dropped": [2],
             "shortened": [],
+            "joined": [],
             "dropped_turns": 0,
         }
 
