@@ -91,8 +91,9 @@ async def test_a_worker_that_was_stopped_beyond_ack_wait_and_goes_on_leaves_one_
     sleeper = start("sleeper")
     query = await harness.submit(harness.query("work", "second", question="hold"))
     assert await said.next("started") == ("sleeper", query.id)
-    sleeper.signal(signal.SIGSTOP)
+    # It is there before the stop: else the broker offers the message to the stopped worker alone, until it gives it up.
     other = start("other")
+    sleeper.signal(signal.SIGSTOP)
     assert await said.next("started") == ("other", query.id)
     await said.go(query)
     await until(lambda: forwarded(other))
