@@ -25,11 +25,14 @@ from tests.harness.platform import Platform
 MODEL = PACKAGED[PackagedName.SMOLLM2]
 
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1_200),
     pytest.mark.skipif(find_spec("vllm") is None or MODEL.source is None, reason="run `make test`, which installs it"),
 ]
 
-TIMEOUT = 240.0
+PATIENCE = 400.0
+"""Seconds until the generator is ready, beside other tests: the libraries alone take a minute."""
+
+TIMEOUT = 290.0
 """Seconds for an answer, with a restart of the generator in it."""
 
 DOCUMENTS = {
@@ -75,7 +78,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, converted: Converted) -> 
     folder = tmp_path_factory.mktemp("packaged-model")
     (folder / "data").mkdir()
     (folder / "data" / "models").symlink_to(converted.models)
-    with Platform(folder, llm="smollm2") as running:
+    with Platform(folder, patience=PATIENCE, llm="smollm2") as running:
         with running.client() as client:
             client.create_collection("lamps")
             assert client.wait(client.add_texts("lamps", DOCUMENTS).id).state == "succeeded"

@@ -29,12 +29,18 @@ def eventually(condition: Callable[[], bool], what: str, patience: float = PATIE
 
 
 class Platform:
-    """nats-server and the five services. A service that ends is started again by the supervisor."""
+    """nats-server and the five services. A service that ends is started again by the supervisor.
 
-    def __init__(self, folder: Path, *, pipelines: Path | None = None, **settings: object) -> None:
+    `patience` bounds the seconds until all are ready.
+    """
+
+    def __init__(
+        self, folder: Path, *, pipelines: Path | None = None, patience: float = PATIENCE, **settings: object
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data = folder / "data"
         self._log = folder / "up.log"
+        self._patience = patience
         self._command = [sys.executable, "-m", "sluice", "up", "--port", "0", "--data", str(self.data)]
         if pipelines is not None:
             self._command += ["--pipelines", str(pipelines)]
@@ -62,7 +68,11 @@ class Platform:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._env, stdout=log, stderr=log)
-        eventually(self._is_up, f"all services ready:\n{self.output}")
+        try:
+            eventually(self._is_up, "all services ready", patience=self._patience)
+        except AssertionError as late:
+            late.add_note(self.output)
+            raise
 
     def signal(self, service: str, number: int) -> None:
         """Send a signal to a service and wait until another process has taken its place and is ready."""
