@@ -1,4 +1,4 @@
-"""The generator: takes `query.generate` and `query.condense`, both lanes."""
+"""The generator: takes `query.generate`, `query.condense` and `query.expand`, both lanes."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +13,7 @@ from services.generator.grounding.sentence_embedder import SentenceEmbedder
 from services.generator.prompting.templating import TemplateError
 from services.generator.settings import GeneratorSettings
 from services.generator.stages.condense import Condense
+from services.generator.stages.expand import Expand
 from services.generator.stages.generate import Generate
 from services.generator.streaming.support_review import SupportReview
 from shared.contracts.envelope import Lane, Passage, Query, Stop
@@ -52,7 +53,7 @@ def make(settings: GeneratorSettings) -> tuple[Service, ASGIApp]:
             async with watch_engine(service, bare):
                 support = _support(service, settings)
                 generate = _generate(engine, settings, support, settings.generator_variant)
-                yield [generate, *_adapted(engine, settings, support), _condense(engine, settings)]
+                yield [generate, *_adapted(engine, settings, support), *_rewriters(engine, settings)]
         finally:
             await engine.close()
 
@@ -107,14 +108,21 @@ def _generate(
     )
 
 
-def _condense(engine: Engine, settings: GeneratorSettings) -> Stage:
-    return Stage(
-        name="condense",
-        variant=settings.generator_variant,
-        process=Condense(engine, settings.prompt_templates),
-        room=engine.room,
-        batch_room=min(settings.generator_batch_room, engine.room),
-    )
+def _rewriters(engine: Engine, settings: GeneratorSettings) -> list[Stage]:
+    """The stages in which the engine prepares a question for its search."""
+    return [
+        Stage(
+            name=name,
+            variant=settings.generator_variant,
+            process=process,
+            room=engine.room,
+            batch_room=min(settings.generator_batch_room, engine.room),
+        )
+        for name, process in (
+            ("condense", Condense(engine, settings.prompt_templates)),
+            ("expand", Expand(engine, settings.prompt_templates)),
+        )
+    ]
 
 
 def _adapted(engine: Engine, settings: GeneratorSettings, support: SupportReview) -> list[Stage]:

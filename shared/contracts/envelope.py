@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, JsonValue
 
-from shared.contracts.results import Results, SearchOutcome
+from shared.contracts.results import Expansion, Results, SearchOutcome
 from shared.contracts.wire import Wire
 
 __all__ = [
@@ -180,6 +180,10 @@ class Query(Wire):
 
     def with_embedding(self, embedding: Vector) -> Self:
         return self.model_copy(update={"embedding": embedding})
+
+    def with_expansion(self, expansion: Expansion) -> Self:
+        results = (self.results or Results()).model_copy(update={"expansion": expansion})
+        return self.model_copy(update={"results": results})
 
     def with_search(self, outcome: SearchOutcome) -> Self:
         results = (self.results or Results()).model_copy(update={"search": outcome})

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from shared.contracts.envelope import Hop, Passage, Query
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import ProblemDetails
+from shared.contracts.results import Searched
 from shared.contracts.wire import Wire
 
 __all__ = [
@@ -120,6 +121,7 @@ class Done(_Event):
     supported_by: str = ""
     confidence: float | None = None
     answerable: bool | None = None
+    searched: Searched | None = None
     trail: tuple[Hop, ...] = ()
 
 

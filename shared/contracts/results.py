@@ -3,7 +3,7 @@
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.wire import Wire
 
-__all__ = ["IndexOutcome", "Payload", "Response", "Results", "SearchOutcome"]
+__all__ = ["Expansion", "IndexOutcome", "Payload", "Response", "Results", "SearchOutcome", "Searched"]
 
 
 class Payload(Wire):
@@ -28,6 +28,19 @@ class IndexOutcome(Wire):
     refused: dict[str, ProblemDetails] = {}
 
 
+class Expansion(Wire):
+    """What is searched for beside the question: the same one in other words, and a passage that may answer it."""
+
+    paraphrases: tuple[str, ...] = ()
+    passage: str = ""
+
+
+class Searched(Expansion):
+    """What was searched for, where it is not the question alone as it was asked."""
+
+    question: str = ""
+
+
 class SearchOutcome(Wire):
     """`absent` are the identifiers that the question names and no passage of the collection has."""
 
@@ -35,8 +48,9 @@ class SearchOutcome(Wire):
 
 
 class Results(Wire):
-    """The results of the stages `retrieve`, `index` and `request`."""
+    """The results of the stages `expand`, `retrieve`, `index` and `request`."""
 
+    expansion: Expansion | None = None
     search: SearchOutcome | None = None
     index: IndexOutcome | None = None
     response: Response | None = None

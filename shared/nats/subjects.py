@@ -119,7 +119,7 @@ class StageQueue:
 BUILT_IN_QUEUES: Final = (
     *(
         StageQueue(stage=stage, variant="default", lane=lane)
-        for stage in ("condense", "embed", "retrieve", "rerank", "generate")
+        for stage in ("condense", "expand", "embed", "retrieve", "rerank", "generate")
         for lane in Lane
     ),
     StageQueue(stage="index", variant="default", lane=Lane.BATCH, exclusive=True),

@@ -63,7 +63,7 @@ SERVED: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("request",),
     "embedder": ("embed", "rerank"),
     "retriever": ("retrieve", "index"),
-    "generator": ("generate", "condense"),
+    "generator": ("generate", "condense", "expand"),
 }
 PIPELINE: Final = ("condense", "embed", "retrieve", "generate")
 """The built-in pipeline, with what precedes it for a question that others came before."""

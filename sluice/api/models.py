@@ -148,12 +148,20 @@ class SentenceSupport(Schema):
     sources: tuple[int, ...] = ()
 
 
+class Searched(Schema):
+    """What was searched for. `paraphrases` and `passage` are what the engine wrote where the pipeline expands."""
+
+    question: str = ""
+    paraphrases: tuple[str, ...] = ()
+    passage: str = ""
+
+
 class Done(Schema):
     """The end of a streamed answer. `cited` are the indexes of the sources that its citations name.
 
     `supported` judges each sentence, by `supported_by`: its `words`, also its `meaning`, or that it `quotes`.
     `confidence` is the probability, 0 to 1, that the best source answers the question, and `answerable` is False where
-    none seems to; both are None where nobody can tell.
+    none seems to; both are None where nobody can tell. `searched` is None where that was the question as it was asked.
     """
 
     id: str = ""
@@ -167,6 +175,7 @@ class Done(Schema):
     supported_by: str = ""
     confidence: float | None = None
     answerable: bool | None = None
+    searched: Searched | None = None
     context: ContextReport = ContextReport()
     trace_id: str | None = None
 

@@ -78,7 +78,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory, converted: Converted) -> 
     folder = tmp_path_factory.mktemp("packaged-model")
     (folder / "data").mkdir()
     (folder / "data" / "models").symlink_to(converted.models)
-    with Platform(folder, patience=PATIENCE, llm="smollm2") as running:
+    pipelines = folder / "pipelines.yaml"
+    pipelines.write_text("pipelines:\n  expanded: [expand, embed, retrieve, generate]\n")
+    with Platform(folder, pipelines=pipelines, patience=PATIENCE, llm="smollm2") as running:
         with running.client() as client:
             client.create_collection("lamps")
             assert client.wait(client.add_texts("lamps", DOCUMENTS).id).state == "succeeded"
@@ -146,6 +148,16 @@ def test_a_follow_up_question_is_understood(platform: Platform) -> None:
     assert answer.timings.stages[0].stage == "condense"
     assert answer.sources[0].document == "blue.md"
     assert answer.answer
+
+
+def test_a_question_is_searched_for_in_other_words(platform: Platform) -> None:
+    answer = ask(platform, "When was the blue lamp built?", pipeline="expanded")
+
+    assert [stage.stage for stage in answer.timings.stages] == ["expand", "embed", "retrieve", "generate"]
+    assert answer.searched is not None
+    assert answer.searched.question == "When was the blue lamp built?"
+    assert answer.searched.passage or answer.searched.paraphrases
+    assert answer.sources[0].document == "blue.md"
 
 
 def test_an_answer_can_be_made_to_follow_a_json_schema(platform: Platform) -> None:

@@ -54,6 +54,7 @@ class Stages:
     def __init__(self, url: str, **settings: Any) -> None:
         self.does: dict[str, Process] = {
             "condense": pass_on,
+            "expand": pass_on,
             "embed": embed,
             "retrieve": retrieve,
             "generate": answer_with("Hello ", "world"),

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asyncc
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
+import numpy as np
 from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +24,9 @@ from shared.telemetry.tracing import tracer
 __all__ = ["EmbedParams", "Embedding", "Target"]
 
 BATCH_ITEMS = 256
+
+QUESTION_SHARE: Final = 0.5
+"""Of the question's own vector in that which is searched for, where the question is expanded."""
 
 
 class Target(StrEnum):
@@ -82,8 +86,10 @@ class Embedding:
     async def __call__(self, query: Query, context: Context) -> Query:
         params = EmbedParams.model_validate(context.params)
         if params.target is Target.QUESTION:
-            made = await self._made(query, params.kind or Kind.QUERY, (query.question,))
-            return _noted(query.with_embedding(made[0].vector), made)
+            made = await self._made(query, params.kind or Kind.QUERY, (query.question, *_paraphrases(query)))
+            supposed = await self._made(query, Kind.PASSAGE, _supposed(query)) if _supposed(query) else []
+            first, *others = (one.vector for one in (*made, *supposed))
+            return _noted(query.with_embedding(_mixed(first, others) if others else first), [*made, *supposed])
         texts = tuple(passage.text for passage in query.passages)
         made = await self._made(query, params.kind or Kind.PASSAGE, texts)
         passages = (
@@ -134,6 +140,25 @@ class Embedding:
             "sluice.texts": texts,
         }
         return tracer.start_as_current_span(f"embeddings {self._model.name}", attributes=attributes)
+
+
+def _paraphrases(query: Query) -> tuple[str, ...]:
+    expansion = query.results.expansion if query.results else None
+    return expansion.paraphrases if expansion else ()
+
+
+def _supposed(query: Query) -> tuple[str, ...]:
+    """The passage that may answer the question, where the stage `expand` has written one."""
+    expansion = query.results.expansion if query.results else None
+    return (expansion.passage,) if expansion and expansion.passage else ()
+
+
+def _mixed(question: Vector, others: Sequence[Vector]) -> Vector:
+    """A vector of length 1 between the question's and the mean of what was written about it."""
+    rows = [np.frombuffer(vector, dtype="<f4") for vector in (question, *others)]
+    mixed = QUESTION_SHARE * rows[0] + (1 - QUESTION_SHARE) * np.mean(rows[1:], axis=0)
+    vector: Vector = (mixed / (np.linalg.norm(mixed) or 1.0)).astype("<f4").tobytes()
+    return vector
 
 
 def _noted(query: Query, made: Sequence[_Made]) -> Query:

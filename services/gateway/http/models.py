@@ -15,6 +15,7 @@ from shared.contracts.envelope import Hop, Message, Passage, Stop
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.jobs import Job
+from shared.contracts.results import Searched
 from sluice.api.models import Collection, DeadLetter, Source, SourceCopy, SourceNeighbour
 
 __all__ = [
@@ -95,7 +96,8 @@ class DoneBody(_Response):
     `length` where it met its limit. `context` says what of the sources did not fit into the model's context window.
     `supported` says of each sentence whether the sources support it, by `supported_by`: `words`, also `meaning`, or
     `quotes`; it is empty where there is nothing to check. `confidence` is the probability, 0 to 1, that the best source
-    answers the question, and `answerable` is false where none seems to; both are null where nobody can tell."""
+    answers the question, and `answerable` is false where none seems to; both are null where nobody can tell.
+    `searched` is what was searched for, and null where that was the question as it was asked."""
 
     id: str
     usage: Usage
@@ -108,6 +110,7 @@ class DoneBody(_Response):
     supported_by: str
     confidence: float | None
     answerable: bool | None
+    searched: Searched | None
     context: ContextReport
     trace_id: str
 

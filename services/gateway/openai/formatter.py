@@ -51,6 +51,7 @@ def answer_details(
             "supported_by": ended.supported_by,
             "confidence": ended.confidence,
             "answerable": ended.answerable,
+            "searched": ended.searched,
         }
     shown = {} if format_context.collection is None or sources is None else {"sources": sources_from(sources)}
     return AnsweredBy.model_validate(

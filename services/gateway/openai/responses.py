@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from services.gateway.http.models import Timings
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
+from shared.contracts.results import Searched
 from sluice.api.models import Source
 
 __all__ = [
@@ -76,6 +77,7 @@ class AnsweredBy(_Body):
     supported_by: str = ""
     confidence: float | None = None
     answerable: bool | None = None
+    searched: Searched | None = None
     context: ContextReport | None = None
     timings: Timings | None = None
     engine: str = ""

@@ -27,6 +27,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import Searched
 
 __all__ = ["AnswerAssembler", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
 
@@ -73,6 +74,7 @@ class Ended:
     supported_by: str = ""
     confidence: float | None = None
     answerable: bool | None = None
+    searched: Searched | None = None
     trail: tuple[Hop, ...] = ()
     notes: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -303,6 +305,7 @@ class AnswerAssembler:
             supported_by=event.supported_by,
             confidence=event.confidence,
             answerable=event.answerable,
+            searched=event.searched,
             trail=event.trail,
         )
         return (ended,)

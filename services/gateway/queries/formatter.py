@@ -55,6 +55,7 @@ def _done_body(session: QuerySession, ended: Ended) -> DoneBody:
         supported_by=ended.supported_by,
         confidence=ended.confidence,
         answerable=ended.answerable,
+        searched=ended.searched,
         context=ended.context,
         trace_id=trace_id(),
     )

@@ -17,7 +17,7 @@ from shared.contracts.envelope import Query, Stop
 
 __all__ = ["Copy", "Router", "choose"]
 
-FOLLOWS: Final = {"condense": "generate"}
+FOLLOWS: Final = {"condense": "generate", "expand": "generate"}
 """Stages that the workers of another stage also serve: they take its variant, unless they have a route."""
 
 

@@ -29,6 +29,8 @@ class TemplateName(StrEnum):
     ANSWER_USER = "answer_user"
     CONDENSE_SYSTEM = "condense_system"
     CONDENSE_USER = "condense_user"
+    PARAPHRASE_SYSTEM = "paraphrase_system"
+    PASSAGE_SYSTEM = "passage_system"
 
 
 class TemplateError(ValueError):
@@ -63,6 +65,8 @@ _SAMPLES: Final[dict[TemplateName, tuple[dict[str, Any], ...]]] = {
     ),
     TemplateName.CONDENSE_SYSTEM: ({},),
     TemplateName.CONDENSE_USER: ({"turns": [_TURN, _TURN], "question": "Why?"},),
+    TemplateName.PARAPHRASE_SYSTEM: ({"count": 1}, {"count": 2}),
+    TemplateName.PASSAGE_SYSTEM: ({},),
 }
 """What each template is tried with at the start."""
 

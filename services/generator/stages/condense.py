@@ -1,41 +1,26 @@
 """The stage `condense`: a follow-up question becomes one that can be searched for without its conversation."""
 
-import logging
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Final
 
-import anyio
-
-from services.generator.engines.base import Engine, Finish, FinishReason, Prompt, TextDelta
+from services.generator.engines.base import Engine
 from services.generator.grounding.followup import LONGEST, made_standalone
 from services.generator.prompting.sanitizer import Sanitizer
 from services.generator.prompting.templating import TemplateName, Templates, Turn
 from services.generator.stages.generate import ORIGINAL_QUESTION
+from services.generator.stages.rewriting import Rewriter
 from shared.analysis.terms import content_terms
 from shared.contracts.envelope import Message, Query
-from shared.contracts.generation import GenerateParams, Mode
-from shared.contracts.problems import Problem
 from shared.runtime.stage import Context
 
 __all__ = ["Condense"]
-
-log = logging.getLogger(__name__)
-
-TIME_LIMIT: Final = 10.0
-"""Seconds to wait for the engine at most."""
-
-SHARE: Final = 1 / 3
-"""Of the time that the query has left, how much the engine may take."""
 
 NEWEST: Final = 6
 """Messages of the conversation that the engine is shown."""
 
 LONGEST_TURN: Final = 1500
-PARAMS: Final = GenerateParams(mode=Mode.CHAT, temperature=0.0, max_tokens=256)
 
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _LABEL = re.compile(r"^(?:[\w-]+ ){0,2}question\s*:\s*", re.IGNORECASE)
 
 
@@ -48,7 +33,7 @@ class Condense:
     """
 
     def __init__(self, engine: Engine, templates: Templates) -> None:
-        self._engine = engine
+        self._rewriter = Rewriter(engine)
         self._templates = templates
         self._sanitize = Sanitizer()
 
@@ -67,36 +52,14 @@ class Condense:
 
     async def _rewritten(self, query: Query, said: Sequence[Message]) -> str | None:
         """The engine's version; None where there is none to use."""
-        limit = min(TIME_LIMIT, query.remaining * SHARE)
-        if not self._engine.model or len(query.question) > LONGEST or limit <= 0:
+        if len(query.question) > LONGEST:
             return None
         turns = [self._turn(message) for message in said[-NEWEST:]]
-        text = None
-        try:
-            with anyio.move_on_after(limit) as scope:
-                text = await self._ask(query, turns)
-            if scope.cancelled_caught:
-                log.warning("a follow-up question was not rewritten in time", extra={"query": query.id})
-        except Problem as problem:
-            log.warning("a follow-up question was not rewritten: %s", problem, extra={"query": query.id})
-        if text is None:
-            return None
-        return _sensible(text, query.question, [turn.text for turn in turns])
-
-    async def _ask(self, query: Query, turns: Sequence[Turn]) -> str | None:
         system = self._templates.render(TemplateName.CONDENSE_SYSTEM)
         question = self._sanitize.speech(query.question)
         user = self._templates.render(TemplateName.CONDENSE_USER, turns=turns, question=question)
-        messages = (Message(role="system", content=system), Message(role="user", content=user))
-        prepared = await self._engine.prepare(Prompt(messages=messages, params=PARAMS, tenant=query.tenant))
-        text: list[str] = []
-        async with aclosing(self._engine.generate(prepared)) as items:
-            async for item in items:
-                if isinstance(item, TextDelta):
-                    text.append(item.text)
-                elif isinstance(item, Finish) and item.reason is FinishReason.LENGTH:
-                    return None
-        return "".join(text)
+        text = await self._rewriter.write(query, system, user)
+        return _sensible(text, query.question, [turn.text for turn in turns]) if text is not None else None
 
     def _turn(self, message: Message) -> Turn:
         text = " ".join(self._sanitize.speech(message.content or "").split())
@@ -107,7 +70,7 @@ class Condense:
 
 def _sensible(text: str, question: str, turns: Sequence[str]) -> str | None:
     """The question in what the model wrote: one line, not much longer than it was, about what was talked about."""
-    lines = [line.strip() for line in _THOUGHT.sub("", text).splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
         return None
     line = _LABEL.sub("", lines[0]).strip().strip("\"'“”«»`*").strip()

@@ -20,6 +20,7 @@ from shared.contracts.envelope import Message, Query
 from shared.contracts.events import Delivered, SentenceSupport, Usage
 from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta, Unsupported
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.results import Searched
 from shared.runtime.stage import Context
 
 __all__ = ["Generate", "ORIGINAL_QUESTION"]
@@ -72,7 +73,7 @@ class Generate:
         if params.mode is Mode.ANSWER:
             await context.sources(with_context_of(query.passages, prepared.context.joined))
         if self._is_declined(prepared):
-            await self._decline(context, prepared, assessment)
+            await self._decline(query, context, prepared, assessment)
             return
         after = await self._resumed(params, context)
         await self._write(query, context, prepared, after, assessment)
@@ -89,10 +90,10 @@ class Generate:
         prompt = prepared.prompt
         return prompt.answerable is False and bool(self._engine.model) and not prompt.params.constrained
 
-    async def _decline(self, context: Context, prepared: Prepared, assessment: Assessment) -> None:
+    async def _decline(self, query: Query, context: Context, prepared: Prepared, assessment: Assessment) -> None:
         await context.delivered()  # after which nothing of an earlier try reaches the reader
         await context.delta(decline(found=bool(prepared.prompt.passages), absent=assessment.absent))
-        await self._end(context, prepared, _Written(Finish(FinishReason.STOP, Usage()), ()), assessment)
+        await self._end(query, context, prepared, _Written(Finish(FinishReason.STOP, Usage()), ()), assessment)
 
     def _check_model(self, params: GenerateParams) -> None:
         served = {self._engine.model, self._adapter, *self._engine.adapters}
@@ -139,7 +140,7 @@ class Generate:
                 written = await self._write_twice(query, prepared, coalescer)
             else:
                 written = await self._write_once(query, prepared, after, coalescer.send)
-        await self._end(context, prepared, written, assessment)
+        await self._end(query, context, prepared, written, assessment)
 
     async def _write_twice(self, query: Query, prepared: Prepared, coalescer: DeltaCoalescer) -> "_Written":
         """The answer, or another one where hardly any source supports it; nothing is sent before it is chosen."""
@@ -190,7 +191,9 @@ class Generate:
         reviewed = await review.end()
         return _Written(finish, reviewed.cited, reviewed)
 
-    async def _end(self, context: Context, prepared: Prepared, written: "_Written", assessment: Assessment) -> None:
+    async def _end(
+        self, query: Query, context: Context, prepared: Prepared, written: "_Written", assessment: Assessment
+    ) -> None:
         model = self._adapter or self._engine.model
         reviewed = written.reviewed
         support: dict[str, Any] = {}
@@ -209,8 +212,17 @@ class Generate:
             cited=written.cited,
             confidence=assessment.confidence,
             answerable=prepared.prompt.answerable,
+            searched=_searched(query),
             **support,
         )
+
+
+def _searched(query: Query) -> Searched | None:
+    """What was searched for; None where it was the question as it was asked."""
+    expansion = query.results.expansion if query.results else None
+    if expansion is None and ORIGINAL_QUESTION not in query.notes:
+        return None
+    return Searched(question=query.question, **(expansion.model_dump() if expansion else {}))
 
 
 @dataclass(frozen=True, slots=True)

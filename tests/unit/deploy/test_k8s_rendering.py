@@ -62,7 +62,7 @@ def test_keda_watches_every_queue_of_each_stage() -> None:
     stages = {
         "embedder": ["embed", "rerank"],
         "retriever": ["retrieve", "index"],
-        "generator": ["generate", "condense"],
+        "generator": ["generate", "condense", "expand"],
     }
     manifests = render("overlays/keda")
     for service, names in stages.items():

@@ -222,9 +222,9 @@ async def test_a_credential_reads_nothing_but_what_is_its_own(broker: SecuredBro
 
 @pytest.mark.parametrize("user", ["embedder", "retriever", "generator", "stage-redact"])
 async def test_a_stage_takes_from_its_own_queues_only(broker: SecuredBroker, user: str) -> None:
-    own = {"embedder": {"embed"}, "retriever": {"retrieve", "index"}, "generator": {"generate", "condense"}}
+    own = {"embedder": {"embed"}, "retriever": {"retrieve", "index"}, "generator": {"generate", "condense", "expand"}}
     async with broker.client(user) as probe:
-        for stage in ("embed", "retrieve", "index", "generate", "condense", "request", "redact"):
+        for stage in ("embed", "retrieve", "index", "generate", "condense", "expand", "request", "redact"):
             consumer = f"{stage}_default_interactive"
             mine = stage in own.get(user, {"redact"})
             create = f"$JS.API.CONSUMER.CREATE.{QUERIES}.{consumer}.query.{stage}.default.interactive.*"

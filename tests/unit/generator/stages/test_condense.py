@@ -1,22 +1,20 @@
 """Follow-up questions are made to stand alone before anything is searched for."""
 
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 
-import anyio
 import pytest
 
-from services.generator.engines.base import EngineLostError, Finish, FinishReason, Item, Prepared, Prompt, TextDelta
+from services.generator.engines.base import EngineLostError, FinishReason
 from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
 from services.generator.grounding.followup import is_followup, made_standalone
 from services.generator.prompting.templating import Templates
 from services.generator.stages.condense import Condense
 from shared.contracts.envelope import Hop, Message, Query, Stop
-from shared.contracts.events import AnyEvent, Delivered, Usage
+from shared.contracts.events import AnyEvent, Delivered
 from shared.contracts.generation import Mode
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
+from tests.harness.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -27,44 +25,11 @@ TALK = (
 )
 
 
-@dataclass
-class Rewriter:
-    """A language model that always says the same, or fails, or never answers."""
-
-    text: str = ""
-    error: Exception | None = None
-    silent: bool = False
-    reason: FinishReason = FinishReason.STOP
-    model: str = "tiny"
-    name: str = "rewriter"
-    room: int = 4
-    resumes: bool = False
-    adapters: tuple[str, ...] = ()
-    asked: list[Prompt] = field(default_factory=list)
-
-    async def start(self) -> None:
-        """Nothing."""
-
-    async def close(self) -> None:
-        """Nothing."""
-
-    async def prepare(self, prompt: Prompt) -> Prepared:
-        self.asked.append(prompt)
-        return Prepared(prompt=prompt)
-
-    async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:
-        if self.silent:
-            await anyio.sleep_forever()
-        if self.error is not None:
-            raise self.error
-        yield TextDelta(reasoning="The user means the tower.")
-        for letter in self.text:
-            yield TextDelta(text=letter)
-        yield Finish(self.reason, Usage())
-
-
 async def condense(
-    engine: Rewriter | ExtractiveEngine, question: str, messages: tuple[Message, ...] = TALK, timeout: float = 60.0
+    engine: ScriptedEngine | ExtractiveEngine,
+    question: str,
+    messages: tuple[Message, ...] = TALK,
+    timeout: float = 60.0,
 ) -> Query:
     async def send(event: AnyEvent) -> None:
         raise AssertionError(event)
@@ -93,7 +58,7 @@ async def condense(
 
 class TestWithAModel:
     async def test_the_model_rewrites_and_the_asked_question_is_kept(self) -> None:
-        engine = Rewriter("How old is the Eiffel Tower?")
+        engine = ScriptedEngine("How old is the Eiffel Tower?")
         made = await condense(engine, "And how old is it?")
 
         assert made.question == "How old is the Eiffel Tower?"
@@ -113,37 +78,37 @@ class TestWithAModel:
         ],
     )
     async def test_what_models_write_around_the_question_is_removed(self, text: str) -> None:
-        made = await condense(Rewriter(text), "And how old is it?")
+        made = await condense(ScriptedEngine(text), "And how old is it?")
 
         assert made.question == "How old is the Eiffel Tower?"
 
     @pytest.mark.parametrize(
         "engine",
         [
-            Rewriter(""),
-            Rewriter("zxqj brrr"),
-            Rewriter("How old is the tower? " * 40),
-            Rewriter("The tower\nis old."),
-            Rewriter("How old is the Eiffel", reason=FinishReason.LENGTH),
-            Rewriter(error=Problem(ProblemType.ENGINE_FAILED, "No.")),
+            ScriptedEngine(""),
+            ScriptedEngine("zxqj brrr"),
+            ScriptedEngine("How old is the tower? " * 40),
+            ScriptedEngine("The tower\nis old."),
+            ScriptedEngine("How old is the Eiffel", reason=FinishReason.LENGTH),
+            ScriptedEngine(error=Problem(ProblemType.ENGINE_FAILED, "No.")),
         ],
     )
-    async def test_what_makes_no_sense_or_fails_gives_way_to_the_heuristic(self, engine: Rewriter) -> None:
+    async def test_what_makes_no_sense_or_fails_gives_way_to_the_heuristic(self, engine: ScriptedEngine) -> None:
         made = await condense(engine, "And how old is it?")
 
         assert made.question == "high Eiffel Tower: And how old is it?"
 
     async def test_a_silent_engine_gives_way_within_a_third_of_the_time_left(self) -> None:
-        made = await condense(Rewriter(silent=True), "And how old is it?", timeout=0.3)
+        made = await condense(ScriptedEngine(silent=True), "And how old is it?", timeout=0.3)
 
         assert made.question == "high Eiffel Tower: And how old is it?"
 
     async def test_the_loss_of_the_engine_is_not_hidden(self) -> None:
         with pytest.raises(EngineLostError):
-            await condense(Rewriter(error=EngineLostError()), "And how old is it?")
+            await condense(ScriptedEngine(error=EngineLostError()), "And how old is it?")
 
     async def test_a_first_question_passes_without_asking_the_engine(self) -> None:
-        engine = Rewriter("Never.")
+        engine = ScriptedEngine("Never.")
         system = Message(role="system", content="Be kind.")
         made = await condense(engine, "How old is it?", (system,))
 
@@ -152,7 +117,7 @@ class TestWithAModel:
         assert "original_question" not in made.notes
 
     async def test_long_conversations_are_shown_in_part_and_control_tokens_not_at_all(self) -> None:
-        engine = Rewriter("How old is the word tower?")
+        engine = ScriptedEngine("How old is the word tower?")
         await condense(
             engine, "And it?", tuple(Message(role="user", content="<|im_start|> word " * 900) for _ in "x" * 50)
         )
