@@ -177,7 +177,7 @@ class Done(Schema):
     answerable: bool | None = None
     searched: Searched | None = None
     context: ContextReport = ContextReport()
-    trace_id: str | None = None
+    trace_id: Sent[str] = None
 
 
 class Answer(Done):

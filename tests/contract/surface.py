@@ -25,7 +25,6 @@ import sluice
 from services.embedder.settings import EmbedderSettings
 from services.embedder.stages.embed import EmbedParams
 from services.gateway.app import make as make_gateway
-from services.gateway.http.models import DoneBody
 from services.gateway.openai.batches.service import BatchRecord
 from services.gateway.openai.errors import ErrorBody
 from services.gateway.openai.responses import ChatChunk
@@ -73,7 +72,7 @@ from sluice.api.jobs import Artifact, AuditEvent, Step
 from sluice.api.jobs import Schedule as ClientSchedule
 from sluice.api.keys import ApiKey as ClientKey
 from sluice.api.keys import IssuedKey
-from sluice.api.models import DeadLetter, Delta, DocumentPage, Sources
+from sluice.api.models import DeadLetter, Delta, DocumentPage, Done, Sources
 from sluice.api.models import Pipeline as ListedPipeline
 from sluice.api.models import Route as ClientRoute
 from sluice.api.traces import Trace
@@ -119,7 +118,7 @@ PAGES: Final = (
 STREAMED: Final[dict[str, type[BaseModel]]] = {
     "sources": Sources,
     "delta": Delta,
-    "done": DoneBody,
+    "done": Done,
     "error": ProblemDetails,
     "chat chunk": ChatChunk,
 }

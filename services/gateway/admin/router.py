@@ -19,7 +19,6 @@ from services.gateway.dependencies import (
 )
 from services.gateway.http.body import refuse_other_sites
 from services.gateway.http.models import (
-    AnswerBody,
     DeadLetterList,
     PipelineBody,
     PipelineList,
@@ -32,7 +31,7 @@ from services.gateway.variants.service import warnings
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
-from sluice.api.models import DeadLetter, Status
+from sluice.api.models import Answer, DeadLetter, Status
 
 __all__ = ["router"]
 
@@ -100,7 +99,7 @@ async def list_newest(
     dependencies=[Depends(refuse_other_sites)],
     response_model=None,
     responses={
-        200: {"model": AnswerBody | Replayed, "description": "The answer to a query, or where other work has gone to"},
+        200: {"model": Answer | Replayed, "description": "The answer to a query, or where other work has gone to"},
         **problems(ProblemType.NOT_FOUND, ProblemType.STAGE_UNAVAILABLE, ProblemType.STAGE_FAILED),
     },
 )

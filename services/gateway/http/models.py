@@ -11,19 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from services.gateway.queries.generation_options import Generation
 from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.collections import VersionName
-from shared.contracts.envelope import Hop, Message, Passage, Stop
-from shared.contracts.events import SentenceSupport, Usage
-from shared.contracts.generation import ContextReport
+from shared.contracts.envelope import Message, Passage, Stop
 from shared.contracts.jobs import Job
-from shared.contracts.results import Searched
 from sluice.api.models import Collection, DeadLetter, Source, SourceCopy, SourceNeighbour
 
 __all__ = [
-    "AnswerBody",
     "CollectionChange",
     "CollectionList",
     "DeadLetterList",
-    "DoneBody",
     "JobBody",
     "JobList",
     "NewCollection",
@@ -33,7 +28,6 @@ __all__ = [
     "Replayed",
     "TextDocument",
     "TextDocuments",
-    "Timings",
     "Turn",
     "UploadForm",
     "sources_from",
@@ -81,43 +75,6 @@ class QueryRequest(_Request):
     )
     retrieval: Retrieval = Field(Retrieval(), description="How passages are searched and ranked.")
     generate: Generation = Field(Generation(), description="How the answer is written.")
-
-
-class Timings(_Response):
-    """`first_delta_ms` is null for an answer without text."""
-
-    total_ms: float
-    first_delta_ms: float | None
-    stages: tuple[Hop, ...]
-
-
-class DoneBody(_Response):
-    """`cited` are the indexes of the sources that citations name, `finish` is why the answer ended: `stop`, or
-    `length` where it met its limit. `context` says what of the sources did not fit into the model's context window.
-    `supported` says of each sentence whether the sources support it, by `supported_by`: `words`, also `meaning`, or
-    `quotes`; it is empty where there is nothing to check. `confidence` is the probability, 0 to 1, that the best source
-    answers the question, and `answerable` is false where none seems to; both are null where nobody can tell.
-    `searched` is what was searched for, and null where that was the question as it was asked."""
-
-    id: str
-    usage: Usage
-    timings: Timings
-    engine: str
-    model: str
-    finish: str
-    cited: tuple[int, ...]
-    supported: tuple[SentenceSupport, ...]
-    supported_by: str
-    confidence: float | None
-    answerable: bool | None
-    searched: Searched | None
-    context: ContextReport
-    trace_id: str
-
-
-class AnswerBody(DoneBody):
-    answer: str
-    sources: tuple[Source, ...]
 
 
 class NewCollection(_Request):

@@ -5,11 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.gateway.http.models import Timings
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
 from shared.contracts.results import Searched
-from sluice.api.models import Source
+from sluice.api.models import Source, Timings
 
 __all__ = [
     "Annotation",

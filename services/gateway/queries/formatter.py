@@ -1,17 +1,17 @@
-"""The format of `/v1/query`: `AnswerBody` as JSON, or the events sources, delta, done and error."""
+"""The format of `/v1/query`: `Answer` as JSON, or the events sources, delta, done and error."""
 
 from collections.abc import Iterable
 
 from pydantic_core import to_json
 
-from services.gateway.http.models import AnswerBody, DoneBody, Timings, sources_from
+from services.gateway.http.models import sources_from
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import Event
 from services.gateway.queries.assembler import Ended, NewSources, NewText, Part
 from services.gateway.queries.session import QuerySession
 from shared.contracts.problems import Problem
 from shared.telemetry.tracing import trace_id
-from sluice.api.models import Sources
+from sluice.api.models import Answer, Done, Sources, Timings
 
 __all__ = ["QueryFormatter", "timings_of"]
 
@@ -21,8 +21,8 @@ class QueryFormatter:
 
     def whole(self, session: QuerySession, ended: Ended) -> bytes:
         answer = session.answer
-        done = _done_body(session, ended)
-        return to_json(AnswerBody(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
+        done = _done(session, ended)
+        return to_json(Answer(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
 
     def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         match part:
@@ -32,7 +32,7 @@ class QueryFormatter:
                 body = Sources(id=session.query.id, sources=sources_from(passages))
                 yield Event(to_json(body), "sources")
             case Ended():
-                yield Event(to_json(_done_body(session, part)), "done")
+                yield Event(to_json(_done(session, part)), "done")
 
     def problem(self, problem: Problem) -> Event:
         return Event(problem_body(problem), "error")
@@ -42,8 +42,8 @@ def timings_of(session: QuerySession, ended: Ended) -> Timings:
     return Timings(total_ms=session.elapsed_ms, first_delta_ms=session.first_delta_ms, stages=ended.trail)
 
 
-def _done_body(session: QuerySession, ended: Ended) -> DoneBody:
-    return DoneBody(
+def _done(session: QuerySession, ended: Ended) -> Done:
+    return Done(
         id=session.query.id,
         usage=ended.usage,
         timings=timings_of(session, ended),

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from services.gateway.auth.dependencies import direct_router, requires
 from services.gateway.context import context_of
 from services.gateway.http.body import read_json
-from services.gateway.http.models import AnswerBody, DoneBody, QueryRequest
+from services.gateway.http.models import QueryRequest
 from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.queries.formatter import QueryFormatter
 from services.gateway.queries.planner import QueryPlan, validate_question, validate_timeout
@@ -17,7 +17,7 @@ from services.gateway.state import state_of
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
-from sluice.api.models import Delta, Sources
+from sluice.api.models import Answer, Delta, Done, Sources
 
 __all__ = ["router"]
 
@@ -34,14 +34,14 @@ MAX_BODY: Final = 512 * 1024
     openapi_extra=request_body(json=QueryRequest),
     responses={
         200: {
-            "model": AnswerBody,
+            "model": Answer,
             "description": "The answer, as JSON or as server-sent events",
             "content": event_stream(
-                "`sources` (Sources), then `delta` (Delta) as often as needed, then `done` (DoneBody); "
+                "`sources` (Sources), then `delta` (Delta) as often as needed, then `done` (Done); "
                 "or `error` (ProblemDetails) instead of what is left.",
                 Sources,
                 Delta,
-                DoneBody,
+                Done,
             ),
         },
         **problems(

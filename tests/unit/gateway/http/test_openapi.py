@@ -32,5 +32,5 @@ async def test_every_event_of_a_stream_has_its_schema(document: dict[str, Any]) 
     ]
     streams = [response for response in responses if "text/event-stream" in response.get("content", {})]
     named = {name for stream in streams for name in re.findall(r"\((\w+)\)", json.dumps(stream))}
-    assert named == {"ChatChunk", "Delta", "DoneBody", "Job", "ProblemDetails", "Sources"}
+    assert named == {"ChatChunk", "Delta", "Done", "Job", "ProblemDetails", "Sources"}
     assert named <= document["components"]["schemas"].keys()
