@@ -5,7 +5,9 @@ way. Exactly one is live: queries use its table, and it decides what the collect
 copies of it that were made on the way to it or are kept for the way back.
 """
 
+import secrets
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
@@ -16,12 +18,38 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import RetrievalFields, RetrievalOptions
 from shared.contracts.wire import Wire
 
-__all__ = ["WRITABLE", "Collection", "CollectionVersion", "VersionName", "VersionState"]
+__all__ = ["WRITABLE", "Collection", "CollectionVersion", "Owner", "VersionName", "VersionState", "table_name"]
 
 VersionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
 """What a version is called within its collection."""
 
 FIRST: Final = "v1"
+
+READABLE: Final = 31
+"""Characters of a collection's name in the name of a table, which has at most 64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whom a table, a record or an object belongs to: a tenant, and of its collections the one with this id.
+
+    "" stands for what an earlier version has not written down.
+    """
+
+    tenant: str
+    collection: str = ""
+
+    def admits(self, tenant: str, collection: str) -> bool:
+        """Whether what has these marks may be this owner's: none of the marks is another's."""
+        return tenant in ("", self.tenant) and ("" in (collection, self.collection) or collection == self.collection)
+
+
+def table_name(collection: str) -> str:
+    """A new name for a table: 128 random bits, after as much of the collection's name as a table's name takes.
+
+    No tenant can guess it or make it happen again, so a name is kept, never made twice.
+    """
+    return f"{collection[:READABLE]}-{secrets.token_hex(16)}"
 
 
 class VersionState(StrEnum):
@@ -88,6 +116,11 @@ class Collection(Wire):
     @property
     def live(self) -> CollectionVersion:
         return next(version for version in self.versions if version.state is VersionState.LIVE)
+
+    @property
+    def owner(self) -> Owner:
+        """Whom the tables of all versions belong to, with their records and originals."""
+        return Owner(tenant=self.tenant, collection=self.id)
 
     @property
     def retrieval(self) -> RetrievalOptions:

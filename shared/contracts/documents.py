@@ -17,7 +17,8 @@ class Document(Wire):
     version of the collection has the revision of what it is a copy of.
 
     `original` names the bytes that it was made from, "" where they are not kept. A document that came from a folder
-    or a bucket has that as its `origin`, and a `stamp` that changes whenever the file there does.
+    or a bucket has that as its `origin`, and a `stamp` that changes whenever the file there does. `tenant` and the id
+    of its `collection` say whose the record is; "" in one that an earlier version has written.
     """
 
     id: str
@@ -34,6 +35,8 @@ class Document(Wire):
     original: str = ""
     origin: str = ""
     stamp: str = ""
+    tenant: str = ""
+    collection: str = ""
 
 
 def document_id(name: str) -> str:

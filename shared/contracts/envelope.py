@@ -140,10 +140,11 @@ class Query(Wire):
     """One unit of work on its way through the stages of its slip.
 
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
-    `attempt` is raised when the same query is submitted again; stages never change it. `messages` is the conversation
-    that led to the question, oldest turn first. `results` are those of stages beside retrieval and generation. `notes`
-    is for what a stage finds out that has no member of its own: a verdict, a count. `joined` says that the reader
-    on `reply` takes several events in one message, a line each.
+    `attempt` is raised when the same query is submitted again; stages never change it. `messages` is the
+    conversation that led to the question, oldest turn first. `collection` is the table that is searched, and
+    `collection_id` the collection that it belongs to. `results` are those of stages beside retrieval and
+    generation. `notes` is for what a stage finds out that has no member of its own: a verdict, a count. `joined`
+    says that the reader on `reply` takes several events in one message, a line each.
     """
 
     version: int = 1
@@ -159,6 +160,7 @@ class Query(Wire):
     question: str = ""
     messages: tuple[Message, ...] = ()
     collection: str = ""
+    collection_id: str = ""
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
     results: Results | None = None

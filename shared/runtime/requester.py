@@ -72,6 +72,7 @@ class Requester:
         *then: Stop,
         tenant: str,
         collection: str = "",
+        collection_id: str = "",
         question: str = "",
         passages: tuple[Passage, ...] = (),
         seconds: float | None = None,
@@ -94,6 +95,7 @@ class Requester:
             slip=(stop, *then),
             question=question,
             collection=collection,
+            collection_id=collection_id,
             passages=passages,
         )
         answer: Query | None = None

@@ -1,14 +1,13 @@
 """Collections as records in a key-value bucket. A collection's record names the table that holds its index."""
 
 import re
-import secrets
 import time
 from collections.abc import Callable
 from typing import Final
 
 from nats.js import JetStreamContext
 
-from shared.contracts.collections import Collection
+from shared.contracts.collections import Collection, table_name
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 from shared.nats.kv import Repository
@@ -46,7 +45,7 @@ class Collections:
             {
                 "name": name,
                 "tenant": tenant,
-                "table": f"{name}-{secrets.token_hex(8)}",
+                "table": table_name(name),
                 "description": description,
                 "pipeline": pipeline,
                 "created_at": time.time(),

@@ -1,12 +1,15 @@
 """Documents as records in a key-value bucket.
 
 A document's record is written once its chunks are in the index. So a document with a record can be found, and its
-content hash says whether a new upload of the same name is a change.
+content hash says whether a new upload of the same name is a change. A record says whose it is: its key names a table
+alone, and a table's name proves nothing.
 """
 
 from nats.js import JetStreamContext
 
+from shared.contracts.collections import Owner
 from shared.contracts.documents import Document
+from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import DOCUMENTS
 
@@ -14,38 +17,56 @@ __all__ = ["Documents"]
 
 
 class Documents:
-    """The document records of all tables."""
+    """The document records of all tables. For an owner, those of others are not there, and cannot be written."""
 
     def __init__(self, jetstream: JetStreamContext) -> None:
         self._records = Repository(jetstream, DOCUMENTS, Document.model_validate_json, noun="document")
 
-    async def get(self, table: str, document: str) -> Document | None:
-        return await self._records.get(f"{table}.{document}")
+    async def get(self, table: str, document: str, *, owner: Owner) -> Document | None:
+        found = await self._records.get(f"{table}.{document}")
+        return found if found is not None and _belongs(found, owner) else None
 
-    async def put(self, table: str, record: Document) -> Document | None:
-        """Write a record, unless a later job has written one already. Returns the one of the two that does not hold
-        now: the record from before, if there was one, or the given one."""
+    async def put(self, table: str, record: Document, *, owner: Owner) -> Document | None:
+        """Write a record as the owner's, unless a later job has written one already. Returns the one of the two that
+        does not hold now: the record from before, if there was one, or the given one.
+
+        Raises Problem CONFLICT where there is a record of somebody else's.
+        """
+        owned = record.model_copy(update={"tenant": owner.tenant, "collection": owner.collection})
 
         def newer(known: Document | None) -> Document:
-            return known if known is not None and known.revision > record.revision else record
+            _check(known, owner)
+            return known if known is not None and known.revision > record.revision else owned
 
         before, after = await self._records.change(f"{table}.{record.id}", newer)
-        return before if after is record else record
+        return before if after is owned else record
 
-    async def delete(self, table: str, document: str, revision: int) -> Document | None:
-        """Remove a record, unless a later job has written it. Returns what was removed."""
+    async def delete(self, table: str, document: str, revision: int, *, owner: Owner) -> Document | None:
+        """Remove a record, unless a later job has written it. Returns what was removed. Raises as `put` does."""
 
         def left(known: Document | None) -> Document | None:
+            _check(known, owner)
             return known if known is not None and known.revision > revision else None
 
         before, after = await self._records.change(f"{table}.{document}", left)
         return before if after is None else None
 
-    async def forget(self, table: str) -> None:
-        """Remove all records of a table."""
-        async for key, _ in self._records.entries(f"{table}.>"):
-            await self._records.purge(key)
+    async def forget(self, table: str, *, owner: Owner) -> None:
+        """Remove all records of a table that are the owner's."""
+        async for key, value in self._records.entries(f"{table}.>"):
+            if _belongs(Document.model_validate_json(value), owner):
+                await self._records.purge(key)
 
-    async def list(self, table: str) -> list[Document]:
+    async def list(self, table: str, *, owner: Owner) -> list[Document]:
         """All records of a table by name."""
-        return sorted(await self._records.list(f"{table}.>"), key=lambda document: document.name)
+        found = [record for record in await self._records.list(f"{table}.>") if _belongs(record, owner)]
+        return sorted(found, key=lambda document: document.name)
+
+
+def _belongs(record: Document, owner: Owner) -> bool:
+    return owner.admits(record.tenant, record.collection)
+
+
+def _check(known: Document | None, owner: Owner) -> None:
+    if known is not None and not _belongs(known, owner):
+        raise Problem(ProblemType.CONFLICT, "The index holds a document of another collection under this name.")

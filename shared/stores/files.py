@@ -33,7 +33,7 @@ class FileRecord(Wire):
 def file_id(origin: str | None = None) -> str:
     """A new id that sorts by time; with an origin, the one id that it stands for."""
     if origin is not None:
-        return f"file-{hashlib.sha256(origin.encode()).hexdigest()[:24]}"
+        return f"file-{hashlib.sha256(origin.encode()).hexdigest()[:32]}"
     return f"file-{time.time_ns() // 1_000_000:011x}{secrets.token_hex(7)}"
 
 

@@ -24,10 +24,11 @@ from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.kinds import JobFunction
 from services.scheduler.settings import SchedulerSettings
-from shared.contracts.collections import Collection
+from shared.contracts.collections import Collection, Owner
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.contracts.retrieval import SearchMode
+from shared.nats.objects import owned_name
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.requester import Requester
 from shared.runtime.stage import Context
@@ -38,7 +39,9 @@ from tests.harness.stage_harness import open_stage_harness
 
 BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
-__all__ = ["CollectionHarness", "open_collection_harness"]
+OWNER = Owner(tenant="default")
+
+__all__ = ["OWNER", "CollectionHarness", "open_collection_harness"]
 
 Look = Callable[[str, tuple[Passage, ...]], Any]
 
@@ -93,7 +96,7 @@ class CollectionHarness:
         refs = []
         for name, text in texts.items():
             data = text.encode()
-            stored = f"{name}-{len(self.embedded)}-{hashlib.sha256(data).hexdigest()[:8]}"
+            stored = owned_name("default", f"{name}-{len(self.embedded)}-{hashlib.sha256(data).hexdigest()[:8]}")
             await uploads.put(stored, data)
             digest = hashlib.sha256(data).hexdigest()
             refs.append(DocumentRef(name=name, object=stored, sha256=digest, bytes=len(data), media_type="text/plain"))
@@ -104,7 +107,7 @@ class CollectionHarness:
 
     async def names(self, table: str) -> list[str]:
         """The documents that have a record in a table."""
-        return [record.name for record in await self.documents.list(table)]
+        return [record.name for record in await self.documents.list(table, owner=OWNER)]
 
     async def texts(self, table: str) -> list[str]:
         """The chunks of a table that speak of a day or a document, by document and position."""

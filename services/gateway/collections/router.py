@@ -167,7 +167,7 @@ async def delete(
 
 
 async def _described(documents: Documents, record: Collection) -> api.Collection:
-    return _with_counts(record, await documents.list(record.table))
+    return _with_counts(record, await documents.list(record.table, owner=record.owner))
 
 
 def _with_counts(record: Collection, documents: Iterable[Document]) -> api.Collection:

@@ -76,7 +76,7 @@ async def add(
             pass
         return accepted(response, earlier)
     async with upload_objects.batch() as batch:
-        documents = await _receive(request, batch, settings)
+        documents = await _receive(request, batch, settings, principal.tenant)
         await batch.commit()
     spec = IngestSpec(collection=collection, documents=documents)
     try:
@@ -109,7 +109,8 @@ async def list_page(
 ) -> DocumentPage:
     """One page of the documents that are in the index, by name."""
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    found = [document for document in await documents.list(record.table) if document.name.startswith(prefix)]
+    records = await documents.list(record.table, owner=record.owner)
+    found = [document for document in records if document.name.startswith(prefix)]
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
     more = start + limit < len(found)
@@ -130,7 +131,7 @@ async def get(
     principal: PrincipalDependency,
 ) -> Document:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    found = await documents.get(record.table, _checked_id(document))
+    found = await documents.get(record.table, _checked_id(document), owner=record.owner)
     if found is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
     return Document.model_validate(found)
@@ -182,8 +183,10 @@ async def delete(
     return await _delete(collections, jobs, principal, response, collection, (_checked_id(document),), idempotency_key)
 
 
-async def _receive(request: Request, batch: ObjectBatch, settings: GatewaySettings) -> tuple[DocumentRef, ...]:
-    upload = Upload(batch, settings)
+async def _receive(
+    request: Request, batch: ObjectBatch, settings: GatewaySettings, tenant: str
+) -> tuple[DocumentRef, ...]:
+    upload = Upload(batch, settings, tenant)
     if media_type(request) == FORM:
         stream: AsyncIterator[bytes] = read_bounded(request, settings.max_body_bytes)
         return await upload.read_form(stream, request.headers["content-type"])

@@ -23,9 +23,10 @@ GENERIC: Final = frozenset({"", "application/octet-stream"})
 class Upload:
     """One upload into one batch of objects. Methods raise Problem; the caller then discards the batch."""
 
-    def __init__(self, batch: ObjectBatch, settings: GatewaySettings) -> None:
+    def __init__(self, batch: ObjectBatch, settings: GatewaySettings, tenant: str) -> None:
         self._batch = batch
         self._settings = settings
+        self._tenant = tenant
         self._names: set[str] = set()
         self._documents: list[DocumentRef] = []
         self._metadata: dict[str, Scalar] | None = None
@@ -52,7 +53,7 @@ class Upload:
         for text in texts.documents:
             name = self._reserve_name(text.name)
             metadata = validate_metadata(text.metadata)
-            writer = self._batch.begin()
+            writer = self._batch.begin(owner=self._tenant)
             await self._write(writer, text.text.encode(), name)
             await self._add_document(writer, name, "text/plain", metadata)
         return tuple(self._documents)
@@ -61,7 +62,7 @@ class Upload:
         if not part.filename:
             raise _invalid("A part 'files' has no file name; it becomes the document's name.")
         name = self._reserve_name(part.filename)
-        writer = self._batch.begin()
+        writer = self._batch.begin(owner=self._tenant)
         async for item in items:
             if isinstance(item, bytes):
                 await self._write(writer, item, name)

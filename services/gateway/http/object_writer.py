@@ -21,6 +21,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import ObjectInfo, ObjectMetaOptions
 
+from shared.nats.objects import owned_name
 from shared.nats.subjects import UPLOADS
 
 __all__ = ["ObjectBatch", "ObjectStage", "ObjectWriter", "StoredObject"]
@@ -64,13 +65,14 @@ class ObjectBatch:
     def __init__(self, jetstream: JetStreamContext, bucket: str) -> None:
         self._js = jetstream
         self._bucket = bucket
-        self._id = secrets.token_hex(12)
+        self._id = secrets.token_hex(16)
         self._written: list[ObjectInfo] = []
         self._committed: list[str] = []
 
-    def begin(self, name: str | None = None) -> "ObjectWriter":
-        """A new object, under this unused name or a generated one. One is written at a time."""
-        return ObjectWriter(self._js, self._bucket, self._written, f"{self._id}.{len(self._written)}", name)
+    def begin(self, name: str | None = None, *, owner: str = "") -> "ObjectWriter":
+        """A new object, under this unused name or a generated one of the owner's. One is written at a time."""
+        nuid = f"{self._id}.{len(self._written)}"
+        return ObjectWriter(self._js, self._bucket, self._written, nuid, name or owned_name(owner, nuid))
 
     async def commit(self) -> None:
         """Make all objects of the batch visible."""
@@ -94,13 +96,13 @@ class ObjectWriter:
     """One object on its way into the bucket."""
 
     def __init__(
-        self, jetstream: JetStreamContext, bucket: str, written: list[ObjectInfo], nuid: str, name: str | None
+        self, jetstream: JetStreamContext, bucket: str, written: list[ObjectInfo], nuid: str, name: str
     ) -> None:
         self._js = jetstream
         self._bucket = bucket
         self._written = written
         self._nuid = nuid
-        self._name = name or nuid
+        self._name = name
         self._pending = bytearray()
         self._hash = hashlib.sha256()
         self._chunks = 0

@@ -90,6 +90,7 @@ class QueryPlanner:
             question=plan.question,
             messages=plan.messages,
             collection=plan.collection.table,
+            collection_id=plan.collection.id,
         )
 
     def envelope(
@@ -102,6 +103,7 @@ class QueryPlanner:
         question: str = "",
         messages: tuple[Message, ...] = (),
         collection: str = "",
+        collection_id: str = "",
         passages: tuple[Passage, ...] = (),
     ) -> Query:
         """An envelope with this slip, which this gateway receives the reply to within `timeout` seconds from now.
@@ -126,6 +128,7 @@ class QueryPlanner:
             question=question,
             messages=messages,
             collection=collection,
+            collection_id=collection_id,
             passages=passages,
         )
 

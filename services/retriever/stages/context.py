@@ -5,6 +5,7 @@ from typing import Final
 
 from services.retriever.stores.base import Hit, Place, Store, StoredChunk
 from shared.analysis.chunks import belong_together
+from shared.contracts.collections import Owner
 from shared.contracts.envelope import Neighbour
 
 __all__ = ["surroundings", "within"]
@@ -15,7 +16,9 @@ OVERHEAD: Final = 64
 """Bytes of a neighbour on the wire besides its text."""
 
 
-async def surroundings(store: Store, collection: str, hits: Sequence[Hit], reach: int) -> list[tuple[Neighbour, ...]]:
+async def surroundings(
+    store: Store, collection: str, hits: Sequence[Hit], reach: int, *, owner: Owner | None = None
+) -> list[tuple[Neighbour, ...]]:
     """For each hit at most `reach` chunks before it and after it, in the order of the document.
 
     They are of the hit's section and of the revision that was found, without gaps: a document that was replaced since
@@ -23,7 +26,7 @@ async def surroundings(store: Store, collection: str, hits: Sequence[Hit], reach
     """
     known: dict[Place, StoredChunk] = {_place(hit): _chunk(hit) for hit in hits}
     wanted = {place for hit in hits for place in _around(hit, reach)} - known.keys()
-    known |= await store.read(collection, wanted)
+    known |= await store.read(collection, wanted, owner=owner)
     return [_context(_chunk(hit), known, reach) for hit in hits]
 
 

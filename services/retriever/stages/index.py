@@ -8,12 +8,13 @@ import numpy as np
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from services.retriever.stages.owner import owner_of
 from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from shared.contracts.envelope import Passage, Query
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
-from shared.nats.objects import read_object
+from shared.nats.objects import check_owner, read_object
 from shared.runtime.stage import Context
 
 __all__ = ["Index"]
@@ -29,14 +30,15 @@ class Index:
 
     async def __call__(self, query: Query, context: Context) -> Query:
         change = IndexChange.model_validate(context.params)
+        owner = owner_of(query)
         if change.drop:
-            await self._store.drop(change.table)
+            await self._store.drop(change.table, owner=owner)
             return query
         passages: defaultdict[str, list[Passage]] = defaultdict(list)
-        for passage in await self._load(change.object):
+        for passage in await self._load(query.tenant, change.object):
             passages[passage.document_id].append(passage)
         documents = [_document(ref, passages[ref.id]) for ref in change.documents]
-        done = await self._store.replace(change.table, documents)
+        done = await self._store.replace(change.table, documents, owner=owner)
         self._changed(change.table, sum(len(document.chunks) for document in documents))
         outcome = IndexOutcome(
             superseded=tuple(done.superseded),
@@ -44,11 +46,11 @@ class Index:
         )
         return query.with_result("index", outcome)
 
-    async def _load(self, name: str | None) -> tuple[Passage, ...]:
+    async def _load(self, tenant: str, name: str | None) -> tuple[Passage, ...]:
         if name is None:
             return ()
         try:
-            stored = await read_object(self._vectors, name)
+            stored = await read_object(self._vectors, check_owner(tenant, name))
         except ObjectNotFoundError:
             raise Problem(ProblemType.NOT_FOUND, "The vectors to index are gone. Ingest the documents again.") from None
         return await asyncio.to_thread(decode_passages, stored)

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stages.context import surroundings, within
+from services.retriever.stages.owner import owner_of
 from services.retriever.stores.base import Hit, Hits, Store
 from shared.contracts.envelope import Passage, PassageCopy, Query
 from shared.contracts.filters import parse
@@ -53,6 +54,7 @@ class Retrieve:
         except ValidationError as error:
             raise Problem(ProblemType.INVALID_REQUEST, f"Parameters of the stage 'retrieve': {error}") from None
         vector = np.frombuffer(query.embedding, dtype="<f4") if query.embedding else None
+        owner = owner_of(query)
         hits = await self._store.search(
             query.collection,
             query.question,
@@ -60,8 +62,9 @@ class Retrieve:
             top_k=params.top_k,
             filter=parse(params.filter) if params.filter else None,
             options=params.ranking(embedded=vector is not None),
+            owner=owner,
         )
-        if not hits and not await self._store.count(query.collection):
+        if not hits and not await self._store.count(query.collection, owner=owner):
             raise Problem(
                 ProblemType.COLLECTION_EMPTY,
                 "The collection holds no documents yet. Add some with `sluice ingest PATH` or "
@@ -75,7 +78,7 @@ class Retrieve:
         """With what stands around the passages, as far as the message stays small."""
         if not reach:
             return query
-        contexts = await surroundings(self._store, query.collection, hits, reach)
+        contexts = await surroundings(self._store, query.collection, hits, reach, owner=owner_of(query))
         room = LARGEST - len(query.encode())
         return query.with_passages(
             passage.model_copy(update={"context": context}) if context else passage

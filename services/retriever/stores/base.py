@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.ranking.ranker import RankOptions
+from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter, Scalar
 from shared.contracts.problems import Problem
 
@@ -144,6 +145,10 @@ class Store(Protocol):
     step to create one: an absent collection searches as empty, and the first `replace` creates it with the
     dimension of the vectors it brings.
 
+    Ownership: the `replace` that creates a collection writes down its `owner`. Every later call that names an owner
+    raises Problem(COLLECTION_NOT_FOUND) where the collection is somebody else's, before anything is read or written.
+    A call without an owner, and a collection that was made without one, is not checked.
+
     Concurrency: every method may be called at any time beside every other, from several tasks and from several
     processes on the same storage. Readers see only what was committed: one search or count sees each document
     either before or after a `replace`, never in between. A process sees its own commits at once, those of
@@ -153,7 +158,9 @@ class Store(Protocol):
     either committed or changed nothing that a reader sees, and repeating it is the repair.
     """
 
-    async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
+    async def replace(
+        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+    ) -> Replaced:
         """Replace all chunks of each document by the given ones, all documents in one commit.
 
         A document of which a greater revision is stored is left alone; a deletion is remembered as a revision
@@ -172,6 +179,7 @@ class Store(Protocol):
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
+        owner: Owner | None = None,
     ) -> Hits:
         """At most `top_k` chunks that match the filter, best first, ranked by `services.retriever.ranking.ranker`.
 
@@ -183,13 +191,21 @@ class Store(Protocol):
         type, Problem(CONFLICT) for a vector of another dimension.
         """
 
-    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+    async def read(
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+    ) -> Mapping[Place, StoredChunk]:
         """The chunks at these places, without those places where none is. Costs little, whatever the collection's size.
 
         A document may have been replaced since a search found it: the revision tells.
         """
 
-    async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
+    async def count(
+        self,
+        collection: str,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        owner: Owner | None = None,
+    ) -> int:
         """How many chunks match. Raises Problem(INVALID_FILTER) as `search` does."""
 
     async def maintain(self, collection: str) -> None:
@@ -198,7 +214,7 @@ class Store(Protocol):
         Worth calling after every few commits and when writes pause; cheap where there is nothing to do.
         """
 
-    async def drop(self, collection: str) -> None:
+    async def drop(self, collection: str, *, owner: Owner | None = None) -> None:
         """Remove the collection with all its data; an absent one is fine."""
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from services.scheduler.ingestion.models import MovedOnError
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
-from shared.contracts.collections import Collection, VersionState
+from shared.contracts.collections import Collection, Owner, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import DeleteSpec, DropSpec, Job
@@ -58,14 +58,16 @@ class DeleteJob:
             await self._drop_version(context, context.spec)
 
     async def _drop_collection(self, context: JobContext, spec: DropSpec) -> None:
+        owner = Owner(tenant=context.tenant, collection=spec.id or spec.table)
         originals: list[str] = []
         tables = (spec.table, *spec.others)
         for table in tables:
-            await drop_index(self._stages, context.tenant, table)
-            originals += [record.original for record in await self._documents.list(table) if record.original]
-        await self._originals.forget(spec.id or spec.table, originals)
+            await drop_index(self._stages, owner, table)
+            records = await self._documents.list(table, owner=owner)
+            originals += [record.original for record in records if record.original]
+        await self._originals.forget(owner, originals)
         for table in tables:
-            await self._documents.forget(table)
+            await self._documents.forget(table, owner=owner)
 
     async def _drop_version(self, context: JobContext, spec: DropSpec) -> None:
         """Raises Problem CONFLICT for a version that is in use."""
@@ -76,9 +78,11 @@ class DeleteJob:
         version = collection.find(table=spec.table) if collection is not None else None
         if version is not None and version.state is not VersionState.LEAVING:
             raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
-        await drop_index(self._stages, context.tenant, spec.table)
-        records = await self._documents.list(spec.table)
-        await self._documents.forget(spec.table)
+        # Of a collection that is gone only the tenant is known.
+        owner = Owner(tenant=context.tenant) if collection is None or version is None else collection.owner
+        await drop_index(self._stages, owner, spec.table)
+        records = await self._documents.list(spec.table, owner=owner)
+        await self._documents.forget(spec.table, owner=owner)
         if collection is None or version is None:
             return
         for record in records:
@@ -87,10 +91,10 @@ class DeleteJob:
         await self._collections.update(collection, partial(_without, table=spec.table))
 
 
-async def drop_index(stages: Requester, tenant: str, table: str) -> None:
+async def drop_index(stages: Requester, owner: Owner, table: str) -> None:
     """Remove an index; one that is not there is no error."""
     stop = Stop(stage="index", params=IndexChange(table=table, drop=True).as_params())
-    await stages.ask(stop, tenant=tenant, collection=table)
+    await stages.ask(stop, tenant=owner.tenant, collection=table, collection_id=owner.collection)
 
 
 def _without(collection: Collection, *, table: str) -> Collection:

@@ -5,7 +5,6 @@ what changed during the one before, until little is left, which the switch takes
 how far the work is, so it goes on there after a crash.
 """
 
-import hashlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
-from shared.contracts.collections import Collection, CollectionVersion, VersionState
+from shared.contracts.collections import Collection, CollectionVersion, Owner, VersionState, table_name
 from shared.contracts.jobs import ReindexSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.requester import Requester
@@ -38,7 +37,7 @@ LITTLE: Final = 50
 
 
 class _Plan(BaseModel):
-    """The checkpoint: what is built, decided once."""
+    """The checkpoint: what is built, decided once. A try after this one goes on with the same table."""
 
     collection: str
     version: CollectionVersion
@@ -67,8 +66,9 @@ class ReindexJob:
         except Problem as problem:
             if problem.kind is ProblemType.COLLECTION_NOT_FOUND and plan is not None:
                 # Nobody else knows of what was written after the collection was deleted.
-                await drop_index(self.stages, context.tenant, plan.version.table)
-                await self.documents.forget(plan.version.table)
+                owner = Owner(tenant=context.tenant, collection=plan.collection)
+                await drop_index(self.stages, owner, plan.version.table)
+                await self.documents.forget(plan.version.table, owner=owner)
             raise
 
     async def _carry_out(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> None:
@@ -104,10 +104,9 @@ class ReindexJob:
         live = collection.live
         chunking = self._chunking(spec, live)
         name = spec.version or collection.free_name()
-        suffix = hashlib.sha256(f"{context.tenant}/{context.job.id}".encode()).hexdigest()[:8]
         return CollectionVersion(
             name=name,
-            table=f"{collection.name}-{suffix}",
+            table=table_name(collection.name),
             state=VersionState.BUILDING,
             created_at=time.time(),
             job=context.job.id,
@@ -168,7 +167,8 @@ class ReindexJob:
 
     async def _check_originals(self, target: Target) -> None:
         """Say at once what would come out after hours."""
-        without = [record for record in await self.documents.list(target.collection.table) if not record.original]
+        records = await self.documents.list(target.collection.table, owner=target.owner)
+        without = [record for record in records if not record.original]
         if without:
             raise Problem(
                 ProblemType.ORIGINALS_MISSING,
@@ -177,7 +177,7 @@ class ReindexJob:
             )
 
     async def _finish(self, collection: Collection, name: str, spec: ReindexSpec) -> Collection:
-        records = await self.documents.list(collection.version(name).table)
+        records = await self.documents.list(collection.version(name).table, owner=collection.owner)
         counts = {"documents": len(records), "chunks": sum(record.chunks for record in records)}
 
         def ready(collection: Collection) -> Collection:

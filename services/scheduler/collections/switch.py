@@ -33,6 +33,9 @@ __all__ = ["SwitchJob", "not_indexed"]
 GATEWAY_MEMORY: Final = 10.0
 """Seconds for which a gateway may go by what it has read of a collection, by far."""
 
+LONGEST_NAME: Final = 59
+"""Characters of a table's name in the id of the job that removes it: the last ones, which are random."""
+
 LAST_WORDS: Final = 5.0
 
 CAN_GO_LIVE: Final = frozenset({VersionState.READY, VersionState.RETIRED, VersionState.FOLLOWING})
@@ -79,7 +82,8 @@ class SwitchJob:
             try:
                 await self._catch_up(context, collection, name, report)
                 counts = await asyncio.gather(
-                    self._counts(collection.table), self._counts(collection.version(name).table)
+                    self._counts(collection, collection.table),
+                    self._counts(collection, collection.version(name).table),
                 )
                 collection = await self._collections.update(
                     collection, partial(_live, name=name, keep=keep, old=counts[0], new=counts[1])
@@ -98,7 +102,7 @@ class SwitchJob:
         """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
         for version in collection.leaving:
             spec = DropSpec(collection=collection.name, table=version.table, version=version.name)
-            job = f"drop-{version.table}"
+            job = f"drop-{version.table[-LONGEST_NAME:]}"
             await submit_later(self._js, spec, job=job, tenant=context.tenant, delay=self._drop_after)
 
     async def _catch_up(self, context: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
@@ -110,8 +114,8 @@ class SwitchJob:
         if done.left:
             raise not_indexed(name, done.left, report)
 
-    async def _counts(self, table: str) -> tuple[int, int]:
-        records = await self._documents.list(table)
+    async def _counts(self, collection: Collection, table: str) -> tuple[int, int]:
+        records = await self._documents.list(table, owner=collection.owner)
         return len(records), sum(record.chunks for record in records)
 
 

@@ -43,8 +43,9 @@ class CollectionSync:
         what it is a copy of, so a later change is never undone. Raises as `Indexer.write` does.
         """
         # In this order: what a job brings to both, to the live version first, is not taken for removed from it.
-        there = {record.id: record for record in await self._documents.list(target.table)}
-        live = {record.id: record for record in await self._documents.list(target.collection.table)}
+        there = {record.id: record for record in await self._documents.list(target.table, owner=target.owner)}
+        records = await self._documents.list(target.collection.table, owner=target.owner)
+        live = {record.id: record for record in records}
         fingerprint = self._indexer.fingerprint(target.version) if anew else None
         stale = [record for record in live.values() if _differs(record, there.get(record.id), fingerprint)]
         gone = [(record.id, record.revision) for record in there.values() if record.id not in live]
@@ -70,22 +71,23 @@ class CollectionSync:
         def failed(document: IncomingDocument, problem: Problem) -> None:
             left[document.name] = document, problem
 
-        await self._indexer.write(target, map(self._incoming, records), written=written, failed=failed)
+        incoming = (self._incoming(target, record) for record in records)
+        await self._indexer.write(target, incoming, written=written, failed=failed)
         return copied, left
 
     async def _still(self, target: Target, left: dict[str, tuple[IncomingDocument, Problem]]) -> dict[str, Problem]:
         """Of the documents that could not be copied, those that have not been changed or removed meanwhile."""
         still: dict[str, Problem] = {}
         for name, (document, problem) in left.items():
-            now = await self._documents.get(target.collection.table, document.id)
+            now = await self._documents.get(target.collection.table, document.id, owner=target.owner)
             if now is not None and now.revision == document.revision:
                 still[name] = problem
         return still
 
-    def _incoming(self, record: Document) -> IncomingDocument:
+    def _incoming(self, target: Target, record: Document) -> IncomingDocument:
         return IncomingDocument(
             name=record.name,
-            load=partial(self._originals.load, record.original),
+            load=partial(self._originals.load, record.original, owner=target.owner),
             size=record.bytes,
             revision=record.revision,
             job=record.job,

@@ -170,7 +170,11 @@ class EvaluateJob:
         slip = (retrieve,) if spec.mode == "text" else (embed, retrieve)
         began = time.perf_counter()
         found = await self._stages.ask(
-            *slip, tenant=run.tenant, collection=collection.table, question=question.question
+            *slip,
+            tenant=run.tenant,
+            collection=collection.table,
+            collection_id=collection.id,
+            question=question.question,
         )
         latency = round((time.perf_counter() - began) * 1e3, 3)
         return judge(question, [passage.document for passage in found.passages], latency_ms=latency)

@@ -39,6 +39,7 @@ from shared.contracts.envelope import Lane, Passage, Stop
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages, index_outcome
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
+from shared.nats.objects import owned_name
 from shared.runtime.batching import Batcher
 from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
@@ -159,14 +160,14 @@ class Indexer:
             refs = tuple(IndexedDocumentRef(id=name, name="", revision=revision) for name, revision in group)
             await self._change(target, IndexChange(table=target.table, documents=refs))
             for name, revision in group:
-                removed = await self._documents.delete(target.table, name, revision)
+                removed = await self._documents.delete(target.table, name, revision, owner=target.owner)
                 if removed is not None and removed.original:
                     await self._originals.release(target.collection, name, removed.original)
             yield start + len(group)
 
     async def _write(self, target: Target, document: IncomingDocument, commits: _Commits) -> Written:
         document = replace(document, name=check_document_name(document.name))
-        known = await self._documents.get(target.table, document.id)
+        known = await self._documents.get(target.table, document.id, owner=target.owner)
         fingerprint = self.fingerprint(target.version)
         whole = known is not None and bool(known.original or not self._settings.keep_originals)
         if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
@@ -177,7 +178,7 @@ class Indexer:
             if known is not None and is_same(known, document, fingerprint, sha256):
                 # With the new stamp it need not be loaded the next time, and its original may not have been kept.
                 original = known.original or (await self._kept(target, document, data)).original
-                await self._documents.put(target.table, _noted(known, document, original))
+                await self._documents.put(target.table, _noted(known, document, original), owner=target.owner)
                 return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
             chunking = self.chunking(target.version)
             read = await self._reader.read(document.name, data, document.media_type, chunking=chunking)
@@ -220,7 +221,7 @@ class Indexer:
     async def _commit(self, target: Target, batch: Sequence[_Ready]) -> Sequence[Outcome | Problem]:
         """Write a batch of documents in one commit, then their records."""
         await self._check(target)
-        name = f"{target.job}-{secrets.token_hex(8)}"
+        name = owned_name(target.tenant, f"{target.job}-{secrets.token_hex(16)}")
         data = await asyncio.to_thread(encode_passages, tuple(p for document in batch for p in document.passages))
         async with asyncio.timeout(OBJECT_TIMEOUT):
             await self._vectors.put(name, io.BytesIO(data))
@@ -238,7 +239,7 @@ class Indexer:
         return results
 
     async def _record(self, target: Target, record: Document) -> Outcome:
-        replaced = await self._documents.put(target.table, record)
+        replaced = await self._documents.put(target.table, record, owner=target.owner)
         if replaced is not None and replaced.original not in ("", record.original):
             await self._originals.release(target.collection, record.id, replaced.original)
         return Outcome.SUPERSEDED if replaced is record else Outcome.INDEXED
@@ -254,7 +255,9 @@ class Indexer:
 
     async def _change(self, target: Target, change: IndexChange) -> IndexOutcome:
         stop = Stop(stage="index", params=change.as_params())
-        answer = await self._stages.ask(stop, tenant=target.tenant, collection=target.table)
+        answer = await self._stages.ask(
+            stop, tenant=target.tenant, collection=target.table, collection_id=target.owner.collection
+        )
         return index_outcome(answer)
 
 

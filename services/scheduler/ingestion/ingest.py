@@ -5,6 +5,7 @@ version is skipped, so running a job again after a crash does only what was not 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,7 @@ from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.jobs import DocumentRef, IngestSpec
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.objects import read_object
+from shared.nats.objects import check_owner, read_object
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
@@ -72,7 +73,8 @@ class IngestJob:
                 version.done()
         context.outputs.update(report.counts)
         for ref in context.spec.documents:
-            await discard(self._uploads, ref.object)
+            with suppress(ObjectNotFoundError):
+                await discard(self._uploads, check_owner(context.tenant, ref.object))
 
     async def _delivery(self, context: JobContext, spec: IngestSpec) -> _Delivery:
         uploaded = [self._uploaded(context, ref) for ref in spec.documents]
@@ -92,7 +94,7 @@ class IngestJob:
     def _uploaded(self, context: JobContext, ref: DocumentRef) -> IncomingDocument:
         return IncomingDocument(
             name=ref.name,
-            load=partial(self._upload, ref),
+            load=partial(self._upload, context.tenant, ref),
             size=ref.bytes,
             revision=context.revision,
             job=context.job.id,
@@ -101,9 +103,9 @@ class IngestJob:
             metadata=ref.metadata,
         )
 
-    async def _upload(self, ref: DocumentRef) -> bytes:
+    async def _upload(self, tenant: str, ref: DocumentRef) -> bytes:
         try:
-            return await read_object(self._uploads, ref.object)
+            return await read_object(self._uploads, check_owner(tenant, ref.object))
         except ObjectNotFoundError:
             raise Problem(ProblemType.NOT_FOUND, "The uploaded file is no longer kept. Upload it again.") from None
 
@@ -125,7 +127,7 @@ class IngestJob:
         there = {document.name for document in delivery.documents}
         gone = [
             (record.id, delivery.revision)
-            for record in await self._documents.list(target.table)
+            for record in await self._documents.list(target.table, owner=target.owner)
             if record.origin == delivery.origin and record.name not in there
         ]
         done = 0

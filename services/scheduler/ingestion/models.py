@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.scheduler.ingestion.reader.reader import ChunkedDocument
-from shared.contracts.collections import Collection, CollectionVersion
+from shared.contracts.collections import Collection, CollectionVersion, Owner
 from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage, Scalar
 from shared.contracts.indexing import IndexedDocumentRef
@@ -28,6 +28,10 @@ class Target:
     @property
     def tenant(self) -> str:
         return self.collection.tenant
+
+    @property
+    def owner(self) -> Owner:
+        return self.collection.owner
 
     @property
     def table(self) -> str:

@@ -16,7 +16,7 @@ from nats.js.api import ObjectInfo, ObjectMetaOptions
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from shared.contracts.collections import Collection
+from shared.contracts.collections import Collection, Owner
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.objects import read_object
 from shared.nats.subjects import ORIGINALS
@@ -54,12 +54,12 @@ class Originals:
         await self._js.publish(_entry(name), json.dumps(info.as_dict()).encode(), headers={"Nats-Rollup": "sub"})
         return name
 
-    async def load(self, name: str) -> bytes:
-        """The bytes of an original. Raises Problem ORIGINALS_MISSING where there is none, or no name of one."""
+    async def load(self, name: str, *, owner: Owner) -> bytes:
+        """The bytes of an original. Raises Problem ORIGINALS_MISSING where the owner has none of this name."""
         if self._store is None:
             self._store = await self._js.object_store(ORIGINALS)
         try:
-            if not name:
+            if not _belongs(name, owner):
                 raise ObjectNotFoundError  # noqa: TRY301
             return await read_object(self._store, name)
         except ObjectNotFoundError:
@@ -68,20 +68,26 @@ class Originals:
     async def release(self, collection: Collection, document: str, name: str) -> None:
         """Remove an original, unless a version of the collection still has the document as it was made from it."""
         for version in collection.versions:
-            record = await self._documents.get(version.table, document)
+            record = await self._documents.get(version.table, document, owner=collection.owner)
             if record is not None and record.original == name:
                 return
-        await self._remove(name)
+        if _belongs(name, collection.owner):
+            await self._remove(name)
 
-    async def forget(self, collection_id: str, names: list[str]) -> None:
+    async def forget(self, owner: Owner, names: list[str]) -> None:
         """Remove all originals of a collection; `names` are those that are known."""
         for name in names:
-            await self._remove(name)
-        await self._js.purge_stream(STREAM, subject=f"$O.{ORIGINALS}.C.{collection_id}.>")
+            if _belongs(name, owner):
+                await self._remove(name)
+        await self._js.purge_stream(STREAM, subject=f"$O.{ORIGINALS}.C.{owner.collection}.>")
 
     async def _remove(self, name: str) -> None:
         await self._js.purge_stream(STREAM, subject=_entry(name))
         await self._js.purge_stream(STREAM, subject=_chunks(name))
+
+
+def _belongs(name: str, owner: Owner) -> bool:
+    return name.startswith(f"{owner.collection}/")
 
 
 def _chunks(name: str) -> str:

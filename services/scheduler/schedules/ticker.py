@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 LATE: Final = 60.0
 """Seconds after which a tick that no process received counts as missed."""
 
+READABLE: Final = 18
+"""Characters of a schedule's name in the id of a job, which has at most 64."""
+
 NEXT: Final = "Nats-Schedule-Next"
 
 
@@ -122,8 +125,10 @@ class Ticker:
 
 
 def tick_job(tenant: str, schedule: str, at: int) -> str:
-    """The id of the job of the tick at this Unix time; the ids of jobs are unique over all tenants."""
-    return f"s-{schedule}-{at}-{hashlib.sha256(tenant.encode()).hexdigest()[:6]}"
+    """The id of the job of the tick at this Unix time: the ids of jobs are unique over all tenants, and 128 bits keep
+    anybody from making one that is another tenant's."""
+    digest = hashlib.sha256(f"{tenant}\n{schedule}".encode()).hexdigest()[:32]
+    return f"s-{schedule[:READABLE]}-{at}-{digest}"
 
 
 def _moment(text: str) -> float | None:

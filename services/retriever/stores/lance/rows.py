@@ -18,7 +18,9 @@ from services.retriever.stores.base import Copy, Hit, IndexedDocument, Vector
 from services.retriever.stores.lance.sql import Column, ColumnType
 from shared.analysis.languages import Language, detect_language
 from shared.analysis.terms import document_terms
+from shared.contracts.collections import Owner
 from shared.contracts.filters import Scalar
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = [
     "ALIVE",
@@ -30,6 +32,7 @@ __all__ = [
     "SECTION_FIELD",
     "analyze",
     "base_schema",
+    "check_owner",
     "check_vectors",
     "columns_of",
     "dimension_of",
@@ -63,6 +66,9 @@ SECTION_FIELD = pa.field(SECTION, pa.int64())
 LANGUAGE = "language"
 """The metadata key by which a document says its language, as an ISO 639-1 code."""
 
+_TENANT, _COLLECTION = b"sluice.tenant", b"sluice.collection"
+"""Metadata of a table: whose it is. One that a version before it made has none."""
+
 _PREFIX = "m_"
 _ARROW = {ColumnType.STRING: pa.string(), ColumnType.NUMBER: pa.float64(), ColumnType.BOOLEAN: pa.bool_()}
 _RESERVED = {
@@ -90,8 +96,8 @@ def head_key(document_id: str) -> Key:
     return Key(document_id, 0)
 
 
-def base_schema(dimension: int) -> pa.Schema:
-    """The columns that every collection has."""
+def base_schema(dimension: int, owner: Owner | None = None) -> pa.Schema:
+    """The columns that every collection has, and whose it is."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
@@ -106,8 +112,17 @@ def base_schema(dimension: int) -> pa.Schema:
             pa.field("metadata", pa.string()),
             SECTION_FIELD,
             pa.field("vector", pa.list_(pa.float32(), dimension)),
-        ]
+        ],
+        metadata=None if owner is None else {_TENANT: owner.tenant, _COLLECTION: owner.collection},
     )
+
+
+def check_owner(schema: pa.Schema, owner: Owner) -> None:
+    """Raises Problem COLLECTION_NOT_FOUND for a table that was made for another owner."""
+    marks: Mapping[bytes, bytes] = schema.metadata or {}
+    tenant, collection = (marks.get(mark, b"").decode() for mark in (_TENANT, _COLLECTION))
+    if not owner.admits(tenant, collection):
+        raise Problem(ProblemType.COLLECTION_NOT_FOUND, "The index belongs to another collection.")
 
 
 def dimension_of(schema: pa.Schema) -> int:

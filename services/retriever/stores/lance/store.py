@@ -28,6 +28,7 @@ from services.retriever.stores.lance.search import TableSearch
 from services.retriever.stores.lance.sql import Column, compile_filter
 from services.retriever.stores.lance.statistics import Statistics, TableStatistics
 from services.retriever.stores.lance.tables import Tables
+from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import SearchMode
@@ -93,7 +94,9 @@ class LanceStore:
             cached_commits=cached_commits,
         )
 
-    async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
+    async def replace(
+        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+    ) -> Replaced:
         name = check_collection(collection)
         dimension = check_vectors(documents)
         operation = partial(_replace, documents=documents)
@@ -102,8 +105,8 @@ class LanceStore:
             if self._commits % self._cached_commits == 0:
                 await self._tables.renew()
             if dimension is not None:
-                return await self._tables.make(name, dimension, operation)
-            done = await self._tables.use(name, operation)
+                return await self._tables.make(name, dimension, operation, owner)
+            done = await self._tables.use(name, operation, owner)
         # In an absent collection every deletion is done already.
         return done or Replaced(replaced=frozenset(document.id for document in documents))
 
@@ -116,6 +119,7 @@ class LanceStore:
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
+        owner: Owner | None = None,
     ) -> Hits:
         if vector is None and options.mode is not SearchMode.TEXT:
             raise ValueError(f"a search with mode {options.mode} needs a vector")
@@ -124,14 +128,22 @@ class LanceStore:
         operation = partial(
             _search, statistics=statistics, text=text, vector=vector, top_k=top_k, where=filter, options=options
         )
-        return await self._tables.use(name, operation) or Hits()
+        return await self._tables.use(name, operation, owner) or Hits()
 
-    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+    async def read(
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+    ) -> Mapping[Place, StoredChunk]:
         name = check_collection(collection)
-        return (await self._tables.use(name, partial(read_chunks, places=places)) if places else None) or {}
+        return (await self._tables.use(name, partial(read_chunks, places=places), owner) if places else None) or {}
 
-    async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
-        return await self._tables.use(check_collection(collection), partial(_count, where=filter)) or 0
+    async def count(
+        self,
+        collection: str,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        owner: Owner | None = None,
+    ) -> int:
+        return await self._tables.use(check_collection(collection), partial(_count, where=filter), owner) or 0
 
     async def maintain(self, collection: str) -> None:
         name = check_collection(collection)
@@ -145,11 +157,11 @@ class LanceStore:
         async with self._maintaining:
             await self._tables.use(name, operation)
 
-    async def drop(self, collection: str) -> None:
+    async def drop(self, collection: str, *, owner: Owner | None = None) -> None:
         name = check_collection(collection)
-        self._statistics.forget(name)
         async with self._tables.writing(name):
-            await self._tables.drop(name)
+            await self._tables.drop(name, owner)
+        self._statistics.forget(name)
 
     async def close(self) -> None:
         self._tables.close()

@@ -3,13 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from lancedb.db import AsyncConnection
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.lance.compaction import ensure_indices
-from services.retriever.stores.lance.rows import base_schema
+from services.retriever.stores.lance.rows import base_schema, check_owner
+from shared.contracts.collections import Owner
 
 __all__ = ["Tables"]
 
@@ -37,38 +39,48 @@ class Tables:
         """Hold this while writing; not reentrant."""
         return self._locks[name]
 
-    async def use(self, name: str, operation: Callable[[AsyncTable], Awaitable[T]]) -> T | None:
+    async def use(
+        self, name: str, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
+    ) -> T | None:
         """The operation's result, None where the table is absent.
 
-        A failure is taken for a stale handle once: the table is opened anew and the operation repeated.
+        A failure is taken for a stale handle once: the table is opened anew and the operation repeated. Raises
+        Problem COLLECTION_NOT_FOUND where the table is not the owner's.
         """
+        checked = operation if owner is None else partial(_checked, operation=operation, owner=owner)
         table = await self._get(name)
         if table is None:
             return None
         try:
-            return await operation(table)
+            return await checked(table)
         except _STALE:
             self._forget(name)
             table = await self._get(name)
-            return None if table is None else await operation(table)
+            return None if table is None else await checked(table)
 
-    async def make(self, name: str, dimension: int, operation: Callable[[AsyncTable], Awaitable[T]]) -> T:
-        """As `use`, on a table that is created with its indices where it is absent. Hold `writing` meanwhile."""
+    async def make(
+        self, name: str, dimension: int, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
+    ) -> T:
+        """As `use`, on a table that is created with its indices, as the owner's, where it is absent. Hold `writing`
+        meanwhile."""
         for _ in range(ATTEMPTS):
-            await self._prepare(name, dimension)
-            result = await self.use(name, operation)
+            await self._prepare(name, dimension, owner)
+            result = await self.use(name, operation, owner)
             if result is not None:
                 return result
         raise RuntimeError(f"the table {name} is dropped again and again")
 
-    async def _prepare(self, name: str, dimension: int) -> None:
+    async def _prepare(self, name: str, dimension: int, owner: Owner | None) -> None:
         if name in self._prepared:
             return
-        table = await self._get(name) or await self._create(name, dimension)
+        table = await self._get(name) or await self._create(name, dimension, owner)
         await ensure_indices(table)
         self._prepared.add(name)
 
-    async def drop(self, name: str) -> None:
+    async def drop(self, name: str, owner: Owner | None = None) -> None:
+        """Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's. An absent one is no error."""
+        if owner is not None:
+            await self.use(name, _nothing, owner)
         self._forget(name)
         await self._connection.drop_table(name, ignore_missing=True)
 
@@ -92,9 +104,9 @@ class Tables:
                 return None
         return self._open[name]
 
-    async def _create(self, name: str, dimension: int) -> AsyncTable:
+    async def _create(self, name: str, dimension: int, owner: Owner | None) -> AsyncTable:
         try:
-            table = await self._connection.create_table(name, schema=base_schema(dimension))
+            table = await self._connection.create_table(name, schema=base_schema(dimension, owner))
         except ValueError as error:
             if "already exists" not in str(error):
                 raise
@@ -106,3 +118,12 @@ class Tables:
         """A handle in use elsewhere stays valid for whoever holds it."""
         self._open.pop(name, None)
         self._prepared.discard(name)
+
+
+async def _checked(table: AsyncTable, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner) -> T:
+    check_owner(await table.schema(), owner)
+    return await operation(table)
+
+
+async def _nothing(_: AsyncTable) -> None:
+    """Only the owner is checked."""

@@ -1,5 +1,6 @@
 """A command as a batch/v1 Job: pure functions. Its Pods meet the Pod Security Standard `restricted`."""
 
+import base64
 import hashlib
 import math
 import re
@@ -30,8 +31,9 @@ _BAD: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 def job_name(prefix: str, job: Job) -> str:
     """The name that this try at a job has, always the same: what exists is not made twice. At most 54 characters, so
     that what Kubernetes derives from it is valid too."""
-    readable = re.sub(r"[^a-z0-9]+", "-", job.id.lower())[:18].strip("-")
-    digest = hashlib.sha256(f"{job.tenant}/{job.id}".encode()).hexdigest()[:10]
+    readable = re.sub(r"[^a-z0-9]+", "-", job.id.lower())[:6].strip("-")
+    # 130 bits in as few characters as a name allows: nobody makes a job whose name is that of another tenant's.
+    digest = base64.b32encode(hashlib.sha256(f"{job.tenant}/{job.id}".encode()).digest()).decode().lower()[:26]
     return "-".join(part for part in (prefix, readable, digest, str(job.attempt)) if part)
 
 

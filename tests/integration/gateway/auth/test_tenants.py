@@ -204,7 +204,7 @@ async def bury_and_index(broker: NatsServer, collection: str, name: str) -> None
     document = Document(
         id=document_id(name), name=name, sha256="0", bytes=1, chunks=1, indexed_at=time.time(), revision=1, job="j"
     )
-    await Documents(jetstream).put(record.table, document)
+    await Documents(jetstream).put(record.table, document, owner=record.owner)
     await connection.close()
 
 

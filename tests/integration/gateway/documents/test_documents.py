@@ -361,9 +361,9 @@ async def test_a_deleted_collection_is_gone_and_its_table_is_left_to_a_job(
 
 async def test_documents_are_listed_by_name_page_by_page(http: httpx.AsyncClient, js: JetStreamContext) -> None:
     await http.post("/v1/collections", json={"name": "paged"})
-    table = (await Collections(js).get("default", "paged")).table
+    paged = await Collections(js).get("default", "paged")
     for number, name in enumerate(("b/1", "a/2", "a/1", "a/3", "c")):
-        await Documents(js).put(table, record(name, chunks=number))
+        await Documents(js).put(paged.table, record(name, chunks=number), owner=paged.owner)
     path = "/v1/collections/paged/documents"
     first = (await http.get(path, params={"limit": 2})).json()
     second = (await http.get(path, params={"limit": 2, "after": first["next"]})).json()

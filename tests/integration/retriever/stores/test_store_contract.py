@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stores.base import Chunk, IndexedDocument, Place, Store, StoredChunk
 from services.retriever.stores.lance.store import LanceStore
+from shared.contracts.collections import Owner
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import Fusion, SearchMode
@@ -605,3 +606,43 @@ async def test_a_cancelled_replacement_can_be_repeated(store: Store) -> None:
         await store.maintain("c")
     await store.replace("c", [document("a", ["new"] * 5, revision=2)])
     assert await texts_of(store, "a") == ["new"] * 5
+
+
+OURS, THEIRS = Owner(tenant="acme", collection="c-1"), Owner(tenant="rival", collection="c-1")
+
+
+def calls(store: Store, owner: Owner) -> Sequence[Awaitable[object]]:
+    """Every kind of call."""
+    return (
+        store.search("c", "one", None, top_k=5, options=BY_WORDS, owner=owner),
+        store.read("c", [Place("id-a", 0)], owner=owner),
+        store.count("c", owner=owner),
+        store.replace("c", [document("a", ["mine"], revision=9)], owner=owner),
+        store.replace("c", [document("a", revision=9)], owner=owner),
+        store.drop("c", owner=owner),
+    )
+
+
+async def test_a_collection_answers_its_owner_alone(open_store: Opener) -> None:
+    store = await open_store()
+    await store.replace("c", [document("a", ["one", "two"])], owner=OURS)
+    await store.replace("c", [document("b", ["three"], metadata={"year": 2020})], owner=OURS)  # a new column
+    await store.maintain("c")
+    for reader in (store, await open_store()):
+        for other in (THEIRS, replace(THEIRS, collection=""), replace(OURS, collection="c-2")):
+            for call in calls(reader, other):
+                with pytest.raises(Problem) as caught:
+                    await call
+                assert caught.value.kind is ProblemType.COLLECTION_NOT_FOUND
+        for owner in (OURS, replace(OURS, collection=""), None):
+            assert await reader.count("c", owner=owner) == 3
+    await store.drop("c", owner=OURS)
+    await store.drop("c", owner=THEIRS)
+    assert await store.count("c", owner=THEIRS) == 0
+
+
+async def test_a_collection_without_an_owner_answers_everybody(store: Store) -> None:
+    """So does one that a version before has made."""
+    await store.replace("c", [document("a", ["one"])])
+    await store.replace("c", [document("b", ["two"])], owner=OURS)
+    assert await store.count("c", owner=THEIRS) == 2

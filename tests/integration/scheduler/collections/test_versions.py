@@ -12,7 +12,7 @@ from shared.contracts.envelope import Passage
 from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
 from shared.contracts.problems import Problem
 from tests.harness.broker import NatsServer
-from tests.harness.collection_harness import CollectionHarness, open_collection_harness
+from tests.harness.collection_harness import OWNER, CollectionHarness, open_collection_harness
 from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
@@ -161,17 +161,18 @@ async def test_originals_are_kept_for_as_long_as_a_document_is_and_no_longer(
     collection_harness: CollectionHarness,
 ) -> None:
     await fill(collection_harness, {"a": "The first text.", "b": "The second text."})
-    table = (await collection_harness.collection()).table
-    first = await collection_harness.documents.get(table, document_id("a"))
+    collection = await collection_harness.collection()
+    table, owner = collection.table, collection.owner
+    first = await collection_harness.documents.get(table, document_id("a"), owner=owner)
     assert first is not None
-    assert await collection_harness.originals.load(first.original) == b"The first text."
+    assert await collection_harness.originals.load(first.original, owner=owner) == b"The first text."
 
     await collection_harness.do(await collection_harness.upload("docs", {"a": "The first text.", "b": "Another text."}))
     kept = await collection_harness.kept()
     assert kept == 4, "a chunk and an entry for each"
-    second = await collection_harness.documents.get(table, document_id("b"))
+    second = await collection_harness.documents.get(table, document_id("b"), owner=owner)
     assert second is not None
-    assert await collection_harness.originals.load(second.original) == b"Another text."
+    assert await collection_harness.originals.load(second.original, owner=owner) == b"Another text."
 
     await collection_harness.do(DeleteSpec(collection="docs", documents=(document_id("a"),)))
     assert await collection_harness.kept() == 2
@@ -228,7 +229,7 @@ async def test_without_originals_a_reindex_says_so_before_it_begins(broker: Nats
 
 async def test_a_version_that_would_lack_a_document_never_becomes_live(collection_harness: CollectionHarness) -> None:
     collection = await fill(collection_harness)
-    record = await collection_harness.documents.get(collection.table, document_id("b"))
+    record = await collection_harness.documents.get(collection.table, document_id("b"), owner=OWNER)
     assert record is not None
     await collection_harness.originals._remove(record.original)
     job = await collection_harness.do(ReindexSpec(collection="docs", chunk_tokens=48))
@@ -248,7 +249,9 @@ async def test_a_failed_switch_leaves_everything_as_it_was(collection_harness: C
     await fill(collection_harness)
     await collection_harness.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
     await collection_harness.do(await collection_harness.upload("docs", {"d": LONG}))
-    record = await collection_harness.documents.get((await collection_harness.collection()).table, document_id("d"))
+    record = await collection_harness.documents.get(
+        (await collection_harness.collection()).table, document_id("d"), owner=OWNER
+    )
     assert record is not None
     await collection_harness.originals._remove(record.original)
     job = await collection_harness.do(SwitchSpec(collection="docs", version="small"))

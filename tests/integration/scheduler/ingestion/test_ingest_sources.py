@@ -9,7 +9,7 @@ import pytest
 from shared.contracts.documents import document_id
 from shared.contracts.jobs import FolderSource, IngestSpec, Job, JobState, S3Source
 from tests.harness.broker import NatsServer
-from tests.harness.collection_harness import CollectionHarness, open_collection_harness
+from tests.harness.collection_harness import OWNER, CollectionHarness, open_collection_harness
 from tests.harness.fake_s3 import serving_s3
 
 pytestmark = pytest.mark.anyio
@@ -68,10 +68,10 @@ async def test_a_file_that_was_only_touched_is_skipped_and_known_by_its_new_stam
 ) -> None:
     await ingest(collection_harness, folder)
     table = (await collection_harness.collection()).table
-    before = await collection_harness.documents.get(table, document_id("docs/a.txt"))
+    before = await collection_harness.documents.get(table, document_id("docs/a.txt"), owner=OWNER)
     os.utime(folder / "a.txt", ns=(1, 1))
     assert counts(await ingest(collection_harness, folder)) == (0, 3, 0, 0)
-    after = await collection_harness.documents.get(table, document_id("docs/a.txt"))
+    after = await collection_harness.documents.get(table, document_id("docs/a.txt"), owner=OWNER)
     assert before is not None
     assert after is not None
     assert (before.stamp != after.stamp, before.revision) == (True, after.revision)

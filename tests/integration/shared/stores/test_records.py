@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.collections import Owner
 from shared.contracts.documents import Document, check_document_name, document_id
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
@@ -14,6 +15,8 @@ from shared.stores.documents import Documents
 from tests.harness.stage_harness import StageHarness, until
 
 pytestmark = pytest.mark.anyio
+
+OWNER = Owner(tenant="acme", collection="docs-1")
 
 
 def record(revision: int, name: str = "a.txt") -> Document:
@@ -34,30 +37,30 @@ async def test_of_two_versions_of_a_document_the_later_jobs_stays_in_whatever_or
 ) -> None:
     documents = Documents(harness.jetstream)
     for revision in (2, 1, 3, 3, 2):
-        await documents.put("table", record(revision))
-    assert (await documents.get("table", document_id("a.txt"))) is not None
-    (kept,) = await documents.list("table")
+        await documents.put("table", record(revision), owner=OWNER)
+    assert (await documents.get("table", document_id("a.txt"), owner=OWNER)) is not None
+    (kept,) = await documents.list("table", owner=OWNER)
     assert kept.revision == 3
 
 
 async def test_of_many_who_write_a_document_at_once_the_latest_job_wins(harness: StageHarness) -> None:
     everyone = [Documents(harness.jetstream) for _ in range(30)]
-    await asyncio.gather(*(each.put("table", record(revision)) for revision, each in enumerate(everyone)))
-    (kept,) = await Documents(harness.jetstream).list("table")
+    await asyncio.gather(*(each.put("table", record(revision), owner=OWNER) for revision, each in enumerate(everyone)))
+    (kept,) = await Documents(harness.jetstream).list("table", owner=OWNER)
     assert kept.revision == 29
 
 
 async def test_a_document_is_removed_unless_a_later_job_has_written_it(harness: StageHarness) -> None:
     documents = Documents(harness.jetstream)
     key = document_id("a.txt")
-    await documents.put("table", record(5))
-    await documents.delete("table", key, 4)
-    assert await documents.get("table", key) is not None
-    await documents.delete("table", key, 5)
-    await documents.delete("table", key, 6)
-    assert await documents.get("table", key) is None
-    await documents.put("table", record(7))
-    assert await documents.get("table", key) is not None
+    await documents.put("table", record(5), owner=OWNER)
+    await documents.delete("table", key, 4, owner=OWNER)
+    assert await documents.get("table", key, owner=OWNER) is not None
+    await documents.delete("table", key, 5, owner=OWNER)
+    await documents.delete("table", key, 6, owner=OWNER)
+    assert await documents.get("table", key, owner=OWNER) is None
+    await documents.put("table", record(7), owner=OWNER)
+    assert await documents.get("table", key, owner=OWNER) is not None
 
 
 async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
@@ -65,38 +68,38 @@ async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
 ) -> None:
     documents, other = Documents(harness.jetstream), Documents(harness.jetstream)
     key = document_id("a.txt")
-    await documents.put("table", record(1))
+    await documents.put("table", record(1), owner=OWNER)
     bucket = await documents._records._open()
     get = bucket.get
 
     async def overtaken(*args: Any) -> Any:
         entry = await get(*args)
         monkeypatch.undo()
-        await other.put("table", record(2))
+        await other.put("table", record(2), owner=OWNER)
         return entry
 
     monkeypatch.setattr(bucket, "get", overtaken)
-    await documents.delete("table", key, 1)
-    kept = await documents.get("table", key)
+    await documents.delete("table", key, 1, owner=OWNER)
+    kept = await documents.get("table", key, owner=OWNER)
     assert kept is not None
     assert kept.revision == 2
 
 
 async def test_an_id_that_can_be_no_key_is_no_document(harness: StageHarness) -> None:
     for odd in ("", "a b", "*", "a..b"):
-        assert await Documents(harness.jetstream).get("table", odd) is None
+        assert await Documents(harness.jetstream).get("table", odd, owner=OWNER) is None
 
 
 async def test_a_snapshot_of_an_empty_bucket_is_empty(harness: StageHarness) -> None:
-    assert await Documents(harness.jetstream).list("table") == []
+    assert await Documents(harness.jetstream).list("table", owner=OWNER) == []
 
 
 async def test_a_snapshot_where_all_was_deleted_is_empty(harness: StageHarness) -> None:
     documents = Documents(harness.jetstream)
     for number in range(5):
-        await documents.put("table", record(number, f"{number}.txt"))
-    await documents.forget("table")
-    assert await documents.list("table") == []
+        await documents.put("table", record(number, f"{number}.txt"), owner=OWNER)
+    await documents.forget("table", owner=OWNER)
+    assert await documents.list("table", owner=OWNER) == []
 
 
 async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another_table(harness: StageHarness) -> None:
@@ -111,9 +114,9 @@ async def test_a_snapshot_holds_all_of_five_thousand_entries_and_none_of_another
 
 async def test_snapshots_leave_nothing_at_the_broker_for_long(harness: StageHarness) -> None:
     documents = Documents(harness.jetstream)
-    await documents.put("table", record(1))
+    await documents.put("table", record(1), owner=OWNER)
     for _ in range(20):
-        await documents.list("table")
+        await documents.list("table", owner=OWNER)
     info = await harness.jetstream.consumers_info("KV_documents")
     assert {consumer.config.inactive_threshold for consumer in info} <= {5.0}
 
