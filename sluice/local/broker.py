@@ -76,7 +76,8 @@ class Broker:
             'server_name: "sluice-local"\n'
             "max_payload: 1MB\n"
             f"ports_file_dir: {json.dumps(str(self._ports))}\n"
-            f"jetstream {{ store_dir: {json.dumps(str(self._store))}, max_file_store: {room} }}\n"
+            f"jetstream {{ store_dir: {json.dumps(str(self._store))}, max_file_store: {room}\n"
+            "sync_interval: always }\n"
         )
 
     def argv(self) -> list[str]:

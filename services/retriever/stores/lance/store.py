@@ -21,6 +21,7 @@ from services.retriever.stores.base import (
     check_collection,
 )
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
+from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
 from services.retriever.stores.lance.read import read_chunks
 from services.retriever.stores.lance.replace import replace_documents
 from services.retriever.stores.lance.rows import ALIVE, check_vectors, columns_of, dimension_of
@@ -73,11 +74,13 @@ class LanceStore:
         keep_tombstones: timedelta = KEEP_TOMBSTONES,
         cached_commits: int = CACHED_COMMITS,
         storage_options: Mapping[str, str] | None = None,
+        boot: str | None = None,
     ) -> Self:
         """Connect to a folder or an object-store URI (`s3://bucket/prefix`; options as Lance names them).
 
         Commits of other processes are seen after `consistency` at the latest. A collection is searched exactly up to
-        `index_from_rows` chunks. A search may go on reading for `keep_versions` while a collection changes.
+        `index_from_rows` chunks. A search may go on reading for `keep_versions` while a collection changes. `boot` is
+        another one after each start of the machine; None finds it out.
         """
         connect = partial(
             lancedb.connect_async,
@@ -85,7 +88,9 @@ class LanceStore:
             read_consistency_interval=consistency,
             storage_options=dict(storage_options or {}) or None,
         )
-        tables = Tables(await connect(), connect)
+        root = local_root(uri)
+        files = None if root is None else TableFiles(root, boot_id() if boot is None else boot)
+        tables = Tables(await connect(), connect, files)
         return cls(
             tables,
             index_from_rows=index_from_rows,
@@ -100,13 +105,14 @@ class LanceStore:
         name = check_collection(collection)
         dimension = check_vectors(documents)
         operation = partial(_replace, documents=documents)
-        async with self._tables.writing(name):
+        async with self._tables.committing(name):
             self._commits += 1
             if self._commits % self._cached_commits == 0:
                 await self._tables.renew()
             if dimension is not None:
-                return await self._tables.make(name, dimension, operation, owner)
-            done = await self._tables.use(name, operation, owner)
+                done: Replaced | None = await self._tables.make(name, dimension, operation, owner)
+            else:
+                done = await self._tables.use(name, operation, owner)
         # In an absent collection every deletion is done already.
         return done or Replaced(replaced=frozenset(document.id for document in documents))
 
@@ -156,6 +162,8 @@ class LanceStore:
         )
         async with self._maintaining:
             await self._tables.use(name, operation)
+            async with self._tables.committing(name):
+                """What the upkeep has written is on disk as well."""
 
     async def drop(self, collection: str, *, owner: Owner | None = None) -> None:
         name = check_collection(collection)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from lancedb.db import AsyncConnection
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.lance.compaction import ensure_indices
+from services.retriever.stores.lance.durability import TableFiles
 from services.retriever.stores.lance.rows import base_schema, check_owner
 from shared.contracts.collections import Owner
 
@@ -24,13 +26,20 @@ _STALE = (RuntimeError, OSError)
 
 
 class Tables:
-    """Those of the database that `connect` connects to. A lock per table orders the writes of this process; reads take
-    none.
+    """Those of the database that `connect` connects to, in `files` where it is a folder. A lock per table orders the
+    writes of this process; reads take none.
     """
 
-    def __init__(self, connection: AsyncConnection, connect: Callable[[], Awaitable[AsyncConnection]]) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        connect: Callable[[], Awaitable[AsyncConnection]],
+        files: TableFiles | None = None,
+    ) -> None:
         self._connection = connection
         self._connect = connect
+        self._files = files
+        self._recovered: set[str] = set()
         self._open: dict[str, AsyncTable] = {}
         self._prepared: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -38,6 +47,18 @@ class Tables:
     def writing(self, name: str) -> asyncio.Lock:
         """Hold this while writing; not reentrant."""
         return self._locks[name]
+
+    @asynccontextmanager
+    async def committing(self, name: str) -> AsyncIterator[None]:
+        """As `writing`. In a folder, everything that is committed is on disk at the end."""
+        async with self._locks[name]:
+            if self._files is None:
+                yield
+                return
+            await self._recover(name)
+            with await asyncio.to_thread(self._files.lock, name):
+                yield
+                await asyncio.to_thread(self._files.flush, name)
 
     async def use(
         self, name: str, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
@@ -83,6 +104,8 @@ class Tables:
             await self.use(name, _nothing, owner)
         self._forget(name)
         await self._connection.drop_table(name, ignore_missing=True)
+        if self._files is not None:
+            self._files.forget(name)
 
     async def renew(self) -> None:
         """Connect anew, and so with empty caches; the old ones go with the last operation that uses them."""
@@ -96,6 +119,7 @@ class Tables:
 
     async def _get(self, name: str) -> AsyncTable | None:
         if name not in self._open:
+            await self._recover(name)
             try:
                 self._open[name] = await self._connection.open_table(name)
             except ValueError as error:
@@ -103,6 +127,11 @@ class Tables:
                     raise
                 return None
         return self._open[name]
+
+    async def _recover(self, name: str) -> None:
+        if self._files is not None and name not in self._recovered:
+            await asyncio.to_thread(self._files.recover, name)
+            self._recovered.add(name)
 
     async def _create(self, name: str, dimension: int, owner: Owner | None) -> AsyncTable:
         try:
