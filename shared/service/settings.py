@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.nats.settings import BrokerSettings, QueueSettings
+from shared.telemetry.redaction import redacted
 from shared.telemetry.settings import TelemetrySettings
 
 __all__ = ["ServiceSettings", "describe"]
@@ -30,8 +31,9 @@ class ServiceSettings(BrokerSettings, QueueSettings, TelemetrySettings):
 
 
 def describe(settings: BaseSettings) -> str:
-    """A table of every setting with its value in force and its meaning; secrets stay masked."""
+    """A table of every setting with its value in force and its meaning; secrets stay masked, also within URLs."""
     rows = []
     for name, field in type(settings).model_fields.items():
-        rows.append(f"SLUICE_{name.upper():<24} {getattr(settings, name)!s:<28} {field.description or ''}")
+        value = redacted(str(getattr(settings, name)), named=True)
+        rows.append(f"SLUICE_{name.upper():<24} {value:<28} {field.description or ''}")
     return "\n".join(rows)
