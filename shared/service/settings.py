@@ -23,6 +23,7 @@ class ServiceSettings(BrokerSettings, QueueSettings, TelemetrySettings):
     http_host: str = Field("127.0.0.1", description="Address that the HTTP port listens on.")
     http_port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes any free one.")
     http_fd: int | None = Field(None, description="File descriptor of a listening socket to use instead.")
+    http_head_seconds: float = Field(15.0, gt=0, description="Seconds in which the head of a request must arrive.")
     data_dir: Path = Field(Path(".sluice"), description="Folder for what is kept on this machine.")
     grace_seconds: float = Field(20.0, gt=0, description="Seconds for work in flight to finish after SIGTERM.")
     linger_seconds: float = Field(
