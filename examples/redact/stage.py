@@ -3,7 +3,7 @@
 List it in a pipeline, and run it beside the platform, in as many replicas as needed:
 
     sluice up --pipelines examples/redact/pipelines.yaml
-    SLUICE_NATS_URL=nats://... python examples/redact/stage.py
+    SLUICE_NATS_URL=$(cat .sluice/nats.url) python examples/redact/stage.py
 """
 
 import re

@@ -1,10 +1,13 @@
-"""How a service's HTTP server reads a connection: uvicorn's own way, with a bound on the head of a request.
+"""How a service's HTTP server reads a connection: uvicorn's own way, with bounds on what is not a request's body.
 
-httptools goes on collecting a head that never ends, so that one client could take all of a service's memory. And each
+httptools goes on collecting a head that never ends, and trailers and chunk extensions after it, so that one client
+could take all of a service's memory; and it waits for the rest for ever. Trailers are dropped: among the headers, where
+uvicorn puts them, they could still say who the client is. And each
 request's scope has a `Departure`, by which an app hears that the client has left: ASGI's own way is to wait for it,
 which takes a task a request.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +20,22 @@ DEPARTURE: Final = "sluice.departure"
 """Where in a request's scope its departure is."""
 
 LONGEST_HEAD: Final = 64 * 1024
-"""Bytes of a request's first line and headers, apart from those that came at once with the first of them."""
+"""Bytes of a request's first line and headers, apart from those that came at once with the first of them; and of what
+stands between two pieces of its body, or after the last."""
+
+HEAD_SECONDS: Final = 15.0
+"""Seconds in which a head must be complete, from the connection or the first byte on."""
 
 REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 50\r\nconnection: close\r\n\r\n"
     b"The headers of the request have more than 64 KiB.\n"
+)
+
+TOO_LATE: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 39\r\nconnection: close\r\n\r\n"
+    b"The headers of the request are too late"
 )
 
 
@@ -52,8 +65,8 @@ class Departure:
                 listener()
 
 
-def http_protocol() -> "type[Protocol] | str":
-    """What uvicorn calls `http`; where httptools is not installed its other parser, which has a bound of its own."""
+def http_protocol(head_seconds: float = HEAD_SECONDS) -> "type[Protocol] | str":
+    """What uvicorn calls `http`; where httptools is not installed its other parser, which has bounds of its own."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
     except ImportError:
@@ -63,26 +76,77 @@ def http_protocol() -> "type[Protocol] | str":
         _head: int | None = None
         """Bytes of the head that is on its way; None between a head and the next request."""
         _responding: RequestResponseCycle | None = None
+        _reading = False
+        """Whether the body of a request is on its way."""
+        _between = 0
+        """Bytes since the last piece of the body."""
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._begin_timer()
 
         def on_message_begin(self) -> None:
             self._head = 0
             self._began = True
             super().on_message_begin()
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._head is not None:  # otherwise it is a trailer
+                super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
             self._head = None
+            self._reading, self._between = True, 0
+            self._end_timer()
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            self._moved = True
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._reading = False
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._reading and not self.transport.is_closing():
+                self._begin_timer()  # nobody reads the rest of the body
+
         def data_received(self, data: bytes) -> None:
-            self._began = False
+            self._began = self._moved = False
             super().data_received(data)
-            if self._head is None or self._began:
+            if self.transport.is_closing():
                 return
-            self._head += len(data)
-            if self._head > LONGEST_HEAD and not self.transport.is_closing():
-                self._drop()
-                self.transport.write(REFUSAL)
-                self.transport.close()
+            if self._head is not None:
+                self._head += 0 if self._began else len(data)
+            elif self._reading:
+                self._between = 0 if self._moved else self._between + len(data)
+            if max(self._head or 0, self._between) > LONGEST_HEAD:
+                self._refuse(REFUSAL)
+            elif self.cycle is None or self.cycle.response_complete:
+                self._begin_timer()
+
+        def _begin_timer(self) -> None:
+            if self._timer is None:
+                self._timer = self.loop.call_later(head_seconds, self._late)
+
+        def _end_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _late(self) -> None:
+            self._timer = None
+            if not self.transport.is_closing():
+                self._refuse(TOO_LATE if self._head is not None else b"")
+
+        def _refuse(self, response: bytes) -> None:
+            self._drop()
+            if response:
+                self.transport.write(response)
+            self.transport.close()
 
         def send_400_response(self, msg: str) -> None:
             self._drop()
@@ -93,6 +157,7 @@ def http_protocol() -> "type[Protocol] | str":
             super().eof_received()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            self._end_timer()
             self._drop()
             super().connection_lost(exc)
 

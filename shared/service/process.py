@@ -65,7 +65,8 @@ async def _serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
     settings = service.settings
     config = uvicorn.Config(
         app,
-        http=http_protocol(),
+        http=http_protocol(settings.http_head_seconds),
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.nats.settings import BrokerSettings, QueueSettings
+from shared.telemetry.redaction import redacted
 from shared.telemetry.settings import TelemetrySettings
 
 __all__ = ["ServiceSettings", "describe"]
@@ -22,6 +23,7 @@ class ServiceSettings(BrokerSettings, QueueSettings, TelemetrySettings):
     http_host: str = Field("127.0.0.1", description="Address that the HTTP port listens on.")
     http_port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes any free one.")
     http_fd: int | None = Field(None, description="File descriptor of a listening socket to use instead.")
+    http_head_seconds: float = Field(15.0, gt=0, description="Seconds in which the head of a request must arrive.")
     data_dir: Path = Field(Path(".sluice"), description="Folder for what is kept on this machine.")
     grace_seconds: float = Field(20.0, gt=0, description="Seconds for work in flight to finish after SIGTERM.")
     linger_seconds: float = Field(
@@ -30,8 +32,9 @@ class ServiceSettings(BrokerSettings, QueueSettings, TelemetrySettings):
 
 
 def describe(settings: BaseSettings) -> str:
-    """A table of every setting with its value in force and its meaning; secrets stay masked."""
+    """A table of every setting with its value in force and its meaning; secrets stay masked, also within URLs."""
     rows = []
     for name, field in type(settings).model_fields.items():
-        rows.append(f"SLUICE_{name.upper():<24} {getattr(settings, name)!s:<28} {field.description or ''}")
+        value = redacted(str(getattr(settings, name)), named=True)
+        rows.append(f"SLUICE_{name.upper():<24} {value:<28} {field.description or ''}")
     return "\n".join(rows)

@@ -18,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Gauge
 
 from shared.telemetry.metrics import tenants
+from shared.telemetry.redaction import redacted
 from shared.telemetry.settings import TelemetrySettings
 from shared.telemetry.trace_memory import TraceMemory
 from shared.telemetry.trace_sampling import Rate, Ratio, TraceSampler
@@ -135,7 +136,10 @@ def _exporting(settings: TelemetrySettings) -> SpanProcessor | None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, service, trace and span ids, and the record's extras."""
+    """One JSON object a line: time, level, logger, message, service, trace and span ids, and the record's extras.
+
+    What stands before the host of a URL is left out.
+    """
 
     _own = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
@@ -159,7 +163,7 @@ class JsonFormatter(logging.Formatter):
         line.update({k: v for k, v in record.__dict__.items() if k not in self._own})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return redacted(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def _set_up_logs(service: str, settings: TelemetrySettings) -> None:

@@ -27,6 +27,10 @@ def up(
             "`make up LLM=smollm2` installs it.",
         ),
     ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A variable that the services get too; may be repeated."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs.")] = False,
 ) -> None:
     """Start everything on this machine and keep it running; Ctrl-C stops it."""
@@ -49,6 +53,7 @@ def up(
         pipelines=pipelines.absolute() if pipelines else None,
         llm=llm,
         verbose=verbose,
+        passed=tuple(env or ()),
     )
     try:
         status = run(settings, View(console(), lines_only=verbose))

@@ -1,17 +1,27 @@
-"""nats-server as a local process: finding it, its configuration, its port, and whether it is ready."""
+"""nats-server as a local process: finding it, its configuration, its port, and whether it is ready.
+
+Each start of Sluice makes a new password, so that no other user of the machine gets in. It stands in files that their
+owner alone can read, and in no process's arguments or environment.
+"""
 
 import asyncio
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["MINIMUM", "Broker", "BrokerMissingError", "find_server", "server_version"]
+from sluice.local.private import write_private
+
+__all__ = ["MINIMUM", "USER", "Broker", "BrokerMissingError", "find_server", "server_version"]
 
 MINIMUM = (2, 14)
 """Message schedules need this version."""
+USER = "local"
+"""The one user of a local broker. It may do everything."""
+
 RESERVE = 2**30
 """Bytes of the disk that JetStream leaves free."""
 
@@ -56,28 +66,41 @@ class Broker:
         self._config = data / "nats.conf"
         self._ports = data / "nats-ports"
         self._store = data / "nats"
+        self._address = data / "nats.url"
         self._port: int | None = None
+        self._password = ""
+        self.password_file = data / "nats.password"
 
     @property
     def url(self) -> str | None:
-        """Known once the broker was ready."""
+        """Known once the broker was ready; without the password."""
         return f"nats://127.0.0.1:{self._port}" if self._port else None
 
+    @property
+    def full_url(self) -> str | None:
+        """The same with user and password: all that a client needs."""
+        return f"nats://{USER}:{self._password}@127.0.0.1:{self._port}" if self._port else None
+
     def prepare(self) -> None:
-        """Write the configuration; JetStream may use the disk but for one gigabyte."""
+        """Write the configuration with a new password; JetStream may use the disk but for one gigabyte."""
+        self._password = secrets.token_urlsafe(32)
+        write_private(self.password_file, self._password)
+        self._address.unlink(missing_ok=True)
         self._store.mkdir(exist_ok=True)
         shutil.rmtree(self._ports, ignore_errors=True)
         self._ports.mkdir()
         used = sum(file.stat().st_size for file in self._store.rglob("*") if file.is_file())
         room = max(used + shutil.disk_usage(self._store).free - RESERVE, RESERVE)
-        self._config.write_text(
+        write_private(
+            self._config,
             "# Written by `sluice up` at every start.\n"
             'listen: "127.0.0.1:-1"\n'
             'server_name: "sluice-local"\n'
             "max_payload: 1MB\n"
             f"ports_file_dir: {json.dumps(str(self._ports))}\n"
+            f"authorization {{ user: {USER}, password: {json.dumps(self._password)} }}\n"
             f"jetstream {{ store_dir: {json.dumps(str(self._store))}, max_file_store: {room}\n"
-            "sync_interval: always }\n"
+            "sync_interval: always }\n",
         )
 
     def argv(self) -> list[str]:
@@ -100,8 +123,15 @@ class Broker:
             return f"not listening ({error or type(error).__name__})"
         if not greeting.startswith(b"INFO "):
             return "no greeting"
-        self._port = port
+        if self._port is None:
+            self._port = port
+            write_private(self._address, f"{self.full_url}\n")
         return None
+
+    def forget(self) -> None:
+        """Remove the password: what it opens is gone."""
+        for path in (self.password_file, self._address):
+            path.unlink(missing_ok=True)
 
     def _announced(self) -> int | None:
         for file in self._ports.glob("*.ports"):

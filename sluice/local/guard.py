@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 
+from sluice.local.environment import program_environment
 from sluice.local.state import process_started
 
 __all__ = ["Guard", "main"]
@@ -28,6 +29,7 @@ class Guard:
     def __init__(self, lock_fd: int) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sluice.local.guard"],
+            env=program_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sluice.local.broker import USER, Broker
+from sluice.local.environment import service_environment
+
 __all__ = ["LocalSettings", "ServiceSpec", "Wave", "default_services"]
 
 DRAIN_MARGIN = 5.0
@@ -35,7 +38,8 @@ class ServiceSpec:
 class LocalSettings:
     """The options of `sluice up`; `host` and `port` are the gateway's, port 0 takes a free one.
 
-    `llm` is a language model that comes as a package, and sets the engine.
+    `llm` is a language model that comes as a package, and sets the engine. `passed` are names of variables that all
+    services get besides those that they are known to need.
     """
 
     data: Path
@@ -44,24 +48,31 @@ class LocalSettings:
     pipelines: Path | None = None
     llm: str | None = None
     verbose: bool = False
+    passed: tuple[str, ...] = ()
 
     @property
     def logs(self) -> Path:
         return self.data / "logs"
 
-    def environment(self, own: Mapping[str, str], nats_url: str) -> dict[str, str]:
-        """The environment of the services: the user's own, and what ties them to this data folder.
+    def environment(self, service: str, own: Mapping[str, str], broker: Broker) -> dict[str, str]:
+        """The environment of a service: what it needs of the user's own, and what ties it to this data folder.
 
         As all of them share this machine, batches make way for queries and OpenMP's threads sleep while they wait,
         unless the user wants otherwise.
         """
         sharing = {"SLUICE_BATCH_YIELDS": "true", "OMP_WAIT_POLICY": "PASSIVE"}
-        ours = {"SLUICE_NATS_URL": nats_url, "SLUICE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
+        ours = {
+            "SLUICE_NATS_URL": broker.url or "",
+            "SLUICE_NATS_USER": USER,
+            "SLUICE_NATS_PASSWORD_FILE": str(broker.password_file),
+            "SLUICE_DATA_DIR": str(self.data),
+            "PYTHONUNBUFFERED": "1",
+        }
         if self.pipelines is not None:
             ours["SLUICE_PIPELINES"] = str(self.pipelines)
         if self.llm is not None:
             ours |= {"SLUICE_LLM": self.llm, "SLUICE_ENGINE": "vllm"}
-        return {"HF_HUB_OFFLINE": "1", **sharing, **own, **ours}
+        return {"HF_HUB_OFFLINE": "1", **sharing, **service_environment(service, own, self.passed), **ours}
 
     @property
     def drain_seconds(self) -> float:

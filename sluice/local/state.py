@@ -2,13 +2,14 @@
 
 import fcntl
 import json
-import os
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from sluice.local.private import write_private
 
 __all__ = ["FolderInUseError", "FolderLock", "ServiceState", "UpState", "process_started", "rotate_log"]
 
@@ -39,10 +40,8 @@ class UpState:
     services: dict[str, ServiceState] = field(default_factory=dict)
 
     def write(self, data: Path) -> None:
-        """Replace the file at once: a reader sees the old or the new one."""
-        draft = data / f"{UP_FILE}.{os.getpid()}"
-        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        draft.replace(data / UP_FILE)
+        """Replace the file at once. It holds the broker's password, in `nats_url`, so its owner alone can read it."""
+        write_private(data / UP_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, data: Path) -> Self | None:

@@ -11,9 +11,11 @@ from contextlib import ExitStack, suppress
 import httpx
 
 from sluice.local.broker import Broker
+from sluice.local.environment import broker_environment
 from sluice.local.guard import Guard
 from sluice.local.logs import follow, tail
 from sluice.local.member import FailedToStartError, Launch, Member, State
+from sluice.local.private import make_private
 from sluice.local.probe import HttpProbe
 from sluice.local.sockets import listen, url_of
 from sluice.local.spec import LocalSettings, ServiceSpec, Wave, default_services
@@ -32,7 +34,8 @@ def run(settings: LocalSettings, view: View, specs: Sequence[ServiceSpec] | None
     socket, the lock and the guard live as long as the call. `settings.data` must be absolute.
     """
     chosen = tuple(specs if specs is not None else default_services(settings.host, settings.port))
-    settings.logs.mkdir(parents=True, exist_ok=True)
+    make_private(settings.data)
+    settings.logs.mkdir(exist_ok=True)
     with ExitStack() as stack:
         lock = stack.enter_context(FolderLock(settings.data))
         broker = Broker(settings.data)
@@ -42,6 +45,7 @@ def run(settings: LocalSettings, view: View, specs: Sequence[ServiceSpec] | None
             rotate_log(settings.logs / f"{name}.log")
         guard = Guard(lock.fd)
         stack.callback(guard.close)
+        stack.callback(broker.forget)
         stack.callback(UpState.remove, settings.data)
         supervisor = _Supervisor(settings, view, guard, broker)
         return asyncio.run(supervisor.run(chosen, listeners))
@@ -127,7 +131,7 @@ class _Supervisor:
         launch = Launch(
             name="nats",
             command=self._broker.argv,
-            environment=lambda: os.environ,
+            environment=lambda: broker_environment(os.environ),
             probe=self._broker.probe,
             log=self._settings.logs / "nats.log",
             wave=Wave.BROKER,
@@ -141,7 +145,7 @@ class _Supervisor:
         launch = Launch(
             name=spec.name,
             command=lambda: spec.argv,
-            environment=lambda: self._settings.environment(os.environ, self._broker.url or ""),
+            environment=lambda: self._settings.environment(spec.name, os.environ, self._broker),
             probe=HttpProbe(client, url),
             log=self._settings.logs / f"{spec.name}.log",
             wave=spec.wave,
@@ -177,7 +181,7 @@ class _Supervisor:
             pid=os.getpid(),
             started=self._started,
             url=self._public_url,
-            nats_url=self._broker.url,
+            nats_url=self._broker.full_url,
             ready=ready,
             services=services,
         )

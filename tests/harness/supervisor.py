@@ -35,7 +35,10 @@ def gone(pid: int) -> bool:
 
 
 class SupervisorProcess:
-    """Starts services by name; `flags` go to the programs (see `http_service.py`), `argv` replaces one."""
+    """Starts services by name; `flags` go to the programs (see `http_service.py`), `argv` replaces one.
+
+    `passed` are variables that all services get.
+    """
 
     def __init__(
         self,
@@ -46,17 +49,20 @@ class SupervisorProcess:
         flags: tuple[str, ...] = (),
         argv: list[str] | None = None,
         env: dict[str, str] | None = None,
+        passed: tuple[str, ...] = (),
+        umask: int = -1,
     ) -> None:
         self.data = data
         self.journal = data.parent / "journal"
         program = [sys.executable, str(PROGRAMS / "http_service.py")]
         services = [(name, WAVES[name], argv or [*program, name, str(self.journal), *flags]) for name in names]
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAMS / "run_up.py"), str(data), str(port), json.dumps(services)],
+            [sys.executable, str(PROGRAMS / "run_up.py"), str(data), str(port), json.dumps(services), *passed],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(env or {})},
+            umask=umask,
         )
 
     def __enter__(self) -> Self:

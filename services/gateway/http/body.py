@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.http.problems import ClientLeftError, invalid_request
+from services.gateway.http.validation import validated
 from services.gateway.state import state_of
 from shared.contracts.problems import Problem, ProblemType
 
@@ -20,8 +21,9 @@ __all__ = ["read_bounded", "media_type", "read_json", "refuse_other_sites"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-UNUSUAL_NUMBER: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
-"""Only a body that matches can hold a number that JSON or a double does not have; the others are parsed once."""
+UNUSUAL_NUMBER: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
+"""Only a body that matches can hold a number that JSON or a double does not have; the others are parsed once. Digits
+are counted from the first of them only: the search stays linear."""
 
 
 async def refuse_other_sites(request: Request) -> None:
@@ -73,7 +75,7 @@ async def read_json(request: Request, model: type[Model], limit: int) -> Model:
         raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
     body = b"".join([chunk async for chunk in read_bounded(request, limit)])
     try:
-        parsed = model.model_validate_json(body)
+        parsed = validated(model, body)
         if UNUSUAL_NUMBER.search(body):
             json.loads(body, parse_constant=_reject_number, parse_float=_finite_number)
     except ValidationError as error:

@@ -29,6 +29,7 @@ class PartEnd:
 Item = PartStart | bytes | PartEnd
 
 LONGEST_MEDIA_TYPE: Final = 127
+LONGEST_BOUNDARY: Final = 200
 
 
 async def read_parts(body: AsyncIterator[bytes], content_type: str) -> AsyncIterator[Item]:
@@ -37,6 +38,8 @@ async def read_parts(body: AsyncIterator[bytes], content_type: str) -> AsyncIter
     boundary = options.get(b"boundary")
     if not boundary:
         raise _broken("the Content-Type header names no boundary")
+    if len(boundary) > LONGEST_BOUNDARY:
+        raise _broken(f"its boundary has more than {LONGEST_BOUNDARY} bytes")
     reader = _Reader()
     try:
         parser = MultipartParser(boundary, reader.callbacks())  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ __all__ = [
     "Dialect",
     "handle_problems",
     "invalid_member",
+    "invalid_members",
     "invalid_request",
     "problem_body",
     "with_common_problems",
@@ -34,6 +36,10 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+MOST_REPORTED: Final = 20
+LONGEST_MESSAGE: Final = 1000
+"""Errors of a body that a problem names, and characters of each."""
 
 CLIENT_LEFT: Final = 499
 """The status that is counted where the client disconnected before the response began."""
@@ -94,7 +100,13 @@ def _body(details: ProblemDetails) -> bytes:
 
 def invalid_request(errors: Iterable[ErrorDetails]) -> Problem:
     """INVALID_REQUEST for what Pydantic found; `errors` of the problem names each place."""
-    found = [{"path": _path(error["loc"]), "message": error["msg"]} for error in errors][:20]
+    return invalid_members((error["loc"], error["msg"]) for error in errors)
+
+
+def invalid_members(errors: Iterable[tuple[tuple[int | str, ...], str]]) -> Problem:
+    """INVALID_REQUEST for several members of the body, each by its location; the first are reported."""
+    first = islice(errors, MOST_REPORTED)
+    found = [{"path": _path(location), "message": message[:LONGEST_MESSAGE]} for location, message in first]
     detail = "; ".join(f"{error['path']}: {error['message']}" for error in found[:3])
     return Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found)
 

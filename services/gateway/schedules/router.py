@@ -1,5 +1,6 @@
 """/v1/schedules"""
 
+import asyncio
 from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response, status
@@ -60,7 +61,8 @@ async def put(
 ) -> ScheduleBody:
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     body = await read_json(request, NewSchedule, MAX_BODY)
-    kept, new = await schedules.put(schedule_from(principal, name, body))
+    schedule = await asyncio.to_thread(schedule_from, principal, name, body)  # a pipeline takes a while
+    kept, new = await schedules.put(schedule)
     response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
     return ScheduleBody.of(kept)
 

@@ -1,19 +1,31 @@
 """Checking a pipeline before it runs: names, types, cycles, and the specs of its steps as far as they are known."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain, combinations, islice
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
 from shared.contracts.jobs import KINDS, PipelineSpec, PipelineStep
 from shared.contracts.pipelines.expressions import Expression, ExpressionError, parse
-from shared.contracts.pipelines.scope import RESERVED, Names
+from shared.contracts.pipelines.scope import RESERVED, Names, listed
 from shared.contracts.pipelines.steps import step_spec
-from shared.contracts.pipelines.templates import Place, placeholders, replaced, unclosed
+from shared.contracts.pipelines.templates import BEGIN, Place, placeholders, replaced, unclosed
 from shared.contracts.pipelines.types import Kind, infer
 
 __all__ = ["MOST_ITEMS", "STEP_KINDS", "PipelineError", "Plan", "check_pipeline", "condition"]
+
+MOST_FAULTS: Final = 50
+"""Faults after which the search for more ends."""
+
+MOST_VALUES: Final = 20_000
+MOST_PLACEHOLDERS: Final = 2_000
+"""Texts, numbers, lists and objects of a pipeline, and placeholders and conditions in it: what can be checked in a
+second or two."""
+
+DEEPEST_SEARCH: Final = 12
+"""Parts of a location of which each selection is looked up."""
 
 MOST_ITEMS: Final = 500
 """Items that one step may fan out over."""
@@ -48,8 +60,11 @@ class Plan:
 
 def check_pipeline(spec: PipelineSpec) -> Plan:
     """Raises PipelineError."""
+    _check_size(spec)
     checker = _Checker(spec)
-    faults = list(checker.faults())
+    faults = list(islice(checker.faults(), MOST_FAULTS))
+    if len(faults) == MOST_FAULTS:
+        raise PipelineError(faults)  # the search has ended early, so what steps need is not all known
     cycle = _cycle(checker.needs)
     if cycle:
         faults.append((f"steps.{cycle[0]}", f"these steps wait for each other: {' -> '.join(cycle)}"))
@@ -79,7 +94,7 @@ class _Checker:
     def faults(self) -> Iterator[Fault]:
         for name in self._spec.parameters:
             if not name.isidentifier():
-                yield f"parameters.{name}", "a parameter's name has letters, digits and '_' only"
+                yield f"parameters.{name[:64]}", "a parameter's name has letters, digits and '_' only"
         for name, step in self._spec.steps.items():
             yield from self._step(name, step)
         names = Names(self._spec)
@@ -94,7 +109,7 @@ class _Checker:
             if need in self._spec.steps:
                 self.needs[name].add(need)
             else:
-                yield f"{at}.needs", f"there is no step '{need}'; the steps are {', '.join(self._spec.steps)}"
+                yield f"{at}.needs", f"there is no step '{need[:64]}'; the steps are {listed(self._spec.steps)}"
         plain, looped = Names(self._spec), Names(self._spec, looped=step.each is not None)
         if step.when is not None:
             yield from self._expression(f"{at}.when", condition(step.when), plain, name, wanted=Kind.BOOLEAN)
@@ -151,7 +166,7 @@ class _Checker:
         if kind == "ingest" and job.get("documents"):
             yield f"{at}.documents", "a step ingests from a source"
             return
-        unknown = [place for place, text in placeholders(job) if not self._is_known(text)]
+        unknown = {place for place, text in placeholders(job) if not self._is_known(text)}
         try:
             step_spec(replaced(job, self._known))
         except ValidationError as error:
@@ -181,7 +196,7 @@ class _Checker:
         return expression.evaluate({"parameters": self._spec.parameters})
 
 
-UNCLOSED: Final = "${{"
+UNCLOSED: Final = BEGIN
 
 
 def _texts(template: JsonValue | Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
@@ -210,14 +225,37 @@ def _joined(at: str, place: Place) -> str:
     return at + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
 
 
-def _may_pass(location: tuple[int | str, ...], unknown: Sequence[Place]) -> bool:
+def _check_size(spec: PipelineSpec) -> None:
+    """Raises PipelineError for more than can be checked in a request."""
+    values = found = 0
+    waiting: list[Any] = [spec.parameters, spec.outputs]
+    for step in spec.steps.values():
+        waiting += [step.job, step.each, list(step.needs), step.when]
+        found += step.when is not None
+    while waiting and values <= MOST_VALUES and found <= MOST_PLACEHOLDERS:
+        value = waiting.pop()
+        values += 1
+        if isinstance(value, str):
+            found += value.count(BEGIN)
+        elif isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+    if values > MOST_VALUES:
+        raise PipelineError([("steps", f"a pipeline has at most {MOST_VALUES:,} values")])
+    if found > MOST_PLACEHOLDERS:
+        raise PipelineError([("steps", f"a pipeline has at most {MOST_PLACEHOLDERS:,} placeholders and conditions")])
+
+
+def _may_pass(location: tuple[int | str, ...], unknown: Set[Place]) -> bool:
     """Whether an error may be gone once what is not known is there: at such a place, or of the spec as a whole.
 
     Locations also name the member of a union that was tried, so a place need not be all of one.
     """
     if not location:
         return bool(unknown)
-    return any(_within(place, location) for place in unknown)
+    if len(location) > DEEPEST_SEARCH:
+        return any(_within(place, location) for place in unknown)
+    selections = (combinations(location, length) for length in range(len(location) + 1))
+    return not unknown.isdisjoint(chain.from_iterable(selections))
 
 
 def _within(place: Place, location: tuple[int | str, ...]) -> bool:

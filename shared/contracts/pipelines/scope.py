@@ -12,15 +12,19 @@ A step with `each` has a list in place of each output, job and artifact, in the 
 """
 
 import keyword
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from shared.contracts.jobs import KINDS, PipelineSpec, PipelineStep
 from shared.contracts.pipelines.expressions import FUNCTIONS, LITERALS, ExpressionError, Reference
 from shared.contracts.pipelines.types import Kind, kind_of
 
-__all__ = ["RESERVED", "Names", "StepMember"]
+__all__ = ["RESERVED", "Names", "StepMember", "listed"]
+
+MOST_LISTED: Final = 20
+"""Names that a message lists."""
 
 PIPELINE: Final[Mapping[str, Kind]] = {"id": Kind.TEXT, "name": Kind.TEXT}
 ABOUT: Final[Mapping[str, Kind]] = {
@@ -62,7 +66,7 @@ class Names:
         name, *members = reference
         if name == "steps":
             if not members or members[0] not in steps:
-                known = ", ".join(steps)
+                known = listed(steps)
                 raise ExpressionError(f"there is no step '{members[0] if members else ''}'; the steps are {known}")
             name, *members = members
             if members and members[0] not in ABOUT:
@@ -93,13 +97,13 @@ class Names:
             case "item" | "index":
                 raise ExpressionError(f"'{name}' is known in the job of a step with `each` only")
         raise ExpressionError(
-            f"there is no '{name}': known are parameters, pipeline, and the steps {', '.join(self._spec.steps)}"
+            f"there is no '{name}': known are parameters, pipeline, and the steps {listed(self._spec.steps)}"
         )
 
     def _parameter(self, members: list[str]) -> Kind:
         parameters = self._spec.parameters
         if not members or members[0] not in parameters:
-            known = ", ".join(parameters) or "none"
+            known = listed(parameters) or "none"
             wanted = f" '{members[0]}'" if members else ""
             raise ExpressionError(f"there is no parameter{wanted}; the parameters are: {known}")
         return kind_of(parameters[members[0]]) if len(members) == 1 else Kind.ANY
@@ -122,6 +126,12 @@ class Names:
     def _example(self, step: str) -> str:
         outputs = _outputs(self._spec.steps[step])
         return next(iter(outputs)) if outputs else "state"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names as a message shows them: the first of them, each not too long."""
+    first = list(islice(names, MOST_LISTED + 1))
+    return ", ".join([*(name[:64] for name in first[:MOST_LISTED]), *(["..."] if len(first) > MOST_LISTED else [])])
 
 
 def _outputs(step: PipelineStep) -> Mapping[str, str] | None:

@@ -12,7 +12,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KEPT = ("SLUICE_", "HF_", "OMP_", "TEST_")
+KEPT = ("SLUICE_", "HF_", "OMP_", "TEST_", "AWS_")
 
 name, journal, *flags = sys.argv[1:]
 grandchild = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) if "family" in flags else None

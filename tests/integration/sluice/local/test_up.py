@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import httpx
+import nats
 import pytest
+from nats.errors import Error as NatsError
 
 from sluice.local.down import stop_running
 from sluice.local.state import UpState
@@ -33,13 +35,31 @@ def test_everything_becomes_ready_and_says_where_it_is(data: Path) -> None:
     assert f"export SLUICE_URL={state.url}" in output
 
 
-def test_services_get_their_place_and_the_users_own_environment(data: Path) -> None:
-    with SupervisorProcess(data, ("embedder",), env={"TEST_OWN": "kept", "SLUICE_DATA_DIR": "elsewhere"}) as local:
+def test_services_get_their_place_and_what_they_need_of_the_users_own_environment(data: Path) -> None:
+    own = {
+        "TEST_OWN": "kept",
+        "TEST_OTHER": "not asked for",
+        "SLUICE_DATA_DIR": "elsewhere",
+        "SLUICE_NATS_PASSWORD": "that of another broker",
+        "SLUICE_ADMIN_KEY": "the gateway's",
+        "AWS_SECRET_ACCESS_KEY": "the scheduler's",
+        "HF_TOKEN": "the embedder's",
+    }
+    with SupervisorProcess(data, env=own, passed=("TEST_OWN",)) as local:
         state = local.ready()
         environment = local.ask("embedder")["environment"]
+        assert local.ask("gateway")["environment"]["SLUICE_ADMIN_KEY"] == "the gateway's"
+        assert "SLUICE_ADMIN_KEY" not in local.ask("scheduler")["environment"]
+        assert local.ask("scheduler")["environment"]["AWS_SECRET_ACCESS_KEY"] == "the scheduler's"
+        assert "AWS_SECRET_ACCESS_KEY" not in local.ask("gateway")["environment"]
+        nats = environment_of(state.services["nats"].pid)
+    assert not [name for name in nats if name.startswith(("SLUICE_", "AWS_", "HF_", "TEST_"))]
     assert environment.pop("SLUICE_HTTP_FD").isdecimal()
     assert environment == {
-        "SLUICE_NATS_URL": state.nats_url,
+        "SLUICE_NATS_URL": state.services["nats"].url,
+        "SLUICE_NATS_USER": "local",
+        "SLUICE_NATS_PASSWORD_FILE": str(data / "nats.password"),
+        "HF_TOKEN": "the embedder's",
         "SLUICE_DATA_DIR": str(data),
         "SLUICE_PIPELINES": str(data / "pipelines.yaml"),
         "HF_HUB_OFFLINE": "1",
@@ -47,6 +67,74 @@ def test_services_get_their_place_and_the_users_own_environment(data: Path) -> N
         "OMP_WAIT_POLICY": "PASSIVE",
         "TEST_OWN": "kept",
     }
+
+
+def environment_of(pid: int | None) -> list[str]:
+    """The names in a process's environment."""
+    return [line.partition("=")[0] for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if line]
+
+
+async def refused(url: str) -> bool:
+    """Whether the broker lets nobody in with this URL."""
+    try:
+        client = await nats.connect(url, allow_reconnect=False, connect_timeout=5, error_cb=_ignore)
+    except NatsError:
+        return True
+    await client.close()
+    return False
+
+
+def logged(data: Path) -> str:
+    """All that the processes have logged."""
+    return "".join(log.read_text() for log in (data / "logs").iterdir())
+
+
+async def _ignore(_: Exception) -> None:
+    """A refusal is raised too."""
+
+
+@pytest.mark.anyio
+async def test_the_broker_admits_nobody_without_the_password_of_this_start(data: Path) -> None:
+    used = set()
+    for _ in range(2):
+        with SupervisorProcess(data, ("embedder",)) as local:
+            state = local.ready()
+            full = str(state.nats_url)
+            bare = state.services["nats"].url
+            address = (data / "nats.url").read_text().strip()
+            password = (data / "nats.password").read_text()
+            assert address == full
+            assert f":{password}@" in full
+            assert len(password) == 43, "256 bits"
+            assert await refused(bare)
+            assert await refused(bare.replace("://", "://local:wrong@"))
+            assert not await refused(full)
+            _, output = local.end(signal.SIGTERM)
+        assert password not in output + logged(data)
+        used.add(password)
+        assert not {"nats.url", "nats.password", "up.json"} & set(os.listdir(data))
+    assert len(used) == 2
+
+
+def test_nobody_else_can_look_into_the_data_folder(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    (data / "up.json").write_text("{}")
+    (data / "up.json").chmod(0o644)
+    with SupervisorProcess(data, ("embedder",), umask=0) as local:
+        local.ready()
+        assert data.stat().st_mode & 0o777 == 0o700
+        for name in ("up.json", "nats.url", "nats.password", "nats.conf"):
+            assert (data / name).stat().st_mode & 0o777 == 0o600, name
+        assert local.end(signal.SIGTERM)[0] == 0
+
+
+def test_no_process_shows_the_password_in_its_arguments(data: Path) -> None:
+    with SupervisorProcess(data, ("embedder",)) as local:
+        local.ready()
+        password = (data / "nats.password").read_text()
+        for pid in (*local.pids, local.process.pid):
+            assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+            assert password not in Path(f"/proc/{pid}/environ").read_text()
 
 
 def test_a_crashed_service_comes_back_at_the_same_address_and_callers_wait_for_it(data: Path) -> None:
