@@ -4,46 +4,61 @@ Two passages are taken for copies where their sets of terms overlap by SAME (Jac
 of them alone: entries of a catalogue that differ in a number alone are different things.
 """
 
-from collections.abc import Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
-__all__ = ["CopyFolder"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SAME", "LikelyCopies", "fold_copies"]
 
 SAME: Final = 0.9
 
+COPY_SCORE: Final = 0.95
+"""Of a passage's score, below which no copy of it is looked for."""
 
-class _HasTerms(Protocol):
-    @property
-    def terms(self) -> str:
-        """The passage's terms with a space between them."""
-
-
-T = TypeVar("T", bound=_HasTerms)
+LikelyCopies: TypeAlias = Callable[[int], NDArray[np.bool_]]
+"""For the place of a passage, which of all passages may be copies of it. What it leaves out is none."""
 
 
-class CopyFolder(Generic[T]):
-    """Takes passages, best first, and keeps the first of each group of copies."""
+def fold_copies(
+    order: Iterable[int],
+    scores: NDArray[np.float64],
+    wanted: int,
+    terms_of: Callable[[int], str],
+    likely: LikelyCopies | None = None,
+) -> dict[int, Sequence[int]]:
+    """The best `wanted` places, best first, each with the places of its copies, best first too.
 
-    def __init__(self) -> None:
-        self.kept: list[T] = []
-        self._sets: list[frozenset[str]] = []
-        self._copies: list[list[T]] = []
+    `order` has the places, best first; `scores` the scores by place. `terms_of` gives the terms of a passage with a
+    space between them.
+    """
+    kept: dict[int, list[int]] = {}
+    suspects: dict[int, NDArray[np.bool_] | None] = {}
+    sets: dict[int, frozenset[str]] = {}
+    last = 0.0
 
-    def add(self, passage: T) -> bool:
-        """Whether the passage is kept; a copy is remembered with the one that it repeats."""
-        terms = frozenset(passage.terms.split(" "))
-        for place, other in enumerate(self._sets):
-            if _are_copies(terms, other):
-                self._copies[place].append(passage)
-                return False
-        self.kept.append(passage)
-        self._sets.append(terms)
-        self._copies.append([])
-        return True
+    def terms(place: int) -> frozenset[str]:
+        if place not in sets:
+            sets[place] = frozenset(terms_of(place).split(" "))
+        return sets[place]
 
-    def copies(self, place: int) -> Sequence[T]:
-        """The copies of the passage that was kept at this place, best first."""
-        return self._copies[place]
+    def repeats(place: int, other: int) -> bool:
+        maybe = suspects[other]
+        return (maybe is None or bool(maybe[place])) and _are_copies(terms(place), terms(other))
+
+    for place in order:
+        # Copies score almost the same, so those of the last one wanted come soon after it.
+        if len(kept) >= wanted and scores[place] < COPY_SCORE * last:
+            break
+        original = next((other for other in kept if repeats(place, other)), None)
+        if original is not None:
+            kept[original].append(place)
+        elif len(kept) < wanted:
+            kept[place] = []
+            suspects[place] = likely(place) if likely else None
+            last = float(scores[place])
+    return {place: tuple(copies) for place, copies in kept.items()}
 
 
 def _are_copies(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -8,11 +8,16 @@ all terms of the question, scores of two questions can be compared.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.analysis.terms import QuestionTerm, TermKind
 
-__all__ = ["RARE", "Match", "TermStatistics", "WeightedTerm", "match_passages", "weigh_terms"]
+__all__ = ["RARE", "Matches", "TermStatistics", "WeightedTerm", "count_terms", "match", "weigh_terms"]
+
+Floats: TypeAlias = NDArray[np.float64]
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -55,13 +60,13 @@ class WeightedTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """How a passage matches, each 0 to 1: by BM25; the share of the question's terms that it holds, by their rarity;
-    and the share of the identifiers that name something."""
+class Matches:
+    """How passages match, by place, each 0 to 1: by BM25; the share of the question's terms that a passage holds, by
+    their rarity; and the share of the identifiers that name something."""
 
-    score: float = 0.0
-    coverage: float = 0.0
-    named: float = 0.0
+    score: Floats
+    coverage: Floats
+    named: Floats
 
 
 def weigh_terms(terms: Sequence[QuestionTerm], statistics: TermStatistics) -> list[WeightedTerm]:
@@ -76,21 +81,28 @@ def weigh_terms(terms: Sequence[QuestionTerm], statistics: TermStatistics) -> li
     return weighted
 
 
-def match_passages(terms: Sequence[WeightedTerm], passages: Sequence[str], average_length: float) -> list[Match]:
-    """How each passage matches, given its terms with a space between them."""
-    total = sum(term.weight for term in terms)
-    named = sum(term.weight for term in terms if term.names_something)
-    return [_match(terms, f" {passage} ", average_length, total, named) for passage in passages]
+def count_terms(terms: Sequence[WeightedTerm], passages: Sequence[str]) -> tuple[Floats, Floats]:
+    """How often each passage (rows) holds each term (columns), and the passages' lengths in terms.
+
+    A passage is its terms with a space between them. Of a term's forms the most frequent one counts.
+    """
+    counts = np.zeros((len(passages), len(terms)))
+    for row, passage in enumerate(passages):
+        padded = f" {passage} "
+        counts[row] = [max(padded.count(f" {form} ") for form in weighted.term.forms) for weighted in terms]
+    return counts, np.array([passage.count(" ") + 1 for passage in passages], dtype=np.float64)
 
 
-def _match(terms: Sequence[WeightedTerm], passage: str, average_length: float, total: float, named: float) -> Match:
-    length = passage.count(" ") - 1
-    norm = K1 * (1 - B + B * length / average_length)
-    score = covered = found = 0.0
-    for weighted in terms:
-        count = max(passage.count(f" {form} ") for form in weighted.term.forms)
-        if count:
-            score += weighted.weight * count / (count + norm)
-            covered += weighted.weight
-            found += weighted.weight if weighted.names_something else 0.0
-    return Match(score / total, covered / total, found / named if named else 0.0) if total else Match()
+def match(terms: Sequence[WeightedTerm], counts: Floats, lengths: Floats, average_length: float) -> Matches:
+    """How passages match that hold the terms so often: `counts` is (passages, terms), `lengths` (passages,)."""
+    norms = K1 * (1 - B + B * lengths / average_length)
+    score, covered, found = (np.zeros(len(lengths)) for _ in range(3))
+    for column, weighted in enumerate(terms):
+        count = counts[:, column]
+        score += weighted.weight * count / (count + norms)
+        held = np.where(count > 0, weighted.weight, 0.0)
+        covered += held
+        found += held if weighted.names_something else 0.0
+    total = sum(weighted.weight for weighted in terms) or 1.0
+    named = sum(weighted.weight for weighted in terms if weighted.names_something) or 1.0
+    return Matches(score / total, covered / total, found / named)
