@@ -34,7 +34,8 @@ def fold_copies(
     space between them.
     """
     kept: dict[int, list[int]] = {}
-    suspects: dict[int, NDArray[np.bool_] | None] = {}
+    suspects: dict[int, NDArray[np.bool_]] = {}
+    suspected = np.full(len(scores), likely is None)
     sets: dict[int, frozenset[str]] = {}
     last = 0.0
 
@@ -44,20 +45,21 @@ def fold_copies(
         return sets[place]
 
     def repeats(place: int, other: int) -> bool:
-        maybe = suspects[other]
-        return (maybe is None or bool(maybe[place])) and _are_copies(terms(place), terms(other))
+        return (likely is None or bool(suspects[other][place])) and _are_copies(terms(place), terms(other))
 
     for place in order:
         # Copies score almost the same, so those of the last one wanted come soon after it.
         if len(kept) >= wanted and scores[place] < COPY_SCORE * last:
             break
-        original = next((other for other in kept if repeats(place, other)), None)
+        original = next((other for other in kept if repeats(place, other)), None) if suspected[place] else None
         if original is not None:
             kept[original].append(place)
         elif len(kept) < wanted:
             kept[place] = []
-            suspects[place] = likely(place) if likely else None
             last = float(scores[place])
+            if likely:
+                suspects[place] = likely(place)
+                suspected |= suspects[place]
     return {place: tuple(copies) for place, copies in kept.items()}
 
 

@@ -88,7 +88,7 @@ def count_terms(terms: Sequence[WeightedTerm], passages: Sequence[str]) -> tuple
     """
     counts = np.zeros((len(passages), len(terms)))
     for row, passage in enumerate(passages):
-        padded = f" {passage} "
+        padded = f" {passage.replace(' ', '  ')} "  # a term that follows itself counts twice
         counts[row] = [max(padded.count(f" {form} ") for form in weighted.term.forms) for weighted in terms]
     return counts, np.array([passage.count(" ") + 1 for passage in passages], dtype=np.float64)
 

@@ -59,8 +59,8 @@ def score_candidates(
     """`similarities` are cosines, None where the search is by words alone. With SearchMode.TEXT only what shares a term
     with the question is in the order."""
     words = matches.score
-    text_order = _order(words, tie_order)
-    text_order = text_order[words[text_order] > 0]
+    matching = np.flatnonzero(words > 0)
+    text_order = matching[_order(words[matching], lambda: tie_order()[matching])]
     near = np.zeros(len(words)) if similarities is None else similarities
     vector_order = np.empty(0, np.intp) if options.mode is SearchMode.TEXT else _order(near, tie_order)
     vector_rank, text_rank = (_ranks(order, len(words)) for order in (vector_order, text_order))

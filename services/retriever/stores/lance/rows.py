@@ -6,6 +6,7 @@ Each metadata key is a typed nullable column `m_<key>` for filters; the JSON col
 """
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -41,6 +42,7 @@ __all__ = [
     "hit_of",
     "keys_of",
     "rows_of",
+    "table_id",
     "terms_of",
     "without_outdated",
 ]
@@ -79,6 +81,8 @@ _RESERVED = {
 # Declares the key to Lance at creation; with it, concurrent inserts of one key conflict instead of doubling the row.
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key:position": "1"}
 
+_TABLE_ID = "sluice:table"
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -98,6 +102,9 @@ def head_key(document_id: str) -> Key:
 
 def base_schema(dimension: int, owner: Owner | None = None) -> pa.Schema:
     """The columns that every collection has, and whose it is."""
+    marks = {_TABLE_ID: uuid.uuid4().hex}
+    if owner is not None:
+        marks |= {_TENANT: owner.tenant, _COLLECTION: owner.collection}
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
@@ -113,7 +120,7 @@ def base_schema(dimension: int, owner: Owner | None = None) -> pa.Schema:
             SECTION_FIELD,
             pa.field("vector", pa.list_(pa.float32(), dimension)),
         ],
-        metadata=None if owner is None else {_TENANT: owner.tenant, _COLLECTION: owner.collection},
+        metadata=marks,
     )
 
 
@@ -123,6 +130,12 @@ def check_owner(schema: pa.Schema, owner: Owner) -> None:
     tenant, collection = (marks.get(mark, b"").decode() for mark in (_TENANT, _COLLECTION))
     if not owner.admits(tenant, collection):
         raise Problem(ProblemType.COLLECTION_NOT_FOUND, "The index belongs to another collection.")
+
+
+def table_id(schema: pa.Schema) -> str:
+    """What no other table has, also none of the same name; empty for a table that a version before this made."""
+    given: bytes = (schema.metadata or {}).get(_TABLE_ID.encode(), b"")
+    return given.decode()
 
 
 def dimension_of(schema: pa.Schema) -> int:

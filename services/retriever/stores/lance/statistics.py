@@ -18,7 +18,7 @@ from services.retriever.ranking.lexical import TermStatistics
 from services.retriever.stores.lance.rows import TERMS, terms_of
 from shared.analysis.languages import Language, detect_language
 
-__all__ = ["Statistics", "TableStatistics"]
+__all__ = ["COUNTED", "SAMPLE", "SPOKEN", "Statistics", "TableStatistics"]
 
 COUNTED: Final = 256
 """Passages with a term that are counted; what more have is common enough."""

@@ -34,7 +34,7 @@ from shared.contracts.filters import Filter
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import SearchMode
 
-__all__ = ["LanceStore"]
+__all__ = ["LanceStore", "check_dimension"]
 
 CACHED_COMMITS = 128
 """Commits after which the caches are begun anew: of each they keep a third of a megabyte, and an open file of every
@@ -171,6 +171,10 @@ class LanceStore:
             await self._tables.drop(name, owner)
         self._statistics.forget(name)
 
+    async def open_anew(self, collection: str) -> AsyncTable | None:
+        """A handle on the newest version of a collection's table that nobody else has; None where it is absent."""
+        return await self._tables.open_anew(check_collection(collection))
+
     async def close(self) -> None:
         self._tables.close()
 
@@ -179,7 +183,7 @@ async def _replace(table: AsyncTable, documents: Sequence[IndexedDocument]) -> R
     dimension = dimension_of(await table.schema())
     for document in documents:
         for chunk in document.chunks:
-            _check_dimension(len(chunk.vector), dimension)
+            check_dimension(len(chunk.vector), dimension)
     return await replace_documents(table, documents)
 
 
@@ -200,7 +204,7 @@ async def _search(
     predicate = await _predicate(table, where)
     schema = await table.schema()
     if vector is not None and options.mode is not SearchMode.TEXT:
-        _check_dimension(len(vector), dimension_of(schema))
+        check_dimension(len(vector), dimension_of(schema))
     search = TableSearch(table=table, schema=schema, predicate=predicate, statistics=statistics)
     searched = None if options.mode is SearchMode.TEXT else vector
     return await search.run(text, searched, top_k=top_k, options=options)
@@ -221,7 +225,8 @@ async def _columns(table: AsyncTable) -> dict[str, Column]:
     return columns_of(await table.schema())
 
 
-def _check_dimension(given: int, expected: int) -> None:
+def check_dimension(given: int, expected: int) -> None:
+    """Raise Problem(CONFLICT) where a vector does not fit the collection."""
     if given != expected:
         raise Problem(
             ProblemType.CONFLICT,

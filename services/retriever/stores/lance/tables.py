@@ -91,6 +91,16 @@ class Tables:
                 return result
         raise RuntimeError(f"the table {name} is dropped again and again")
 
+    async def open_anew(self, name: str) -> AsyncTable | None:
+        """A handle on the newest version that nobody else has; None where the table is absent."""
+        await self._recover(name)
+        try:
+            return await self._connection.open_table(name)
+        except ValueError as error:
+            if "not found" not in str(error):
+                raise
+            return None
+
     async def _prepare(self, name: str, dimension: int, owner: Owner | None) -> None:
         if name in self._prepared:
             return
@@ -119,13 +129,10 @@ class Tables:
 
     async def _get(self, name: str) -> AsyncTable | None:
         if name not in self._open:
-            await self._recover(name)
-            try:
-                self._open[name] = await self._connection.open_table(name)
-            except ValueError as error:
-                if "not found" not in str(error):
-                    raise
+            table = await self.open_anew(name)
+            if table is None:
                 return None
+            self._open[name] = table
         return self._open[name]
 
     async def _recover(self, name: str) -> None:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.retriever.ranking.ranker import RankOptions
+from services.retriever.serving.store import ServingStore
 from services.retriever.stores.base import Chunk, IndexedDocument, Place, Store, StoredChunk
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.collections import Owner
@@ -32,7 +33,16 @@ BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 pytestmark = pytest.mark.anyio
 
-OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {"lance": lambda path: LanceStore.open(str(path))}
+
+async def serving(path: Path) -> Store:
+    """Answers from memory always: a search waits until its collection is loaded."""
+    return ServingStore(await LanceStore.open(str(path)), memory=256, patience=60)
+
+
+OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {
+    "lance": lambda path: LanceStore.open(str(path)),
+    "serving": serving,
+}
 Opener = Callable[[], Awaitable[Store]]
 DIMENSION = 8
 

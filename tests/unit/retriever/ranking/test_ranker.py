@@ -153,3 +153,8 @@ def test_fewer_passages_are_the_beginning_of_more(
     many = ranked(question, candidates, top_k=20, **options)
     for few in (1, 5):
         assert keys(ranked(question, candidates, top_k=few, **options)) == keys(many)[:few]
+
+
+def test_a_word_that_follows_itself_counts_as_often_as_it_is_there() -> None:
+    apart, together = ranked("apple", [candidate("b", "apple pear apple"), candidate("a", "apple apple pear")])
+    assert apart.score == together.score

@@ -1,0 +1,128 @@
+"""One search of a snapshot: by meaning and by words to the same depth, and one ranking of both."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.ranking.copies import SAME
+from services.retriever.ranking.lexical import match, weigh_terms
+from services.retriever.ranking.ranker import Placed, RankOptions, rank_places, tie_order_of
+from services.retriever.serving.filters import filter_mask
+from services.retriever.serving.meaning import best_by_meaning, similarities, vectors_of
+from services.retriever.serving.snapshot import Snapshot
+from services.retriever.serving.words import best_by_words, count_terms_in, find_forms, statistics_of
+from services.retriever.stores.base import Copy, Hit, Hits, Vector
+from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS
+from services.retriever.stores.lance.search import DEPTH, MOST_TERMS
+from shared.analysis.languages import Language
+from shared.analysis.terms import TermKind, question_terms
+from shared.contracts.filters import Filter
+from shared.contracts.retrieval import SearchMode
+
+__all__ = ["search_snapshot"]
+
+
+def search_snapshot(
+    snapshot: Snapshot,
+    text: str,
+    vector: Vector | None,
+    *,
+    top_k: int,
+    filter: Filter | None,  # noqa: A002  (the word of the API)
+    options: RankOptions,
+    languages: Sequence[Language],
+) -> Hits:
+    """Carry out `Store.search`. The filter fits the snapshot's columns, and the vector its dimension.
+
+    With SearchMode.TEXT the vector is not looked at.
+    """
+    unit = None if vector is None or options.mode is SearchMode.TEXT else _unit(vector)
+    depth = max(DEPTH, top_k)
+    allowed = _allowed(snapshot, filter)
+    terms = question_terms(text, languages)[:MOST_TERMS] if options.mode is not SearchMode.VECTOR else []
+    found = find_forms(snapshot, (form for term in terms for form in term.forms))
+    weighted = weigh_terms(terms, statistics_of(snapshot, found))
+    rows = best_by_words(snapshot, found, allowed, depth)
+    if unit is not None:
+        rows = np.union1d(best_by_meaning(snapshot, unit, allowed, depth)[0], rows)
+    rows.sort()
+    matches = match(
+        weighted,
+        count_terms_in(rows, snapshot, weighted, found),
+        snapshot.lengths[rows].astype(np.float64),
+        snapshot.average_length,
+    )
+    near = None if unit is None else similarities(snapshot, rows, unit)
+    placed = rank_places(
+        None if near is None else near.astype(np.float64),
+        matches,
+        options=options,
+        top_k=top_k,
+        tie_order=lambda: _tie_order(snapshot, rows),
+        terms_of=lambda place: str(snapshot.cells(rows[place : place + 1], [TERMS])[0][TERMS]),
+        likely_copies=_likely_copies(snapshot, rows) if options.fold_copies and len(rows) else None,
+        vectors=None if unit is None else lambda places: vectors_of(snapshot, rows[list(places)]),
+    )
+    hits = Hits(_hits(snapshot, rows, placed, near))
+    hits.absent = tuple(one.term.text for one in weighted if one.term.kind is TermKind.IDENTIFIER and not one.frequency)
+    return hits
+
+
+def _unit(vector: Vector) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(vector))
+    return np.asarray(vector / length if length else vector, dtype=np.float32)
+
+
+def _allowed(snapshot: Snapshot, filter: Filter | None) -> NDArray[np.bool_] | None:  # noqa: A002
+    """Which rows are alive and pass the filter; None for all."""
+    if filter is None:
+        return None if snapshot.whole else snapshot.alive
+    masks = [filter_mask(segment, filter, snapshot.origin.columns) for segment in snapshot.segments]
+    return np.concatenate(masks) & snapshot.alive if masks else snapshot.alive
+
+
+def _likely_copies(snapshot: Snapshot, rows: NDArray[np.int64]) -> Callable[[int], NDArray[np.bool_]]:
+    """By the sketches of their terms, which differ in no more bits than the sets of terms in terms."""
+    words = snapshot.gather(rows, lambda segment: segment.term_sets.sketches)
+    sizes = snapshot.gather(rows, lambda segment: segment.term_sets.distinct).astype(np.float64)
+
+    def likely(place: int) -> NDArray[np.bool_]:
+        # Of two sets with |A ^ B| <= (1 - SAME) |A | B|, and |A | B| = (|A| + |B| + |A ^ B|) / 2.
+        most_different = (1 - SAME) / (1 + SAME) * (sizes + sizes[place]) + 1e-6
+        return np.asarray(np.bitwise_count(words ^ words[place]).sum(axis=1) <= most_different, dtype=np.bool_)
+
+    return likely
+
+
+def _tie_order(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.intp]:
+    return tie_order_of(
+        list(zip(*(snapshot.values(rows, name) for name in ("document_id", "position")), strict=True))
+    )()
+
+
+def _hits(
+    snapshot: Snapshot, rows: NDArray[np.int64], placed: Sequence[Placed], near: NDArray[np.float32] | None
+) -> Iterator[Hit]:
+    winners = snapshot.cells(rows[[one.place for one in placed]], [*HIT_COLUMNS, SECTION])
+    for one, row in zip(placed, winners, strict=True):
+        columns = {name: row[name] for name in HIT_COLUMNS}
+        columns |= {"position": int(row["position"]), "metadata": json.loads(row["metadata"])}
+        yield Hit(
+            **columns,
+            section=row[SECTION],
+            score=one.score,
+            similarity=None if near is None else float(near[one.place]),
+            coverage=one.coverage,
+            vector_rank=one.vector_rank,
+            text_rank=one.text_rank,
+            copies=_copies(snapshot, rows[list(one.copies)]) if one.copies else (),
+        )
+
+
+def _copies(snapshot: Snapshot, rows: NDArray[np.int64]) -> list[Copy]:
+    cells = snapshot.cells(rows, ["document_id", "document", "position"])
+    return [
+        Copy(document_id=row["document_id"], document=row["document"], position=int(row["position"])) for row in cells
+    ]

@@ -1,0 +1,139 @@
+"""A store that answers from memory where it can, and from the disk where it cannot."""
+
+import asyncio
+import os
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
+
+from services.retriever.ranking.ranker import RankOptions
+from services.retriever.serving.hashing import hashes_of
+from services.retriever.serving.index import Held, ServingIndex
+from services.retriever.serving.search import search_snapshot
+from services.retriever.serving.snapshot import Snapshot
+from services.retriever.stores.base import (
+    DEFAULT_OPTIONS,
+    Hits,
+    IndexedDocument,
+    Place,
+    Replaced,
+    StoredChunk,
+    Vector,
+    check_collection,
+)
+from services.retriever.stores.lance.rows import SECTION, Key
+from services.retriever.stores.lance.sql import compile_filter
+from services.retriever.stores.lance.store import LanceStore, check_dimension
+from shared.contracts.filters import Filter
+from shared.contracts.problems import Problem
+from shared.contracts.retrieval import SearchMode
+
+__all__ = ["ServingStore"]
+
+MIB: Final = 2**20
+
+
+class ServingStore:
+    """A `Store` over a `LanceStore`, which has all writes and stays the source of truth.
+
+    `memory` is in MiB, `freshness` in seconds. The first search of a collection waits `patience` seconds for it to be
+    loaded; until it is, the disk answers.
+    """
+
+    def __init__(
+        self,
+        disk: LanceStore,
+        *,
+        memory: int,
+        freshness: float = 1.0,
+        patience: float = 0.25,
+        threads: int | None = None,
+    ) -> None:
+        self._disk = disk
+        self._index = ServingIndex(disk.open_anew, most_bytes=memory * MIB, freshness=freshness, patience=patience)
+        self._threads = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="search")
+
+    async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
+        done = await self._disk.replace(collection, documents)
+        await self._index.follow(collection)
+        return done
+
+    async def search(
+        self,
+        collection: str,
+        text: str,
+        vector: Vector | None,
+        *,
+        top_k: int,
+        filter: Filter | None = None,  # noqa: A002  (the word of the API)
+        options: RankOptions = DEFAULT_OPTIONS,
+    ) -> Hits:
+        if vector is None and options.mode is not SearchMode.TEXT:
+            raise ValueError(f"a search with mode {options.mode} needs a vector")
+        held = await self._index.get(check_collection(collection))
+        if held is None or not _fits(held.snapshot, filter):
+            return await self._disk.search(collection, text, vector, top_k=top_k, filter=filter, options=options)
+        snapshot = held.snapshot
+        if vector is not None and options.mode is not SearchMode.TEXT:
+            check_dimension(len(vector), snapshot.origin.dimension)
+        operation = partial(_search, snapshot, held, text, vector, top_k=top_k, where=filter, options=options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
+
+    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+        held = await self._index.get(check_collection(collection)) if places else None
+        if held is None:
+            return await self._disk.read(collection, places)
+        operation = partial(_read, held.snapshot, list(places))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
+
+    async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
+        return await self._disk.count(collection, filter)
+
+    async def maintain(self, collection: str) -> None:
+        await self._disk.maintain(collection)
+
+    async def drop(self, collection: str) -> None:
+        self._index.forget(check_collection(collection))
+        await self._disk.drop(collection)
+        self._index.forget(collection)
+
+    async def close(self) -> None:
+        await self._index.close()
+        self._threads.shutdown()
+        await self._disk.close()
+
+
+def _fits(snapshot: Snapshot, where: Filter | None) -> bool:
+    """Whether the snapshot knows the filter's fields. What is wrong otherwise the disk says, which may be newer."""
+    if where is None:
+        return True
+    try:
+        compile_filter(where, snapshot.origin.columns)
+    except Problem:
+        return False
+    return True
+
+
+def _search(
+    snapshot: Snapshot,
+    held: Held,
+    text: str,
+    vector: Vector | None,
+    *,
+    top_k: int,
+    where: Filter | None,
+    options: RankOptions,
+) -> Hits:
+    languages = held.languages.of(snapshot) if options.mode is not SearchMode.VECTOR else ()
+    return search_snapshot(snapshot, text, vector, top_k=top_k, filter=where, options=options, languages=languages)
+
+
+def _read(snapshot: Snapshot, places: Sequence[Place]) -> dict[Place, StoredChunk]:
+    rows = snapshot.find(hashes_of(str(Key(place.document_id, place.position)) for place in places))
+    there = [place for place, row in zip(places, rows, strict=True) if row >= 0]
+    cells = snapshot.cells(rows[rows >= 0], ["revision", "text", SECTION])
+    return {
+        place: StoredChunk(place=place, revision=row["revision"], text=row["text"], section=row[SECTION])
+        for place, row in zip(there, cells, strict=True)
+    }
