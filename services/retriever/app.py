@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import numpy as np
 
+from services.retriever.serving.store import ServingStore
 from services.retriever.settings import RetrieverSettings
 from services.retriever.stages.index import Index
 from services.retriever.stages.retrieve import Retrieve
-from services.retriever.stores.base import Chunk, IndexedDocument
+from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.envelope import Lane, Query, Stop, pack_vector
@@ -29,12 +30,7 @@ CANARY = "canary"
 def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
-        store = await LanceStore.open(
-            settings.uri,
-            consistency=timedelta(seconds=settings.index_freshness),
-            index_from_rows=settings.index_from_rows,
-            storage_options=settings.index_storage_options,
-        )
+        store = await _open(settings)
         await store.replace(CANARY, [_canary_document()])
         maintenance = MaintenanceScheduler(
             store,
@@ -55,6 +51,20 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
 
     service = Service("retriever", settings, setup)
     return service, service.asgi()
+
+
+async def _open(settings: RetrieverSettings) -> Store:
+    disk = await LanceStore.open(
+        settings.uri,
+        consistency=timedelta(seconds=settings.index_freshness),
+        index_from_rows=settings.index_from_rows,
+        storage_options=settings.index_storage_options,
+    )
+    if not settings.index_memory_mb:
+        return disk
+    return ServingStore(
+        disk, memory=settings.index_memory_mb, freshness=settings.index_freshness, cache=settings.cache_dir
+    )
 
 
 def _retrieve(settings: RetrieverSettings, process: Retrieve) -> Stage:

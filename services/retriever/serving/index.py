@@ -4,15 +4,18 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from lancedb.table import AsyncTable
 
+from services.retriever.serving.cache import SnapshotCache
 from services.retriever.serving.languages import SpokenLanguages
 from services.retriever.serving.merging import is_due, merge_large
+from services.retriever.serving.metrics import BYTES, COLLECTIONS, FOLLOWING, LOADS, PASSAGES
+from services.retriever.serving.segment import Segment
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.serving.table_reader import follow_table, load_table, origin_of
 from services.retriever.stores.lance.rows import ALIVE
@@ -25,11 +28,17 @@ log = logging.getLogger(__name__)
 BYTES_OF_PASSAGE: Final = 3_000
 """Without its vector, as long as it is not known."""
 
-LOADS: Final = 2
+LOADED_AT_ONCE: Final = 2
 """Collections that are loaded at the same time."""
 
 RECONSIDERED_SECONDS: Final = 300.0
 """After which a collection that was too large is looked at again."""
+
+CACHED_PASSAGES: Final = 2_000
+"""Of a smaller collection no files are kept: its table is read as fast."""
+
+SAVED_SECONDS: Final = 60.0
+"""Between two times that the files of a collection that changes are written."""
 
 UNREADABLE: Final = (RuntimeError, OSError, ValueError)
 """What Lance raises where files of a table are gone, because another process dropped it."""
@@ -43,7 +52,10 @@ class Held:
     checked: float
     languages: SpokenLanguages = field(default_factory=SpokenLanguages)
     following: asyncio.Lock = field(default_factory=asyncio.Lock)
-    merging: bool = False
+    working: bool = False
+    """Whether it is merged or saved."""
+    saved: float = field(default_factory=time.monotonic)
+    saved_version: int = -1
 
 
 class ServingIndex:
@@ -60,15 +72,18 @@ class ServingIndex:
         most_bytes: int,
         freshness: float,
         patience: float,
+        cache: SnapshotCache | None = None,
     ) -> None:
         self._open_table = open_table
         self._most_bytes = most_bytes
         self._freshness = freshness
         self._patience = patience
+        self._cache = cache
+        self._saving = asyncio.Lock()
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._too_large: dict[str, float] = {}
-        self._slots = asyncio.Semaphore(LOADS)
+        self._slots = asyncio.Semaphore(LOADED_AT_ONCE)
         self._tasks = TaskSet()
 
     @property
@@ -106,13 +121,19 @@ class ServingIndex:
             loading.cancel()
         self._held.pop(name, None)
         self._too_large.pop(name, None)
+        self._count()
 
     async def close(self) -> None:
+        """Write what has changed to the cache, and let go of all."""
         for task in self._loading.values():
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
         await self._tasks.ended()
+        for name, held in self._held.items():
+            await self._save(name, held)
         self._held.clear()
+        if self._cache:
+            self._cache.close()
 
     async def _await_load(self, name: str) -> None:
         if time.monotonic() < self._too_large.get(name, 0.0):
@@ -133,13 +154,24 @@ class ServingIndex:
                 table = await self._open_table(name)
                 if table is None or not await self._fits(name, table):
                     return
-                origin = await origin_of(table)
-                snapshot = await load_table(table, origin)
+                snapshot = await self._read(name, table)
             except UNREADABLE as error:
                 log.warning("the collection %s was not loaded; the next search tries again: %s", name, error)
                 return
-            self._held[name] = Held(snapshot, began)
+            held = self._held[name] = Held(snapshot, began)
             self._make_room(name)
+        held.working = True
+        self._tasks.start(self._tend(name, held))
+
+    async def _read(self, name: str, table: AsyncTable) -> Snapshot:
+        """From the cache, with what was committed since, or all from the table."""
+        origin = await origin_of(table)
+        kept = await asyncio.to_thread(self._cache.load, name, origin) if self._cache else None
+        if kept is not None and (snapshot := await follow_table(table, origin, kept)) is not None:
+            LOADS.labels("cache").inc()
+            return snapshot
+        LOADS.labels("table").inc()
+        return await load_table(table, origin)
 
     async def _fits(self, name: str, table: AsyncTable) -> bool:
         origin = await origin_of(table)
@@ -162,9 +194,9 @@ class ServingIndex:
                 return
             held.snapshot, held.checked = snapshot, began
         self._make_room(name)
-        if not held.merging and is_due(held.snapshot):
-            held.merging = True
-            self._tasks.start(self._merge(held))
+        if not held.working and (is_due(held.snapshot) or time.monotonic() > held.saved + SAVED_SECONDS):
+            held.working = True
+            self._tasks.start(self._tend(name, held))
 
     async def _newest(self, name: str, snapshot: Snapshot) -> Snapshot | None:
         try:
@@ -176,18 +208,39 @@ class ServingIndex:
                 return None
             if origin.version == snapshot.origin.version:
                 return snapshot
-            return await follow_table(table, origin, snapshot)
+            with FOLLOWING.time():
+                return await follow_table(table, origin, snapshot)
         except UNREADABLE as error:
             log.warning("the table %s cannot be followed and is loaded anew: %s", name, error)
             return None
 
-    async def _merge(self, held: Held) -> None:
+    async def _tend(self, name: str, held: Held) -> None:
+        """Merge what is large, then write what has changed to the cache."""
         try:
-            merge = await asyncio.to_thread(merge_large, held.snapshot)
-            async with held.following:
-                held.snapshot = await asyncio.to_thread(merge.apply, held.snapshot)
+            if is_due(held.snapshot):
+                merge = await asyncio.to_thread(merge_large, held.snapshot)
+                async with held.following:
+                    held.snapshot = await asyncio.to_thread(merge.apply, held.snapshot)
+            await self._save(name, held)
         finally:
-            held.merging = False
+            held.working = False
+
+    async def _save(self, name: str, held: Held) -> None:
+        snapshot = held.snapshot
+        held.saved = time.monotonic()
+        if self._cache is None or snapshot.passages < CACHED_PASSAGES or snapshot.origin.version == held.saved_version:
+            return
+        async with self._saving:
+            if self._held.get(name) is not held:
+                return
+            try:
+                mapped = await asyncio.to_thread(self._cache.save, name, snapshot)
+            except OSError as error:
+                log.warning("the files of the collection %s were not written: %s", name, error)
+                return
+        held.saved_version = snapshot.origin.version
+        async with held.following:
+            held.snapshot = _with_files(held.snapshot, mapped)
 
     def _make_room(self, name: str) -> None:
         """Drop the collections that were searched longest ago; this one is the last to go."""
@@ -197,6 +250,12 @@ class ServingIndex:
             dropped, _ = self._held.popitem(last=False)
             if dropped == name:
                 self._leave_on_disk(name, held)
+        self._count()
+
+    def _count(self) -> None:
+        BYTES.set(self.nbytes)
+        COLLECTIONS.set(len(self._held))
+        PASSAGES.set(sum(held.snapshot.passages for held in self._held.values()))
 
     def _leave_on_disk(self, name: str, size: int) -> None:
         self._too_large[name] = time.monotonic() + RECONSIDERED_SECONDS
@@ -206,3 +265,8 @@ class ServingIndex:
             f"{size >> 20:,}",
             f"{self._most_bytes >> 20:,}",
         )
+
+
+def _with_files(snapshot: Snapshot, mapped: Mapping[int, Segment]) -> Snapshot:
+    """With segments that are mapped from files in place of the same ones in memory, so that these can go."""
+    return replace(snapshot, segments=tuple(mapped.get(id(segment), segment) for segment in snapshot.segments))

@@ -18,6 +18,9 @@ CANDIDATES: Final = 500
 """Nearest rows by code whose vectors are compared at least, and OVERSAMPLING times as many as wanted."""
 OVERSAMPLING: Final = 5
 
+BITS: Final = 256
+"""Codes with fewer bits tell less, and so many times as many rows are compared."""
+
 SAMPLED: Final = 8_192
 """Distances of which the CANDIDATES-th is told, where there are many."""
 
@@ -42,7 +45,7 @@ def best_by_meaning(
     None is all. Nothing is near to a vector of length 0."""
     if not unit.any():
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    wanted = max(CANDIDATES, OVERSAMPLING * depth)
+    wanted = max(CANDIDATES, OVERSAMPLING * depth) * max(1, BITS // len(unit))
     rows = _candidates(snapshot, unit, allowed, wanted)
     near = similarities(snapshot, rows, unit)
     best = most(near, depth)

@@ -1,15 +1,19 @@
 """A store that answers from memory where it can, and from the disk where it cannot."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from services.retriever.ranking.ranker import RankOptions
+from services.retriever.serving.cache import SnapshotCache
 from services.retriever.serving.hashing import hashes_of
 from services.retriever.serving.index import Held, ServingIndex
+from services.retriever.serving.metrics import SEARCHES
 from services.retriever.serving.search import search_snapshot
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.stores.base import (
@@ -31,14 +35,19 @@ from shared.contracts.retrieval import SearchMode
 
 __all__ = ["ServingStore"]
 
+log = logging.getLogger(__name__)
+
 MIB: Final = 2**20
+
+CACHE_SHARE: Final = 2
+"""Times the bound of memory that the cache may take on disk: also for collections that were dropped from memory."""
 
 
 class ServingStore:
     """A `Store` over a `LanceStore`, which has all writes and stays the source of truth.
 
     `memory` is in MiB, `freshness` in seconds. The first search of a collection waits `patience` seconds for it to be
-    loaded; until it is, the disk answers.
+    loaded; until it is, the disk answers. `cache` is a folder on a local disk for what is kept until the next start.
     """
 
     def __init__(
@@ -48,10 +57,14 @@ class ServingStore:
         memory: int,
         freshness: float = 1.0,
         patience: float = 0.25,
+        cache: Path | None = None,
         threads: int | None = None,
     ) -> None:
         self._disk = disk
-        self._index = ServingIndex(disk.open_anew, most_bytes=memory * MIB, freshness=freshness, patience=patience)
+        kept = _open_cache(cache, CACHE_SHARE * memory * MIB) if cache else None
+        self._index = ServingIndex(
+            disk.open_anew, most_bytes=memory * MIB, freshness=freshness, patience=patience, cache=kept
+        )
         self._threads = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="search")
 
     async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
@@ -73,7 +86,9 @@ class ServingStore:
             raise ValueError(f"a search with mode {options.mode} needs a vector")
         held = await self._index.get(check_collection(collection))
         if held is None or not _fits(held.snapshot, filter):
+            SEARCHES.labels("disk").inc()
             return await self._disk.search(collection, text, vector, top_k=top_k, filter=filter, options=options)
+        SEARCHES.labels("memory").inc()
         snapshot = held.snapshot
         if vector is not None and options.mode is not SearchMode.TEXT:
             check_dimension(len(vector), snapshot.origin.dimension)
@@ -102,6 +117,14 @@ class ServingStore:
         await self._index.close()
         self._threads.shutdown()
         await self._disk.close()
+
+
+def _open_cache(folder: Path, most_bytes: int) -> SnapshotCache | None:
+    try:
+        return SnapshotCache(folder, most_bytes)
+    except OSError as error:
+        log.warning("nothing is kept for the next start, as the folder %s cannot be used: %s", folder, error)
+        return None
 
 
 def _fits(snapshot: Snapshot, where: Filter | None) -> bool:
