@@ -16,16 +16,24 @@ from benchmarks.load import percentile
 from benchmarks.retriever.building import COLLECTION
 from benchmarks.retriever.corpus import BLOCK, PASSAGES, Corpus, Question
 from services.retriever.ranking.ranker import RankOptions
+from services.retriever.serving.store import ServingStore
 from services.retriever.settings import RetrieverSettings
-from services.retriever.stores.base import IndexedDocument
+from services.retriever.stores.base import IndexedDocument, Store
 from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.filters import parse
 from shared.contracts.retrieval import SearchMode
 
-__all__ = ["ALL", "CASES", "TOP", "Case", "Plan", "search"]
+__all__ = ["ALL", "CASES", "PLACES", "TOP", "Case", "Plan", "search"]
+
+DISK, MEMORY = "disk", "memory"
+PLACES = (DISK, MEMORY)
+"""The table on disk, and the index in memory that follows it."""
 
 TOP = 10
+MEMORY_MIB = 8_192
+PATIENCE = 600.0
+"""Seconds in which a collection is loaded at the latest."""
 DEEP = 1_000
 """How deep a search goes in each ranking to find what no search should miss."""
 ALL = 1000
@@ -41,8 +49,9 @@ Truth = Mapping[int, list[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How to search, and in passages whose number is below `permille`."""
+    """Where and how to search, and in passages whose number is below `permille`."""
 
+    place: str
     mode: SearchMode
     permille: int = ALL
 
@@ -51,12 +60,17 @@ class Case:
         return RankOptions(mode=self.mode)
 
     def __str__(self) -> str:
-        return str(self.mode) if self.permille == ALL else f"{self.mode}, filter keeps {self.permille / 10:g} %"
+        kept = "" if self.permille == ALL else f", filter keeps {self.permille / 10:g} %"
+        return f"{self.mode}{kept}, {self.place}"
 
 
-CASES = (
-    *(Case(mode) for mode in (SearchMode.VECTOR, SearchMode.TEXT, SearchMode.HYBRID)),
-    *(Case(mode, permille) for permille in (100, 10, 1) for mode in (SearchMode.VECTOR, SearchMode.HYBRID)),
+CASES = tuple(
+    Case(place, mode, permille)
+    for mode, permille in (
+        *((mode, ALL) for mode in (SearchMode.VECTOR, SearchMode.TEXT, SearchMode.HYBRID)),
+        *((mode, permille) for permille in (500, 10, 1) for mode in (SearchMode.VECTOR, SearchMode.HYBRID)),
+    )
+    for place in PLACES
 )
 
 
@@ -87,27 +101,30 @@ def search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
 
 
 async def _search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
-    store = await LanceStore.open(str(folder))
+    disk = await LanceStore.open(str(folder))
+    memory = ServingStore(disk, memory=MEMORY_MIB, patience=PATIENCE)
+    stores: Mapping[str, Store] = {DISK: disk, MEMORY: memory}
     try:
-        before = _rss()
+        rss = {"open_rss_mib": _rss()}
         seen: defaultdict[Case, _Seen] = defaultdict(_Seen)
-        for case in CASES:
-            found = [await _ask(store, case, question) for question in plan.questions]  # warms up too
-            seen[case].recall = await _recall(store, case, plan, found)
+        for place in PLACES:
+            for case in (case for case in CASES if case.place == place):
+                found = [await _ask(stores[place], case, question) for question in plan.questions]  # warms up too
+                seen[case].recall = await _recall(stores[place], case, plan, found)
+            rss[f"{place}_rss_mib"] = _rss()
         for number, case in suite.interleave(CASES, plan.rounds):
-            await _measure(store, case, plan, seen[case])
-            suite.say(f"{corpus.size:>9,} round {number + 1}: {case!s:<28}{_shown(seen[case])}")
-        memory = {"open_rss_mib": before, "search_rss_mib": _rss()}
-        return memory | {
+            await _measure(stores[case.place], case, plan, seen[case])
+            suite.say(f"{corpus.size:>9,} round {number + 1}: {case!s:<36}{_shown(seen[case])}")
+        return rss | {
             "cases": [_summary(case, seen[case]) for case in CASES],
-            "writing": await _beside_writer(store, corpus, plan),
-            "tail": await _tail(store, corpus, plan),
+            "writing": {place: await _beside_writer(stores[place], place, corpus, plan) for place in PLACES},
+            "tail": {place: await _tail(stores[place], place, corpus, plan) for place in PLACES},
         }
     finally:
-        await store.close()
+        await memory.close()
 
 
-async def _ask(store: LanceStore, case: Case, question: Question, top_k: int = TOP) -> list[str]:
+async def _ask(store: Store, case: Case, question: Question, top_k: int = TOP) -> list[str]:
     where = None if case.permille == ALL else parse({"permille": {"$lt": case.permille}})
     hits = await store.search(
         COLLECTION, question.text, question.vector, top_k=top_k, filter=where, options=case.options
@@ -115,7 +132,7 @@ async def _ask(store: LanceStore, case: Case, question: Question, top_k: int = T
     return [hit.id for hit in hits]
 
 
-async def _recall(store: LanceStore, case: Case, plan: Plan, found: list[list[str]]) -> float:
+async def _recall(store: Store, case: Case, plan: Plan, found: list[list[str]]) -> float:
     """The share of the ten that exact search finds; of a hybrid search, of the ten that a much deeper one finds."""
     if case.mode is SearchMode.TEXT:
         return 1.0  # the ranking by words is exact
@@ -129,7 +146,7 @@ async def _recall(store: LanceStore, case: Case, plan: Plan, found: list[list[st
     return right / total if total else 1.0
 
 
-async def _measure(store: LanceStore, case: Case, plan: Plan, seen: _Seen) -> None:
+async def _measure(store: Store, case: Case, plan: Plan, seen: _Seen) -> None:
     alone = await _one_by_one(store, case, plan.questions)
     seen.p50_ms.append(percentile(alone, 0.5) * 1e3)
     seen.p99_ms.append(percentile(alone, 0.99) * 1e3)
@@ -139,7 +156,7 @@ async def _measure(store: LanceStore, case: Case, plan: Plan, seen: _Seen) -> No
     seen.busy_p99_ms.append(percentile(busy, 0.99) * 1e3)
 
 
-async def _one_by_one(store: LanceStore, case: Case, questions: Sequence[Question]) -> list[float]:
+async def _one_by_one(store: Store, case: Case, questions: Sequence[Question]) -> list[float]:
     taken = []
     for question in questions:
         began = time.perf_counter()
@@ -148,7 +165,7 @@ async def _one_by_one(store: LanceStore, case: Case, questions: Sequence[Questio
     return taken
 
 
-async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> list[float]:
+async def _at_once(store: Store, case: Case, plan: Plan, until: float) -> list[float]:
     taken: list[float] = []
 
     async def client(number: int) -> None:
@@ -162,7 +179,7 @@ async def _at_once(store: LanceStore, case: Case, plan: Plan, until: float) -> l
     return taken
 
 
-async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[str, float]:
+async def _beside_writer(store: Store, place: str, corpus: Corpus, plan: Plan) -> dict[str, float]:
     """Hybrid searches, one after the other, while documents are replaced and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
     maintenance = MaintenanceScheduler(
@@ -183,7 +200,7 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
             maintenance.changed(COLLECTION, COMMIT * PASSAGES)
             commits += 1
 
-    case = Case(SearchMode.HYBRID)
+    case = Case(place, SearchMode.HYBRID)
     taken: list[float] = []
     found: list[list[str]] = []
     async with maintenance.running():
@@ -206,7 +223,7 @@ async def _beside_writer(store: LanceStore, corpus: Corpus, plan: Plan) -> dict[
     }
 
 
-async def _tail(store: LanceStore, corpus: Corpus, plan: Plan) -> list[dict[str, float]]:
+async def _tail(store: Store, place: str, corpus: Corpus, plan: Plan) -> list[dict[str, float]]:
     """Hybrid searches with more and more passages that the index does not cover, and with none again."""
     steps = []
     writes = _writes(corpus)
@@ -217,7 +234,7 @@ async def _tail(store: LanceStore, corpus: Corpus, plan: Plan) -> list[dict[str,
         while written < uncovered:
             await store.replace(COLLECTION, next(writes))
             written += 1
-        taken = await _one_by_one(store, Case(SearchMode.HYBRID), plan.questions[:TAIL_QUESTIONS])
+        taken = await _one_by_one(store, Case(place, SearchMode.HYBRID), plan.questions[:TAIL_QUESTIONS])
         steps.append({"uncovered": written * COMMIT * PASSAGES, "p50_ms": percentile(taken, 0.5) * 1e3})
     return steps
 
@@ -231,7 +248,13 @@ def _writes(corpus: Corpus) -> Iterator[list[IndexedDocument]]:
 
 def _summary(case: Case, seen: _Seen) -> dict[str, Any]:
     spreads = {name: suite.spread(getattr(seen, name)) for name in ("p50_ms", "p99_ms", "per_second", "busy_p99_ms")}
-    return {"case": str(case), "mode": str(case.mode), "permille": case.permille, "recall": seen.recall} | spreads
+    return {
+        "case": str(case),
+        "place": case.place,
+        "mode": str(case.mode),
+        "permille": case.permille,
+        "recall": seen.recall,
+    } | spreads
 
 
 def _shown(seen: _Seen) -> str:

@@ -23,21 +23,36 @@ def table(results: dict[str, Any]) -> str:
         ]
     lines += [
         "",
-        "| passages | beside a writer, passages/s | recall@10 | p50 ms | p99 ms |",
+        "| passages | beside a writer, passages/s | searched in | recall@10 | p50 ms | p99 ms |",
+        "|---:|---:|---|---:|---:|---:|",
+    ]
+    for size in results["sizes"]:
+        lines += [
+            f"| {size['passages']:,} | {writing['passages_per_second']:,.0f} | {place} | {writing['recall']:.3f} "
+            f"| {writing['p50_ms']:.1f} | {writing['p99_ms']:.1f} |"
+            for place, writing in size["writing"].items()
+        ]
+    steps = results["sizes"][0]["tail"]["disk"]
+    lines += ["", f"| passages | searched in | {' | '.join(map(_step, steps))} |", f"|---:|---|{'---:|' * len(steps)}"]
+    for size in results["sizes"]:
+        for place, tail in size["tail"].items():
+            figures = " | ".join(format(step["p50_ms"], ".1f") for step in tail)
+            lines.append(f"| {size['passages']:,} | {place} | {figures} |")
+    return "\n".join([*lines, "", *_starts(results), "", *_costs(results)])
+
+
+def _starts(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "| passages | s until searched in memory | with the cache | bytes a passage in memory | cache MiB |",
         "|---:|---:|---:|---:|---:|",
     ]
     for size in results["sizes"]:
-        writing = size["writing"]
+        count = size["passages"]
         lines.append(
-            f"| {size['passages']:,} | {writing['passages_per_second']:,.0f} | {writing['recall']:.3f} "
-            f"| {writing['p50_ms']:.1f} | {writing['p99_ms']:.1f} |"
+            f"| {count:,} | {size['start_s']:.1f} | {size['cached_start_s']:.1f} "
+            f"| {size['memory_bytes'] / count:,.0f} | {size['cache_bytes'] / 2**20:,.0f} |"
         )
-    steps = results["sizes"][0]["tail"]
-    lines += ["", f"| passages | {' | '.join(_step(step) for step in steps)} |", f"|---:|{'---:|' * len(steps)}"]
-    for size in results["sizes"]:
-        figures = " | ".join(format(step["p50_ms"], ".1f") for step in size["tail"])
-        lines.append(f"| {size['passages']:,} | {figures} |")
-    return "\n".join([*lines, "", *_costs(results)])
+    return lines
 
 
 def _step(step: dict[str, float]) -> str:
@@ -48,15 +63,16 @@ def _costs(results: dict[str, Any]) -> list[str]:
     """What grows with the number of passages, and how."""
     lines = [
         "| passages | writing s | passages/s | upkeep s | upkeep after 1,000 more s | on disk MiB | bytes a passage "
-        "| RSS MiB, opened | after searches | after building |",
-        "|---:|" + "---:|" * 9,
+        "| RSS MiB, opened | after searches on disk | after searches in memory | after building |",
+        "|---:|" + "---:|" * 10,
     ]
     for size in results["sizes"]:
         count = size["passages"]
         lines.append(
             f"| {count:,} | {size['write_s']:.1f} | {count / size['write_s']:,.0f} | {size['upkeep_s']:.1f} "
             f"| {size['more_upkeep_s']:.1f} | {size['bytes'] / 2**20:,.0f} | {size['bytes'] / count:,.0f} "
-            f"| {size['open_rss_mib']:,.0f} | {size['search_rss_mib']:,.0f} | {size['build_rss_mib']:,.0f} |"
+            f"| {size['open_rss_mib']:,.0f} | {size['disk_rss_mib']:,.0f} | {size['memory_rss_mib']:,.0f} "
+            f"| {size['build_rss_mib']:,.0f} |"
         )
     return [*lines, "", _growth(results)]
 
@@ -71,15 +87,15 @@ def _growth(results: dict[str, Any]) -> str:
     def grew(key: str) -> str:
         return f"{last[key] / first[key]:,.1f}"
 
-    hybrid = [next(case for case in size["cases"] if case["case"] == "hybrid") for size in (first, last)]
-    slower = hybrid[1]["p50_ms"]["median"] / hybrid[0]["p50_ms"]["median"]
-    fewer = hybrid[0]["per_second"]["median"] / hybrid[1]["per_second"]["median"]
+    def slower(place: str) -> float:
+        hybrid = [next(case for case in size["cases"] if case["case"] == f"hybrid, {place}") for size in (first, last)]
+        return float(hybrid[1]["p50_ms"]["median"] / hybrid[0]["p50_ms"]["median"])
+
     return f"""\
 From {first["passages"]:,} to {last["passages"]:,} passages, {times:,.0f} times as many: {grew("bytes")} times the bytes
-on disk, {grew("write_s")} times the time of writing and {grew("upkeep_s")} times that of all upkeep,
-{grew("search_rss_mib")} times the memory of a process that searches, {slower:,.1f} times the p50 of a hybrid search,
-and {fewer:,.1f} times fewer of them a second. A passage's bytes are its vector (1,536), its text and metadata, the
-index of words and that of vectors."""
+on disk, {grew("write_s")} times the time of writing and {grew("upkeep_s")} times that of all upkeep, and
+{slower("disk"):,.1f} times the p50 of a hybrid search on disk, {slower("memory"):,.1f} times in memory. A passage's
+bytes on disk are its vector (1,536), its text and metadata, the index of words and that of vectors."""
 
 
 def plot(results: dict[str, Any], figure: "Figure") -> None:
@@ -89,7 +105,8 @@ def plot(results: dict[str, Any], figure: "Figure") -> None:
     colours = {"vector": "C0", "text": "C1", "hybrid": "C2"}
     for shown in (case for case in CASES if case.permille in (10, 1000)):
         cases = [next(case for case in size["cases"] if case["case"] == str(shown)) for size in sizes]
-        style = {"color": colours[shown.mode], "linestyle": "-" if shown.permille == 1000 else "--", "marker": "o"}
+        marker = "o" if shown.place == "memory" else "x"
+        style = {"color": colours[shown.mode], "linestyle": "-" if shown.permille == 1000 else "--", "marker": marker}
         left.plot(counts, [case["p50_ms"]["median"] for case in cases], **style, label=str(shown))
         right.plot(counts, [case["per_second"]["median"] for case in cases], **style)
     for axes, title in ((left, "p50 of one search, ms"), (right, "searches a second, 16 at once")):

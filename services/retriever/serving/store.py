@@ -67,6 +67,11 @@ class ServingStore:
         )
         self._threads = ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="search")
 
+    @property
+    def nbytes(self) -> int:
+        """Of the collections in memory."""
+        return self._index.nbytes
+
     async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
         done = await self._disk.replace(collection, documents)
         await self._index.follow(collection)
