@@ -10,9 +10,9 @@ from services.retriever.ranking.copies import SAME
 from services.retriever.ranking.lexical import match, weigh_terms
 from services.retriever.ranking.ranker import Placed, RankOptions, rank_places, tie_order_of
 from services.retriever.serving.filters import filter_mask
-from services.retriever.serving.meaning import best_by_meaning, similarities, vectors_of
+from services.retriever.serving.lexical_search import best_by_words, count_terms_in, find_forms, statistics_of
 from services.retriever.serving.snapshot import Snapshot
-from services.retriever.serving.words import best_by_words, count_terms_in, find_forms, statistics_of
+from services.retriever.serving.vector_search import best_by_meaning, similarities, vectors_of
 from services.retriever.stores.base import Copy, Hit, Hits, Vector
 from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS
 from services.retriever.stores.lance.search import DEPTH, MOST_TERMS

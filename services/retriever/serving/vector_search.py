@@ -6,9 +6,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.serving.lexical_search import most
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.serving.vectors import FARTHEST, code_of
-from services.retriever.serving.words import most
 
 __all__ = ["best_by_meaning", "similarities", "vectors_of"]
 
