@@ -23,6 +23,7 @@ from services.retriever.serving.postings import Postings, TermSets
 from services.retriever.serving.segment import Segment
 from services.retriever.serving.snapshot import Origin, Snapshot
 from services.retriever.serving.vectors import Vectors
+from services.retriever.stores.lance.durability import boot_id
 
 __all__ = ["SnapshotCache"]
 
@@ -52,7 +53,12 @@ class SnapshotCache:
         folder = self._folder / name
         try:
             manifest = json.loads((folder / MANIFEST).read_bytes())
-            if (manifest["format"], manifest["table"]) != (FORMAT, origin.table) or not origin.table:
+            # After a power cut a table may be back at an earlier version, and have other rows in later ones.
+            if not origin.table or [manifest[key] for key in ("format", "table", "boot")] != [
+                FORMAT,
+                origin.table,
+                boot_id(),
+            ]:
                 self.forget(name)
                 return None
             _check(folder, manifest["files"])
@@ -83,6 +89,7 @@ class SnapshotCache:
         manifest = {
             "format": FORMAT,
             "table": snapshot.origin.table,
+            "boot": boot_id(),
             "version": snapshot.origin.version,
             "last_row": snapshot.origin.last_row,
             "doubled": snapshot.origin.doubled,

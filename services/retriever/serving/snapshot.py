@@ -28,11 +28,12 @@ _NOTHING = (np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a snapshot was read from: the table's own id, its version, its columns, the greatest address of its rows,
+    """What a snapshot was read from: the table's own id, version, schema and columns, the greatest address of its rows,
     and how many older rows it has of keys that are there more than once."""
 
     table: str
     version: int
+    schema: pa.Schema
     columns: Mapping[str, Column]
     dimension: int
     last_row: int = -1

@@ -26,9 +26,10 @@ from services.retriever.stores.base import (
     Vector,
     check_collection,
 )
-from services.retriever.stores.lance.rows import SECTION, Key
+from services.retriever.stores.lance.rows import SECTION, Key, check_owner
 from services.retriever.stores.lance.sql import compile_filter
 from services.retriever.stores.lance.store import LanceStore, check_dimension
+from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter
 from shared.contracts.problems import Problem
 from shared.contracts.retrieval import SearchMode
@@ -72,8 +73,10 @@ class ServingStore:
         """Of the collections in memory."""
         return self._index.nbytes
 
-    async def replace(self, collection: str, documents: Sequence[IndexedDocument]) -> Replaced:
-        done = await self._disk.replace(collection, documents)
+    async def replace(
+        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+    ) -> Replaced:
+        done = await self._disk.replace(collection, documents, owner=owner)
         await self._index.follow(collection)
         return done
 
@@ -86,36 +89,48 @@ class ServingStore:
         top_k: int,
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
+        owner: Owner | None = None,
     ) -> Hits:
         if vector is None and options.mode is not SearchMode.TEXT:
             raise ValueError(f"a search with mode {options.mode} needs a vector")
         held = await self._index.get(check_collection(collection))
         if held is None or not _fits(held.snapshot, filter):
             SEARCHES.labels("disk").inc()
-            return await self._disk.search(collection, text, vector, top_k=top_k, filter=filter, options=options)
+            return await self._disk.search(
+                collection, text, vector, top_k=top_k, filter=filter, options=options, owner=owner
+            )
         SEARCHES.labels("memory").inc()
         snapshot = held.snapshot
+        _check_owner(snapshot, owner)
         if vector is not None and options.mode is not SearchMode.TEXT:
             check_dimension(len(vector), snapshot.origin.dimension)
         operation = partial(_search, snapshot, held, text, vector, top_k=top_k, where=filter, options=options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
 
-    async def read(self, collection: str, places: Collection[Place]) -> Mapping[Place, StoredChunk]:
+    async def read(
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+    ) -> Mapping[Place, StoredChunk]:
         held = await self._index.get(check_collection(collection)) if places else None
         if held is None:
-            return await self._disk.read(collection, places)
+            return await self._disk.read(collection, places, owner=owner)
+        _check_owner(held.snapshot, owner)
         operation = partial(_read, held.snapshot, list(places))
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
 
-    async def count(self, collection: str, filter: Filter | None = None) -> int:  # noqa: A002
-        return await self._disk.count(collection, filter)
+    async def count(
+        self,
+        collection: str,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        owner: Owner | None = None,
+    ) -> int:
+        return await self._disk.count(collection, filter, owner=owner)
 
     async def maintain(self, collection: str) -> None:
         await self._disk.maintain(collection)
 
-    async def drop(self, collection: str) -> None:
-        self._index.forget(check_collection(collection))
-        await self._disk.drop(collection)
+    async def drop(self, collection: str, *, owner: Owner | None = None) -> None:
+        await self._disk.drop(check_collection(collection), owner=owner)
         self._index.forget(collection)
 
     async def close(self) -> None:
@@ -130,6 +145,11 @@ def _open_cache(folder: Path, most_bytes: int) -> SnapshotCache | None:
     except OSError as error:
         log.warning("nothing is kept for the next start, as the folder %s cannot be used: %s", folder, error)
         return None
+
+
+def _check_owner(snapshot: Snapshot, owner: Owner | None) -> None:
+    if owner is not None:
+        check_owner(snapshot.origin.schema, owner)
 
 
 def _fits(snapshot: Snapshot, where: Filter | None) -> bool:

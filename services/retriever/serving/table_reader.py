@@ -38,7 +38,13 @@ async def origin_of(table: AsyncTable) -> Origin:
     version = await table.version()
     await table.checkout(version)
     schema = await table.schema()
-    return Origin(table=table_id(schema), version=version, columns=columns_of(schema), dimension=dimension_of(schema))
+    return Origin(
+        table=table_id(schema),
+        version=version,
+        schema=schema,
+        columns=columns_of(schema),
+        dimension=dimension_of(schema),
+    )
 
 
 async def load_table(table: AsyncTable, origin: Origin) -> Snapshot:

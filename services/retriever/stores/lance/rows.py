@@ -68,7 +68,7 @@ SECTION_FIELD = pa.field(SECTION, pa.int64())
 LANGUAGE = "language"
 """The metadata key by which a document says its language, as an ISO 639-1 code."""
 
-_TENANT, _COLLECTION = b"sluice.tenant", b"sluice.collection"
+_TENANT, _COLLECTION, _TABLE_ID = b"sluice.tenant", b"sluice.collection", b"sluice.table"
 """Metadata of a table: whose it is. One that a version before it made has none."""
 
 _PREFIX = "m_"
@@ -80,8 +80,6 @@ _RESERVED = {
 }
 # Declares the key to Lance at creation; with it, concurrent inserts of one key conflict instead of doubling the row.
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key:position": "1"}
-
-_TABLE_ID = "sluice:table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def check_owner(schema: pa.Schema, owner: Owner) -> None:
 
 def table_id(schema: pa.Schema) -> str:
     """What no other table has, also none of the same name; empty for a table that a version before this made."""
-    given: bytes = (schema.metadata or {}).get(_TABLE_ID.encode(), b"")
+    given: bytes = (schema.metadata or {}).get(_TABLE_ID, b"")
     return given.decode()
 
 
