@@ -17,6 +17,8 @@ __all__ = [
     "Delta",
     "Document",
     "DocumentError",
+    "DocumentWarning",
+    "ItemWarning",
     "DocumentPage",
     "Done",
     "Event",
@@ -246,6 +248,13 @@ class Collection(Schema):
     versions: tuple[CollectionVersion, ...] = ()
 
 
+class DocumentWarning(Schema):
+    """What of a document is not in the index, or was guessed: `detail` is a sentence for people."""
+
+    kind: str = ""
+    detail: str = ""
+
+
 class Document(Schema):
     id: str
     name: str
@@ -255,6 +264,7 @@ class Document(Schema):
     media_type: Sent[str] = None
     metadata: Metadata = Field(default_factory=dict)
     indexed_at: Sent[Timestamp] = None
+    warnings: tuple[DocumentWarning, ...] = ()
 
 
 class DocumentPage(Schema):
@@ -275,7 +285,8 @@ class JobState(StrEnum):
 class Progress(Schema):
     """How far a job is: `done` of `total` units of its kind, and what it does now.
 
-    Jobs on documents count those: `documents` is the total; the chunks and bytes are those indexed so far.
+    Jobs on documents count those: `documents` is the total; the chunks and bytes are those indexed so far. `warned` are
+    documents that are in the index, but not all of them.
     """
 
     done: int = 0
@@ -286,6 +297,7 @@ class Progress(Schema):
     skipped: int = 0
     deleted: int = 0
     failed: int = 0
+    warned: int = 0
     chunks: int = 0
     bytes: int = 0
 
@@ -310,6 +322,12 @@ class DocumentError(Schema):
         return ": ".join(part for part in (self.title, self.detail) if part) or self.type
 
 
+class ItemWarning(DocumentWarning):
+    """What of one document is not in the index, though the document is."""
+
+    document: str
+
+
 class JobOptions(Schema):
     """The options of a job. `by` is its submitter, `parent` the pipeline that it is a step of.
 
@@ -326,6 +344,7 @@ class JobOptions(Schema):
 
 class Job(Schema):
     """A job succeeds even where single documents failed: look at `progress.failed` and `errors`.
+    `warnings` say what of its documents is not in the index.
 
     `outputs` are small results; `artifacts` are files that it has made.
     """
@@ -341,6 +360,7 @@ class Job(Schema):
     attempt: int = 0
     progress: Progress = Progress()
     errors: tuple[DocumentError, ...] = ()
+    warnings: tuple[ItemWarning, ...] = ()
     error: ProblemDetails | None = None
     options: JobOptions = JobOptions()
     outputs: dict[str, Any] = Field(default_factory=dict)

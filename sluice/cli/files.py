@@ -7,11 +7,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-__all__ = ["LARGEST_FILE", "NameClashError", "Picked", "batches", "called", "grouped", "pick", "still_there"]
+from sluice.cli.file_names import path_of, spelled
+
+__all__ = [
+    "LARGEST_FILE",
+    "LONGEST_NAME",
+    "NameClashError",
+    "Picked",
+    "batches",
+    "called",
+    "grouped",
+    "pick",
+    "still_there",
+]
 
 T = TypeVar("T")
 
-LARGEST_FILE = 50 * 2**20
+LARGEST_FILE, LONGEST_NAME = 50 * 2**20, 512
 """Bytes; the server refuses more."""
 REQUEST_FILES, REQUEST_BYTES = 200, 32 * 2**20
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -33,10 +45,10 @@ class Picked:
 def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Picked]:
     """The files of the given files and folders, ordered by name.
 
-    A file's name is its path from the folder that holds the given path, with "/". Hidden files and folders and those
-    of SKIPPED_FOLDERS are left out, as are links that lead out of the given folder; a file that is itself given is
-    taken whatever it is called. Patterns (`*` also matches "/") are held against the path within the given folder and
-    against the file name; `exclude` also against folders. Raises `NameClashError`.
+    A file's name is its path from the folder that holds the given path, with "/", as `spelled` writes it. Hidden files
+    and folders and those of SKIPPED_FOLDERS are left out, as are links that lead out of the given folder; a file that
+    is itself given is taken whatever it is called. Patterns (`*` also matches "/") are held against the path within the
+    given folder and against the file name; `exclude` also against folders. Raises `NameClashError`.
     """
     found: dict[str, Picked] = {}
     for root in (Path(os.path.abspath(root)) for root in roots):
@@ -44,10 +56,12 @@ def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[s
             within = PurePosixPath(path.relative_to(root).as_posix()) if path != root else PurePosixPath(root.name)
             if not _wanted(within, include, exclude):
                 continue
-            name = path.relative_to(root.parent).as_posix()
+            name = spelled(path.relative_to(root.parent).as_posix())
             other = found.get(name)
             if other is not None and other.path != path:
-                raise NameClashError(f"{other.path} and {path} would both be named {name}; ingest them apart")
+                raise NameClashError(
+                    f"{spelled(str(other.path))} and {spelled(str(path))} would both be named {name}; ingest them apart"
+                )
             found[name] = Picked(path=path, name=name, size=path.stat().st_size)
     return [found[name] for name in sorted(found)]
 
@@ -76,12 +90,12 @@ def grouped(
 
 def called(root: Path) -> str:
     """The name that a given folder has in its documents' names: `.` is called like the current folder."""
-    return Path(os.path.abspath(root)).name
+    return spelled(Path(os.path.abspath(root)).name)
 
 
 def still_there(root: Path, name: str) -> bool:
     """Whether the file from which a document below `root` came still exists, chosen by the patterns or not."""
-    return (Path(os.path.abspath(root)).parent / name).is_file()
+    return (Path(os.path.abspath(root)).parent / path_of(name)).is_file()
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -53,6 +53,7 @@ def ingest(
 
 
 def _pick(paths: list[Path], include: list[str], exclude: list[str]) -> "list[Picked]":
+    from sluice.cli.file_names import spelled
     from sluice.cli.files import NameClashError, pick
 
     try:
@@ -60,7 +61,7 @@ def _pick(paths: list[Path], include: list[str], exclude: list[str]) -> "list[Pi
     except NameClashError as error:
         raise typer.BadParameter(str(error), param_hint="PATH") from None
     except OSError as error:
-        raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint="PATH") from None
+        raise typer.BadParameter(f"{spelled(str(error.filename))}: {error.strerror}", param_hint="PATH") from None
 
 
 def _parse_metadata(pairs: list[str]) -> dict[str, Any]:

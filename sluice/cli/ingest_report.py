@@ -4,7 +4,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sluice.cli.ingestion import Outcome, Plan
-from sluice.cli.job_report import print_failures
+from sluice.cli.job_report import print_failures, print_warnings
 from sluice.cli.output import console, counted, errors, print_json, print_table
 
 __all__ = ["Screen"]
@@ -51,6 +51,7 @@ class Screen:
             for job_id in outcome.jobs:
                 self._say(f"Job {job_id} runs; follow it with [cyan]sluice jobs follow {job_id}[/]")
         print_failures(outcome.failures, outcome.counts.failed)
+        print_warnings(outcome.warnings, outcome.counts.warned)
         for job in outcome.broken:
             reason = f": {job.error.title}: {job.error.detail}" if job.error else ""
             self._say(f"[red]✗[/] job {job.id} {job.state}{escape(reason)}")
@@ -105,6 +106,7 @@ def _as_json(plan: Plan, outcome: Outcome) -> dict[str, object]:
         **counts.model_dump(),
         "seconds": round(outcome.seconds, 3),
         "errors": [{"document": document, "reason": reason} for document, reason in outcome.failures],
+        "warnings": [{"document": document, "detail": detail} for document, detail in outcome.warnings],
         "stale": outcome.stale,
         "pruned": outcome.pruned,
         "jobs": list(outcome.jobs.values()),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from sluice.api.models import Job, JobState, Progress
-from sluice.cli.files import LARGEST_FILE, Picked, batches, called, grouped, still_there
+from sluice.cli.files import LARGEST_FILE, LONGEST_NAME, Picked, batches, called, grouped, still_there
 from sluice.client import AsyncClient, Upload
 from sluice.client.errors import SluiceError
 
@@ -58,6 +58,11 @@ class Outcome:
         """Documents with their reasons; a job reports its first hundred."""
         remote = [(error.document, error.reason) for job in self.jobs.values() for error in job.errors]
         return [*self.local, *remote]
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """Documents with what was not read of them; a job reports its first hundred."""
+        return [(one.document, one.detail) for job in self.jobs.values() for one in job.warnings]
 
     @property
     def broken(self) -> list[Job]:
@@ -137,10 +142,15 @@ async def _follow(client: AsyncClient, job_id: str, changed: Callable[[Job], Non
 
 def _sendable(files: Iterable[Picked], outcome: Outcome) -> list[Picked]:
     """The files that the server would take; the others are noted as failed, as it would."""
+    sendable = []
     for file in files:
         if file.size > LARGEST_FILE:
             outcome.local.append((file.name, f"The file is {file.size / 2**20:.0f} MB; at most 50 MB are taken"))
-    return [file for file in files if file.size <= LARGEST_FILE]
+        elif (length := len(file.name.encode())) > LONGEST_NAME:
+            outcome.local.append((file.name, f"The name has {length} bytes; at most {LONGEST_NAME} are taken"))
+        else:
+            sendable.append(file)
+    return sendable
 
 
 def _read(batch: Sequence[Picked], outcome: Outcome) -> list[Upload]:

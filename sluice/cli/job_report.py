@@ -10,7 +10,7 @@ from rich.markup import escape
 from sluice.api.models import Job, JobState
 from sluice.cli.output import ago, console, counted, file_size, print_json
 
-__all__ = ["STYLES", "failed", "now", "print_failures", "print_job", "report", "units", "why"]
+__all__ = ["STYLES", "failed", "now", "print_failures", "print_job", "print_warnings", "report", "units", "why"]
 
 STYLES = {JobState.SUCCEEDED: "green", JobState.FAILED: "red", JobState.CANCELLED: "yellow"}
 
@@ -56,6 +56,7 @@ def print_job(job: Job) -> None:
     for line in _lines(job):
         terminal.print(f"  {line}", soft_wrap=True)
     print_failures([(error.document, error.reason) for error in job.errors], job.progress.failed)
+    print_warnings([(warning.document, warning.detail) for warning in job.warnings], job.progress.warned)
     if job.error is not None:
         terminal.print(f"  [red]{escape(f'{job.error.title}: {job.error.detail}')}[/]", soft_wrap=True)
 
@@ -67,6 +68,15 @@ def print_failures(failures: list[tuple[str, str]], total: int) -> None:
         terminal.print(f"  [red]✗[/] {escape(document)}  [dim]{escape(reason)}[/]", soft_wrap=True)
     if total > len(failures):
         terminal.print(f"  [red]✗[/] and {total - len(failures):,} more", soft_wrap=True)
+
+
+def print_warnings(warnings: list[tuple[str, str]], total: int = 0) -> None:
+    """One line for each thing that was not read of a document; a last line where not all documents are named."""
+    terminal = console()
+    for document, detail in warnings:
+        terminal.print(f"  [yellow]![/] {escape(document)}  [dim]{escape(detail)}[/]", soft_wrap=True)
+    if (more := total - len({document for document, _ in warnings})) > 0:
+        terminal.print(f"  [yellow]![/] and {counted(more, 'document')} more with warnings", soft_wrap=True)
 
 
 def _lines(job: Job) -> list[str]:

@@ -85,7 +85,8 @@ def list_documents(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a collection's documents."""
+    """List a collection's documents, and what of them was not read."""
+    from sluice.cli.job_report import print_warnings
     from sluice.cli.output import ago, file_size, print_json, print_table
 
     with client(url) as sluice:
@@ -95,6 +96,7 @@ def list_documents(
         return
     rows = [(d.name, file_size(d.bytes), f"{d.chunks:,}", ago(d.indexed_at)) for d in found]
     print_table(("document", ">size", ">chunks", "indexed"), rows, empty="There are no documents.")
+    print_warnings([(d.name, warning.detail) for d in found for warning in d.warnings])
 
 
 @documents.command("delete")

@@ -7,6 +7,7 @@ import random
 import struct
 import zipfile
 from collections.abc import Callable
+from email.message import EmailMessage
 from typing import Any, Final
 
 import docx
@@ -17,8 +18,9 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from tests.fuzz.values import TOKENS, damaged
+from tests.harness.document_files import epub, msg, ods, odt, xlsx, zipped
 
-__all__ = ["FILES", "files"]
+__all__ = ["FILES", "PACKED", "files"]
 
 TEXT: Final = (
     "The blue lamp of Sundsholm was lit in 1911.\n\nWho built it? Ole Brandt, a smith from the west coast - ünïcode.\n"
@@ -74,6 +76,18 @@ def _pptx() -> bytes:
     return _saved(presentation)
 
 
+def _eml() -> bytes:
+    message = EmailMessage()
+    message["From"], message["Subject"] = "a@example.org", "Lämps"
+    message.set_content(TEXT, cte="quoted-printable")
+    message.add_alternative(f"<p>{TEXT}</p>", subtype="html")
+    message.add_attachment(TEXT.encode(), maintype="text", subtype="plain", filename="lamp.txt")
+    for number, part in enumerate(message.walk()):
+        if part.is_multipart():
+            part.set_boundary(f"edge{number}")
+    return message.as_bytes()
+
+
 RECORDS: Final = [
     {"name": f"lamp {n}", "year": 1900 + n, "parts": [{"a": 1, "b": [1, 2]}], "none": None} for n in range(4)
 ]
@@ -100,9 +114,35 @@ FILES: Final[dict[str, bytes]] = {
     "latin.txt": TEXT.encode("latin-1"),
     "wide.txt": TEXT.encode("utf-16"),
     "a.py": b"def lamp():\n    return 'blue'\n",
+    "a.xlsx": xlsx(
+        {"Lamps": [["Report"], [], ["name", "year"], ["blue", 1911], ["", 1912]]}, merged=[(3, 0, 4, 0, "blue")]
+    ),
+    "a.ods": ods([["name", "year"], ["blue", "1911"]]),
+    "a.odt": odt(
+        f'<text:h text:outline-level="1">Lamps</text:h><text:p>{TEXT}<text:s text:c="3"/></text:p><table:table>'
+        '<table:table-row><table:table-cell table:number-columns-spanned="2"><text:p>cell</text:p></table:table-cell>'
+        "</table:table-row></table:table>"
+    ),
+    "a.epub": epub({"one.xhtml": f"<h1>Lamps</h1><p>{TEXT}</p>", "two.xhtml": "<p>two</p>"}, title="Lamps"),
+    "a.zip": zipped({"a.md": f"# Lamps\n\n{TEXT}", "in.zip": zipped({"b.txt": TEXT}), "c.png": b"\x89PNG\0"}),
+    "a.eml": _eml(),
+    "a.msg": msg({0x0037: "Lamps", 0x1000: TEXT}, attachments=[("a.md", TEXT.encode())]),
+    "a.rtf": b"{\\rtf1\\ansi{\\info{\\title Lamps}}Blue lamp\\'e9 \\u8364?\\par"
+    b"\\trowd\\cellx9 a\\cell b\\cell\\row\\pard end}",
+    "a.ipynb": json.dumps(
+        {
+            "cells": [
+                {"cell_type": "markdown", "source": ["# Lamps\n", TEXT]},
+                {"cell_type": "code", "source": "lamp()", "outputs": [{"data": {"text/plain": "blue"}}]},
+            ]
+        }
+    ).encode(),
     "a.txt.gz": gzip.compress(TEXT.encode(), mtime=0),
     "README": TEXT.encode(),
 }
+
+PACKED: Final = (".docx", ".pptx", ".xlsx", ".ods", ".odt", ".epub", ".zip")
+"""Suffixes of files that are zip archives."""
 
 PDF_TOKENS: Final = (
     *(
@@ -271,7 +311,7 @@ TEXT_TOKENS: Final = (
 def _tokens(name: str) -> tuple[bytes, ...]:
     if name.endswith(".pdf"):
         return PDF_TOKENS + TOKENS
-    if name.endswith((".html", ".docx", ".pptx")):
+    if name.endswith((".html", *PACKED)):
         return MARKUP_TOKENS + TOKENS
     return (RST_TOKENS if name.endswith(".rst") else ()) + TEXT_TOKENS
 
@@ -363,7 +403,7 @@ def files(draw: Callable[[Any], Any], names: tuple[str, ...] = tuple(FILES)) -> 
     name = draw(st.sampled_from(names))
     data = FILES[name]
     how = draw(st.integers(0, 3))
-    if name.endswith((".docx", ".pptx")) and how:
+    if name.endswith(PACKED) and how:
         data = draw(_misdeclared(data) if how == 1 else _repacked(data))
     elif name.endswith(".gz") and how:
         data = (

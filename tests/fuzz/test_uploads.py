@@ -11,7 +11,7 @@ from hypothesis import given
 
 from services.scheduler.ingestion.reader.reader import ChunkedDocument, DocumentReader
 from shared.contracts.problems import Problem, ProblemType
-from tests.fuzz.documents import FILES, files
+from tests.fuzz.documents import FILES, PACKED, files
 from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw
 
 CLEAR = frozenset(
@@ -27,8 +27,12 @@ File = tuple[str, bytes, str | None]
 KINDS = {
     "pdf": tuple(name for name in FILES if name.endswith(".pdf")),
     "office": ("a.docx", "a.pptx"),
+    "packed": tuple(name for name in FILES if name.endswith(PACKED) and name not in ("a.docx", "a.pptx")),
+    "mail": ("a.eml", "a.msg"),
     "markup": ("a.html", "a.md", "a.rst"),
-    "plain": tuple(name for name in FILES if not name.endswith((".pdf", ".docx", ".pptx", ".html", ".md", ".rst"))),
+    "plain": tuple(
+        name for name in FILES if not name.endswith((*PACKED, ".pdf", ".html", ".md", ".rst", ".eml", ".msg"))
+    ),
 }
 SECONDS = 20.0
 """More than any of these small files may take: one that does is told as a document that goes beyond its limit."""
@@ -67,6 +71,9 @@ def check_document(document: ChunkedDocument) -> None:
     for value in document.metadata.values():
         assert isinstance(value, int) or (value.isprintable() and len(value) <= 500)
     json.dumps(dict(document.metadata)).encode()
+    for warning in document.warnings:
+        assert warning.detail.isprintable()
+        assert len(warning.detail) < 400
     assert "root:x:0:0" not in "".join(chunk.text for chunk in document.chunks), "no other file is read"
 
 
@@ -89,6 +96,20 @@ def test_any_pdf_is_read_or_has_a_clear_problem(portal: BlockingPortal, reader: 
 def test_any_office_file_is_read_or_has_a_clear_problem(
     portal: BlockingPortal, reader: DocumentReader, file: File
 ) -> None:
+    example_began()
+    check(portal, reader, *file)
+
+
+@fuzzed(48)
+@given(file=files(KINDS["packed"]))
+def test_any_package_is_read_or_has_a_clear_problem(portal: BlockingPortal, reader: DocumentReader, file: File) -> None:
+    example_began()
+    check(portal, reader, *file)
+
+
+@fuzzed(40)
+@given(file=files(KINDS["mail"]))
+def test_any_mail_is_read_or_has_a_clear_problem(portal: BlockingPortal, reader: DocumentReader, file: File) -> None:
     example_began()
     check(portal, reader, *file)
 

@@ -7,6 +7,7 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from shared.contracts.documents import spell_bytes
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Item", "PartEnd", "PartStart", "read_parts"]
@@ -14,7 +15,10 @@ __all__ = ["Item", "PartEnd", "PartStart", "read_parts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartStart:
-    """A part begins. `filename` is None for a plain field; `media_type` is '' where the sender names none."""
+    """A part begins. `filename` is None for a plain field; `media_type` is '' where the sender names none.
+
+    Bytes of a file name that are not UTF-8 are spelled by `spell_bytes`.
+    """
 
     field: str
     filename: str | None
@@ -80,13 +84,14 @@ class _Reader:
         return items
 
     def _end_header(self) -> None:
-        self._headers[self._name.decode("latin-1").lower()] = _text(bytes(self._value))
+        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("utf-8", "surrogateescape")
         self._name.clear()
         self._value.clear()
 
     def _begin_part(self) -> None:
         # The parser of header options takes latin-1 and returns the bytes of UTF-8 unchanged.
-        disposition = self._headers.get("content-disposition", "").encode().decode("latin-1")
+        disposition = self._headers.get("content-disposition", "")
+        disposition = disposition.encode("utf-8", "surrogateescape").decode("latin-1")
         kind, options = parse_options_header(disposition)
         if kind != b"form-data" or b"name" not in options:
             raise _broken("a part has no 'Content-Disposition: form-data' with a name")
@@ -95,7 +100,7 @@ class _Reader:
         self._items.append(
             PartStart(
                 field=_text(options[b"name"]),
-                filename=None if filename is None else _text(filename),
+                filename=None if filename is None else spell_bytes(filename.decode("utf-8", "surrogateescape")),
                 media_type=media_type if media_type.isascii() and len(media_type) <= LONGEST_MEDIA_TYPE else "",
             )
         )

@@ -33,7 +33,15 @@ ANY: Final = "default"
 SPOKEN: Final = frozenset({"user", "assistant"})
 """Roles whose turns a later question may refer to."""
 
-NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+NOT_TEXT: Final = re.compile("[\x00\x7f-\x9f\ufffe\uffff]")
+
+PASTED: Final[dict[str, str | int | None]] = {
+    **dict.fromkeys("\x07\x0b\x0c\x1c\x1d\x85\u2028\u2029", " "),
+    **dict.fromkeys("\x01\x02\x03\x04\x05\x06\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1f\xad", ""),
+    "\x1e": "-",
+}
+"""What text from PDF files and Office programs holds beside words: ends of lines, pages and cells, a hyphen that does
+not break, and marks that nobody sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +162,8 @@ def _with_plan(stop: Stop, plan: QueryPlan) -> Stop:
 
 
 def validate_question(question: str, settings: GatewaySettings) -> str:
-    """The question without blanks around it. Raises Problem INVALID_QUESTION."""
-    question = question.strip()
+    """The question without blanks around it and what is PASTED with it. Raises Problem INVALID_QUESTION."""
+    question = question.translate(str.maketrans(PASTED)).strip()
     if not question:
         reason = "is empty"
     elif len(question) > settings.max_question_chars:

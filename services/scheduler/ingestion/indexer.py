@@ -10,7 +10,7 @@ import io
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from nats.js.object_store import ObjectStore
 
 from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.ingestion.chunking.chunker import Chunking
+from services.scheduler.ingestion.fit_types import ReadyDocument, fit_types
 from services.scheduler.ingestion.models import (
     IncomingDocument,
     MovedOnError,
@@ -35,7 +36,7 @@ from services.scheduler.jobs.retry import PASSING
 from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import WRITABLE, CollectionVersion
 from shared.contracts.documents import Document, check_document_name
-from shared.contracts.envelope import Lane, Passage, Stop
+from shared.contracts.envelope import Lane, Stop
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages, index_outcome
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
@@ -56,15 +57,7 @@ REMOVED_AT_ONCE: Final = 500
 OBJECT_TIMEOUT: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
-    """A document that is ready for the index."""
-
-    record: Document
-    passages: tuple[Passage, ...]
-
-
-_Commits = Batcher[_Ready, Outcome | Problem]
+_Commits = Batcher[ReadyDocument, Written | Problem]
 
 
 class Indexer:
@@ -171,7 +164,7 @@ class Indexer:
         fingerprint = self.fingerprint(target.version)
         whole = known is not None and bool(known.original or not self._settings.keep_originals)
         if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
-            return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
+            return _written(known, Outcome.UNCHANGED)
         async with self._reading:
             data = await document.load()
             sha256 = document.sha256 or await asyncio.to_thread(_digest, data)
@@ -179,7 +172,7 @@ class Indexer:
                 # With the new stamp it need not be loaded the next time, and its original may not have been kept.
                 original = known.original or (await self._kept(target, document, data)).original
                 await self._documents.put(target.table, _noted(known, document, original), owner=target.owner)
-                return Written(outcome=Outcome.UNCHANGED, chunks=known.chunks, job=known.job)
+                return _written(known, Outcome.UNCHANGED)
             chunking = self.chunking(target.version)
             read = await self._reader.read(document.name, data, document.media_type, chunking=chunking)
             document = await self._kept(target, document, data)
@@ -203,13 +196,15 @@ class Indexer:
             original=document.original,
             origin=document.origin,
             stamp=document.stamp,
+            warnings=read.warnings,
         )
-        outcome = await commits.submit(_Ready(record=record, passages=passages), Lane.BATCH)
-        if outcome is not Outcome.INDEXED and record.original:
+        done = await commits.submit(ReadyDocument(record=record, passages=passages), Lane.BATCH)
+        indexed = not isinstance(done, Problem) and done.outcome is Outcome.INDEXED
+        if not indexed and record.original:
             await self._originals.release(target.collection, record.id, record.original)
-        if isinstance(outcome, Problem):
-            raise outcome
-        return Written(outcome=outcome, chunks=len(passages), job=document.job)
+        if isinstance(done, Problem):
+            raise done
+        return done
 
     async def _kept(self, target: Target, document: IncomingDocument, data: bytes) -> IncomingDocument:
         """The document with its bytes kept."""
@@ -218,7 +213,7 @@ class Indexer:
         original = await self._originals.keep(target.collection, document.id, document.revision, data)
         return replace(document, original=original)
 
-    async def _commit(self, target: Target, batch: Sequence[_Ready]) -> Sequence[Outcome | Problem]:
+    async def _commit(self, target: Target, batch: Sequence[ReadyDocument]) -> Sequence[Written | Problem]:
         """Write a batch of documents in one commit, then their records."""
         await self._check(target)
         name = owned_name(target.tenant, f"{target.job}-{secrets.token_hex(16)}")
@@ -227,14 +222,16 @@ class Indexer:
             await self._vectors.put(name, io.BytesIO(data))
         refs = tuple(reference_to(document.record) for document in batch)
         done = await self._change(target, IndexChange(table=target.table, documents=refs, object=name))
-        results: list[Outcome | Problem] = []
+        results: list[Written | Problem] = []
         for document in batch:
             if (refused := done.refused.get(document.record.id)) is not None:
-                results.append(Problem.from_details(refused))
+                fitted = fit_types(document, refused)
+                again = await self._commit(target, [fitted]) if fitted is not None else [Problem.from_details(refused)]
+                results += again
             elif document.record.id in done.superseded:
-                results.append(Outcome.SUPERSEDED)
+                results.append(_written(document.record, Outcome.SUPERSEDED))
             else:
-                results.append(await self._record(target, document.record))
+                results.append(_written(document.record, await self._record(target, document.record)))
         await discard(self._vectors, name)
         return results
 
@@ -268,6 +265,10 @@ async def discard(store: ObjectStore, name: str) -> None:
             await store.delete(name)
     except ObjectNotFoundError:
         return  # an earlier try got this far
+
+
+def _written(record: Document, outcome: Outcome) -> Written:
+    return Written(outcome=outcome, chunks=record.chunks, job=record.job, warnings=record.warnings)
 
 
 def _noted(known: Document, document: IncomingDocument, original: str) -> Document:

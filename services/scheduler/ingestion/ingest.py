@@ -117,6 +117,7 @@ class IngestJob:
             mine = done.outcome is not Outcome.SUPERSEDED and done.job == target.job
             chunks = done.chunks if mine else 0
             report.add(indexed=int(mine), skipped=int(not mine), chunks=chunks, size=document.size)
+            report.warn(document.name, done.warnings if mine else ())
 
         def failed(document: IncomingDocument, problem: Problem) -> None:
             report.fail(document.name, problem)

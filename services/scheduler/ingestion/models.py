@@ -9,6 +9,7 @@ from shared.contracts.collections import Collection, CollectionVersion, Owner
 from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage, Scalar
 from shared.contracts.indexing import IndexedDocumentRef
+from shared.contracts.warnings import DocumentWarning
 
 __all__ = ["IncomingDocument", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
 
@@ -73,11 +74,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """`job` is the one that brought what is in the index now."""
+    """`job` is the one that brought what is in the index now, and `warnings` say what of it is not."""
 
     outcome: Outcome
     chunks: int
     job: str
+    warnings: tuple[DocumentWarning, ...] = ()
 
 
 def is_same(known: Document, document: IncomingDocument, fingerprint: str, sha256: str | None) -> bool:

@@ -1,12 +1,13 @@
 """The progress of a job on documents: what has been done, in its record and in the metrics."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.telemetry import INGESTED, INGESTED_BYTES, INGESTED_CHUNKS
 from shared.contracts.problems import Problem
+from shared.contracts.warnings import DocumentWarning
 
 __all__ = ["ProgressReport"]
 
@@ -53,6 +54,11 @@ class ProgressReport:
         if self._counting:
             INGESTED.labels("failed").inc()
             self._context.fail_item(document, problem)
+
+    def warn(self, document: str, warnings: Sequence[DocumentWarning]) -> None:
+        """What of a document is not in the index, though the document is."""
+        if self._counting and warnings:
+            self._context.warn_item(document, warnings)
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from io import BufferedIOBase
 from typing import Final
@@ -12,9 +12,10 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from pydantic import JsonValue
 
-from shared.contracts.jobs import DocumentError, Job, JobProgress, JobSpec
+from shared.contracts.jobs import DocumentError, ItemWarning, Job, JobProgress, JobSpec
 from shared.contracts.keys import permitted
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.warnings import DocumentWarning
 from shared.stores.artifacts import Artifacts
 from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.store import JobStore
@@ -46,6 +47,7 @@ class JobContext:
         self._checkpoints = Checkpoints(jetstream)
         self._progress = job.progress.model_copy(update={"done": 0, "failed": 0})
         self._errors: list[DocumentError] = []
+        self._warnings: list[ItemWarning] = []
         self._dirty = False
 
     @property
@@ -79,6 +81,7 @@ class JobContext:
         """Begin a job on documents, or begin it again: nothing is done, and nothing has failed."""
         self._progress = JobProgress(documents=documents, message=message)
         self._errors.clear()
+        self._warnings.clear()
         self._dirty = True
 
     @property
@@ -91,6 +94,12 @@ class JobContext:
         if len(self._errors) < KEPT_ERRORS:
             kind = problem.kind
             self._errors.append(DocumentError(document=item, type=kind.uri, title=kind.title, detail=problem.detail))
+
+    def warn_item(self, item: str, warnings: Sequence[DocumentWarning]) -> None:
+        """One of the job's items was done, but not all of it."""
+        self.add_progress(warned=1)
+        room = KEPT_ERRORS - len(self._warnings)
+        self._warnings += [ItemWarning(document=item, kind=one.kind, detail=one.detail) for one in warnings[:room]]
 
     @asynccontextmanager
     async def reporting(self, interval: float = INTERVAL) -> AsyncIterator[None]:
@@ -143,7 +152,7 @@ class JobContext:
     async def show(self) -> None:
         """Show progress now."""
         self._dirty = False
-        shown = {"progress": self._progress, "errors": tuple(self._errors)}
+        shown = {"progress": self._progress, "errors": tuple(self._errors), "warnings": tuple(self._warnings)}
         await self.report(lambda job: job.model_copy(update=shown))
 
     @property

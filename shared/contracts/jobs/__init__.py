@@ -1,6 +1,16 @@
 """Jobs on the wire: what is asked for, and how far it is."""
 
-from shared.contracts.jobs.job import DocumentError, Job, JobOptions, JobProgress, JobState, Priority, check_ids, job_id
+from shared.contracts.jobs.job import (
+    DocumentError,
+    ItemWarning,
+    Job,
+    JobOptions,
+    JobProgress,
+    JobState,
+    Priority,
+    check_ids,
+    job_id,
+)
 from shared.contracts.jobs.kinds.batch import BatchSpec, Endpoint
 from shared.contracts.jobs.kinds.command import CommandSpec, Executor, Resources, Toleration
 from shared.contracts.jobs.kinds.delete import DeleteSpec
@@ -27,6 +37,7 @@ __all__ = [
     "Executor",
     "FolderSource",
     "IngestSpec",
+    "ItemWarning",
     "Job",
     "JobOptions",
     "JobProgress",

@@ -13,7 +13,17 @@ from shared.contracts.jobs.spec import RetryPolicy
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.wire import Wire
 
-__all__ = ["DocumentError", "Job", "JobOptions", "JobProgress", "JobState", "Priority", "check_ids", "job_id"]
+__all__ = [
+    "DocumentError",
+    "ItemWarning",
+    "Job",
+    "JobOptions",
+    "JobProgress",
+    "JobState",
+    "Priority",
+    "check_ids",
+    "job_id",
+]
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -68,7 +78,7 @@ class JobOptions(Wire):
 class JobProgress(Wire):
     """How far a job is: `done` of `total` units of its kind, and a word on what it does now.
 
-    For documents, indexed + skipped + deleted + failed of `documents` are done.
+    For documents, indexed + skipped + deleted + failed of `documents` are done; `warned` of them are among the indexed.
     """
 
     done: int = 0
@@ -79,6 +89,7 @@ class JobProgress(Wire):
     skipped: int = 0
     deleted: int = 0
     failed: int = 0
+    warned: int = 0
     chunks: int = 0
     bytes: int = 0
 
@@ -92,8 +103,16 @@ class DocumentError(Wire):
     detail: str
 
 
+class ItemWarning(Wire):
+    """What of one document is not in the index, though the document is."""
+
+    document: str
+    kind: str
+    detail: str
+
+
 class Job(Wire):
-    """A job. Times are Unix seconds. `errors` holds the first hundred.
+    """A job. Times are Unix seconds. `errors` and `warnings` hold the first hundred each.
 
     `attempt` counts the tries that were begun, `crashes` the workers that died in one. `given_back` says that no worker
     has it though it runs, `cancel_requested` that it is to end. `outputs` are small results, `artifacts` the names of
@@ -115,6 +134,7 @@ class Job(Wire):
     options: JobOptions = JobOptions()
     progress: JobProgress = JobProgress()
     errors: tuple[DocumentError, ...] = ()
+    warnings: tuple[ItemWarning, ...] = ()
     error: ProblemDetails | None = None
     outputs: dict[str, JsonValue] = {}
     artifacts: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument, Replaced
+from services.retriever.stores.lance.column_types import release_types
 from services.retriever.stores.lance.rows import (
     SECTION,
     SECTION_FIELD,
@@ -92,10 +93,14 @@ def _latest(documents: Iterable[IndexedDocument]) -> list[IndexedDocument]:
 
 
 async def _evolve_schema(table: AsyncTable, documents: Sequence[IndexedDocument]) -> SchemaChange:
-    """Add the columns that the documents need, also while another process adds the same ones."""
+    """Add the columns that the documents need, also while another process adds the same ones. A column that no other
+    document has a value in takes the type of these ones."""
     for attempt in range(ATTEMPTS):
         schema = await table.schema()
         change = plan_columns(documents, columns_of(schema))
+        if change.refused and await release_types(table, change, documents):
+            schema = await table.schema()
+            change = plan_columns(documents, columns_of(schema))
         missing = [field_of(key, kind) for key, kind in change.missing.items()]
         if SECTION not in schema.names:
             missing.append(SECTION_FIELD)

@@ -45,14 +45,14 @@ def _added(document: IndexedDocument, known: Mapping[str, ColumnType]) -> dict[s
             given = ColumnType.of(value)
             expected = known.get(key) or added.setdefault(key, given)
             if given is not expected:
-                raise _problem(
-                    document, f"has a {given.value} as {key}, which holds a {expected.value} in this collection", key
-                )
+                what = f"has a {given.value} as {key}, which holds a {expected.value} in this collection"
+                raise _problem(document, what, field=key, expected=expected.value)
     if added and len(known) + len(added) > MAX_KEYS:
         raise _problem(document, f"brings new metadata keys, but a collection has at most {MAX_KEYS}")
     return added
 
 
-def _problem(document: IndexedDocument, what: str, key: str | None = None) -> Problem:
-    extras: dict[str, Any] = {"document": document.name} | ({"field": key} if key else {})
-    return Problem(ProblemType.INVALID_METADATA, f"The document {document.name} {what}.", **extras)
+def _problem(document: IndexedDocument, what: str, **extras: Any) -> Problem:
+    return Problem(
+        ProblemType.INVALID_METADATA, f"The document {document.name} {what}.", document=document.name, **extras
+    )

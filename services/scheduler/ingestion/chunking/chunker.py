@@ -14,7 +14,7 @@ from services.scheduler.ingestion.parsing.document import Section
 
 __all__ = ["MIN_TOKENS", "Chunk", "Chunker", "Chunking"]
 
-CHUNKING_VERSION = 2
+CHUNKING_VERSION = 3
 """Raised whenever the same text and settings may give other chunks."""
 
 MIN_TOKENS = 32

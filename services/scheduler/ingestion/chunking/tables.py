@@ -66,7 +66,9 @@ def _table(block: Sequence[re.Match[str]]) -> Iterator[_Table]:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in _BAR.split(line.strip().strip("|"))]
+    """The cells of a row, with or without a bar at its edges."""
+    line = line.strip().removeprefix("|")
+    return [cell.strip() for cell in _BAR.split(line[:-1] if line.endswith("|") and line[-2:] != "\\|" else line)]
 
 
 def _width(line: str) -> int:

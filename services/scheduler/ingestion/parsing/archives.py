@@ -8,7 +8,18 @@ import zlib
 
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["GZIP", "OLE", "ZIP", "check_office", "gunzip", "office_kind", "reject_ole"]
+__all__ = [
+    "BAD_ZIP",
+    "GZIP",
+    "OLE",
+    "ZIP",
+    "check_office",
+    "gunzip",
+    "reject_encrypted",
+    "reject_encrypted_odf",
+    "reject_ole",
+    "zip_marks",
+]
 
 GZIP = b"\x1f\x8b\x08"
 ZIP = b"PK\x03\x04"
@@ -17,6 +28,10 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 MAX_INFLATED_TEXT = 64 * 2**20
 MAX_INFLATED_OFFICE = 256 * 2**20
 MAX_MEMBERS = 20_000
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, OverflowError, EOFError, RuntimeError)
+"""What zipfile raises for damaged, encrypted and unknown members."""
+_LONGEST_TYPE = 128
+_LONGEST_MANIFEST = 2**20
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4
 
 
@@ -50,7 +65,7 @@ def check_office(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
             members = package.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
+    except BAD_ZIP as error:
         raise Problem(ProblemType.BROKEN_DOCUMENT, f"It is not a valid Office file: {error}") from error
     if sum(member.file_size for member in members) > MAX_INFLATED_OFFICE or len(members) > MAX_MEMBERS:
         detail = f"The file inflates to more than {MAX_INFLATED_OFFICE // 2**20} MiB or {MAX_MEMBERS} parts."
@@ -59,19 +74,37 @@ def check_office(data: bytes) -> None:
         raise Problem(ProblemType.ENCRYPTED_DOCUMENT, "Remove the password and upload the file again.")
 
 
-def office_kind(data: bytes) -> str:
-    """The folder of the main part ("word", "ppt", "xl", …) of an OOXML package, "" for any other zip."""
+def zip_marks(data: bytes) -> tuple[str, frozenset[str]]:
+    """What a zip archive says that it is: the content of its member `mimetype` (EPUB OCF 3.3, ODF 1.3 part 2), "" for
+    none, and its outermost folders."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
-            folders = {name.partition("/")[0] for name in package.namelist()[:MAX_MEMBERS]}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return ""
-    return next((kind for kind in ("word", "ppt", "xl") if kind in folders), "")
+            names = package.namelist()[:MAX_MEMBERS]
+            mimetype = package.open("mimetype").read(_LONGEST_TYPE) if "mimetype" in names else b""
+    except (*BAD_ZIP, KeyError):
+        return "", frozenset()
+    return mimetype.decode("latin-1").strip(), frozenset(name.partition("/")[0] for name in names)
+
+
+def reject_encrypted(data: bytes) -> None:
+    """Raise the Problem of an OLE container that holds encrypted OOXML; pass any other."""
+    if _ENCRYPTED_STREAM in data:
+        raise Problem(ProblemType.ENCRYPTED_DOCUMENT, "Remove the password and upload the file again.")
+
+
+def reject_encrypted_odf(data: bytes) -> None:
+    """Raise the Problem of an OpenDocument package whose manifest names encrypted parts (ODF 1.3 part 2, 4.8)."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as package:
+            manifest = package.open("META-INF/manifest.xml").read(_LONGEST_MANIFEST)
+    except (*BAD_ZIP, KeyError):
+        return
+    if b"encryption-data" in manifest:
+        raise Problem(ProblemType.ENCRYPTED_DOCUMENT, "Remove the password and upload the file again.")
 
 
 def reject_ole(data: bytes) -> None:
     """Raise the Problem of an OLE container: encrypted OOXML, or an Office format of before 2007."""
-    if _ENCRYPTED_STREAM in data:
-        raise Problem(ProblemType.ENCRYPTED_DOCUMENT, "Remove the password and upload the file again.")
-    detail = "Office files of before 2007 are not read: save the file as .docx or .pptx."
+    reject_encrypted(data)
+    detail = "Word and PowerPoint files of before 2007 are not read: save the file as .docx or .pptx."
     raise Problem(ProblemType.UNSUPPORTED_DOCUMENT, detail)

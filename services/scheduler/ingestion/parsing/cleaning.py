@@ -9,9 +9,9 @@ __all__ = ["clean"]
 
 _LINE_END = re.compile("\r\n?|\x85|\u2028")
 _PARAGRAPH_END = re.compile("[\f\v\u2029]")
-# C0 and C1 controls other than tab and newline, the byte order mark, surrogates and the non-characters: a
+# C0 and C1 controls other than tab and newline, soft hyphens, the byte order mark, surrogates and the non-characters: a
 # database, a JSON document or a terminal chokes on some of them, and none of them is text.
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff\ufffe\uffff]+")
+_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\ufeff\ud800-\udfff\ufffe\uffff]+")
 _TRAILING = re.compile(r"(?<![ \t])[ \t]++(?=\n)")  # possessive: linear on long runs of blanks
 _BLANK_LINES = re.compile(r"\n{3,}")
 

@@ -13,6 +13,7 @@ from docutils.parsers.rst import Directive, directives, roles
 from services.scheduler.ingestion.parsing.decoding import decode
 from services.scheduler.ingestion.parsing.document import ParsedDocument, Section, Source
 from services.scheduler.ingestion.parsing.outline import Outline
+from services.scheduler.ingestion.parsing.rows import fill_spans, table_text
 
 __all__ = ["parse"]
 
@@ -112,8 +113,12 @@ def _text(node: nodes.Element) -> str:
 
 
 def _rows(table: nodes.table) -> str:
-    rows = ([" ".join(cell.astext().split()) for cell in row.children] for row in table.findall(nodes.row))
-    return "\n".join(" | ".join(cells) for cells in rows)
+    rows = [
+        [(cell.astext(), 1 + cell.get("morecols", 0), 1 + cell.get("morerows", 0)) for cell in row.findall(nodes.entry)]
+        for row in table.findall(nodes.row)
+    ]
+    header_rows = sum(len(head.children) for head in table.findall(nodes.thead))
+    return table_text(fill_spans(rows, header_rows), header_rows)
 
 
 def _unknown(message: nodes.system_message) -> str:

@@ -21,6 +21,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from services.scheduler.ingestion.chunking.chunker import Chunk, Chunking
 from services.scheduler.ingestion.reader.worker import EXIT_MEMORY, LENGTH_BYTES, WorkerOptions
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.contracts.warnings import DocumentWarning
 
 __all__ = ["ChunkedDocument", "DocumentReader", "WorkerStartError"]
 
@@ -37,11 +38,12 @@ class WorkerStartError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedDocument:
-    """A document in chunks, at least one; `metadata` is that of ParsedDocument."""
+    """A document in chunks, at least one; `metadata` and `warnings` are those of ParsedDocument."""
 
     media_type: str
     metadata: Mapping[str, str | int]
     chunks: tuple[Chunk, ...]
+    warnings: tuple[DocumentWarning, ...] = ()
 
 
 class DocumentReader:
@@ -226,7 +228,9 @@ class _Worker:
         self.is_usable = not reply["retire"]
         if "problem" in reply:
             raise Problem.from_details(ProblemDetails(**reply["problem"]))
-        return ChunkedDocument(**reply["done"], chunks=tuple(chunks))
+        done = reply["done"]
+        told = tuple(DocumentWarning(kind=kind, detail=detail) for kind, detail in done.pop("warnings"))
+        return ChunkedDocument(**done, chunks=tuple(chunks), warnings=told)
 
     async def status(self) -> int:
         """The exit status of a process that has closed its end; a negative one is a signal.

@@ -5,7 +5,8 @@ It runs as `python -m services.scheduler.ingestion.reader.worker <options>`.
 It speaks over its standard streams. A frame is a four-byte big-endian length and that many bytes of JSON. It
 sends a frame {"ready": method} or {"failed": reason}; then, for each request frame {name, media_type, path,
 size, chunking} followed by `size` bytes of the document (none if `path` is given), frames {"chunks": [[text,
-page, heading, section], …]} and at last {"done": {media_type, metadata, retire}} or {"problem": {…}, "retire": …}.
+page, heading, section], …]} and at last {"done": {media_type, metadata, warnings}, "retire": …} or {"problem": {…},
+"retire": …}.
 
 JSON, not pickle: what a hostile document has taken over must not be able to run code in the service.
 """
@@ -98,7 +99,8 @@ class _Reader:
             chunker = self._chunker.resized(Chunking(**request["chunking"]))
             for chunks in _batches(chunker.chunk(document.sections), _CHUNKS_PER_FRAME):
                 yield {"chunks": [(chunk.text, chunk.page, chunk.heading, chunk.section) for chunk in chunks]}
-            about = {"media_type": document.media_type, "metadata": dict(document.metadata)}
+            told = [(warning.kind, warning.detail) for warning in document.warnings]
+            about = {"media_type": document.media_type, "metadata": dict(document.metadata), "warnings": told}
             del document
             yield {"done": about, "retire": self._is_due()}
         except Problem as problem:

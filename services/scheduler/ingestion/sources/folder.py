@@ -12,6 +12,7 @@ from typing import NoReturn, Self
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
+from shared.contracts.documents import spell_name
 from shared.contracts.jobs import FolderSource
 from shared.contracts.problems import Problem, ProblemType
 
@@ -20,7 +21,8 @@ __all__ = ["Folder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A file is called by its path from the folder that holds this one, with "/", as `sluice ingest` calls it.
+    """A file is called by its path from the folder that holds this one, with "/", as `sluice ingest` calls it; what no
+    name may have is spelled by `spell_name`.
 
     Links are followed where they lead to a file in this folder; others, and hidden files and folders, are left out.
     """
@@ -64,7 +66,7 @@ class Folder:
                     continue
                 if (status := self._status(path)) is not None:
                     yield Listed(
-                        name=path.relative_to(self.path.parent).as_posix(),
+                        name=spell_name(path.relative_to(self.path.parent).as_posix()),
                         size=status.st_size,
                         stamp=f"{status.st_mtime_ns}-{status.st_size}",
                         load=partial(asyncio.to_thread, self._read, path),

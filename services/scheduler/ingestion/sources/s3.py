@@ -17,6 +17,7 @@ from obstore.store import S3Store
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
+from shared.contracts.documents import spell_name
 from shared.contracts.jobs import S3Source
 from shared.contracts.problems import Problem, ProblemType
 
@@ -73,7 +74,7 @@ class Bucket:
             async for page in self.store.list(prefix=self.prefix or None, chunk_size=1000):
                 found += [
                     Listed(
-                        name=f"{self.bucket}/{item['path']}",
+                        name=spell_name(f"{self.bucket}/{item['path']}"),
                         size=item["size"],
                         stamp=item["e_tag"] or f"{item['last_modified'].timestamp()}-{item['size']}",
                         load=partial(self._load, item["path"], item["size"]),

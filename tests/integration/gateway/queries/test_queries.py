@@ -189,6 +189,8 @@ async def test_a_pipeline_without_a_generator_answers_with_sources_alone(
         ({"question": "  \n"}, "invalid-question"),
         ({"question": "x" * 8001}, "invalid-question"),
         ({"question": "a\x00b"}, "invalid-question"),
+        ({"question": "\x0c\x1f"}, "invalid-question"),
+        ({"question": "a\x80b"}, "invalid-question"),
         ({"question": "\ufffd\ufffd\ufffdPK\ufffd"}, "invalid-question"),
         ({"question": 5}, "invalid-request"),
         ({"top_k": 0}, "invalid-request"),

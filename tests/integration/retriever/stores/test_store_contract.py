@@ -333,6 +333,27 @@ async def test_metadata_of_another_type_refuses_its_document_and_no_other(store:
     assert await store.count("c") == 2
 
 
+async def test_the_type_of_a_key_lasts_as_long_as_a_document_has_it(store: Store) -> None:
+    await store.replace("c", [document("a", ["x"], metadata={"year": "2020"}), document("b", ["y"])])
+    await store.replace("c", [document("a", revision=2)])
+    done = await store.replace("c", [document("d", ["z"], metadata={"year": 2021})])
+    assert (done.replaced, done.refused) == ({"id-d"}, {})
+    assert await store.count("c", parse({"year": {"$gte": 2021}})) == 1
+    assert await store.count("c") == 2
+
+
+async def test_a_document_corrects_the_type_of_its_own_key(store: Store) -> None:
+    await store.replace("c", [document("a", ["x", "y"], metadata={"year": "2020"})])
+    done = await store.replace("c", [document("a", ["x"], revision=2, metadata={"year": 2020})])
+    assert done.replaced == {"id-a"}
+    assert await store.count("c", parse({"year": 2020})) == 1
+    await store.replace("c", [document("b", ["z"], metadata={"year": 2021})])
+    other = await store.replace("c", [document("a", ["x"], revision=3, metadata={"year": "2020"})])
+    problem = other.refused["id-a"]
+    assert (problem.details.model_extra or {})["field"] == "year"
+    assert (problem.details.model_extra or {})["expected"] == "number"
+
+
 async def test_the_first_document_decides_the_type_of_a_new_key(store: Store) -> None:
     done = await store.replace(
         "c", [document("a", ["x"], metadata={"k": True}), document("b", ["y"], metadata={"k": 1})]

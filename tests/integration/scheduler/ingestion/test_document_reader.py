@@ -40,6 +40,15 @@ async def problem(reader: DocumentReader, name: str, data: bytes) -> Problem:
     return caught.value
 
 
+async def test_what_is_not_read_of_a_document_is_said() -> None:
+    async with reading() as reader:
+        read = await reader.read("a.jsonl", b'{"lamp": 1}\n{"la')
+        assert [(warning.kind, warning.detail) for warning in read.warnings] == [
+            ("cut-off", "Line 2, the last one, is cut off and not read.")
+        ]
+        assert (await reader.read("a.md", MARKDOWN)).warnings == ()
+
+
 async def worker_id(reader: DocumentReader) -> int:
     return int((await reader.read("a.tell", b"x")).metadata["pid"])
 

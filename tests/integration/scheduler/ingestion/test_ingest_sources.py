@@ -55,6 +55,34 @@ async def test_a_folder_is_ingested_and_only_what_changed_is_ingested_again(
     assert "Another document b." in await collection_harness.texts((await collection_harness.collection()).table)
 
 
+async def test_what_is_not_read_of_a_document_is_in_its_record_and_in_the_job(
+    collection_harness: CollectionHarness, folder: Path
+) -> None:
+    (folder / "cut.jsonl").write_text('{"lamp": 1}\n{"la')
+    job = await ingest(collection_harness, folder)
+    assert counts(job) == (4, 0, 0, 0)
+    assert job.progress.warned == 1
+    told = [(warning.document, warning.kind, warning.detail) for warning in job.warnings]
+    assert told == [("docs/cut.jsonl", "cut-off", "Line 2, the last one, is cut off and not read.")]
+    table = (await collection_harness.collection()).table
+    record = await collection_harness.documents.get(table, document_id("docs/cut.jsonl"))
+    assert record is not None
+    assert [warning.kind for warning in record.warnings] == ["cut-off"]
+    again = await ingest(collection_harness, folder)
+    assert (again.progress.warned, again.warnings) == (0, ())
+
+
+async def test_a_field_called_page_keeps_no_document_out(collection_harness: CollectionHarness, folder: Path) -> None:
+    assert counts(await ingest(collection_harness, folder, metadata={"title": 7})) == (3, 0, 0, 0)
+    (folder / "d.md").write_text("# Lamps\n\nThe lamp is blue.")
+    source = FolderSource(path=str(folder), pattern="d.md")
+    job = await collection_harness.do(IngestSpec(collection="docs", source=source))
+    assert counts(job) == (1, 0, 0, 0)
+    assert [warning.detail for warning in job.warnings] == [
+        "Its title is not in the metadata: the field holds a number in this collection."
+    ]
+
+
 async def test_a_file_with_the_same_stamp_is_not_even_read(collection_harness: CollectionHarness, folder: Path) -> None:
     await ingest(collection_harness, folder)
     status = (folder / "a.txt").stat()

@@ -42,6 +42,12 @@ async def test_a_folder_is_listed_by_names_as_the_command_line_gives_them_withou
     assert first.size == len(b"text of docs/a.md")
 
 
+async def test_a_name_that_is_no_text_is_spelled_and_its_file_is_read(root: Path) -> None:
+    (root / "docs" / os.fsdecode(b"caf\xe9.md")).write_text("roses")
+    found = {file.name: file for file in await folder(root, root / "docs").list()}
+    assert await found["docs/caf⟨E9⟩.md"].load() == b"roses"
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

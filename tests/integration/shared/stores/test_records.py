@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.contracts.collections import Owner
-from shared.contracts.documents import Document, check_document_name, document_id
+from shared.contracts.documents import Document, check_document_name, document_id, spell_name
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import snapshot
 from shared.stores.collections import Collections
@@ -158,12 +158,45 @@ async def test_a_collection_name_that_can_be_no_key_is_refused(harness: StageHar
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "/etc/passwd", "../x", "a/../b", "a//b", "a\x00b", "a\nb", "C:\\..\\x", "ü" * 257]
+    "name",
+    [
+        "",
+        " ",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a\x00b",
+        "a\nb",
+        "a\u2028b",
+        "a\udce9b",
+        "a\ufffeb",
+        "C:\\..\\x",
+        "ü" * 257,
+    ],
 )
 def test_a_document_name_that_tries_to_be_a_path_out_of_its_folder_is_refused(name: str) -> None:
     with pytest.raises(Problem) as caught:
         check_document_name(name)
     assert caught.value.kind is ProblemType.INVALID_NAME
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "報告\u3000一.txt",
+        "le\u00a0plan.txt",
+        "\u06cc\u200c\u062f.txt",
+        "\U0001f469\u200d\U0001f52c.txt",
+        "a\u00adb",
+        " a ",
+        "-a",
+        "a;b&c",
+    ],
+)
+def test_a_name_that_a_file_system_allows_is_a_name(name: str) -> None:
+    assert check_document_name(name) == name
+    assert spell_name(name) == name
 
 
 def test_a_document_name_has_one_form() -> None:

@@ -56,6 +56,11 @@ async def test_the_parts_do_not_depend_on_how_the_body_is_cut(size: int) -> None
     ]
 
 
+async def test_a_file_name_that_is_not_utf8_is_spelled() -> None:
+    body = BODY.replace("häuser/über uns.txt".encode(), b"caf\xe9 \xe2\x9f\xa8E8\xe2\x9f\xa9.txt")
+    assert [part.filename for part, _ in await parts(body)] == [None, "caf⟨E9⟩ ⟨E8⟩.txt"]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [

@@ -33,6 +33,14 @@ def test_the_current_folder_is_called_by_its_name(tmp_path: Path, monkeypatch: p
     assert not still_there(Path(), "docs/b.md")
 
 
+def test_names_that_are_no_text_are_names_of_files_that_are_still_there(tmp_path: Path) -> None:
+    docs = tree(tmp_path / "docs", "a.md")
+    (docs / os.fsdecode(b"caf\xe9\n.md")).write_text("x")
+    assert names(pick([docs])) == ["docs/a.md", "docs/caf⟨E9⟩⟨0A⟩.md"]
+    assert still_there(docs, "docs/caf⟨E9⟩⟨0A⟩.md")
+    assert not still_there(docs, "docs/caf⟨E8⟩.md")
+
+
 def test_hidden_files_and_tool_folders_are_left_out_unless_given_themselves(tmp_path: Path) -> None:
     docs = tree(tmp_path / "docs", "a.md", ".env", ".git/config", "node_modules/m.js", "__pycache__/m.pyc")
     assert names(pick([docs])) == ["docs/a.md"]

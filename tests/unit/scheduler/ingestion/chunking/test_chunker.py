@@ -187,6 +187,14 @@ def test_each_chunk_of_a_long_table_has_its_header(header, repeated):
     assert set(seen) == set(range(30))
 
 
+@pytest.mark.parametrize("row", ["| city{0} | |", "|city{0}||", "city{0} | -"])
+def test_rows_with_empty_cells_are_rows_of_the_table(row):
+    text = "| Name | Size |\n|---|---|\n" + "\n".join(row.format(n) for n in range(40))
+    found = chunks(text)
+    assert len(found) > 3
+    assert all(chunk.text.startswith("| Name | Size |\n") for chunk in found)
+
+
 @pytest.mark.parametrize("header", ["| 1900 | 2 |", "| Same | Same |", "| Name | |", f"| {'Name ' * 20} | Size |"])
 def test_a_first_row_without_names_and_a_header_that_is_too_long_are_not_repeated(header):
     found = chunks(rows(f"{header}\n"))
