@@ -69,7 +69,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
     pages = service.pages()
-    pages["/metrics"] = AuthenticatedPage(pages["/metrics"], Action.METRICS)
+    pages["/metrics"] = AuthenticatedPage(pages["/metrics"], Action.METRICS, any_host=True)
     pages["/asyncapi"] = AuthenticatedPage(make_asyncapi_asgi(specification), Action.ADMIN)
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()

@@ -50,6 +50,11 @@ class GatewaySettings(ServiceSettings):
     allow_anonymous: bool = Field(
         False, description="Let everybody who can reach the gateway do everything, also from other machines."
     )
+    hosts: str = Field(
+        "",
+        description="Names besides those of this machine under which a gateway that asks for no keys answers, "
+        "separated by commas; * for any.",
+    )
     audit: Audit = Field(
         Audit.CHANGES, description="What is logged with the name of its key: changes and refusals, all, or off."
     )
@@ -74,6 +79,11 @@ class GatewaySettings(ServiceSettings):
     def origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`."""
         return tuple(origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip())
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names of `hosts`."""
+        return frozenset(name for part in self.hosts.split(",") if (name := part.strip().rstrip(".").lower()))
 
     @field_validator("admin_key", "admin_key_file", "metrics_port", mode="before")
     @classmethod

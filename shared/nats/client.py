@@ -20,7 +20,15 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
-__all__ = ["Connection", "connect", "delivered", "max_payload", "server_version"]
+__all__ = [
+    "Connection",
+    "connect",
+    "delivered",
+    "end_reading",
+    "end_watching",
+    "max_payload",
+    "server_version",
+]
 
 
 class Connection(Client):
@@ -129,6 +137,26 @@ async def delivered(watcher: KeyValue.KeyWatcher) -> int:
     assert watcher._sub is not None
     position = (await watcher._sub.consumer_info()).delivered
     return position.consumer_seq if position is not None else 0
+
+
+async def end_watching(watcher: KeyValue.KeyWatcher) -> None:
+    """Stop a watcher, and have the broker forget its position at once. Raises nats errors."""
+    subscription = watcher._sub
+    await watcher.stop()  # type: ignore[no-untyped-call]
+    if isinstance(subscription, JetStreamContext.PushSubscription):
+        await _forget(subscription)
+
+
+async def end_reading(subscription: JetStreamContext.PullSubscription | JetStreamContext.PushSubscription) -> None:
+    """End a subscription to a stream, and have the broker forget its position at once. Raises nats errors."""
+    await subscription.unsubscribe()
+    await _forget(subscription)
+
+
+async def _forget(subscription: JetStreamContext.PullSubscription | JetStreamContext.PushSubscription) -> None:
+    """Remove the consumer. Nobody waits for the answer: a consumer that stays goes by itself after a while."""
+    stream, consumer = subscription._stream, subscription._consumer
+    await subscription._js._nc.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
 
 
 def max_payload(jetstream: JetStreamContext) -> int:

@@ -10,7 +10,7 @@ from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KeyValue
 
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.client import delivered
+from shared.nats.client import delivered, end_watching
 from shared.nats.errors import CHANGED
 
 __all__ = ["TRIES", "Repository", "Stored", "snapshot"]
@@ -170,4 +170,4 @@ async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, byte
                 # The client says so too where all entries are on their way to it, so the broker has to be asked.
                 return
     finally:
-        await watcher.stop()  # type: ignore[no-untyped-call]
+        await end_watching(watcher)

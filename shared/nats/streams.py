@@ -1,6 +1,6 @@
 """What each stream and bucket is like: what it holds, where, how much of it and for how long."""
 
-from typing import Any
+from typing import Any, Final
 
 from nats.js.api import DiscardPolicy, KeyValueConfig, ObjectStoreConfig, RetentionPolicy, StorageType, StreamConfig
 
@@ -19,7 +19,11 @@ from shared.nats.subjects import (
     VECTORS,
 )
 
-__all__ = ["buckets", "durable_streams", "query_stream", "stores"]
+__all__ = ["MAX_CONSUMERS", "buckets", "durable_streams", "query_stream", "stores"]
+
+MAX_CONSUMERS: Final = 100_000
+"""Consumers that one stream may have. Where a stream names no number, the broker allows 1,000. A stream of jobs has one
+for each kind, priority and tenant, and other streams one for each reader of the moment."""
 
 
 def query_stream(settings: QueueSettings) -> StreamConfig:
@@ -35,11 +39,16 @@ def query_stream(settings: QueueSettings) -> StreamConfig:
         max_age=settings.longest_deadline,
         duplicate_window=min(120.0, settings.longest_deadline),
         num_replicas=settings.replicas,
+        max_consumers=MAX_CONSUMERS,
     )
 
 
 def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
-    durable: dict[str, Any] = {"storage": StorageType.FILE, "num_replicas": settings.replicas}
+    durable: dict[str, Any] = {
+        "storage": StorageType.FILE,
+        "num_replicas": settings.replicas,
+        "max_consumers": MAX_CONSUMERS,
+    }
     history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
     return (
         StreamConfig(

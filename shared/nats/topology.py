@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreCo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from shared.nats.settings import QueueSettings
-from shared.nats.streams import buckets, durable_streams, query_stream, stores
+from shared.nats.streams import MAX_CONSUMERS, buckets, durable_streams, query_stream, stores
 from shared.nats.subjects import (
     ARTIFACTS,
     BATCHES,
@@ -209,12 +209,16 @@ class Topology:
             await self._js.update_stream(config)
 
     async def _ensure_bucket(self, config: KeyValueConfig) -> None:
-        if not await self._update_store(bucket_stream(config.bucket), config.ttl):
+        stream = bucket_stream(config.bucket)
+        if not await self._update_store(stream, config.ttl):
             await self._tolerate_race(self._js.create_key_value(config))
+            await self._update_store(stream, config.ttl)  # the client names no number of consumers
 
     async def _ensure_store(self, config: ObjectStoreConfig) -> None:
-        if not await self._update_store(store_stream(str(config.bucket)), config.ttl):
+        stream = store_stream(str(config.bucket))
+        if not await self._update_store(stream, config.ttl):
             await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
+            await self._update_store(stream, config.ttl)
 
     async def _update_store(self, stream: str, ttl: float | None) -> bool:
         """Bring a bucket's stream in line with the settings; returns whether there is one."""
@@ -222,7 +226,11 @@ class Topology:
             config = (await self._js.stream_info(stream)).config
         except NotFoundError:
             return False
-        wanted = {"max_age": float(ttl or 0), "num_replicas": self._settings.replicas}
+        wanted = {
+            "max_age": float(ttl or 0),
+            "num_replicas": self._settings.replicas,
+            "max_consumers": MAX_CONSUMERS,
+        }
         if any(getattr(config, name) != value for name, value in wanted.items()):
             await self._js.update_stream(config, **wanted)
         return True

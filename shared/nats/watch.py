@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import BucketNotFoundError
 from nats.js.kv import KeyValue
 
-from shared.nats.client import delivered
+from shared.nats.client import delivered, end_watching
 from shared.tasks import background
 
 __all__ = ["DEFAULTS", "WatchOptions", "watch_records"]
@@ -128,7 +128,7 @@ class _Watch(Generic[Record]):
                     self._failing = False
                     self._publish(found)
         finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
+            await end_watching(watcher)
 
     def _note(self, entry: KeyValue.Entry, found: dict[str, Record]) -> None:
         record = None

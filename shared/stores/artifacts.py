@@ -4,7 +4,9 @@ An artifact's name is `<tenant>/<owner>/<file>`; the owner is a job or an upload
 """
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
+from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
@@ -15,10 +17,11 @@ from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from shared.contracts.problems import Problem, ProblemType
+from shared.nats.client import end_reading
 from shared.nats.objects import read_object
 from shared.nats.subjects import ARTIFACTS
 
-__all__ = ["Artifacts", "check_artifact"]
+__all__ = ["Artifacts", "BrokenArtifactError", "check_artifact"]
 
 FETCHED: Final = 16
 """Chunks, 128 kB each, that are asked for at once."""
@@ -34,6 +37,10 @@ def check_artifact(name: str) -> str:
             f"An artifact is named <job or upload>/<file>, with letters, digits, '.', '_' and '-', not {name[:80]!r}.",
         )
     return name
+
+
+class BrokenArtifactError(Exception):
+    """The bytes of an artifact are not those that were stored under its name."""
 
 
 class Artifacts:
@@ -66,12 +73,16 @@ class Artifacts:
     async def chunks(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
         """The bytes of an artifact piece by piece, no faster than they are taken. Raises Problem NOT_FOUND at once.
 
-        Raises nats errors, also where the artifact is replaced or removed meanwhile.
+        Raises nats errors and BrokenArtifactError, also where the artifact is replaced or removed meanwhile. The last
+        piece comes only once all bytes are those that were stored: what breaks off never looks whole.
         """
         info = await self._info(tenant, name)
-        return self._read(str(info.nuid), info.size or 0)
+        return self._read(info)
 
-    async def _read(self, nuid: str, size: int) -> AsyncGenerator[bytes, None]:
+    async def _read(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
+        left, held, digest = info.size or 0, b"", sha256()
+        if left == 0:
+            return
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.NONE,
@@ -79,16 +90,22 @@ class Artifacts:
             num_replicas=1,
             mem_storage=True,
         )
-        chunks = await self._js.pull_subscribe(f"$O.{ARTIFACTS}.C.{nuid}", stream=f"OBJ_{ARTIFACTS}", config=config)
+        subject = f"$O.{ARTIFACTS}.C.{info.nuid}"
+        chunks = await self._js.pull_subscribe(subject, stream=f"OBJ_{ARTIFACTS}", config=config)
         try:
-            while size > 0:
+            while left > 0:
                 for message in await chunks.fetch(FETCHED, timeout=10.0):
-                    size -= len(message.data)
-                    yield message.data
-                    if size <= 0:
-                        break
+                    if held:
+                        yield held
+                    held = message.data
+                    left -= len(held)
+                    digest.update(held)
         finally:
-            await chunks.unsubscribe()
+            await end_reading(chunks)
+        expected = f"SHA-256={urlsafe_b64encode(digest.digest()).decode()}"
+        if left < 0 or (info.digest and info.digest.rstrip("=") != expected.rstrip("=")):
+            raise BrokenArtifactError(str(info.name))
+        yield held
 
     async def size(self, tenant: str, name: str) -> int:
         """Raises Problem NOT_FOUND."""

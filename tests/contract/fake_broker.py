@@ -58,6 +58,9 @@ class FakeBroker:
             # Numbers that no message has had before: the time.
             self.created[call] = asked | ({"first_seq": "<time>"} if asked.get("first_seq") else {})
             return self._answer({"config": dict(asked), "state": dict(STATE), "created": CREATED})
+        if (noun, verb) == ("STREAM", "UPDATE"):
+            self.streams[rest] = self.created[f"STREAM.CREATE.{rest}"] = asked
+            return self._answer({"config": dict(asked), "state": dict(STATE), "created": CREATED})
         if (noun, verb) == ("CONSUMER", "CREATE"):
             self.created[call] = asked
             names = {"name": rest.split(".")[1], "stream_name": rest.split(".")[0], "created": CREATED}

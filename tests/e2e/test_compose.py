@@ -34,14 +34,14 @@ def _ingest(client: Client) -> None:
 class Load:
     """Clients that ask one question after the other."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, compose: Compose) -> None:
         self.answered = 0
         self.failures: list[str] = []
-        self._url = url
+        self._url, self._key = compose.url, compose.key
         self._ends = threading.Event()
 
     def ask(self) -> None:
-        with Client(self._url, timeout=60) as client:
+        with Client(self._url, api_key=self._key, timeout=60) as client:
             while not self._ends.is_set():
                 try:
                     assert client.query("How are chunks cut?").sources
@@ -72,7 +72,7 @@ def test_the_first_query_of_the_readme_is_answered(compose: Compose) -> None:
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "gateway"])
 def test_a_service_is_replaced_under_load_and_no_query_is_lost(compose: Compose, service: str) -> None:
     (before,) = compose.containers(service)
-    with Load(compose.url).running() as load:
+    with Load(compose).running() as load:
         eventually(lambda: load.answered >= 20, "queries before")
         compose.recreate(service)
         answered = load.answered
@@ -87,7 +87,7 @@ def test_a_gateway_is_replaced_behind_the_proxy_and_no_query_is_lost(compose: Co
     behind = Compose(compose.project, EDGE)
     behind.up()
     (before,) = behind.containers("gateway")
-    with Load(behind.url).running() as load:
+    with Load(behind).running() as load:
         eventually(lambda: load.answered >= 20, "queries before")
         behind.replace("gateway")
         answered = load.answered

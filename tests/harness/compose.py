@@ -64,7 +64,12 @@ class Compose:
         return f"http://{self.run('port', self._front, '8080').strip()}"
 
     def client(self, timeout: float = 60.0) -> Client:
-        return Client(self.url, timeout=timeout)
+        return Client(self.url, api_key=self.key, timeout=timeout)
+
+    @property
+    def key(self) -> str:
+        """The admin key that was made at the first start."""
+        return self.inside("gateway", "cat", "/run/sluice/admin.key").stdout.strip()
 
     def run(self, *arguments: str) -> str:
         """`docker compose …`: what it printed. Fails with its errors."""

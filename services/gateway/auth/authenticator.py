@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.gateway.auth.exposure import is_local_host
+from services.gateway.auth.exposure import is_local_host, is_same_origin, name_of
 from services.gateway.auth.limits import Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
@@ -48,7 +48,9 @@ class Authenticator:
         self._admin = hashed(admin) if admin is not None else None
         self._anonymous = settings.allow_anonymous
         self._known: dict[str, _KnownKey] = {}
-        self._local_hosts: set[bytes] = set()
+        self._hosts = settings.host_names
+        self._origins = settings.origins
+        self._known_hosts: set[bytes] = set()
         self._loaded = asyncio.Event()
 
     @property
@@ -77,11 +79,17 @@ class Authenticator:
             detail = "The gateway has not read the API keys from the message broker yet. Try again in a moment."
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
-    def principal(self, headers: Headers) -> Principal:
-        """Raises Problem UNAUTHENTICATED, or FORBIDDEN for a page of another site where no key is required."""
+    def principal(self, headers: Headers, *, writes: bool = False, any_host: bool = False) -> Principal:
+        """Who calls. Raises Problem UNAUTHENTICATED.
+
+        Where no key is required, a page that a browser shows may be what calls. So it raises Problem FORBIDDEN for a
+        host that the gateway is not known as, but for `any_host`, and for a request that `writes` from another origin.
+        """
         if not self.required:
-            if not self._anonymous:
+            if not any_host:
                 self._refuse_foreign_host(headers)
+            if writes:
+                self._refuse_foreign_origin(headers)
             return ANONYMOUS
         key = api_key_of(headers)
         if key is None:
@@ -98,16 +106,26 @@ class Authenticator:
 
     def _refuse_foreign_host(self, headers: Headers) -> None:
         for name, value in headers:
-            if name == b"host" and value not in self._local_hosts:
+            if name == b"host" and value not in self._known_hosts:
                 host = value.decode("latin-1")
-                if not is_local_host(host):
+                if not (is_local_host(host) or "*" in self._hosts or name_of(host) in self._hosts):
                     raise Problem(
                         ProblemType.FORBIDDEN,
                         f"A gateway without API keys does not answer as '{host[:80]}': any web page could send such "
-                        "requests. Use its address, or set SLUICE_ADMIN_KEY, or SLUICE_ALLOW_ANONYMOUS=true.",
+                        "requests. Use its address, or set SLUICE_ADMIN_KEY, or name the host in SLUICE_HOSTS.",
                     )
-                if len(self._local_hosts) < MOST_HOSTS:
-                    self._local_hosts.add(value)
+                if len(self._known_hosts) < MOST_HOSTS:
+                    self._known_hosts.add(value)
+
+    def _refuse_foreign_origin(self, headers: Headers) -> None:
+        found = {name: value.decode("latin-1") for name, value in headers if name in (b"origin", b"host")}
+        origin = found.get(b"origin")
+        if origin is None or origin in self._origins or is_same_origin(origin, found.get(b"host", "")):
+            return
+        raise Problem(
+            ProblemType.FORBIDDEN,
+            f"A page of '{origin[:80]}' may change nothing here: name its origin in SLUICE_CORS_ORIGINS to allow it.",
+        )
 
     def _known_key(self, key: ApiKey) -> _KnownKey:
         # Most are the same as before: one change must not cost a gateway with many keys a look at each of them.

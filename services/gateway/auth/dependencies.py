@@ -25,6 +25,8 @@ __all__ = [
 
 REQUIRED: Final = "__sluice_actions__"
 
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
 SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway requires keys."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
@@ -95,18 +97,19 @@ class DirectRoute(AuthenticatedRoute):
 
 
 class AuthenticatedPage:
-    """An ASGI app outside the API that requires a key too."""
+    """An ASGI app outside the API that requires a key too. `any_host`: monitoring may call it by any name."""
 
-    def __init__(self, page: ASGIApp, *any_of: Action) -> None:
+    def __init__(self, page: ASGIApp, *any_of: Action, any_host: bool = False) -> None:
         self._page = page
         self._any_of = any_of
+        self._any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _authenticate(scope, self._any_of)
+        await _authenticate(scope, self._any_of, any_host=self._any_host)
         await self._page(scope, receive, send)
 
 
-async def _authenticate(scope: Scope, any_of: tuple[Action, ...]) -> None:
+async def _authenticate(scope: Scope, any_of: tuple[Action, ...], *, any_host: bool = False) -> None:
     """Put the context of a request into its scope. Raises Problem."""
     if REQUEST_CONTEXT in scope:
         # It came over the bus, for a job whose submitter was authenticated.
@@ -114,7 +117,7 @@ async def _authenticate(scope: Scope, any_of: tuple[Action, ...]) -> None:
     authenticator: Authenticator = scope["app"].state.gateway.authenticator
     if not authenticator.ready:
         await authenticator.wait()
-    principal = authenticator.principal(scope["headers"])
+    principal = authenticator.principal(scope["headers"], writes=scope["method"] not in READS, any_host=any_host)
     scope[REQUEST_CONTEXT] = RequestContext(principal=principal)
     if principal.limits is not None:
         principal.limits.admit()

@@ -7,7 +7,7 @@ from typing import Final
 
 from services.gateway.settings import GatewaySettings
 
-__all__ = ["check_exposure", "is_local_host"]
+__all__ = ["check_exposure", "is_local_host", "is_same_origin", "name_of"]
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,7 @@ def is_local_host(host: str) -> bool:
 
     A site can resolve its own name to 127.0.0.1 (DNS rebinding). The browser then takes the gateway for that site.
     """
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    name = name.strip("[]").rstrip(".").lower()
+    name = name_of(host)
     if "." not in name or name.endswith(LOCAL_SUFFIXES):
         return True
     try:
@@ -50,6 +49,19 @@ def is_local_host(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def name_of(host: str) -> str:
+    """The name or address in a Host header, without its port, in small letters."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() and not host.startswith("::") else host
+    return name.strip("[]").rstrip(".").lower()
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page of this Origin was served under this Host header. "null" is the origin of no page of ours."""
+    scheme, _, place = origin.lower().partition("://")
+    port = {"http": ":80", "https": ":443"}.get(scheme)
+    return port is not None and place.removesuffix(port) == host.lower().removesuffix(port)
 
 
 def _address(settings: GatewaySettings) -> str:

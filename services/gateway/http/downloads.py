@@ -1,6 +1,8 @@
 """The response that streams an artifact."""
 
 import mimetypes
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from fastapi.responses import StreamingResponse
 
@@ -10,9 +12,14 @@ __all__ = ["download"]
 
 
 async def download(artifacts: Artifacts, tenant: str, name: str) -> StreamingResponse:
-    """Raises Problem NOT_FOUND or INVALID_NAME."""
+    """The bytes of an artifact. Where they break off the connection is closed before the length that was promised.
+
+    Raises Problem NOT_FOUND or INVALID_NAME, and nats errors.
+    """
     size = await artifacts.size(tenant, name)
     chunks = await artifacts.chunks(tenant, name)
+    # Before the response begins: what the broker refuses is a problem, and not a response without a body.
+    first = await anext(chunks, b"")
     file = name.rpartition("/")[2]
     headers = {
         "Content-Length": str(size),
@@ -21,7 +28,15 @@ async def download(artifacts: Artifacts, tenant: str, name: str) -> StreamingRes
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
     }
-    return StreamingResponse(chunks, headers=headers, media_type=_media_type(file))
+    return StreamingResponse(_all(first, chunks), headers=headers, media_type=_media_type(file))
+
+
+async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        if first:
+            yield first
+        async for chunk in rest:
+            yield chunk
 
 
 def _media_type(file: str) -> str:

@@ -7,6 +7,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
+from shared.nats.client import end_reading
 from shared.nats.subjects import JOB_EVENTS
 
 __all__ = ["stored_events"]
@@ -28,4 +29,4 @@ async def stored_events(jetstream: JetStreamContext, subject: str) -> AsyncGener
             left = message.metadata.num_pending
             yield message
     finally:
-        await events.unsubscribe()
+        await end_reading(events)

@@ -80,6 +80,13 @@ def _ports(name: str) -> list[str]:
     return list(CONTAINERS[name].get("ports", []))
 
 
+def test_every_request_needs_a_key_unless_a_file_says_otherwise() -> None:
+    environment = CONTAINERS["gateway"]["environment"]
+    assert environment["SLUICE_ADMIN_KEY_FILE"] == "/run/sluice/admin.key"
+    assert "SLUICE_ALLOW_ANONYMOUS" not in environment
+    assert "/for/gateway/admin.key" in CONTAINERS["credentials"]["command"][0]
+
+
 def test_nobody_outside_reaches_the_broker() -> None:
     assert COMPOSE["networks"]["bus"]["internal"] is True
     assert CONTAINERS["nats"]["networks"] == ["bus"]

@@ -171,7 +171,46 @@ def test_a_site_that_lets_its_name_mean_this_machine_is_not_answered_without_a_k
     problem = outcome(lambda: ring().principal([(b"host", host.encode())]))
     assert (problem is None) is near
     assert problem is None or problem.kind is ProblemType.FORBIDDEN
-    assert ring(allow_anonymous=True).principal([(b"host", host.encode())]) is ANONYMOUS
+    also = outcome(lambda: ring(allow_anonymous=True).principal([(b"host", host.encode())]))
+    assert (also is None) is near
+    assert ring(hosts="other.example, *").principal([(b"host", host.encode())]) is ANONYMOUS
+    assert ring(admin_key=ADMIN).principal([(b"host", host.encode()), *bearing(ADMIN)]).key == "admin"
+
+
+def test_a_gateway_answers_under_the_names_that_its_settings_give_it() -> None:
+    known = ring(allow_anonymous=True, hosts="Sluice.example.com, other.example.")
+    for host in (b"sluice.example.com", b"SLUICE.example.com:443", b"other.example"):
+        assert known.principal([(b"host", host)]) is ANONYMOUS
+    for host in (b"evil.example", b"sluice.example.com.evil.example", b"a.sluice.example.com"):
+        assert outcome(lambda host=host: known.principal([(b"host", host)])) is not None  # type: ignore[misc]
+        assert known.principal([(b"host", host)], any_host=True) is ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "may"),
+    [
+        (None, "127.0.0.1:8080", True),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("http://LOCALHOST", "localhost:80", True),
+        ("https://localhost:443", "localhost", True),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("https://app.example.com", "localhost:8080", True),
+        ("http://localhost:3000", "localhost:8080", False),
+        ("http://127.0.0.1:8080", "localhost:8080", False),
+        ("https://evil.example", "localhost:8080", False),
+        ("https://localhost:8080.evil.example", "localhost:8080", False),
+        ("null", "localhost:8080", False),
+        ("file://localhost", "localhost", False),
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing_without_a_key(origin: str | None, host: str, may: bool) -> None:
+    headers = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
+    for settings in ({}, {"allow_anonymous": True}):
+        gateway = ring(cors_origins="https://app.example.com", **settings)
+        problem = outcome(lambda gateway=gateway: gateway.principal(headers, writes=True))  # type: ignore[misc]
+        assert (problem is None) is may
+        assert problem is None or problem.kind is ProblemType.FORBIDDEN
+        assert gateway.principal(headers) is ANONYMOUS, "what is read is the browser's to guard"
 
 
 def test_settings_never_show_the_admin_key() -> None:
