@@ -27,6 +27,8 @@ SNIFFED: Final = 1024
 MOST_WARNINGS: Final = 20
 LONGEST_WARNING: Final = 300
 
+_JOINERS: Final = "\u200c\u200d"  # parts of the spelling of several scripts, and of emoji
+
 Parser = Callable[[Source], ParsedDocument]
 
 
@@ -164,4 +166,7 @@ def _bounded(warnings: tuple[DocumentWarning, ...]) -> tuple[DocumentWarning, ..
 
 
 def _cleaned_value(value: str | int) -> str | int:
-    return " ".join(clean(value).split())[:500] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    shown = "".join(c for c in clean(value) if c.isprintable() or c in _JOINERS or c.isspace())
+    return " ".join(shown.split())[:500]

@@ -71,7 +71,8 @@ class _Sheet:
 
     def warnings(self) -> Iterator[DocumentWarning]:
         if self._merged:
-            detail = f"Sheet {self.name!r}: {self._merged:,} merged cells are read as if each row had their value."
+            what = "1 merged cell is" if self._merged == 1 else f"{self._merged:,} merged cells are"
+            detail = f"Sheet {self.name!r}: {what} read as if each row had the value."
             yield DocumentWarning(kind=WarningKind.GUESSED_TABLE, detail=detail)
 
     def _fill(self, rows: list[list[str]]) -> None:

@@ -237,6 +237,11 @@ def test_html_around_what_is_left_out_is_there_once():
     assert parse("a.html", source).sections[0].text == "one two three four"
 
 
+def test_titles_have_no_signs_that_nobody_sees_but_joiners():
+    title = parse("a.html", "<title>L\u0378a\ue000m\u200cp</title><p>words".encode()).metadata["title"]
+    assert title == "Lam\u200cp"
+
+
 @pytest.mark.parametrize("rule", ["---\n", "---  \n"])
 def test_markdown_that_begins_with_a_rule_loses_nothing(rule):
     body = f"{rule}\nThe gate is shut at nine: use the bell.\n\n---\n\n# Bell\n\nIt is loud.\n"
