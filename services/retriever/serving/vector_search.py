@@ -14,9 +14,9 @@ __all__ = ["best_by_meaning", "similarities", "vectors_of"]
 
 Rows: TypeAlias = NDArray[np.int64]
 
-CANDIDATES: Final = 500
+CANDIDATES: Final = 1_000
 """Nearest rows by code whose vectors are compared at least, and OVERSAMPLING times as many as wanted."""
-OVERSAMPLING: Final = 5
+OVERSAMPLING: Final = 10
 
 BITS: Final = 256
 """Codes with fewer bits tell less, and so many times as many rows are compared."""
