@@ -65,7 +65,7 @@ async def test_what_is_not_read_of_a_document_is_in_its_record_and_in_the_job(
     told = [(warning.document, warning.kind, warning.detail) for warning in job.warnings]
     assert told == [("docs/cut.jsonl", "cut-off", "Line 2, the last one, is cut off and not read.")]
     table = (await collection_harness.collection()).table
-    record = await collection_harness.documents.get(table, document_id("docs/cut.jsonl"))
+    record = await collection_harness.documents.get(table, document_id("docs/cut.jsonl"), owner=OWNER)
     assert record is not None
     assert [warning.kind for warning in record.warnings] == ["cut-off"]
     again = await ingest(collection_harness, folder)
