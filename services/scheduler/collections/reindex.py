@@ -90,7 +90,7 @@ class ReindexJob:
         """Decide what is built, and enter it into the collection's record."""
         collection = await self.collections.get(context.tenant, spec.collection)
         collection = await self._clean_up(context, spec, collection)
-        known = collection.find(name=spec.version) if spec.version else None
+        known = collection.find(spec.version) if spec.version else None
         version = self._version(context, spec, collection)
         if known is not None:
             version = _taken_over(known, version, free=await self._has_ended(context, known))
@@ -114,6 +114,7 @@ class ReindexJob:
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=spec.embedding_variant or live.embedding_variant,
             retrieval=spec.retrieval or live.retrieval,
+            rerank_candidates=live.rerank_candidates,
         )
 
     def _chunking(self, spec: ReindexSpec, live: CollectionVersion) -> Chunking:
@@ -188,7 +189,7 @@ class ReindexJob:
 
 
 def _entered(collection: Collection, *, version: CollectionVersion) -> Collection:
-    known = collection.find(name=version.name)
+    known = collection.find(version.name)
     if known is None:
         return collection.adding(version)
     if known.table != version.table:
