@@ -34,7 +34,7 @@ from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.retriever.stages.retrieve import RetrieveParams
 from services.scheduler.batches.batch import _Checkpoint as BatchCheckpoint
-from services.scheduler.collections.reindex import _Plan as ReindexCheckpoint
+from services.scheduler.collections.reindex import BuildPlan as ReindexCheckpoint
 from services.scheduler.evaluation.questions import Judged, Question
 from services.scheduler.jobs.retry import submit_later
 from services.scheduler.settings import SchedulerSettings

@@ -1,0 +1,99 @@
+"""Trials: questions asked of the real stages under one setting."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from services.scheduler.clients.search import search_stops
+from services.scheduler.evaluation.evaluate import ALL_ALIKE, LATER
+from services.scheduler.evaluation.questions import Judged, Question, judge
+from services.scheduler.ingestion.indexer import Indexer
+from services.scheduler.tuning.search import Setting
+from shared.contracts.collections import CollectionVersion
+from shared.contracts.envelope import Passage, Stop, Vector
+from shared.contracts.problems import Problem
+from shared.contracts.retrieval import SearchMode
+from shared.runtime.requester import Requester
+from shared.tasks import task_group
+
+__all__ = ["DEPTH", "TrialRunner"]
+
+DEPTH: Final = 10
+"""Passages that are judged."""
+
+RERANK_SECONDS: Final = 30.0
+"""For the candidates of one question: enough for all of them, so that a trial has the same result each time."""
+
+PROBE_SECONDS: Final = 3.0
+
+
+class TrialRunner:
+    """One per try of a job. Each question is embedded once by each variant of the stage `embed`."""
+
+    def __init__(self, stages: Requester, indexer: Indexer, *, tenant: str, concurrency: int) -> None:
+        self._stages = stages
+        self._indexer = indexer
+        self._tenant = tenant
+        self._room = asyncio.Semaphore(concurrency)
+        self._vectors: dict[tuple[str, str], Vector | None] = {}
+
+    async def run(self, setting: Setting, version: CollectionVersion, questions: Sequence[Question]) -> list[Judged]:
+        """The result of each question, in their order. What one question meets is in its result; raised is what every
+        question would meet, and what says nothing of the question."""
+
+        async def judged(question: Question) -> Judged:
+            try:
+                return judge(question, await self._found(setting, version, question.question))
+            except Problem as problem:
+                if problem.kind in ALL_ALIKE or problem.kind in LATER:
+                    raise
+                return judge(question, error=str(problem))
+            finally:
+                self._room.release()
+
+        async with task_group() as tasks:
+            asked = []
+            for question in questions:
+                await self._room.acquire()
+                asked.append(tasks.create_task(judged(question)))
+        return [one.result() for one in asked]
+
+    async def has_reranker(self, version: CollectionVersion) -> bool:
+        """Whether the stage `rerank` answers."""
+        passage = Passage(id="0", document_id="0", document="", position=0, text="Is it there?")
+        try:
+            await self._stages.ask(
+                Stop(stage="rerank"),
+                tenant=self._tenant,
+                collection=version.table,
+                question="Is it there?",
+                passages=(passage,),
+                seconds=PROBE_SECONDS,
+            )
+        except Problem:
+            return False
+        return True
+
+    async def _found(self, setting: Setting, version: CollectionVersion, question: str) -> list[str]:
+        by_words = setting.retrieval.mode is SearchMode.TEXT
+        found = await self._stages.ask(
+            *search_stops(
+                setting.retrieval,
+                top_k=DEPTH,
+                rerank_candidates=setting.rerank_candidates,
+                rerank_params={"budget": RERANK_SECONDS},
+            ),
+            tenant=self._tenant,
+            collection=version.table,
+            question=question,
+            embedding=None if by_words else await self._vector(version, question),
+        )
+        return [passage.document for passage in found.passages]
+
+    async def _vector(self, version: CollectionVersion, question: str) -> Vector | None:
+        variant = self._indexer.variant(version)
+        if (variant, question) not in self._vectors:
+            stop = Stop(stage="embed", variant=variant)
+            made = await self._stages.ask(stop, tenant=self._tenant, collection=version.table, question=question)
+            self._vectors[variant, question] = made.embedding
+        return self._vectors[variant, question]
