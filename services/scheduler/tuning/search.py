@@ -21,7 +21,7 @@ FUSIONS: Final = tuple(fusion.value for fusion in Fusion)
 STEP: Final = 0.05
 MOST_DIVERSITY: Final = 0.5
 ATTEMPTS: Final = 10
-"""Proposals after which a search that finds nothing new is over."""
+"""Proposals of the estimator, and then of chance, until one is new."""
 
 MODE: Final = "mode"
 FUSION: Final = "fusion"
@@ -101,10 +101,12 @@ def propose(trials: Sequence[Trial], space: Space, seed: int) -> Setting | None:
     """
     if not trials:
         return space.base
-    for attempt in range(ATTEMPTS):
+    for attempt in range(2 * ATTEMPTS):
         # A sampler's own state would be lost with the process, so each trial has a sampler of its own.
         chance = (seed + len(trials) + attempt * 2**20) % 2**32
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=chance))
+        # An estimator that is sure proposes the same again and again.
+        made = optuna.samplers.TPESampler if attempt < ATTEMPTS else optuna.samplers.RandomSampler
+        study = optuna.create_study(direction="maximize", sampler=made(seed=chance))
         for trial in trials:
             study.add_trial(_recorded(trial, space))
         setting = _asked(study.ask(), space)
