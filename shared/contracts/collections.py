@@ -210,7 +210,7 @@ class Collection(Wire):
         options = RetrievalOptions.model_validate(retrieval.as_params())
         return changed.changed(self.live.name, retrieval=options)
 
-    def changed(self, name: str, **members: object) -> Self:
+    def changed(self, name: str, /, **members: object) -> Self:
         """With these members of one version changed, if it is there."""
         versions = tuple(v.model_copy(update=members) if v.name == name else v for v in self.versions)
         return self.model_copy(update={"versions": versions})

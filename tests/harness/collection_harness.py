@@ -28,7 +28,6 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import Collection, Owner
 from services.scheduler.tuning.tune import TuneJob
 from services.scheduler.tuning.versions import TuneVersions
-from shared.contracts.collections import Collection
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.contracts.retrieval import SearchMode
@@ -45,7 +44,7 @@ BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 OWNER = Owner(tenant="default")
 
-__all__ = ["OWNER", "CollectionHarness", "open_collection_harness"]
+__all__ = ["OWNER", "CollectionHarness", "open_collection_harness", "vector_of"]
 
 Look = Callable[[str, tuple[Passage, ...]], Any]
 

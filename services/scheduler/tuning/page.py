@@ -76,10 +76,15 @@ def _options(setting: Setting) -> dict[str, str]:
 def _trials(outcome: Outcome) -> Iterable[str]:
     ordered = sorted(enumerate(outcome.state.trials, 1), key=lambda one: -one[1].score)
     rows = [
-        (str(number), escape(str(trial.setting)), f"{trial.score:.3f}", f"{trial.seconds:.1f}")
+        (str(number), escape(str(trial.setting)), f"{trial.score:.3f}", f"{trial.seconds:.1f}", _flaws(trial))
         for number, trial in ordered
     ]
-    yield table(("trial", "setting", "nDCG@10", "seconds"), rows)
+    yield table(("trial", "setting", "nDCG@10", "seconds", ""), rows)
+
+
+def _flaws(trial: Trial) -> str:
+    flaws = {"questions failed": trial.failed, "questions not reranked whole": trial.unscored}
+    return ", ".join(f"{count:,} {what}" for what, count in flaws.items() if count)
 
 
 def _plot(trials: Sequence[Trial]) -> str:

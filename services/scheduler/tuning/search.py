@@ -61,13 +61,15 @@ class Setting(BaseModel):
 
 
 class Trial(BaseModel):
-    """A setting and its mean nDCG@10 on the questions to tune on. `failed` questions had no result, and count as 0."""
+    """A setting and its mean nDCG@10 on the questions to tune on. `failed` questions had no result, and count as 0; of
+    `unscored` ones the reranker has not scored all candidates in its time."""
 
     model_config = ConfigDict(frozen=True)
 
     setting: Setting
     score: float
     failed: int = 0
+    unscored: int = 0
     seconds: float = 0.0
 
 

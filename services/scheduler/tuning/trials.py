@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from services.scheduler.clients.search import search_stops
@@ -10,21 +11,32 @@ from services.scheduler.evaluation.questions import Judged, Question, judge
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.tuning.search import Setting
 from shared.contracts.collections import CollectionVersion
-from shared.contracts.envelope import Passage, Stop, Vector
+from shared.contracts.envelope import Passage, Query, Stop, Vector
 from shared.contracts.problems import Problem
 from shared.contracts.retrieval import SearchMode
 from shared.runtime.requester import Requester
 from shared.tasks import task_group
 
-__all__ = ["DEPTH", "TrialRunner"]
+__all__ = ["DEPTH", "Asked", "TrialRunner"]
 
 DEPTH: Final = 10
 """Passages that are judged."""
 
-RERANK_SECONDS: Final = 30.0
+RERANK_SECONDS: Final = 100.0
 """For the candidates of one question: enough for all of them, so that a trial has the same result each time."""
 
+RERANKED_AT_ONCE: Final = 2
+"""Questions: more would only share the time of one model."""
+
 PROBE_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The results of questions, in their order, and for how many the reranker has left candidates unscored."""
+
+    judged: Sequence[Judged]
+    unscored: int = 0
 
 
 class TrialRunner:
@@ -34,29 +46,36 @@ class TrialRunner:
         self._stages = stages
         self._indexer = indexer
         self._tenant = tenant
-        self._room = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
         self._vectors: dict[tuple[str, str], Vector | None] = {}
 
-    async def run(self, setting: Setting, version: CollectionVersion, questions: Sequence[Question]) -> list[Judged]:
-        """The result of each question, in their order. What one question meets is in its result; raised is what every
-        question would meet, and what says nothing of the question."""
+    async def run(self, setting: Setting, version: CollectionVersion, questions: Sequence[Question]) -> Asked:
+        """Ask questions. What one of them meets is in its result; raised is what every question would meet, and what
+        says nothing of the question."""
+        room = asyncio.Semaphore(
+            min(self._concurrency, RERANKED_AT_ONCE if setting.rerank_candidates else self._concurrency)
+        )
+        unscored = 0
 
         async def judged(question: Question) -> Judged:
+            nonlocal unscored
             try:
-                return judge(question, await self._found(setting, version, question.question))
+                found = await self._search(setting, version, question.question)
             except Problem as problem:
                 if problem.kind in ALL_ALIKE or problem.kind in LATER:
                     raise
                 return judge(question, error=str(problem))
             finally:
-                self._room.release()
+                room.release()
+            unscored += _has_unscored(found)
+            return judge(question, [passage.document for passage in found.passages])
 
         async with task_group() as tasks:
             asked = []
             for question in questions:
-                await self._room.acquire()
+                await room.acquire()
                 asked.append(tasks.create_task(judged(question)))
-        return [one.result() for one in asked]
+        return Asked(judged=[one.result() for one in asked], unscored=unscored)
 
     async def has_reranker(self, version: CollectionVersion) -> bool:
         """Whether the stage `rerank` answers."""
@@ -74,9 +93,9 @@ class TrialRunner:
             return False
         return True
 
-    async def _found(self, setting: Setting, version: CollectionVersion, question: str) -> list[str]:
+    async def _search(self, setting: Setting, version: CollectionVersion, question: str) -> Query:
         by_words = setting.retrieval.mode is SearchMode.TEXT
-        found = await self._stages.ask(
+        return await self._stages.ask(
             *search_stops(
                 setting.retrieval,
                 top_k=DEPTH,
@@ -88,7 +107,6 @@ class TrialRunner:
             question=question,
             embedding=None if by_words else await self._vector(version, question),
         )
-        return [passage.document for passage in found.passages]
 
     async def _vector(self, version: CollectionVersion, question: str) -> Vector | None:
         variant = self._indexer.variant(version)
@@ -97,3 +115,8 @@ class TrialRunner:
             made = await self._stages.ask(stop, tenant=self._tenant, collection=version.table, question=question)
             self._vectors[variant, question] = made.embedding
         return self._vectors[variant, question]
+
+
+def _has_unscored(found: Query) -> bool:
+    note = found.notes.get("rerank")
+    return isinstance(note, dict) and note.get("scored") != note.get("candidates")

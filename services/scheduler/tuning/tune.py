@@ -31,7 +31,7 @@ from services.scheduler.tuning.page import as_page
 from services.scheduler.tuning.report import Outcome, as_json, as_lines
 from services.scheduler.tuning.search import CANDIDATES, Setting, Space, Trial, best, propose
 from services.scheduler.tuning.state import TuneState
-from services.scheduler.tuning.trials import DEPTH, TrialRunner
+from services.scheduler.tuning.trials import DEPTH, Asked, TrialRunner
 from services.scheduler.tuning.verdict import verdict
 from services.scheduler.tuning.versions import TuneVersions
 from shared.contracts.collections import Collection, CollectionVersion
@@ -160,34 +160,33 @@ class TuneJob:
     async def _search(self, search: _Search, state: TuneState) -> TuneState:
         """Trials until there are enough, the time is over, or nothing new is found."""
         context, spec = search.context, search.spec
+        _tell(context, spec, state)
         while len(state.trials) < spec.trials and not (spec.seconds and state.trials and state.seconds >= spec.seconds):
-            _tell(context, spec, state, "")
             setting = await to_thread.run_sync(partial(propose, state.trials, search.space, spec.seed))
             if setting is None:
                 break
             began = time.perf_counter()
-            judged = await self._tried(search, state, setting, search.halves.tuned)
+            asked = await self._tried(search, state, setting, search.halves.tuned)
             trial = Trial(
                 setting=setting,
-                score=round(mean(_scores(judged)), 6),
-                failed=sum(one.error is not None for one in judged),
+                score=round(mean(_scores(asked.judged)), 6),
+                failed=sum(one.error is not None for one in asked.judged),
+                unscored=asked.unscored,
                 seconds=round(time.perf_counter() - began, 3),
             )
             if not state.trials:
-                _check_found(spec, judged)
+                _check_found(spec, asked.judged)
             state = state.with_trial(trial)
             await _save(context, state)
             _tell(context, spec, state, f"trial {len(state.trials)}: nDCG@10 {trial.score:.3f}, ")
             await context.show()
         return state
 
-    async def _tried(
-        self, search: _Search, state: TuneState, setting: Setting, questions: Sequence[Question]
-    ) -> list[Judged]:
+    async def _tried(self, search: _Search, state: TuneState, setting: Setting, questions: Sequence[Question]) -> Asked:
         version = search.base
         if setting.chunks is not None:
             version = await self.versions.built(search.context, search.collection, search.base, setting.chunks)
-            _tell(search.context, search.spec, state, "")
+            _tell(search.context, search.spec, state)
         return await search.runner.run(setting, version, questions)
 
     async def _compared(self, search: _Search, state: TuneState) -> Outcome:
@@ -196,16 +195,18 @@ class TuneJob:
         chosen, default = best(state.trials), state.trials[0]
         changed = chosen.setting != default.setting
         held_out = search.halves.held_out
-        before = await self._tried(search, state, default.setting, held_out)
-        after = await self._tried(search, state, chosen.setting, held_out) if changed else before
+        before = (await self._tried(search, state, default.setting, held_out)).judged
+        after = (await self._tried(search, state, chosen.setting, held_out)).judged if changed else before
+        judging = partial(verdict, _scores(before), _scores(after), search.halves.groups, changed=changed)
+        found = await to_thread.run_sync(judging) if state.verdict is None else state.verdict
         return Outcome(
             spec=search.spec,
             version=search.base.name,
             state=state,
             default=default,
             best=chosen,
-            verdict=state.verdict or verdict(_scores(before), _scores(after), search.halves.groups, changed=changed),
-            comparison=compare("the default", before, after, DEPTH),
+            verdict=found,
+            comparison=await to_thread.run_sync(compare, "the default", before, after, DEPTH),
             tuned=len(search.halves.tuned),
             left_out=search.left_out,
         )
@@ -216,7 +217,7 @@ class TuneJob:
         if not outcome.verdict.better:
             await self.versions.give_up(context, collection)
             return
-        name = state.written or spec.version or (await self._now(context, spec)).free_name()
+        name = state.written or spec.version or await self.versions.free_name(context, collection)
         # First the checkpoint: a try after this one knows the version again, and says of it what this one says.
         await _save(context, state.model_copy(update={"written": name, "verdict": outcome.verdict}))
         written = await self.versions.write(context, collection, search.base.name, outcome.best.setting, name=name)
@@ -228,9 +229,6 @@ class TuneJob:
         else:
             await self.versions.keep(context, written, spec, name)
 
-    async def _now(self, context: JobContext, spec: TuneSpec) -> Collection:
-        return await self.collections.get(context.tenant, spec.collection)
-
 
 def _usual_candidates(collection: Collection, version: CollectionVersion) -> int:
     """Among how many passages the reranker chooses for a query that says nothing of it; 0 where it is not asked."""
@@ -241,8 +239,7 @@ def _scores(judged: Sequence[Judged]) -> list[float]:
     return [scores_of(one, DEPTH)[METRIC] for one in judged]
 
 
-def _tell(context: JobContext, spec: TuneSpec, state: TuneState, news: str) -> None:
-    message = news
+def _tell(context: JobContext, spec: TuneSpec, state: TuneState, message: str = "") -> None:
     if state.trials:
         leading = best(state.trials)
         message += f"best so far {leading.score:.3f} with {leading.setting}"

@@ -1,13 +1,14 @@
 """Whether the best trial is better than the default on questions that no trial has seen."""
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from services.scheduler.evaluation.intervals import Interval
-from services.scheduler.evaluation.metrics import mean
+from services.scheduler.evaluation.metrics import mean, percentile
 
 __all__ = ["Verdict", "verdict"]
 
@@ -61,14 +62,15 @@ def verdict(default: Sequence[float], best: Sequence[float], groups: Sequence[st
 
 
 def _interval(differences: Sequence[float], groups: Sequence[str]) -> Interval:
-    places = {name: place for place, name in enumerate(dict.fromkeys(groups))}
-    of = np.array([places[name] for name in groups])
-    sums = np.bincount(of, weights=np.array(differences))
-    counts = np.bincount(of)
-    chance = np.random.default_rng(0)
-    means = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = chance.integers(len(counts), size=len(counts))
-        means[number] = sums[drawn].sum() / counts[drawn].sum()
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(mean=round(mean(differences), 6), low=round(float(low), 6), high=round(float(high), 6))
+    sums: dict[str, float] = dict.fromkeys(groups, 0.0)
+    for name, difference in zip(groups, differences, strict=True):
+        sums[name] += difference
+    counts = Counter(groups)
+    whole = [(sums[name], counts[name]) for name in sums]
+    chance = random.Random(0)  # noqa: S311  (the same interval each time)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = chance.choices(whole, k=len(whole))
+        means.append(sum(total for total, _ in drawn) / sum(count for _, count in drawn))
+    low, high = percentile(means, 2.5), percentile(means, 97.5)
+    return Interval(mean=round(mean(differences), 6), low=round(low, 6), high=round(high, 6))

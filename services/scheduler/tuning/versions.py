@@ -66,6 +66,11 @@ class TuneVersions:
         await self.reindexing.build(context, collection.name, plan, ProgressReport(context))
         return version
 
+    async def free_name(self, context: JobContext, collection: Collection) -> str:
+        """A name for the version that is made, as if those of other chunks were not there."""
+        now = await self.collections.get(context.tenant, collection.name)
+        return now.model_copy(update={"versions": tuple(_others(now, context.job.id))}).free_name()
+
     async def write(
         self, context: JobContext, collection: Collection, base: str, setting: Setting, *, name: str
     ) -> Collection:
@@ -131,9 +136,15 @@ def _renamed(collection: Collection, *, was: str, made: dict[str, object]) -> Co
     return collection.changed(was, **made)
 
 
+def _others(collection: Collection, job: str) -> list[CollectionVersion]:
+    """The versions but for those that this job builds."""
+    return [one for one in collection.versions if one.job != job or one.state is not VersionState.BUILDING]
+
+
 def _left(collection: Collection, *, job: str) -> Collection:
+    others = _others(collection, job)
     for version in collection.versions:
-        if version.job == job and version.state is VersionState.BUILDING:
+        if version not in others:
             collection = collection.changed(version.name, state=VersionState.LEAVING)
     return collection
 
