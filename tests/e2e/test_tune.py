@@ -11,27 +11,9 @@ import pytest
 
 from sluice import Client
 from tests.harness.platform import Platform, eventually
+from tests.harness.tuning import PARAPHRASED, TEXTS
 
 pytestmark = pytest.mark.timeout(600)
-
-NOUNS = {
-    "hound": "dog",
-    "kitten": "cat",
-    "mare": "horse",
-    "cockerel": "chicken",
-    "infant": "baby",
-    "physician": "doctor",
-    "automobile": "car",
-    "vessel": "ship",
-}
-PLACES = ("fireplace", "orchard", "harbour", "library", "bakery", "staircase", "meadow", "chapel")
-TEXTS = {f"{noun}-{place}": f"A {noun} was seen by the {place}." for noun in NOUNS for place in PLACES}
-QUESTIONS = [
-    {"question": f"Which story has a {synonym} by the {place}?", "sources": [f"{noun}-{place}"]}
-    for noun, synonym in NOUNS.items()
-    for place in PLACES
-]
-"""By words alone, eight documents are alike for each."""
 
 SEARCH = ("--trials", "5", "--no-rerank", "--seed", "3")
 
@@ -39,7 +21,7 @@ SEARCH = ("--trials", "5", "--no-rerank", "--seed", "3")
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
     path = tmp_path / "questions.jsonl"
-    path.write_text("\n".join(map(json.dumps, QUESTIONS)))
+    path.write_text("\n".join(map(json.dumps, PARAPHRASED)))
     return path
 
 

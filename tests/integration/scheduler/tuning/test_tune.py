@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,43 +16,24 @@ from services.scheduler.evaluation.questions import Question
 from services.scheduler.tuning.halves import halves
 from shared.contracts.collections import VersionState
 from shared.contracts.envelope import Query
-from shared.contracts.jobs import EvaluateSpec, Job, JobState, SwitchSpec, TuneSpec
+from shared.contracts.jobs import EvaluateSpec, JobState, SwitchSpec
 from shared.contracts.retrieval import RetrievalOptions, SearchMode
-from shared.runtime.stage import Context
 from tests.harness.broker import NatsServer
-from tests.harness.collection_harness import CollectionHarness, open_collection_harness, vector_of
+from tests.harness.collection_harness import CollectionHarness, open_collection_harness
 from tests.harness.stage_harness import until
+from tests.harness.tuning import (
+    LITERAL,
+    PARAPHRASED,
+    PATIENCE,
+    TEXTS,
+    attached,
+    put,
+    spec,
+    trials,
+    tuned,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
-
-NOUNS = {
-    "hound": "dog",
-    "kitten": "cat",
-    "mare": "horse",
-    "cockerel": "chicken",
-    "infant": "baby",
-    "physician": "doctor",
-    "automobile": "car",
-    "vessel": "ship",
-}
-PLACES = ("fireplace", "orchard", "harbour", "library", "bakery", "staircase", "meadow", "chapel")
-TEXTS = {
-    f"{noun}-{place}": f"A {noun} was seen by the {place} on the first evening." for noun in NOUNS for place in PLACES
-}
-PARAPHRASED = [
-    {"question": f"Which story has a {synonym} by the {place}?", "sources": [f"{noun}-{place}"]}
-    for noun, synonym in NOUNS.items()
-    for place in PLACES
-]
-"""What each asks for is in other words in its document; by words alone eight documents are alike."""
-
-PATIENCE = 180.0
-
-LITERAL = [
-    {"question": f"Was a {noun} seen by the {place}?", "sources": [f"{noun}-{place}"]}
-    for noun in NOUNS
-    for place in PLACES
-]
 
 
 @pytest.fixture(scope="module")
@@ -88,29 +68,6 @@ async def by_words(broker: NatsServer, tmp_path: Path, model: EmbeddingModel) ->
     options = RetrievalOptions(mode=SearchMode.TEXT, context=1)
     async with harness_with(model, broker.url, tmp_path, options) as collection_harness:
         yield collection_harness
-
-
-async def put(collection_harness: CollectionHarness, lines: list[dict[str, Any]]) -> None:
-    data = "\n".join(map(json.dumps, lines)).encode()
-    await collection_harness.job_harness.artifacts.put("default", "set/questions.jsonl", data)
-
-
-def spec(**members: Any) -> TuneSpec:
-    usual = {"collection": "docs", "input": "set/questions.jsonl", "trials": 6, "seed": 3, "rerank": False}
-    return TuneSpec.model_validate({**usual, **members})
-
-
-async def tuned(collection_harness: CollectionHarness, **members: Any) -> Job:
-    return await collection_harness.do(spec(**members), patience=PATIENCE)
-
-
-async def attached(collection_harness: CollectionHarness, job: Job, file: str) -> bytes:
-    return await collection_harness.job_harness.artifacts.get("default", f"{job.id}/{file}")
-
-
-async def trials(collection_harness: CollectionHarness, job: Job) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (await attached(collection_harness, job, "trials.jsonl")).splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
 def held_out() -> set[str]:
@@ -245,62 +202,6 @@ async def test_progress_counts_trials_and_says_the_best_so_far(by_words: Collect
     async with by_words.job_harness.working(by_words.kinds):
         await until(said, "the end", patience=PATIENCE)
     assert any(message.startswith("1/3 trial 1: nDCG@10 ") and "best so far" in message for message in messages)
-
-
-async def spelled(query: Query, _: Context) -> Query:
-    """Vectors count words, those of a question from back to front: so only vectors find what it asks for."""
-    if query.question:
-        return query.with_embedding(vector_of(_backwards(query.question), 256))
-    return query.with_passages(p.model_copy(update={"vector": vector_of(p.text, 256)}) for p in query.passages)
-
-
-def _backwards(text: str) -> str:
-    return " ".join(word[::-1] for word in text.split())
-
-
-@pytest.fixture
-async def spelling(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
-    async with open_collection_harness(broker.url, tmp_path, embed=spelled) as collection_harness:
-        await collection_harness.collections.create("default", "docs")
-        yield collection_harness
-
-
-BACKWARDS = [{"question": _backwards(text), "sources": [name]} for name, text in TEXTS.items()]
-
-
-async def test_other_chunks_go_again_unless_they_are_better(spelling: CollectionHarness) -> None:
-    await spelling.do(await spelling.upload("docs", TEXTS), patience=PATIENCE)
-    await put(spelling, BACKWARDS)
-    chunks = [{"tokens": 48, "overlap": 0}, {"tokens": 256, "overlap": 32}]
-    job = await tuned(spelling, chunks=chunks)
-    assert (job.state, job.outputs.get("better")) == (JobState.SUCCEEDED, False), job.error
-    tried = [one["setting"].get("chunks") for one in await trials(spelling, job)]
-    assert None in tried
-    assert {"tokens": 48, "overlap": 0} in tried
-    assert {"tokens": 256, "overlap": 32} not in tried, "the usual chunks are no other ones"
-    versions = (await spelling.collection()).versions
-    assert {version.state for version in versions if version.name != "v1"} <= {VersionState.LEAVING}
-
-
-async def test_better_chunks_become_a_version(spelling: CollectionHarness) -> None:
-    """In one chunk with what is elsewhere, nobody can tell what was seen where."""
-    chance = random.Random(0)
-
-    def elsewhere() -> str:
-        return f"No {' or '.join(chance.choices(list(NOUNS), k=4))} with {' or '.join(chance.choices(PLACES, k=4))}. "
-
-    texts = {name: "".join(elsewhere() for _ in range(5)) + text + elsewhere() for name, text in TEXTS.items()}
-    await spelling.do(await spelling.upload("docs", texts), patience=PATIENCE)
-    await put(spelling, BACKWARDS)
-    job = await tuned(spelling, chunks=[{"tokens": 32, "overlap": 0}], adopt=True)
-    assert job.state is JobState.SUCCEEDED, job.error
-    verdict = json.loads(await attached(spelling, job, "verdict.json"))
-    assert verdict["best"]["setting"]["chunks"] == {"tokens": 32, "overlap": 0}
-    collection = await spelling.collection()
-    assert (job.outputs["better"], job.outputs["version"], collection.live.name) == (True, "v2", "v2")
-    assert collection.live.chunk_tokens == 32
-    assert collection.table != collection.version("v1").table
-    assert job.outputs["chunks"] == collection.live.chunks > len(texts)
 
 
 @pytest.mark.parametrize(
