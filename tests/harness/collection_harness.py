@@ -25,9 +25,9 @@ from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.kinds import JobFunction
 from services.scheduler.settings import SchedulerSettings
-from shared.contracts.collections import Collection, Owner
 from services.scheduler.tuning.tune import TuneJob
 from services.scheduler.tuning.versions import TuneVersions
+from shared.contracts.collections import Collection, Owner
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.contracts.retrieval import SearchMode

@@ -37,8 +37,8 @@ LITTLE: Final = 50
 
 
 class BuildPlan(BaseModel):
-    """What is built, decided once: the id of the collection, and the version. The checkpoint of a `reindex`: a try after
-    this one goes on with the same table."""
+    """What is built, decided once: the id of the collection, and the version. It is the checkpoint of a `reindex`, so
+    that a later try goes on with the same table."""
 
     collection: str
     version: CollectionVersion

@@ -10,7 +10,7 @@ from services.scheduler.evaluation.evaluate import ALL_ALIKE, LATER
 from services.scheduler.evaluation.questions import Judged, Question, judge
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.tuning.search import Setting
-from shared.contracts.collections import CollectionVersion
+from shared.contracts.collections import CollectionVersion, Owner
 from shared.contracts.envelope import Passage, Query, Stop, Vector
 from shared.contracts.problems import Problem
 from shared.contracts.retrieval import SearchMode
@@ -42,10 +42,10 @@ class Asked:
 class TrialRunner:
     """One per try of a job. Each question is embedded once by each variant of the stage `embed`."""
 
-    def __init__(self, stages: Requester, indexer: Indexer, *, tenant: str, concurrency: int) -> None:
+    def __init__(self, stages: Requester, indexer: Indexer, *, owner: Owner, concurrency: int) -> None:
         self._stages = stages
         self._indexer = indexer
-        self._tenant = tenant
+        self._owner = owner
         self._concurrency = concurrency
         self._vectors: dict[tuple[str, str], Vector | None] = {}
 
@@ -83,8 +83,9 @@ class TrialRunner:
         try:
             await self._stages.ask(
                 Stop(stage="rerank"),
-                tenant=self._tenant,
+                tenant=self._owner.tenant,
                 collection=version.table,
+                collection_id=self._owner.collection,
                 question="Is it there?",
                 passages=(passage,),
                 seconds=PROBE_SECONDS,
@@ -102,8 +103,9 @@ class TrialRunner:
                 rerank_candidates=setting.rerank_candidates,
                 rerank_params={"budget": RERANK_SECONDS},
             ),
-            tenant=self._tenant,
+            tenant=self._owner.tenant,
             collection=version.table,
+            collection_id=self._owner.collection,
             question=question,
             embedding=None if by_words else await self._vector(version, question),
         )
@@ -112,7 +114,13 @@ class TrialRunner:
         variant = self._indexer.variant(version)
         if (variant, question) not in self._vectors:
             stop = Stop(stage="embed", variant=variant)
-            made = await self._stages.ask(stop, tenant=self._tenant, collection=version.table, question=question)
+            made = await self._stages.ask(
+                stop,
+                tenant=self._owner.tenant,
+                collection=version.table,
+                collection_id=self._owner.collection,
+                question=question,
+            )
             self._vectors[variant, question] = made.embedding
         return self._vectors[variant, question]
 

@@ -12,7 +12,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.tuning.search import Setting
-from shared.contracts.collections import Collection, CollectionVersion, VersionState
+from shared.contracts.collections import Collection, CollectionVersion, VersionState, table_name
 from shared.contracts.jobs import ChunkSize, TuneSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
@@ -46,11 +46,16 @@ class TuneVersions:
     ) -> CollectionVersion:
         """The base cut in another way. What an earlier try has built is not built again. Raises as `reindex` does."""
         chunking = self.chunking(base, size)
-        name = _name(context, size)
-        digest = hashlib.sha256(f"{context.tenant}/{name}".encode()).hexdigest()[:8]
+        collection = await self.collections.get(context.tenant, collection.name)
+        for known in collection.versions:
+            same = (known.chunk_tokens, known.chunk_overlap) == (chunking.max_tokens, chunking.overlap_tokens)
+            if same and known.job == context.job.id and known.table != base.table:
+                if known.state is VersionState.BUILDING:
+                    await self._fill(context, collection, known)
+                return known
         version = CollectionVersion(
-            name=name,
-            table=f"{collection.name}-{digest}",
+            name=_name(context, size),
+            table=table_name(collection.name),
             state=VersionState.BUILDING,
             created_at=time.time(),
             job=context.job.id,
@@ -58,13 +63,12 @@ class TuneVersions:
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=base.embedding_variant,
         )
-        collection = await self.collections.get(context.tenant, collection.name)
-        for known in collection.on(version.table):
-            if known.state is not VersionState.BUILDING:
-                return known  # an earlier try has made it what was chosen
+        await self._fill(context, collection, version)
+        return version
+
+    async def _fill(self, context: JobContext, collection: Collection, version: CollectionVersion) -> None:
         plan = BuildPlan(collection=collection.id, version=version)
         await self.reindexing.build(context, collection.name, plan, ProgressReport(context))
-        return version
 
     async def free_name(self, context: JobContext, collection: Collection) -> str:
         """A name for the version that is made, as if those of other chunks were not there."""
@@ -80,7 +84,8 @@ class TuneVersions:
         made = {"name": name, "state": VersionState.READY, **options}
         if setting.chunks is not None:
             chunked = _name(context, setting.chunks)
-            counts = await self._counts(collection.find(chunked) or collection.find(name))
+            now = await self.collections.get(context.tenant, collection.name)
+            counts = await self._counts(now, now.find(chunked) or now.find(name))
             change = partial(_renamed, was=chunked, made={**made, **counts})
         else:
             made |= {"created_at": time.time(), "job": context.job.id, "retired_at": None}
@@ -101,8 +106,8 @@ class TuneVersions:
         change = partial(Collection.pruned, keep=spec.keep, sparing=name)
         await self.switching.drop_leaving(context, await self.collections.update(collection, change))
 
-    async def _counts(self, version: CollectionVersion | None) -> dict[str, int]:
-        records = [] if version is None else await self.documents.list(version.table)
+    async def _counts(self, collection: Collection, version: CollectionVersion | None) -> dict[str, int]:
+        records = [] if version is None else await self.documents.list(version.table, owner=collection.owner)
         return {"documents": len(records), "chunks": sum(record.chunks for record in records)}
 
 
