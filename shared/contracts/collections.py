@@ -1,8 +1,9 @@
 """Collections and their versions: one set of documents, indexed in one way or in several beside each other.
 
-A version is one way to index a collection's documents: a table of its own, cut into chunks and embedded in its own
-way. Exactly one is live: queries use its table, and it decides what the collection's documents are. The others are
-copies of it that were made on the way to it or are kept for the way back.
+A version is one way to index a collection's documents and to search them: a table, cut into chunks and embedded in its
+own way, and options of retrieval. Exactly one is live: queries use its table, and it decides what the collection's
+documents are. The others are copies of it that were made on the way to it or are kept for the way back. Versions that
+differ in the options of retrieval alone share one table.
 """
 
 import secrets
@@ -71,8 +72,9 @@ WRITABLE: Final = frozenset({VersionState.LIVE, VersionState.FOLLOWING, VersionS
 
 class CollectionVersion(Wire):
     """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day. `retrieval` is how it is
-    searched where a request says nothing else. `documents` and `chunks` count what was in it when `job` had made it.
-    Times are Unix seconds."""
+    searched where a request says nothing else; `rerank_candidates` is how many passages the stage `rerank` then chooses
+    from, 0 where it is not asked. `documents` and `chunks` count what was in it when `job` had made it. Times are Unix
+    seconds."""
 
     name: str
     table: str
@@ -83,6 +85,7 @@ class CollectionVersion(Wire):
     chunk_overlap: int | None = None
     embedding_variant: Name = "default"
     retrieval: RetrievalOptions = RetrievalOptions()
+    rerank_candidates: Annotated[int, Field(ge=0, le=200)] = 0
     documents: int = 0
     chunks: int = 0
     retired_at: float | None = None
@@ -92,6 +95,7 @@ class Collection(Wire):
     """`table` is where the live version's index lives; it is never reused, so a new collection of the same name starts
     empty. `id` stays the same through all versions. `embedding_variant` is the variant of the stage `embed` that
     questions need to find what is in `table`. `versions` holds them all, the live one among them, oldest first.
+    `chosen` is the version that a question asks instead of the live one; it is never stored.
     """
 
     name: str
@@ -103,6 +107,7 @@ class Collection(Wire):
     description: str = ""
     pipeline: str | None = None
     created_at: float
+    chosen: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -123,10 +128,14 @@ class Collection(Wire):
         return Owner(tenant=self.tenant, collection=self.id)
 
     @property
+    def queried(self) -> CollectionVersion:
+        """The version that queries use: the live one, but for `as_if`."""
+        return self.live if self.chosen is None else self.version(self.chosen)
+
+    @property
     def retrieval(self) -> RetrievalOptions:
         """How the version that queries use is searched."""
-        version = self.find(table=self.table)
-        return version.retrieval if version else RetrievalOptions()
+        return self.queried.retrieval
 
     @property
     def changing(self) -> tuple[CollectionVersion, ...]:
@@ -144,14 +153,13 @@ class Collection(Wire):
     def leaving(self) -> tuple[CollectionVersion, ...]:
         return tuple(version for version in self.versions if version.state is VersionState.LEAVING)
 
-    def find(self, *, name: str | None = None, table: str | None = None) -> CollectionVersion | None:
-        """The version of this name, or with this table."""
-        wanted = (version for version in self.versions if version.name == name or version.table == table)
-        return next(wanted, None)
+    def find(self, name: str) -> CollectionVersion | None:
+        """The version of this name."""
+        return next((version for version in self.versions if version.name == name), None)
 
     def version(self, name: str) -> CollectionVersion:
         """The version of this name. Raises Problem NOT_FOUND."""
-        if (found := self.find(name=name)) is None:
+        if (found := self.find(name)) is None:
             known = ", ".join(version.name for version in self.versions)
             raise Problem(
                 ProblemType.NOT_FOUND,
@@ -168,7 +176,12 @@ class Collection(Wire):
                 ProblemType.VERSION_NOT_READY,
                 f"The version '{name}' of the collection '{self.name}' is {version.state}, so it cannot be asked.",
             )
-        return self.model_copy(update={"table": version.table, "embedding_variant": version.embedding_variant})
+        used = {"table": version.table, "embedding_variant": version.embedding_variant}
+        return self.model_copy(update={**used, "chosen": name})
+
+    def on(self, table: str) -> tuple[CollectionVersion, ...]:
+        """The versions that use a table."""
+        return tuple(version for version in self.versions if version.table == table)
 
     def free_name(self) -> str:
         """A name for the next version: v2, v3 and so on."""
@@ -197,7 +210,7 @@ class Collection(Wire):
         options = RetrievalOptions.model_validate(retrieval.as_params())
         return changed.changed(self.live.name, retrieval=options)
 
-    def changed(self, name: str, **members: object) -> Self:
+    def changed(self, name: str, /, **members: object) -> Self:
         """With these members of one version changed, if it is there."""
         versions = tuple(v.model_copy(update=members) if v.name == name else v for v in self.versions)
         return self.model_copy(update={"versions": versions})

@@ -10,7 +10,7 @@ import anyio
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from shared.contracts.envelope import Lane, Passage, Query, Stop
+from shared.contracts.envelope import Lane, Passage, Query, Stop, Vector
 from shared.contracts.events import Failed, Result
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import Connection
@@ -74,6 +74,7 @@ class Requester:
         collection: str = "",
         collection_id: str = "",
         question: str = "",
+        embedding: Vector | None = None,
         passages: tuple[Passage, ...] = (),
         seconds: float | None = None,
     ) -> Query:
@@ -96,6 +97,7 @@ class Requester:
             question=question,
             collection=collection,
             collection_id=collection_id,
+            embedding=embedding,
             passages=passages,
         )
         answer: Query | None = None

@@ -71,7 +71,7 @@ PIPELINE: Final = ("condense", "embed", "retrieve", "generate")
 RERANK: Final = "rerank"
 """What a request may insert after the stage that retrieves."""
 
-SUBMITTED: Final = ("embed", "retrieve", "index", "request")
+SUBMITTED: Final = ("embed", "retrieve", "rerank", "index", "request")
 """Stages that jobs ask for their part of the work."""
 
 

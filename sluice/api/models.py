@@ -217,9 +217,11 @@ class RetrievalOptions(BaseModel):
 
 
 class CollectionVersion(Schema):
-    """One way in which a collection's documents are indexed; chunk sizes are in tokens, None for the usual ones.
+    """One way in which a collection's documents are indexed and searched; chunk sizes are in tokens, None for the usual
+    ones.
 
-    Its `job` has built it; `retired_at` is when it was last the live one.
+    `rerank_candidates` is how many passages the stage `rerank` chooses from, 0 where only a request or a pipeline asks
+    it. Its `job` has built it; `retired_at` is when it was last the live one.
     """
 
     name: str
@@ -230,6 +232,7 @@ class CollectionVersion(Schema):
     chunk_overlap: int | None = None
     embedding_variant: str = "default"
     retrieval: RetrievalOptions = RetrievalOptions()
+    rerank_candidates: int = 0
     created_at: Sent[Timestamp] = None
     retired_at: Timestamp | None = None
     job: str = ""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sluice.api.models import Job
 
-__all__ = ["evaluate"]
+__all__ = ["artifact_name", "evaluate"]
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def evaluate(
     from sluice.cli.follow import follow
     from sluice.cli.job_report import report
 
-    name = _artifact_name(questions)
+    name = artifact_name(questions)
     spec: dict[str, Any] = {
         "kind": "evaluate",
         "input": name,
@@ -70,8 +70,9 @@ def evaluate(
     _show(job, found, output, as_json=as_json)
 
 
-def _artifact_name(file: Path) -> str:
-    """By the content, so that two evaluations at the same time do not overwrite each other's questions."""
+def artifact_name(file: Path) -> str:
+    """What a file of questions is called as an artifact: by its content, so that two of the same time do not overwrite
+    each other."""
     import hashlib
 
     return f"evaluations/{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.jsonl"

@@ -1,11 +1,14 @@
 """`sluice collections versions`, `reindex` and `switch`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sluice.cli.options import AsJson, Url, client
 from sluice.cli.resources import collections
+
+if TYPE_CHECKING:
+    from sluice.api.models import CollectionVersion
 
 __all__ = ["collections", "list_versions", "reindex", "switch"]
 
@@ -32,12 +35,21 @@ def list_versions(name: Name, url: Url = None, as_json: AsJson = False) -> None:
             f"{version.chunks:,}",
             "usual" if version.chunk_tokens is None else f"{version.chunk_tokens}, {version.chunk_overlap} shared",
             version.embedding_variant,
+            _searched(version),
             ago(version.created_at),
         )
         for version in found
     ]
-    columns = ("version", "state", ">documents", ">chunks", "tokens", "embedded by", "created")
+    columns = ("version", "state", ">documents", ">chunks", "tokens", "embedded by", "searched by", "created")
     print_table(columns, rows, empty="There are no versions.")
+
+
+def _searched(version: "CollectionVersion") -> str:
+    """The options of retrieval that are not the usual ones."""
+    chosen = version.retrieval.model_dump(exclude_none=True)
+    if version.rerank_candidates:
+        chosen["rerank_candidates"] = version.rerank_candidates
+    return ", ".join(f"{name} {value}" for name, value in chosen.items()) or "usual"
 
 
 @collections.command("reindex")

@@ -117,9 +117,18 @@ def collection(name: str) -> Call[Collection]:
     return get(f"/v1/collections/{segment(name)}", parse=model(Collection))
 
 
-def create_collection(name: str, *, description: str = "", pipeline: str | None = None) -> Call[Collection]:
-    """Create a collection, or return the existing one where its settings are the same."""
-    body = {"name": name, "description": description, "pipeline": pipeline}
+def create_collection(
+    name: str,
+    *,
+    description: str = "",
+    pipeline: str | None = None,
+    retrieval: Mapping[str, Any] | None = None,
+) -> Call[Collection]:
+    """Create a collection, or return the existing one where its settings are the same. `retrieval` is how it is
+    searched where a query says nothing else, such as {"dense_weight": 0.6}."""
+    body: dict[str, Any] = {"name": name, "description": description, "pipeline": pipeline}
+    if retrieval is not None:
+        body["retrieval"] = dict(retrieval)
     return Call(method="POST", path="/v1/collections", body=body, parse=model(Collection))
 
 

@@ -1,7 +1,7 @@
 """The operations of the HTTP API on jobs, their files and schedules. See `calls`."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "schedules",
     "submit_job",
     "trigger_schedule",
+    "tune",
 ]
 
 TRANSFER_TIMEOUT = 300.0
@@ -62,6 +63,42 @@ def submit_job(
         parse=submitted,
         safe=True,
     )
+
+
+def tune(
+    collection: str,
+    questions: str,
+    *,
+    trials: int = 40,
+    seconds: float | None = None,
+    seed: int = 0,
+    rerank: bool = True,
+    chunks: Sequence[tuple[int, int]] = (),
+    version: str | None = None,
+    adopt: bool = False,
+    by: str = "",
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Submit a search for options of retrieval under which questions find their documents better.
+
+    `questions` names an artifact, as for `put_artifact`: JSON lines of a `question` and its `sources`. At most `trials`
+    are made, none after `seconds`. `chunks` are ways to cut the documents that are tried too, as tokens and overlap; a
+    version is built for each. The job's outputs say whether the best is `better` on questions that no trial has seen;
+    then they name the `version` that has it, which `adopt` makes the live one.
+    """
+    spec = {
+        "kind": "tune",
+        "collection": collection,
+        "input": questions,
+        "trials": trials,
+        "seed": seed,
+        "rerank": rerank,
+        "adopt": adopt,
+        **({"seconds": seconds} if seconds is not None else {}),
+        **({"chunks": [{"tokens": tokens, "overlap": overlap} for tokens, overlap in chunks]} if chunks else {}),
+        **({"version": version} if version is not None else {}),
+    }
+    return submit_job(spec, by=by, idempotency_key=idempotency_key)
 
 
 def jobs(

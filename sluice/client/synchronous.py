@@ -89,6 +89,7 @@ class Client:
     document = _operation(calls.document)
     delete_documents = _operation(calls.delete_documents)
     submit_job = _operation(job_calls.submit_job)
+    tune = _operation(job_calls.tune)
     jobs = _operation(job_calls.jobs)
     job = _operation(job_calls.job)
     job_spec = _operation(job_calls.job_spec)

@@ -34,10 +34,11 @@ from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
 from services.retriever.stages.retrieve import RetrieveParams
 from services.scheduler.batches.batch import _Checkpoint as BatchCheckpoint
-from services.scheduler.collections.reindex import _Plan as ReindexCheckpoint
+from services.scheduler.collections.reindex import BuildPlan as ReindexCheckpoint
 from services.scheduler.evaluation.questions import Judged, Question
 from services.scheduler.jobs.retry import submit_later
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.tuning.state import TuneState
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Lane, Query, Stop
@@ -154,6 +155,7 @@ WIRE: Final[dict[str, Any]] = {
     "record schedule": Schedule,
     "checkpoint batch": BatchCheckpoint,
     "checkpoint reindex": ReindexCheckpoint,
+    "checkpoint tune": TuneState,
     "line evaluation question": Question,
     "line evaluation judged": Judged,
     **{f"event {model.model_fields['type'].default}": model for model in typing.get_args(AnyEvent)},

@@ -3,8 +3,9 @@
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.kinds import JobFunction
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.tuning.tune import TuneJob
+from services.scheduler.tuning.versions import TuneVersions
 from shared.contracts.collections import Collection, Owner
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
@@ -31,17 +34,17 @@ from shared.contracts.retrieval import SearchMode
 from shared.nats.objects import owned_name
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.requester import Requester
-from shared.runtime.stage import Context
+from shared.runtime.stage import Context, Process
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from tests.harness.job_harness import JobHarness, open_job_harness
-from tests.harness.stage_harness import open_stage_harness
+from tests.harness.stage_harness import PATIENCE, open_stage_harness
 
 BY_WORDS = RankOptions(mode=SearchMode.TEXT)
 
 OWNER = Owner(tenant="default")
 
-__all__ = ["OWNER", "CollectionHarness", "open_collection_harness"]
+__all__ = ["OWNER", "CollectionHarness", "open_collection_harness", "vector_of"]
 
 Look = Callable[[str, tuple[Passage, ...]], Any]
 
@@ -66,6 +69,9 @@ class CollectionHarness:
         """The variant that embedded a passage, and the passage's document, for each passage."""
         self.before_embedding: Look | None = None
         """Is awaited with the variant and the passages that come in."""
+        self.searched: list[Query] = []
+        """The queries that searches were made for."""
+        self.before_search: Callable[[Query], Awaitable[object]] | None = None
         self.kinds: Mapping[str, JobFunction] = {}
 
     async def embed(self, variant: str, dimension: int, query: Query) -> Query:
@@ -78,17 +84,23 @@ class CollectionHarness:
             passage.model_copy(update={"vector": vector_of(passage.text, dimension)}) for passage in query.passages
         )
 
+    async def retrieve(self, retrieve: Retrieve, query: Query, context: Context) -> Query:
+        if self.before_search is not None:
+            await self.before_search(query)
+        self.searched.append(query)
+        return await retrieve(query, context)
+
     async def submit(self, spec: JobSpec, **options: Any) -> str:
         """Put a job on the queue. Returns its id."""
         job = uuid.uuid4().hex
         await self.job_harness.submit(spec, job, **options)
         return job
 
-    async def do(self, spec: JobSpec, **options: Any) -> Job:
+    async def do(self, spec: JobSpec, *, patience: float = PATIENCE, **options: Any) -> Job:
         """Run a job to its end, with a worker of its own."""
         job = await self.submit(spec, **options)
         async with self.job_harness.working(self.kinds):
-            return await self.job_harness.ended(job)
+            return await self.job_harness.ended(job, patience=patience)
 
     async def upload(self, collection: str, texts: Mapping[str, str]) -> IngestSpec:
         """A job that ingests these texts."""
@@ -120,8 +132,11 @@ class CollectionHarness:
 
 
 @asynccontextmanager
-async def open_collection_harness(url: str, folder: Path, **settings: Any) -> AsyncIterator[CollectionHarness]:
-    """A library whose embedder has two variants, `default` and `wide`, of other dimensions."""
+async def open_collection_harness(
+    url: str, folder: Path, *, embed: Process | None = None, **settings: Any
+) -> AsyncIterator[CollectionHarness]:
+    """A library whose embedder has two variants, `default` and `wide`, of other dimensions; `embed` takes the place of
+    the first."""
     async with AsyncExitStack() as stack:
         harness = await stack.enter_async_context(open_stage_harness(url))
         job_harness = await stack.enter_async_context(open_job_harness(url))
@@ -134,12 +149,15 @@ async def open_collection_harness(url: str, folder: Path, **settings: Any) -> As
         vectors = await harness.jetstream.object_store(VECTORS)
         for variant, dimension in (("default", 16), ("wide", 24)):
             process = _embedder(collection_harness, variant, dimension)
+            if embed is not None and variant == "default":
+                process = embed
             await stack.enter_async_context(harness.working(process, "embed", variant=variant, room=16, batch_room=16))
         indexing = Index(store, vectors, lambda _table, _passages: None)
         await stack.enter_async_context(
             harness.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
         )
-        await stack.enter_async_context(harness.working(Retrieve(store), "retrieve", room=16, batch_room=16))
+        retrieve = partial(collection_harness.retrieve, Retrieve(store))
+        await stack.enter_async_context(harness.working(retrieve, "retrieve", room=16, batch_room=16))
         yield collection_harness
 
 
@@ -185,6 +203,15 @@ async def _kinds(
         documents=collection_harness.documents,
         originals=collection_harness.originals,
     )
+    reindexing = ReindexJob(
+        job_store=collection_harness.job_harness.job_store,
+        stages=stages,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        indexer=indexer,
+        sync=sync,
+        switching=switching,
+    )
     return {
         "ingest": IngestJob(
             indexer=indexer,
@@ -196,20 +223,26 @@ async def _kinds(
         "delete": removal.delete,
         "drop": removal.drop,
         "switch": switching,
-        "reindex": ReindexJob(
-            job_store=collection_harness.job_harness.job_store,
-            stages=stages,
-            collections=collection_harness.collections,
-            documents=collection_harness.documents,
-            indexer=indexer,
-            sync=sync,
-            switching=switching,
-        ),
+        "reindex": reindexing,
         "evaluate": EvaluateJob(
             stages=stages,
             requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
             collections=collection_harness.collections,
             artifacts=collection_harness.job_harness.artifacts,
             indexer=indexer,
+        ),
+        "tune": TuneJob(
+            job_store=collection_harness.job_harness.job_store,
+            stages=stages,
+            collections=collection_harness.collections,
+            artifacts=collection_harness.job_harness.artifacts,
+            indexer=indexer,
+            versions=TuneVersions(
+                collections=collection_harness.collections,
+                documents=collection_harness.documents,
+                indexer=indexer,
+                reindexing=reindexing,
+                switching=switching,
+            ),
         ),
     }

@@ -26,7 +26,7 @@ from shared.stores.artifacts import Artifacts
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
 from shared.tasks import background
-from tests.harness.stage_harness import until
+from tests.harness.stage_harness import PATIENCE, until
 
 __all__ = ["JobHarness", "delete_jobs", "open_job_harness"]
 
@@ -80,7 +80,7 @@ class JobHarness:
         )
         return made
 
-    async def ended(self, job: str) -> Job:
+    async def ended(self, job: str, *, patience: float = PATIENCE) -> Job:
         async def entry() -> Job | None:
             try:
                 found = await self.job_store.get("default", job)
@@ -88,7 +88,7 @@ class JobHarness:
                 return None
             return found if found.state.ended else None
 
-        result: Job = await until(entry, f"job {job} ended")
+        result: Job = await until(entry, f"job {job} ended", patience=patience)
         return result
 
 

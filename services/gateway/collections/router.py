@@ -158,7 +158,7 @@ async def delete(
     if earlier is not None and (earlier.state is not JobState.QUEUED or record.created_at > earlier.created_at):
         return accepted(response, earlier)
     # The job comes first: if the record went first and the job failed, nothing would remove the table.
-    others = tuple(version.table for version in record.versions if version.table != record.table)
+    others = tuple(sorted({version.table for version in record.versions} - {record.table}))
     spec = DropSpec(collection=collection, table=record.table, others=others, id=record.id)
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     await collections.delete(principal.tenant, collection)

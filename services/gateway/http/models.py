@@ -63,9 +63,15 @@ class QueryRequest(_Request):
     filter: dict[str, JsonValue] | None = Field(
         None, description='Which documents to use, by metadata: {"year": {"$gte": 2020}, "lang": "en"}.'
     )
-    rerank: bool = Field(False, description="Have the stage `rerank` choose the passages among the candidates.")
+    rerank: bool = Field(
+        False,
+        description="Have the stage `rerank` choose among the candidates; if left out, the collection says.",
+    )
     candidates: int | None = Field(
-        None, ge=1, le=200, description="Passages that are retrieved for the stage `rerank`; 40 if null."
+        None,
+        ge=1,
+        le=200,
+        description="Passages that are retrieved for the stage `rerank`; the collection's number or 40 if null.",
     )
     stream: bool = Field(False, description="Answer with server-sent events, as `Accept: text/event-stream` does.")
     pipeline: str | None = Field(None, description="A named pipeline; else the collection's, else `default`.")

@@ -107,7 +107,7 @@ class OpenAIPlanner:
                 top_k=options.top_k,
                 filter=options.filter,
                 retrieval=options.retrieval or NO_OPTIONS,
-                rerank=bool(options.rerank),
+                rerank=options.rerank,
                 conversation=_conversation(body),
                 generate=body.generate_params(Mode.ANSWER),
                 generator=await self._models.variant(GENERATE, body.model) if own_name else None,

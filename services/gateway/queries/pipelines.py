@@ -77,8 +77,9 @@ class Pipelines:
         retrieval: RetrievalFields = NO_OPTIONS,
         collection_retrieval: RetrievalFields = NO_OPTIONS,
         condense: bool = False,
-        rerank: bool = False,
+        rerank: bool | None = None,
         candidates: int | None = None,
+        collection_candidates: int = 0,
     ) -> tuple[Stop, ...]:
         """The slip of a query: the pipeline's stops, with the options of the request in those that retrieve.
 
@@ -86,16 +87,28 @@ class Pipelines:
         and last come the collection's. `request_filter` applies in addition to the pipeline's filter. With `condense`,
         for a later question of a conversation, a pipeline that retrieves and generates first makes the question stand
         alone, unless it names the stage itself. With `rerank`, a pipeline that does not name that stage gets it after
-        retrieval. In a pipeline that reranks, `top_k` is what is left after that, of `candidates` that are retrieved.
+        retrieval; where `rerank` is None, so does one that retrieves if `collection_candidates` is not 0. In a pipeline
+        that reranks, `top_k` is what is left after that, of `candidates` that are retrieved.
         Raises Problem PIPELINE_NOT_FOUND, INVALID_REQUEST where nothing is retrieved to rerank, or INVALID_FILTER where
         no stop would apply it.
         """
-        stops = _with_rerank(name, self.get(name)) if rerank else self.get(name)
-        if request_filter and not any(stop.stage == RETRIEVE for stop in stops):
+        stops = self.get(name)
+        retrieves = any(stop.stage == RETRIEVE for stop in stops)
+        if rerank or (rerank is None and collection_candidates and retrieves):
+            stops = _with_rerank(name, stops)
+        if request_filter and not retrieves:
             raise Problem(
                 ProblemType.INVALID_FILTER, f"The pipeline '{name}' does not retrieve, so it cannot apply a filter."
             )
-        request = _RetrieveRequest(top_k, default_top_k, request_filter, retrieval, collection_retrieval, candidates)
+        request = _RetrieveRequest(
+            top_k=top_k,
+            default_top_k=default_top_k,
+            filter=request_filter,
+            options=retrieval,
+            collection_options=collection_retrieval,
+            candidates=candidates,
+            collection_candidates=collection_candidates,
+        )
         slip = request.applied_to(stops)
         return (*_condense_stop(slip), *slip) if condense else slip
 
@@ -109,7 +122,7 @@ def _condense_stop(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
     return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _RetrieveRequest:
     """What a request and its collection say about retrieval. With a stage that reranks, `top_k` is meant for that."""
 
@@ -119,6 +132,7 @@ class _RetrieveRequest:
     options: RetrievalFields
     collection_options: RetrievalFields
     candidates: int | None
+    collection_candidates: int
 
     def applied_to(self, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
         reranks = any(stop.stage == RERANK for stop in stops)
@@ -144,7 +158,7 @@ class _RetrieveRequest:
     def _candidates(self, stop: Stop) -> JsonValue:
         if self.candidates is not None:
             return max(self.candidates, self.top_k or 1)
-        return stop.params.get("top_k", max(CANDIDATES, self.top_k or 1))
+        return stop.params.get("top_k", max(self.collection_candidates or CANDIDATES, self.top_k or 1))
 
 
 def _with_rerank(name: str, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:

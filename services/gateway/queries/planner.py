@@ -50,7 +50,8 @@ class QueryPlan:
 
     `conversation` is what all questions of one conversation have in common, so that they all go to the same variants;
     without it each question goes its own way. `generate` goes before what the pipeline says about generation, and so
-    does `generator`, the variant of the generator. With `rerank` the best `top_k` of `candidates` passages are used.
+    does `generator`, the variant of the generator. With `rerank` the best `top_k` of `candidates` passages are used;
+    None leaves that to the version of the collection.
     """
 
     question: str
@@ -61,7 +62,7 @@ class QueryPlan:
     top_k: int | None = None
     default_top_k: int = 5
     filter: Mapping[str, JsonValue] | None = None
-    rerank: bool = False
+    rerank: bool | None = None
     candidates: int | None = None
     conversation: str | None = None
     retrieval: RetrievalFields = NO_OPTIONS
@@ -86,6 +87,7 @@ class QueryPlanner:
             request_filter=plan.filter,
             retrieval=plan.retrieval,
             collection_retrieval=plan.collection.retrieval,
+            collection_candidates=plan.collection.queried.rerank_candidates,
             condense=any(message.role in SPOKEN for message in plan.messages),
             rerank=plan.rerank,
             candidates=plan.candidates,

@@ -80,7 +80,7 @@ async def ask(request: Request) -> Response:
         top_k=body.top_k if "top_k" in body.model_fields_set else None,
         default_top_k=body.top_k,
         filter=body.filter,
-        rerank=body.rerank,
+        rerank=body.rerank if "rerank" in body.model_fields_set else None,
         candidates=body.candidates,
         timeout=validate_timeout(body.timeout, settings),
         collection=await backend.cache.get(principal.tenant, principal.need_collection(body.collection), body.version),

@@ -8,7 +8,7 @@ from services.scheduler.ingestion.models import MovedOnError
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
-from shared.contracts.collections import Collection, Owner, VersionState
+from shared.contracts.collections import Collection, CollectionVersion, Owner, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import DeleteSpec, DropSpec, Job
@@ -75,9 +75,15 @@ class DeleteJob:
             collection = await self._collections.get(context.tenant, spec.collection)
         except Problem:
             collection = None
-        version = collection.find(table=spec.table) if collection is not None else None
+        using = collection.on(spec.table) if collection is not None else ()
+        version = next((one for one in using if one.name == spec.version), None)
         if version is not None and version.state is not VersionState.LEAVING:
             raise Problem(ProblemType.CONFLICT, f"The version '{version.name}' of '{spec.collection}' is in use.")
+        if collection is not None and len(using) > (version is not None):
+            # Of the versions that share a table, the last one to go takes it along.
+            left = await self._collections.update(collection, partial(_without, version=version))
+            if left.on(spec.table):
+                return
         # Of a collection that is gone only the tenant is known.
         owner = Owner(tenant=context.tenant) if collection is None or version is None else collection.owner
         await drop_index(self._stages, owner, spec.table)
@@ -88,7 +94,7 @@ class DeleteJob:
         for record in records:
             if record.original:
                 await self._originals.release(collection, record.id, record.original)
-        await self._collections.update(collection, partial(_without, table=spec.table))
+        await self._collections.update(collection, partial(_without, version=version))
 
 
 async def drop_index(stages: Requester, owner: Owner, table: str) -> None:
@@ -97,9 +103,8 @@ async def drop_index(stages: Requester, owner: Owner, table: str) -> None:
     await stages.ask(stop, tenant=owner.tenant, collection=table, collection_id=owner.collection)
 
 
-def _without(collection: Collection, *, table: str) -> Collection:
-    version = collection.find(table=table)
-    return collection if version is None else collection.without(version.name)
+def _without(collection: Collection, *, version: CollectionVersion | None) -> Collection:
+    return collection if version is None or collection.find(version.name) is None else collection.without(version.name)
 
 
 def _with_deleted(job: Job, *, deleted: int) -> Job:

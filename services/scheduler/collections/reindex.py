@@ -29,15 +29,16 @@ from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
 
-__all__ = ["ReindexJob"]
+__all__ = ["BuildPlan", "ReindexJob"]
 
 PASSES: Final = 5
 LITTLE: Final = 50
 """Changes in one pass after which the rest is left to the switch."""
 
 
-class _Plan(BaseModel):
-    """The checkpoint: what is built, decided once. A try after this one goes on with the same table."""
+class BuildPlan(BaseModel):
+    """What is built, decided once: the id of the collection, and the version. It is the checkpoint of a `reindex`, so
+    that a later try goes on with the same table."""
 
     collection: str
     version: CollectionVersion
@@ -59,7 +60,7 @@ class ReindexJob:
         """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING or VERSION_NOT_READY."""
         assert isinstance(context.spec, ReindexSpec)
         saved = await context.checkpoint()
-        plan = None if saved is None else _Plan.model_validate(saved)
+        plan = None if saved is None else BuildPlan.model_validate(saved)
         try:
             plan = plan or await self._plan(context, context.spec)
             await self._carry_out(context, context.spec, plan)
@@ -71,13 +72,13 @@ class ReindexJob:
                 await self.documents.forget(plan.version.table, owner=owner)
             raise
 
-    async def _carry_out(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> None:
-        collection = await self._collection(context, spec, plan)
+    async def _carry_out(self, context: JobContext, spec: ReindexSpec, plan: BuildPlan) -> None:
+        collection = await self._collection(context, spec.collection, plan)
         name = plan.version.name
         report = ProgressReport(context)
         async with report.reporting():
             if collection.version(name).state is VersionState.BUILDING:
-                await self._build(context, spec, plan, report)
+                await self.build(context, spec.collection, plan, report)
                 collection = await self._finish(collection, name, spec)
             version = collection.version(name)
             context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=False)
@@ -86,15 +87,15 @@ class ReindexJob:
             else:
                 await self.switching.drop_leaving(context, collection)
 
-    async def _plan(self, context: JobContext, spec: ReindexSpec) -> _Plan:
+    async def _plan(self, context: JobContext, spec: ReindexSpec) -> BuildPlan:
         """Decide what is built, and enter it into the collection's record."""
         collection = await self.collections.get(context.tenant, spec.collection)
         collection = await self._clean_up(context, spec, collection)
-        known = collection.find(name=spec.version) if spec.version else None
+        known = collection.find(spec.version) if spec.version else None
         version = self._version(context, spec, collection)
         if known is not None:
             version = _taken_over(known, version, free=await self._has_ended(context, known))
-        plan = _Plan(collection=collection.id, version=version)
+        plan = BuildPlan(collection=collection.id, version=version)
         # First the checkpoint: a try after this one knows its version again, by whatever name it got.
         await context.save(plan.model_dump(mode="json"))
         await self.collections.update(collection, partial(_entered, version=version))
@@ -114,6 +115,7 @@ class ReindexJob:
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=spec.embedding_variant or live.embedding_variant,
             retrieval=spec.retrieval or live.retrieval,
+            rerank_candidates=live.rerank_candidates,
         )
 
     def _chunking(self, spec: ReindexSpec, live: CollectionVersion) -> Chunking:
@@ -142,16 +144,18 @@ class ReindexJob:
         except Problem:
             return True  # its record has expired
 
-    async def _collection(self, context: JobContext, spec: ReindexSpec, plan: _Plan) -> Collection:
+    async def _collection(self, context: JobContext, name: str, plan: BuildPlan) -> Collection:
         """The collection as it is now, with the version in it."""
-        collection = await self.collections.get(context.tenant, spec.collection)
+        collection = await self.collections.get(context.tenant, name)
         if collection.id != plan.collection:
-            raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{spec.collection}' was deleted.")
+            raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{name}' was deleted.")
         return await self.collections.update(collection, partial(_entered, version=plan.version))
 
-    async def _build(self, context: JobContext, spec: ReindexSpec, plan: _Plan, report: ProgressReport) -> None:
+    async def build(self, context: JobContext, name: str, plan: BuildPlan, report: ProgressReport) -> None:
+        """Fill a version of the collection of that name, which stays `building`. What is in it already is not done
+        again. Raises Problem ORIGINALS_MISSING, VERSION_NOT_READY, or CONFLICT where it was given up meanwhile."""
         for number in range(1, PASSES + 1):
-            collection = await self._collection(context, spec, plan)
+            collection = await self._collection(context, name, plan)
             target = Target(collection=collection, version=collection.version(plan.version.name), job=context.job.id)
             if number == 1:
                 await self._check_originals(target)
@@ -188,7 +192,7 @@ class ReindexJob:
 
 
 def _entered(collection: Collection, *, version: CollectionVersion) -> Collection:
-    known = collection.find(name=version.name)
+    known = collection.find(version.name)
     if known is None:
         return collection.adding(version)
     if known.table != version.table:
@@ -219,6 +223,10 @@ def _in_use(name: str) -> Problem:
 
 @job_kind(ReindexSpec, pool=Pool.LONG)
 def reindex(dependencies: JobDependencies) -> JobFunction:
+    return reindex_job(dependencies)
+
+
+def reindex_job(dependencies: JobDependencies) -> ReindexJob:
     return ReindexJob(
         job_store=dependencies.job_store,
         stages=dependencies.stages,

@@ -7,6 +7,7 @@ table from before or the new one, and the table from before stays until no query
 """
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -22,7 +23,7 @@ from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from services.scheduler.jobs.retry import submit_later
-from shared.contracts.collections import Collection, VersionState
+from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
@@ -102,7 +103,9 @@ class SwitchJob:
         """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
         for version in collection.leaving:
             spec = DropSpec(collection=collection.name, table=version.table, version=version.name)
-            job = f"drop-{version.table[-LONGEST_NAME:]}"
+            # Each version that shares a table leaves it with a job of its own.
+            shared = len(collection.on(version.table)) > 1
+            job = f"drop-{_digest(version) if shared else version.table[-LONGEST_NAME:]}"
             await submit_later(self._js, spec, job=job, tenant=context.tenant, delay=self._drop_after)
 
     async def _catch_up(self, context: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
@@ -153,7 +156,7 @@ def _following(collection: Collection, *, name: str) -> Collection:
 
 
 def _not_following(collection: Collection, *, name: str) -> Collection:
-    version = collection.find(name=name)
+    version = collection.find(name)
     if version is None or version.state is not VersionState.FOLLOWING:
         return collection
     was = VersionState.READY if version.retired_at is None else VersionState.RETIRED
@@ -168,6 +171,10 @@ def _live(collection: Collection, *, name: str, keep: int, old: tuple[int, int],
         raise _taken(name)
     counted = collection.changed(collection.live.name, documents=old[0], chunks=old[1])
     return counted.changed(name, documents=new[0], chunks=new[1]).switched(name, keep=keep)
+
+
+def _digest(version: CollectionVersion) -> str:
+    return hashlib.sha256(f"{version.table}/{version.name}".encode()).hexdigest()[:32]
 
 
 def _taken(name: str) -> Problem:

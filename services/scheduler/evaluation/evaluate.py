@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.clients.requests import Requests
+from services.scheduler.clients.search import search_stops
 from services.scheduler.evaluation.comparison import compare, read_report
 from services.scheduler.evaluation.metrics import cosine, mean
 from services.scheduler.evaluation.page import as_page
@@ -23,6 +24,7 @@ from shared.contracts.collections import Collection
 from shared.contracts.envelope import Passage, Stop, unpack_vector
 from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.contracts.retrieval import SearchMode
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
@@ -163,11 +165,13 @@ class EvaluateJob:
     async def _searched(
         self, run: JobContext, spec: EvaluateSpec, collection: Collection, question: Question
     ) -> Judged:
-        live = collection.find(table=collection.table)
-        assert live is not None
-        embed = Stop(stage="embed", variant=self._indexer.variant(live))
-        retrieve = Stop(stage="retrieve", params={"top_k": spec.top_k, "mode": spec.mode})
-        slip = (retrieve,) if spec.mode == "text" else (embed, retrieve)
+        embed = Stop(stage="embed", variant=self._indexer.variant(collection.queried))
+        version = collection.queried
+        options = version.retrieval
+        if spec.mode != "hybrid":
+            options = options.model_copy(update={"mode": SearchMode(spec.mode)})
+        search = search_stops(options, top_k=spec.top_k, rerank_candidates=version.rerank_candidates)
+        slip = search if options.mode is SearchMode.TEXT else (embed, *search)
         began = time.perf_counter()
         found = await self._stages.ask(
             *slip,
@@ -206,15 +210,13 @@ class EvaluateJob:
         """With the similarity of each answer to the expected one, by the collection's own embedding model."""
         places = [n for n, one in enumerate(judged) if one.answer and one.expected_answer]
         texts = [text for n in places for text in (judged[n].answer or "", judged[n].expected_answer or "")]
-        live = collection.find(table=collection.table)
-        assert live is not None
         passages = tuple(
             Passage(id=str(n), document_id="", document="", position=0, text=text) for n, text in enumerate(texts)
         )
         if not passages:
             return judged
         embedder = PassageEmbedder(self._stages, most=EMBEDDED_AT_ONCE)
-        made = await embedder.embed(self._indexer.variant(live), run.tenant, collection.table, passages)
+        made = await embedder.embed(self._indexer.variant(collection.queried), run.tenant, collection.table, passages)
         vectors = [unpack_vector(passage.vector) for passage in made if passage.vector is not None]
         for place, said, wanted in zip(places, vectors[::2], vectors[1::2], strict=True):
             similarity = round(cosine(said, wanted), 6)

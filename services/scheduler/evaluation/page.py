@@ -11,7 +11,7 @@ from services.scheduler.evaluation.questions import Judged
 from services.scheduler.evaluation.report import NAMES
 from shared.contracts.jobs import EvaluateSpec
 
-__all__ = ["as_page"]
+__all__ = ["STYLE", "as_page", "changes", "table"]
 
 MOST_QUESTIONS: Final = 2_000
 """Questions that the page lists; report.json has all of them."""
@@ -68,7 +68,7 @@ def _metrics(intervals: Mapping[str, Interval]) -> Iterable[str]:
         if name in intervals
     ]
     yield "<h2>Metrics</h2><p>Means over questions, with 95 % confidence intervals by bootstrap.</p>"
-    yield _table(("metric", "mean", "95 % interval"), rows)
+    yield table(("metric", "mean", "95 % interval"), rows)
 
 
 def _comparison(found: Comparison) -> Iterable[str]:
@@ -79,9 +79,9 @@ def _comparison(found: Comparison) -> Iterable[str]:
         if (one := found.differences.get(name)) is not None:
             said = f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
             rows.append((escape(shown), f'<span class="{_verdict(name, one)}">{said}</span>', _whisker(name, one)))
-    yield _table(("metric", "difference, 95 % interval", "worse | better"), rows)
-    yield from _changes("Better", found.better)
-    yield from _changes("Worse", found.worse)
+    yield table(("metric", "difference, 95 % interval", "worse | better"), rows)
+    yield from changes("Better", found.better)
+    yield from changes("Worse", found.worse)
 
 
 def _verdict(name: str, one: Interval) -> str:
@@ -108,14 +108,15 @@ def _whisker(name: str, one: Interval) -> str:
     )
 
 
-def _changes(title: str, changed: Sequence[Changed]) -> Iterable[str]:
+def changes(title: str, changed: Sequence[Changed]) -> Iterable[str]:
+    """The questions whose result is another one, those first that changed most."""
     yield f"<h2>{title}: {len(changed):,} questions</h2>"
     if changed:
         rows = [
             (escape(one.question), f"{_rank(one.rank_before)} &rarr; {_rank(one.rank)}", f"{one.change:+.3f}")
             for one in changed[:MOST_CHANGED]
         ]
-        yield _table(("question", "rank", "change"), rows)
+        yield table(("question", "rank", "change"), rows)
 
 
 def _questions(judged: Sequence[Judged]) -> Iterable[str]:
@@ -126,7 +127,7 @@ def _questions(judged: Sequence[Judged]) -> Iterable[str]:
         (escape(one.question), _outcome(one), escape(", ".join(one.expected)), _found(one))
         for one in ordered[:MOST_QUESTIONS]
     ]
-    yield _table(("question", "rank", "expected", "found, or answer"), rows)
+    yield table(("question", "rank", "expected", "found, or answer"), rows)
     if len(judged) > MOST_QUESTIONS:
         yield f"<p>{len(judged) - MOST_QUESTIONS:,} more are in report.json.</p>"
 
@@ -154,8 +155,8 @@ def _rank(rank: int | None) -> str:
     return "none" if rank is None else str(rank)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells are HTML already."""
     lines = ["<table><thead><tr>", *(f"<th>{head}</th>" for head in heads), "</tr></thead><tbody>"]
     lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     return "".join([*lines, "</tbody></table>"])

@@ -246,8 +246,7 @@ class Indexer:
         now = await self._collections.get(target.tenant, target.collection.name)
         if now.id != target.collection.id:
             raise Problem(ProblemType.COLLECTION_NOT_FOUND, f"The collection '{now.name}' was deleted.")
-        version = now.find(table=target.table)
-        if version is None or version.state not in WRITABLE:
+        if not any(version.state in WRITABLE for version in now.on(target.table)):
             raise MovedOnError
 
     async def _change(self, target: Target, change: IndexChange) -> IndexOutcome:

@@ -20,6 +20,7 @@ from shared.contracts.jobs.kinds.ingest import DocumentRef, FolderSource, Ingest
 from shared.contracts.jobs.kinds.pipeline import PipelineSpec, PipelineStep
 from shared.contracts.jobs.kinds.reindex import ReindexSpec
 from shared.contracts.jobs.kinds.switch import SwitchSpec
+from shared.contracts.jobs.kinds.tune import ChunkSize, TuneSpec
 from shared.contracts.jobs.spec import JobSpec, RetryPolicy
 from shared.contracts.jobs.specs import KINDS, AnyJobSpec, decode_spec
 
@@ -27,6 +28,7 @@ __all__ = [
     "KINDS",
     "AnyJobSpec",
     "BatchSpec",
+    "ChunkSize",
     "CommandSpec",
     "DeleteSpec",
     "DocumentError",
@@ -52,6 +54,7 @@ __all__ = [
     "S3Source",
     "SwitchSpec",
     "Toleration",
+    "TuneSpec",
     "check_ids",
     "decode_spec",
     "job_id",

@@ -18,7 +18,7 @@ class EvaluateSpec(JobSpec):
     object of names and grades, and {"question", "answerable": false} is one that should be declined. `version` asks
     that version of the collection instead of the live one. `baseline` names the report.json of another evaluation of
     the same questions, to compare with. With `answers` each question goes through the whole `pipeline`,
-    otherwise it is only embedded and searched for, as `mode` says: hybrid, vector or text.
+    otherwise it is only embedded and searched for: as the version is searched, or as `mode` says, vector or text.
     """
 
     required_action = Action.QUERY

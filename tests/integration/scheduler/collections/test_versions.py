@@ -11,6 +11,7 @@ from shared.contracts.documents import document_id
 from shared.contracts.envelope import Passage
 from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
 from shared.contracts.problems import Problem
+from shared.contracts.retrieval import RetrievalOptions
 from tests.harness.broker import NatsServer
 from tests.harness.collection_harness import OWNER, CollectionHarness, open_collection_harness
 from tests.harness.stage_harness import until
@@ -210,6 +211,42 @@ async def test_versions_beyond_those_to_keep_are_dropped(collection_harness: Col
     assert await collection_harness.names((await collection_harness.collection()).table) == ["a", "b", "c"]
 
 
+async def test_versions_that_share_a_table_are_switched_at_no_cost_and_the_last_takes_it_along(
+    collection_harness: CollectionHarness,
+) -> None:
+    first = await fill(collection_harness)
+    embedded = len(collection_harness.embedded)
+    tuned = first.live.model_copy(
+        update={"name": "tuned", "state": VersionState.READY, "retrieval": RetrievalOptions(dense_weight=0.4)}
+    )
+    await collection_harness.collections.update(first, lambda collection: collection.adding(tuned))
+    job = await collection_harness.do(SwitchSpec(collection="docs", version="tuned"))
+    assert (job.outputs["version"], job.outputs["previous"]) == ("tuned", "v1"), job.error
+    assert len(collection_harness.embedded) == embedded
+    await collection_harness.do(await collection_harness.upload("docs", {"d": "A new document of the day."}))
+    await collection_harness.do(SwitchSpec(collection="docs"))
+    back = await collection_harness.collection()
+    assert (back.live.name, back.table) == ("v1", first.table)
+    assert await collection_harness.names(back.table) == ["a", "b", "c", "d"]
+
+    async def left(*names: str) -> bool:
+        return {version.name for version in (await collection_harness.collection()).versions} == set(names)
+
+    async with collection_harness.job_harness.working(collection_harness.kinds):
+        job_id = await collection_harness.submit(ReindexSpec(collection="docs", keep=1))
+        assert (await collection_harness.job_harness.ended(job_id)).state is JobState.SUCCEEDED
+        await until(lambda: left("v1", "v3"), "the version gone that was live before the last one")
+        assert await collection_harness.store.count(first.table)
+        job_id = await collection_harness.submit(ReindexSpec(collection="docs", keep=0))
+        assert (await collection_harness.job_harness.ended(job_id)).state is JobState.SUCCEEDED
+
+        async def gone() -> bool:
+            return not await collection_harness.store.count(first.table)
+
+        await until(gone, "the table gone that no version uses")
+    assert not await collection_harness.names(first.table)
+
+
 async def test_a_version_in_use_cannot_be_dropped(collection_harness: CollectionHarness) -> None:
     collection = await fill(collection_harness)
     job = await collection_harness.do(DropSpec(collection="docs", table=collection.table, version="v1"))
@@ -242,7 +279,7 @@ async def test_a_version_that_would_lack_a_document_never_becomes_live(collectio
     assert (await collection_harness.do(ReindexSpec(collection="docs", chunk_tokens=64))).state is JobState.SUCCEEDED
     now = await collection_harness.collection()
     assert now.live.name == "v3"
-    assert now.find(name="v2") is None or now.version("v2").state is VersionState.LEAVING
+    assert now.find("v2") is None or now.version("v2").state is VersionState.LEAVING
 
 
 async def test_a_failed_switch_leaves_everything_as_it_was(collection_harness: CollectionHarness) -> None:

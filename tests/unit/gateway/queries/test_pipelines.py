@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.queries.pipelines import Pipelines, PipelinesError, load_pipelines
+from shared.contracts.envelope import Stop
 from shared.contracts.problems import Problem, ProblemType
 
 FILE = """
@@ -143,3 +144,21 @@ def test_a_mistake_in_the_file_is_told_with_its_place(tmp_path: Path, text: str,
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelinesError, match="No such file"):
         load_pipelines(tmp_path / "none.yaml")
+
+
+def test_a_collection_that_has_candidates_is_reranked_unless_the_request_says_otherwise() -> None:
+    def stops(**options: object) -> list[tuple[str, object]]:
+        slip = Pipelines({"search": (Stop(stage="redact"),)}).slip(
+            top_k=None,
+            default_top_k=5,
+            request_filter=None,
+            collection_candidates=20,
+            **{"name": "default", **options},  # type: ignore[arg-type]
+        )
+        return [(stop.stage, stop.params.get("top_k")) for stop in slip]
+
+    reranked = [("embed", None), ("retrieve", 20), ("rerank", 5), ("generate", None)]
+    assert stops() == stops(rerank=True) == reranked
+    assert stops(candidates=60)[1] == ("retrieve", 60)
+    assert stops(rerank=False) == [("embed", None), ("retrieve", 5), ("generate", None)]
+    assert stops(name="search") == [("redact", None)]
