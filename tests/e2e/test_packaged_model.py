@@ -79,7 +79,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory, converted: Converted) -> 
     (folder / "data").mkdir()
     (folder / "data" / "models").symlink_to(converted.models)
     pipelines = folder / "pipelines.yaml"
-    pipelines.write_text("pipelines:\n  expanded: [expand, embed, retrieve, generate]\n")
+    pipelines.write_text(
+        "pipelines:\n  expanded: [{stage: expand, params: {seconds: 90}}, embed, retrieve, generate]\n"
+    )
     with Platform(folder, pipelines=pipelines, patience=PATIENCE, llm="smollm2") as running:
         with running.client() as client:
             client.create_collection("lamps")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.generator.engines.base import Engine
 from services.generator.prompting.sanitizer import Sanitizer
 from services.generator.prompting.templating import TemplateName, Templates
-from services.generator.stages.rewriting import Rewriter
+from services.generator.stages.rewriting import SECONDS, Rewriter
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Expansion
@@ -28,12 +28,13 @@ _MARKER = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.):])\s*")
 
 
 class ExpandParams(BaseModel):
-    """Parameters of the stop: how many paraphrases, and whether a passage is written."""
+    """Parameters of the stop: how many paraphrases, whether a passage is written, and how long the engine may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     paraphrases: int = Field(2, ge=0, le=5)
     passage: bool = True
+    seconds: float = Field(SECONDS, gt=0, le=120)
 
 
 class Expand:
@@ -51,17 +52,22 @@ class Expand:
             raise Problem(ProblemType.INVALID_REQUEST, f"Parameters of the stage 'expand': {error}") from None
         if len(query.question) > LONGEST:
             return query
+        question = self._sanitize.speech(query.question)
         paraphrases: tuple[str, ...] = ()
         passage = ""
 
         async def paraphrase() -> None:
             nonlocal paraphrases
-            text = await self._written(query, TemplateName.PARAPHRASE_SYSTEM, count=params.paraphrases)
-            paraphrases = _questions(text, query.question)[: params.paraphrases]
+            system = self._templates.render(TemplateName.PARAPHRASE_SYSTEM, count=params.paraphrases)
+            text = await self._rewriter.write(query, system, question, seconds=params.seconds)
+            paraphrases = _questions(text or "", query.question)[: params.paraphrases]
 
         async def suppose() -> None:
             nonlocal passage
-            passage = (await self._written(query, TemplateName.PASSAGE_SYSTEM))[:LONGEST].strip()
+            system = self._templates.render(TemplateName.PASSAGE_SYSTEM)
+            # The beginning of a passage is searched for as well as the whole.
+            text = await self._rewriter.write(query, system, question, seconds=params.seconds, whole=False)
+            passage = (text or "")[:LONGEST].strip()
 
         async with anyio.create_task_group() as tasks:
             if params.paraphrases:
@@ -71,10 +77,6 @@ class Expand:
         if not paraphrases and not passage:
             return query
         return query.with_expansion(Expansion(paraphrases=paraphrases, passage=passage))
-
-    async def _written(self, query: Query, template: TemplateName, **variables: int) -> str:
-        system = self._templates.render(template, **variables)
-        return await self._rewriter.write(query, system, self._sanitize.speech(query.question)) or ""
 
 
 def _questions(text: str, question: str) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from shared.contracts.envelope import Message, Query
 from shared.contracts.generation import GenerateParams, Mode
 from shared.contracts.problems import Problem
 
-__all__ = ["Rewriter"]
+__all__ = ["SECONDS", "Rewriter"]
 
 log = logging.getLogger(__name__)
 
-TIME_LIMIT: Final = 10.0
-"""Seconds to wait for the engine at most."""
+SECONDS: Final = 10.0
+"""To wait for the engine at most, unless it is said otherwise."""
 
 SHARE: Final = 1 / 3
 """Of the time that the query has left, how much the engine may take."""
@@ -33,25 +33,28 @@ class Rewriter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def write(self, query: Query, system: str, user: str, *, temperature: float = 0.0) -> str | None:
+    async def write(
+        self, query: Query, system: str, user: str, *, seconds: float = SECONDS, whole: bool = True
+    ) -> str | None:
         """What the model writes, without its thoughts.
 
-        None for an engine without a model, and where it is late, fails or does not come to an end.
+        None for an engine without a model, and where it is late or fails; also where it does not come to an end, if the
+        text is of use only as a `whole`.
         """
-        limit = min(TIME_LIMIT, query.remaining * SHARE)
+        limit = min(seconds, query.remaining * SHARE)
         if not self._engine.model or limit <= 0:
             return None
         try:
             with anyio.fail_after(limit):
-                return await self._written(query, system, user, temperature)
+                return await self._written(query, system, user, whole)
         except TimeoutError:
             log.warning("a question was not rewritten in time", extra={"query": query.id})
         except Problem as problem:
             log.warning("a question was not rewritten: %s", problem, extra={"query": query.id})
         return None
 
-    async def _written(self, query: Query, system: str, user: str, temperature: float) -> str | None:
-        params = GenerateParams(mode=Mode.CHAT, temperature=temperature, max_tokens=MAX_TOKENS)
+    async def _written(self, query: Query, system: str, user: str, whole: bool) -> str | None:
+        params = GenerateParams(mode=Mode.CHAT, temperature=0.0, max_tokens=MAX_TOKENS)
         messages = (Message(role="system", content=system), Message(role="user", content=user))
         prepared = await self._engine.prepare(Prompt(messages=messages, params=params, tenant=query.tenant))
         text: list[str] = []
@@ -59,6 +62,6 @@ class Rewriter:
             async for item in items:
                 if isinstance(item, TextDelta):
                     text.append(item.text)
-                elif isinstance(item, Finish) and item.reason is FinishReason.LENGTH:
+                elif whole and isinstance(item, Finish) and item.reason is FinishReason.LENGTH:
                     return None
         return _THOUGHT.sub("", "".join(text))

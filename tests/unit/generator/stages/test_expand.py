@@ -78,7 +78,12 @@ async def test_the_stop_says_what_is_written() -> None:
     assert none.asked == []
 
 
-@pytest.mark.parametrize("params", [{"paraphrases": 6}, {"paraphrases": -1}, {"passages": True}])
+async def test_of_a_text_without_end_the_passage_is_used() -> None:
+    made = await expand(ScriptedEngine(written, reason=FinishReason.LENGTH))
+    assert expansion(made) == Expansion(passage=PASSAGE)
+
+
+@pytest.mark.parametrize("params", [{"paraphrases": 6}, {"paraphrases": -1}, {"passages": True}, {"seconds": 0}])
 async def test_parameters_that_are_none_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(Problem) as caught:
         await expand(ScriptedEngine(written), **params)
@@ -89,7 +94,6 @@ async def test_parameters_that_are_none_are_refused(params: dict[str, Any]) -> N
     "engine",
     [
         ScriptedEngine(""),
-        ScriptedEngine(written, reason=FinishReason.LENGTH),
         ScriptedEngine(error=Problem(ProblemType.ENGINE_FAILED, "No.")),
         ExtractiveEngine(ExtractiveConfig()),
     ],
