@@ -17,7 +17,7 @@ from sluice.local.state import UpState
 
 __all__ = ["Platform", "eventually"]
 
-PATIENCE = 120.0
+PATIENCE = 200.0
 
 
 def eventually(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:

@@ -62,8 +62,8 @@ class ServiceProcess:
                 stderr=log,
             )
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
-        """Wait until /readyz says yes."""
+    def wait_ready(self, timeout: float = 180.0) -> None:
+        """Wait until /readyz says yes. Beside other tests, the libraries of a model alone may take a minute."""
         deadline = time.monotonic() + timeout
         with httpx.Client(trust_env=False, timeout=5) as client:
             while True:

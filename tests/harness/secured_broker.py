@@ -114,5 +114,5 @@ def secured_platform(broker: SecuredBroker, folder: Path) -> Iterator[Platform]:
             stack.push(process.__exit__)
             process.start()
         for process in platform.processes.values():
-            process.wait_ready(90)
+            process.wait_ready()
         yield platform
