@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 10.0
 """Seconds that a request waits for the keys while the gateway starts."""
 
 MOST_HOSTS: Final = 100
