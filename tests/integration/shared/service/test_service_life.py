@@ -113,10 +113,11 @@ async def test_work_in_flight_when_the_broker_is_restarted_ends_and_the_worker_h
         await answers(service, "/readyz", 200)
         await until(lambda: connected(harness))
         async with listening(harness.client) as said:
-            for query in held:
-                await said.go(query)
 
             async def both_forwarded() -> bool:
+                # The worker may not listen again yet when it is told for the first time.
+                for query in held:
+                    await said.go(query)
                 return await harness.stored("query.second.>") == 2
 
             await until(both_forwarded)
