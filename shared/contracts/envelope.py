@@ -183,6 +183,11 @@ class Query(Wire):
     def with_embedding(self, embedding: Vector) -> Self:
         return self.model_copy(update={"embedding": embedding})
 
+    @property
+    def expansion(self) -> Expansion | None:
+        """What is searched for beside the question, where a stage has expanded it."""
+        return self.results.expansion if self.results else None
+
     def with_expansion(self, expansion: Expansion) -> Self:
         results = (self.results or Results()).model_copy(update={"expansion": expansion})
         return self.model_copy(update={"results": results})

@@ -86,16 +86,22 @@ class Embedding:
     async def __call__(self, query: Query, context: Context) -> Query:
         params = EmbedParams.model_validate(context.params)
         if params.target is Target.QUESTION:
-            made = await self._made(query, params.kind or Kind.QUERY, (query.question, *_paraphrases(query)))
-            supposed = await self._made(query, Kind.PASSAGE, _supposed(query)) if _supposed(query) else []
-            first, *others = (one.vector for one in (*made, *supposed))
-            return _noted(query.with_embedding(_mixed(first, others) if others else first), [*made, *supposed])
+            made = await self._of_question(query, params.kind or Kind.QUERY)
+            first, *others = (one.vector for one in made)
+            return _noted(query.with_embedding(_mixed(first, others) if others else first), made)
         texts = tuple(passage.text for passage in query.passages)
         made = await self._made(query, params.kind or Kind.PASSAGE, texts)
         passages = (
             passage.model_copy(update={"vector": one.vector}) for passage, one in zip(query.passages, made, strict=True)
         )
         return _noted(query.with_passages(passages), made)
+
+    async def _of_question(self, query: Query, kind: Kind) -> list[_Made]:
+        """Of the question, then of what was written about it."""
+        if (expansion := query.expansion) is None:
+            return await self._made(query, kind, (query.question,))
+        made = await self._made(query, kind, (query.question, *expansion.paraphrases))
+        return made + (await self._made(query, Kind.PASSAGE, (expansion.passage,)) if expansion.passage else [])
 
     async def _made(self, query: Query, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
         made = await self._batchers[query.lane].submit(_Texts(kind, texts, query.tenant), query.lane)
@@ -140,17 +146,6 @@ class Embedding:
             "sluice.texts": texts,
         }
         return tracer.start_as_current_span(f"embeddings {self._model.name}", attributes=attributes)
-
-
-def _paraphrases(query: Query) -> tuple[str, ...]:
-    expansion = query.results.expansion if query.results else None
-    return expansion.paraphrases if expansion else ()
-
-
-def _supposed(query: Query) -> tuple[str, ...]:
-    """The passage that may answer the question, where the stage `expand` has written one."""
-    expansion = query.results.expansion if query.results else None
-    return (expansion.passage,) if expansion and expansion.passage else ()
 
 
 def _mixed(question: Vector, others: Sequence[Vector]) -> Vector:

@@ -219,7 +219,7 @@ class Generate:
 
 def _searched(query: Query) -> Searched | None:
     """What was searched for; None where it was the question as it was asked."""
-    expansion = query.results.expansion if query.results else None
+    expansion = query.expansion
     if expansion is None and ORIGINAL_QUESTION not in query.notes:
         return None
     return Searched(question=query.question, **(expansion.model_dump() if expansion else {}))
