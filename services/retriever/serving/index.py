@@ -16,7 +16,7 @@ from services.retriever.serving.languages import SpokenLanguages
 from services.retriever.serving.merging import is_due, merge_large
 from services.retriever.serving.metrics import BYTES, COLLECTIONS, FOLLOWING, LOADS, PASSAGES
 from services.retriever.serving.segment import Segment
-from services.retriever.serving.snapshot import Snapshot
+from services.retriever.serving.snapshot import Origin, Snapshot
 from services.retriever.serving.table_reader import follow_table, load_table, origin_of
 from services.retriever.stores.lance.rows import ALIVE
 from shared.tasks import TaskSet
@@ -152,9 +152,12 @@ class ServingIndex:
             try:
                 began = time.monotonic()
                 table = await self._open_table(name)
-                if table is None or not await self._fits(name, table):
+                if table is None:
                     return
-                snapshot = await self._read(name, table)
+                origin = await origin_of(table)
+                if not await self._fits(name, table, origin):
+                    return
+                snapshot = await self._read(name, table, origin)
             except UNREADABLE as error:
                 log.warning("the collection %s was not loaded; the next search tries again: %s", name, error)
                 return
@@ -163,9 +166,8 @@ class ServingIndex:
         held.working = True
         self._tasks.start(self._tend(name, held))
 
-    async def _read(self, name: str, table: AsyncTable) -> Snapshot:
+    async def _read(self, name: str, table: AsyncTable, origin: Origin) -> Snapshot:
         """From the cache, with what was committed since, or all from the table."""
-        origin = await origin_of(table)
         kept = await asyncio.to_thread(self._cache.load, name, origin) if self._cache else None
         if kept is not None and (snapshot := await follow_table(table, origin, kept)) is not None:
             LOADS.labels("cache").inc()
@@ -173,8 +175,7 @@ class ServingIndex:
         LOADS.labels("table").inc()
         return await load_table(table, origin)
 
-    async def _fits(self, name: str, table: AsyncTable) -> bool:
-        origin = await origin_of(table)
+    async def _fits(self, name: str, table: AsyncTable, origin: Origin) -> bool:
         expected: int = await table.count_rows(ALIVE) * (BYTES_OF_PASSAGE + 2 * origin.dimension)
         if expected > self._most_bytes:
             self._leave_on_disk(name, expected)

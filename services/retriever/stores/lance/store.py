@@ -163,7 +163,7 @@ class LanceStore:
         async with self._maintaining:
             await self._tables.use(name, operation)
             async with self._tables.committing(name):
-                """What the upkeep has written is on disk as well."""
+                pass  # what the upkeep has committed is on disk at the end
 
     async def drop(self, collection: str, *, owner: Owner | None = None) -> None:
         name = check_collection(collection)
