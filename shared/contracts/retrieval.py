@@ -7,8 +7,11 @@ from pydantic import BaseModel, Field, JsonValue
 
 from shared.contracts.wire import Wire
 
-__all__ = ["NO_OPTIONS", "Fusion", "RetrievalFields", "RetrievalOptions", "SearchMode"]
+__all__ = ["NO_OPTIONS", "RERANK_CANDIDATES", "Fusion", "RetrievalFields", "RetrievalOptions", "SearchMode"]
 
+
+RERANK_CANDIDATES: Final = 40
+"""Passages that are retrieved for a stage rerank where nobody says how many."""
 
 MOST_CONTEXT: Final = 8
 """Passages on each side of one."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from shared.contracts.envelope import Name, Stop
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
+from shared.contracts.retrieval import NO_OPTIONS, RERANK_CANDIDATES, RetrievalFields
 
 __all__ = ["DEFAULT", "EMBED", "GENERATE", "RERANK", "Pipelines", "PipelinesError", "load_pipelines"]
 
@@ -31,9 +31,6 @@ RETRIEVE: Final = "retrieve"
 RERANK: Final = "rerank"
 GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
-CANDIDATES: Final = 40
-"""Passages that are retrieved for a stage rerank."""
-
 MAX_VALUES: Final = 10_000
 SCALAR_ERRORS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
@@ -158,7 +155,7 @@ class _RetrieveRequest:
     def _candidates(self, stop: Stop) -> JsonValue:
         if self.candidates is not None:
             return max(self.candidates, self.top_k or 1)
-        return stop.params.get("top_k", max(self.collection_candidates or CANDIDATES, self.top_k or 1))
+        return stop.params.get("top_k", max(self.collection_candidates or RERANK_CANDIDATES, self.top_k or 1))
 
 
 def _with_rerank(name: str, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:

@@ -37,6 +37,7 @@ from services.scheduler.tuning.versions import TuneVersions
 from shared.contracts.collections import Collection, CollectionVersion
 from shared.contracts.jobs import TuneSpec
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.retrieval import RERANK_CANDIDATES
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
@@ -46,8 +47,6 @@ __all__ = ["TuneJob"]
 
 METRIC: Final = "ndcg_at_10"
 RERANK_PIPELINE: Final = "rerank"
-USUAL_CANDIDATES: Final = 40
-"""Passages that the pipeline of that name retrieves where nobody says how many."""
 
 LAST_WORDS: Final = 5.0
 
@@ -232,7 +231,7 @@ class TuneJob:
 
 def _usual_candidates(collection: Collection, version: CollectionVersion) -> int:
     """Among how many passages the reranker chooses for a query that says nothing of it; 0 where it is not asked."""
-    return version.rerank_candidates or (USUAL_CANDIDATES if collection.pipeline == RERANK_PIPELINE else 0)
+    return version.rerank_candidates or (RERANK_CANDIDATES if collection.pipeline == RERANK_PIPELINE else 0)
 
 
 def _scores(judged: Sequence[Judged]) -> list[float]:
