@@ -11,9 +11,10 @@ from sluice.cli.options import AsJson, Url, client, user_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sluice import Client
     from sluice.api.models import Job
 
-__all__ = ["artifact_name", "evaluate"]
+__all__ = ["artifact_name", "evaluate", "followed", "say_where"]
 
 
 def evaluate(
@@ -43,9 +44,6 @@ def evaluate(
 
         {"question": "What does it cost?", "answerable": false}
     """
-    from sluice.cli.follow import follow
-    from sluice.cli.job_report import report
-
     name = artifact_name(questions)
     spec: dict[str, Any] = {
         "kind": "evaluate",
@@ -60,13 +58,8 @@ def evaluate(
     }
     with client(url) as sluice:
         sluice.put_artifact(name, questions)
-        job = follow(sluice, sluice.submit_job(spec, by=user_name()).id, quiet=as_json)
-        if job.state != "succeeded":
-            report(job, as_json=as_json)
-            raise typer.Exit(1)
-        found = json.loads(sluice.artifact(f"{job.id}/report.json"))
-        if output is not None:
-            output.write_bytes(sluice.artifact(f"{job.id}/report.html"))
+        job = sluice.submit_job(spec, by=user_name())
+        job, found = followed(sluice, job, "report.json", output, as_json=as_json)
     _show(job, found, output, as_json=as_json)
 
 
@@ -76,6 +69,29 @@ def artifact_name(file: Path) -> str:
     import hashlib
 
     return f"evaluations/{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.jsonl"
+
+
+def followed(
+    sluice: "Client", job: "Job", result: str, output: Path | None, *, as_json: bool
+) -> "tuple[Job, dict[str, Any]]":
+    """The job at its end, and its artifact of this name; its report goes to `output`. Exits with 1 where it fails."""
+    from sluice.cli.follow import follow
+    from sluice.cli.job_report import report
+
+    job = follow(sluice, job.id, quiet=as_json)
+    if job.state != "succeeded":
+        report(job, as_json=as_json)
+        raise typer.Exit(1)
+    if output is not None:
+        output.write_bytes(sluice.artifact(f"{job.id}/report.html"))
+    found: dict[str, Any] = json.loads(sluice.artifact(f"{job.id}/{result}"))
+    return job, found
+
+
+def say_where(job: "Job", output: Path | None) -> None:
+    """Where the report is."""
+    where = f"Report: {output}" if output else f"Report: sluice jobs artifacts {job.id} report.html"
+    typer.echo(f"Job {job.id}. {where}")
 
 
 def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_json: bool) -> None:
@@ -101,8 +117,7 @@ def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_jso
     print_table(("metric", ">value", "95 % interval", "against the baseline"), rows, empty="")
     if comparison := shown.get("comparison"):
         typer.echo(f"{len(comparison['better'])} questions are better, {len(comparison['worse'])} are worse.")
-    where = f"Report: {output}" if output else f"Report: sluice jobs artifacts {job.id} report.html"
-    typer.echo(f"Job {job.id}. {where}")
+    say_where(job, output)
 
 
 def _range(bounds: "Mapping[str, float]", form: str = ".3f") -> str:

@@ -1,6 +1,5 @@
 """`sluice tune`: look for options of retrieval under which questions find their documents better."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,8 +61,7 @@ def tune(
 
     The search is a job: it survives restarts, and `sluice jobs follow` and `sluice jobs cancel` work on it.
     """
-    from sluice.cli.evaluate import artifact_name
-    from sluice.cli.follow import follow
+    from sluice.cli.evaluate import artifact_name, followed
     from sluice.cli.job_report import report
 
     name = artifact_name(questions)
@@ -84,13 +82,7 @@ def tune(
         if not wait:
             report(job, as_json=as_json)
             return
-        job = follow(sluice, job.id, quiet=as_json)
-        if job.state != "succeeded":
-            report(job, as_json=as_json)
-            raise typer.Exit(1)
-        found = json.loads(sluice.artifact(f"{job.id}/verdict.json"))
-        if output is not None:
-            output.write_bytes(sluice.artifact(f"{job.id}/report.html"))
+        job, found = followed(sluice, job, "verdict.json", output, as_json=as_json)
     _show(job, found, output, as_json=as_json)
 
 
@@ -101,6 +93,7 @@ def _chunks(text: str) -> tuple[int, int]:
 
 
 def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_json: bool) -> None:
+    from sluice.cli.evaluate import say_where
     from sluice.cli.output import print_json, print_table
 
     version, live = job.outputs.get("version"), job.outputs.get("live")
@@ -124,8 +117,7 @@ def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_jso
         typer.echo(f"Version {version} is live. Back: sluice collections switch {found['collection']}")
     elif version:
         typer.echo(f"Version {version} has these options: sluice collections switch {found['collection']} {version}")
-    where = f"Report: {output}" if output else f"Report: sluice jobs artifacts {job.id} report.html"
-    typer.echo(f"Job {job.id}. {where}")
+    say_where(job, output)
 
 
 def _options(setting: "Mapping[str, Any]") -> str:
