@@ -25,6 +25,7 @@ from services.retriever.stores.base import (
     StoredChunk,
     Vector,
     check_collection,
+    searched_vector,
 )
 from services.retriever.stores.lance.rows import SECTION, Key, check_owner
 from services.retriever.stores.lance.sql import compile_filter
@@ -91,8 +92,7 @@ class ServingStore:
         options: RankOptions = DEFAULT_OPTIONS,
         owner: Owner | None = None,
     ) -> Hits:
-        if vector is None and options.mode is not SearchMode.TEXT:
-            raise ValueError(f"a search with mode {options.mode} needs a vector")
+        vector = searched_vector(vector, options)
         held = await self._index.get(check_collection(collection))
         if held is None or not _fits(held.snapshot, filter):
             SEARCHES.labels("disk").inc()
@@ -102,7 +102,7 @@ class ServingStore:
         SEARCHES.labels("memory").inc()
         snapshot = held.snapshot
         _check_owner(snapshot, owner)
-        if vector is not None and options.mode is not SearchMode.TEXT:
+        if vector is not None:
             check_dimension(len(vector), snapshot.origin.dimension)
         operation = partial(_search, snapshot, held, text, vector, top_k=top_k, where=filter, options=options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)

@@ -15,6 +15,7 @@ from services.retriever.ranking.ranker import RankOptions
 from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter, Scalar
 from shared.contracts.problems import Problem
+from shared.contracts.retrieval import SearchMode
 
 __all__ = [
     "Chunk",
@@ -28,6 +29,7 @@ __all__ = [
     "StoredChunk",
     "Vector",
     "check_collection",
+    "searched_vector",
 ]
 
 Vector: TypeAlias = NDArray[np.float32]
@@ -226,3 +228,12 @@ def check_collection(collection: str) -> str:
     if not _COLLECTION.fullmatch(collection):
         raise ValueError(f"not a collection id: {collection!r}")
     return collection
+
+
+def searched_vector(vector: Vector | None, options: RankOptions) -> Vector | None:
+    """What a search compares by meaning; None where it is by words alone. Raises ValueError where it needs a vector."""
+    if options.mode is SearchMode.TEXT:
+        return None
+    if vector is None:
+        raise ValueError(f"a search with mode {options.mode} needs a vector")
+    return vector

@@ -19,6 +19,7 @@ from services.retriever.stores.base import (
     StoredChunk,
     Vector,
     check_collection,
+    searched_vector,
 )
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
 from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
@@ -32,7 +33,6 @@ from services.retriever.stores.lance.tables import Tables
 from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.retrieval import SearchMode
 
 __all__ = ["LanceStore", "check_dimension"]
 
@@ -127,8 +127,7 @@ class LanceStore:
         options: RankOptions = DEFAULT_OPTIONS,
         owner: Owner | None = None,
     ) -> Hits:
-        if vector is None and options.mode is not SearchMode.TEXT:
-            raise ValueError(f"a search with mode {options.mode} needs a vector")
+        vector = searched_vector(vector, options)
         name = check_collection(collection)
         statistics = self._statistics.of(name)
         operation = partial(
@@ -203,11 +202,10 @@ async def _search(
 ) -> Hits:
     predicate = await _predicate(table, where)
     schema = await table.schema()
-    if vector is not None and options.mode is not SearchMode.TEXT:
+    if vector is not None:
         check_dimension(len(vector), dimension_of(schema))
     search = TableSearch(table=table, schema=schema, predicate=predicate, statistics=statistics)
-    searched = None if options.mode is SearchMode.TEXT else vector
-    return await search.run(text, searched, top_k=top_k, options=options)
+    return await search.run(text, vector, top_k=top_k, options=options)
 
 
 async def _predicate(table: AsyncTable, where: Filter | None) -> str | None:
