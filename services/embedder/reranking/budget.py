@@ -43,7 +43,12 @@ class BudgetedReranker:
         for step in self._steps(costs):
             left = ends - self._clock()
             cost = sum(costs[step])
-            if left <= 0 or cost * self._seconds_per_token > left:
+            if left <= 0:
+                break
+            if cost * self._seconds_per_token > left:
+                if not scores:
+                    # Nothing is measured where nothing is scored, so an estimate from one slow moment has to fade.
+                    self._seconds_per_token *= 1 - SMOOTHING
                 break
             began = self._clock()
             try:
@@ -69,7 +74,8 @@ class BudgetedReranker:
             yield slice(first, len(costs))
 
     def _learn(self, cost: int, seconds: float) -> None:
+        """A call has a cost of its own, so the pace of a small step is taken for that of a whole one."""
         if cost:
-            pace = seconds / cost
+            pace = seconds / max(cost, self._step_tokens)
             known = self._seconds_per_token
             self._seconds_per_token = known + SMOOTHING * (pace - known) if known else pace

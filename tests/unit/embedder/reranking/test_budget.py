@@ -78,6 +78,20 @@ async def test_the_pace_of_one_question_decides_for_the_next(clock: Clock, reran
     assert await budgeted.score("q", PASSAGES, seconds=1.5) == Scored([], 0)
 
 
+async def test_a_pace_that_lets_nothing_be_scored_is_tried_again(clock: Clock, reranker: ConstantReranker) -> None:
+    budgeted = BudgetedReranker(reranker, step_tokens=200, clock=clock)
+    await budgeted.score("q", PASSAGES[:2], seconds=100)
+    clock.now += 100
+    found = [len((await budgeted.score("q", PASSAGES, seconds=1.5)).scores) for _ in range(3)]
+    assert found == [0, 2, 0], "a step of two passages takes two seconds"
+
+
+async def test_a_short_first_call_says_nothing_of_a_long_one(clock: Clock, reranker: ConstantReranker) -> None:
+    budgeted = BudgetedReranker(reranker, step_tokens=1000, clock=clock)
+    await budgeted.score("canary", PASSAGES[:1], seconds=100)
+    assert len((await budgeted.score("q", PASSAGES[:4], seconds=1.0)).scores) == 4
+
+
 async def test_without_a_budget_nothing_is_computed(clock: Clock, reranker: ConstantReranker) -> None:
     assert await BudgetedReranker(reranker, clock=clock).score("q", PASSAGES, seconds=0) == Scored([], 0)
     assert reranker.steps == []
