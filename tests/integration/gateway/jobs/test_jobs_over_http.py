@@ -236,8 +236,7 @@ async def test_a_try_whose_worker_dies_after_a_retry_counts_as_a_crash(
         await started.wait()
         for delivery in queue._held.by_task.values():
             delivery.settled = True  # as if the process had died: the broker hears nothing any more
-        for task in list(queue._held.by_task):
-            task.cancel()
+        await queue._held.cancel(list(queue._held.by_task))
     async with job_harness.working({"switch": done}):
         ended = await job_harness.ended(job["id"])
     assert (ended.state, ended.attempt, ended.crashes) == (JobState.SUCCEEDED, 2, 1)

@@ -474,10 +474,14 @@ async def test_a_pipeline_goes_on_with_the_next_worker_and_no_step_is_run_twice(
     )
     async with stage.working() as queue:
         await stage.works("second")
-        for task, delivery in list(queue._held.by_task.items()):
-            if delivery.subject.startswith("job.pipeline."):
-                delivery.settled = True  # as if its process had died: the broker hears nothing any more
-                task.cancel()
+        pipelines = {
+            task: delivery
+            for task, delivery in queue._held.by_task.items()
+            if delivery.subject.startswith("job.pipeline.")
+        }
+        for delivery in pipelines.values():
+            delivery.settled = True  # as if its process had died: the broker hears nothing any more
+        await queue._held.cancel(pipelines)
         async with stage.working():
             go.set()
             job = await stage.job_harness.ended("p")
