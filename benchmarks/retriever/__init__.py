@@ -27,8 +27,8 @@ Zipf's law. They are written and searched through the retriever's own stores. *D
 *Upkeep* brings the table's indices up to date, here each time that the collection has doubled and at the end. Questions
 are about topics of the corpus but are not among its passages; each search returns 10.
 
-*Recall* is the share of the ten that an exhaustive comparison of vectors finds. For a hybrid search it is the share of
-the ten from a ranking that goes ten times as deep. *p50* and *p99* are for sequential searches, *searches/s* and *busy
+*Recall* is the share of the ten that the same search finds when it compares all vectors with 16 bits a dimension or
+more. *p50* and *p99* are for sequential searches, *searches/s* and *busy
 p99* for 16 at once. A filter compares a number in the metadata and keeps a half, a hundredth or a thousandth of the
 passages. *Beside a writer* measures sequential hybrid searches while 1,000 passages a second are rewritten, 250 in each
 commit. Upkeep runs as in the service: after 1,000 passages or 8 commits, or 2 s after the last one, but no more than

@@ -34,8 +34,6 @@ TOP = 10
 MEMORY_MIB = 8_192
 PATIENCE = 600.0
 """Seconds in which a collection is loaded at the latest."""
-DEEP = 1_000
-"""How deep a search goes in each ranking to find what no search should miss."""
 ALL = 1000
 CONCURRENT = 16
 TAIL_QUESTIONS = 30
@@ -45,6 +43,7 @@ WRITTEN_PER_SECOND = 1_000
 """Passages; a core embeds less than a hundred, a GPU thousands."""
 
 Truth = Mapping[int, list[list[str]]]
+Best = dict[tuple[SearchMode, int], list[list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,7 @@ def search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
 
 
 async def _search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    best = await _best(folder, plan)
     disk = await LanceStore.open(str(folder))
     memory = ServingStore(disk, memory=MEMORY_MIB, patience=PATIENCE)
     stores: Mapping[str, Store] = {DISK: disk, MEMORY: memory}
@@ -110,40 +110,43 @@ async def _search(folder: Path, corpus: Corpus, plan: Plan) -> dict[str, Any]:
         for place in PLACES:
             for case in (case for case in CASES if case.place == place):
                 found = [await _ask(stores[place], case, question) for question in plan.questions]  # warms up too
-                seen[case].recall = await _recall(stores[place], case, plan, found)
+                seen[case].recall = _recall(case, best, found)
             rss[f"{place}_rss_mib"] = _rss()
         for number, case in suite.interleave(CASES, plan.rounds):
             await _measure(stores[case.place], case, plan, seen[case])
             suite.say(f"{corpus.size:>9,} round {number + 1}: {case!s:<36}{_shown(seen[case])}")
         return rss | {
             "cases": [_summary(case, seen[case]) for case in CASES],
-            "writing": {place: await _beside_writer(stores[place], place, corpus, plan) for place in PLACES},
+            "writing": {place: await _beside_writer(stores[place], place, corpus, plan, best) for place in PLACES},
             "tail": {place: await _tail(stores[place], place, corpus, plan) for place in PLACES},
         }
     finally:
         await memory.close()
 
 
-async def _ask(store: Store, case: Case, question: Question, top_k: int = TOP) -> list[str]:
+async def _ask(store: Store, case: Case, question: Question) -> list[str]:
     where = None if case.permille == ALL else parse({"permille": {"$lt": case.permille}})
-    hits = await store.search(
-        COLLECTION, question.text, question.vector, top_k=top_k, filter=where, options=case.options
-    )
+    hits = await store.search(COLLECTION, question.text, question.vector, top_k=TOP, filter=where, options=case.options)
     return [hit.id for hit in hits]
 
 
-async def _recall(store: Store, case: Case, plan: Plan, found: list[list[str]]) -> float:
-    """The share of the ten that exact search finds; of a hybrid search, of the ten that a much deeper one finds."""
-    if case.mode is SearchMode.TEXT:
-        return 1.0  # the ranking by words is exact
-    right = total = 0
-    for question, near, ids in zip(plan.questions, plan.truth[case.permille], found, strict=True):
-        best = near[:TOP]
-        if case.mode is SearchMode.HYBRID:
-            best = (await _ask(store, case, question, DEEP))[:TOP]
-        right += len(set(best) & set(ids))
-        total += len(best)
-    return right / total if total else 1.0
+async def _best(folder: Path, plan: Plan) -> Best:
+    """By mode and filter, for each question the ten that a search would find which compares all vectors."""
+    best = {(SearchMode.VECTOR, permille): [ids[:TOP] for ids in near] for permille, near in plan.truth.items()}
+    store = ServingStore(await LanceStore.open(str(folder)), memory=MEMORY_MIB, patience=PATIENCE, exhaustive=True)
+    try:
+        for case in (case for case in CASES if case.mode is not SearchMode.VECTOR and case.place == MEMORY):
+            best[case.mode, case.permille] = [await _ask(store, case, question) for question in plan.questions]
+    finally:
+        await store.close()
+    return best
+
+
+def _recall(case: Case, best: Best, found: list[list[str]]) -> float:
+    """The share of the best ten that were found."""
+    pairs = list(zip(best[case.mode, case.permille], found, strict=True))
+    total = sum(len(ids) for ids, _ in pairs)
+    return sum(len(set(ids) & set(ours)) for ids, ours in pairs) / total if total else 1.0
 
 
 async def _measure(store: Store, case: Case, plan: Plan, seen: _Seen) -> None:
@@ -179,7 +182,7 @@ async def _at_once(store: Store, case: Case, plan: Plan, until: float) -> list[f
     return taken
 
 
-async def _beside_writer(store: Store, place: str, corpus: Corpus, plan: Plan) -> dict[str, float]:
+async def _beside_writer(store: Store, place: str, corpus: Corpus, plan: Plan, best: Best) -> dict[str, float]:
     """Hybrid searches, one after the other, while documents are replaced and the index is kept up."""
     defaults = {name: field.default for name, field in RetrieverSettings.model_fields.items()}
     maintenance = MaintenanceScheduler(
@@ -214,7 +217,7 @@ async def _beside_writer(store: Store, place: str, corpus: Corpus, plan: Plan) -
         seconds = time.perf_counter() - began
         writer.cancel()
         await asyncio.wait([writer])
-    recall = await _recall(store, case, plan, found[: len(plan.questions)])
+    recall = _recall(case, best, found[: len(plan.questions)])
     return {
         "p50_ms": percentile(taken, 0.5) * 1e3,
         "p99_ms": percentile(taken, 0.99) * 1e3,

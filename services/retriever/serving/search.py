@@ -33,10 +33,11 @@ def search_snapshot(
     filter: Filter | None,  # noqa: A002  (the word of the API)
     options: RankOptions,
     languages: Sequence[Language],
+    exhaustive: bool = False,
 ) -> Hits:
     """Carry out `Store.search`. The filter fits the snapshot's columns, and the vector its dimension.
 
-    With SearchMode.TEXT the vector is not looked at.
+    With SearchMode.TEXT the vector is not looked at. An exhaustive search compares the vectors of all rows.
     """
     unit = None if vector is None or options.mode is SearchMode.TEXT else _unit(vector)
     depth = max(DEPTH, top_k)
@@ -46,7 +47,7 @@ def search_snapshot(
     weighted = weigh_terms(terms, statistics_of(snapshot, found))
     rows = best_by_words(snapshot, found, allowed, depth)
     if unit is not None:
-        rows = np.union1d(best_by_meaning(snapshot, unit, allowed, depth)[0], rows)
+        rows = np.union1d(best_by_meaning(snapshot, unit, allowed, depth, exhaustive=exhaustive)[0], rows)
     rows.sort()
     matches = match(
         weighted,

@@ -50,6 +50,7 @@ class ServingStore:
 
     `memory` is in MiB, `freshness` in seconds. The first search of a collection waits `patience` seconds for it to be
     loaded; until it is, the disk answers. `cache` is a folder on a local disk for what is kept until the next start.
+    An `exhaustive` store compares all vectors: it is slow, and shows what the others miss.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class ServingStore:
         patience: float = 0.25,
         cache: Path | None = None,
         threads: int | None = None,
+        exhaustive: bool = False,
     ) -> None:
         self._disk = disk
+        self._exhaustive = exhaustive
         kept = _open_cache(cache, CACHE_SHARE * memory * MIB) if cache else None
         self._index = ServingIndex(
             disk.open_anew, most_bytes=memory * MIB, freshness=freshness, patience=patience, cache=kept
@@ -104,7 +107,17 @@ class ServingStore:
         _check_owner(snapshot, owner)
         if vector is not None:
             check_dimension(len(vector), snapshot.origin.dimension)
-        operation = partial(_search, snapshot, held, text, vector, top_k=top_k, where=filter, options=options)
+        operation = partial(
+            _search,
+            snapshot,
+            held,
+            text,
+            vector,
+            top_k=top_k,
+            where=filter,
+            options=options,
+            exhaustive=self._exhaustive,
+        )
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
 
     async def read(
@@ -172,9 +185,19 @@ def _search(
     top_k: int,
     where: Filter | None,
     options: RankOptions,
+    exhaustive: bool,
 ) -> Hits:
     languages = held.languages.of(snapshot) if options.mode is not SearchMode.VECTOR else ()
-    return search_snapshot(snapshot, text, vector, top_k=top_k, filter=where, options=options, languages=languages)
+    return search_snapshot(
+        snapshot,
+        text,
+        vector,
+        top_k=top_k,
+        filter=where,
+        options=options,
+        languages=languages,
+        exhaustive=exhaustive,
+    )
 
 
 def _read(snapshot: Snapshot, places: Sequence[Place]) -> dict[Place, StoredChunk]:

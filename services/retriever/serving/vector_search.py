@@ -39,13 +39,20 @@ _scratch = _Scratch()
 
 
 def best_by_meaning(
-    snapshot: Snapshot, unit: NDArray[np.float32], allowed: NDArray[np.bool_] | None, depth: int
+    snapshot: Snapshot,
+    unit: NDArray[np.float32],
+    allowed: NDArray[np.bool_] | None,
+    depth: int,
+    *,
+    exhaustive: bool = False,
 ) -> tuple[Rows, NDArray[np.float32]]:
     """The nearest rows, at most `depth`, nearest first, with their cosines. `allowed` are those that count;
-    None is all. Nothing is near to a vector of length 0."""
+    None is all. Nothing is near to a vector of length 0. An exhaustive search compares the vectors of all rows."""
     if not unit.any():
         return np.empty(0, np.int64), np.empty(0, np.float32)
     wanted = max(CANDIDATES, OVERSAMPLING * depth) * max(1, BITS // len(unit))
+    if exhaustive:
+        wanted = len(snapshot.alive)
     rows = _candidates(snapshot, unit, allowed, wanted)
     near = similarities(snapshot, rows, unit)
     best = most(near, depth)
