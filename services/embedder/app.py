@@ -38,7 +38,8 @@ def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
         async with AsyncExitStack() as stack:
             stages = []
             if model is not None and settings.embedder_serves.embeds:
-                stages.append(_embed(settings, model, await stack.enter_async_context(Embedding(model).running())))
+                embedding = Embedding(model, cache_bytes=settings.embedding_cache_mb * 2**20)
+                stages.append(_embed(settings, model, await stack.enter_async_context(embedding.running())))
             if config is not None:
                 stages.append(await stack.enter_async_context(_rerank(settings, config, model)))
             yield stages

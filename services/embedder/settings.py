@@ -85,6 +85,8 @@ class EmbedderSettings(RerankSettings, ServiceSettings):
         16, ge=1, description="Messages with chunks in work at once; half of them make one call of the model."
     )
 
+    embedding_cache_mb: int = Field(16, ge=0, description="MiB of question vectors that are kept; 0: none.")
+
     @property
     def model(self) -> ModelConfig:
         return ModelConfig(

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
 from services.embedder.model.model import EmbeddingModel, Kind
+from services.embedder.model.question_cache import Question, QuestionCache
 from shared.contracts.envelope import Lane, Query, Vector
 from shared.runtime.batching import Batcher
 from shared.runtime.device import SharedDevice
@@ -59,11 +60,13 @@ class _Made:
 class Embedding:
     """Embeds what comes in together in one call of the model; questions overtake passages between forward passes.
 
-    The tokens that it took, as the model counts them, go into `notes["embed_tokens"]`.
+    Vectors of questions are kept in at most `cache_bytes`. The tokens of the texts, as the model counts them, go into
+    `notes["embed_tokens"]`, also where their vectors were known.
     """
 
-    def __init__(self, model: EmbeddingModel) -> None:
+    def __init__(self, model: EmbeddingModel, *, cache_bytes: int = 0) -> None:
         self._model = model
+        self._questions = QuestionCache[list[_Made]](cache_bytes, lambda made: sum(len(one.vector) for one in made))
         self._device = SharedDevice("embed")
         self._batchers = {
             lane: Batcher[_Texts, list[_Made]](
@@ -99,9 +102,14 @@ class Embedding:
     async def _of_question(self, query: Query, kind: Kind) -> list[_Made]:
         """Of the question, then of what was written about it."""
         if (expansion := query.expansion) is None:
-            return await self._made(query, kind, (query.question,))
-        made = await self._made(query, kind, (query.question, *expansion.paraphrases))
-        return made + (await self._made(query, Kind.PASSAGE, (expansion.passage,)) if expansion.passage else [])
+            return await self._known(query, kind, (query.question,))
+        made = await self._known(query, kind, (query.question, *expansion.paraphrases))
+        return made + (await self._known(query, Kind.PASSAGE, (expansion.passage,)) if expansion.passage else [])
+
+    async def _known(self, query: Query, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
+        """Of texts that may have been asked before, or are asked for now."""
+        question = Question(query.tenant, kind, texts)
+        return await self._questions.get(question, query.lane, lambda: self._made(query, kind, texts))
 
     async def _made(self, query: Query, kind: Kind, texts: tuple[str, ...]) -> list[_Made]:
         made = await self._batchers[query.lane].submit(_Texts(kind, texts, query.tenant), query.lane)
