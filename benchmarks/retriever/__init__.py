@@ -2,6 +2,7 @@
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -77,6 +78,7 @@ def _size(size: int, questions: int, arguments: argparse.Namespace) -> dict[str,
 
 
 def _alone(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """Call it in a process of its own, whose memory is then its own too."""
+    """Call it in a process of its own, whose memory is then its own too, and with the service's threads."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **options).result()

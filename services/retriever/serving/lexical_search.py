@@ -76,7 +76,9 @@ def best_by_words(
     touched: list[Rows] = []
     try:
         for number, (form, weight) in enumerate(zip(forms, weights, strict=True)):
-            if number and _is_decided(scores, touched, sum(weights[number:]), depth):
+            left = sum(weights[number:])
+            # What is found already scores less than its forms' weights.
+            if number and sum(weights[:number]) > left and _is_decided(scores, touched, left, depth):
                 rows = _distinct(scores, touched)
                 touched = [rows]
                 scores[rows] += weight * _impacts(snapshot, rows, form)
@@ -137,8 +139,15 @@ def _is_decided(scores: NDArray[np.float32], touched: Sequence[Rows], left: floa
     total = sum(map(len, touched))
     if not depth <= total <= DECIDED_ROWS:
         return False
-    known = scores[_distinct(scores, touched)]
-    return len(known) >= depth and float(np.partition(known, len(known) - depth)[len(known) - depth]) > left
+    # Rows that are touched twice can only raise the score that is compared, and to tell them apart takes longer.
+    if _score_at(depth, np.concatenate([scores[rows] for rows in touched])) <= left:
+        return False
+    return len(touched) < 2 or _score_at(depth, scores[_distinct(scores, touched)]) > left
+
+
+def _score_at(depth: int, scores: NDArray[np.float32]) -> float:
+    """The depth-th best of scores above 0; 0 where there are fewer."""
+    return float(np.partition(scores, len(scores) - depth)[len(scores) - depth]) if len(scores) >= depth else 0.0
 
 
 def _impacts(snapshot: Snapshot, rows: Rows, form: FormPostings) -> NDArray[np.float32]:
