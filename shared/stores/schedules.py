@@ -45,10 +45,13 @@ class Schedules:
         """The schedules of all tenants."""
         return tuple(await self._records.list())
 
-    async def put(self, schedule: Schedule) -> tuple[Schedule, bool]:
+    async def put(
+        self, schedule: Schedule, *, allow: Callable[[Schedule], None] = lambda _: None
+    ) -> tuple[Schedule, bool]:
         """Keep a schedule instead of the one of its name, whose history it goes on with, and let it tick.
 
-        Returns it, and whether it is new. Raises Problem INVALID_REQUEST where the broker refuses its timing.
+        Returns it, and whether it is new. `allow` raises where the one that is there must not be replaced. Raises
+        Problem INVALID_REQUEST where the broker refuses its timing.
         """
         try:
             known: Schedule | None = await self.get(schedule.tenant, schedule.name)
@@ -58,14 +61,16 @@ class Schedules:
             await self._wind(schedule)
             made = schedule.model_copy(update={"next_at": _next(schedule)})
             if await self._records.put(_key(made.tenant, made.name), made, revision=0) is None:
-                return await self.put(schedule)
+                return await self.put(schedule, allow=allow)
             return made, True
+        allow(known)
         ticks_alike = known.timing == schedule.timing and known.paused == schedule.paused
         if not ticks_alike:
             await self._wind(schedule)
         history = known.model_dump(include={"created_at", "last_at", "last_job", "skipped_at"})
 
         def replaced(old: Schedule) -> Schedule:
+            allow(old)
             next_at = old.next_at if ticks_alike else _next(schedule)
             return schedule.model_copy(update={**history, "next_at": next_at})
 

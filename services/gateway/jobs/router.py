@@ -33,6 +33,7 @@ from services.gateway.jobs.service import (
     StepList,
     accepted,
     need_artifact,
+    shown_spec,
     submit,
 )
 from shared.contracts.jobs import AnyJobSpec, Job, JobState
@@ -107,8 +108,9 @@ async def get(job: str, jobs: JobsDependency, principal: PrincipalDependency) ->
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> AnyJobSpec:
+    """The values of a command's environment are shown to keys with the action `system` alone."""
     await _job(jobs, principal, job)
-    return await jobs.specs.get(principal.tenant, job)
+    return shown_spec(principal, await jobs.specs.get(principal.tenant, job))
 
 
 @router.post(

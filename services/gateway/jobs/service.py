@@ -5,13 +5,14 @@ import time
 from typing import Annotated, Final
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.gateway.auth.principal import Principal
 from services.gateway.http.models import JobBody
 from services.gateway.http.problems import invalid_member
 from shared.contracts.jobs import (
     AnyJobSpec,
+    CommandSpec,
     DropSpec,
     IngestSpec,
     Job,
@@ -21,7 +22,7 @@ from shared.contracts.jobs import (
     Priority,
     RetryPolicy,
 )
-from shared.contracts.keys import EVERY_COLLECTION
+from shared.contracts.keys import EVERY_COLLECTION, Action
 from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.jobs.store import JobStore
@@ -38,6 +39,7 @@ __all__ = [
     "accepted",
     "check_spec",
     "need_artifact",
+    "shown_spec",
     "submit",
 ]
 
@@ -112,6 +114,9 @@ class ArtifactList(BaseModel):
     artifacts: list[Artifact]
 
 
+HIDDEN: Final = "***"
+"""In place of the value of an environment variable."""
+
 INTERNAL: Final = "documents are uploaded to /v1/collections/<collection>/documents"
 
 
@@ -148,6 +153,30 @@ async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> Non
     except Problem:
         return  # it is a folder, or a job that nobody remembers
     principal.need_collection(job.collection)
+
+
+def shown_spec(principal: Principal, spec: JobSpec) -> JobSpec:
+    """The spec as the caller may see it: only who may run commands sees the values of their environment, which often
+    are secrets."""
+    if principal.may(Action.SYSTEM):
+        return spec
+    match spec:
+        case CommandSpec():
+            return spec.model_copy(update={"env": dict.fromkeys(spec.env, HIDDEN)})
+        case PipelineSpec():
+            steps = {
+                name: step.model_copy(update={"job": {**step.job, "env": _hidden(step.job["env"])}})
+                if "env" in step.job
+                else step
+                for name, step in spec.steps.items()
+            }
+            return spec.model_copy(update={"steps": steps})
+        case _:
+            return spec
+
+
+def _hidden(env: JsonValue) -> JsonValue:
+    return dict.fromkeys(env, HIDDEN) if isinstance(env, dict) else HIDDEN
 
 
 async def submit(jobs: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:

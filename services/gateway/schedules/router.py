@@ -39,14 +39,14 @@ SchedulesParameter = Annotated[Schedules, Depends(_schedules)]
 async def list_all(schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleList:
     """All schedules by name."""
     return ScheduleList(
-        schedules=[ScheduleBody.of(s) for s in await schedules.list(principal.tenant) if _sees(principal, s)]
+        schedules=[ScheduleBody.of(s, principal) for s in await schedules.list(principal.tenant) if _sees(principal, s)]
     )
 
 
 @router.get("/v1/schedules/{name}", summary="Look at a schedule", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def get(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
-    return ScheduleBody.of(await _schedule(schedules, principal, name))
+    return ScheduleBody.of(await _schedule(schedules, principal, name), principal)
 
 
 @router.put(
@@ -62,9 +62,9 @@ async def put(
     """Submits a job at each tick. An interval begins anew only where the timing has changed."""
     body = await read_json(request, NewSchedule, MAX_BODY)
     schedule = await asyncio.to_thread(schedule_from, principal, name, body)  # a pipeline takes a while
-    kept, new = await schedules.put(schedule)
+    kept, new = await schedules.put(schedule, allow=lambda known: _need(principal, known))
     response.status_code = status.HTTP_201_CREATED if new else status.HTTP_200_OK
-    return ScheduleBody.of(kept)
+    return ScheduleBody.of(kept, principal)
 
 
 @router.delete(
@@ -90,7 +90,7 @@ async def delete(name: str, schedules: SchedulesParameter, principal: PrincipalD
 async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
     """Submits nothing until it is resumed."""
     await _schedule(schedules, principal, name)
-    return ScheduleBody.of(await schedules.pause(principal.tenant, name))
+    return ScheduleBody.of(await schedules.pause(principal.tenant, name), principal)
 
 
 @router.post(
@@ -103,7 +103,7 @@ async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalDe
 async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
     """Goes on with the next tick."""
     await _schedule(schedules, principal, name)
-    return ScheduleBody.of(await schedules.resume(principal.tenant, name))
+    return ScheduleBody.of(await schedules.resume(principal.tenant, name), principal)
 
 
 @router.post(
@@ -134,8 +134,13 @@ async def trigger(
 async def _schedule(schedules: Schedules, principal: Principal, name: str) -> Schedule:
     """Raises Problem NOT_FOUND, or FORBIDDEN for one with a collection that the caller has no key for."""
     found = await schedules.get(principal.tenant, name)
-    principal.need_collection(getattr(found.spec, "collection", ""))
+    _need(principal, found)
     return found
+
+
+def _need(principal: Principal, schedule: Schedule) -> None:
+    """Raises Problem FORBIDDEN."""
+    principal.need_collection(getattr(schedule.spec, "collection", ""))
 
 
 def _sees(principal: Principal, schedule: Schedule) -> bool:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.auth.principal import Principal
 from services.gateway.http.problems import invalid_member
-from services.gateway.jobs.service import JobSettings, check_spec
+from services.gateway.jobs.service import JobSettings, check_spec, shown_spec
 from shared.contracts.jobs import AnyJobSpec, JobOptions
 from shared.contracts.schedules import (
     Cron,
@@ -58,8 +58,9 @@ class ScheduleBody(BaseModel):
     next_at: float | None
 
     @classmethod
-    def of(cls, schedule: Schedule) -> Self:
-        return cls.model_validate(schedule)
+    def of(cls, schedule: Schedule, principal: Principal) -> Self:
+        """As the caller may see it."""
+        return cls.model_validate(schedule.model_copy(update={"spec": shown_spec(principal, schedule.spec)}))
 
 
 class ScheduleList(BaseModel):

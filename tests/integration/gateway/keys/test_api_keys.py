@@ -220,6 +220,7 @@ def test_a_key_for_some_collections_sees_and_reaches_no_others(
         narrow.post(f"/v1/jobs/{job}/cancel", json={}),
         narrow.post("/v1/jobs", json={"spec": reindex("wiki")}),
         narrow.put("/v1/schedules/mine", json={"spec": reindex("wiki"), "every": "1h"}),
+        narrow.put(f"/v1/schedules/{job[:8]}", json={"spec": reindex("docs"), "every": "1h"}),
         narrow.get(f"/v1/schedules/{job[:8]}"),
         narrow.post(f"/v1/schedules/{job[:8]}/trigger"),
     ]
@@ -227,6 +228,26 @@ def test_a_key_for_some_collections_sees_and_reaches_no_others(
     assert job not in narrow.get("/v1/jobs").text
     assert narrow.get("/v1/schedules").json() == {"schedules": []}
     assert narrow.post("/v1/collections/docs/documents", json=texts).status_code == 202
+
+
+def test_only_who_may_run_commands_sees_the_values_of_their_environment(
+    gateway: AuthenticatedGateway, acme: httpx.Client
+) -> None:
+    command = {"kind": "command", "args": ["true"], "env": {"PASSWORD": "swordfish"}}
+    pipeline = {"kind": "pipeline", "name": "p", "steps": {"one": {"job": command}}}
+    shown = []
+    for number, spec in enumerate((command, pipeline)):
+        job = acme.post("/v1/jobs", json={"spec": spec}).json()["job"]["id"]
+        schedule = {"spec": spec, "every": "1h", "paused": True}
+        assert acme.put(f"/v1/schedules/secret{number}", json=schedule).status_code == 201
+        shown += [f"/v1/jobs/{job}/spec", f"/v1/schedules/secret{number}", "/v1/schedules"]
+    readers = gateway.of("acme", actions=["read", "write", "jobs"])
+    for path in shown:
+        assert "swordfish" in acme.get(path).text
+        assert "swordfish" not in readers.get(path).text
+        assert '"PASSWORD":"***"' in readers.get(path).text
+    paused = readers.post("/v1/schedules/secret1/pause")
+    assert (paused.status_code, "swordfish" in paused.text) == (200, False)
 
 
 def reindex(collection: str) -> dict[str, str]:
