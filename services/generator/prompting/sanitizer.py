@@ -5,7 +5,9 @@ templates mark who speaks. What no such filter can do is keep a model from belie
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 __all__ = ["Sanitizer"]
@@ -17,7 +19,10 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\U000e0000-\U000e007f]"
 
 _OPEN = r"[<\uff1c\ufe64]"
 _BAR = r"[|\uff5c]"
-_UNSEEN = r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*"
+_SLASH = r"[/\uff0f\u2044\u2215\u29f8]"
+_UNSEEN = r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*+"  # possessive: a run of spaces is read once
+_LIKE_LETTERS = ((0x2100, 0x214F), (0x24B6, 0x24E9), (0xFF21, 0xFF5A), (0x1D400, 0x1D7FF))
+"""Where Unicode has letters again: full width, circled, and for mathematics."""
 _NAMES = (
     r"s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn|start_of_image|end_of_image"
     r"|fim_(?:prefix|middle|suffix|pad)"
@@ -41,8 +46,8 @@ class Sanitizer:
 
     def __init__(self, tags: Iterable[str] = (), special: Iterable[str] = ()) -> None:
         control = [*_CONTROL, *(_escaped(token) for token in special if len(token) > 2 and token[0] in _ENTITIES)]
-        named = "|".join(map(re.escape, sorted(tags)))
-        marked = [rf"{_OPEN}(?={_UNSEEN}/?{_UNSEEN}(?i:{named})\b)"] if named else []
+        named = "|".join(map(_spelled, sorted(tags)))
+        marked = [rf"{_OPEN}(?={_UNSEEN}(?:{_SLASH}{_UNSEEN})?(?:{named})\b)"] if named else []
         self._control = re.compile("|".join(control))
         self._form = re.compile("|".join([*control, *marked]))
 
@@ -59,6 +64,23 @@ class Sanitizer:
         line = " ".join(_INVISIBLE.sub("", text).split())
         line = line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
         return self.speech(re.sub(r"[>\uff1e]", ")", re.sub(_OPEN, "(", line)).replace('"', "'"))
+
+
+def _spelled(name: str) -> str:
+    """A pattern of the name in letters of any case and form."""
+    return "".join(f"[{re.escape(letter)}{_letters_like().get(letter, '')}]" for letter in name.casefold())
+
+
+@cache
+def _letters_like() -> dict[str, str]:
+    """For each of a-z its capital and the characters that Unicode takes for it."""
+    found = {chr(code): chr(code).upper() for code in range(ord("a"), ord("z") + 1)}
+    for first, last in _LIKE_LETTERS:
+        for code in range(first, last + 1):
+            letter = unicodedata.normalize("NFKC", chr(code)).casefold()
+            if letter in found:
+                found[letter] += chr(code)
+    return found
 
 
 def _escaped(token: str) -> str:
