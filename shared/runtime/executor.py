@@ -43,9 +43,6 @@ log = logging.getLogger(__name__)
 NOTHING: Final = Query(id="canary", asked_at=0, deadline=0, reply="-", slip=())
 """The canary of a stage that names none."""
 
-LONGEST_REASON: Final = 1000
-"""Characters of an error that the reader gets."""
-
 
 class Outcome(StrEnum):
     """How a message ended in a stage; the label `outcome` of `sluice_stage_messages_total`."""
@@ -109,8 +106,14 @@ class StageExecutor:
         await delivery.ack()
         return outcome
 
-    async def bury(self, delivery: Delivery, query: Query | None, reason: str, details: str = "") -> Outcome:
-        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order."""
+    async def bury(
+        self, delivery: Delivery, query: Query | None, reason: str, *, shown: str = "", details: str = ""
+    ) -> Outcome:
+        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order.
+
+        The reader is told what is `shown`, if not the reason itself: the words of an exception may name paths, tables
+        or other people's data.
+        """
         await self._dead_letters.bury(
             delivery.subject,
             delivery.data,
@@ -122,9 +125,7 @@ class StageExecutor:
             traceback=details,
         )
         if query is not None:
-            detail = (
-                f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {reason[:LONGEST_REASON]}"
-            )
+            detail = f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {shown or reason}"
             with suppress(NatsError):  # a reader who cannot be reached does not keep the message in the queue
                 await self._fail(query, delivery, Problem(ProblemType.STAGE_FAILED, detail))
         await delivery.ack()
@@ -159,8 +160,9 @@ class StageExecutor:
         span.record_exception(error)
         failed(span, type(error).__name__)
         if delivery.deliveries >= self._max_deliver:
-            details = "".join(traceback.format_exception(error))
-            return await self.bury(delivery, query, f"{type(error).__name__}: {error}", details)
+            name, details = type(error).__name__, "".join(traceback.format_exception(error))
+            shown = f"{name}. The stage's log and the dead letter of query '{query.id}' say more."
+            return await self.bury(delivery, query, f"{name}: {error}", shown=shown, details=details)
         await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
         return Outcome.RETRIED
 
