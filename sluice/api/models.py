@@ -1,7 +1,7 @@
 """The HTTP API's objects as typed, immutable models. Fields that a newer Sluice adds are kept."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -27,6 +27,8 @@ __all__ = [
     "JobState",
     "JobsStatus",
     "LaneCounts",
+    "ModelBody",
+    "ModelPlace",
     "Pipeline",
     "ProblemDetails",
     "Progress",
@@ -477,6 +479,21 @@ class DeadLetter(Schema):
     traceback: str = ""
     payload_bytes: int = 0
     job: str = ""
+
+
+class ModelPlace(Schema):
+    """Where a model runs: `stage` is `generate`, `embed` or `rerank`, or `collection` for answers from documents."""
+
+    stage: Literal["generate", "embed", "rerank", "collection"]
+    variants: list[str] = []
+
+
+class ModelBody(Schema):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "sluice"
+    sluice: ModelPlace
 
 
 class Pipeline(Schema):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["artifact_name", "evaluate", "followed", "say_where"]
 
+SHOWN: Final = 5
+"""Questions that are printed as examples."""
+
 
 def evaluate(
-    questions: Annotated[Path, typer.Argument(metavar="PATH", help="JSON lines.", exists=True, dir_okay=False)],
+    questions: Annotated[Path, typer.Argument(metavar="PATH", help="JSON lines.", dir_okay=False)],
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to ask.")] = "default",
     version: Annotated[str | None, typer.Option(help="A version in place of the live one.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=100, help="Passages to retrieve.")] = 10,
@@ -29,6 +32,12 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write the report, as HTML.")
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(min=1, max=5_000, metavar="COUNT", help="Have a model write questions to PATH."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that writes them; else the first that there is.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of passages to write about.")] = 0,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +52,15 @@ def evaluate(
         {"question": "…", "sources": {"ingestion.md": 2, "faq.md": 1}}
 
         {"question": "What does it cost?", "answerable": false}
+
+    With --generate a language model writes the file: it asks about passages of the collection, and each line says that
+    it is synthetic. Read such questions before you trust their figures.
     """
+    if generate is not None:
+        _generate(questions, generate, collection, version, model, seed, url, as_json=as_json)
+        return
+    if not questions.exists():
+        raise typer.BadParameter(f"there is no file {questions}; --generate has a model write one", param_hint="PATH")
     name = artifact_name(questions)
     spec: dict[str, Any] = {
         "kind": "evaluate",
@@ -63,6 +80,56 @@ def evaluate(
     _show(job, found, output, as_json=as_json)
 
 
+def _generate(
+    file: Path,
+    count: int,
+    collection: str,
+    version: str | None,
+    model: str | None,
+    seed: int,
+    url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Write a set of questions to a file that is not there yet."""
+    if file.exists():
+        raise typer.BadParameter(f"{file} is there already, and is not overwritten", param_hint="PATH")
+    with client(url) as sluice:
+        spec: dict[str, Any] = {
+            "kind": "generate_questions",
+            "model": model or _first_model(sluice),
+            "collection": collection,
+            "count": count,
+            "seed": seed,
+            **({"version": version} if version else {}),
+        }
+        job, lines = finished(sluice, sluice.submit_job(spec, by=user_name()), "questions.jsonl", as_json=as_json)
+    file.write_bytes(lines)
+    if as_json:
+        from sluice.cli.output import print_json
+
+        print_json({"job": job.id, "questions": str(file), **job.outputs})
+        return
+    for line in lines.splitlines()[:SHOWN]:
+        typer.echo(f"  {json.loads(line)['question']}")
+    outputs = job.outputs
+    typer.echo(
+        f"{outputs['questions']} questions about {outputs['documents']} documents are in {file}; "
+        f"{outputs['left_out']} replies were left out. Read them, then: sluice evaluate {file} -c {collection}"
+    )
+
+
+def _first_model(sluice: "Client") -> str:
+    """The first model that writes."""
+    for model in sluice.models():
+        if model.sluice.stage == "generate":
+            return model.id
+    raise typer.BadParameter(
+        "no language model is there to write questions: start one, such as by `make up LLM=smollm2`",
+        param_hint="--generate",
+    )
+
+
 def artifact_name(file: Path) -> str:
     """What a file of questions is called as an artifact: by its content, so that two of the same time do not overwrite
     each other."""
@@ -75,6 +142,15 @@ def followed(
     sluice: "Client", job: "Job", result: str, output: Path | None, *, as_json: bool
 ) -> "tuple[Job, dict[str, Any]]":
     """The job at its end, and its artifact of this name; its report goes to `output`. Exits with 1 where it fails."""
+    job, data = finished(sluice, job, result, as_json=as_json)
+    if output is not None:
+        output.write_bytes(sluice.artifact(f"{job.id}/report.html"))
+    found: dict[str, Any] = json.loads(data)
+    return job, found
+
+
+def finished(sluice: "Client", job: "Job", result: str, *, as_json: bool) -> "tuple[Job, bytes]":
+    """The job at its end, and the bytes of its artifact of this name. Exits with 1 where it fails."""
     from sluice.cli.follow import follow
     from sluice.cli.job_report import report
 
@@ -82,10 +158,7 @@ def followed(
     if job.state != "succeeded":
         report(job, as_json=as_json)
         raise typer.Exit(1)
-    if output is not None:
-        output.write_bytes(sluice.artifact(f"{job.id}/report.html"))
-    found: dict[str, Any] = json.loads(sluice.artifact(f"{job.id}/{result}"))
-    return job, found
+    return job, sluice.artifact(f"{job.id}/{result}")
 
 
 def say_where(job: "Job", output: Path | None) -> None:

@@ -117,6 +117,7 @@ class AsyncClient:
     revoke_key = _operation(key_calls.revoke_key)
     status = _operation(calls.status)
     trace = _operation(calls.trace)
+    models = _operation(calls.models)
     pipelines = _operation(calls.pipelines)
     routes = _operation(calls.routes)
     route = _operation(calls.route)

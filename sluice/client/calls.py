@@ -18,6 +18,7 @@ from sluice.api.models import (
     Document,
     DocumentPage,
     Job,
+    ModelBody,
     Pipeline,
     Route,
     Status,
@@ -37,6 +38,7 @@ __all__ = [
     "delete_route",
     "document",
     "document_page",
+    "models",
     "pipelines",
     "query",
     "replay_dead_letter",
@@ -214,6 +216,11 @@ def trace(id: str) -> Call[Trace]:  # noqa: A002  (the API's word)
     The services remember their last traces only; `SluiceError` with the code `not-found` where none does.
     """
     return get(f"/v1/traces/{segment(id)}", parse=model(Trace))
+
+
+def models() -> Call[list[ModelBody]]:
+    """The models that can be asked, those that write first. A collection is one too, called `rag/<collection>`."""
+    return get("/v1/models", parse=listing(ModelBody, "data"))
 
 
 def pipelines() -> Call[list[Pipeline]]:

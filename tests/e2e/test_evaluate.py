@@ -73,3 +73,10 @@ def test_a_version_is_built_listed_and_switched_to_from_the_command_line(
     assert client.collection("lines").version == "small"
     sluice(platform, "collections", "switch", "lines")
     assert client.collection("lines").version == "v1"
+
+
+def test_without_a_language_model_the_command_says_what_is_missing(platform: Platform, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sluice", "evaluate", str(tmp_path / "new.jsonl"), "--url", platform.url]
+    for more, said in (((), "there is no file"), (("--generate", "3"), "no language model is there")):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, said in " ".join(done.stderr.replace("│", " ").split())) == (2, True), done.stderr

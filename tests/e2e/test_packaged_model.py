@@ -17,9 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from services.generator.engines.vllm.packaged import PACKAGED, PackagedName, convert
 from sluice.api.models import Answer, Delta, Done, Sources
+from sluice.cli import app
 from tests.harness.platform import Platform
 
 MODEL = PACKAGED[PackagedName.SMOLLM2]
@@ -160,6 +162,21 @@ def test_a_question_is_searched_for_in_other_words(platform: Platform) -> None:
     assert answer.searched.question == "When was the blue lamp built?"
     assert answer.searched.passage or answer.searched.paraphrases
     assert answer.sources[0].document == "blue.md"
+
+
+def test_the_model_writes_questions_that_can_be_evaluated(platform: Platform, tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    command = ["evaluate", str(questions), "--collection", "lamps", "--url", platform.url]
+    first = CliRunner().invoke(app, [*command, "--generate", "2"])
+    assert first.exit_code == 0, first.output
+    lines = [json.loads(line) for line in questions.read_text().splitlines()]
+    assert 1 <= len(lines) <= 2
+    assert all(line["question"].endswith("?") and line["synthetic"] for line in lines)
+    assert {line["sources"][0] for line in lines} <= set(DOCUMENTS)
+    assert "is there already" in CliRunner().invoke(app, [*command, "--generate", "2"]).output
+    second = CliRunner().invoke(app, [*command, "--json"])
+    assert second.exit_code == 0, second.output
+    assert json.loads(second.stdout)["metrics"]["questions"] == len(lines)
 
 
 def test_an_answer_can_be_made_to_follow_a_json_schema(platform: Platform) -> None:

@@ -18,7 +18,7 @@ from services.scheduler.collections.delete import DeleteJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
 from services.scheduler.collections.sync import CollectionSync
-from services.scheduler.evaluation import EvaluateJob
+from services.scheduler.evaluation import EvaluateJob, GenerateQuestionsJob
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.ingest import IngestJob
 from services.scheduler.ingestion.originals import Originals
@@ -228,6 +228,13 @@ async def _kinds(
             stages=stages,
             requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
             collections=collection_harness.collections,
+            artifacts=collection_harness.job_harness.artifacts,
+            indexer=indexer,
+        ),
+        "generate_questions": GenerateQuestionsJob(
+            requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
+            collections=collection_harness.collections,
+            documents=collection_harness.documents,
             artifacts=collection_harness.job_harness.artifacts,
             indexer=indexer,
         ),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
 from shared.contracts.results import Searched
-from sluice.api.models import Source, Timings
+from sluice.api.models import ModelBody, Source, Timings
 
 __all__ = [
     "Annotation",
@@ -26,9 +26,7 @@ __all__ = [
     "Embedding",
     "EmbeddingList",
     "EmbeddingUsage",
-    "ModelBody",
     "ModelList",
-    "ModelPlace",
     "TokenUsage",
     "ToolCallBody",
     "UrlCitation",
@@ -257,21 +255,6 @@ class EmbeddingList(_Body):
     data: list[Embedding]
     model: str
     usage: EmbeddingUsage
-
-
-class ModelPlace(_Body):
-    """Where a model runs: `stage` is `generate`, `embed` or `rerank`, or `collection` for answers from documents."""
-
-    stage: Literal["generate", "embed", "rerank", "collection"]
-    variants: list[str] = []
-
-
-class ModelBody(_Body):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "sluice"
-    sluice: ModelPlace
 
 
 class ModelList(_Body):

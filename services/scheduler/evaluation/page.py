@@ -51,7 +51,7 @@ def as_page(
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<style>{STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1><p>{len(judged):,} questions from {escape(spec.input)}</p>",
+        f"<h1>{escape(title)}</h1><p>{len(judged):,} questions from {escape(spec.input)}{_synthetic(judged)}</p>",
         f"<figure>{picture.decode()}</figure>",
         *_metrics(intervals),
         *(_comparison(comparison) if comparison else ()),
@@ -59,6 +59,11 @@ def as_page(
         "</body></html>",
     ]
     return "\n".join(parts).encode()
+
+
+def _synthetic(judged: Sequence[Judged]) -> str:
+    count = sum(bool(one.synthetic) for one in judged)
+    return f", {'all' if count == len(judged) else f'{count:,}'} of them written by a model" if count else ""
 
 
 def _metrics(intervals: Mapping[str, Interval]) -> Iterable[str]:

@@ -20,7 +20,8 @@ class Question(BaseModel):
     """One line of the input: a question, the names of the documents that answer it, and the expected answer.
 
     `sources` is a list of names, or an object of names and their grades from 1 to 10. `answerable` is false for a
-    question that the collection does not answer, so that it should be declined.
+    question that the collection does not answer, so that it should be declined. `synthetic` is true for one that a
+    model wrote.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,6 +30,7 @@ class Question(BaseModel):
     sources: tuple[str, ...] | dict[str, Grade] = ()
     answer: str | None = None
     answerable: bool = True
+    synthetic: bool = False
 
 
 class Judged(BaseModel):
@@ -36,7 +38,7 @@ class Judged(BaseModel):
     of the first expected one; `grades` are those of the expected documents, where the question has some. `answered` is
     false for an answer that declines, `supported` is the share of its sentences that the sources support, and
     `answer_similarity` is the cosine between the vectors of the answer and the expected one. `error` says why there is
-    no result.
+    no result. `synthetic` is that of the question.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +59,7 @@ class Judged(BaseModel):
     confidence: float | None = None
     supported: float | None = None
     error: str | None = None
+    synthetic: bool | None = None
 
 
 class Answered(BaseModel):
@@ -99,6 +102,7 @@ def judge(
         confidence=answer.confidence if answer else None,
         supported=answer.supported if answer else None,
         error=error,
+        synthetic=question.synthetic or None,
     )
 
 

@@ -31,10 +31,10 @@ from services.scheduler.ingestion.models import (
     reference_to,
 )
 from services.scheduler.ingestion.originals import Originals
-from services.scheduler.ingestion.reader.reader import DocumentReader
+from services.scheduler.ingestion.reader.reader import ChunkedDocument, DocumentReader
 from services.scheduler.jobs.retry import PASSING
 from services.scheduler.settings import SchedulerSettings
-from shared.contracts.collections import WRITABLE, CollectionVersion
+from shared.contracts.collections import WRITABLE, Collection, CollectionVersion
 from shared.contracts.documents import Document, check_document_name
 from shared.contracts.envelope import Lane, Stop
 from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages, index_outcome
@@ -103,6 +103,16 @@ class Indexer:
         variant, usual = self.variant(version), self._settings.embedding_variant
         model = self._settings.embedding_model if variant == usual else variant
         return f"{self._reader.fingerprint(self.chunking(version))};model={model}"
+
+    async def read(self, collection: Collection, record: Document) -> ChunkedDocument:
+        """The chunks of a document, made again from its original as the version has them that queries use.
+
+        Raises Problem ORIGINALS_MISSING, and what the reader raises for a document.
+        """
+        data = await self._originals.load(record.original, owner=collection.owner)
+        async with self._reading:
+            chunking = self.chunking(collection.queried)
+            return await self._reader.read(record.name, data, record.media_type, chunking=chunking)
 
     async def write(
         self,

@@ -16,6 +16,7 @@ from shared.contracts.jobs.kinds.command import CommandSpec, Executor, Resources
 from shared.contracts.jobs.kinds.delete import DeleteSpec
 from shared.contracts.jobs.kinds.drop import DropSpec
 from shared.contracts.jobs.kinds.evaluate import EvaluateSpec
+from shared.contracts.jobs.kinds.generate_questions import GenerateQuestionsSpec
 from shared.contracts.jobs.kinds.ingest import DocumentRef, FolderSource, IngestSpec, S3Source
 from shared.contracts.jobs.kinds.pipeline import PipelineSpec, PipelineStep
 from shared.contracts.jobs.kinds.reindex import ReindexSpec
@@ -38,6 +39,7 @@ __all__ = [
     "EvaluateSpec",
     "Executor",
     "FolderSource",
+    "GenerateQuestionsSpec",
     "IngestSpec",
     "ItemWarning",
     "Job",

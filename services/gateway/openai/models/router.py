@@ -5,9 +5,10 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import CollectionsDependency, ModelsDependency
 from services.gateway.openai.errors import errors
 from services.gateway.openai.models.service import find_model, list_models
-from services.gateway.openai.responses import ModelBody, ModelList
+from services.gateway.openai.responses import ModelList
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
+from sluice.api.models import ModelBody
 
 __all__ = ["router"]
 

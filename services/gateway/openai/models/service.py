@@ -5,10 +5,10 @@ from collections import defaultdict
 from services.gateway.auth.principal import Principal
 from services.gateway.openai.models.model_registry import MODELS, Model, ModelRegistry
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
-from services.gateway.openai.responses import ModelBody, ModelPlace
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
+from sluice.api.models import ModelBody, ModelPlace
 
 __all__ = ["find_model", "list_models"]
 

@@ -1,0 +1,51 @@
+"""Questions that a language model writes: of which passages, what it is told, and which of its words are a question."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+__all__ = ["INSTRUCTIONS", "Place", "draw_places", "question_in"]
+
+INSTRUCTIONS: Final = """\
+You write test questions for a search engine. Read the text and write one question that a person would ask who looks \
+for it and has not seen it. The text must hold the answer. Name what the question is about; do not speak of "the text" \
+or "the passage". Write in the language of the text. Reply with the question alone, in one line."""
+
+SHORTEST, LONGEST = 8, 300
+"""Characters of a question."""
+
+_MARKS: Final = "?\uff1f\u061f\u037e\u055e"
+_LABEL: Final = re.compile(r"^\W*(?:(?:test )?question(?: \d+)?\s*[:.)-]|\d+[.):])\s*", re.IGNORECASE)
+_QUOTES: Final = " \t\"'`*_\u201c\u201d\u201e\u00ab\u00bb"
+_TOO_CLOSE: Final = re.compile(
+    r"\b(?:the|this|that|given|above|following|provided) (?:text|passage|excerpt|paragraph|snippet|document|article)\b",
+    re.IGNORECASE,
+)
+"""A question that speaks of its own text asks nothing of whoever has not got it before them."""
+
+Place = tuple[int, int]
+"""The number of a document, and which of its passages it is the turn of, counted in the order of `draw_places`."""
+
+
+def draw_places(documents: int, seed: int) -> Iterator[Place]:
+    """Documents in an order of chance: once for each first passage, then for each second one, and so on for ever."""
+    order = list(range(documents))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    turn = 0
+    while True:
+        yield from ((document, turn) for document in order)
+        turn += 1
+
+
+def question_in(said: str, known: Sequence[str] | frozenset[str] | set[str] = ()) -> str | None:
+    """The question in a reply of a model; None where it holds none, or one that is known, in lower case, already."""
+    for line in said.splitlines():
+        text = _LABEL.sub("", line.strip()).strip(_QUOTES)
+        end = max((text.find(mark) for mark in _MARKS), default=-1)
+        if end < 0:
+            continue
+        question = " ".join(text[: end + 1].split())
+        usable = SHORTEST <= len(question) <= LONGEST and not _TOO_CLOSE.search(question)
+        return question if usable and question.casefold() not in known else None
+    return None
