@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from services.scheduler.clients.requests import Reply, Requests
-from services.scheduler.evaluation.synthesis import INSTRUCTIONS, Place, draw_places, question_in
+from services.scheduler.evaluation.synthesis import Place, chat_about, draw_places, question_in
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
@@ -29,8 +29,11 @@ __all__ = ["GenerateQuestionsJob"]
 QUESTIONS: Final = "questions.jsonl"
 PARTIAL: Final = "partial.json"
 
-SHOTS: Final = 4
+DRAWS: Final = 4
 """Passages that are drawn at most for each question that is wanted."""
+
+WARMTH: Final = 0.8
+"""The temperature for a passage that was asked about before; the first time it is 0."""
 
 SHORTEST: Final = 120
 """Characters of a passage that says enough to be asked about."""
@@ -42,8 +45,8 @@ TOKENS: Final = 96
 
 
 class Written(BaseModel):
-    """What came of one draw: a question, or none. Without a document there was nothing to ask about. A try that goes on
-    takes it from here."""
+    """What came of one draw: a question, or none. Without a document there was no reply. A try that goes on takes it
+    from here."""
 
     question: str | None = None
     document: str = ""
@@ -127,7 +130,7 @@ class GenerateQuestionsJob:
         self, run: JobContext, spec: GenerateQuestionsSpec, collection: Collection, records: list[Document], made: _Set
     ) -> None:
         """Draw passages, some at a time, until there are enough questions."""
-        places = itertools.islice(draw_places(len(records), spec.seed), len(made.entries), SHOTS * spec.count)
+        places = itertools.islice(draw_places(len(records), spec.seed), len(made.entries), DRAWS * spec.count)
         while len(made.questions) < spec.count:
             group = list(itertools.islice(places, spec.concurrency))
             if not group:
@@ -145,12 +148,12 @@ class GenerateQuestionsJob:
     async def _about(
         self, run: JobContext, spec: GenerateQuestionsSpec, collection: Collection, record: Document, place: Place
     ) -> Written:
-        """What the model says to one passage of the document; nothing where there is no passage left."""
+        """What the model says to one passage of the document."""
         try:
-            passage = await self._passage(spec, collection, record, place)
-            if passage is None:
-                return Written()
-            said = await self._said(run, spec, passage)
+            passages = await self._passages(spec, collection, record)
+            asked_before, number = divmod(place[1], len(passages))
+            passage = passages[number]
+            said = await self._said(run, spec, passage, asked_before)
         except Problem as problem:
             if problem.kind in PASSING or problem.kind.status in (401, 403, 404, 429, 503):
                 raise
@@ -158,22 +161,19 @@ class GenerateQuestionsJob:
             return Written()
         return Written(question=said, document=record.name, passage=passage)
 
-    async def _passage(
-        self, spec: GenerateQuestionsSpec, collection: Collection, record: Document, place: Place
-    ) -> str | None:
+    async def _passages(self, spec: GenerateQuestionsSpec, collection: Collection, record: Document) -> list[str]:
+        """Those of the document that say enough, in an order of chance; at least one."""
         read = await self.indexer.read(collection, record)
         passages = [chunk.text for chunk in read.chunks if len(chunk.text) >= SHORTEST] or [read.chunks[0].text]
-        _, turn = place
-        if turn >= len(passages):
-            return None
         random.Random(f"{spec.seed}:{record.id}").shuffle(passages)  # noqa: S311
-        return passages[turn][:LONGEST]
+        return [passage[:LONGEST] for passage in passages]
 
-    async def _said(self, run: JobContext, spec: GenerateQuestionsSpec, passage: str) -> str:
+    async def _said(self, run: JobContext, spec: GenerateQuestionsSpec, passage: str, asked_before: int) -> str:
         body = {
             "model": spec.model,
-            "messages": [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": passage}],
-            "temperature": 0,
+            "messages": chat_about(passage),
+            "temperature": WARMTH if asked_before else 0,
+            "seed": spec.seed + asked_before,
             "max_completion_tokens": TOKENS,
         }
         reply = await self.requests.send(Endpoint.CHAT, json.dumps(body).encode(), tenant=run.tenant)

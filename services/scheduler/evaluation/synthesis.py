@@ -5,12 +5,24 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-__all__ = ["INSTRUCTIONS", "Place", "draw_places", "question_in"]
+__all__ = ["Place", "chat_about", "draw_places", "question_in"]
 
-INSTRUCTIONS: Final = """\
+_INSTRUCTIONS: Final = """\
 You write test questions for a search engine. Read the text and write one question that a person would ask who looks \
 for it and has not seen it. The text must hold the answer. Name what the question is about; do not speak of "the text" \
 or "the passage". Write in the language of the text. Reply with the question alone, in one line."""
+
+_EXAMPLES: Final = (
+    (
+        "The library of Tarn has 40,000 volumes. It is open on weekdays from nine to five, and closed in August.",
+        "When is the library of Tarn open?",
+    ),
+    (
+        "To reset the pump, hold the red button for ten seconds. The display then shows E0.",
+        "How do I reset the pump?",
+    ),
+)
+"""Small models follow examples better than instructions."""
 
 SHORTEST, LONGEST = 8, 300
 """Characters of a question."""
@@ -25,17 +37,29 @@ _TOO_CLOSE: Final = re.compile(
 """A question that speaks of its own text asks nothing of whoever has not got it before them."""
 
 Place = tuple[int, int]
-"""The number of a document, and which of its passages it is the turn of, counted in the order of `draw_places`."""
+"""The number of a document, and how often it was drawn before."""
 
 
 def draw_places(documents: int, seed: int) -> Iterator[Place]:
-    """Documents in an order of chance: once for each first passage, then for each second one, and so on for ever."""
+    """Documents in an order of chance: all of them once, then all once more, and so on for ever."""
     order = list(range(documents))
     random.Random(seed).shuffle(order)  # noqa: S311
     turn = 0
     while True:
         yield from ((document, turn) for document in order)
         turn += 1
+
+
+def chat_about(passage: str) -> list[dict[str, str]]:
+    """The messages that ask a model for a question about a passage."""
+    messages = [{"role": "system", "content": _INSTRUCTIONS}]
+    for text, question in _EXAMPLES:
+        messages += [{"role": "user", "content": _asking(text)}, {"role": "assistant", "content": question}]
+    return [*messages, {"role": "user", "content": _asking(passage)}]
+
+
+def _asking(passage: str) -> str:
+    return f"Text:\n{passage}\n\nOne question that the text answers:"
 
 
 def question_in(said: str, known: Sequence[str] | frozenset[str] | set[str] = ()) -> str | None:
