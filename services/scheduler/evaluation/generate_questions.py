@@ -139,7 +139,7 @@ class GenerateQuestionsJob:
                 *(self._about(run, spec, collection, records[place[0]], place) for place in group)
             )
             for entry in written:
-                question = question_in(entry.question or "", made.known)
+                question = question_in(entry.question or "", entry.passage, made.known)
                 passage = entry.passage if question else ""
                 made.add(entry.model_copy(update={"question": question, "passage": passage}))
             run.progress(done=min(spec.count, len(made.questions)), message=f"{len(made.entries)} passages read")

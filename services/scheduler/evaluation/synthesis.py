@@ -2,8 +2,11 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from typing import Final
+
+from shared.analysis.languages import detect_language
+from shared.analysis.terms import document_terms, question_terms
 
 __all__ = ["Place", "chat_about", "draw_places", "question_in"]
 
@@ -62,8 +65,12 @@ def _asking(passage: str) -> str:
     return f"Text:\n{passage}\n\nOne question that the text answers:"
 
 
-def question_in(said: str, known: Sequence[str] | frozenset[str] | set[str] = ()) -> str | None:
-    """The question in a reply of a model; None where it holds none, or one that is known, in lower case, already."""
+def question_in(said: str, passage: str, known: Container[str] = ()) -> str | None:
+    """The question about the passage in a reply of a model.
+
+    None where there is none, where it has no word of the passage, and for one of the examples, or one that is known, in
+    lower case, already.
+    """
     for line in said.splitlines():
         text = _LABEL.sub("", line.strip()).strip(_QUOTES)
         end = max((text.find(mark) for mark in _MARKS), default=-1)
@@ -71,5 +78,12 @@ def question_in(said: str, known: Sequence[str] | frozenset[str] | set[str] = ()
             continue
         question = " ".join(text[: end + 1].split())
         usable = SHORTEST <= len(question) <= LONGEST and not _TOO_CLOSE.search(question)
-        return question if usable and question.casefold() not in known else None
+        new = question.casefold() not in known and all(question != example for _, example in _EXAMPLES)
+        return question if usable and new and _is_about(question, passage) else None
     return None
+
+
+def _is_about(question: str, passage: str) -> bool:
+    language = detect_language(passage)
+    held = set(document_terms(passage, language))
+    return any(not held.isdisjoint(term.forms) for term in question_terms(question, (language,)))
