@@ -30,7 +30,7 @@ _EXAMPLES: Final = (
 SHORTEST, LONGEST = 8, 300
 """Characters of a question."""
 
-_MARKS: Final = "?\uff1f\u061f\u037e\u055e"
+_END: Final = re.compile(r"\uff1f|[?\u061f\u037e\u055e](?=[\"'*_)\]\u201d\u00bb]*(?:\s|\Z))")
 _LABEL: Final = re.compile(r"^\W*(?:(?:test )?question(?: \d+)?\s*[:.)-]|\d+[.):])\s*", re.IGNORECASE)
 _QUOTES: Final = " \t\"'`*_\u201c\u201d\u201e\u00ab\u00bb"
 _TOO_CLOSE: Final = re.compile(
@@ -73,10 +73,9 @@ def question_in(said: str, passage: str, known: Container[str] = ()) -> str | No
     """
     for line in said.splitlines():
         text = _LABEL.sub("", line.strip()).strip(_QUOTES)
-        end = max((text.find(mark) for mark in _MARKS), default=-1)
-        if end < 0:
+        if (end := _END.search(text)) is None:
             continue
-        question = " ".join(text[: end + 1].split())
+        question = " ".join(text[: end.end()].split())
         usable = SHORTEST <= len(question) <= LONGEST and not _TOO_CLOSE.search(question)
         new = question.casefold() not in known and all(question != example for _, example in _EXAMPLES)
         return question if usable and new and _is_about(question, passage) else None

@@ -19,6 +19,7 @@ PASSAGE = "The blue lamps of the library were lit in 1911. 灯台は港にある
         ("1. When was the lamp built?\n2. By whom?", "When was the lamp built?"),
         ("Here is a question.\n\n**When was the lamp built?**", "When was the lamp built?"),
         ("\u706f\u53f0\u306f\u3044\u3064\u5efa\u3066\u3089\u308c\u305f\u306e\u3067\u3059\u304b\uff1f", None),
+        ("What does `lamp*?` stand for?", "What does `lamp*?` stand for?"),
         ("42 lamps stand where?", "42 lamps stand where?"),
     ],
 )
