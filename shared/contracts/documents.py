@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from typing import Final
+from typing import Final, Self
 
 from shared.contracts.envelope import Scalar
 from shared.contracts.problems import Problem, ProblemType
@@ -28,7 +28,8 @@ class Document(Wire):
     `original` names the bytes that it was made from, "" where they are not kept. A document that came from a folder
     or a bucket has that as its `origin`, and a `stamp` that changes whenever the file there does. `tenant` and the id
     of its `collection` say whose the record is; "" in one that an earlier version has written. `warnings` say what of
-    it is not in the index.
+    it is not in the index. `allowed` are the principals that may see it, None for everybody, and `allowed_revision` is
+    the sequence of the job that said so.
     """
 
     id: str
@@ -48,6 +49,14 @@ class Document(Wire):
     tenant: str = ""
     collection: str = ""
     warnings: tuple[DocumentWarning, ...] = ()
+    allowed: tuple[str, ...] | None = None
+    allowed_revision: int = -1
+
+    def permitting(self, allowed: tuple[str, ...] | None, revision: int) -> Self:
+        """With this list, unless a later one is there already."""
+        if revision < self.allowed_revision:
+            return self
+        return self.model_copy(update={"allowed": allowed, "allowed_revision": revision})
 
 
 def spell_name(name: str) -> str:

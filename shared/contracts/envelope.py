@@ -144,7 +144,8 @@ class Query(Wire):
     conversation that led to the question, oldest turn first. `collection` is the table that is searched, and
     `collection_id` the collection that it belongs to. `results` are those of stages beside retrieval and
     generation. `notes` is for what a stage finds out that has no member of its own: a verdict, a count. `joined`
-    says that the reader on `reply` takes several events in one message, a line each.
+    says that the reader on `reply` takes several events in one message, a line each. `principals` are what the reader
+    of the answer carries; only documents that they permit may be looked at.
     """
 
     version: int = 1
@@ -161,6 +162,7 @@ class Query(Wire):
     messages: tuple[Message, ...] = ()
     collection: str = ""
     collection_id: str = ""
+    principals: tuple[str, ...] = ()
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
     results: Results | None = None

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from pydantic import JsonValue
+
 from shared.contracts.envelope import Scalar
 from shared.contracts.problems import Problem, ProblemType
 
@@ -30,12 +32,17 @@ __all__ = [
     "Not",
     "Or",
     "Scalar",
+    "guarded",
     "parse",
+    "unguarded",
     "validate_metadata",
 ]
 
 RESERVED_FIELDS = frozenset({"document", "document_id", "position"})
 """Fields that every chunk has: its document's name and id, and its place in it from 0. No metadata key may be one."""
+
+GUARD = "$permitted"
+"""Around the whole filter of a stop: no operator of the language, which `parse` refuses."""
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
@@ -115,6 +122,17 @@ def parse(data: object) -> Filter:
     whose extra `path` is that path.
     """
     return _Parser().filter(data, "filter", depth=1)
+
+
+def guarded(data: Mapping[str, JsonValue] | None) -> JsonValue:
+    """A filter for a collection with documents that not everybody may see: one which a retriever that knows no lists
+    of principals refuses, so that it does not answer with what it should not."""
+    return {GUARD: dict(data or {})}
+
+
+def unguarded(data: JsonValue) -> JsonValue:
+    """The filter in a guarded one, or the one that is given."""
+    return data[GUARD] if isinstance(data, dict) and data.keys() == {GUARD} else data
 
 
 def validate_metadata(data: object) -> dict[str, Scalar]:

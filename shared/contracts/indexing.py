@@ -10,25 +10,52 @@ from shared.contracts.envelope import Passage, Query
 from shared.contracts.results import IndexOutcome
 from shared.contracts.wire import Wire
 
-__all__ = ["IndexChange", "IndexedDocumentRef", "decode_passages", "encode_passages", "index_outcome"]
+__all__ = [
+    "DocumentPermissions",
+    "IndexChange",
+    "IndexedDocumentRef",
+    "decode_passages",
+    "encode_passages",
+    "index_outcome",
+]
 
 _passages: TypeAdapter[tuple[Passage, ...]] = TypeAdapter(tuple[Passage, ...])
 
 
+class DocumentPermissions(Wire):
+    """Who may see a document: the principals that it lists, None for everybody. The greater `revision` wins."""
+
+    id: str
+    allowed: tuple[str, ...] | None = None
+    revision: int
+
+
 class IndexedDocumentRef(Wire):
-    """One document to write; without passages it is removed. The greater `revision` wins, whenever it arrives."""
+    """One document to write; without passages it is removed. The greater `revision` wins, whenever it arrives.
+
+    `allowed` are the principals that may see it, None for everybody, as the job `allowed_revision` has said; a later
+    list that the index has stays.
+    """
 
     id: str
     name: str
     version: str = ""
     revision: int
+    allowed: tuple[str, ...] | None = None
+    allowed_revision: int = -1
 
 
 class IndexChange(Wire):
-    """Parameters of the stop `index`: replace these documents in one commit, or drop the whole table."""
+    """Parameters of the stop `index`: replace these documents in one commit, or drop the whole table.
+
+    `restricted` are documents with a list. They are not among `documents`, so that a retriever of a version that knows
+    no lists leaves them alone; the outcome says which it has taken. `permissions` change lists and nothing else.
+    """
 
     table: str
     documents: tuple[IndexedDocumentRef, ...] = ()
+    restricted: tuple[IndexedDocumentRef, ...] = ()
+    permissions: tuple[DocumentPermissions, ...] = ()
     object: str | None = None
     drop: bool = False
 

@@ -22,9 +22,10 @@ class Response(Wire):
 
 
 class IndexOutcome(Wire):
-    """The documents that the stage `index` did not write, by id."""
+    """The documents that the stage `index` did not write, by id; and those whose lists it has taken note of."""
 
     superseded: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
     refused: dict[str, ProblemDetails] = {}
 
 

@@ -12,12 +12,12 @@ from typing import Final
 from lancedb.table import AsyncTable
 
 from services.retriever.serving.cache import SnapshotCache
-from services.retriever.serving.languages import SpokenLanguages
 from services.retriever.serving.merging import is_due, merge_large
 from services.retriever.serving.metrics import BYTES, COLLECTIONS, FOLLOWING, LOADS, PASSAGES
 from services.retriever.serving.segment import Segment
 from services.retriever.serving.snapshot import Origin, Snapshot
 from services.retriever.serving.table_reader import follow_table, load_table, origin_of
+from services.retriever.serving.views import Views
 from services.retriever.stores.lance.rows import ALIVE
 from shared.tasks import TaskSet
 
@@ -50,7 +50,7 @@ class Held:
 
     snapshot: Snapshot
     checked: float
-    languages: SpokenLanguages = field(default_factory=SpokenLanguages)
+    views: Views = field(default_factory=Views)
     following: asyncio.Lock = field(default_factory=asyncio.Lock)
     working: bool = False
     """Whether it is merged or saved."""

@@ -1,22 +1,38 @@
 """A segment: some rows of a table with all that a search needs of them. It never changes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from services.retriever.serving.hashing import hashes_of
 from services.retriever.serving.postings import Postings, TermSets
 from services.retriever.serving.vectors import Vectors
-from services.retriever.stores.lance.rows import TERMS, Row
+from services.retriever.stores.lance.rows import ALLOWED, TERMS, Row
 
-__all__ = ["Segment"]
+__all__ = ["Lists", "Segment"]
 
 KEPT_MASKS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """Which `rows` have a list of principals. Row `parents[i]` lists the principal with the number `principals[i]`."""
+
+    rows: NDArray[np.intp]
+    parents: NDArray[np.int64]
+    principals: NDArray[np.int64]
+    names: Mapping[str, int]
+
+    def hidden(self, readers: Collection[str]) -> NDArray[np.intp]:
+        """The rows that none of these principals may see."""
+        known = [self.names[principal] for principal in readers if principal in self.names]
+        return np.setdiff1d(self.rows, self.parents[np.isin(self.principals, known)]) if known else self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +114,20 @@ class Segment:
     def written(self) -> NDArray[np.int64]:
         """When each row was written, milliseconds since the epoch."""
         return self._numbers("written_ms")
+
+    @cached_property
+    def lists(self) -> "Lists | None":
+        """Who may see which rows; None where everybody may see all."""
+        column = self.columns.get(ALLOWED)
+        if column is None or column.null_count == len(column):
+            return None
+        encoded = column.flatten().dictionary_encode()
+        return Lists(
+            rows=np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)),
+            parents=np.asarray(pc.list_parent_indices(column).to_numpy(zero_copy_only=False), dtype=np.int64),
+            principals=np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64),
+            names={name: number for number, name in enumerate(encoded.dictionary.to_pylist())},
+        )
 
     @cached_property
     def _by_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:

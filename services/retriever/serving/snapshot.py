@@ -121,6 +121,19 @@ class Snapshot:
         # The mask, the lengths, the norms and, while a search runs, the distances and the scores.
         return sum(segment.nbytes for segment in self.segments) + len(self.alive) * (1 + 4 + 4 + 2 + 4)
 
+    def seen_by(self, readers: frozenset[str] | None) -> "Snapshot":
+        """As if the collection had only the rows that a reader with these principals may see: the others are not alive.
+
+        For searching alone: it does not follow the table.
+        """
+        if readers is None or all(segment.lists is None for segment in self.segments):
+            return self
+        alive = self.alive.copy()
+        for segment, offset in zip(self.segments, self.offsets, strict=False):
+            if segment.lists is not None:
+                alive[segment.lists.hidden(readers) + offset] = False
+        return replace(self, alive=alive)
+
     def alive_in(self, index: int) -> NDArray[np.bool_]:
         return self.alive[self.offsets[index] : self.offsets[index + 1]]
 

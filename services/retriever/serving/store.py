@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,18 @@ from typing import Final
 from services.retriever.ranking.ranker import RankOptions
 from services.retriever.serving.cache import SnapshotCache
 from services.retriever.serving.hashing import hashes_of
-from services.retriever.serving.index import Held, ServingIndex
+from services.retriever.serving.index import ServingIndex
 from services.retriever.serving.metrics import SEARCHES
 from services.retriever.serving.search import search_snapshot
 from services.retriever.serving.snapshot import Snapshot
+from services.retriever.serving.views import View
 from services.retriever.stores.base import (
     DEFAULT_OPTIONS,
     Hits,
     IndexedDocument,
+    Permissions,
     Place,
+    Readers,
     Replaced,
     StoredChunk,
     Vector,
@@ -84,6 +87,10 @@ class ServingStore:
         await self._index.follow(collection)
         return done
 
+    async def permit(self, collection: str, documents: Sequence[Permissions], *, owner: Owner | None = None) -> None:
+        await self._disk.permit(collection, documents, owner=owner)
+        await self._index.follow(collection)
+
     async def search(
         self,
         collection: str,
@@ -94,13 +101,14 @@ class ServingStore:
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> Hits:
         vector = searched_vector(vector, options)
         held = await self._index.get(check_collection(collection))
         if held is None or not _fits(held.snapshot, filter):
             SEARCHES.labels("disk").inc()
             return await self._disk.search(
-                collection, text, vector, top_k=top_k, filter=filter, options=options, owner=owner
+                collection, text, vector, top_k=top_k, filter=filter, options=options, owner=owner, readers=readers
             )
         SEARCHES.labels("memory").inc()
         snapshot = held.snapshot
@@ -109,8 +117,7 @@ class ServingStore:
             check_dimension(len(vector), snapshot.origin.dimension)
         operation = partial(
             _search,
-            snapshot,
-            held,
+            partial(held.views.of, snapshot, readers),
             text,
             vector,
             top_k=top_k,
@@ -121,13 +128,13 @@ class ServingStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
 
     async def read(
-        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None, readers: Readers = None
     ) -> Mapping[Place, StoredChunk]:
         held = await self._index.get(check_collection(collection)) if places else None
         if held is None:
-            return await self._disk.read(collection, places, owner=owner)
+            return await self._disk.read(collection, places, owner=owner, readers=readers)
         _check_owner(held.snapshot, owner)
-        operation = partial(_read, held.snapshot, list(places))
+        operation = partial(_read, partial(held.views.of, held.snapshot, readers), list(places))
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
 
     async def count(
@@ -136,8 +143,9 @@ class ServingStore:
         filter: Filter | None = None,  # noqa: A002
         *,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> int:
-        return await self._disk.count(collection, filter, owner=owner)
+        return await self._disk.count(collection, filter, owner=owner, readers=readers)
 
     async def maintain(self, collection: str) -> None:
         await self._disk.maintain(collection)
@@ -177,8 +185,7 @@ def _fits(snapshot: Snapshot, where: Filter | None) -> bool:
 
 
 def _search(
-    snapshot: Snapshot,
-    held: Held,
+    view_of: Callable[[], View],
     text: str,
     vector: Vector | None,
     *,
@@ -187,9 +194,10 @@ def _search(
     options: RankOptions,
     exhaustive: bool,
 ) -> Hits:
-    languages = held.languages.of(snapshot) if options.mode is not SearchMode.VECTOR else ()
+    view = view_of()
+    languages = view.languages.of(view.snapshot) if options.mode is not SearchMode.VECTOR else ()
     return search_snapshot(
-        snapshot,
+        view.snapshot,
         text,
         vector,
         top_k=top_k,
@@ -200,7 +208,8 @@ def _search(
     )
 
 
-def _read(snapshot: Snapshot, places: Sequence[Place]) -> dict[Place, StoredChunk]:
+def _read(view_of: Callable[[], View], places: Sequence[Place]) -> dict[Place, StoredChunk]:
+    snapshot = view_of().snapshot
     rows = snapshot.find(hashes_of(str(Key(place.document_id, place.position)) for place in places))
     there = [place for place, row in zip(places, rows, strict=True) if row >= 0]
     cells = snapshot.cells(rows[rows >= 0], ["revision", "text", SECTION])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from services.retriever.stores.base import Hit, Place, Store, StoredChunk
+from services.retriever.stores.base import Hit, Place, Readers, Store, StoredChunk
 from shared.analysis.chunks import belong_together
 from shared.contracts.collections import Owner
 from shared.contracts.envelope import Neighbour
@@ -17,7 +17,13 @@ OVERHEAD: Final = 64
 
 
 async def surroundings(
-    store: Store, collection: str, hits: Sequence[Hit], reach: int, *, owner: Owner | None = None
+    store: Store,
+    collection: str,
+    hits: Sequence[Hit],
+    reach: int,
+    *,
+    owner: Owner | None = None,
+    readers: Readers = None,
 ) -> list[tuple[Neighbour, ...]]:
     """For each hit at most `reach` chunks before it and after it, in the order of the document.
 
@@ -26,7 +32,7 @@ async def surroundings(
     """
     known: dict[Place, StoredChunk] = {_place(hit): _chunk(hit) for hit in hits}
     wanted = {place for hit in hits for place in _around(hit, reach)} - known.keys()
-    known |= await store.read(collection, wanted, owner=owner)
+    known |= await store.read(collection, wanted, owner=owner, readers=readers)
     return [_context(_chunk(hit), known, reach) for hit in hits]
 
 

@@ -9,9 +9,9 @@ from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from services.retriever.stages.owner import owner_of
-from services.retriever.stores.base import Chunk, IndexedDocument, Store
+from services.retriever.stores.base import Chunk, IndexedDocument, Permissions, Store
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages
+from shared.contracts.indexing import DocumentPermissions, IndexChange, IndexedDocumentRef, decode_passages
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
 from shared.nats.objects import check_owner, read_object
@@ -37,11 +37,14 @@ class Index:
         passages: defaultdict[str, list[Passage]] = defaultdict(list)
         for passage in await self._load(query.tenant, change.object):
             passages[passage.document_id].append(passage)
-        documents = [_document(ref, passages[ref.id]) for ref in change.documents]
+        documents = [_document(ref, passages[ref.id]) for ref in (*change.documents, *change.restricted)]
         done = await self._store.replace(change.table, documents, owner=owner)
+        lists = [_permissions(one) for one in change.permissions]
+        await self._store.permit(change.table, lists, owner=owner)
         self._changed(change.table, sum(len(document.chunks) for document in documents))
         outcome = IndexOutcome(
             superseded=tuple(done.superseded),
+            listed=(*(ref.id for ref in change.restricted), *(one.id for one in change.permissions)),
             refused={document: problem.details for document, problem in done.refused.items()},
         )
         return query.with_result("index", outcome)
@@ -63,7 +66,13 @@ def _document(ref: IndexedDocumentRef, passages: Sequence[Passage]) -> IndexedDo
         version=ref.version,
         revision=ref.revision,
         chunks=[_chunk(passage) for passage in passages],
+        allowed=ref.allowed,
+        allowed_revision=ref.allowed_revision,
     )
+
+
+def _permissions(given: DocumentPermissions) -> Permissions:
+    return Permissions(document_id=given.id, allowed=given.allowed, revision=given.revision)
 
 
 def _chunk(passage: Passage) -> Chunk:

@@ -11,7 +11,8 @@ from services.retriever.stages.context import surroundings, within
 from services.retriever.stages.owner import owner_of
 from services.retriever.stores.base import Hit, Hits, Store
 from shared.contracts.envelope import Passage, PassageCopy, Query
-from shared.contracts.filters import parse
+from shared.contracts.filters import parse, unguarded
+from shared.contracts.principals import seen_by
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import SearchOutcome
 from shared.contracts.retrieval import RetrievalOptions, SearchMode
@@ -54,17 +55,18 @@ class Retrieve:
         except ValidationError as error:
             raise Problem(ProblemType.INVALID_REQUEST, f"Parameters of the stage 'retrieve': {error}") from None
         vector = np.frombuffer(query.embedding, dtype="<f4") if query.embedding else None
-        owner = owner_of(query)
+        owner, readers = owner_of(query), seen_by(query.principals)
         hits = await self._store.search(
             query.collection,
             query.question,
             vector,
             top_k=params.top_k,
-            filter=parse(params.filter) if params.filter else None,
+            filter=parse(wanted) if (wanted := unguarded(params.filter)) else None,
             options=params.ranking(embedded=vector is not None),
             owner=owner,
+            readers=readers,
         )
-        if not hits and not await self._store.count(query.collection, owner=owner):
+        if not hits and not await self._store.count(query.collection, owner=owner, readers=readers):
             raise Problem(
                 ProblemType.COLLECTION_EMPTY,
                 "The collection holds no documents yet. Add some with `sluice ingest PATH` or "
@@ -78,7 +80,9 @@ class Retrieve:
         """With what stands around the passages, as far as the message stays small."""
         if not reach:
             return query
-        contexts = await surroundings(self._store, query.collection, hits, reach, owner=owner_of(query))
+        contexts = await surroundings(
+            self._store, query.collection, hits, reach, owner=owner_of(query), readers=seen_by(query.principals)
+        )
         room = LARGEST - len(query.encode())
         return query.with_passages(
             passage.model_copy(update={"context": context}) if context else passage

@@ -23,7 +23,9 @@ __all__ = [
     "Hit",
     "Hits",
     "IndexedDocument",
+    "Permissions",
     "Place",
+    "Readers",
     "Replaced",
     "Store",
     "StoredChunk",
@@ -34,6 +36,9 @@ __all__ = [
 
 Vector: TypeAlias = NDArray[np.float32]
 """One dimension, finite components; its length need not be 1."""
+
+Readers: TypeAlias = frozenset[str] | None
+"""The principals that a reader carries; None for one who sees every document."""
 
 DEFAULT_OPTIONS = RankOptions()
 
@@ -60,6 +65,9 @@ class IndexedDocument:
 
     `version` is the hash of the content. `revision` grows with every change that is submitted for the
     document, deletions included, and decides which of two changes is the later one.
+
+    `allowed` are the principals that may see it, None for everybody. `allowed_revision` says which change that comes
+    from: a later list that is stored already stays, whatever the document's revision.
     """
 
     id: str
@@ -67,6 +75,17 @@ class IndexedDocument:
     version: str
     revision: int
     chunks: Sequence[Chunk] = ()
+    allowed: Sequence[str] | None = None
+    allowed_revision: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """Who may see a document: the principals that it lists, None for everybody. The greatest revision counts."""
+
+    document_id: str
+    allowed: Sequence[str] | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +170,10 @@ class Store(Protocol):
     raises Problem(COLLECTION_NOT_FOUND) where the collection is somebody else's, before anything is read or written.
     A call without an owner, and a collection that was made without one, is not checked.
 
+    Permissions: a search, a reading or a count for `readers` is as if the collection had only the documents that these
+    may see: what others there are tells nothing of itself, be it by a hit, a copy, a place, a number, a score or an
+    absent identifier. On disk, statistics that smooth scores may be some minutes old.
+
     Concurrency: every method may be called at any time beside every other, from several tasks and from several
     processes on the same storage. Readers see only what was committed: one search or count sees each document
     either before or after a `replace`, never in between. A process sees its own commits at once, those of
@@ -172,6 +195,12 @@ class Store(Protocol):
         written; ValueError for vectors that are not finite and for positions that repeat or are negative.
         """
 
+    async def permit(self, collection: str, documents: Sequence[Permissions], *, owner: Owner | None = None) -> None:
+        """Change who may see documents and nothing else, those with one list and revision in one commit.
+
+        A document of which a later list is stored is left alone, and so is one that is not there.
+        """
+
     async def search(
         self,
         collection: str,
@@ -182,6 +211,7 @@ class Store(Protocol):
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> Hits:
         """At most `top_k` chunks that match the filter, best first, ranked by `services.retriever.ranking.ranker`.
 
@@ -194,7 +224,7 @@ class Store(Protocol):
         """
 
     async def read(
-        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None, readers: Readers = None
     ) -> Mapping[Place, StoredChunk]:
         """The chunks at these places, without those places where none is. Costs little, whatever the collection's size.
 
@@ -207,6 +237,7 @@ class Store(Protocol):
         filter: Filter | None = None,  # noqa: A002
         *,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> int:
         """How many chunks match. Raises Problem(INVALID_FILTER) as `search` does."""
 

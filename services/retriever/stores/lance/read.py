@@ -11,13 +11,15 @@ from services.retriever.stores.lance.sql import literal
 __all__ = ["read_chunks"]
 
 
-async def read_chunks(table: AsyncTable, places: Collection[Place]) -> dict[Place, StoredChunk]:
-    """Carry out `Store.read`, by the index of the row keys. Of a key that is there twice the newest row counts."""
+async def read_chunks(table: AsyncTable, seen: str | None, places: Collection[Place]) -> dict[Place, StoredChunk]:
+    """Carry out `Store.read`, by the index of the row keys. Of a key that is there twice the newest row counts.
+    `seen` is the predicate of the rows that count."""
     keys = ", ".join(literal(str(Key(place.document_id, place.position))) for place in places)
     columns = ["document_id", "position", "revision", "text"]
     if has_sections := SECTION in (await table.schema()).names:
         columns.append(SECTION)
-    rows = await table.query().where(f"id IN ({keys}) AND {ALIVE}").select(columns).to_list()
+    where = f"id IN ({keys}) AND {ALIVE}" + (f" AND {seen}" if seen else "")
+    rows = await table.query().where(where).select(columns).to_list()
     found: dict[Place, StoredChunk] = {}
     for row in sorted(rows, key=lambda row: int(row["revision"])):
         place = Place(row["document_id"], int(row["position"]))

@@ -12,13 +12,17 @@ work was given to another: whoever finds such a key twice leaves its newest row.
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument, Replaced
 from services.retriever.stores.lance.column_types import release_types
 from services.retriever.stores.lance.rows import (
+    ALLOWED,
+    ALLOWED_REVISION,
+    PERMISSION_FIELDS,
     SECTION,
     SECTION_FIELD,
     Key,
@@ -31,7 +35,7 @@ from services.retriever.stores.lance.rows import (
 from services.retriever.stores.lance.schema_evolution import SchemaChange, plan_columns
 from services.retriever.stores.lance.sql import literal
 
-__all__ = ["Stored", "is_conflict", "read_stored", "replace_documents"]
+__all__ = ["ATTEMPTS", "Stored", "add_columns", "is_conflict", "read_stored", "replace_documents"]
 
 ATTEMPTS = 5
 
@@ -41,9 +45,12 @@ class Stored:
     """What the table holds of a document: its greatest revision, and the revision of each row that is alive.
 
     `written` is the newest row of each key: its revision and when it was written. Rows of `doubled` keys are older.
+    `allowed` is the list of its rows, as the revision `allowed_revision` has it.
     """
 
     revision: int = -1
+    allowed: Sequence[str] | None = None
+    allowed_revision: int = -1
     alive: dict[Key, int] = field(default_factory=dict)
     written: dict[str, tuple[int, int]] = field(default_factory=dict)
     doubled: set[str] = field(default_factory=set)
@@ -51,6 +58,12 @@ class Stored:
     def outdated(self) -> dict[Key, int]:
         """Rows of smaller revisions, each with the revision that outdates it."""
         return {key: self.revision for key, revision in self.alive.items() if revision < self.revision}
+
+    def permitting(self, document: IndexedDocument) -> IndexedDocument:
+        """The document with the list that is stored, where that is the later one."""
+        if self.allowed_revision <= document.allowed_revision:
+            return document
+        return replace(document, allowed=self.allowed, allowed_revision=self.allowed_revision)
 
 
 _Reader = Callable[[AsyncTable, Sequence[str]], Awaitable[dict[str, Stored]]]
@@ -70,7 +83,7 @@ async def replace_documents(
     stored = await (read or read_stored)(table, ids)
     if await _leave_newest(table, stored):
         version, stored = await table.version(), await read_stored(table, ids)
-    current = [d for d in change.accepted if d.revision >= stored[d.id].revision]
+    current = [stored[d.id].permitting(d) for d in change.accepted if d.revision >= stored[d.id].revision]
     committed = await _merge(table, current, _gone(current, stored))
     if committed is not None and committed > version + 1:
         stored = await _settle(table, ids)
@@ -104,16 +117,24 @@ async def _evolve_schema(table: AsyncTable, documents: Sequence[IndexedDocument]
         missing = [field_of(key, kind) for key, kind in change.missing.items()]
         if SECTION not in schema.names:
             missing.append(SECTION_FIELD)
-        if not missing:
+        if ALLOWED not in schema.names and any(document.allowed is not None for document in documents):
+            missing += PERMISSION_FIELDS
+        if not missing or await add_columns(table, missing, last=attempt == ATTEMPTS - 1):
             return change
-        try:
-            await table.add_columns(missing)
-        except (ValueError, RuntimeError) as error:
-            lost_race = is_conflict(error) or "already exists" in str(error)
-            if not lost_race or attempt == ATTEMPTS - 1:
-                raise
-            await table.checkout_latest()
     return plan_columns(documents, columns_of(await table.schema()))
+
+
+async def add_columns(table: AsyncTable, fields: list[pa.Field], *, last: bool) -> bool:
+    """Add columns. False where another process has changed the table first; the `last` attempt raises then."""
+    try:
+        await table.add_columns(fields)
+    except (ValueError, RuntimeError) as error:
+        lost_race = is_conflict(error) or "already exists" in str(error)
+        if not lost_race or last:
+            raise
+        await table.checkout_latest()
+        return False
+    return True
 
 
 async def read_stored(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored]:
@@ -122,6 +143,7 @@ async def read_stored(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored
         return stored
     predicate = f"document_id IN ({', '.join(map(literal, ids))})"
     columns = ["id", "document_id", "position", "revision", "written_ms"]
+    columns += [name for name in (ALLOWED, ALLOWED_REVISION) if name in (await table.schema()).names]
     rows = await table.query().where(predicate).select(columns).to_arrow()
     for row in rows.to_pylist():
         document = stored[row["document_id"]]
@@ -132,6 +154,8 @@ async def read_stored(table: AsyncTable, ids: Sequence[str]) -> dict[str, Stored
         document.written[row["id"]] = max(written, known or written)
         if row["position"] is not None:
             document.alive[Key(row["document_id"], int(row["position"]))] = row["revision"]
+            if (row.get(ALLOWED_REVISION) or -1) > document.allowed_revision:
+                document.allowed, document.allowed_revision = row[ALLOWED], row[ALLOWED_REVISION]
     return stored
 
 

@@ -25,6 +25,9 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = [
     "ALIVE",
+    "ALLOWED",
+    "ALLOWED_REVISION",
+    "PERMISSION_FIELDS",
     "HIT_COLUMNS",
     "Key",
     "Row",
@@ -64,6 +67,12 @@ SECTION = "section_number"
 written to it; rows of that version have null."""
 
 SECTION_FIELD = pa.field(SECTION, pa.int64())
+
+ALLOWED, ALLOWED_REVISION = "allowed", "allowed_revision"
+"""The columns of the principals that may see a passage, null for everybody, and of the revision of that list. A table
+has them from the first list on."""
+
+PERMISSION_FIELDS = [pa.field(ALLOWED, pa.list_(pa.string())), pa.field(ALLOWED_REVISION, pa.int64())]
 
 LANGUAGE = "language"
 """The metadata key by which a document says its language, as an ISO 639-1 code."""
@@ -197,6 +206,8 @@ def rows_of(
         "text": [_unicode(c.text) for _, c in pairs],
         "metadata": [json.dumps(dict(c.metadata)) for _, c in pairs],
         SECTION: [c.section for _, c in pairs],
+        ALLOWED: [None if d.allowed is None else list(d.allowed) for d, _ in pairs],
+        ALLOWED_REVISION: [d.allowed_revision for d, _ in pairs],
     }
     if TERMS in schema.names:
         alive[TERMS] = [terms for document in documents for terms in _document_terms(document)]

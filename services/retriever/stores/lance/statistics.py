@@ -15,7 +15,7 @@ from lancedb.query import MatchQuery
 from lancedb.table import AsyncTable
 
 from services.retriever.ranking.lexical import TermStatistics
-from services.retriever.stores.lance.rows import TERMS, terms_of
+from services.retriever.stores.lance.rows import ALIVE, TERMS, terms_of
 from shared.analysis.languages import Language, detect_language
 
 __all__ = ["COUNTED", "SAMPLE", "SPOKEN", "Statistics", "TableStatistics"]
@@ -42,8 +42,9 @@ class _Sample:
 
 @dataclass(slots=True)
 class TableStatistics:
-    """Of one table; for one event loop."""
+    """Of one table, or of those of its rows that match `seen`, in SQL; for one event loop."""
 
+    seen: str | None = None
     frequencies: "OrderedDict[str, tuple[int, int, float]]" = field(default_factory=OrderedDict)
     """By form: its frequency, the table's version at that time, and until when a common one counts."""
     sample: _Sample | None = None
@@ -73,15 +74,17 @@ class TableStatistics:
         return of_version == version or (frequency >= COUNTED and now < until)
 
     async def _look_up(self, table: AsyncTable, column: str, form: str, version: int, now: float) -> None:
-        query = table.query().nearest_to_text(MatchQuery(form, column)).select(["_score"]).limit(COUNTED)
-        found = await query.to_arrow()
+        query = table.query().nearest_to_text(MatchQuery(form, column))
+        if self.seen:
+            query = query.where(self.seen)
+        found = await query.select(["_score"]).limit(COUNTED).to_arrow()
         self.frequencies[form] = (found.num_rows, version, now + COMMON_SECONDS)
 
     async def _sampled(self, table: AsyncTable) -> _Sample:
-        now, rows = time.monotonic(), await table.count_rows()
+        now, rows = time.monotonic(), await table.count_rows(self.seen)
         known = self.sample
         if known is None or now > known.until or not 0.8 * known.rows <= rows <= 1.25 * known.rows:
-            self.sample = known = await _sample(table, rows, now)
+            self.sample = known = await _sample(table, rows, now, self.seen)
         return known
 
 
@@ -89,23 +92,30 @@ class Statistics:
     """Of the tables that were searched last."""
 
     def __init__(self) -> None:
-        self._tables: OrderedDict[str, TableStatistics] = OrderedDict()
+        self._tables: OrderedDict[tuple[str, str | None], TableStatistics] = OrderedDict()
 
-    def of(self, name: str) -> TableStatistics:
-        statistics = self._tables.setdefault(name, TableStatistics())
-        self._tables.move_to_end(name)
+    def of(self, name: str, seen: str | None = None) -> TableStatistics:
+        """Of the rows of a table that match `seen`, in SQL."""
+        statistics = self._tables.setdefault((name, seen), TableStatistics(seen))
+        self._tables.move_to_end((name, seen))
         while len(self._tables) > KEPT_TABLES:
             self._tables.popitem(last=False)
         return statistics
 
     def forget(self, name: str) -> None:
-        self._tables.pop(name, None)
+        for key in [key for key in self._tables if key[0] == name]:
+            del self._tables[key]
 
 
-async def _sample(table: AsyncTable, rows: int, now: float) -> _Sample:
+async def _sample(table: AsyncTable, rows: int, now: float, seen: str | None) -> _Sample:
     columns = [column for column in ("text", TERMS) if column in (await table.schema()).names]
     step = max(1, rows // SAMPLE)
-    found = await table.take_offsets(list(range(0, rows, step))[:SAMPLE]).select(columns).to_arrow() if rows else None
+    if seen:
+        found = await table.query().where(f"{ALIVE} AND {seen}").select(columns).limit(SAMPLE).to_arrow()
+    elif rows:
+        found = await table.take_offsets(list(range(0, rows, step))[:SAMPLE]).select(columns).to_arrow()
+    else:
+        found = None
     passages = [row for row in (found.to_pylist() if found else ()) if row["text"] is not None]
     lengths = [terms_of(row).count(" ") + 1 for row in passages]
     spoken = Counter(detect_language(row["text"]) for row in passages)

@@ -1,7 +1,7 @@
 """The store on LanceDB: a local folder or object storage, the same code for both."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Self
@@ -14,7 +14,9 @@ from services.retriever.stores.base import (
     DEFAULT_OPTIONS,
     Hits,
     IndexedDocument,
+    Permissions,
     Place,
+    Readers,
     Replaced,
     StoredChunk,
     Vector,
@@ -23,6 +25,7 @@ from services.retriever.stores.base import (
 )
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
 from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
+from services.retriever.stores.lance.permissions import for_readers, permit_documents
 from services.retriever.stores.lance.read import read_chunks
 from services.retriever.stores.lance.replace import replace_documents
 from services.retriever.stores.lance.rows import ALIVE, check_vectors, columns_of, dimension_of
@@ -116,6 +119,13 @@ class LanceStore:
         # In an absent collection every deletion is done already.
         return done or Replaced(replaced=frozenset(document.id for document in documents))
 
+    async def permit(self, collection: str, documents: Sequence[Permissions], *, owner: Owner | None = None) -> None:
+        name = check_collection(collection)
+        if not documents:
+            return
+        async with self._tables.committing(name):
+            await self._tables.use(name, partial(permit_documents, documents=documents), owner)
+
     async def search(
         self,
         collection: str,
@@ -126,20 +136,28 @@ class LanceStore:
         filter: Filter | None = None,  # noqa: A002  (the word of the API)
         options: RankOptions = DEFAULT_OPTIONS,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> Hits:
         vector = searched_vector(vector, options)
         name = check_collection(collection)
-        statistics = self._statistics.of(name)
-        operation = partial(
-            _search, statistics=statistics, text=text, vector=vector, top_k=top_k, where=filter, options=options
+        search = partial(
+            _search,
+            statistics_of=partial(self._statistics.of, name),
+            text=text,
+            vector=vector,
+            top_k=top_k,
+            where=filter,
+            options=options,
         )
+        operation = partial(for_readers, readers=readers, operation=search)
         return await self._tables.use(name, operation, owner) or Hits()
 
     async def read(
-        self, collection: str, places: Collection[Place], *, owner: Owner | None = None
+        self, collection: str, places: Collection[Place], *, owner: Owner | None = None, readers: Readers = None
     ) -> Mapping[Place, StoredChunk]:
         name = check_collection(collection)
-        return (await self._tables.use(name, partial(read_chunks, places=places), owner) if places else None) or {}
+        operation = partial(for_readers, readers=readers, operation=partial(read_chunks, places=places))
+        return (await self._tables.use(name, operation, owner) if places else None) or {}
 
     async def count(
         self,
@@ -147,8 +165,10 @@ class LanceStore:
         filter: Filter | None = None,  # noqa: A002
         *,
         owner: Owner | None = None,
+        readers: Readers = None,
     ) -> int:
-        return await self._tables.use(check_collection(collection), partial(_count, where=filter), owner) or 0
+        operation = partial(for_readers, readers=readers, operation=partial(_count, where=filter))
+        return await self._tables.use(check_collection(collection), operation, owner) or 0
 
     async def maintain(self, collection: str) -> None:
         name = check_collection(collection)
@@ -186,14 +206,15 @@ async def _replace(table: AsyncTable, documents: Sequence[IndexedDocument]) -> R
     return await replace_documents(table, documents)
 
 
-async def _count(table: AsyncTable, where: Filter | None) -> int:
+async def _count(table: AsyncTable, seen: str | None, where: Filter | None) -> int:
     predicate = await _predicate(table, where)
-    return int(await table.count_rows(f"{ALIVE} AND {predicate}" if predicate else ALIVE))
+    return int(await table.count_rows(_joined(ALIVE, seen, predicate)))
 
 
 async def _search(
     table: AsyncTable,
-    statistics: TableStatistics,
+    seen: str | None,
+    statistics_of: Callable[[str | None], TableStatistics],
     text: str,
     vector: Vector | None,
     top_k: int,
@@ -204,8 +225,15 @@ async def _search(
     schema = await table.schema()
     if vector is not None:
         check_dimension(len(vector), dimension_of(schema))
-    search = TableSearch(table=table, schema=schema, predicate=predicate, statistics=statistics)
+    search = TableSearch(
+        table=table, schema=schema, predicate=_joined(seen, predicate) or None, statistics=statistics_of(seen)
+    )
     return await search.run(text, vector, top_k=top_k, options=options)
+
+
+def _joined(*predicates: str | None) -> str:
+    """A predicate for what matches all that are given."""
+    return " AND ".join(predicate for predicate in predicates if predicate)
 
 
 async def _predicate(table: AsyncTable, where: Filter | None) -> str | None:
