@@ -12,6 +12,7 @@ from shared.service.settings import ServiceSettings
 __all__ = ["Audit", "GatewaySettings"]
 
 SHORTEST_SECRET: Final = 32
+KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+/?")
 
 
@@ -55,6 +56,20 @@ class GatewaySettings(ServiceSettings):
         description="Names besides those of this machine under which a gateway that asks for no keys answers, "
         "separated by commas; * for any.",
     )
+    identity_secret: SecretStr | None = Field(
+        None, description="Secret with which an application signs who asks through it, in X-Sluice-Identity (HS256)."
+    )
+    identity_secret_file: Path | None = Field(None, description="File that holds that secret instead.")
+    identity_keys_file: Path | None = Field(
+        None, description="JSON Web Key Set with the public keys of an OpenID provider, whose tokens say who asks."
+    )
+    identity_issuer: str = Field("", description="Issuer that a token has to be from; empty: any.")
+    identity_audience: str = Field("", description="Audience that a token has to be for; empty: any.")
+    identity_claims: dict[str, str] = Field(
+        {"sub": "user", "groups": "group"},
+        description="Claims of a token and the kinds of principals that they are, as JSON; a claim whose kind is empty "
+        "holds whole principals.",
+    )
     audit: Audit = Field(
         Audit.CHANGES, description="What is logged with the name of its key: changes and refusals, all, or off."
     )
@@ -76,6 +91,18 @@ class GatewaySettings(ServiceSettings):
         return self.admin_key.get_secret_value() if self.admin_key is not None else None
 
     @property
+    def identity_key(self) -> str | None:
+        """The secret that applications sign with. Raises OSError when its file cannot be read."""
+        if self.identity_secret_file is not None:
+            return self.identity_secret_file.read_text().strip()
+        return self.identity_secret.get_secret_value() if self.identity_secret is not None else None
+
+    @property
+    def verifies_identities(self) -> bool:
+        """Whether requests may say who asks."""
+        return self.identity_key is not None or self.identity_keys_file is not None
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`."""
         return tuple(origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip())
@@ -85,7 +112,15 @@ class GatewaySettings(ServiceSettings):
         """The names of `hosts`."""
         return frozenset(name for part in self.hosts.split(",") if (name := part.strip().rstrip(".").lower()))
 
-    @field_validator("admin_key", "admin_key_file", "metrics_port", mode="before")
+    @field_validator(
+        "admin_key",
+        "admin_key_file",
+        "identity_secret",
+        "identity_secret_file",
+        "identity_keys_file",
+        "metrics_port",
+        mode="before",
+    )
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         """An empty variable, as in compose files, counts as not set."""
@@ -116,6 +151,23 @@ class GatewaySettings(ServiceSettings):
             raise ValueError("allow_anonymous does not go with an admin key: choose one of them")
         if secret is None and "*" in self.origins:
             raise ValueError("cors_origins may be * only where keys are asked for: name the origins, or set admin_key")
+        return self
+
+    @model_validator(mode="after")
+    def _identities_fit(self) -> Self:
+        if self.identity_secret is not None and self.identity_secret_file is not None:
+            raise ValueError("set identity_secret or identity_secret_file, not both")
+        try:
+            secret = self.identity_key
+        except OSError as error:
+            raise ValueError(f"the file of the identity secret cannot be read: {error.strerror}") from None
+        if secret is not None and len(secret.encode()) < SHORTEST_SECRET:
+            raise ValueError(f"the identity secret must have {SHORTEST_SECRET} or more bytes")
+        if self.identity_keys_file is not None and not self.identity_audience:
+            raise ValueError("identity_keys_file needs identity_audience: a provider signs tokens for others too")
+        for claim, kind in self.identity_claims.items():
+            if not claim or (kind and not KIND.fullmatch(kind)):
+                raise ValueError(f"identity_claims has {kind!r} for {claim!r}; write a kind such as user or group")
         return self
 
     @model_validator(mode="after")

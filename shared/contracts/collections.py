@@ -95,7 +95,8 @@ class Collection(Wire):
     """`table` is where the live version's index lives; it is never reused, so a new collection of the same name starts
     empty. `id` stays the same through all versions. `embedding_variant` is the variant of the stage `embed` that
     questions need to find what is in `table`. `versions` holds them all, the live one among them, oldest first.
-    `chosen` is the version that a question asks instead of the live one; it is never stored.
+    `restricted` says that a document has had a list of principals. `chosen` is the version that a question asks instead
+    of the live one; it is never stored.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Collection(Wire):
     versions: Annotated[tuple[CollectionVersion, ...], Field(min_length=1)]
     description: str = ""
     pipeline: str | None = None
+    restricted: bool = False
     created_at: float
     chosen: Annotated[str | None, Field(exclude=True)] = None
 

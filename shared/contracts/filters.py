@@ -124,10 +124,10 @@ def parse(data: object) -> Filter:
     return _Parser().filter(data, "filter", depth=1)
 
 
-def guarded(data: Mapping[str, JsonValue] | None) -> JsonValue:
+def guarded(data: JsonValue) -> JsonValue:
     """A filter for a collection with documents that not everybody may see: one which a retriever that knows no lists
     of principals refuses, so that it does not answer with what it should not."""
-    return {GUARD: dict(data or {})}
+    return {GUARD: data or {}}
 
 
 def unguarded(data: JsonValue) -> JsonValue:

@@ -87,13 +87,15 @@ class Secret(Wire):
 
 
 class ApiKey(Wire):
-    """A key as it is kept. Times are Unix seconds; a limit of None is none."""
+    """A key as it is kept. Times are Unix seconds; a limit of None is none. `principals` are who it looks at documents
+    as."""
 
     id: Annotated[str, Field(pattern=ID.pattern)]
     name: str
     tenant: Tenant
     actions: frozenset[Action]
     collections: tuple[CollectionPattern, ...] = EVERY_COLLECTION
+    principals: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     expires_at: float | None = None

@@ -16,6 +16,7 @@ __all__ = [
     "ALL",
     "EVERYBODY",
     "MOST_PRINCIPALS",
+    "PRINCIPAL",
     "Allowed",
     "Principals",
     "check_allowed",

@@ -21,11 +21,12 @@ REQUEST: Final = "request"
 
 
 class Request(Wire):
-    """A POST of a JSON body, which may name collections that match one of the patterns."""
+    """A POST of a JSON body, which may name collections that match one of the patterns. `principals` are who asks."""
 
     endpoint: Endpoint
     body: Payload
     collections: tuple[str, ...] = EVERY_COLLECTION
+    principals: tuple[str, ...] = ()
 
     def stop(self) -> Stop:
         return Stop(stage=REQUEST, params=self.model_dump(mode="json", exclude_defaults=True))

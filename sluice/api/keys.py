@@ -18,6 +18,7 @@ class ApiKey(Schema):
     tenant: str = "default"
     actions: tuple[Annotated[str, closed_set(*ACTIONS)], ...] = ()
     collections: tuple[str, ...] = ()
+    principals: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     expires_at: Timestamp | None = None

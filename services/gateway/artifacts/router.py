@@ -10,11 +10,16 @@ from fastapi.responses import StreamingResponse
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
-from services.gateway.dependencies import ArtifactsDependency, JobsDependency, SettingsDependency
+from services.gateway.dependencies import (
+    ArtifactsDependency,
+    CollectionCacheDependency,
+    JobsDependency,
+    SettingsDependency,
+)
 from services.gateway.http.body import read_bounded
 from services.gateway.http.downloads import download
 from services.gateway.http.openapi import problems
-from services.gateway.jobs.service import need_artifact
+from services.gateway.jobs.visibility import need_artifact
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import check_artifact
@@ -73,9 +78,14 @@ async def put(
 )
 @requires(Action.READ)
 async def get(
-    folder: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+    folder: str,
+    file: str,
+    artifacts: ArtifactsDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> Response:
-    await need_artifact(jobs, principal, folder)
+    await need_artifact(jobs, cache, principal, folder)
     return await download(artifacts, principal.tenant, f"{folder}/{file}")
 
 
@@ -87,10 +97,15 @@ async def get(
 )
 @requires(Action.JOBS)
 async def delete(
-    folder: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+    folder: str,
+    file: str,
+    artifacts: ArtifactsDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> None:
     """A file that does not exist is not an error."""
-    await need_artifact(jobs, principal, folder)
+    await need_artifact(jobs, cache, principal, folder)
     await artifacts.delete(principal.tenant, f"{folder}/{file}")
 
 

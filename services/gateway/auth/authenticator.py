@@ -5,10 +5,12 @@ import hmac
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.gateway.auth.exposure import is_local_host, is_same_origin, name_of
+from services.gateway.auth.identity import HEADER as IDENTITY
+from services.gateway.auth.identity import Identities
 from services.gateway.auth.limits import Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.settings import GatewaySettings
@@ -50,6 +52,7 @@ class Authenticator:
         self._known: dict[str, _KnownKey] = {}
         self._hosts = settings.host_names
         self._origins = settings.origins
+        self._identities = Identities(settings) if settings.verifies_identities else None
         self._known_hosts: set[bytes] = set()
         self._loaded = asyncio.Event()
 
@@ -80,7 +83,19 @@ class Authenticator:
             raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from None
 
     def principal(self, headers: Headers, *, writes: bool = False, any_host: bool = False) -> Principal:
-        """Who calls. Raises Problem UNAUTHENTICATED.
+        """Who calls, and for whom where the request says so. Raises Problem UNAUTHENTICATED, FORBIDDEN."""
+        caller = self._caller(headers, writes=writes, any_host=any_host)
+        given = [value for name, value in headers if name == IDENTITY]
+        if not given:
+            return caller
+        if self._identities is None:
+            raise _refused("This gateway verifies no identities: set SLUICE_IDENTITY_SECRET or leave the header out.")
+        if len(given) > 1:
+            raise _refused("The request has more than one identity.")
+        return replace(caller, identity=self._identities.principals(given[0].decode("latin-1"), caller.tenant))
+
+    def _caller(self, headers: Headers, *, writes: bool, any_host: bool) -> Principal:
+        """Whose key the request has. Raises Problem UNAUTHENTICATED.
 
         Where no key is required, a page that a browser shows may be what calls. So it raises Problem FORBIDDEN for a
         host that the gateway is not known as, but for `any_host`, and for a request that `writes` from another origin.
@@ -144,6 +159,7 @@ class Authenticator:
             key=key.id,
             name=key.name,
             limits=limits,
+            principals=key.principals,
         )
 
 

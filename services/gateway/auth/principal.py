@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.gateway.auth.limits import Limits
+from shared.contracts.documents import Document
 from shared.contracts.jobs import KINDS, EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
 from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
+from shared.contracts.principals import ALL, is_permitted
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ANONYMOUS", "Principal"]
@@ -14,12 +16,18 @@ DEFAULT_TENANT: Final = "default"
 
 PLACEHOLDER: Final = "${{"
 
+BY_DOCUMENT: Final = frozenset({"delete", "permit"})
+"""Kinds of jobs that change documents by their ids."""
+
 DEFAULT_COLLECTION: Final = EvaluateSpec.model_fields["collection"].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for."""
+    """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for.
+
+    `principals` are those of the key, and `identity` those of who asks through it, None where the request does not say.
+    """
 
     tenant: str
     actions: frozenset[Action] = field(default_factory=lambda: frozenset(Action))
@@ -27,6 +35,31 @@ class Principal:
     key: str = ""
     name: str = ""
     limits: Limits | None = None
+    principals: tuple[str, ...] = ()
+    identity: tuple[str, ...] | None = None
+
+    @property
+    def reads_as(self) -> tuple[str, ...]:
+        """The principals that documents are looked at with.
+
+        Who may change documents sees them all, unless the key names principals or the request says who asks. A key that
+        names principals carries no others for anybody.
+        """
+        own = self.principals or ((ALL,) if self.may(Action.WRITE, Action.ADMIN) else ())
+        if self.identity is None:
+            return own
+        if not self.principals or ALL in self.principals:
+            return self.identity
+        return tuple(principal for principal in self.identity if principal in self.principals)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no document is hidden from the caller by its list."""
+        return ALL in self.reads_as
+
+    def sees_document(self, document: Document) -> bool:
+        """Whether the document's list permits the caller."""
+        return is_permitted(document.allowed, self.reads_as)
 
     def may(self, *any_of: Action) -> bool:
         return not self.actions.isdisjoint(any_of)
@@ -53,14 +86,24 @@ class Principal:
         The scheduler checks the collections that a pipeline names only as it runs: see `options`.
         """
         self._need_kind(spec.kind, sourced=isinstance(spec, IngestSpec) and spec.source is not None)
+        self._need_all_documents(spec.kind)
         self.need_collection(getattr(spec, "collection", ""))
         for step in spec.steps.values() if isinstance(spec, PipelineSpec) else ():
             kind = str(step.job.get("kind"))
             self._need_kind(kind, sourced="source" in step.job)
+            self._need_all_documents(kind)
             named = step.job.get("collection", DEFAULT_COLLECTION if kind == "evaluate" else "")
             if isinstance(named, str) and PLACEHOLDER not in named:
                 self.need_collection(named)
         return spec
+
+    def _need_all_documents(self, kind: str) -> None:
+        """Raises Problem FORBIDDEN for a job that names documents which may not be there for the caller."""
+        if kind in BY_DOCUMENT and not self.sees_all:
+            detail = (
+                f"A caller who does not see every document submits no job '{kind}': use the document's own address."
+            )
+            raise Problem(ProblemType.FORBIDDEN, detail)
 
     def _need_kind(self, kind: str, *, sourced: bool) -> None:
         spec = KINDS.get(kind)
@@ -70,8 +113,9 @@ class Principal:
             self.need(Action.SYSTEM)
 
     def options(self, options: JobOptions) -> JobOptions:
-        """What goes with a job of the caller's: whose it is, and which collections it may name."""
-        return options.model_copy(update={"by": self.by(options.by), "collections": self.collections})
+        """What goes with a job of the caller's: whose it is, and which collections and documents it may look at."""
+        about = {"by": self.by(options.by), "collections": self.collections, "principals": self.reads_as}
+        return options.model_copy(update=about)
 
     def by(self, said: str) -> str:
         """The name under which a change is noted: the key's, or the name that a caller without a key gives."""

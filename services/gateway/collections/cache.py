@@ -2,16 +2,25 @@
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem
 from shared.stores.collections import Collections
 
-__all__ = ["CollectionCache"]
+__all__ = ["CollectionCache", "Restrictions"]
 
 CACHED_SECONDS: Final = 1.0
 CACHED_COLLECTIONS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """The names of a tenant's collections: those with documents that not everybody may see, and the others."""
+
+    restricted: frozenset[str]
+    open: frozenset[str]
 
 
 class CollectionCache:
@@ -20,6 +29,7 @@ class CollectionCache:
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
         self._known: OrderedDict[tuple[str, str], tuple[float, Collection]] = OrderedDict()
+        self._restrictions: OrderedDict[str, tuple[float, Restrictions]] = OrderedDict()
 
     async def get(self, tenant: str, name: str, version: str | None = None) -> Collection:
         """A collection; with a version, as if that were the live one. What is not there is never remembered.
@@ -44,6 +54,22 @@ class CollectionCache:
         if len(self._known) > CACHED_COLLECTIONS:
             self._known.popitem(last=False)
         return record
+
+    async def restrictions(self, tenant: str) -> "Restrictions":
+        """Which collections of a tenant have documents that not everybody may see, as it was at most a second ago."""
+        known = self._restrictions.get(tenant)
+        now = time.monotonic()
+        if known and now - known[0] < CACHED_SECONDS:
+            return known[1]
+        records = await self._collections.list(tenant)
+        found = Restrictions(
+            restricted=frozenset(record.name for record in records if record.restricted),
+            open=frozenset(record.name for record in records if not record.restricted),
+        )
+        self._restrictions[tenant] = now, found
+        if len(self._restrictions) > CACHED_COLLECTIONS:
+            self._restrictions.popitem(last=False)
+        return found
 
     def forget(self, tenant: str, name: str) -> None:
         self._known.pop((tenant, name), None)

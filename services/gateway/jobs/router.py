@@ -8,10 +8,12 @@ from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
+from services.gateway.collections.cache import CollectionCache
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
     ArtifactsDependency,
     BusDependency,
+    CollectionCacheDependency,
     DeadLettersDependency,
     JobsDependency,
     NotifierDependency,
@@ -32,10 +34,10 @@ from services.gateway.jobs.service import (
     Retry,
     StepList,
     accepted,
-    need_artifact,
     shown_spec,
     submit,
 )
+from services.gateway.jobs.visibility import get_job, need_artifact, visible_jobs
 from shared.contracts.jobs import AnyJobSpec, Job, JobState
 from shared.contracts.keys import Action
 from shared.contracts.pipelines import StepState
@@ -71,12 +73,13 @@ async def create(
     request: Request,
     response: Response,
     jobs: JobsDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """Puts a job on the queue. A pipeline is checked as a whole before it is taken."""
     body = await read_json(request, NewJob, MAX_BODY)
-    made = await submit(jobs, principal, job_id_for(principal, idempotency_key), body.spec, body.options())
+    made = await submit(jobs, cache, principal, job_id_for(principal, idempotency_key), body.spec, body.options())
     return accepted(response, made)
 
 
@@ -84,6 +87,7 @@ async def create(
 @requires(Action.READ)
 async def list_newest(
     jobs: JobsDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
     state: JobState | None = None,
     kind: str | None = None,
@@ -94,22 +98,31 @@ async def list_newest(
     """The newest jobs, newest first."""
     labels = dict(_label(text) for text in label)
     found = await jobs.list(
-        principal.tenant, state=state, kind=kind, labels=labels, parent=parent, sees=principal.sees, limit=limit
+        principal.tenant,
+        state=state,
+        kind=kind,
+        labels=labels,
+        parent=parent,
+        sees=principal.sees,
+        shows=await visible_jobs(cache, principal),
+        limit=limit,
     )
     return JobList(jobs=found)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> Job:
-    return await _job(jobs, principal, job)
+async def get(job: str, jobs: JobsDependency, cache: CollectionCacheDependency, principal: PrincipalDependency) -> Job:
+    return await _job(jobs, cache, principal, job)
 
 
 @router.get("/v1/jobs/{job}/spec", summary="Look at what a job was to do", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependency) -> AnyJobSpec:
+async def get_spec(
+    job: str, jobs: JobsDependency, cache: CollectionCacheDependency, principal: PrincipalDependency
+) -> AnyJobSpec:
     """The values of a command's environment are shown to keys with the action `system` alone."""
-    await _job(jobs, principal, job)
+    await _job(jobs, cache, principal, job)
     return shown_spec(principal, await jobs.specs.get(principal.tenant, job))
 
 
@@ -122,13 +135,19 @@ async def get_spec(job: str, jobs: JobsDependency, principal: PrincipalDependenc
     responses=problems(ProblemType.NOT_FOUND, ProblemType.TOO_LARGE),
 )
 @requires(Action.JOBS)
-async def cancel(job: str, request: Request, jobs: JobsDependency, principal: PrincipalDependency) -> JobBody:
+async def cancel(
+    job: str,
+    request: Request,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
+) -> JobBody:
     """Ends a job that waits; one that runs hears of it at once and ends within a second or so.
 
     A job that has ended stays as it is.
     """
     body = await read_json(request, Cancel, MAX_BODY) if _has_body(request) else Cancel()
-    await _job(jobs, principal, job)
+    await _job(jobs, cache, principal, job)
     by = principal.by(body.by)
     return JobBody(job=await jobs.cancel(principal.tenant, job, by=by, reason=body.reason))
 
@@ -147,6 +166,7 @@ async def retry(
     request: Request,
     jobs: JobsDependency,
     dead_letters: DeadLettersDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
 ) -> JobBody:
     """Puts a failed job on the queue again and forgets its dead letter; it goes on from its last checkpoint.
@@ -154,7 +174,7 @@ async def retry(
     A pipeline keeps the steps that have succeeded.
     """
     body = await read_json(request, Retry, MAX_BODY) if _has_body(request) else Retry()
-    await _job(jobs, principal, job)
+    await _job(jobs, cache, principal, job)
     principal.need_spec(await jobs.specs.get(principal.tenant, job))
     queued = await run_again(jobs, dead_letters, principal.tenant, job, by=principal.by(body.by), reason=body.reason)
     return JobBody(job=queued)
@@ -164,9 +184,15 @@ async def retry(
     "/v1/jobs/{job}/steps", summary="Look at the steps of a pipeline", responses=problems(ProblemType.NOT_FOUND)
 )
 @requires(Action.READ)
-async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> StepList:
+async def steps(
+    job: str,
+    bus: BusDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
+) -> StepList:
     """Where each step of a pipeline stands; empty for a job that is not a pipeline, or has not begun."""
-    found = await _job(jobs, principal, job)
+    found = await _job(jobs, cache, principal, job)
     checkpoints = Checkpoints(bus.jetstream)
     state = await checkpoints.pipeline(principal.tenant, job) if found.kind == "pipeline" else None
     return StepList(steps=[_step(name, step) for name, step in state.steps.items()] if state else [])
@@ -176,18 +202,28 @@ async def steps(job: str, bus: BusDependency, jobs: JobsDependency, principal: P
     "/v1/jobs/{job}/audit", summary="See what became of a job, and why", responses=problems(ProblemType.NOT_FOUND)
 )
 @requires(Action.READ)
-async def history(job: str, bus: BusDependency, jobs: JobsDependency, principal: PrincipalDependency) -> AuditList:
+async def history(
+    job: str,
+    bus: BusDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
+) -> AuditList:
     """Every change of the job's state: when, who and why."""
-    await _job(jobs, principal, job)
+    await _job(jobs, cache, principal, job)
     return AuditList(events=await audit_entries(bus.jetstream, principal.tenant, job))
 
 
 @router.get("/v1/jobs/{job}/artifacts", summary="List what a job has made", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def artifacts(
-    job: str, jobs: JobsDependency, artifacts: ArtifactsDependency, principal: PrincipalDependency
+    job: str,
+    jobs: JobsDependency,
+    artifacts: ArtifactsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> ArtifactList:
-    found = await _job(jobs, principal, job)
+    found = await _job(jobs, cache, principal, job)
     sizes = [(file, await _size(artifacts, principal, f"{job}/{file}")) for file in found.artifacts]
     made = [Artifact(name=f"{job}/{file}", file=file, bytes=size) for file, size in sizes if size is not None]
     return ArtifactList(artifacts=made)
@@ -204,9 +240,14 @@ async def artifacts(
 )
 @requires(Action.READ)
 async def artifact(
-    job: str, file: str, artifacts: ArtifactsDependency, jobs: JobsDependency, principal: PrincipalDependency
+    job: str,
+    file: str,
+    artifacts: ArtifactsDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> Response:
-    await need_artifact(jobs, principal, _checked(job))
+    await need_artifact(jobs, cache, principal, _checked(job))
     return await download(artifacts, principal.tenant, f"{job}/{file}")
 
 
@@ -224,17 +265,19 @@ async def artifact(
 )
 @requires(Action.READ)
 async def follow(
-    job: str, notifier: NotifierDependency, jobs: JobsDependency, principal: PrincipalDependency
+    job: str,
+    notifier: NotifierDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> Response:
-    found = await _job(jobs, principal, job)
+    found = await _job(jobs, cache, principal, job)
     return JobEventStream(jobs, notifier, found)
 
 
-async def _job(jobs: JobStore, principal: Principal, job: str) -> Job:
+async def _job(jobs: JobStore, cache: CollectionCache, principal: Principal, job: str) -> Job:
     """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
-    found = await jobs.get(principal.tenant, _checked(job))
-    principal.need_collection(found.collection)
-    return found
+    return await get_job(jobs, cache, principal, _checked(job))
 
 
 def _checked(job: str) -> str:

@@ -8,8 +8,10 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.gateway.auth.principal import Principal
+from services.gateway.collections.cache import CollectionCache
 from services.gateway.http.models import JobBody
 from services.gateway.http.problems import invalid_member
+from services.gateway.jobs.visibility import need_artifacts, visible_jobs
 from shared.contracts.jobs import (
     AnyJobSpec,
     CommandSpec,
@@ -22,7 +24,7 @@ from shared.contracts.jobs import (
     Priority,
     RetryPolicy,
 )
-from shared.contracts.keys import EVERY_COLLECTION, Action
+from shared.contracts.keys import Action
 from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.jobs.store import JobStore
@@ -38,7 +40,6 @@ __all__ = [
     "StepList",
     "accepted",
     "check_spec",
-    "need_artifact",
     "shown_spec",
     "submit",
 ]
@@ -144,17 +145,6 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
         raise Problem(ProblemType.INVALID_REQUEST, detail + ".", errors=found) from None
 
 
-async def need_artifact(jobs: JobStore, principal: Principal, owner: str) -> None:
-    """Raises Problem FORBIDDEN for a file of a job with a collection that the key does not allow."""
-    if principal.collections == EVERY_COLLECTION:
-        return
-    try:
-        job = await jobs.get(principal.tenant, owner)
-    except Problem:
-        return  # it is a folder, or a job that nobody remembers
-    principal.need_collection(job.collection)
-
-
 def shown_spec(principal: Principal, spec: JobSpec) -> JobSpec:
     """The spec as the caller may see it: only who may run commands sees the values of their environment, which often
     are secrets."""
@@ -179,15 +169,20 @@ def _hidden(env: JsonValue) -> JsonValue:
     return dict.fromkeys(env, HIDDEN) if isinstance(env, dict) else HIDDEN
 
 
-async def submit(jobs: JobStore, principal: Principal, job: str, spec: JobSpec, options: JobOptions) -> Job:
+async def submit(
+    jobs: JobStore, cache: CollectionCache, principal: Principal, job: str, spec: JobSpec, options: JobOptions
+) -> Job:
     """Put a job on the queue, or find the one that an earlier request with its Idempotency-Key has made.
 
-    Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, or CONFLICT where the key stands for something else.
+    Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, NOT_FOUND for a file of a job that is not there for the
+    caller, or CONFLICT where the key stands for something else.
     """
     await asyncio.to_thread(check_spec, spec)  # a pipeline takes a while
     principal.need_spec(spec)
+    await need_artifacts(jobs, cache, principal, spec)
     made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))
-    if not new and await jobs.specs.get(principal.tenant, job) != spec:
+    visible = await visible_jobs(cache, principal)
+    if not new and not (visible(made) and await jobs.specs.get(principal.tenant, job) == spec):
         raise Problem(ProblemType.CONFLICT, "This Idempotency-Key was used for another job.")
     return made
 

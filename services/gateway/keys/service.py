@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.gateway.http.problems import invalid_member
 from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, ApiKey, CollectionPattern, KeyState, Secret, hashed, new_key
+from shared.contracts.principals import MOST_PRINCIPALS, PRINCIPAL
 from sluice.api import keys as api
 
 __all__ = ["KeyList", "NewKey", "Rotation", "check_rotation", "describe_key", "issue_key"]
 
+KeyPrincipal = Annotated[str, Field(pattern=rf"^(?:\*|{PRINCIPAL})$")]
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
@@ -29,6 +31,11 @@ class NewKey(_Request):
     )
     collections: Annotated[tuple[CollectionPattern, ...], Field(strict=False, min_length=1, max_length=100)] = Field(
         EVERY_COLLECTION, description="Names of the tenant's collections that it is for; `*` and `?` are wildcards."
+    )
+    principals: Annotated[tuple[KeyPrincipal, ...], Field(strict=False, max_length=MOST_PRINCIPALS)] = Field(
+        (),
+        description="Who it looks at documents as, such as `group:hr`; `*` sees every document. Without any, a key with "
+        "`write` or `admin` sees every document, and others see those without a list of principals.",
     )
     expires_in: float | None = Field(None, gt=0, le=10 * 366 * 86400, description="Seconds from now; null: never.")
     requests_per_minute: PerMinute | None = Field(None, description="Requests to each gateway; null: no limit.")

@@ -37,6 +37,7 @@ REQUEST_HEADERS: Final = (
     "Idempotency-Key",
     "If-Match",
     "X-API-Key",
+    "X-Sluice-Identity",
     "traceparent",
     "tracestate",
 )

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from shared.contracts.envelope import Name, Stop
+from shared.contracts.filters import guarded
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RERANK_CANDIDATES, RetrievalFields
 
@@ -71,6 +72,7 @@ class Pipelines:
         top_k: int | None,
         default_top_k: int,
         request_filter: Mapping[str, JsonValue] | None,
+        restricted: bool = False,
         retrieval: RetrievalFields = NO_OPTIONS,
         collection_retrieval: RetrievalFields = NO_OPTIONS,
         condense: bool = False,
@@ -81,7 +83,8 @@ class Pipelines:
         """The slip of a query: the pipeline's stops, with the options of the request in those that retrieve.
 
         The request's `top_k` goes before the pipeline's, and that before the default; so do its options of `retrieval`,
-        and last come the collection's. `request_filter` applies in addition to the pipeline's filter. With `condense`,
+        and last come the collection's. `request_filter` applies in addition to the pipeline's filter; both are guarded
+        where the collection is `restricted`, so that no retriever answers which knows no lists. With `condense`,
         for a later question of a conversation, a pipeline that retrieves and generates first makes the question stand
         alone, unless it names the stage itself. With `rerank`, a pipeline that does not name that stage gets it after
         retrieval; where `rerank` is None, so does one that retrieves if `collection_candidates` is not 0. In a pipeline
@@ -101,6 +104,7 @@ class Pipelines:
             top_k=top_k,
             default_top_k=default_top_k,
             filter=request_filter,
+            restricted=restricted,
             options=retrieval,
             collection_options=collection_retrieval,
             candidates=candidates,
@@ -126,6 +130,7 @@ class _RetrieveRequest:
     top_k: int | None
     default_top_k: int
     filter: Mapping[str, JsonValue] | None
+    restricted: bool
     options: RetrievalFields
     collection_options: RetrievalFields
     candidates: int | None
@@ -146,7 +151,8 @@ class _RetrieveRequest:
         wanted: JsonValue = dict(self.filter) if self.filter else None
         params = self.collection_options.as_params() | stop.params | self.options.as_params()
         params["top_k"] = top_k
-        params["filter"] = {"$and": [own, wanted]} if own and wanted else own or wanted
+        both: JsonValue = {"$and": [own, wanted]} if own and wanted else own or wanted
+        params["filter"] = guarded(both) if self.restricted else both
         return stop.model_copy(update={"params": params})
 
     def _top_k(self, stop: Stop) -> JsonValue:

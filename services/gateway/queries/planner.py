@@ -85,6 +85,7 @@ class QueryPlanner:
             top_k=plan.top_k,
             default_top_k=plan.default_top_k,
             request_filter=plan.filter,
+            restricted=plan.collection.restricted and not context.principal.sees_all,
             retrieval=plan.retrieval,
             collection_retrieval=plan.collection.retrieval,
             collection_candidates=plan.collection.queried.rerank_candidates,
@@ -139,6 +140,7 @@ class QueryPlanner:
             messages=messages,
             collection=collection,
             collection_id=collection_id,
+            principals=context.principal.reads_as,
             passages=passages,
         )
 

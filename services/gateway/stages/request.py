@@ -55,7 +55,7 @@ class RequestStage:
 
     async def _answer(self, query: Query, request: Request, artifacts: Artifacts) -> Query:
         payloads = PayloadStore(artifacts)
-        principal = Principal(tenant=query.tenant, collections=request.collections)
+        principal = Principal(tenant=query.tenant, collections=request.collections, identity=request.principals)
         deadline = max(time.time(), query.deadline - RESPONSE_SECONDS)
         context = RequestContext(lane=query.lane, principal=principal, deadline=deadline)
         exchange = _Exchange(request.endpoint, await payloads.read(query.tenant, request.body), context)

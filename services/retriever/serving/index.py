@@ -12,6 +12,7 @@ from typing import Final
 from lancedb.table import AsyncTable
 
 from services.retriever.serving.cache import SnapshotCache
+from services.retriever.serving.languages import SpokenLanguages
 from services.retriever.serving.merging import is_due, merge_large
 from services.retriever.serving.metrics import BYTES, COLLECTIONS, FOLLOWING, LOADS, PASSAGES
 from services.retriever.serving.segment import Segment
@@ -56,6 +57,11 @@ class Held:
     """Whether it is merged or saved."""
     saved: float = field(default_factory=time.monotonic)
     saved_version: int = -1
+
+    @property
+    def languages(self) -> SpokenLanguages:
+        """Those of all passages."""
+        return self.views.languages
 
 
 class ServingIndex:

@@ -23,18 +23,18 @@ class View:
 
 
 class Views:
-    """Of one collection. Any thread may ask."""
+    """Of one collection, whose `languages` are those of all its passages. Any thread may ask."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._whole = SpokenLanguages()
+        self.languages = SpokenLanguages()
         self._of: Snapshot | None = None
         self._known: OrderedDict[frozenset[str], View] = OrderedDict()
 
     def of(self, snapshot: Snapshot, readers: frozenset[str] | None) -> View:
         """What a reader with these principals sees of a snapshot; None sees all."""
         if readers is None:
-            return View(snapshot, self._whole)
+            return View(snapshot, self.languages)
         with self._lock:
             if self._of is not snapshot:
                 self._of = snapshot
@@ -43,7 +43,7 @@ class Views:
                 self._known.move_to_end(readers)
                 return known
         seen = snapshot.seen_by(readers)
-        view = View(seen, self._whole) if seen is snapshot else View(seen)
+        view = View(seen, self.languages) if seen is snapshot else View(seen)
         with self._lock:
             if self._of is snapshot:
                 self._known[readers] = view

@@ -61,8 +61,9 @@ def _known(retry: object) -> object:
 class JobOptions(Wire):
     """The options of any job. `deadline` is the Unix time by which it must have ended.
 
-    `by` is who asked for it, and `collections` are patterns of those that it may name. `parent` is the job that
-    submitted it, `schedule` the schedule whose tick it is.
+    `by` is who asked for it, and `collections` are patterns of those that it may name. `principals` are who it looks at
+    documents as; where nobody has said it, it sees those without a list. `parent` is the job that submitted it,
+    `schedule` the schedule whose tick it is.
     """
 
     priority: Priority = Priority.NORMAL
@@ -71,6 +72,7 @@ class JobOptions(Wire):
     labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
     by: str = ""
     collections: tuple[str, ...] = ("*",)
+    principals: tuple[str, ...] | None = None
     parent: str | None = None
     schedule: str | None = None
 

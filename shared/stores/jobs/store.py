@@ -131,14 +131,17 @@ class JobStore:
         labels: dict[str, str] | None = None,
         parent: str | None = None,
         sees: Callable[[str], bool] | None = None,
+        shows: Callable[[Job], bool] | None = None,
         limit: int = 100,
     ) -> list[Job]:
-        """The newest jobs, newest first; of those with a collection only what `sees` says yes to."""
+        """The newest jobs, newest first: of those with a collection only what `sees` says yes to, and of all of them
+        only what `shows` does."""
         chosen = [
             job
             for job in await self._entries.list(f"{tenant}.>")
             if (state is None or job.state is state)
             and (sees is None or sees(job.collection))
+            and (shows is None or shows(job))
             and (kind is None or job.kind == kind)
             and (parent is None or job.options.parent == parent)
             and (not labels or labels.items() <= job.options.labels.items())

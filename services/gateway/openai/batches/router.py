@@ -6,13 +6,23 @@ from typing import Annotated, Final
 from fastapi import Query, Request
 
 from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.auth.principal import Principal
+from services.gateway.collections.cache import CollectionCache
 from services.gateway.context import PrincipalDependency
-from services.gateway.dependencies import BatchesDependency, FilesDependency, JobsDependency, SettingsDependency
+from services.gateway.dependencies import (
+    BatchesDependency,
+    CollectionCacheDependency,
+    FilesDependency,
+    JobsDependency,
+    SettingsDependency,
+)
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
-from services.gateway.openai.batches.service import BatchBody, BatchList, BatchRecord, NewBatch
+from services.gateway.jobs.visibility import visible_jobs
+from services.gateway.openai.batches.service import BatchBody, BatchList, BatchRecord, NewBatch, missing_batch
 from services.gateway.openai.errors import errors
+from services.gateway.openai.files.visibility import get_file
 from services.gateway.openai.paging import paginate
 from shared.contracts.jobs import BatchSpec, Job, JobOptions, RetryPolicy
 from shared.contracts.keys import Action
@@ -42,6 +52,7 @@ async def create(
     batches: BatchesDependency,
     jobs: JobsDependency,
     files: FilesDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> BatchBody:
@@ -50,7 +61,7 @@ async def create(
     body = await read_json(request, NewBatch, MAX_BODY)
     job = job_id_for(principal, idempotency_key)
     try:
-        file = await files.get(principal.tenant, body.input_file_id)
+        file = await get_file(files, jobs, cache, principal, body.input_file_id)
     except Problem as problem:
         raise Problem(problem.kind, problem.detail, param="input_file_id") from None
     now = time.time()
@@ -77,12 +88,18 @@ async def create(
 async def list_page(
     batches: BatchesDependency,
     jobs: JobsDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
     after: Annotated[str, Query(description="The id of the last batch of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """The newest first."""
-    page, more = paginate(await batches.list(principal.tenant), after, limit, lambda record: record.id)
+    found = await batches.list(principal.tenant)
+    if not principal.sees_all:
+        visible = await visible_jobs(cache, principal)
+        made = [(record, await _job(jobs, record)) for record in found]
+        found = [record for record, job in made if job is None or visible(job)]
+    page, more = paginate(found, after, limit, lambda record: record.id)
     data = [BatchBody.of(record, await _job(jobs, record)) for record in page]
     return BatchList.of(data, [record.id for record in page], more)
 
@@ -90,10 +107,14 @@ async def list_page(
 @router.get("/v1/batches/{batch}", summary="Look at a batch", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def get(
-    batch: str, batches: BatchesDependency, jobs: JobsDependency, principal: PrincipalDependency
+    batch: str,
+    batches: BatchesDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> BatchBody:
     record = await batches.get(principal.tenant, batch)
-    return BatchBody.of(record, await _job(jobs, record))
+    return BatchBody.of(record, await _visible_job(jobs, cache, principal, record))
 
 
 @router.post(
@@ -103,11 +124,15 @@ async def get(
 )
 @requires(Action.JOBS)
 async def cancel(
-    batch: str, batches: BatchesDependency, jobs: JobsDependency, principal: PrincipalDependency
+    batch: str,
+    batches: BatchesDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> BatchBody:
     """What has been answered by then can be downloaded."""
     record = await batches.get(principal.tenant, batch)
-    job = await _job(jobs, record)
+    job = await _visible_job(jobs, cache, principal, record)
     if job is None or job.state.ended:
         status = BatchBody.of(record, job).status
         raise Problem(ProblemType.CONFLICT, f"A batch with the status '{status}' cannot be cancelled.")
@@ -116,6 +141,14 @@ async def cancel(
         await batches.put(record)
     reason = "the batch was cancelled"
     return BatchBody.of(record, await jobs.cancel(record.tenant, record.job, by=principal.by(""), reason=reason))
+
+
+async def _visible_job(jobs: JobStore, cache: CollectionCache, principal: Principal, record: BatchRecord) -> Job | None:
+    """Raises Problem NOT_FOUND for a batch that is not there for the caller."""
+    job = await _job(jobs, record)
+    if job is not None and not (await visible_jobs(cache, principal))(job):
+        raise missing_batch(record.id)
+    return job
 
 
 async def _job(jobs: JobStore, record: BatchRecord) -> Job | None:

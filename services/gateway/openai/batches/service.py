@@ -16,7 +16,7 @@ from shared.contracts.wire import Wire
 from shared.nats.kv import Repository
 from shared.nats.subjects import BATCHES
 
-__all__ = ["BatchBody", "BatchList", "BatchRecord", "Batches", "NewBatch", "PREFIX"]
+__all__ = ["BatchBody", "BatchList", "BatchRecord", "Batches", "NewBatch", "PREFIX", "missing_batch"]
 
 PREFIX: Final = "batch_"
 """What the id of a batch has before that of its job."""
@@ -94,13 +94,17 @@ class Batches:
         known = job != batch and JOB_ID.fullmatch(job)
         record = await self._records.get(f"{tenant}.{job}") if known else None
         if record is None:
-            raise Problem(ProblemType.NOT_FOUND, f"There is no batch '{batch[:80]}'.")
+            raise missing_batch(batch)
         return record
 
     async def list(self, tenant: str) -> list[BatchRecord]:
         """All batches, newest first."""
         found = await self._records.list(f"{tenant}.>")
         return sorted(found, key=lambda record: (record.created_at, record.job), reverse=True)
+
+
+def missing_batch(batch: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no batch '{batch[:80]}'.")
 
 
 class _BatchError(BaseModel):

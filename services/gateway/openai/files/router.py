@@ -12,7 +12,9 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
     ArtifactObjectsDependency,
     ArtifactsDependency,
+    CollectionCacheDependency,
     FilesDependency,
+    JobsDependency,
     SettingsDependency,
 )
 from services.gateway.http.body import media_type, read_bounded, refuse_other_sites
@@ -20,6 +22,7 @@ from services.gateway.http.downloads import download
 from services.gateway.http.openapi import request_body
 from services.gateway.openai.errors import errors
 from services.gateway.openai.files.service import FileBody, FileDeleted, FileForm, FileList, receive_file
+from services.gateway.openai.files.visibility import get_file, visible_files
 from services.gateway.openai.paging import paginate
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
@@ -78,6 +81,8 @@ async def upload(
 async def list_page(
     settings: SettingsDependency,
     files: FilesDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
     principal: PrincipalDependency,
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
@@ -86,6 +91,7 @@ async def list_page(
 ) -> FileList:
     """What was uploaded, and what batches have made, by time."""
     found = [record for record in await files.list(principal.tenant) if purpose in (None, record.purpose)]
+    found = await visible_files(jobs, cache, principal, found)
     if order == "asc":
         found.reverse()
     page, more = paginate(found, after, limit, lambda record: record.id)
@@ -96,9 +102,14 @@ async def list_page(
 @router.get("/v1/files/{file}", summary="Look at a file", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def get(
-    file: str, settings: SettingsDependency, files: FilesDependency, principal: PrincipalDependency
+    file: str,
+    settings: SettingsDependency,
+    files: FilesDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> FileBody:
-    return FileBody.of(await files.get(principal.tenant, file), settings.history_seconds)
+    return FileBody.of(await get_file(files, jobs, cache, principal, file), settings.history_seconds)
 
 
 @router.get(
@@ -109,9 +120,14 @@ async def get(
 )
 @requires(Action.READ)
 async def content(
-    file: str, artifacts: ArtifactsDependency, files: FilesDependency, principal: PrincipalDependency
+    file: str,
+    artifacts: ArtifactsDependency,
+    files: FilesDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> Response:
-    record = await files.get(principal.tenant, file)
+    record = await get_file(files, jobs, cache, principal, file)
     response = await download(artifacts, principal.tenant, record.artifact)
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
     return response
@@ -120,10 +136,15 @@ async def content(
 @router.delete("/v1/files/{file}", summary="Delete a file", responses=errors(ProblemType.NOT_FOUND))
 @requires(Action.JOBS)
 async def delete(
-    file: str, files: FilesDependency, artifacts: ArtifactsDependency, principal: PrincipalDependency
+    file: str,
+    files: FilesDependency,
+    artifacts: ArtifactsDependency,
+    jobs: JobsDependency,
+    cache: CollectionCacheDependency,
+    principal: PrincipalDependency,
 ) -> FileDeleted:
     """A batch that has not ended needs its input."""
-    record = await files.get(principal.tenant, file)
+    record = await get_file(files, jobs, cache, principal, file)
     await artifacts.delete(principal.tenant, record.artifact)
     await files.delete(record)
     return FileDeleted(id=file)

@@ -1,0 +1,80 @@
+"""Which jobs are there for a caller: what a job has looked at may be in its errors, its outputs and its files."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pydantic import JsonValue
+
+from services.gateway.auth.principal import Principal
+from services.gateway.collections.cache import CollectionCache
+from shared.contracts.jobs import Job, JobSpec
+from shared.contracts.keys import EVERY_COLLECTION
+from shared.contracts.principals import ALL, covers
+from shared.contracts.problems import Problem, ProblemType
+from shared.stores.jobs.store import JobStore
+
+__all__ = ["get_job", "need_artifact", "need_artifacts", "visible_jobs"]
+
+ARTIFACT: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job], bool]:
+    """Whether a job is there for the caller.
+
+    In a tenant with restricted documents a job may have looked at some, unless its collection has none. Then it is there
+    for those who see everything that its submitter sees.
+    """
+    if principal.sees_all or not (known := await cache.restrictions(principal.tenant)).restricted:
+        return lambda _: True
+
+    def visible(job: Job) -> bool:
+        looked_as = (ALL,) if job.options.principals is None else job.options.principals
+        return job.collection in known.open or covers(principal.reads_as, looked_as)
+
+    return visible
+
+
+async def get_job(jobs: JobStore, cache: CollectionCache, principal: Principal, job: str) -> Job:
+    """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
+    found = await jobs.get(principal.tenant, job)
+    principal.need_collection(found.collection)
+    if not (await visible_jobs(cache, principal))(found):
+        raise _missing(job)
+    return found
+
+
+async def need_artifact(jobs: JobStore, cache: CollectionCache, principal: Principal, owner: str) -> None:
+    """Raises Problem as `get_job` does for a file of a job that is not there for the caller."""
+    if principal.collections == EVERY_COLLECTION and principal.sees_all:
+        return
+    try:
+        await jobs.get(principal.tenant, owner)
+    except Problem:
+        return  # it is a folder, or a job that nobody remembers
+    await get_job(jobs, cache, principal, owner)
+
+
+async def need_artifacts(jobs: JobStore, cache: CollectionCache, principal: Principal, spec: JobSpec) -> None:
+    """Raises Problem as `need_artifact` does for files that a job is to read."""
+    if principal.collections == EVERY_COLLECTION and principal.sees_all:
+        return
+    named = {found[1] for text in _texts(spec.model_dump(mode="json")) if (found := ARTIFACT.fullmatch(text))}
+    for owner in sorted(named):
+        await need_artifact(jobs, cache, principal, owner)
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for member in value.values():
+                yield from _texts(member)
+
+
+def _missing(job: str) -> Problem:
+    return Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
