@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from shared.contracts.problems import Problem, ProblemType
 
@@ -44,7 +44,14 @@ _PRINCIPAL: Final = re.compile(PRINCIPAL)
 
 ListedPrincipal = Annotated[str, StringConstraints(pattern=rf"^(?:{EVERYBODY}|{PRINCIPAL})$")]
 
-Allowed = Annotated[tuple[ListedPrincipal, ...], Field(max_length=MOST_PRINCIPALS)]
+
+def _alone(allowed: tuple[str, ...]) -> tuple[str, ...]:
+    if EVERYBODY in allowed and len(allowed) > 1:
+        raise ValueError(f"'{EVERYBODY}' stands alone")
+    return allowed
+
+
+Allowed = Annotated[tuple[ListedPrincipal, ...], Field(max_length=MOST_PRINCIPALS), AfterValidator(_alone)]
 """The list of a document as people write it: principals, or `public` alone. An empty one is for nobody but those who
 manage documents."""
 

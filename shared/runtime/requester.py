@@ -73,12 +73,15 @@ class Requester:
         tenant: str,
         collection: str = "",
         collection_id: str = "",
+        principals: tuple[str, ...] = (),
         question: str = "",
         embedding: Vector | None = None,
         passages: tuple[Passage, ...] = (),
         seconds: float | None = None,
     ) -> Query:
         """The envelope as the last of these stages left it. A caller that is cancelled stops the work as well.
+
+        `principals` are what whoever reads the answer carries: without any, documents with a list are not looked at.
 
         `seconds` is how long a worker may take, instead of the usual time. Raises the stage's Problem, or
         STAGE_UNAVAILABLE when no worker answered in time.
@@ -97,6 +100,7 @@ class Requester:
             question=question,
             collection=collection,
             collection_id=collection_id,
+            principals=principals,
             embedding=embedding,
             passages=passages,
         )

@@ -28,18 +28,38 @@ class Documents:
 
     async def put(self, table: str, record: Document, *, owner: Owner) -> Document | None:
         """Write a record as the owner's, unless a later job has written one already. Returns the one of the two that
-        does not hold now: the record from before, if there was one, or the given one.
+        does not hold now: the record from before, if there was one, or the given one. Of the lists of both, the later
+        one holds.
 
         Raises Problem CONFLICT where there is a record of somebody else's.
         """
         owned = record.model_copy(update={"tenant": owner.tenant, "collection": owner.collection})
+        is_ours = False
 
         def newer(known: Document | None) -> Document:
+            nonlocal is_ours
             _check(known, owner)
-            return known if known is not None and known.revision > record.revision else owned
+            is_ours = known is None or known.revision <= record.revision
+            if known is None:
+                return owned
+            if is_ours:
+                return owned.permitting(known.allowed, known.allowed_revision)
+            return known.permitting(record.allowed, record.allowed_revision)
 
-        before, after = await self._records.change(f"{table}.{record.id}", newer)
-        return before if after is owned else record
+        before, _ = await self._records.change(f"{table}.{record.id}", newer)
+        return before if is_ours else record
+
+    async def permit(
+        self, table: str, document: str, allowed: tuple[str, ...] | None, revision: int, *, owner: Owner
+    ) -> Document | None:
+        """Note who may see a document, unless a later job has. Returns the record, None where there is none."""
+
+        def permitting(known: Document | None) -> Document | None:
+            _check(known, owner)
+            return None if known is None else known.permitting(allowed, revision)
+
+        _, after = await self._records.change(f"{table}.{document}", permitting)
+        return after
 
     async def delete(self, table: str, document: str, revision: int, *, owner: Owner) -> Document | None:
         """Remove a record, unless a later job has written it. Returns what was removed. Raises as `put` does."""

@@ -261,6 +261,8 @@ class DocumentWarning(Schema):
 
 
 class Document(Schema):
+    """A document in the index. `allowed` are the principals that may see it, None for everybody."""
+
     id: str
     name: str
     sha256: str = ""
@@ -270,6 +272,7 @@ class Document(Schema):
     metadata: Metadata = Field(default_factory=dict)
     indexed_at: Sent[Timestamp] = None
     warnings: tuple[DocumentWarning, ...] = ()
+    allowed: tuple[str, ...] | None = None
 
 
 class DocumentPage(Schema):

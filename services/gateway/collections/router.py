@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fastapi import Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
+from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
     CollectionCacheDependency,
@@ -72,7 +73,7 @@ async def create(
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
-    return await _described(documents, record)
+    return await _described(documents, principal, record)
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
@@ -85,7 +86,7 @@ async def list_all(
 
     async def described(record: Collection) -> api.Collection:
         async with limit:
-            return await _described(documents, record)
+            return await _described(documents, principal, record)
 
     records = [r for r in await collections.list(principal.tenant) if principal.sees(r.name)]
     return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
@@ -99,7 +100,7 @@ async def get(
     collection: str, collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
 ) -> api.Collection:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    return await _described(documents, record)
+    return await _described(documents, principal, record)
 
 
 @router.patch(
@@ -126,7 +127,7 @@ async def change(
     given = {name: getattr(body, name) for name in body.model_fields_set}
     record = await collections.update(known, lambda current: current.with_settings(**given))
     collection_cache.forget(principal.tenant, collection)
-    return await _described(documents, record)
+    return await _described(documents, principal, record)
 
 
 @router.delete(
@@ -166,8 +167,13 @@ async def delete(
     return accepted(response, made)
 
 
-async def _described(documents: Documents, record: Collection) -> api.Collection:
-    return _with_counts(record, await documents.list(record.table, owner=record.owner))
+async def _described(documents: Documents, principal: Principal, record: Collection) -> api.Collection:
+    """As the caller sees it: what they may not see counts nowhere."""
+    found = await documents.list(record.table, owner=record.owner)
+    if record.restricted and not principal.sees_all:
+        for version in record.versions:
+            record = record.changed(version.name, documents=0, chunks=0)
+    return _with_counts(record, filter(principal.sees_document, found))
 
 
 def _with_counts(record: Collection, documents: Iterable[Document]) -> api.Collection:

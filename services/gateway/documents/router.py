@@ -18,17 +18,21 @@ from services.gateway.dependencies import (
 )
 from services.gateway.documents.uploads import Upload
 from services.gateway.http.body import media_type, read_bounded, read_json, refuse_other_sites
-from services.gateway.http.models import JobBody, TextDocuments, UploadForm
+from services.gateway.http.models import JobBody, Permissions, TextDocuments, UploadForm
 from services.gateway.http.object_writer import ObjectBatch
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
 from services.gateway.jobs.service import accepted
 from services.gateway.settings import GatewaySettings
+from shared.contracts.collections import Collection
+from shared.contracts.documents import Document as DocumentRecord
 from shared.contracts.documents import document_id
-from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, JobOptions, JobState
+from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, JobOptions, JobState, PermitSpec, Priority
 from shared.contracts.keys import Action
+from shared.contracts.principals import check_allowed, normalized
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
 from sluice.api.models import Document, DocumentPage
 
@@ -38,6 +42,7 @@ router = authenticated_router("documents")
 
 FORM = "multipart/form-data"
 MAX_DELETED = 1000
+MAX_PERMISSIONS_BYTES = 64 * 1024
 
 
 @router.post(
@@ -78,7 +83,11 @@ async def add(
     async with upload_objects.batch() as batch:
         documents = await _receive(request, batch, settings, principal.tenant)
         await batch.commit()
-    spec = IngestSpec(collection=collection, documents=documents)
+    spec = IngestSpec(
+        collection=collection,
+        documents=tuple(one for one in documents if not _is_restricting(one)),
+        restricted=tuple(one for one in documents if _is_restricting(one)),
+    )
     try:
         made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(JobOptions()))
     except Problem as problem:
@@ -110,7 +119,8 @@ async def list_page(
     """One page of the documents that are in the index, by name."""
     record = await collections.get(principal.tenant, principal.need_collection(collection))
     records = await documents.list(record.table, owner=record.owner)
-    found = [document for document in records if document.name.startswith(prefix)]
+    seen = filter(principal.sees_document, records)
+    found = [document for document in seen if document.name.startswith(prefix)]
     start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
     page = found[start : start + limit]
     more = start + limit < len(found)
@@ -131,10 +141,43 @@ async def get(
     principal: PrincipalDependency,
 ) -> Document:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    found = await documents.get(record.table, _checked_id(document), owner=record.owner)
-    if found is None:
-        raise Problem(ProblemType.NOT_FOUND, f"There is no document '{document}' in the collection '{collection}'.")
-    return Document.model_validate(found)
+    return Document.model_validate(await _seen(documents, principal, record, document))
+
+
+@router.put(
+    "/v1/collections/{collection}/documents/{document}/permissions",
+    summary="Say who may see a document",
+    status_code=status.HTTP_202_ACCEPTED,
+    openapi_extra=request_body(json=Permissions),
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND,
+        ProblemType.NOT_FOUND,
+        ProblemType.CONFLICT,
+        ProblemType.TOO_LARGE,
+        ProblemType.QUEUE_FULL,
+    ),
+)
+@requires(Action.WRITE)
+async def permit(
+    collection: str,
+    document: str,
+    request: Request,
+    response: Response,
+    collections: CollectionsDependency,
+    documents: DocumentsDependency,
+    jobs: JobsDependency,
+    principal: PrincipalDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JobBody:
+    """Makes a job that changes the list and nothing else; in force at every retriever a second after it has ended."""
+    job = job_id_for(principal, idempotency_key)
+    body = await read_json(request, Permissions, MAX_PERMISSIONS_BYTES)
+    record = await collections.get(principal.tenant, principal.need_collection(collection))
+    found = await _seen(documents, principal, record, document)
+    spec = PermitSpec(collection=collection, documents=(found.id,), allowed=check_allowed(body.allowed))
+    options = principal.options(JobOptions(priority=Priority.HIGH))
+    made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
+    return accepted(response, made)
 
 
 @router.delete(
@@ -151,6 +194,7 @@ async def delete_named(
     collection: str,
     response: Response,
     collections: CollectionsDependency,
+    documents: DocumentsDependency,
     jobs: JobsDependency,
     principal: PrincipalDependency,
     name: Annotated[list[str], Query(min_length=1, max_length=MAX_DELETED, description="May be repeated.")],
@@ -158,7 +202,7 @@ async def delete_named(
 ) -> JobBody:
     """A name that no document has is not an error."""
     ids = dict.fromkeys(document_id(one.replace("\\", "/")) for one in name)
-    return await _delete(collections, jobs, principal, response, collection, tuple(ids), idempotency_key)
+    return await _delete(collections, documents, jobs, principal, response, collection, tuple(ids), idempotency_key)
 
 
 @router.delete(
@@ -175,12 +219,15 @@ async def delete(
     document: str,
     response: Response,
     collections: CollectionsDependency,
+    documents: DocumentsDependency,
     jobs: JobsDependency,
     principal: PrincipalDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JobBody:
     """A document that does not exist is not an error."""
-    return await _delete(collections, jobs, principal, response, collection, (_checked_id(document),), idempotency_key)
+    return await _delete(
+        collections, documents, jobs, principal, response, collection, (_checked_id(document),), idempotency_key
+    )
 
 
 async def _receive(
@@ -197,6 +244,7 @@ async def _receive(
 
 async def _delete(
     collections: Collections,
+    records: Documents,
     jobs: JobStore,
     principal: Principal,
     response: Response,
@@ -205,11 +253,28 @@ async def _delete(
     key: str | None,
 ) -> JobBody:
     job = job_id_for(principal, key)
-    await collections.get(principal.tenant, principal.need_collection(collection))
+    known = await collections.get(principal.tenant, principal.need_collection(collection))
+    if known.restricted and not principal.sees_all:
+        found = [await records.get(known.table, document, owner=known.owner) for document in documents]
+        documents = tuple(record.id for record in found if record is not None and principal.sees_document(record))
     spec = DeleteSpec(collection=collection, documents=documents)
     options = principal.options(JobOptions())
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
     return accepted(response, made)
+
+
+async def _seen(documents: Documents, principal: Principal, collection: Collection, document: str) -> DocumentRecord:
+    """A document that the caller may see. Raises Problem NOT_FOUND, be it that there is none."""
+    found = await documents.get(collection.table, _checked_id(document), owner=collection.owner)
+    if found is None or not principal.sees_document(found):
+        detail = f"There is no document '{document}' in the collection '{collection.name}'."
+        raise Problem(ProblemType.NOT_FOUND, detail)
+    return found
+
+
+def _is_restricting(ref: DocumentRef) -> bool:
+    """Whether an upload comes with a list of principals, so that not everybody may see it."""
+    return ref.allowed is not None and normalized(ref.allowed) is not None
 
 
 def _checked_id(document: str) -> str:

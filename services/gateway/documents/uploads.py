@@ -12,6 +12,7 @@ from shared.contracts.documents import check_document_name
 from shared.contracts.envelope import Scalar
 from shared.contracts.filters import validate_metadata
 from shared.contracts.jobs import DocumentRef
+from shared.contracts.principals import check_allowed
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Upload"]
@@ -30,9 +31,10 @@ class Upload:
         self._names: set[str] = set()
         self._documents: list[DocumentRef] = []
         self._metadata: dict[str, Scalar] | None = None
+        self._allowed: tuple[str, ...] | None = None
 
     async def read_form(self, body: AsyncIterator[bytes], content_type: str) -> tuple[DocumentRef, ...]:
-        """The documents of a multipart body: parts `files`, and `metadata` for all of them."""
+        """The documents of a multipart body: parts `files`, and `metadata` and `allowed` for all of them."""
         items = read_parts(body, content_type)
         async for item in items:
             if not isinstance(item, PartStart):
@@ -41,12 +43,16 @@ class Upload:
                 await self._read_file(item, items)
             elif item.field == "metadata":
                 await self._read_metadata(items)
+            elif item.field == "allowed":
+                await self._read_allowed(items)
             else:
-                raise _invalid(f"The form has an unknown field {item.field[:80]!r}; use 'files' and 'metadata'.")
+                known = "'files', 'metadata' and 'allowed'"
+                raise _invalid(f"The form has an unknown field {item.field[:80]!r}; use {known}.")
         if not self._documents:
             raise _invalid("The form has no file; send each as a part named 'files' with a file name.")
         metadata = self._metadata or {}
-        return tuple(document.model_copy(update={"metadata": metadata}) for document in self._documents)
+        about = {"metadata": metadata, "allowed": self._allowed}
+        return tuple(document.model_copy(update=about) for document in self._documents)
 
     async def store_texts(self, texts: TextDocuments) -> tuple[DocumentRef, ...]:
         """Documents given as texts."""
@@ -55,7 +61,7 @@ class Upload:
             metadata = validate_metadata(text.metadata)
             writer = self._batch.begin(owner=self._tenant)
             await self._write(writer, text.text.encode(), name)
-            await self._add_document(writer, name, "text/plain", metadata)
+            await self._add_document(writer, name, "text/plain", metadata, allowed=text.allowed)
         return tuple(self._documents)
 
     async def _read_file(self, part: PartStart, items: AsyncIterator[Item]) -> None:
@@ -73,21 +79,17 @@ class Upload:
     async def _read_metadata(self, items: AsyncIterator[Item]) -> None:
         if self._metadata is not None:
             raise _invalid("The form has more than one field 'metadata'.")
-        data = bytearray()
-        async for item in items:
-            if isinstance(item, PartEnd):
-                break
-            if isinstance(item, bytes):
-                data += item
-            if len(data) > MAX_METADATA_BYTES:
-                raise Problem(
-                    ProblemType.TOO_LARGE, f"The field 'metadata' has more than {MAX_METADATA_BYTES:,} bytes."
-                )
-        try:
-            parsed: object = json.loads(data)
-        except (ValueError, RecursionError):
-            raise Problem(ProblemType.INVALID_METADATA, "The field 'metadata' is not a JSON object.") from None
-        self._metadata = validate_metadata(parsed)
+        self._metadata = validate_metadata(await _read_json(items, "metadata"))
+
+    async def _read_allowed(self, items: AsyncIterator[Item]) -> None:
+        if self._allowed is not None:
+            raise _invalid("The form has more than one field 'allowed'.")
+        listed = await _read_json(items, "allowed")
+        if listed is None:
+            return
+        if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+            raise _invalid("The field 'allowed' is not a JSON list of texts.")
+        self._allowed = check_allowed(listed)
 
     def _reserve_name(self, name: str) -> str:
         if len(self._documents) >= self._settings.max_files:
@@ -107,7 +109,13 @@ class Upload:
         await writer.write(data)
 
     async def _add_document(
-        self, writer: ObjectWriter, name: str, media_type: str | None, metadata: Mapping[str, Scalar]
+        self,
+        writer: ObjectWriter,
+        name: str,
+        media_type: str | None,
+        metadata: Mapping[str, Scalar],
+        *,
+        allowed: tuple[str, ...] | None = None,
     ) -> None:
         stored = await writer.close()
         self._documents.append(
@@ -118,8 +126,29 @@ class Upload:
                 bytes=stored.bytes,
                 media_type=media_type,
                 metadata=dict(metadata),
+                allowed=allowed,
             )
         )
+
+
+async def _read_json(items: AsyncIterator[Item], field: str) -> object:
+    """The JSON of a field of the form. Raises Problem INVALID_METADATA, INVALID_REQUEST or TOO_LARGE."""
+    data = bytearray()
+    async for item in items:
+        if isinstance(item, PartEnd):
+            break
+        if isinstance(item, bytes):
+            data += item
+        if len(data) > MAX_METADATA_BYTES:
+            detail = f"The field '{field}' has more than {MAX_METADATA_BYTES:,} bytes."
+            raise Problem(ProblemType.TOO_LARGE, detail)
+    try:
+        parsed: object = json.loads(data)
+    except (ValueError, RecursionError):
+        if field == "metadata":
+            raise Problem(ProblemType.INVALID_METADATA, "The field 'metadata' is not a JSON object.") from None
+        raise _invalid(f"The field '{field}' is not JSON.") from None
+    return parsed
 
 
 def _invalid(detail: str) -> Problem:

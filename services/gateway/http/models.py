@@ -13,6 +13,7 @@ from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.collections import VersionName
 from shared.contracts.envelope import Message, Passage, Stop
 from shared.contracts.jobs import Job
+from shared.contracts.principals import Allowed
 from sluice.api.models import Collection, DeadLetter, Source, SourceCopy, SourceNeighbour
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "JobBody",
     "JobList",
     "NewCollection",
+    "Permissions",
     "PipelineBody",
     "PipelineList",
     "QueryRequest",
@@ -32,6 +34,12 @@ __all__ = [
     "UploadForm",
     "sources_from",
 ]
+
+
+ALLOWED = (
+    "The users and groups that may see it: `user:alice`, `group:hr`. `public` alone is for everybody; an empty list "
+    "is for those who manage documents. If nothing is said, a document keeps the list that it has."
+)
 
 
 class _Request(BaseModel):
@@ -106,6 +114,13 @@ class TextDocument(_Request):
     name: str
     text: str
     metadata: dict[str, JsonValue] = {}
+    allowed: Annotated[Allowed | None, Field(strict=False, description=ALLOWED)] = None
+
+
+class Permissions(_Request):
+    """Who may see a document."""
+
+    allowed: Annotated[Allowed, Field(strict=False, description=ALLOWED)]
 
 
 class TextDocuments(_Request):
@@ -117,6 +132,7 @@ class UploadForm(_Response):
 
     files: list[Annotated[str, Field(json_schema_extra={"contentMediaType": "application/octet-stream"})]]
     metadata: Annotated[str, Field(description="A JSON object that all documents of the upload get.")] = "{}"
+    allowed: Annotated[str, Field(description=f"{ALLOWED} A JSON list, for all documents of the upload.")] = "null"
 
 
 class JobBody(_Response):

@@ -126,7 +126,7 @@ def check_spec(spec: JobSpec, at: str = "spec") -> None:
     match spec:
         case DropSpec():
             raise invalid_member(f"{at}.kind", "collections are dropped by DELETE /v1/collections/<collection>")
-        case IngestSpec(documents=documents) if documents:
+        case IngestSpec(uploaded=uploaded) if uploaded:
             raise invalid_member(f"{at}.documents", INTERNAL)
         case IngestSpec(source=None):
             raise invalid_member(f"{at}.source", f"name a folder or a bucket; {INTERNAL}")

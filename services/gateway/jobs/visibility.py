@@ -22,8 +22,8 @@ ARTIFACT: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/[A-Za-z0-9][A-Za-z0-9._-]{0
 async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job], bool]:
     """Whether a job is there for the caller.
 
-    In a tenant with restricted documents a job may have looked at some, unless its collection has none. Then it is there
-    for those who see everything that its submitter sees.
+    In a tenant with restricted documents a job may have looked at some, unless its collection has none. Then it is
+    there for those who see everything that its submitter sees.
     """
     if principal.sees_all or not (known := await cache.restrictions(principal.tenant)).restricted:
         return lambda _: True

@@ -34,8 +34,8 @@ class NewKey(_Request):
     )
     principals: Annotated[tuple[KeyPrincipal, ...], Field(strict=False, max_length=MOST_PRINCIPALS)] = Field(
         (),
-        description="Who it looks at documents as, such as `group:hr`; `*` sees every document. Without any, a key with "
-        "`write` or `admin` sees every document, and others see those without a list of principals.",
+        description="Who it looks at documents as, such as `group:hr`; `*` sees every document. Without any, a key "
+        "with `write` or `admin` sees every document, and others see those without a list of principals.",
     )
     expires_in: float | None = Field(None, gt=0, le=10 * 366 * 86400, description="Seconds from now; null: never.")
     requests_per_minute: PerMinute | None = Field(None, description="Requests to each gateway; null: no limit.")

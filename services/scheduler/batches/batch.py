@@ -133,7 +133,11 @@ class BatchJob:
             try:
                 body = body_of(self._source, line)
                 reply = await self._dependencies.requests.send(
-                    self._spec.endpoint, body, tenant=tenant, collections=self._context.job.options.collections
+                    self._spec.endpoint,
+                    body,
+                    tenant=tenant,
+                    collections=self._context.job.options.collections,
+                    principals=self._context.principals,
                 )
                 result = replied_result(job, line.custom_id, reply)
             except Problem as problem:

@@ -16,6 +16,7 @@ from shared.contracts.jobs import Endpoint
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import Request, response_to
+from shared.contracts.results import Payload
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
@@ -61,9 +62,16 @@ class Requests:
         self._seconds = seconds
 
     async def send(
-        self, endpoint: Endpoint, body: bytes, *, tenant: str, collections: tuple[str, ...] = EVERY_COLLECTION
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        tenant: str,
+        collections: tuple[str, ...] = EVERY_COLLECTION,
+        principals: tuple[str, ...] = (),
     ) -> Reply:
-        """The answer to a JSON body that is posted to an endpoint, and may name these collections (patterns).
+        """The answer to a JSON body that is posted to an endpoint, and may name these collections (patterns), for who
+        carries these principals.
 
         Waits for as long as there is no room or no worker; what else a server may be to blame for is tried three
         times. Raises Problem for a request that no gateway could answer.
@@ -71,9 +79,10 @@ class Requests:
         if len(body) > LARGEST:
             detail = f"The body has {len(body):,} bytes; at most {LARGEST:,} are allowed."
             raise Problem(ProblemType.TOO_LARGE, detail, limit=LARGEST)
+        request = Request(endpoint=endpoint, body=Payload(), collections=collections, principals=principals)
         tries, pause = 0, FIRST_PAUSE
         while True:
-            outcome = await self._try(endpoint, body, tenant, collections)
+            outcome = await self._try(request, body, tenant)
             status = outcome.kind.status if isinstance(outcome, Problem) else outcome.status
             if status not in BUSY:
                 tries += 1
@@ -87,25 +96,25 @@ class Requests:
             raise outcome
         return outcome
 
-    async def _try(self, endpoint: Endpoint, body: bytes, tenant: str, collections: tuple[str, ...]) -> Reply | Problem:
+    async def _try(self, request: Request, body: bytes, tenant: str) -> Reply | Problem:
         # A trace of its own: one of all lines of a batch could not be looked at.
         links = [trace.Link(current)] if (current := trace.get_current_span().get_span_context()).is_valid else []
         async with self._room:
             with (
                 IN_FLIGHT.track_inprogress(),
-                tracer.start_as_current_span(f"request {endpoint}", context=Context(), links=links),
+                tracer.start_as_current_span(f"request {request.endpoint}", context=Context(), links=links),
             ):
                 try:
-                    return await self._ask(endpoint, body, tenant, collections)
+                    return await self._ask(request, body, tenant)
                 except Problem as problem:
                     return problem
                 except (NatsError, TimeoutError, OSError) as error:
                     return Problem(ProblemType.BROKER_UNAVAILABLE, f"The message broker does not answer: {error!r}")
 
-    async def _ask(self, endpoint: Endpoint, body: bytes, tenant: str, collections: tuple[str, ...]) -> Reply:
+    async def _ask(self, request: Request, body: bytes, tenant: str) -> Reply:
         load = await self._loads.pack(tenant, f"request-{secrets.token_hex(12)}/body", body)
         try:
-            stop = Request(endpoint=endpoint, body=load, collections=collections).stop()
+            stop = request.model_copy(update={"body": load}).stop()
             response = response_to(await self._stages.ask(stop, tenant=tenant, seconds=self._seconds))
             answer = await self._loads.read(tenant, response.body)
         except ValidationError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.scheduler.ingestion.indexer import Indexer
-from services.scheduler.ingestion.models import IncomingDocument, Target, Written
+from services.scheduler.ingestion.models import IncomingDocument, Permissions, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.kinds import JobDependencies
@@ -97,11 +97,14 @@ class CollectionSync:
             origin=record.origin,
             stamp=record.stamp,
             original=record.original,
+            permissions=Permissions.of(record),
         )
 
 
 def _differs(live: Document, there: Document | None, fingerprint: str | None) -> bool:
     if there is None or (there.sha256, there.metadata) != (live.sha256, live.metadata):
+        return True
+    if (there.allowed, there.allowed_revision) != (live.allowed, live.allowed_revision):
         return True
     return fingerprint is not None and there.fingerprint != fingerprint
 

@@ -178,6 +178,7 @@ class EvaluateJob:
             tenant=run.tenant,
             collection=collection.table,
             collection_id=collection.id,
+            principals=run.principals,
             question=question.question,
         )
         latency = round((time.perf_counter() - began) * 1e3, 3)
@@ -187,7 +188,9 @@ class EvaluateJob:
         body = {"question": question.question, "collection": spec.collection, "version": version, "top_k": spec.top_k}
         if spec.pipeline is not None:
             body["pipeline"] = spec.pipeline
-        reply = await self._requests.send(Endpoint.QUERY, json.dumps(body).encode(), tenant=run.tenant)
+        reply = await self._requests.send(
+            Endpoint.QUERY, json.dumps(body).encode(), tenant=run.tenant, principals=run.principals
+        )
         if reply.status != 200:
             raise Problem.from_details(ProblemDetails.model_validate_json(reply.body))
         answer: dict[str, Any] = json.loads(reply.body)

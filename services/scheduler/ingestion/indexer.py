@@ -24,6 +24,7 @@ from services.scheduler.ingestion.models import (
     IncomingDocument,
     MovedOnError,
     Outcome,
+    Permissions,
     Target,
     Written,
     is_same,
@@ -37,7 +38,13 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.collections import WRITABLE, Collection, CollectionVersion
 from shared.contracts.documents import Document, check_document_name
 from shared.contracts.envelope import Lane, Stop
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, encode_passages, index_outcome
+from shared.contracts.indexing import (
+    DocumentPermissions,
+    IndexChange,
+    IndexedDocumentRef,
+    encode_passages,
+    index_outcome,
+)
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
 from shared.nats.objects import owned_name
@@ -168,9 +175,67 @@ class Indexer:
                     await self._originals.release(target.collection, name, removed.original)
             yield start + len(group)
 
+    async def permit(self, target: Target, documents: Sequence[str], permissions: Permissions) -> int:
+        """Change who may see documents (by id) and nothing else: first in the index, then in the records. Returns how
+        many there are.
+
+        Raises Problem STAGE_UNAVAILABLE where a retriever of a version that knows no lists has taken the change.
+        """
+        await self._note_lists(target, [permissions])
+        allowed, revision = permissions.allowed, permissions.revision
+        for start in range(0, len(documents), REMOVED_AT_ONCE):
+            lists = tuple(
+                DocumentPermissions(id=document, allowed=allowed, revision=revision)
+                for document in documents[start : start + REMOVED_AT_ONCE]
+            )
+            await self._change(target, IndexChange(table=target.table, permissions=lists))
+        found = [
+            await self._documents.permit(target.table, document, allowed, revision, owner=target.owner)
+            for document in documents
+        ]
+        return sum(record is not None for record in found)
+
+    async def _note_lists(self, target: Target, permissions: Iterable[Permissions]) -> None:
+        """Mark the collection before its first document has a list: from then on all that looks at it goes by them."""
+        if target.collection.restricted or all(one.allowed is None for one in permissions):
+            return
+        await self._collections.update(target.collection, lambda known: known.model_copy(update={"restricted": True}))
+
+    async def _permissions(self, target: Target, document: IncomingDocument, known: Document | None) -> Permissions:
+        """Who may see a document: what it says itself, or the latest that the version or the live one says."""
+        said = [document.permissions] if document.permissions is not None else []
+        said += [Permissions.of(known)] if known is not None else []
+        if target.table != target.collection.table:
+            live = await self._documents.get(target.collection.table, document.id, owner=target.owner)
+            said += [Permissions.of(live)] if live is not None else []
+        return max(said, key=lambda one: one.revision, default=Permissions())
+
+    async def _follow_list(self, target: Target, document: IncomingDocument, written: Permissions) -> None:
+        """Repeat a change of the list that came to the live version while a copy of the document was written."""
+        if target.table == target.collection.table:
+            return
+        live = await self._documents.get(target.collection.table, document.id, owner=target.owner)
+        if live is not None and live.allowed_revision > written.revision:
+            await self.permit(target, [document.id], Permissions.of(live))
+
     async def _write(self, target: Target, document: IncomingDocument, commits: _Commits) -> Written:
         document = replace(document, name=check_document_name(document.name))
         known = await self._documents.get(target.table, document.id, owner=target.owner)
+        permissions = await self._permissions(target, document, known)
+        done = await self._written(target, document, commits, known, permissions)
+        if done.outcome is Outcome.UNCHANGED and known is not None and permissions.revision > known.allowed_revision:
+            await self.permit(target, [document.id], permissions)
+        await self._follow_list(target, document, permissions)
+        return done
+
+    async def _written(
+        self,
+        target: Target,
+        document: IncomingDocument,
+        commits: _Commits,
+        known: Document | None,
+        permissions: Permissions,
+    ) -> Written:
         fingerprint = self.fingerprint(target.version)
         whole = known is not None and bool(known.original or not self._settings.keep_originals)
         if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
@@ -207,6 +272,8 @@ class Indexer:
             origin=document.origin,
             stamp=document.stamp,
             warnings=read.warnings,
+            allowed=permissions.allowed,
+            allowed_revision=permissions.revision,
         )
         done = await commits.submit(ReadyDocument(record=record, passages=passages), Lane.BATCH)
         indexed = not isinstance(done, Problem) and done.outcome is Outcome.INDEXED
@@ -230,8 +297,15 @@ class Indexer:
         data = await asyncio.to_thread(encode_passages, tuple(p for document in batch for p in document.passages))
         async with asyncio.timeout(OBJECT_TIMEOUT):
             await self._vectors.put(name, io.BytesIO(data))
-        refs = tuple(reference_to(document.record) for document in batch)
-        done = await self._change(target, IndexChange(table=target.table, documents=refs, object=name))
+        await self._note_lists(target, [Permissions.of(document.record) for document in batch])
+        refs = [reference_to(document.record) for document in batch]
+        change = IndexChange(
+            table=target.table,
+            documents=tuple(ref for ref in refs if ref.allowed is None),
+            restricted=tuple(ref for ref in refs if ref.allowed is not None),
+            object=name,
+        )
+        done = await self._change(target, change)
         results: list[Written | Problem] = []
         for document in batch:
             if (refused := done.refused.get(document.record.id)) is not None:
@@ -239,7 +313,11 @@ class Indexer:
                 again = await self._commit(target, [fitted]) if fitted is not None else [Problem.from_details(refused)]
                 results += again
             elif document.record.id in done.superseded:
-                results.append(_written(document.record, Outcome.SUPERSEDED))
+                record = document.record
+                await self._documents.permit(
+                    target.table, record.id, record.allowed, record.allowed_revision, owner=target.owner
+                )
+                results.append(_written(record, Outcome.SUPERSEDED))
             else:
                 results.append(_written(document.record, await self._record(target, document.record)))
         await discard(self._vectors, name)
@@ -264,7 +342,15 @@ class Indexer:
         answer = await self._stages.ask(
             stop, tenant=target.tenant, collection=target.table, collection_id=target.owner.collection
         )
-        return index_outcome(answer)
+        outcome = index_outcome(answer)
+        lists = {ref.id for ref in change.restricted} | {one.id for one in change.permissions}
+        if not lists <= set(outcome.listed):
+            # What has a list was left alone by it, so nothing is open that should not be.
+            detail = (
+                "A retriever of a version that knows no lists of principals writes the index. Update all retrievers."
+            )
+            raise Problem(ProblemType.STAGE_UNAVAILABLE, detail)
+        return outcome
 
 
 async def discard(store: ObjectStore, name: str) -> None:

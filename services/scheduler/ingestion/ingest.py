@@ -14,7 +14,7 @@ from nats.js.object_store import ObjectStore
 
 from services.scheduler.collections.target_versions import target_versions
 from services.scheduler.ingestion.indexer import Indexer, discard
-from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, Outcome, Target, Written
+from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, Outcome, Permissions, Target, Written
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.ingestion.sources import Source, open_source
 from services.scheduler.jobs.job_context import JobContext
@@ -61,7 +61,7 @@ class IngestJob:
         only reported."""
         assert isinstance(context.spec, IngestSpec)
         await self._collections.get(context.tenant, context.spec.collection)
-        report = ProgressReport(context, len(context.spec.documents))
+        report = ProgressReport(context, len(context.spec.uploaded))
         async with report.reporting():
             delivery = await self._delivery(context, context.spec)
             async for version in target_versions(self._collections, context):
@@ -72,12 +72,12 @@ class IngestJob:
                     continue
                 version.done()
         context.outputs.update(report.counts)
-        for ref in context.spec.documents:
+        for ref in context.spec.uploaded:
             with suppress(ObjectNotFoundError):
                 await discard(self._uploads, check_owner(context.tenant, ref.object))
 
     async def _delivery(self, context: JobContext, spec: IngestSpec) -> _Delivery:
-        uploaded = [self._uploaded(context, ref) for ref in spec.documents]
+        uploaded = [self._uploaded(context, ref) for ref in spec.uploaded]
         if spec.source is None:
             return _Delivery(documents=uploaded, revision=context.revision)
         source = open_source(spec.source, self._settings)
@@ -101,6 +101,7 @@ class IngestJob:
             sha256=ref.sha256,
             media_type=ref.media_type,
             metadata=ref.metadata,
+            permissions=Permissions.given(ref.allowed, context.revision),
         )
 
     async def _upload(self, tenant: str, ref: DocumentRef) -> bytes:
@@ -148,6 +149,7 @@ async def _listed(context: JobContext, spec: IngestSpec, source: Source) -> list
             metadata=spec.metadata,
             origin=source.origin,
             stamp=file.stamp,
+            permissions=Permissions.given(spec.allowed if file.allowed is None else file.allowed, context.revision),
         )
         for file in await source.list()
     ]

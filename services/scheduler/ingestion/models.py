@@ -1,6 +1,6 @@
 """The types of a document on its way into the index of one version of a collection."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -9,9 +9,20 @@ from shared.contracts.collections import Collection, CollectionVersion, Owner
 from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage, Scalar
 from shared.contracts.indexing import IndexedDocumentRef
+from shared.contracts.principals import check_allowed, normalized
 from shared.contracts.warnings import DocumentWarning
 
-__all__ = ["IncomingDocument", "MovedOnError", "Outcome", "Target", "Written", "is_same", "passages_of", "reference_to"]
+__all__ = [
+    "IncomingDocument",
+    "MovedOnError",
+    "Outcome",
+    "Permissions",
+    "Target",
+    "Written",
+    "is_same",
+    "passages_of",
+    "reference_to",
+]
 
 
 class MovedOnError(Exception):
@@ -40,11 +51,29 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """The principals that may see a document, None for everybody, as the job of this revision says."""
+
+    allowed: tuple[str, ...] | None = None
+    revision: int = -1
+
+    @classmethod
+    def given(cls, allowed: Sequence[str] | None, revision: int) -> "Permissions | None":
+        """What is said with a document that comes in; None for nothing. Raises Problem INVALID_REQUEST."""
+        return None if allowed is None else cls(allowed=normalized(check_allowed(allowed)), revision=revision)
+
+    @classmethod
+    def of(cls, record: Document) -> "Permissions":
+        return cls(allowed=record.allowed, revision=record.allowed_revision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingDocument:
     """A document on its way in. Without a `sha256` it is known only once it has been loaded.
 
     `load` returns its bytes, or raises Problem; `size` is how many there should be. `revision` and `job` are those of
-    the change that it comes with, and `original` names its bytes where they are kept already.
+    the change that it comes with, and `original` names its bytes where they are kept already. `permissions`
+    say who may see it; None where nothing is said, and it keeps what it has.
     """
 
     name: str
@@ -58,6 +87,7 @@ class IncomingDocument:
     origin: str = ""
     stamp: str = ""
     original: str = ""
+    permissions: Permissions | None = None
 
     @property
     def id(self) -> str:
@@ -92,7 +122,14 @@ def is_same(known: Document, document: IncomingDocument, fingerprint: str, sha25
 
 
 def reference_to(record: Document) -> IndexedDocumentRef:
-    return IndexedDocumentRef(id=record.id, name=record.name, version=record.sha256, revision=record.revision)
+    return IndexedDocumentRef(
+        id=record.id,
+        name=record.name,
+        version=record.sha256,
+        revision=record.revision,
+        allowed=record.allowed,
+        allowed_revision=record.allowed_revision,
+    )
 
 
 def passages_of(document: IncomingDocument, read: ChunkedDocument) -> tuple[Passage, ...]:

@@ -54,6 +54,11 @@ class JobContext:
     def tenant(self) -> str:
         return self.job.tenant
 
+    @property
+    def principals(self) -> tuple[str, ...]:
+        """Who the job looks at documents as."""
+        return self.job.options.principals or ()
+
     def check_access(self) -> None:
         """Raises Problem FORBIDDEN for a collection that the submitter of the job may not name.
 

@@ -29,8 +29,8 @@ class StepCache:
         self._job_store = job_store
         self._artifacts = artifacts
 
-    async def key(self, tenant: str, spec: JobSpec) -> str:
-        """What a spec and the bytes of the artifacts that it names stand for."""
+    async def key(self, tenant: str, spec: JobSpec, principals: tuple[str, ...] | None) -> str:
+        """What a spec and the bytes of the artifacts that it names stand for, for who looks at documents so."""
         content = spec.model_dump(mode="json")
         inputs = {}
         for text in _texts(content):
@@ -39,7 +39,8 @@ class StepCache:
                     inputs[text] = await self._artifacts.digest(tenant, text)
                 except Problem:
                     continue  # it is not an artifact, or not any more
-        canonical = json.dumps([content, inputs], sort_keys=True, ensure_ascii=False)
+        seen_as = None if principals is None else sorted(principals)
+        canonical = json.dumps([content, inputs, seen_as], sort_keys=True, ensure_ascii=False)
         return f"{tenant}.{hashlib.sha256(canonical.encode()).hexdigest()}"
 
     async def find(self, key: str, tenant: str) -> Job | None:

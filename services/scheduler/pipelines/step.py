@@ -197,7 +197,7 @@ class StepRunner:
         """Submit a job, or find it: submitted by an earlier try, or not needed as its result is there."""
         family, tenant = self._family, self._family.parent.tenant
         if self._step.cache:
-            child.key = await family.cache.key(tenant, child.spec)
+            child.key = await family.cache.key(tenant, child.spec, family.parent.options.principals)
             known = await family.cache.find(child.key, tenant)
             if known is not None:
                 child.started, child.result = True, known
@@ -251,6 +251,7 @@ class StepRunner:
             labels=labels | dict(list(parent.labels.items())[: MOST_LABELS - len(labels)]),
             by=self._by,
             collections=parent.collections,
+            principals=parent.principals,
             parent=self._family.parent.id,
         )
 

@@ -42,11 +42,20 @@ class Asked:
 class TrialRunner:
     """One per try of a job. Each question is embedded once by each variant of the stage `embed`."""
 
-    def __init__(self, stages: Requester, indexer: Indexer, *, owner: Owner, concurrency: int) -> None:
+    def __init__(
+        self,
+        stages: Requester,
+        indexer: Indexer,
+        *,
+        owner: Owner,
+        concurrency: int,
+        principals: tuple[str, ...] = (),
+    ) -> None:
         self._stages = stages
         self._indexer = indexer
         self._owner = owner
         self._concurrency = concurrency
+        self._principals = principals
         self._vectors: dict[tuple[str, str], Vector | None] = {}
 
     async def run(self, setting: Setting, version: CollectionVersion, questions: Sequence[Question]) -> Asked:
@@ -106,6 +115,7 @@ class TrialRunner:
             tenant=self._owner.tenant,
             collection=version.table,
             collection_id=self._owner.collection,
+            principals=self._principals,
             question=question,
             embedding=None if by_words else await self._vector(version, question),
         )

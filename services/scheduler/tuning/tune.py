@@ -104,7 +104,13 @@ class TuneJob:
         with_sources = [question for question in asked if question.sources]
         split = halves(with_sources)
         _check_name(collection, spec, context.job.id)
-        runner = TrialRunner(self.stages, self.indexer, owner=collection.owner, concurrency=spec.concurrency)
+        runner = TrialRunner(
+            self.stages,
+            self.indexer,
+            owner=collection.owner,
+            concurrency=spec.concurrency,
+            principals=context.principals,
+        )
         state = await self._state(context, spec, collection, runner)
         base = collection.version(state.base)
         search = _Search(

@@ -18,6 +18,7 @@ from shared.contracts.jobs.kinds.drop import DropSpec
 from shared.contracts.jobs.kinds.evaluate import EvaluateSpec
 from shared.contracts.jobs.kinds.generate_questions import GenerateQuestionsSpec
 from shared.contracts.jobs.kinds.ingest import DocumentRef, FolderSource, IngestSpec, S3Source
+from shared.contracts.jobs.kinds.permit import PermitSpec
 from shared.contracts.jobs.kinds.pipeline import PipelineSpec, PipelineStep
 from shared.contracts.jobs.kinds.reindex import ReindexSpec
 from shared.contracts.jobs.kinds.switch import SwitchSpec
@@ -47,6 +48,7 @@ __all__ = [
     "JobProgress",
     "JobSpec",
     "JobState",
+    "PermitSpec",
     "PipelineSpec",
     "PipelineStep",
     "Priority",

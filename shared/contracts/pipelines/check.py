@@ -163,7 +163,7 @@ class _Checker:
         if kind not in STEP_KINDS:
             yield f"{at}.kind", f"a step's kind is one of {', '.join(STEP_KINDS)}; it is {kind!r}"
             return
-        if kind == "ingest" and job.get("documents"):
+        if kind == "ingest" and (job.get("documents") or job.get("restricted")):
             yield f"{at}.documents", "a step ingests from a source"
             return
         unknown = {place for place, text in placeholders(job) if not self._is_known(text)}

@@ -203,7 +203,12 @@ async def _replace(table: AsyncTable, documents: Sequence[IndexedDocument]) -> R
     for document in documents:
         for chunk in document.chunks:
             check_dimension(len(chunk.vector), dimension)
-    return await replace_documents(table, documents)
+    done = await replace_documents(table, documents)
+    # A list that a document brings counts by its own revision, also where the rest of it comes too late.
+    if late := [d for d in documents if d.id in done.superseded and d.allowed_revision >= 0]:
+        lists = [Permissions(document_id=d.id, allowed=d.allowed, revision=d.allowed_revision) for d in late]
+        await permit_documents(table, lists)
+    return done
 
 
 async def _count(table: AsyncTable, seen: str | None, where: Filter | None) -> int:

@@ -1,6 +1,6 @@
 """The protocol of a source."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,13 +11,15 @@ __all__ = ["Listed", "Source"]
 class Listed:
     """A file of a source. `stamp` changes whenever its content does, as far as can be told without reading it.
 
-    `load` returns its bytes; raises Problem where it cannot be read.
+    `load` returns its bytes; raises Problem where it cannot be read. `allowed` are the principals that may see it, as
+    the source says, and None where it says nothing.
     """
 
     name: str
     size: int
     stamp: str
     load: Callable[[], Awaitable[bytes]]
+    allowed: Sequence[str] | None = None
 
 
 class Source(Protocol):

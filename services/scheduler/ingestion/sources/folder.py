@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -12,6 +11,7 @@ from typing import NoReturn, Self
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
+from services.scheduler.ingestion.sources.permission_files import PERMISSION_FILE, PermissionFiles, matches
 from shared.contracts.documents import spell_name
 from shared.contracts.jobs import FolderSource
 from shared.contracts.problems import Problem, ProblemType
@@ -25,6 +25,7 @@ class Folder:
     name may have is spelled by `spell_name`.
 
     Links are followed where they lead to a file in this folder; others, and hidden files and folders, are left out.
+    Who may see a file, PERMISSION_FILE in its folder or in one above says.
     """
 
     path: Path
@@ -54,15 +55,19 @@ class Folder:
         return self.path.as_uri()
 
     async def list(self) -> list[Listed]:
-        """Raises Problem SOURCE_UNAVAILABLE where a part of the folder cannot be read."""
+        """Raises Problem SOURCE_UNAVAILABLE where a part of the folder cannot be read, SOURCE_REFUSED where a file of
+        permissions cannot be used."""
         return await asyncio.to_thread(lambda: sorted(self._files(), key=lambda file: file.name))
 
     def _files(self) -> Iterator[Listed]:
+        permissions = PermissionFiles()
         for folder, folders, files in os.walk(self.path, onerror=_unreadable):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            if PERMISSION_FILE in files:
+                self._take_permissions(permissions, Path(folder))
             for name in files:
                 path = Path(folder, name)
-                if name.startswith(".") or not _matches(path.relative_to(self.path).parts, self.pattern):
+                if name.startswith(".") or not matches(path.relative_to(self.path).parts, self.pattern):
                     continue
                 if (status := self._status(path)) is not None:
                     yield Listed(
@@ -70,7 +75,15 @@ class Folder:
                         size=status.st_size,
                         stamp=f"{status.st_mtime_ns}-{status.st_size}",
                         load=partial(asyncio.to_thread, self._read, path),
+                        allowed=permissions.allowed(path.relative_to(self.path).parts),
                     )
+
+    def _take_permissions(self, permissions: PermissionFiles, folder: Path) -> None:
+        try:
+            data = self._read(folder / PERMISSION_FILE)
+        except Problem as problem:
+            raise Problem(ProblemType.SOURCE_REFUSED, f"{PERMISSION_FILE}: {problem.detail}") from None
+        permissions.add(folder.relative_to(self.path).parts, data)
 
     def _status(self, path: Path) -> os.stat_result | None:
         """None for what leads out of the folder, is no file, or went while the folder was listed."""
@@ -101,12 +114,3 @@ class Folder:
 def _unreadable(error: OSError) -> NoReturn:
     """A folder that cannot be read is not empty: its documents must not be taken for removed."""
     raise Problem(ProblemType.SOURCE_UNAVAILABLE, f"The folder {error.filename!r} cannot be read: {error.strerror}.")
-
-
-def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Glob by whole parts of a path; `**` stands for any number of them."""
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return any(_matches(path[skipped:], pattern[1:]) for skipped in range(len(path) + 1))
-    return bool(path) and fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])

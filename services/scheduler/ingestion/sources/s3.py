@@ -12,11 +12,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, Self
 
+from obstore import ObjectMeta
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from services.scheduler.ingestion.reader.reader import MAX_DOCUMENT_BYTES
 from services.scheduler.ingestion.sources.base import Listed
+from services.scheduler.ingestion.sources.permission_files import PERMISSION_FILE, PermissionFiles
 from shared.contracts.documents import spell_name
 from shared.contracts.jobs import S3Source
 from shared.contracts.problems import Problem, ProblemType
@@ -30,7 +32,10 @@ STATUS: Final = re.compile(r"status code: (\d{3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """An object is called `<bucket>/<key>`. A prefix is a folder: `a/b` holds `a/b/c` and not `a/bc`."""
+    """An object is called `<bucket>/<key>`. A prefix is a folder: `a/b` holds `a/b/c` and not `a/bc`.
+
+    Who may see an object, PERMISSION_FILE in its folder or in one above says, as far as the prefix goes.
+    """
 
     store: S3Store
     bucket: str
@@ -69,19 +74,26 @@ class Bucket:
 
     async def list(self) -> list[Listed]:
         """Raises Problem SOURCE_UNAVAILABLE, SOURCE_REFUSED or NOT_FOUND."""
-        found: list[Listed] = []
+        items: list[ObjectMeta] = []
+        permissions = PermissionFiles()
         with _told(self.bucket):
             async for page in self.store.list(prefix=self.prefix or None, chunk_size=1000):
-                found += [
-                    Listed(
-                        name=spell_name(f"{self.bucket}/{item['path']}"),
-                        size=item["size"],
-                        stamp=item["e_tag"] or f"{item['last_modified'].timestamp()}-{item['size']}",
-                        load=partial(self._load, item["path"], item["size"]),
-                    )
-                    for item in page
-                    if not any(part.startswith(".") for part in item["path"].split("/"))
-                ]
+                for item in page:
+                    *folder, name = item["path"].split("/")
+                    if name == PERMISSION_FILE:
+                        permissions.add(folder, await self._load(item["path"], item["size"]))
+                    elif not any(part.startswith(".") for part in (*folder, name)):
+                        items.append(item)
+        found = [
+            Listed(
+                name=spell_name(f"{self.bucket}/{item['path']}"),
+                size=item["size"],
+                stamp=item["e_tag"] or f"{item['last_modified'].timestamp()}-{item['size']}",
+                load=partial(self._load, item["path"], item["size"]),
+                allowed=permissions.allowed(item["path"].split("/")),
+            )
+            for item in items
+        ]
         return sorted(found, key=lambda file: file.name)
 
     async def _load(self, key: str, size: int) -> bytes:
