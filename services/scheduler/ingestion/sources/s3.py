@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from obstore import ObjectMeta
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
@@ -22,6 +21,9 @@ from services.scheduler.ingestion.sources.permission_files import PERMISSION_FIL
 from shared.contracts.documents import spell_name
 from shared.contracts.jobs import S3Source
 from shared.contracts.problems import Problem, ProblemType
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 __all__ = ["Bucket"]
 
