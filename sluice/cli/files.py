@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from sluice.cli.file_names import path_of, spelled
+from sluice.cli.permission_files import PermissionFiles
 
 __all__ = [
     "LARGEST_FILE",
@@ -35,23 +36,32 @@ class NameClashError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """A file to ingest, its name in the collection, and its size in bytes."""
+    """A file to ingest, its name in the collection, and its size in bytes. `allowed` are who may see it; None says
+    nothing."""
 
     path: Path
     name: str
     size: int
+    allowed: tuple[str, ...] | None = None
 
 
-def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Picked]:
+def pick(
+    roots: Sequence[Path],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    allowed: Sequence[str] | None = None,
+) -> list[Picked]:
     """The files of the given files and folders, ordered by name.
 
     A file's name is its path from the folder that holds the given path, with "/", as `spelled` writes it. Hidden files
     and folders and those of SKIPPED_FOLDERS are left out, as are links that lead out of the given folder; a file that
     is itself given is taken whatever it is called. Patterns (`*` also matches "/") are held against the path within the
-    given folder and against the file name; `exclude` also against folders. Raises `NameClashError`.
+    given folder and against the file name; `exclude` also against folders. Who may see a file, a file of permissions in
+    its folder or one above says, else `allowed`. Raises `NameClashError`, `PermissionFileError`.
     """
     found: dict[str, Picked] = {}
     for root in (Path(os.path.abspath(root)) for root in roots):
+        permissions = PermissionFiles(root if root.is_dir() else root.parent)
         for path in _walk(root) if root.is_dir() else [root]:
             within = PurePosixPath(path.relative_to(root).as_posix()) if path != root else PurePosixPath(root.name)
             if not _wanted(within, include, exclude):
@@ -62,13 +72,19 @@ def pick(roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[s
                 raise NameClashError(
                     f"{spelled(str(other.path))} and {spelled(str(path))} would both be named {name}; ingest them apart"
                 )
-            found[name] = Picked(path=path, name=name, size=path.stat().st_size)
+            said = permissions.allowed(path)
+            given = tuple(allowed) if said is None and allowed is not None else said
+            found[name] = Picked(path=path, name=name, size=path.stat().st_size, allowed=given)
     return [found[name] for name in sorted(found)]
 
 
 def batches(files: Iterable[Picked]) -> Iterator[list[Picked]]:
-    """Groups for one request each: at most 200 files and 32 MiB; a larger file goes alone."""
-    return grouped(files, lambda file: file.size, most_size=REQUEST_BYTES, most=REQUEST_FILES)
+    """Groups for one request each: at most 200 files and 32 MiB, all with one list; a larger file goes alone."""
+    alike: dict[tuple[str, ...] | None, list[Picked]] = {}
+    for file in files:
+        alike.setdefault(file.allowed, []).append(file)
+    for group in alike.values():
+        yield from grouped(group, lambda file: file.size, most_size=REQUEST_BYTES, most=REQUEST_FILES)
 
 
 def grouped(

@@ -24,6 +24,12 @@ def ingest(
         list[str] | None,
         typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Metadata of every document."),
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow", metavar="WHO", help="Who may see them: user:NAME, group:NAME or public; may be repeated."
+        ),
+    ] = None,
     include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only matching files.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Skip matching files and folders.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is indexed.")] = True,
@@ -33,7 +39,7 @@ def ingest(
     """Add files and folders to a collection; what has not changed is skipped.
 
     A document is named by its path from the folder that holds PATH: `docs` gives `docs/a.md`. Exit status 1 if a
-    document failed.
+    document failed. `.sluice-permissions.yaml` in a folder says who may see its files; `--allow` is for all others.
     """
     import asyncio
 
@@ -42,7 +48,7 @@ def ingest(
 
     plan = Plan(
         collection=collection,
-        files=tuple(_pick(paths, include or [], exclude or [])),
+        files=tuple(_pick(paths, include or [], exclude or [], allow)),
         folders=tuple(path for path in paths if path.is_dir()),
         metadata=_parse_metadata(metadata or []),
         prune=prune,
@@ -52,13 +58,14 @@ def ingest(
     raise typer.Exit(1 if outcome.failed else 0)
 
 
-def _pick(paths: list[Path], include: list[str], exclude: list[str]) -> "list[Picked]":
+def _pick(paths: list[Path], include: list[str], exclude: list[str], allow: list[str] | None) -> "list[Picked]":
     from sluice.cli.file_names import spelled
     from sluice.cli.files import NameClashError, pick
+    from sluice.cli.permission_files import PermissionFileError
 
     try:
-        return pick(paths, include, exclude)
-    except NameClashError as error:
+        return pick(paths, include, exclude, allow)
+    except (NameClashError, PermissionFileError) as error:
         raise typer.BadParameter(str(error), param_hint="PATH") from None
     except OSError as error:
         raise typer.BadParameter(f"{spelled(str(error.filename))}: {error.strerror}", param_hint="PATH") from None

@@ -126,7 +126,7 @@ async def _send_and_follow(client: AsyncClient, plan: Plan, outcome: Outcome, sc
                 uploads = await asyncio.to_thread(_read, batch, outcome)
                 if not uploads:
                     continue
-                job = await client.upload(plan.collection, uploads, metadata=plan.metadata)
+                job = await client.upload(plan.collection, uploads, metadata=plan.metadata, allowed=batch[0].allowed)
                 changed(job)
                 if plan.wait:
                     group.create_task(_follow(client, job.id, changed, slots))

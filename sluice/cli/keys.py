@@ -54,6 +54,12 @@ def create_key(
     collection: Annotated[
         list[str], typer.Option("--collection", "-c", help="Only these collections; * and ? are wildcards.")
     ] = ["*"],  # noqa: B006  (typer's way)
+    principal: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--principal", help="Who it looks at documents as: user:NAME, group:NAME, or * for every document."
+        ),
+    ] = None,
     expires: Annotated[str | None, typer.Option(metavar="TIME", help="Lifetime: 12h, 90d.")] = None,
     requests: Annotated[int | None, typer.Option(metavar="N", help="Requests a minute, at each gateway.")] = None,
     tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens a minute, at each gateway.")] = None,
@@ -70,6 +76,7 @@ def create_key(
             action,
             tenant=tenant,
             collections=collection,
+            principals=principal or (),
             expires_in=None if expires is None else _seconds(expires, "--expires"),
             requests_per_minute=requests,
             tokens_per_minute=tokens,

@@ -55,6 +55,7 @@ class AsyncClient:
         url: str | None = None,
         *,
         api_key: str | None = None,
+        identity: str | None = None,
         timeout: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -62,7 +63,7 @@ class AsyncClient:
         self._timeout = timeout
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            headers=wire.headers(api_key),
+            headers=wire.headers(api_key, identity),
             transport=transport,
             trust_env=not wire.is_loopback(self.url),
         )
@@ -89,6 +90,7 @@ class AsyncClient:
     add_texts = _operation(calls.add_texts)
     document_page = _operation(calls.document_page)
     document = _operation(calls.document)
+    permit = _operation(calls.permit)
     delete_documents = _operation(calls.delete_documents)
     submit_job = _operation(job_calls.submit_job)
     tune = _operation(job_calls.tune)

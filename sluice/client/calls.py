@@ -39,6 +39,7 @@ __all__ = [
     "document",
     "document_page",
     "models",
+    "permit",
     "pipelines",
     "query",
     "replay_dead_letter",
@@ -144,10 +145,13 @@ def upload(
     files: Iterable[Path | str | Upload],
     *,
     metadata: Mapping[str, Any] | None = None,
+    allowed: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
     """Send files to a collection; a path's document name is its file name.
 
+    `allowed` are the users and groups that may see them, such as `group:hr`; `public` alone is for everybody, and None
+    keeps what they have.
     The files are read at once. One request carries at most 1,000 files and 256 MB; a file at most 50 MB.
     """
     uploads = tuple(file if isinstance(file, Upload) else _read(Path(file)) for file in files)
@@ -155,7 +159,7 @@ def upload(
         method="POST",
         path=_documents_path(collection),
         files=uploads,
-        form={"metadata": json.dumps(dict(metadata))} if metadata else {},
+        form=_form(metadata, allowed),
         headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         parse=submitted,
         timeout=UPLOAD_TIMEOUT,
@@ -168,11 +172,14 @@ def add_texts(
     texts: Mapping[str, str],
     *,
     metadata: Mapping[str, Any] | None = None,
+    allowed: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
-    """Add documents from texts by name; `metadata` applies to all of them."""
-    shared = dict(metadata or {})
-    documents = [{"name": name, "text": text, "metadata": shared} for name, text in texts.items()]
+    """Add documents from texts by name; `metadata` and `allowed`, as `upload` has them, apply to all of them."""
+    about: dict[str, Any] = {"metadata": dict(metadata or {})}
+    if allowed is not None:
+        about["allowed"] = list(allowed)
+    documents = [{"name": name, "text": text, **about} for name, text in texts.items()]
     return Call(
         method="POST",
         path=_documents_path(collection),
@@ -195,6 +202,15 @@ def document_page(
 def document(collection: str, document_id: str) -> Call[Document]:
     """One document's record."""
     return get(f"{_documents_path(collection)}/{segment(document_id)}", parse=model(Document))
+
+
+def permit(collection: str, document_id: str, allowed: Sequence[str]) -> Call[Job]:
+    """Say who may see a document: users and groups, such as `user:alice`; `public` alone is for everybody.
+
+    It is in force a second after the job has ended.
+    """
+    path = f"{_documents_path(collection)}/{segment(document_id)}/permissions"
+    return Call(method="PUT", path=path, body={"allowed": list(allowed)}, parse=submitted)
 
 
 def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
@@ -296,6 +312,11 @@ def _said(**members: Any) -> dict[str, Any]:
 
 def _read(path: Path) -> Upload:
     return Upload(name=path.name, content=path.read_bytes())
+
+
+def _form(metadata: Mapping[str, Any] | None, allowed: Sequence[str] | None) -> dict[str, str]:
+    form = {"metadata": json.dumps(dict(metadata))} if metadata else {}
+    return form if allowed is None else {**form, "allowed": json.dumps(list(allowed))}
 
 
 def _documents_path(collection: str) -> str:

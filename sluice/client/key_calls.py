@@ -16,13 +16,15 @@ def create_key(
     *,
     tenant: str = "default",
     collections: Sequence[str] = ("*",),
+    principals: Sequence[str] = (),
     expires_in: float | None = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
 ) -> Call[IssuedKey]:
     """Make a key that allows `actions` (query, read, write, jobs, system, metrics, admin) on a tenant's collections.
 
-    Names of collections may hold `*` and `?`; `expires_in` is in seconds.
+    Names of collections may hold `*` and `?`; `expires_in` is in seconds. `principals` are who it looks at documents
+    as, such as `group:hr`; `*` alone sees every document.
     """
     body: dict[str, Any] = {
         "name": name,
@@ -33,6 +35,8 @@ def create_key(
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
     }
+    if principals:
+        body["principals"] = list(principals)
     return Call(method="POST", path="/v1/keys", body=body, parse=model(IssuedKey))
 
 

@@ -42,8 +42,8 @@ class Client:
     """A connection to one Sluice, for use by one thread at a time or by several.
 
     The address is `url`, else the environment's SLUICE_URL, else http://127.0.0.1:8080; likewise `api_key`
-    and SLUICE_API_KEY. `timeout` is in seconds and holds for each request that has none of its own. Every
-    failure raises `SluiceError`; where nothing answers, its subclass `UnreachableError`. Reads and uploads
+    and SLUICE_API_KEY. `identity` is a signed token of who asks. `timeout` is in seconds and holds for each
+    request that has none of its own. Every failure raises `SluiceError`; where nothing answers, its subclass `UnreachableError`. Reads and uploads
     (which carry an idempotency key) are repeated after a broken connection, and anything that the server
     refused with 429 when it says for how long; nothing else is sent twice.
     """
@@ -53,6 +53,7 @@ class Client:
         url: str | None = None,
         *,
         api_key: str | None = None,
+        identity: str | None = None,
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class Client:
         self._timeout = timeout
         self._http = httpx.Client(
             base_url=self.url,
-            headers=wire.headers(api_key),
+            headers=wire.headers(api_key, identity),
             transport=transport,
             trust_env=not wire.is_loopback(self.url),
         )
@@ -87,6 +88,7 @@ class Client:
     add_texts = _operation(calls.add_texts)
     document_page = _operation(calls.document_page)
     document = _operation(calls.document)
+    permit = _operation(calls.permit)
     delete_documents = _operation(calls.delete_documents)
     submit_job = _operation(job_calls.submit_job)
     tune = _operation(job_calls.tune)

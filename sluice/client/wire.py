@@ -139,10 +139,12 @@ def not_a_stream(url: str) -> SluiceError:
     return SluiceError(ProblemDetails(type=UNEXPECTED, title=f"{url} answered, but not with a stream of events"))
 
 
-def headers(api_key: str | None) -> dict[str, str]:
-    """The headers of every request; the key is the environment's SLUICE_API_KEY where none is given."""
+def headers(api_key: str | None, identity: str | None = None) -> dict[str, str]:
+    """The headers of every request; the key is the environment's SLUICE_API_KEY where none is given. `identity` is a
+    signed token of who asks."""
     key = api_key or os.environ.get("SLUICE_API_KEY")
-    return {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    found = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    return found if identity is None else {**found, "X-Sluice-Identity": identity}
 
 
 def is_loopback(url: str) -> bool:

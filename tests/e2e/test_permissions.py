@@ -148,7 +148,12 @@ def test_no_way_of_asking_finds_it(collection: str, outsiders: list[httpx.Client
             {"filter": {"document": "salaries.txt"}},
             {"filter": {"document": {"$ne": "report.txt"}}, "top_k": 100},
             {"version": "v1"},
-            {"messages": [{"role": "user", "content": "Who is it?"}, {"role": "assistant", "content": "The director."}]},
+            {
+                "messages": [
+                    {"role": "user", "content": "Who is it?"},
+                    {"role": "assistant", "content": "The director."},
+                ]
+            },
         ):
             body = {"question": QUESTION, "collection": collection, **more}
             answer = reader.post("/v1/query", json=body)
@@ -336,7 +341,9 @@ def test_a_folder_says_who_may_see_its_files(
 def test_an_identity_that_cannot_be_verified_is_refused(platform: KeyedPlatform, collection: str) -> None:
     now = time.time()
     for token in (
-        jwt.encode({"sub": "anna", "groups": ["hr"], "exp": now + 600}, "another-secret-of-32-characters-long", "HS256"),
+        jwt.encode(
+            {"sub": "anna", "groups": ["hr"], "exp": now + 600}, "another-secret-of-32-characters-long", "HS256"
+        ),
         jwt.encode({"sub": "anna", "groups": ["hr"], "exp": now - 600}, SECRET, "HS256"),
         jwt.encode({"sub": "anna", "groups": ["hr"]}, SECRET, "HS256"),
         jwt.encode({"sub": "anna", "groups": ["hr"], "exp": now + 600, "tenant": "other"}, SECRET, "HS256"),
