@@ -43,9 +43,9 @@ class Client:
 
     The address is `url`, else the environment's SLUICE_URL, else http://127.0.0.1:8080; likewise `api_key`
     and SLUICE_API_KEY. `identity` is a signed token of who asks. `timeout` is in seconds and holds for each
-    request that has none of its own. Every failure raises `SluiceError`; where nothing answers, its subclass `UnreachableError`. Reads and uploads
-    (which carry an idempotency key) are repeated after a broken connection, and anything that the server
-    refused with 429 when it says for how long; nothing else is sent twice.
+    request that has none of its own. Every failure raises `SluiceError`; where nothing answers, its subclass
+    `UnreachableError`. Reads and uploads (which carry an idempotency key) are repeated after a broken connection,
+    and anything that the server refused with 429 when it says for how long; nothing else is sent twice.
     """
 
     def __init__(

@@ -45,6 +45,8 @@ SECRETS: Final[Mapping[str, str]] = {
     "SLUICE_ADMIN_KEY": "gateway",
     "SLUICE_ADMIN_KEY_FILE": "gateway",
     "SLUICE_API_KEY": "",
+    "SLUICE_IDENTITY_SECRET": "gateway",
+    "SLUICE_IDENTITY_SECRET_FILE": "gateway",
     "SLUICE_INDEX_STORAGE_OPTIONS": "retriever",
     "SLUICE_OPENAI_API_KEY": "generator",
     "SLUICE_RERANK_API_KEY": "embedder",

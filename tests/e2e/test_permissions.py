@@ -6,7 +6,6 @@ The restricted documents hold a word that is nowhere else, so what a reader gets
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -157,12 +156,15 @@ def test_no_way_of_asking_finds_it(collection: str, outsiders: list[httpx.Client
         ):
             body = {"question": QUESTION, "collection": collection, **more}
             answer = reader.post("/v1/query", json=body)
-            assert MARK not in answer.text and "salaries.txt" not in answer.text.replace(json.dumps(body), "")
+            assert answer.status_code == 200, answer.text
+            assert MARK not in answer.text
+            assert "salaries" not in answer.text
         chat = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": QUESTION}]}
         for stream in (False, True):
             answer = reader.post("/v1/chat/completions", json={**chat, "stream": stream})
             assert answer.status_code == 200, answer.text
-            assert MARK not in answer.text and "salaries" not in answer.text
+            assert MARK not in answer.text
+            assert "salaries" not in answer.text
 
 
 def test_the_document_is_not_there_for_others(
@@ -202,6 +204,16 @@ def test_jobs_look_at_documents_as_those_who_submit_them(
             assert MARK not in (found.get("answer") or "")
 
 
+def ended_batch(client: httpx.Client, batch: dict[str, Any]) -> dict[str, Any]:
+    def ended() -> bool:
+        nonlocal batch
+        batch = client.get(f"/v1/batches/{batch['id']}").json()
+        return batch["status"] in ("completed", "failed", "expired")
+
+    eventually(ended, "the batch has ended")
+    return batch
+
+
 def test_a_batch_is_answered_for_who_submits_it(
     admin: httpx.Client, collection: str, outsiders: list[httpx.Client], insiders: list[httpx.Client]
 ) -> None:
@@ -215,14 +227,7 @@ def test_a_batch_is_answered_for_who_submits_it(
         form = {"file": ("in.jsonl", json.dumps(line).encode())}
         file = reader.post("/v1/files", files=form, data={"purpose": "batch"}).json()["id"]
         asked = {"input_file_id": file, "endpoint": "/v1/query", "completion_window": "1h"}
-        batch = reader.post("/v1/batches", json=asked).json()
-
-        def ended() -> bool:
-            nonlocal batch
-            batch = reader.get(f"/v1/batches/{batch['id']}").json()
-            return batch["status"] in ("completed", "failed", "expired")
-
-        eventually(ended, "the batch has ended")
+        batch = ended_batch(reader, reader.post("/v1/batches", json=asked).json())
         output = reader.get(f"/v1/files/{batch['output_file_id']}/content")
         assert output.status_code == 200
         assert (MARK in output.text) is sees

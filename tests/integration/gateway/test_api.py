@@ -73,6 +73,7 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "DELETE /v1/collections/{collection}/documents",
         "GET /v1/collections/{collection}/documents/{document}",
         "DELETE /v1/collections/{collection}/documents/{document}",
+        "PUT /v1/collections/{collection}/documents/{document}/permissions",
         "GET /v1/jobs",
         "GET /v1/jobs/{job}",
         "POST /v1/jobs",

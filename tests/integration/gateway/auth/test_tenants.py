@@ -68,6 +68,7 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "DELETE /v1/collections/{collection}/documents": (HIDDEN, {"params": {"name": "{name}"}}),
     "GET /v1/collections/{collection}/documents/{document}": (HIDDEN, {}),
     "DELETE /v1/collections/{collection}/documents/{document}": (HIDDEN, {}),
+    "PUT /v1/collections/{collection}/documents/{document}/permissions": (HIDDEN, {"json": {"allowed": ["public"]}}),
     "POST /v1/jobs": (202, {"json": {"spec": SPEC}}),
     "GET /v1/jobs": (200, {}),
     "GET /v1/jobs/{job}": (HIDDEN, {}),
