@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
 from services.scheduler.collections.delete import DeleteJob
+from services.scheduler.collections.permit import PermitJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
 from services.scheduler.collections.sync import CollectionSync
@@ -72,6 +74,8 @@ class CollectionHarness:
         self.searched: list[Query] = []
         """The queries that searches were made for."""
         self.before_search: Callable[[Query], Awaitable[object]] | None = None
+        self.unknown_to_index: frozenset[str] = frozenset()
+        """Members of a change of the index that the retriever does not know."""
         self.kinds: Mapping[str, JobFunction] = {}
 
     async def embed(self, variant: str, dimension: int, query: Query) -> Query:
@@ -90,6 +94,13 @@ class CollectionHarness:
         self.searched.append(query)
         return await retrieve(query, context)
 
+    async def index(self, index: Index, query: Query, context: Context) -> Query:
+        if self.unknown_to_index:
+            known = {name: value for name, value in context.params.items() if name not in self.unknown_to_index}
+            context = copy(context)
+            context._query = query.model_copy(update={"slip": (query.stop.model_copy(update={"params": known}),)})
+        return await index(query, context)
+
     async def submit(self, spec: JobSpec, **options: Any) -> str:
         """Put a job on the queue. Returns its id."""
         job = uuid.uuid4().hex
@@ -102,8 +113,10 @@ class CollectionHarness:
         async with self.job_harness.working(self.kinds):
             return await self.job_harness.ended(job, patience=patience)
 
-    async def upload(self, collection: str, texts: Mapping[str, str]) -> IngestSpec:
-        """A job that ingests these texts."""
+    async def upload(
+        self, collection: str, texts: Mapping[str, str], *, allowed: tuple[str, ...] | None = None
+    ) -> IngestSpec:
+        """A job that ingests these texts, with a list of who may see them."""
         uploads = await self.job_harness.bus.jetstream.object_store(UPLOADS)
         refs = []
         for name, text in texts.items():
@@ -111,8 +124,14 @@ class CollectionHarness:
             stored = owned_name("default", f"{name}-{len(self.embedded)}-{hashlib.sha256(data).hexdigest()[:8]}")
             await uploads.put(stored, data)
             digest = hashlib.sha256(data).hexdigest()
-            refs.append(DocumentRef(name=name, object=stored, sha256=digest, bytes=len(data), media_type="text/plain"))
-        return IngestSpec(collection=collection, documents=tuple(refs))
+            refs.append(
+                DocumentRef(
+                    name=name, object=stored, sha256=digest, bytes=len(data), media_type="text/plain", allowed=allowed
+                )
+            )
+        if allowed is None:
+            return IngestSpec(collection=collection, documents=tuple(refs))
+        return IngestSpec(collection=collection, restricted=tuple(refs))
 
     async def collection(self, name: str = "docs") -> Collection:
         return await self.collections.get("default", name)
@@ -152,7 +171,7 @@ async def open_collection_harness(
             if embed is not None and variant == "default":
                 process = embed
             await stack.enter_async_context(harness.working(process, "embed", variant=variant, room=16, batch_room=16))
-        indexing = Index(store, vectors, lambda _table, _passages: None)
+        indexing = partial(collection_harness.index, Index(store, vectors, lambda _table, _passages: None))
         await stack.enter_async_context(
             harness.working(indexing, "index", lanes=(Lane.BATCH,), batch_room=1, exclusive=True)
         )
@@ -221,6 +240,7 @@ async def _kinds(
             settings=settings,
         ),
         "delete": removal.delete,
+        "permit": PermitJob(indexer=indexer, collections=collection_harness.collections),
         "drop": removal.drop,
         "switch": switching,
         "reindex": reindexing,
