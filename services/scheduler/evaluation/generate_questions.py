@@ -19,6 +19,7 @@ from services.scheduler.jobs.retry import PASSING
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
 from shared.contracts.jobs import Endpoint, GenerateQuestionsSpec
+from shared.contracts.principals import is_permitted
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
@@ -89,7 +90,7 @@ class GenerateQuestionsJob:
         assert isinstance(run.spec, GenerateQuestionsSpec)
         spec = run.spec
         collection = await self._version(run, spec)
-        records = await self._records(collection)
+        records = await self._records(run, collection)
         made = await self._earlier(run)
         async with run.reporting():
             run.progress(total=spec.count, done=min(spec.count, len(made.questions)))
@@ -115,9 +116,10 @@ class GenerateQuestionsJob:
         await run.save(name)
         return collection.as_if(name)
 
-    async def _records(self, collection: Collection) -> list[Document]:
-        """In an order that a later try finds again."""
-        records = await self.documents.list(collection.table, owner=collection.owner)
+    async def _records(self, run: JobContext, collection: Collection) -> list[Document]:
+        """Those that the submitter may see, in an order that a later try finds again."""
+        found = await self.documents.list(collection.table, owner=collection.owner)
+        records = [record for record in found if is_permitted(record.allowed, run.principals)]
         kept = sorted((record for record in records if record.original), key=lambda record: record.id)
         if not kept:
             raise Problem(
@@ -150,6 +152,9 @@ class GenerateQuestionsJob:
     ) -> Written:
         """What the model says to one passage of the document."""
         try:
+            now = await self.documents.get(collection.table, record.id, owner=collection.owner)
+            if now is not None and not is_permitted(now.allowed, run.principals):
+                return Written()
             passages = await self._passages(spec, collection, record)
             asked_before, number = divmod(place[1], len(passages))
             passage = passages[number]

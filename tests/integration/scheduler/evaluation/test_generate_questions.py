@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.documents import document_id
 from shared.contracts.envelope import Lane, Query
-from shared.contracts.jobs import EvaluateSpec, GenerateQuestionsSpec, Job, JobState
+from shared.contracts.jobs import EvaluateSpec, GenerateQuestionsSpec, Job, JobState, PermitSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import REQUEST, Request
 from shared.contracts.results import Response, Results
@@ -177,3 +178,16 @@ async def test_the_next_worker_goes_on_with_what_is_written(
         ended = await collection_harness.job_harness.ended(job)
     assert (ended.state, ended.outputs["questions"], ended.crashes) == (JobState.SUCCEEDED, 3, 1)
     assert len(writer.bodies) == 4  # the one that was broken off is written again, the one before is not
+
+
+async def test_the_model_is_shown_what_the_submitter_may_see(
+    collection_harness: CollectionHarness, writer: Writer
+) -> None:
+    ids = tuple(document_id(name) for name in ("blue.md", "red.md"))
+    await collection_harness.do(PermitSpec(collection="docs", documents=ids[:1], allowed=("group:hr",)))
+    await collection_harness.do(PermitSpec(collection="docs", documents=ids[1:], allowed=()))
+    for principals, lamps in (((), {"green"}), (("group:hr",), {"blue", "green"}), (("*",), {"blue", "red", "green"})):
+        writer.bodies.clear()
+        job = await collection_harness.do(spec(), principals=principals)
+        assert job.state is JobState.SUCCEEDED, job.error
+        assert {body["messages"][1]["content"].split()[1] for body in writer.bodies} == lamps
