@@ -4,14 +4,19 @@ The restricted documents hold a word that is nowhere else, so what a reader gets
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import pytest
 
+from sluice import Client, SluiceError
 from tests.harness.platform import Platform, eventually
 
 ADMIN = "admin-key-of-the-tests-0123456789abcdef"
@@ -360,3 +365,42 @@ def test_an_identity_that_cannot_be_verified_is_refused(platform: KeyedPlatform,
             reader.headers["X-Sluice-Identity"] = token
             assert reader.post("/v1/query", json={"question": "?", "collection": collection}).status_code == 401
             assert reader.get(f"/v1/collections/{collection}/documents").status_code == 401
+
+
+def test_the_command_line_says_who_may_see_documents(
+    platform: KeyedPlatform, outsiders: list[httpx.Client], insiders: list[httpx.Client], tmp_path: Path
+) -> None:
+    def sluice(*arguments: str) -> str:
+        command = [sys.executable, "-m", "sluice", *arguments, "--url", platform.url]
+        environment = {**os.environ, "SLUICE_API_KEY": ADMIN}
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "salaries.txt").write_text(HIDDEN)
+    (folder / "report.txt").write_text(OPEN)
+    (folder / ".sluice-permissions.yaml").write_text("- {files: report.txt, allowed: [public]}")
+    sluice("ingest", str(folder), "--collection", "desk", "--allow", "group:hr", "--json")
+    assert names(outsiders[0], "desk") == ["desk/report.txt"]
+    assert names(insiders[0], "desk") == ["desk/report.txt", "desk/salaries.txt"]
+    assert "group:hr" in sluice("documents", "list", "--collection", "desk")
+    sluice("documents", "permit", "desk/salaries.txt", "--collection", "desk", "--allow", "group:it")
+    assert names(outsiders[1], "desk") == ["desk/report.txt", "desk/salaries.txt"]
+    assert names(insiders[0], "desk") == ["desk/report.txt"]
+    issued = json.loads(sluice("keys", "create", "hr-bot", "-a", "query", "--principal", "group:it", "--json"))
+    assert issued["key"]["principals"] == ["group:it"]
+    with Client(platform.url, api_key=issued["secret"], timeout=60) as client:
+        eventually(lambda: _answers(client), "the key is known")
+        assert MARK in client.query(QUESTION, collection="desk").sources[0].text
+    sluice("documents", "permit", "desk/salaries.txt", "--collection", "desk", "--nobody")
+    assert names(outsiders[1], "desk") == ["desk/report.txt"]
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.pipelines()
+    except SluiceError:
+        return False
+    return True

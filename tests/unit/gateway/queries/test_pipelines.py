@@ -162,3 +162,11 @@ def test_a_collection_that_has_candidates_is_reranked_unless_the_request_says_ot
     assert stops(candidates=60)[1] == ("retrieve", 60)
     assert stops(rerank=False) == [("embed", None), ("retrieve", 5), ("generate", None)]
     assert stops(name="search") == [("redact", None)]
+
+
+def test_what_retrieves_from_a_restricted_collection_is_guarded_with_all_its_filters(pipelines: Pipelines) -> None:
+    request = {"top_k": None, "default_top_k": 5, "request_filter": {"public": False}}
+    slip = pipelines.slip("brief", restricted=True, **request)
+    assert slip[1].params["filter"] == {"$permitted": {"$and": [{"public": True}, {"public": False}]}}
+    bare = pipelines.slip("default", restricted=True, **{**request, "request_filter": None})
+    assert [stop.params.get("filter") for stop in bare if stop.stage == "retrieve"] == [{"$permitted": {}}]
