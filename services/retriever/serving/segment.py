@@ -29,10 +29,14 @@ class Lists:
     principals: NDArray[np.int64]
     names: Mapping[str, int]
 
-    def hidden(self, readers: Collection[str]) -> NDArray[np.intp]:
-        """The rows that none of these principals may see."""
-        known = [self.names[principal] for principal in readers if principal in self.names]
-        return np.setdiff1d(self.rows, self.parents[np.isin(self.principals, known)]) if known else self.rows
+    def seen_by(self, readers: Collection[str], count: int) -> NDArray[np.bool_]:
+        """Which of the segment's `count` rows one of these principals may see."""
+        wanted = np.zeros(len(self.names), np.bool_)
+        wanted[[self.names[principal] for principal in readers if principal in self.names]] = True
+        seen = np.ones(count, np.bool_)
+        seen[self.rows] = False
+        seen[self.parents[wanted[self.principals]]] = True
+        return seen
 
 
 @dataclass(frozen=True, eq=False)

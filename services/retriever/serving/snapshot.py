@@ -131,7 +131,7 @@ class Snapshot:
         alive = self.alive.copy()
         for segment, offset in zip(self.segments, self.offsets, strict=False):
             if segment.lists is not None:
-                alive[segment.lists.hidden(readers) + offset] = False
+                alive[offset : offset + len(segment)] &= segment.lists.seen_by(readers, len(segment))
         return replace(self, alive=alive)
 
     def alive_in(self, index: int) -> NDArray[np.bool_]:
