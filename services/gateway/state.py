@@ -22,6 +22,7 @@ from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.planner import QueryPlanner
 from services.gateway.queries.session import Queries
+from services.gateway.queries.window import QueryWindow
 from services.gateway.settings import GatewaySettings
 from services.gateway.variants.routes import Routes, watch_routes
 from services.gateway.variants.selector import Router
@@ -89,7 +90,7 @@ class GatewayState:
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
-        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle)
+        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings))
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,

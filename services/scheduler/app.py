@@ -17,6 +17,7 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.ticker import Ticker
 from services.scheduler.schedules.timers import TimerWorker
 from services.scheduler.settings import SchedulerSettings
+from shared.fairness import FairShare
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.delivery import Delivery
 from shared.runtime.replies import SCHEDULERS
@@ -50,6 +51,8 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
 def _reader(settings: SchedulerSettings) -> DocumentReader:
     return DocumentReader(
         workers=settings.reader_workers,
+        spare=settings.reader_spare,
+        weights=settings.weights,
         tokenizer=settings.tokenizer,
         chunking=Chunking(max_tokens=settings.chunk_tokens, overlap_tokens=settings.chunk_overlap),
         time_limit_s=settings.reader_seconds,
@@ -75,7 +78,12 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
         settings=settings,
         job_store=JobStore(bus.client, bus.jetstream),
         stages=stages,
-        requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
+        requests=Requests(
+            stages,
+            artifacts,
+            room=FairShare(settings.request_room, weights=settings.weights),
+            seconds=settings.longest_deadline,
+        ),
         collections=collections,
         documents=documents,
         originals=originals,
@@ -119,6 +127,8 @@ async def _workers(dependencies: JobDependencies) -> list[Worker]:
             Pool.FLOW: settings.job_flow_room,
         },
         ack_wait=settings.ack_wait,
+        spare=settings.job_spare,
+        weights=settings.weights,
     )
     ticker = Ticker(bus, dependencies.job_store)
     bus.after_reconnect(ticker.catch_up)

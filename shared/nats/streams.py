@@ -57,6 +57,8 @@ def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
             max_msgs=settings.job_limit,
+            max_msgs_per_subject=settings.job_tenant_limit,
+            discard_new_per_subject=True,
             duplicate_window=600.0,
             **durable,
         ),

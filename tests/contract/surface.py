@@ -190,6 +190,7 @@ OTHERS: Final = QueueSettings(
     ack_wait=7.0,
     max_deliver=9,
     job_limit=13,
+    job_tenant_limit=12,
     history_seconds=1234.0,
     upload_seconds=4321.0,
 )

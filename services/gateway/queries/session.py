@@ -17,6 +17,7 @@ from services.gateway.http.problems import ClientLeftError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part
 from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.progress import QueryProgress, QueueState, overdue
+from services.gateway.queries.window import QueryWindow
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
@@ -184,10 +185,12 @@ class Queries:
         replies: ReplyRouter,
         shadowed: Callable[[QuerySession], AbstractContextManager[None]],
         throttle: BatchThrottle,
+        window: QueryWindow,
     ) -> None:
         self._bus = bus
         self._replies = replies
         self._throttle = throttle
+        self._window = window
         self._instance = instance
         self._shadowed = shadowed
         self._sessions: set[QuerySession] = set()
@@ -219,9 +222,10 @@ class Queries:
             async with cancelled_unless(lambda: session.ended is not None, mailbox):
                 try:
                     with session.scope, throttled:
-                        await session.submit()
-                        with self._shadowed(session):
-                            yield session
+                        async with self._window.place(query):
+                            await session.submit()
+                            with self._shadowed(session):
+                                yield session
                 finally:
                     departure.forget(session.client_disconnected)
                     self._sessions.discard(session)
