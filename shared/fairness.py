@@ -10,9 +10,10 @@ holds none takes one of these, so a newcomer need not wait for the end of what o
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -86,19 +87,33 @@ class FairShare:
         room = self.size - reserved - self.taken
         return room > 0 or (room + self.spare > 0 and tenant not in self._holders)
 
-    def order(self, waiting: Iterable[str]) -> Callable[[str], tuple[float, float, int]]:
-        """The order of those that wait, as a key to sort by: the least is next. To be asked whenever they change.
+    def choose(self, waiting: Collection[str]) -> Collection[str]:
+        """Those of the tenants that may take a slot now."""
+        if self.taken < self.size:
+            return waiting
+        if self.taken >= self.size + self.spare:
+            return ()
+        return [tenant for tenant in waiting if tenant not in self._holders]
+
+    def join(self, tenant: str) -> None:
+        """Note that the tenant waits. Again is the same as once."""
+        if tenant not in self._waiting:
+            self._waiting[tenant] = self._holders.get(tenant) or self._arrive(tenant, self._clock())
+
+    def leave(self, tenant: str) -> None:
+        """Note that the tenant does not wait any more."""
+        self._waiting.pop(tenant, None)
+
+    def order(self) -> Callable[[str], tuple[float, float, int]]:
+        """The order of the moment of those that wait, as a key to sort by: the least is next.
 
         It goes by time, then by slots that are held, then by the last turn.
         """
         now = self._clock()
-        least = self._least(now)
-        known = self._holders | self._waiting
-        self._waiting = {tenant: known.get(tenant) or self._arrive(tenant, least, now) for tenant in waiting}
 
         def key(tenant: str) -> tuple[float, float, int]:
             account = self._waiting[tenant]
-            return account.served(now), account.held / account.weight, account.turn
+            return account.used + (account.held * now - account.began) / account.weight, account.held, account.turn
 
         return key
 
@@ -107,7 +122,7 @@ class FairShare:
         now = self._clock()
         account = self._holders.get(tenant) or self._waiting.get(tenant)
         if account is None:
-            account = self._arrive(tenant, self._least(now), now)
+            account = self._arrive(tenant, now)
         account.held += 1
         account.began += now
         self._turn += 1
@@ -129,13 +144,13 @@ class FairShare:
             account.began = 0.0
             del self._holders[tenant]
 
-    def _arrive(self, tenant: str, least: float, now: float) -> _Account:
+    def _arrive(self, tenant: str, now: float) -> _Account:
         """The account of a tenant that neither held nor waited: it begins where the others are, or behind them."""
         if (account := self._accounts.get(tenant)) is None:
             if len(self._accounts) >= self._forget_at:
                 self._forget(now)
             account = self._accounts[tenant] = _Account(self._weights.get(tenant, 1.0))
-        account.used += max(0.0, least - account.served(now))
+        account.used += max(0.0, self._least(now) - account.served(now))
         return account
 
     def _forget(self, now: float) -> None:
@@ -147,8 +162,12 @@ class FairShare:
 
     def _least(self, now: float) -> float:
         """The least time of those that hold or wait, and never less than before."""
-        active = (*self._holders.values(), *self._waiting.values())
-        self._floor = max(self._floor, min((one.served(now) for one in active), default=0.0))
+        least = math.inf
+        for active in (self._holders, self._waiting):
+            for one in active.values():
+                least = min(least, one.used + (one.held * now - one.began) / one.weight)
+        if self._floor < least < math.inf:
+            self._floor = least
         return self._floor
 
 
@@ -187,7 +206,7 @@ class FairSlots:
         if self._most_waiting is not None and len(queue) >= self._most_waiting:
             raise TooManyWaitError
         self._waiting[tenant] = queue
-        self._share.order(self._waiting)
+        self._share.join(tenant)
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         self.waiting += 1
@@ -203,8 +222,8 @@ class FairSlots:
     def release(self, tenant: str, taken: float) -> None:
         """Give a slot back, to whoever is next."""
         self._share.give(tenant, taken)
-        while candidates := [name for name in self._waiting if self._share.free(name)]:
-            following = min(candidates, key=self._share.order(self._waiting))
+        while candidates := self._share.choose(self._waiting):
+            following = min(candidates, key=self._share.order())
             turn = self._waiting[following][0]
             if not turn.done():
                 turn.set_result(self._share.take(following))
@@ -217,4 +236,4 @@ class FairSlots:
             self.waiting -= 1
             if not queue:
                 del self._waiting[tenant]
-                self._share.order(self._waiting)
+                self._share.leave(tenant)

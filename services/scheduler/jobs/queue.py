@@ -45,9 +45,19 @@ class _Slots:
     def __init__(self, size: int, spare: int, weights: Weights | None) -> None:
         self.share = FairShare(size, spare=spare, weights=weights)
         self._reserved = size // 4
+        self._waiting: set[str] = set()
 
     def free(self, priority: str, tenant: str) -> bool:
         return self.share.free(tenant, reserved=0 if priority == Priority.HIGH else self._reserved)
+
+    def order(self, waiting: set[str]) -> Callable[[str], tuple[float, float, int]]:
+        """The order of the tenants that wait, as a key to sort by."""
+        for tenant in waiting - self._waiting:
+            self.share.join(tenant)
+        for tenant in self._waiting - waiting:
+            self.share.leave(tenant)
+        self._waiting = waiting
+        return self.share.order()
 
 
 class JobQueue:
@@ -171,7 +181,7 @@ class JobQueue:
         tenants: dict[Pool, set[str]] = {pool: set() for pool in self._slots}
         for subject in waiting:
             tenants[self._pool(subject)].add(subject.rpartition(".")[2])
-        shares = {pool: slots.share.order(tenants[pool]) for pool, slots in self._slots.items()}
+        shares = {pool: slots.order(tenants[pool]) for pool, slots in self._slots.items()}
         candidates = [subject for subject in waiting if self._has_slot(subject)]
         if not candidates:
             return None

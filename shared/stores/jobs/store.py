@@ -88,7 +88,8 @@ class JobStore:
     async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
         """Put a job on the queue. Returns it, and whether it is new: the same id twice is one job.
 
-        Raises Problem QUEUE_FULL when too many jobs of the tenant or of all wait, CONFLICT when the id stands for another job.
+        Raises Problem QUEUE_FULL when too many jobs wait, of the tenant or of all, and CONFLICT when the id stands for
+        another job.
         """
         try:
             known = await self.get(tenant, job)

@@ -23,18 +23,20 @@ def served(share: FairShare, clock: Clock, work: dict[str, float], seconds: floa
     """The slot-seconds of tenants that always have more work, each piece of which takes so long."""
     running: list[tuple[float, str, float]] = []
     total = dict.fromkeys(work, 0.0)
+    for tenant in work:
+        share.join(tenant)
     while clock.now < seconds:
         while candidates := [tenant for tenant in work if share.free(tenant)]:
-            tenant = min(candidates, key=share.order(work))
+            tenant = min(candidates, key=share.order())
             running.append((clock.now + work[tenant], tenant, share.take(tenant)))
-        share.order(work)
         running.sort()
         clock.now, tenant, taken = running.pop(0)
         share.give(tenant, taken)
         total[tenant] += work[tenant]
     for _, tenant, taken in running:
         share.give(tenant, taken)
-    share.order(())
+    for tenant in work:
+        share.leave(tenant)
     return total
 
 
@@ -47,17 +49,19 @@ def test_one_tenant_alone_may_hold_every_slot_but_none_that_is_spare() -> None:
 
 def test_a_tenant_without_a_slot_finds_one_although_another_holds_all() -> None:
     share = FairShare(2, spare=2)
-    share.take("a"), share.take("a")
-    assert share.free("b") and not share.free("a")
+    _ = [share.take("a") for _ in range(2)]
+    assert share.free("b")
+    assert not share.free("a")
     share.take("b")
-    assert share.free("c") and not share.free("b")
+    assert share.free("c")
+    assert not share.free("b")
     share.take("c")
     assert not share.free("d")
 
 
 def test_reserved_slots_are_kept_from_newcomers_too() -> None:
     share = FairShare(4, spare=1)
-    share.take("a"), share.take("a"), share.take("a")
+    _ = [share.take("a") for _ in range(3)]
     assert not share.free("a", reserved=1)
     assert share.free("b", reserved=1)
     share.take("b")
