@@ -55,11 +55,11 @@ async def _measure(platform: Platform, flooded: bool, seconds: float) -> dict[st
     seen: list[float] = []
     began = time.perf_counter()
     until = began + LEAD + seconds
-    asking = [quiet, *more]
-    due = [paced(ask, 1.0, until, LEAD + number / PER_SECOND, seen) for number, ask in enumerate(asking)]
+    clients = [quiet, *more]
+    due = [paced(ask, 1.0, until, LEAD + number / PER_SECOND, seen) for number, ask in enumerate(clients)]
     failed, floods = await asyncio.gather(asyncio.gather(*due), asyncio.gather(*(flood(a, until) for a in others)))
     took = time.perf_counter() - began
-    for client in (*asking, *others):
+    for client in (*clients, *others):
         client.close()
     return {
         "flooded": flooded,
