@@ -34,6 +34,7 @@ from shared.runtime.replies import ReplyRouter
 from shared.runtime.stage import Stage
 from shared.service.bus import Bus
 from shared.service.service import Service
+from shared.service.storage import StorageWatch
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
@@ -79,6 +80,7 @@ class GatewayState:
         self.throttle = BatchThrottle(yields=settings.batch_yields)
         self.authenticator = Authenticator(settings)
         self.planner = QueryPlanner(settings, pipelines, self.selector)
+        self.storage: StorageWatch | None = None
         self._backend: Backend | None = None
 
     @asynccontextmanager

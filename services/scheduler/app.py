@@ -25,6 +25,7 @@ from shared.runtime.requester import Requester
 from shared.service.asyncapi import describe_jobs
 from shared.service.bus import Bus
 from shared.service.service import ASGIApp, Service, Worker
+from shared.service.storage import Storage
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
@@ -43,7 +44,7 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
             async with collect_garbage(settings, parts.job_store, service.bus.jetstream):
                 yield await _workers(parts)
 
-    service = Service("scheduler", settings, setup)
+    service = Service("scheduler", settings, setup, storage=Storage.NEEDED)
     describe_jobs(service.bus.broker)
     return service, service.asgi()
 

@@ -44,6 +44,7 @@ class ProblemType(Enum):
     QUEUE_FULL = "queue-full", 429, "Too many queries are waiting"
     STAGE_UNAVAILABLE = "stage-unavailable", 503, "No worker took the query in time"
     BROKER_UNAVAILABLE = "broker-unavailable", 503, "The message broker cannot be reached"
+    STORAGE_FULL = "storage-full", 507, "The message broker has no room to store this"
     DEADLINE_EXCEEDED = "deadline-exceeded", 504, "The query did not finish by its deadline"
     ANSWER_INTERRUPTED = "answer-interrupted", 502, "The answer broke off and could not be continued"
     ENGINE_BUSY = "engine-busy", 503, "The generation engine has too much to do"

@@ -66,4 +66,7 @@ class QueueSettings(BaseSettings):
     history_seconds: float = Field(
         30 * 86400.0, gt=0, description="Seconds for which job events and dead letters stay."
     )
+    history_bytes: int = Field(
+        2**30, ge=2**20, description="Bytes that job events, and dead letters, may take; the broker sets them aside."
+    )
     upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")

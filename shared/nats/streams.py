@@ -49,7 +49,7 @@ def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
         "num_replicas": settings.replicas,
         "max_consumers": MAX_CONSUMERS,
     }
-    history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
+    history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": settings.history_bytes}
     return (
         StreamConfig(
             name=JOBS,

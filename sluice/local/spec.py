@@ -70,6 +70,7 @@ class LocalSettings:
             "SLUICE_BATCH_YIELDS": "true",
             "SLUICE_QUERY_WINDOW": str(QUERIES_PER_CPU * cpus),
             "SLUICE_QUERY_SPARE": str(SPARE_PER_CPU * cpus),
+            "SLUICE_HISTORY_BYTES": str(broker.history_bytes),
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         ours = {

@@ -192,6 +192,7 @@ OTHERS: Final = QueueSettings(
     job_limit=13,
     job_tenant_limit=12,
     history_seconds=1234.0,
+    history_bytes=2**21,
     upload_seconds=4321.0,
 )
 

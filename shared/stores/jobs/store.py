@@ -21,7 +21,7 @@ from nats.js.errors import APIError, NotFoundError
 from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL
+from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL, is_storage_full
 from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
 from shared.stores.dead_letters import REPLAYED as REOPENED
@@ -256,7 +256,7 @@ class JobStore:
             try:
                 ack = await self._publish(subject, spec.model_dump_json().encode(), headers)
             except APIError as error:
-                if error.err_code not in QUEUE_FULL:
+                if error.err_code not in QUEUE_FULL or is_storage_full(error):
                     raise
                 raise Problem(
                     ProblemType.QUEUE_FULL,
