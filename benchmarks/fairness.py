@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 TITLE = "Fairness"
 ABOUT = """\
-What tenants that flood cost a quiet one. The quiet tenant asks eight times a second; nine others keep 32 questions each
+What tenants that flood cost a quiet one. The quiet tenant asks four times a second; nine others keep 16 questions each
 in work, many times what the stages can do. A real gateway and broker; the stages are constant: the slow one works for
-50 ms, on eight questions at once in two replicas, so the figures show the order of the queries and not the machine.
+50 ms, on four questions at once, so the figures show the order of the queries and not the machine.
 *First in, first out* lets every query into the queues of the stages at once. *Fair* has a window of one and a half
 times the questions that the slow stage works on. The quiet tenant begins two seconds after the others; its times count
 from the moment at which each question was due."""
 
 TENANTS: Final = 9
-CLIENTS: Final = 32
-PER_SECOND: Final = 8
+CLIENTS: Final = 16
+PER_SECOND: Final = 4
 ROOM: Final = 4
-REPLICAS: Final = 2
+REPLICAS: Final = 1
 PIPELINE: Final = "slow-generate"
 PLACES: Final = ROOM * REPLICAS
 

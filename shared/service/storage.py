@@ -32,6 +32,9 @@ LOOK_AGAIN: Final = 2.0
 
 TIMEOUT: Final = 3.0
 
+RECORD: Final = bytes(64 * 2**10)
+"""More than what fits into the rest of a file's last block, which is there also where the disk is full."""
+
 REFUSED: Final = "it does not store what it is given, so its disk is full or a write to it has failed"
 
 
@@ -43,7 +46,7 @@ class Storage(StrEnum):
 
 
 class StorageWatch:
-    """Writes a small record to the broker now and then. `full` says why that did not work; empty where it did."""
+    """Writes a record to the broker now and then. `full` says why that did not work; empty where it did."""
 
     def __init__(self, bus: Bus, instance: str) -> None:
         self.full = ""
@@ -71,7 +74,7 @@ class StorageWatch:
     async def _look(self) -> str:
         jetstream = self._bus.jetstream
         try:
-            await jetstream.publish(self._subject, b"", timeout=TIMEOUT)
+            await jetstream.publish(self._subject, RECORD, timeout=TIMEOUT)
         except APIError as error:
             return str(error.description) if is_storage_full(error) else ""
         except (NatsError, TimeoutError, OSError):
