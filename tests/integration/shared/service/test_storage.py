@@ -1,5 +1,6 @@
 """A broker whose storage is full: services say so, and work again once there is room."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,13 +34,9 @@ async def jetstream(tmp_path: Path) -> AsyncIterator[JetStreamContext]:
 
 
 async def fill(jetstream: JetStreamContext) -> None:
-    for _ in range(100):
-        try:
-            await jetstream.publish("others.x", bytes(200_000))
-        except APIError as error:
-            assert is_storage_full(error)
-            return
-    raise AssertionError("the storage has no limit")
+    with pytest.raises(APIError) as caught:
+        await asyncio.gather(*(jetstream.publish("others.x", bytes(200_000)) for _ in range(100)))
+    assert is_storage_full(caught.value)
 
 
 async def test_a_full_storage_is_noticed_and_so_is_room(jetstream: JetStreamContext) -> None:
