@@ -92,14 +92,15 @@ class GatewayState:
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
-        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings))
+        documents = Documents(bus.jetstream)
+        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings), documents)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
             queries=queries,
             collections=collections,
             cache=CollectionCache(collections),
-            documents=Documents(bus.jetstream),
+            documents=documents,
             jobs=JobStore(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             artifacts=Artifacts(bus.jetstream),

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from services.scheduler.clients.requests import Requests
+from services.scheduler.collections.index_check import IndexCheck
+from services.scheduler.collections.index_scan import scan_indices
 from services.scheduler.commands.garbage_collector import collect_garbage
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
@@ -32,6 +34,7 @@ from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore, cancel_subject
+from shared.tasks import background
 
 __all__ = ["make"]
 
@@ -41,7 +44,8 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
     async def setup(service: Service) -> AsyncIterator[Sequence[Worker]]:
         async with _reader(settings) as reader:
             parts = await _parts(service.bus, settings, reader)
-            async with collect_garbage(settings, parts.job_store, service.bus.jetstream):
+            scan = scan_indices(parts.collections, IndexCheck(parts.stages, parts.documents))
+            async with collect_garbage(settings, parts.job_store, service.bus.jetstream), background(scan):
                 yield await _workers(parts)
 
     service = Service("scheduler", settings, setup, storage=Storage.NEEDED)

@@ -58,6 +58,7 @@ class ProblemType(Enum):
     SOURCE_UNAVAILABLE = "source-unavailable", 503, "The source cannot be read now"
     ORIGINALS_MISSING = "originals-missing", 409, "The documents' originals are not kept"
     VERSION_NOT_READY = "version-not-ready", 409, "The version cannot become the live one"
+    INDEX_DAMAGED = "index-damaged", 409, "The index and the records of the collection do not agree"
     STEP_FAILED = "step-failed", 500, "A step of the pipeline failed"
     STAGE_FAILED = "stage-failed", 500, "A stage failed"
     INTERNAL = "internal-error", 500, "Something went wrong on our side"

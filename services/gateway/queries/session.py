@@ -18,6 +18,7 @@ from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, 
 from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from services.gateway.queries.window import QueryWindow
+from shared.contracts.collections import Owner
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
@@ -27,6 +28,7 @@ from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.service.http_protocol import Departure
+from shared.stores.documents import Documents
 from shared.telemetry.metrics import SECONDS, exemplar
 
 __all__ = ["QuerySession", "Queries"]
@@ -186,11 +188,13 @@ class Queries:
         shadowed: Callable[[QuerySession], AbstractContextManager[None]],
         throttle: BatchThrottle,
         window: QueryWindow,
+        documents: Documents,
     ) -> None:
         self._bus = bus
         self._replies = replies
         self._throttle = throttle
         self._window = window
+        self._documents = documents
         self._instance = instance
         self._shadowed = shadowed
         self._sessions: set[QuerySession] = set()
@@ -225,7 +229,10 @@ class Queries:
                         async with self._window.place(query):
                             await session.submit()
                             with self._shadowed(session):
-                                yield session
+                                try:
+                                    yield session
+                                except Problem as problem:
+                                    raise await self._explain(problem, query) from None
                 finally:
                     departure.forget(session.client_disconnected)
                     self._sessions.discard(session)
@@ -260,6 +267,19 @@ class Queries:
         if isinstance(progress, Progress) and (delivered := session.answer.report_delivered(progress)) is not None:
             HANDED_OVER.inc()
             await message.respond(delivered.model_dump_json().encode())
+
+    async def _explain(self, problem: Problem, query: Query) -> Problem:
+        """The problem itself; of a collection that is said to be empty, whether its documents are lost."""
+        owner = Owner(tenant=query.tenant, collection=query.collection_id)
+        if problem.kind is not ProblemType.COLLECTION_EMPTY or not await self._documents.any(
+            query.collection, owner=owner
+        ):
+            return problem
+        detail = (
+            "The collection has documents on record, and its index holds none: it is lost, or elsewhere. Restore the "
+            "index from a backup, or ingest the documents again."
+        )
+        return Problem(ProblemType.INDEX_DAMAGED, detail)
 
     async def _failure_of(self, session: QuerySession) -> Exception:
         if session.disconnected:

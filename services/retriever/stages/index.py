@@ -1,4 +1,4 @@
-"""The stage `index`: writes documents, removes documents, drops tables."""
+"""The stage `index`: writes documents, removes documents, drops tables, says what they hold."""
 
 import asyncio
 from collections import defaultdict
@@ -11,7 +11,7 @@ from nats.js.object_store import ObjectStore
 from services.retriever.stages.owner import owner_of
 from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages
+from shared.contracts.indexing import IndexChange, IndexedDocumentRef, decode_passages, summary_of
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
 from shared.nats.objects import check_owner, read_object
@@ -34,6 +34,9 @@ class Index:
         if change.drop:
             await self._store.drop(change.table, owner=owner)
             return query
+        if change.inspect:
+            revisions = await self._store.documents(change.table, owner=owner)
+            return query.with_result("index", IndexOutcome(summary=await asyncio.to_thread(summary_of, revisions)))
         passages: defaultdict[str, list[Passage]] = defaultdict(list)
         for passage in await self._load(query.tenant, change.object):
             passages[passage.document_id].append(passage)
