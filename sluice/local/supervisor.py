@@ -32,7 +32,8 @@ def run(settings: LocalSettings, view: View, specs: Sequence[ServiceSpec] | None
     """Run until SIGINT, SIGTERM or SIGHUP; the exit status: 0, 1 where a service does not start, 130 when forced.
 
     Raises `FolderInUseError`, `PortTakenError`, `BrokerMissingError`, `DiskFullError`, `FormatError` or `OSError`
-    before anything was started. The socket, the lock and the guard live as long as the call. `settings.data` must be absolute.
+    before anything was started. The socket, the lock and the guard live as long as the call. `settings.data` must be
+    absolute.
     """
     chosen = tuple(specs if specs is not None else default_services(settings.host, settings.port))
     make_private(settings.data)
