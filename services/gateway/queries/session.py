@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from services.gateway.http.problems import ClientLeftError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part
 from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.lost_index import explain_empty
 from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from services.gateway.queries.window import QueryWindow
-from shared.contracts.collections import Owner
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
@@ -232,7 +232,7 @@ class Queries:
                                 try:
                                     yield session
                                 except Problem as problem:
-                                    raise await self._explain(problem, query) from None
+                                    raise await explain_empty(problem, query, self._documents) from None
                 finally:
                     departure.forget(session.client_disconnected)
                     self._sessions.discard(session)
@@ -267,19 +267,6 @@ class Queries:
         if isinstance(progress, Progress) and (delivered := session.answer.report_delivered(progress)) is not None:
             HANDED_OVER.inc()
             await message.respond(delivered.model_dump_json().encode())
-
-    async def _explain(self, problem: Problem, query: Query) -> Problem:
-        """The problem itself; of a collection that is said to be empty, whether its documents are lost."""
-        owner = Owner(tenant=query.tenant, collection=query.collection_id)
-        if problem.kind is not ProblemType.COLLECTION_EMPTY or not await self._documents.any(
-            query.collection, owner=owner
-        ):
-            return problem
-        detail = (
-            "The collection has documents on record, and its index holds none: it is lost, or elsewhere. Restore the "
-            "index from a backup, or ingest the documents again."
-        )
-        return Problem(ProblemType.INDEX_DAMAGED, detail)
 
     async def _failure_of(self, session: QuerySession) -> Exception:
         if session.disconnected:

@@ -118,9 +118,10 @@ class Indexer:
         Raises Problem ORIGINALS_MISSING, and what the reader raises for a document.
         """
         data = await self._originals.load(record.original, owner=collection.owner)
-        async with self._reading:
+        tenant = collection.tenant
+        async with self._reading.slot(tenant):
             chunking = self.chunking(collection.queried)
-            return await self._reader.read(record.name, data, record.media_type, chunking=chunking)
+            return await self._reader.read(record.name, data, record.media_type, chunking=chunking, tenant=tenant)
 
     async def write(
         self,
