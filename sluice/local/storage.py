@@ -1,6 +1,7 @@
 """How much of the disk the broker of a data folder may use."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -61,4 +62,8 @@ class StorageBudget:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # a running broker removes files
+            total += file.stat().st_size if file.is_file() else 0
+    return total

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 from nats.js.errors import ObjectNotFoundError
@@ -20,6 +21,10 @@ from shared.runtime.stage import Context
 __all__ = ["Index"]
 
 
+NO_SPACE: Final = "no space left on device"
+"""What the system says, whichever error of Lance it stands in."""
+
+
 class Index:
     """Carries out changes of the index. `changed` hears of each table that was written to, and of how many passages."""
 
@@ -29,6 +34,16 @@ class Index:
         self._changed = changed
 
     async def __call__(self, query: Query, context: Context) -> Query:
+        """Raises Problem, among others STORAGE_FULL where the disk of the index is full."""
+        try:
+            return await self._carry_out(query, context)
+        except (OSError, RuntimeError, ValueError) as error:
+            if NO_SPACE not in str(error).lower():
+                raise
+            detail = "The disk of the index is full. Make room there; the job is tried again."
+            raise Problem(ProblemType.STORAGE_FULL, detail) from error
+
+    async def _carry_out(self, query: Query, context: Context) -> Query:
         change = IndexChange.model_validate(context.params)
         owner = owner_of(query)
         if change.drop:
