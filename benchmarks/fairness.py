@@ -17,10 +17,10 @@ TITLE = "Fairness"
 ABOUT = """\
 What tenants that flood cost a quiet one. The quiet tenant asks four times a second; nine others keep 16 questions each
 in work, many times what the stages can do. A real gateway and broker; the stages are constant: the slow one works for
-50 ms, on four questions at once, so the figures show the order of the queries and not the machine.
-*First in, first out* lets every query into the queues of the stages at once. *Fair* has a window of one and a half
-times the questions that the slow stage works on. The quiet tenant begins two seconds after the others; its times count
-from the moment at which each question was due."""
+50 ms, on four questions at once, so the figures show the order of the queries more than the machine.
+*First in, first out* lets every query into the queues of the stages at once. *Fair* has a window of a quarter more than
+the questions that the slow stage works on. The quiet tenant begins two seconds after the others; its times count from
+the moment at which each question was due."""
 
 TENANTS: Final = 9
 CLIENTS: Final = 16
@@ -30,7 +30,7 @@ REPLICAS: Final = 1
 PIPELINE: Final = "slow-generate"
 PLACES: Final = ROOM * REPLICAS
 
-WINDOWS: Final = {"first in, first out": (100_000, 0), "fair": (PLACES + PLACES // 2, PLACES // 2)}
+WINDOWS: Final = {"first in, first out": (100_000, 0), "fair": (PLACES + PLACES // 4, PLACES // 4)}
 """Places in flight, and spare ones."""
 
 LEAD: Final = 2.0
