@@ -63,7 +63,7 @@ NATS_SERVER = Path(sys.executable).parent / "nats-server"
 PEERS = ROOT / ".venv-peers"
 ORDER = (
     *("quality", "pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect"),
-    *("startup", "growth", "simulation", "chaos"),
+    *("startup", "growth", "fairness", "simulation", "chaos"),
 )
 """The order of the page; benchmarks that it does not name follow, by name."""
 

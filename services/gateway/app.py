@@ -30,6 +30,7 @@ from services.gateway.state import GatewayState
 from shared.contracts.keys import Action
 from shared.service.asyncapi import describe_jobs
 from shared.service.service import ASGIApp, Service
+from shared.service.storage import Storage
 from shared.version import VERSION
 
 __all__ = ["make"]
@@ -47,7 +48,8 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
 
     state = GatewayState(settings, pipelines)
     requests = RequestStage(state, settings.request_room)
-    service = Service("gateway", settings, partial(state.setup, [requests.stage]))
+    service = Service("gateway", settings, partial(state.setup, [requests.stage]), storage=Storage.WATCHED)
+    state.storage = service.storage
     service.before_scrape.append(Backlog(service.bus).update_metrics)
     state.notifier.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)

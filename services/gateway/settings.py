@@ -42,6 +42,15 @@ class GatewaySettings(ServiceSettings):
         False, description="Lines of batches wait while queries are in flight: for when all stages share a few CPUs."
     )
     request_room: int = Field(64, ge=1, description="Lines of batches in work at once.")
+    query_window: int = Field(
+        128,
+        ge=1,
+        description="Queries of each lane that one gateway has in flight at once; more wait there, in fair order over "
+        "their tenants.",
+    )
+    query_spare: int = Field(
+        32, ge=0, description="Further queries in flight, each of a tenant that has none in flight."
+    )
     max_shadows: int = Field(32, ge=0, description="Shadow queries in flight at once; more are left out.")
 
     admin_key: SecretStr | None = Field(

@@ -22,6 +22,7 @@ from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.planner import QueryPlanner
 from services.gateway.queries.session import Queries
+from services.gateway.queries.window import QueryWindow
 from services.gateway.settings import GatewaySettings
 from services.gateway.variants.routes import Routes, watch_routes
 from services.gateway.variants.selector import Router
@@ -33,6 +34,7 @@ from shared.runtime.replies import ReplyRouter
 from shared.runtime.stage import Stage
 from shared.service.bus import Bus
 from shared.service.service import Service
+from shared.service.storage import StorageWatch
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
@@ -78,6 +80,7 @@ class GatewayState:
         self.throttle = BatchThrottle(yields=settings.batch_yields)
         self.authenticator = Authenticator(settings)
         self.planner = QueryPlanner(settings, pipelines, self.selector)
+        self.storage: StorageWatch | None = None
         self._backend: Backend | None = None
 
     @asynccontextmanager
@@ -89,14 +92,15 @@ class GatewayState:
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
-        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle)
+        documents = Documents(bus.jetstream)
+        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings), documents)
         collections = Collections(bus.jetstream)
         backend = Backend(
             bus=bus,
             queries=queries,
             collections=collections,
             cache=CollectionCache(collections),
-            documents=Documents(bus.jetstream),
+            documents=documents,
             jobs=JobStore(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             artifacts=Artifacts(bus.jetstream),

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from services.scheduler.clients.requests import Requests
+from services.scheduler.collections.index_check import IndexCheck
+from services.scheduler.collections.index_scan import scan_indices
 from services.scheduler.commands.garbage_collector import collect_garbage
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
@@ -17,6 +19,7 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.ticker import Ticker
 from services.scheduler.schedules.timers import TimerWorker
 from services.scheduler.settings import SchedulerSettings
+from shared.fairness import FairShare
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.delivery import Delivery
 from shared.runtime.replies import SCHEDULERS
@@ -24,12 +27,14 @@ from shared.runtime.requester import Requester
 from shared.service.asyncapi import describe_jobs
 from shared.service.bus import Bus
 from shared.service.service import ASGIApp, Service, Worker
+from shared.service.storage import Storage
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore, cancel_subject
+from shared.tasks import background
 
 __all__ = ["make"]
 
@@ -39,10 +44,11 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
     async def setup(service: Service) -> AsyncIterator[Sequence[Worker]]:
         async with _reader(settings) as reader:
             parts = await _parts(service.bus, settings, reader)
-            async with collect_garbage(settings, parts.job_store, service.bus.jetstream):
+            scan = scan_indices(parts.collections, IndexCheck(parts.stages, parts.documents))
+            async with collect_garbage(settings, parts.job_store, service.bus.jetstream), background(scan):
                 yield await _workers(parts)
 
-    service = Service("scheduler", settings, setup)
+    service = Service("scheduler", settings, setup, storage=Storage.NEEDED)
     describe_jobs(service.bus.broker)
     return service, service.asgi()
 
@@ -50,6 +56,8 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
 def _reader(settings: SchedulerSettings) -> DocumentReader:
     return DocumentReader(
         workers=settings.reader_workers,
+        spare=settings.reader_spare,
+        weights=settings.weights,
         tokenizer=settings.tokenizer,
         chunking=Chunking(max_tokens=settings.chunk_tokens, overlap_tokens=settings.chunk_overlap),
         time_limit_s=settings.reader_seconds,
@@ -75,7 +83,12 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
         settings=settings,
         job_store=JobStore(bus.client, bus.jetstream),
         stages=stages,
-        requests=Requests(stages, artifacts, room=settings.request_room, seconds=settings.longest_deadline),
+        requests=Requests(
+            stages,
+            artifacts,
+            room=FairShare(settings.request_room, weights=settings.weights),
+            seconds=settings.longest_deadline,
+        ),
         collections=collections,
         documents=documents,
         originals=originals,
@@ -119,6 +132,8 @@ async def _workers(dependencies: JobDependencies) -> list[Worker]:
             Pool.FLOW: settings.job_flow_room,
         },
         ack_wait=settings.ack_wait,
+        spare=settings.job_spare,
+        weights=settings.weights,
     )
     ticker = Ticker(bus, dependencies.job_store)
     bus.after_reconnect(ticker.catch_up)

@@ -14,8 +14,14 @@ class SchedulerSettings(ServiceSettings, CommandSettings):
     job_room: int = Field(8, ge=1, description="Short jobs in work at once; a quarter is kept for high priority.")
     job_long_room: int = Field(32, ge=1, description="Long jobs in work at once: they mostly wait for others.")
     job_flow_room: int = Field(64, ge=1, description="Pipelines in work at once.")
+    job_spare: int = Field(
+        16, ge=0, description="Further jobs of each of these sorts in work, each of a tenant that has none in work."
+    )
     job_max_crashes: int = Field(5, ge=0, description="Workers that one job may outlive before it is a dead letter.")
     reader_workers: int = Field(2, ge=1, description="Processes that parse and chunk documents.")
+    reader_spare: int = Field(
+        2, ge=0, description="Further processes, which read for tenants of which nothing is being read."
+    )
     reader_seconds: float = Field(60.0, gt=0, description="Seconds that reading one document may take.")
     reader_memory_mb: int = Field(1024, ge=64, description="Memory (MB) that reading one document may take.")
     documents_in_work: int = Field(16, ge=1, description="Documents of one job in work at once.")

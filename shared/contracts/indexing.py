@@ -4,10 +4,13 @@ A change names one object in the `vectors` bucket that holds the passages of all
 the message stays small whatever the size of the documents.
 """
 
+import hashlib
+from collections.abc import Mapping
+
 from pydantic import JsonValue, TypeAdapter
 
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.results import IndexOutcome
+from shared.contracts.results import IndexOutcome, IndexSummary
 from shared.contracts.wire import Wire
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "decode_passages",
     "encode_passages",
     "index_outcome",
+    "summary_of",
 ]
 
 _passages: TypeAdapter[tuple[Passage, ...]] = TypeAdapter(tuple[Passage, ...])
@@ -46,7 +50,8 @@ class IndexedDocumentRef(Wire):
 
 
 class IndexChange(Wire):
-    """Parameters of the stop `index`: replace these documents in one commit, or drop the whole table.
+    """Parameters of the stop `index`: replace these documents in one commit, drop the whole table, or say what it
+    holds.
 
     `restricted` are documents with a list. They are not among `documents`, so that a retriever of a version that knows
     no lists leaves them alone; the outcome says which it has taken. `permissions` change lists and nothing else.
@@ -58,6 +63,7 @@ class IndexChange(Wire):
     permissions: tuple[DocumentPermissions, ...] = ()
     object: str | None = None
     drop: bool = False
+    inspect: bool = False
 
     def as_params(self) -> dict[str, JsonValue]:
         params: dict[str, JsonValue] = self.model_dump(mode="json")
@@ -69,6 +75,13 @@ def index_outcome(query: Query) -> IndexOutcome:
     if query.results is not None and query.results.index is not None:
         return query.results.index
     return IndexOutcome.model_validate(query.notes.get("index", {}))  # from a retriever of the version before
+
+
+def summary_of(revisions: Mapping[str, int]) -> IndexSummary:
+    """The summary of documents, each by its id and revision. In any order it is the same."""
+    digests = (hashlib.sha256(f"{document}:{revision}".encode()).digest() for document, revision in revisions.items())
+    total = sum(int.from_bytes(digest[:16], "big") for digest in digests) % 2**128
+    return IndexSummary(documents=len(revisions), digest=f"{total:032x}")
 
 
 def encode_passages(passages: tuple[Passage, ...]) -> bytes:

@@ -3,7 +3,7 @@
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.wire import Wire
 
-__all__ = ["Expansion", "IndexOutcome", "Payload", "Response", "Results", "SearchOutcome", "Searched"]
+__all__ = ["Expansion", "IndexOutcome", "IndexSummary", "Payload", "Response", "Results", "SearchOutcome", "Searched"]
 
 
 class Payload(Wire):
@@ -21,12 +21,21 @@ class Response(Wire):
     body: Payload = Payload()
 
 
+class IndexSummary(Wire):
+    """How many documents there are, and a digest of their ids with their revisions."""
+
+    documents: int
+    digest: str
+
+
 class IndexOutcome(Wire):
-    """The documents that the stage `index` did not write, by id; and those whose lists it has taken note of."""
+    """The documents that the stage `index` did not write, by id; those whose lists it has taken note of; and where it
+    was asked what is there, the summary."""
 
     superseded: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     refused: dict[str, ProblemDetails] = {}
+    summary: IndexSummary | None = None
 
 
 class Expansion(Wire):

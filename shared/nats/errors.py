@@ -2,7 +2,9 @@
 
 from typing import Final
 
-__all__ = ["CHANGED", "CHANGING", "IN_PROCESS", "OUTDATED", "QUEUE_FULL"]
+from nats.js.errors import APIError
+
+__all__ = ["CHANGED", "CHANGING", "IN_PROCESS", "OUTDATED", "QUEUE_FULL", "STORAGE_FULL", "is_storage_full"]
 
 QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
@@ -18,3 +20,13 @@ CHANGING: Final = 10164
 
 CHANGED: Final = frozenset({OUTDATED, CHANGING})
 """The refusals of a write that names an older revision than the last."""
+
+STORAGE_FULL: Final = frozenset({10023, 10047})
+"""The refusals of a stream in files for want of room: the broker's limit is reached, or set aside for other streams."""
+
+NO_SPACE: Final = "no space left on device"
+
+
+def is_storage_full(error: APIError) -> bool:
+    """Whether this is the refusal of a stream in files for want of room. One in memory has 10023 too."""
+    return error.err_code in STORAGE_FULL or NO_SPACE in (error.description or "").lower()

@@ -1,6 +1,7 @@
 """Records in the broker's key-value buckets."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -135,10 +136,11 @@ class Repository(Generic[Record]):
         """All records whose keys match, in no order. Raises TimeoutError as `snapshot` does."""
         return [self._decode(value) async for _, value in snapshot(await self._open(), keys)]
 
-    async def entries(self, keys: str = ">") -> AsyncIterator[tuple[str, bytes]]:
+    async def entries(self, keys: str = ">") -> AsyncGenerator[tuple[str, bytes], None]:
         """The keys that match with their values, not decoded. Raises TimeoutError as `snapshot` does."""
-        async for entry in snapshot(await self._open(), keys):
-            yield entry
+        async with aclosing(snapshot(await self._open(), keys)) as entries:
+            async for entry in entries:
+                yield entry
 
     def conflict(self, key: str) -> Problem:
         """CONFLICT: others change this record all the time."""
@@ -151,7 +153,7 @@ class Repository(Generic[Record]):
         return self._bucket
 
 
-async def snapshot(bucket: KeyValue, keys: str) -> AsyncIterator[tuple[str, bytes]]:
+async def snapshot(bucket: KeyValue, keys: str) -> AsyncGenerator[tuple[str, bytes], None]:
     """The entries of a bucket whose keys match, as they are now. Raises TimeoutError if the broker falls silent."""
     # The broker keeps a reading position for each; by itself the client would let it stay for five minutes.
     watcher = await bucket.watch(keys, inactive_threshold=5.0)

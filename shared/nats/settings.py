@@ -60,7 +60,13 @@ class QueueSettings(BaseSettings):
     ack_wait: float = Field(5.0, ge=0.5, description="Seconds without a sign of life after which work is redelivered.")
     max_deliver: int = Field(4, ge=1, description="Deliveries of one message before it becomes a dead letter.")
     job_limit: int = Field(100_000, ge=1, description="Jobs that may wait.")
+    job_tenant_limit: int = Field(
+        50_000, ge=1, description="Jobs of one tenant that may wait, and never more than half of what others leave."
+    )
     history_seconds: float = Field(
         30 * 86400.0, gt=0, description="Seconds for which job events and dead letters stay."
+    )
+    history_bytes: int = Field(
+        2**30, ge=2**20, description="Bytes that job events, and dead letters, may take; the broker sets them aside."
     )
     upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")

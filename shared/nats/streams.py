@@ -49,7 +49,7 @@ def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
         "num_replicas": settings.replicas,
         "max_consumers": MAX_CONSUMERS,
     }
-    history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": 2**30}
+    history: dict[str, Any] = {**durable, "max_age": settings.history_seconds, "max_bytes": settings.history_bytes}
     return (
         StreamConfig(
             name=JOBS,
@@ -57,6 +57,8 @@ def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
             max_msgs=settings.job_limit,
+            max_msgs_per_subject=settings.job_tenant_limit,
+            discard_new_per_subject=True,
             duplicate_window=600.0,
             **durable,
         ),

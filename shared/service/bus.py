@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from shared.nats.client import Connection, connect
+from shared.nats.errors import is_storage_full
 from shared.nats.topology import MissingStreamError, Topology
 from shared.security.credentials import Credentials
 from shared.service.settings import ServiceSettings
@@ -95,6 +96,7 @@ class Bus:
         self._last_error = ""
         self._refused: dict[str, None] = {}
         self._topology: Topology | None = None
+        self.waits_for = ""
 
     @property
     def client(self) -> Connection:
@@ -138,13 +140,14 @@ class Bus:
                 await topology.ensure()
                 break
             except (NatsError, TimeoutError) as error:
-                if isinstance(error, APIError) and error.code != UNAVAILABLE:
+                if isinstance(error, APIError) and error.code != UNAVAILABLE and not is_storage_full(error):
                     raise
                 if self._refused and not isinstance(error, MissingStreamError):
                     raise PermissionError(self._advice(next(iter(self._refused)))) from error
                 if isinstance(error, MissingStreamError) and time.monotonic() > give_up:
                     raise
-                log.warning("the broker is not ready: %s", error if str(error) else repr(error))
+                self.waits_for = _reason(error)
+                log.warning("the broker is not ready: %s", self.waits_for)
                 await asyncio.sleep(RETRY_SECONDS)
         self._topology = topology
 
@@ -191,3 +194,12 @@ class Bus:
             log.warning("broker connection: %r", error)
         if str(error).removeprefix("nats: ").strip("'").lower() in UNRECOVERABLE_CONNECT_ERRORS:
             self._lost.set()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, APIError) and is_storage_full(error):
+        return (
+            f"it has no room for its streams ({error.description}): make room on its disk or raise max_file_store, "
+            "or set SLUICE_HISTORY_BYTES lower"
+        )
+    return str(error) or repr(error)

@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
 from faststream import AckPolicy
@@ -29,6 +29,8 @@ from shared.runtime.stage import Stage
 from shared.runtime.worker import StageStatus, StageWorker
 from shared.service.bus import Bus
 from shared.service.settings import ServiceSettings
+from shared.service.storage import Storage, StorageWatch
+from shared.tasks import background
 from shared.telemetry.metrics import MetricsPage
 from shared.telemetry.trace_events import KEEP, TRACE, TraceReport, TraceRequest, announcing, keep, report
 from shared.telemetry.tracing import trace_memory
@@ -37,6 +39,8 @@ from shared.version import VERSION
 __all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "Worker"]
 
 log = logging.getLogger(__name__)
+
+WAITING = "starting: waiting for the broker"
 
 PING = "control.ping"
 """Every service answers this subject with its `ServiceStatus`."""
@@ -90,15 +94,17 @@ class ASGIApp(Protocol):
 class Service:
     """One service process. `setup` runs once the broker is there; what it yields is worked on until the drain."""
 
-    def __init__(self, name: str, settings: ServiceSettings, setup: Setup) -> None:
+    def __init__(self, name: str, settings: ServiceSettings, setup: Setup, *, storage: Storage | None = None) -> None:
         self.name = name
         self.settings = settings
         self.bus = Bus(name, settings)
+        self.storage = StorageWatch(self.bus, settings.instance) if storage is not None else None
+        self._needs_storage = storage is Storage.NEEDED
         self.failed = False
         self.draining = asyncio.Event()
         self.before_scrape: list[Callable[[], Awaitable[None]]] = []
         self._setup = setup
-        self._state = "starting: waiting for the broker"
+        self._state = WAITING
         self._started_at = time.time()
         self._workers: list[Worker] = []
         self._by_stage: list[StageWorker] = []
@@ -108,7 +114,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        return self._state == "ready" and self.bus.connected and all(w.pulling for w in self._workers)
+        works = self._state == "ready" and self.bus.connected and all(w.pulling for w in self._workers)
+        return works and not (self._needs_storage and self._storage_full)
+
+    @property
+    def _storage_full(self) -> str:
+        return self.storage.full if self.storage is not None else ""
 
     @property
     def status(self) -> ServiceStatus:
@@ -219,7 +230,8 @@ class Service:
             gc.freeze()
             self._state = "ready"
             log.info("ready", extra={"seconds": round(time.time() - self._started_at, 2)})
-            await self._work()
+            async with background(self.storage.run()) if self.storage is not None else nullcontext():
+                await self._work()
 
     async def _work(self) -> None:
         """Let every worker work until the service is stopped. Raises what ends one of them before."""
@@ -283,8 +295,13 @@ class Service:
 
     def _readyz(self) -> AsgiResponse:
         if self.ready:
-            return _json({"status": "ready", "service": self.name, "instance": self.settings.instance})
+            full = {"storage": self._storage_full} if self._storage_full else {}
+            return _json({"status": "ready", "service": self.name, "instance": self.settings.instance, **full})
         state = self._state if self._state != "ready" else "the broker is away, or work is not pulled"
+        if self._storage_full:
+            state = f"the broker cannot store anything: {self._storage_full}"
+        elif self._state == WAITING and self.bus.waits_for:
+            state = f"{WAITING}: {self.bus.waits_for}"
         problem = ProblemDetails(
             type="urn:sluice:problem:not-ready", title="The service is not ready", status=503, detail=state
         )

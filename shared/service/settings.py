@@ -5,9 +5,10 @@ A service adds its own fields in a subclass; `python -m services.<name> --settin
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.fairness import Weights, parse_weights
 from shared.nats.settings import BrokerSettings, QueueSettings
 from shared.telemetry.redaction import redacted
 from shared.telemetry.settings import TelemetrySettings
@@ -25,10 +26,24 @@ class ServiceSettings(BrokerSettings, QueueSettings, TelemetrySettings):
     http_fd: int | None = Field(None, description="File descriptor of a listening socket to use instead.")
     http_head_seconds: float = Field(15.0, gt=0, description="Seconds in which the head of a request must arrive.")
     data_dir: Path = Field(Path(".sluice"), description="Folder for what is kept on this machine.")
+    tenant_weights: str = Field(
+        "", description="Tenants that get more or less than others where they wait for each other, as acme=3,other=0.5."
+    )
     grace_seconds: float = Field(20.0, gt=0, description="Seconds for work in flight to finish after SIGTERM.")
     linger_seconds: float = Field(
         0.0, ge=0, description="Seconds after SIGTERM in which work is still taken while /readyz already says no."
     )
+
+    @property
+    def weights(self) -> Weights:
+        """The weights of `tenant_weights`."""
+        return parse_weights(self.tenant_weights)
+
+    @field_validator("tenant_weights")
+    @classmethod
+    def _are_weights(cls, text: str) -> str:
+        parse_weights(text)
+        return text
 
 
 def describe(settings: BaseSettings) -> str:

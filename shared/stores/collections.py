@@ -83,6 +83,10 @@ class Collections:
             raise _missing(known.name)
         return after
 
+    async def every(self) -> list[Collection]:
+        """The collections of all tenants, in no order."""
+        return await self._records.list()
+
     async def list(self, tenant: str) -> list[Collection]:
         """All collections by name."""
         return sorted(await self._records.list(f"{tenant}.>"), key=lambda collection: collection.name)

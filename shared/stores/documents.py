@@ -5,6 +5,8 @@ content hash says whether a new upload of the same name is a change. A record sa
 alone, and a table's name proves nothing.
 """
 
+from contextlib import aclosing
+
 from nats.js import JetStreamContext
 
 from shared.contracts.collections import Owner
@@ -76,6 +78,14 @@ class Documents:
         async for key, value in self._records.entries(f"{table}.>"):
             if _belongs(Document.model_validate_json(value), owner):
                 await self._records.purge(key)
+
+    async def any(self, table: str, *, owner: Owner) -> bool:
+        """Whether a table has any record."""
+        async with aclosing(self._records.entries(f"{table}.>")) as entries:
+            async for _, value in entries:
+                if _belongs(Document.model_validate_json(value), owner):
+                    return True
+        return False
 
     async def list(self, table: str, *, owner: Owner) -> list[Document]:
         """All records of a table by name."""

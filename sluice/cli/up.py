@@ -36,10 +36,12 @@ def up(
     """Start everything on this machine and keep it running; Ctrl-C stops it."""
     from sluice.cli.output import console
     from sluice.local.broker import BrokerMissingError
+    from sluice.local.format import FormatError
     from sluice.local.llm import llm_obstacle
     from sluice.local.sockets import PortTakenError
     from sluice.local.spec import LocalSettings
     from sluice.local.state import FolderInUseError
+    from sluice.local.storage import DiskFullError
     from sluice.local.supervisor import run
     from sluice.local.view import View
 
@@ -61,7 +63,7 @@ def up(
         raise _refusal(_in_use(folder)) from None
     except PortTakenError as error:
         raise _refusal(f"{error}; choose another port with `--port`, or stop what uses it") from None
-    except BrokerMissingError as error:
+    except (BrokerMissingError, DiskFullError, FormatError) as error:
         raise _refusal(str(error)) from None
     except OSError as error:
         raise _refusal(f"cannot use {folder} for the data: {error.strerror or error}") from None

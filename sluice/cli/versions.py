@@ -14,6 +14,7 @@ __all__ = ["collections", "list_versions", "reindex", "switch"]
 
 Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection's name.")]
 Keep = Annotated[int, typer.Option(min=0, max=20, help="Earlier versions to keep for a rollback.")]
+Force = Annotated[bool, typer.Option(help="Go on although index and records of the collection do not agree.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")]
 
 
@@ -61,6 +62,7 @@ def reindex(
     embedding_variant: Annotated[str | None, typer.Option(help="Variant of the stage `embed` to embed with.")] = None,
     switch: Annotated[bool, typer.Option("--switch/--no-switch", help="Make it the live version in the end.")] = True,
     keep: Keep = 1,
+    force: Force = False,
     wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
@@ -68,7 +70,7 @@ def reindex(
     """Index all documents anew, beside the live version, which goes on answering."""
     how = {"chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "embedding_variant": embedding_variant}
     said = {member: value for member, value in {"version": version, **how}.items() if value is not None}
-    spec = {"kind": "reindex", "collection": name, "switch": switch, "keep": keep, **said}
+    spec = {"kind": "reindex", "collection": name, "switch": switch, "keep": keep, **said, **_forced(force)}
     _submit(spec, url, wait=wait, as_json=as_json)
 
 
@@ -77,13 +79,24 @@ def switch(
     name: Name,
     version: Annotated[str | None, typer.Argument(help="The version; else the one that was live before.")] = None,
     keep: Keep = 1,
+    force: Force = False,
     wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another version of a collection the live one; without a name, go back to the one before."""
-    spec = {"kind": "switch", "collection": name, "keep": keep, **({"version": version} if version else {})}
+    spec = {
+        "kind": "switch",
+        "collection": name,
+        "keep": keep,
+        **({"version": version} if version else {}),
+        **_forced(force),
+    }
     _submit(spec, url, wait=wait, as_json=as_json)
+
+
+def _forced(force: bool) -> dict[str, bool]:
+    return {"force": True} if force else {}
 
 
 def _submit(spec: dict[str, Any], url: str | None, *, wait: bool, as_json: bool) -> None:

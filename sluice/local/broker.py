@@ -11,19 +11,32 @@ import secrets
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from sluice.local.private import write_private
+from sluice.local.storage import LEAST_FREE, StorageBudget
 
-__all__ = ["MINIMUM", "USER", "Broker", "BrokerMissingError", "find_server", "server_version"]
+__all__ = ["MINIMUM", "USER", "Broker", "BrokerMissingError", "RestartError", "find_server", "server_version"]
 
 MINIMUM = (2, 14)
 """Message schedules need this version."""
 USER = "local"
 """The one user of a local broker. It may do everything."""
 
-RESERVE = 2**30
-"""Bytes of the disk that JetStream leaves free."""
+NO_SPACE: Final = b"no space left on device"
+FULL: Final = 16 * 2**20
+"""Free bytes below which a write may have failed, even if the log, which is on the same disk, has no word of it."""
+
+ENOUGH: Final = LEAST_FREE // 4
+"""Free bytes with which a broker that ran out of room is started again."""
+
+LOG_PIECE: Final = 2**20
+
+
+class RestartError(Exception):
+    """The broker runs and is of no use until it is started again."""
 
 
 class BrokerMissingError(Exception):
@@ -67,7 +80,11 @@ class Broker:
         self._ports = data / "nats-ports"
         self._store = data / "nats"
         self._address = data / "nats.url"
+        self._log = data / "logs" / "nats.log"
+        self._log_read = 0
+        self._ran_full = False
         self._port: int | None = None
+        self.history_bytes = 0
         self._password = ""
         self.password_file = data / "nats.password"
 
@@ -82,15 +99,16 @@ class Broker:
         return f"nats://{USER}:{self._password}@127.0.0.1:{self._port}" if self._port else None
 
     def prepare(self) -> None:
-        """Write the configuration with a new password; JetStream may use the disk but for one gigabyte."""
+        """Write the configuration with a new password, and with what the disk allows. Raises DiskFullError."""
         self._password = secrets.token_urlsafe(32)
         write_private(self.password_file, self._password)
         self._address.unlink(missing_ok=True)
         self._store.mkdir(exist_ok=True)
         shutil.rmtree(self._ports, ignore_errors=True)
         self._ports.mkdir()
-        used = sum(file.stat().st_size for file in self._store.rglob("*") if file.is_file())
-        room = max(used + shutil.disk_usage(self._store).free - RESERVE, RESERVE)
+        budget = StorageBudget.of(self._store)
+        budget.check(self._store.parent)
+        self.history_bytes = budget.history
         write_private(
             self._config,
             "# Written by `sluice up` at every start.\n"
@@ -99,16 +117,24 @@ class Broker:
             "max_payload: 1MB\n"
             f"ports_file_dir: {json.dumps(str(self._ports))}\n"
             f"authorization {{ user: {USER}, password: {json.dumps(self._password)} }}\n"
-            f"jetstream {{ store_dir: {json.dumps(str(self._store))}, max_file_store: {room}\n"
+            f"jetstream {{ store_dir: {json.dumps(str(self._store))}, max_file_store: {budget.total}\n"
             "sync_interval: always }\n",
         )
 
     def argv(self) -> list[str]:
+        self._log_read = self._log.stat().st_size if self._log.exists() else 0
+        self._ran_full = False
         command = [str(self._program), "-c", str(self._config)]
         return [*command, "-p", str(self._port)] if self._port else command
 
     async def probe(self) -> str | None:
-        """None where the broker greets on its port, else what is missing."""
+        """None where the broker greets on its port and has not run out of room, else what is missing.
+
+        Raises RestartError where it ran out of room and there is some again: after a write that failed, nats-server
+        takes no more of them to that stream.
+        """
+        if why := self._full():
+            return why
         port = self._port or self._announced()
         if port is None:
             return "no port yet"
@@ -127,6 +153,21 @@ class Broker:
             self._port = port
             write_private(self._address, f"{self.full_url}\n")
         return None
+
+    def _full(self) -> str:
+        """Why the broker cannot store anything, by its disk and its log; empty where it can. Raises RestartError."""
+        free = shutil.disk_usage(self._store).free
+        self._ran_full = self._ran_full or free < FULL
+        with suppress(OSError), self._log.open("rb") as log:
+            log.seek(self._log_read)
+            while piece := log.read(LOG_PIECE):
+                self._log_read += len(piece)
+                self._ran_full = self._ran_full or NO_SPACE in piece
+        if not self._ran_full:
+            return ""
+        if free >= ENOUGH:
+            raise RestartError("ran out of room on its disk, where there is some again")
+        return f"its disk is full: {free / 2**20:,.0f} MiB are free at {self._store}; make room there"
 
     def forget(self) -> None:
         """Remove the password: what it opens is gone."""

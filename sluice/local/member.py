@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from sluice.local.broker import RestartError
 from sluice.local.child import Child
 from sluice.local.guard import Guard
 
@@ -20,6 +21,7 @@ STABLE_SECONDS = 30.0
 FAILURES = 5
 REMINDER_SECONDS = 20.0
 POLL_STARTING, POLL_READY = 0.15, 1.0
+RESTART_PATIENCE = 10.0
 MISSES = 2
 """Polls in a row without success that make a ready process unready: a busy moment is none."""
 
@@ -141,7 +143,11 @@ class Member:
     async def _watch(self) -> None:
         misses = 0
         while True:
-            why_not = await self.launch.probe()
+            try:
+                why_not = await self.launch.probe()
+            except RestartError as error:
+                await self._restart(str(error))
+                return
             misses = 0 if why_not is None else misses + 1
             if why_not is None and self.state is not State.READY:
                 self._became_ready()
@@ -151,6 +157,12 @@ class Member:
                 self.note = why_not
                 self._remind()
             await asyncio.sleep(POLL_READY if self.state is State.READY else POLL_STARTING)
+
+    async def _restart(self, why: str) -> None:
+        """End the process, which then is started again."""
+        assert self._child is not None
+        self._enter(State.UNREADY, why, f"{self.name} {why}")
+        await self._child.stop(RESTART_PATIENCE)
 
     def _remind(self) -> None:
         """Say now and then that it is not ready yet."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sluice.local.broker import USER, Broker
 from sluice.local.environment import service_environment
@@ -12,6 +13,10 @@ from sluice.local.environment import service_environment
 __all__ = ["LocalSettings", "ServiceSpec", "Wave", "default_services"]
 
 DRAIN_MARGIN = 5.0
+
+QUERIES_PER_CPU: Final = 8
+SPARE_PER_CPU: Final = 2
+"""Queries in flight for each CPU, and further ones of tenants that have none: more only wait for the CPU."""
 
 
 class Wave:
@@ -57,10 +62,17 @@ class LocalSettings:
     def environment(self, service: str, own: Mapping[str, str], broker: Broker) -> dict[str, str]:
         """The environment of a service: what it needs of the user's own, and what ties it to this data folder.
 
-        As all of them share this machine, batches make way for queries and OpenMP's threads sleep while they wait,
-        unless the user wants otherwise.
+        As all of them share this machine, batches make way for queries, few queries are in flight at once, and OpenMP's
+        threads sleep while they wait, unless the user wants otherwise.
         """
-        sharing = {"SLUICE_BATCH_YIELDS": "true", "OMP_WAIT_POLICY": "PASSIVE"}
+        cpus = os.cpu_count() or 1
+        sharing = {
+            "SLUICE_BATCH_YIELDS": "true",
+            "SLUICE_QUERY_WINDOW": str(QUERIES_PER_CPU * cpus),
+            "SLUICE_QUERY_SPARE": str(SPARE_PER_CPU * cpus),
+            "SLUICE_HISTORY_BYTES": str(broker.history_bytes),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         ours = {
             "SLUICE_NATS_URL": broker.url or "",
             "SLUICE_NATS_USER": USER,

@@ -12,6 +12,7 @@ import httpx
 
 from sluice.local.broker import Broker
 from sluice.local.environment import broker_environment
+from sluice.local.format import check_format
 from sluice.local.guard import Guard
 from sluice.local.logs import follow, tail
 from sluice.local.member import FailedToStartError, Launch, Member, State
@@ -30,14 +31,16 @@ BROKER_PATIENCE = 10.0
 def run(settings: LocalSettings, view: View, specs: Sequence[ServiceSpec] | None = None) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; the exit status: 0, 1 where a service does not start, 130 when forced.
 
-    Raises `FolderInUseError`, `PortTakenError`, `BrokerMissingError` or `OSError` before anything was started. The
-    socket, the lock and the guard live as long as the call. `settings.data` must be absolute.
+    Raises `FolderInUseError`, `PortTakenError`, `BrokerMissingError`, `DiskFullError`, `FormatError` or `OSError`
+    before anything was started. The socket, the lock and the guard live as long as the call. `settings.data` must be
+    absolute.
     """
     chosen = tuple(specs if specs is not None else default_services(settings.host, settings.port))
     make_private(settings.data)
     settings.logs.mkdir(exist_ok=True)
     with ExitStack() as stack:
         lock = stack.enter_context(FolderLock(settings.data))
+        check_format(settings.data)
         broker = Broker(settings.data)
         listeners = {spec.name: stack.enter_context(listen(spec.host, spec.port)) for spec in chosen}
         broker.prepare()

@@ -190,7 +190,9 @@ OTHERS: Final = QueueSettings(
     ack_wait=7.0,
     max_deliver=9,
     job_limit=13,
+    job_tenant_limit=12,
     history_seconds=1234.0,
+    history_bytes=2**21,
     upload_seconds=4321.0,
 )
 

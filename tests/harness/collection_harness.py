@@ -16,6 +16,7 @@ from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.clients.requests import Requests
 from services.scheduler.collections.delete import DeleteJob
+from services.scheduler.collections.index_check import IndexCheck
 from services.scheduler.collections.permit import PermitJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
@@ -208,11 +209,13 @@ async def _kinds(
     sync = CollectionSync(
         indexer=indexer, documents=collection_harness.documents, originals=collection_harness.originals
     )
+    check = IndexCheck(stages, collection_harness.documents, pause=0.02)
     switching = SwitchJob(
         jetstream=bus.jetstream,
         collections=collection_harness.collections,
         documents=collection_harness.documents,
         sync=sync,
+        check=check,
         longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
     )
     removal = DeleteJob(
@@ -230,6 +233,7 @@ async def _kinds(
         indexer=indexer,
         sync=sync,
         switching=switching,
+        check=check,
     )
     return {
         "ingest": IngestJob(

@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.contracts.problems import JSON, Problem, ProblemDetails, ProblemType
+from shared.nats.errors import is_storage_full
+from shared.service.storage import StorageWatch, storage_full
 from shared.telemetry.tracing import trace_id
 
 __all__ = [
@@ -53,6 +55,7 @@ COMMON_PROBLEMS: Final = (
     ProblemType.FORBIDDEN,
     ProblemType.RATE_LIMITED,
     ProblemType.BROKER_UNAVAILABLE,
+    ProblemType.STORAGE_FULL,
     ProblemType.INTERNAL,
 )
 """Problems that any endpoint may report."""
@@ -159,11 +162,23 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _broker(request: Request, error: Exception) -> Response:
+    if why := await _storage_full(request, error):
+        return await _problem(request, storage_full(why))
     if isinstance(error, APIError) and error.code is not None and error.code < 500:
         return await _unknown(request, error)
     log.warning("the broker did not answer a request: %r", error, extra={"path": request.url.path})
     detail = "The message broker cannot be reached or does not answer. Try again in a moment."
     return await _problem(request, Problem(ProblemType.BROKER_UNAVAILABLE, detail))
+
+
+async def _storage_full(request: Request, error: Exception) -> str:
+    """Why the broker does not store anything, if that is the reason of the error. A full disk is told by silence."""
+    if isinstance(error, APIError):
+        return str(error.description) if is_storage_full(error) else ""
+    watch: StorageWatch | None = request.app.state.gateway.storage
+    if watch is None or not isinstance(error, TimeoutError):
+        return ""
+    return watch.full or await watch.check()
 
 
 async def _left(_: Request, __: Exception) -> Response:

@@ -52,6 +52,7 @@ MAX_BODY: Final = 512 * 1024
             ProblemType.NOT_FOUND,
             ProblemType.VERSION_NOT_READY,
             ProblemType.COLLECTION_EMPTY,
+            ProblemType.INDEX_DAMAGED,
             ProblemType.CONTEXT_EXCEEDED,
             ProblemType.TOO_LARGE,
             ProblemType.QUEUE_FULL,

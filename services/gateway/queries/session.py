@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from services.gateway.http.problems import ClientLeftError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part
 from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.lost_index import explain_empty
 from services.gateway.queries.progress import QueryProgress, QueueState, overdue
+from services.gateway.queries.window import QueryWindow
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
@@ -26,6 +28,7 @@ from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.service.http_protocol import Departure
+from shared.stores.documents import Documents
 from shared.telemetry.metrics import SECONDS, exemplar
 
 __all__ = ["QuerySession", "Queries"]
@@ -184,10 +187,14 @@ class Queries:
         replies: ReplyRouter,
         shadowed: Callable[[QuerySession], AbstractContextManager[None]],
         throttle: BatchThrottle,
+        window: QueryWindow,
+        documents: Documents,
     ) -> None:
         self._bus = bus
         self._replies = replies
         self._throttle = throttle
+        self._window = window
+        self._documents = documents
         self._instance = instance
         self._shadowed = shadowed
         self._sessions: set[QuerySession] = set()
@@ -219,9 +226,13 @@ class Queries:
             async with cancelled_unless(lambda: session.ended is not None, mailbox):
                 try:
                     with session.scope, throttled:
-                        await session.submit()
-                        with self._shadowed(session):
-                            yield session
+                        async with self._window.place(query):
+                            await session.submit()
+                            with self._shadowed(session):
+                                try:
+                                    yield session
+                                except Problem as problem:
+                                    raise await explain_empty(problem, query, self._documents) from None
                 finally:
                     departure.forget(session.client_disconnected)
                     self._sessions.discard(session)

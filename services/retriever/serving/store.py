@@ -147,6 +147,9 @@ class ServingStore:
     ) -> int:
         return await self._disk.count(collection, filter, owner=owner, readers=readers)
 
+    async def documents(self, collection: str, *, owner: Owner | None = None) -> Mapping[str, int]:
+        return await self._disk.documents(collection, owner=owner)
+
     async def maintain(self, collection: str) -> None:
         await self._disk.maintain(collection)
 

@@ -1,8 +1,9 @@
-"""The stage `index`: writes documents, removes documents, drops tables."""
+"""The stage `index`: writes documents, removes documents, drops tables, says what they hold."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 from nats.js.errors import ObjectNotFoundError
@@ -11,13 +12,23 @@ from nats.js.object_store import ObjectStore
 from services.retriever.stages.owner import owner_of
 from services.retriever.stores.base import Chunk, IndexedDocument, Permissions, Store
 from shared.contracts.envelope import Passage, Query
-from shared.contracts.indexing import DocumentPermissions, IndexChange, IndexedDocumentRef, decode_passages
+from shared.contracts.indexing import (
+    DocumentPermissions,
+    IndexChange,
+    IndexedDocumentRef,
+    decode_passages,
+    summary_of,
+)
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
 from shared.nats.objects import check_owner, read_object
 from shared.runtime.stage import Context
 
 __all__ = ["Index"]
+
+
+NO_SPACE: Final = "no space left on device"
+"""What the system says, whichever error of Lance it stands in."""
 
 
 class Index:
@@ -29,11 +40,24 @@ class Index:
         self._changed = changed
 
     async def __call__(self, query: Query, context: Context) -> Query:
+        """Raises Problem, among others STORAGE_FULL where the disk of the index is full."""
+        try:
+            return await self._carry_out(query, context)
+        except (OSError, RuntimeError, ValueError) as error:
+            if NO_SPACE not in str(error).lower():
+                raise
+            detail = "The disk of the index is full. Make room there; the job is tried again."
+            raise Problem(ProblemType.STORAGE_FULL, detail) from error
+
+    async def _carry_out(self, query: Query, context: Context) -> Query:
         change = IndexChange.model_validate(context.params)
         owner = owner_of(query)
         if change.drop:
             await self._store.drop(change.table, owner=owner)
             return query
+        if change.inspect:
+            revisions = await self._store.documents(change.table, owner=owner)
+            return query.with_result("index", IndexOutcome(summary=await asyncio.to_thread(summary_of, revisions)))
         passages: defaultdict[str, list[Passage]] = defaultdict(list)
         for passage in await self._load(query.tenant, change.object):
             passages[passage.document_id].append(passage)

@@ -241,6 +241,10 @@ class Store(Protocol):
     ) -> int:
         """How many chunks match. Raises Problem(INVALID_FILTER) as `search` does."""
 
+    async def documents(self, collection: str, *, owner: Owner | None = None) -> Mapping[str, int]:
+        """The ids of all documents with their revisions, without those that are deleted. It reads the whole collection,
+        but no texts and no vectors."""
+
     async def maintain(self, collection: str) -> None:
         """Bring the indices up to date, compact, and remove what no reader can need any more.
 

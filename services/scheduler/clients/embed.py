@@ -1,10 +1,10 @@
 """Embeds passages on the batch lane, in messages that fit the broker's limit."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Final
 
 from shared.contracts.envelope import Passage, Stop
+from shared.fairness import FairShare, FairSlots, Weights
 from shared.groups import groups
 from shared.runtime.requester import Requester
 from shared.tasks import task_group
@@ -19,12 +19,12 @@ WINDOW: Final = 16
 
 
 class PassageEmbedder:
-    """One per process; `most` is how many passages one message holds."""
+    """One per process; `most` is how many passages one message holds. Tenants share the messages under way."""
 
-    def __init__(self, stages: Requester, *, most: int) -> None:
+    def __init__(self, stages: Requester, *, most: int, weights: Weights | None = None) -> None:
         self._stages = stages
         self._most = most
-        self._window = asyncio.Semaphore(WINDOW)
+        self._window = FairSlots(FairShare(WINDOW, weights=weights))
 
     async def embed(
         self, variant: str, tenant: str, collection: str, passages: tuple[Passage, ...]
@@ -35,7 +35,7 @@ class PassageEmbedder:
         async def embed(group: tuple[Passage, ...]) -> tuple[Passage, ...]:
             # Only what the embedder needs travels: the texts.
             bare = tuple(p.model_copy(update={"metadata": {}}) for p in group)
-            async with self._window:
+            async with self._window.slot(tenant):
                 made = await self._stages.ask(stop, tenant=tenant, collection=collection, passages=bare)
             return tuple(
                 passage.model_copy(update={"vector": embedded.vector})

@@ -17,6 +17,7 @@ from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.requests import Request, response_to
 from shared.contracts.results import Payload
+from shared.fairness import FairShare, FairSlots
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.payloads import PayloadStore
@@ -55,10 +56,10 @@ class Reply:
 class Requests:
     """Any number may be under way; `room` are at once, over all jobs of this worker. `seconds` is for one try."""
 
-    def __init__(self, stages: Requester, artifacts: Artifacts, *, room: int, seconds: float) -> None:
+    def __init__(self, stages: Requester, artifacts: Artifacts, *, room: FairShare, seconds: float) -> None:
         self._stages = stages
         self._loads = PayloadStore(artifacts)
-        self._room = asyncio.Semaphore(room)
+        self._room = FairSlots(room)
         self._seconds = seconds
 
     async def send(
@@ -99,7 +100,7 @@ class Requests:
     async def _try(self, request: Request, body: bytes, tenant: str) -> Reply | Problem:
         # A trace of its own: one of all lines of a batch could not be looked at.
         links = [trace.Link(current)] if (current := trace.get_current_span().get_span_context()).is_valid else []
-        async with self._room:
+        async with self._room.slot(tenant):
             with (
                 IN_FLIGHT.track_inprogress(),
                 tracer.start_as_current_span(f"request {request.endpoint}", context=Context(), links=links),

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from services.scheduler.collections.delete import drop_index
+from services.scheduler.collections.index_check import IndexCheck
 from services.scheduler.collections.switch import SwitchJob, not_indexed, switch_job
 from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.chunking.chunker import Chunking
@@ -55,9 +56,11 @@ class ReindexJob:
     indexer: Indexer
     sync: CollectionSync
     switching: SwitchJob
+    check: IndexCheck
 
     async def __call__(self, context: JobContext) -> None:
-        """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING or VERSION_NOT_READY."""
+        """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING, INDEX_DAMAGED or
+        VERSION_NOT_READY."""
         assert isinstance(context.spec, ReindexSpec)
         saved = await context.checkpoint()
         plan = None if saved is None else BuildPlan.model_validate(saved)
@@ -78,12 +81,16 @@ class ReindexJob:
         report = ProgressReport(context)
         async with report.reporting():
             if collection.version(name).state is VersionState.BUILDING:
+                if not spec.force:
+                    await self.check.require(collection.owner, collection.table, collection.name)
                 await self.build(context, spec.collection, plan, report)
                 collection = await self._finish(collection, name, spec)
             version = collection.version(name)
             context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=False)
             if spec.switch and version.state is not VersionState.RETIRED:
-                await self.switching.make_live(context, collection, name, keep=spec.keep, report=report)
+                await self.switching.make_live(
+                    context, collection, name, keep=spec.keep, force=spec.force, report=report
+                )
             else:
                 await self.switching.drop_leaving(context, collection)
 
@@ -235,4 +242,5 @@ def reindex_job(dependencies: JobDependencies) -> ReindexJob:
         indexer=dependencies.indexer,
         sync=collection_sync(dependencies),
         switching=switch_job(dependencies),
+        check=IndexCheck(dependencies.stages, dependencies.documents),
     )

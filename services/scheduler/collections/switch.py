@@ -17,6 +17,7 @@ import anyio
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
+from services.scheduler.collections.index_check import IndexCheck
 from services.scheduler.collections.sync import CollectionSync, collection_sync
 from services.scheduler.ingestion.models import MovedOnError, Target
 from services.scheduler.ingestion.progress import ProgressReport
@@ -52,12 +53,14 @@ class SwitchJob:
         collections: Collections,
         documents: Documents,
         sync: CollectionSync,
+        check: IndexCheck,
         longest_query: float,
     ) -> None:
         self._js = jetstream
         self._collections = collections
         self._documents = documents
         self._sync = sync
+        self._check = check
         self._drop_after = longest_query + GATEWAY_MEMORY
 
     async def __call__(self, context: JobContext) -> None:
@@ -70,18 +73,28 @@ class SwitchJob:
         await context.save(name)
         report = ProgressReport(context)
         async with report.reporting():
-            await self.make_live(context, collection, name, keep=context.spec.keep, report=report)
+            await self.make_live(
+                context, collection, name, keep=context.spec.keep, force=context.spec.force, report=report
+            )
 
     async def make_live(
-        self, context: JobContext, collection: Collection, name: str, *, keep: int, report: ProgressReport
+        self, context: JobContext, collection: Collection, name: str, *, keep: int, force: bool, report: ProgressReport
     ) -> None:
-        """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left."""
+        """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left.
+
+        Raises Problem INDEX_DAMAGED, unless it is to be done by `force`, and VERSION_NOT_READY.
+        """
         collection.version(name)
         before = collection.live.name
         if before != name:
+            if not force:
+                # What the live one has lost would be removed from the other too.
+                await self._check.require(collection.owner, collection.table, collection.name)
             collection = await self._collections.update(collection, partial(_following, name=name))
             try:
                 await self._catch_up(context, collection, name, report)
+                if not force:
+                    await self._check.require(collection.owner, collection.version(name).table, collection.name)
                 counts = await asyncio.gather(
                     self._counts(collection, collection.table),
                     self._counts(collection, collection.version(name).table),
@@ -192,5 +205,6 @@ def switch_job(dependencies: JobDependencies) -> SwitchJob:
         collections=dependencies.collections,
         documents=dependencies.documents,
         sync=collection_sync(dependencies),
+        check=IndexCheck(dependencies.stages, dependencies.documents),
         longest_query=dependencies.settings.longest_deadline,
     )

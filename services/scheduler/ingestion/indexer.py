@@ -47,6 +47,7 @@ from shared.contracts.indexing import (
 )
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import IndexOutcome
+from shared.fairness import FairShare, FairSlots
 from shared.nats.objects import owned_name
 from shared.runtime.batching import Batcher
 from shared.runtime.requester import Requester
@@ -59,6 +60,9 @@ __all__ = ["Indexer", "discard"]
 COMMIT_DOCUMENTS: Final = 64
 COMMIT_PASSAGES: Final = 2000
 """Documents and passages that one commit to the index takes at most; a larger document goes alone."""
+
+COMMITS: Final = 2
+"""Commits on their way to the index, which takes one at a time, so that few wait there in order of arrival."""
 
 REMOVED_AT_ONCE: Final = 500
 OBJECT_TIMEOUT: Final = 120.0
@@ -88,8 +92,12 @@ class Indexer:
         self._originals = originals
         self._reader = reader
         self._settings = settings
-        self._embedder = PassageEmbedder(stages, most=settings.embed_passages)
-        self._reading = asyncio.Semaphore(settings.reader_workers + 1)
+        weights = settings.weights
+        self._embedder = PassageEmbedder(stages, most=settings.embed_passages, weights=weights)
+        self._reading = FairSlots(
+            FairShare(settings.reader_workers + 1, spare=settings.reader_spare + 1, weights=weights)
+        )
+        self._committing = FairSlots(FairShare(COMMITS, spare=COMMITS, weights=weights))
 
     def chunking(self, version: CollectionVersion) -> Chunking:
         """How documents are cut for a version. Raises ValueError for sizes that do not go together."""
@@ -117,9 +125,10 @@ class Indexer:
         Raises Problem ORIGINALS_MISSING, and what the reader raises for a document.
         """
         data = await self._originals.load(record.original, owner=collection.owner)
-        async with self._reading:
+        tenant = collection.tenant
+        async with self._reading.slot(tenant):
             chunking = self.chunking(collection.queried)
-            return await self._reader.read(record.name, data, record.media_type, chunking=chunking)
+            return await self._reader.read(record.name, data, record.media_type, chunking=chunking, tenant=tenant)
 
     async def write(
         self,
@@ -240,7 +249,7 @@ class Indexer:
         whole = known is not None and bool(known.original or not self._settings.keep_originals)
         if known is not None and whole and is_same(known, document, fingerprint, document.sha256):
             return _written(known, Outcome.UNCHANGED)
-        async with self._reading:
+        async with self._reading.slot(target.tenant):
             data = await document.load()
             sha256 = document.sha256 or await asyncio.to_thread(_digest, data)
             if known is not None and is_same(known, document, fingerprint, sha256):
@@ -249,7 +258,9 @@ class Indexer:
                 await self._documents.put(target.table, _noted(known, document, original), owner=target.owner)
                 return _written(known, Outcome.UNCHANGED)
             chunking = self.chunking(target.version)
-            read = await self._reader.read(document.name, data, document.media_type, chunking=chunking)
+            read = await self._reader.read(
+                document.name, data, document.media_type, chunking=chunking, tenant=target.tenant
+            )
             document = await self._kept(target, document, data)
             size = len(data)
             del data
@@ -339,9 +350,10 @@ class Indexer:
 
     async def _change(self, target: Target, change: IndexChange) -> IndexOutcome:
         stop = Stop(stage="index", params=change.as_params())
-        answer = await self._stages.ask(
-            stop, tenant=target.tenant, collection=target.table, collection_id=target.owner.collection
-        )
+        async with self._committing.slot(target.tenant):
+            answer = await self._stages.ask(
+                stop, tenant=target.tenant, collection=target.table, collection_id=target.owner.collection
+            )
         outcome = index_outcome(answer)
         lists = {ref.id for ref in change.restricted} | {one.id for one in change.permissions}
         if not lists <= set(outcome.listed):

@@ -1,7 +1,8 @@
 """The job queue: which job runs next.
 
-Every (kind, priority, tenant) is a subject with a consumer of its own. When a slot is free the tenants take turns;
-of one tenant's jobs the higher priority goes first. Nothing is taken that cannot be worked on now.
+Every (kind, priority, tenant) is a subject with a consumer of its own. A free slot goes to the tenant whose jobs have
+held slots for the least time; of one tenant's jobs the higher priority goes first. Nothing is taken that cannot be
+worked on now.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from nats.js.errors import NotFoundError
 
 from services.scheduler.jobs.kinds import JobKind, Pool
 from shared.contracts.jobs import Priority
+from shared.fairness import FairShare, Weights
 from shared.nats.subjects import JOBS
 from shared.runtime.delivery import Delivery, HeldDeliveries
 from shared.runtime.worker import StageStatus
@@ -40,20 +42,30 @@ RANK: Final = {priority.value: rank for rank, priority in enumerate(Priority)}
 class _Slots:
     """A pool's free and taken slots. A part of them is kept for jobs of high priority."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.taken = 0
+    def __init__(self, size: int, spare: int, weights: Weights | None) -> None:
+        self.share = FairShare(size, spare=spare, weights=weights)
         self._reserved = size // 4
+        self._waiting: set[str] = set()
 
-    def free(self, priority: str) -> bool:
-        return self.taken < self.size - (0 if priority == Priority.HIGH else self._reserved)
+    def free(self, priority: str, tenant: str) -> bool:
+        return self.share.free(tenant, reserved=0 if priority == Priority.HIGH else self._reserved)
+
+    def order(self, waiting: set[str]) -> Callable[[str], tuple[float, float, int]]:
+        """The order of the tenants that wait, as a key to sort by."""
+        for tenant in waiting - self._waiting:
+            self.share.join(tenant)
+        for tenant in self._waiting - waiting:
+            self.share.leave(tenant)
+        self._waiting = waiting
+        return self.share.order()
 
 
 class JobQueue:
     """A `shared.service.service.Worker` that hands each job to `handle`, in a task of its own.
 
     `handle` settles the delivery; one that it leaves unsettled goes back. `give_back` is called with each job that
-    goes back unharmed because the worker stops.
+    goes back unharmed because the worker stops. Of each pool, `spare` slots more than its `slots` are for tenants that
+    have no job in work there.
     """
 
     def __init__(
@@ -65,16 +77,19 @@ class JobQueue:
         give_back: Callable[[str, str], Awaitable[None]],
         slots: Mapping[Pool, int],
         ack_wait: float,
+        spare: int = 0,
+        weights: Weights | None = None,
     ) -> None:
         self._bus = bus
         self._kinds = kinds
         self._give_back = give_back
-        self._slots = {pool: _Slots(size) for pool, size in slots.items()}
+        self._slots = {pool: _Slots(size, spare, weights) for pool, size in slots.items()}
         self._ack_wait = ack_wait
         self._subjects: set[str] = set()
         self._dry: set[str] = set()
         self._consumers: dict[str, str] = {}
         self._turns: dict[str, float] = {}
+        self._taken_at: dict[int, float] = {}
         self._held = HeldDeliveries(handle, self._let_go, name="the job queue")
         self._asked: asyncio.Future[Delivery | None] | None = None
         self._requests = 0
@@ -90,7 +105,7 @@ class JobQueue:
     @property
     def statuses(self) -> list[StageStatus]:
         return [
-            StageStatus(stage="jobs", variant=pool, in_flight={"batch": slots.taken}, room=slots.size)
+            StageStatus(stage="jobs", variant=pool, in_flight={"batch": slots.share.taken}, room=slots.share.size)
             for pool, slots in self._slots.items()
         ]
 
@@ -161,19 +176,26 @@ class JobQueue:
                     self._start(delivery)
 
     def _next(self) -> str | None:
-        """The subject to take from: of the tenant whose turn is longest ago, the highest priority with a free slot."""
-        candidates = [subject for subject in self._subjects - self._dry if self._has_slot(subject)]
+        """The subject to take from: of the tenant that has had least, the highest priority with a free slot."""
+        waiting = self._subjects - self._dry
+        tenants: dict[Pool, set[str]] = {pool: set() for pool in self._slots}
+        for subject in waiting:
+            tenants[self._pool(subject)].add(subject.rpartition(".")[2])
+        shares = {pool: slots.order(tenants[pool]) for pool, slots in self._slots.items()}
+        candidates = [subject for subject in waiting if self._has_slot(subject)]
         if not candidates:
             return None
 
-        def order(subject: str) -> tuple[float, int, float]:
+        def order(subject: str) -> tuple[float, float, int, float, int, float]:
             _, _, priority, tenant = subject.split(".")
-            return self._turns.get(tenant, 0.0), RANK[priority], self._turns.get(subject, 0.0)
+            turns = self._turns.get(tenant, 0.0), RANK[priority], self._turns.get(subject, 0.0)
+            return *shares[self._pool(subject)](tenant), *turns
 
         return min(candidates, key=order)
 
     def _has_slot(self, subject: str) -> bool:
-        return self._slots[self._pool(subject)].free(subject.split(".")[2])
+        _, _, priority, tenant = subject.split(".")
+        return self._slots[self._pool(subject)].free(priority, tenant)
 
     def _pool(self, subject: str) -> Pool:
         return self._kinds[subject.split(".")[1]].pool
@@ -242,9 +264,14 @@ class JobQueue:
             await asyncio.sleep(LOOK)
 
     def _start(self, delivery: Delivery) -> None:
-        self._slots[self._pool(delivery.subject)].taken += 1
+        share = self._slots[self._pool(delivery.subject)].share
+        self._taken_at[id(delivery)] = share.take(_tenant(delivery))
         self._held.start(self._tasks, delivery)
 
     def _let_go(self, delivery: Delivery) -> None:
-        self._slots[self._pool(delivery.subject)].taken -= 1
+        self._slots[self._pool(delivery.subject)].share.give(_tenant(delivery), self._taken_at.pop(id(delivery)))
         self._wake.set()
+
+
+def _tenant(delivery: Delivery) -> str:
+    return delivery.subject.rpartition(".")[2]

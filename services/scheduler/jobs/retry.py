@@ -20,6 +20,7 @@ PASSING: Final = frozenset(
         ProblemType.STAGE_FAILED,
         ProblemType.BROKER_UNAVAILABLE,
         ProblemType.QUEUE_FULL,
+        ProblemType.STORAGE_FULL,
         ProblemType.DEADLINE_EXCEEDED,
         ProblemType.ENGINE_FAILED,
         ProblemType.ANSWER_INTERRUPTED,

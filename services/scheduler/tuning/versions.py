@@ -99,7 +99,9 @@ class TuneVersions:
         return left
 
     async def make_live(self, context: JobContext, collection: Collection, spec: TuneSpec, name: str) -> None:
-        await self.switching.make_live(context, collection, name, keep=spec.keep, report=ProgressReport(context))
+        await self.switching.make_live(
+            context, collection, name, force=False, keep=spec.keep, report=ProgressReport(context)
+        )
 
     async def keep(self, context: JobContext, collection: Collection, spec: TuneSpec, name: str) -> None:
         """Have versions removed that are beyond those to keep."""

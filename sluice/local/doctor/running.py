@@ -15,6 +15,7 @@ from sluice.local.state import UpState
 
 __all__ = ["checks"]
 
+DAMAGED = "sluice_collections_damaged"
 STAGES = ("embed", "retrieve", "generate")
 LONG_QUEUE = 100
 SKEW_SECONDS = 5.0
@@ -25,6 +26,7 @@ def checks(place: Place) -> Iterator[Finding]:
     local = UpState.running(place.data)
     if local is not None:
         yield from _services(local, place)
+        yield from _indices(local, place)
     url = place.url or (local.url if local is not None else DEFAULT_URL)
     asked_for = place.url is not None or local is not None
     try:
@@ -54,6 +56,21 @@ def _services(local: UpState, place: Place) -> Iterator[Finding]:
         again = f", restarted {service.restarts} times" if service.restarts else ""
         remedy = "" if verdict is Verdict.GOOD else f"Read {log}."
         yield Finding(name, verdict, f"{state}{again}", remedy)
+
+
+def _indices(local: UpState, place: Place) -> Iterator[Finding]:
+    """What the scheduler found when it compared the records of each collection with its index."""
+    try:
+        text = httpx.get(f"{local.services['scheduler'].url}/metrics", timeout=TIMEOUT, trust_env=False).text
+    except (httpx.HTTPError, KeyError):
+        return
+    values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{DAMAGED} ")]
+    if values and float(values[0]):
+        message = f"{float(values[0]):,.0f} collections have other documents in their index than on record"
+        remedy = f"Read {place.data / 'logs' / 'scheduler.log'}, and docs/operations.md#damaged-collections."
+        yield Finding("collections", Verdict.WRONG, message, remedy)
+    elif values:
+        yield Finding("collections", Verdict.GOOD, "their indices hold what their records name")
 
 
 def _readiness(url: str) -> str:

@@ -8,7 +8,7 @@ from services.retriever.stores.base import Place, StoredChunk
 from services.retriever.stores.lance.rows import ALIVE, SECTION, Key
 from services.retriever.stores.lance.sql import literal
 
-__all__ = ["read_chunks"]
+__all__ = ["read_chunks", "read_documents"]
 
 
 async def read_chunks(table: AsyncTable, seen: str | None, places: Collection[Place]) -> dict[Place, StoredChunk]:
@@ -25,4 +25,14 @@ async def read_chunks(table: AsyncTable, seen: str | None, places: Collection[Pl
         place = Place(row["document_id"], int(row["position"]))
         section = row[SECTION] if has_sections else None
         found[place] = StoredChunk(place=place, revision=row["revision"], text=row["text"], section=section)
+    return found
+
+
+async def read_documents(table: AsyncTable) -> dict[str, int]:
+    """Carry out `Store.documents`."""
+    found: dict[str, int] = {}
+    reader = await table.query().where(ALIVE).select(["document_id", "revision"]).to_batches()
+    async for batch in reader:
+        for document, revision in zip(batch["document_id"].to_pylist(), batch["revision"].to_pylist(), strict=True):
+            found[document] = max(revision, found.get(document, revision))
     return found

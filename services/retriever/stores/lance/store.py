@@ -26,7 +26,7 @@ from services.retriever.stores.base import (
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
 from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
 from services.retriever.stores.lance.permissions import for_readers, permit_documents
-from services.retriever.stores.lance.read import read_chunks
+from services.retriever.stores.lance.read import read_chunks, read_documents
 from services.retriever.stores.lance.replace import replace_documents
 from services.retriever.stores.lance.rows import ALIVE, check_vectors, columns_of, dimension_of
 from services.retriever.stores.lance.search import TableSearch
@@ -169,6 +169,9 @@ class LanceStore:
     ) -> int:
         operation = partial(for_readers, readers=readers, operation=partial(_count, where=filter))
         return await self._tables.use(check_collection(collection), operation, owner) or 0
+
+    async def documents(self, collection: str, *, owner: Owner | None = None) -> Mapping[str, int]:
+        return await self._tables.use(check_collection(collection), read_documents, owner) or {}
 
     async def maintain(self, collection: str) -> None:
         name = check_collection(collection)

@@ -22,6 +22,7 @@ from services.scheduler.ingestion.chunking.chunker import Chunk, Chunking
 from services.scheduler.ingestion.reader.worker import EXIT_MEMORY, LENGTH_BYTES, WorkerOptions
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.contracts.warnings import DocumentWarning
+from shared.fairness import FairShare, FairSlots, Weights
 
 __all__ = ["ChunkedDocument", "DocumentReader", "WorkerStartError"]
 
@@ -52,7 +53,8 @@ class DocumentReader:
         async with DocumentReader(workers=2) as reader:
             document = await reader.read("report.pdf", path)
 
-    At most `workers` documents are read at a time; further calls wait. The first process starts with the reader, the
+    At most `workers` documents are read at a time; further calls wait, in fair order over their tenants. Up to `spare`
+    further processes read for tenants of which nothing is being read. The first process starts with the reader, the
     others when they are needed. A document that takes longer than
     `time_limit_s` or more than `memory_limit_bytes` (Linux only), or that crashes its process, fails alone:
     the process is killed and another takes its place. A process is also replaced after `documents_per_worker`
@@ -67,6 +69,8 @@ class DocumentReader:
         self,
         *,
         workers: int = 2,
+        spare: int = 0,
+        weights: Weights | None = None,
         tokenizer: Path | None = None,
         chunking: Chunking | None = None,
         time_limit_s: float = 60.0,
@@ -78,7 +82,8 @@ class DocumentReader:
         self._time_limit_s = time_limit_s
         self._memory_limit_bytes = memory_limit_bytes
         self._max_document_bytes = max_document_bytes
-        self._room = anyio.CapacityLimiter(workers)
+        self._room = FairSlots(FairShare(workers, spare=spare, weights=weights))
+        self._most_idle = workers
         self._idle: list[_Worker] = []
         self._method = ""
         self._chunking = chunking or Chunking()
@@ -113,9 +118,15 @@ class DocumentReader:
         return f"{self._method};{(chunking or self._chunking).fingerprint}"
 
     async def read(
-        self, name: str, source: Path | bytes, media_type: str | None = None, *, chunking: Chunking | None = None
+        self,
+        name: str,
+        source: Path | bytes,
+        media_type: str | None = None,
+        *,
+        chunking: Chunking | None = None,
+        tenant: str = "",
     ) -> ChunkedDocument:
-        """The chunks of a document that is given as its bytes or as the path of a file that holds them.
+        """The chunks of a tenant's document that is given as its bytes or as the path of a file that holds them.
 
         `name` and `media_type` only help to recognise the format. Raises Problem with TOO_LARGE,
         UNSUPPORTED_DOCUMENT, BROKEN_DOCUMENT, ENCRYPTED_DOCUMENT, EMPTY_DOCUMENT or DOCUMENT_LIMIT; OSError if
@@ -125,12 +136,12 @@ class DocumentReader:
         if size > self._max_document_bytes:
             limit = self._max_document_bytes // 2**20
             raise Problem(ProblemType.TOO_LARGE, f"The document has {size} bytes; {limit} MiB are allowed.")
-        async with self._room:
+        async with self._room.slot(tenant):
             worker = self._idle.pop() if self._idle else await _Worker.start(self._options)
             try:
                 return await self._read(worker, name, source, media_type, chunking or self._chunking)
             finally:
-                if worker.is_usable:
+                if worker.is_usable and len(self._idle) < self._most_idle:
                     self._idle.append(worker)
                 else:
                     await worker.stop()

@@ -19,7 +19,8 @@ class ReindexSpec(JobSpec):
 
     What is left out stays as it is in the live one. With `switch` the new one becomes the live one in the end;
     otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
-    were never live.
+    were never live. A collection whose index and records do not agree is left alone, unless `force` is set: then the
+    new version has what the records name.
     """
 
     required_action = Action.WRITE
@@ -34,3 +35,4 @@ class ReindexSpec(JobSpec):
     retrieval: RetrievalOptions | None = None
     switch: bool = True
     keep: int = Field(1, ge=0, le=20)
+    force: bool = False

@@ -13,7 +13,7 @@ __all__ = ["SwitchSpec"]
 
 class SwitchSpec(JobSpec):
     """Make another version of a collection the live one, once it has the same documents; without a `version` the one
-    that was live before: a rollback. `keep` is as for `reindex`."""
+    that was live before: a rollback. `keep` and `force` are as for `reindex`."""
 
     required_action = Action.WRITE
     step_outputs = {"version": "text", "documents": "number", "chunks": "number", "live": "boolean", "previous": "text"}
@@ -22,3 +22,4 @@ class SwitchSpec(JobSpec):
     collection: str
     version: VersionName | None = None
     keep: int = Field(1, ge=0, le=20)
+    force: bool = False

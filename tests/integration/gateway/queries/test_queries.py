@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import nats
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
 from shared.contracts.events import Usage
 from shared.contracts.generation import ContextReport
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.stage import Context
+from shared.stores.collections import Collections
+from shared.stores.documents import Documents
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stage_harness import until
@@ -250,6 +254,28 @@ async def test_a_problem_of_a_stage_before_the_answer_begins_is_the_response(
         response = await ask(http, stream=streamed)
     assert (response.status_code, code(response)) == (409, "collection-empty")
     assert (response.json()["detail"], response.json()["stage"]) == ("Nothing there.", "retrieve")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_collection_with_documents_on_record_whose_index_is_gone_is_not_called_empty(
+    broker: NatsServer, http: httpx.AsyncClient, streamed: bool
+) -> None:
+    async def empty(_: Query, __: Context) -> Query:
+        raise Problem(ProblemType.COLLECTION_EMPTY, "Nothing there.")
+
+    (await http.post("/v1/collections", json={"name": "lost"})).raise_for_status()
+    client = await nats.connect(broker.url)
+    collection = await Collections(client.jetstream()).get("default", "lost")
+    record = Document(
+        id="d", name="d.txt", sha256="", bytes=1, chunks=1, media_type="text/plain", indexed_at=0.0, revision=1, job="j"
+    )
+    await Documents(client.jetstream()).put(collection.table, record, owner=collection.owner)
+    await client.close()
+    stages = Stages(broker.url)
+    stages.does["retrieve"] = empty
+    async with stages.running():
+        response = await ask(http, collection="lost", stream=streamed)
+    assert (response.status_code, code(response)) == (409, "index-damaged")
 
 
 async def test_a_problem_in_the_middle_of_a_stream_is_its_last_event(

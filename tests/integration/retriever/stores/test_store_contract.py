@@ -107,6 +107,13 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 # Reading
 
 
+async def test_all_documents_are_listed_with_their_revisions(store: Store) -> None:
+    assert await store.documents("c") == {}
+    await store.replace("c", [document("a", ["one", "two"], revision=3), document("b", ["one"])])
+    await store.replace("c", [document("b", revision=4), document("d", ["other"], revision=2)])
+    assert await store.documents("c") == {"id-a": 3, "id-d": 2}
+
+
 async def test_chunks_are_read_by_their_places_with_revision_and_section(store: Store) -> None:
     assert await store.read("c", [Place("id-a", 0)]) == {}
     chunks = [Chunk(position=n, text=f"text {n}", vector=AXES[n], section=n // 2) for n in range(4)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -247,3 +248,14 @@ async def test_the_fingerprint_tells_the_settings_apart():
     async with reading() as reader:
         assert reader.fingerprint() == prints[0]
     assert len(set(prints)) == 3
+
+
+async def test_documents_of_one_tenant_that_take_long_do_not_stop_those_of_another(pipe: Path) -> None:
+    async with reading(workers=1, spare=1) as reader, anyio.create_task_group() as tasks:
+        hanging = partial(reader.read, "a.hang", str(pipe).encode(), tenant="slow")
+        tasks.start_soon(hanging)
+        await heard_from(pipe)
+        tasks.start_soon(hanging)  # it waits: the spare process is not for a tenant of which something is being read
+        for _ in range(3):
+            assert (await reader.read("b.md", MARKDOWN, tenant="quick")).chunks
+        tasks.cancel_scope.cancel()

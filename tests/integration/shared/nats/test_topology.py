@@ -68,7 +68,9 @@ async def test_changed_settings_change_what_exists_and_lose_nothing(broker: Nats
         "queue_bytes": 2**20,
         "longest_deadline": 60.0,
         "job_limit": 9,
+        "job_tenant_limit": 8,
         "history_seconds": 3600.0,
+        "history_bytes": 2**21,
         "upload_seconds": 1800.0,
         "ack_wait": 2.5,
     }
@@ -79,8 +81,9 @@ async def test_changed_settings_change_what_exists_and_lose_nothing(broker: Nats
         config = await streams(harness)
         queries = config["QUERIES"]
         assert (queries.max_msgs_per_subject, queries.max_bytes, queries.max_age) == (7, 2**20, 60.0)
-        assert config["JOBS"].max_msgs == 9
+        assert (config["JOBS"].max_msgs, config["JOBS"].max_msgs_per_subject) == (9, 8)
         assert config["JOB_EVENTS"].max_age == config["DEAD_LETTERS"].max_age == config["KV_jobs"].max_age == 3600.0
+        assert config["JOB_EVENTS"].max_bytes == config["DEAD_LETTERS"].max_bytes == 2**21
         assert config["OBJ_uploads"].max_age == 1800.0
 
 

@@ -1,8 +1,10 @@
 """What `sluice doctor` says of the machine is what the package itself says it needs."""
 
+import shutil
 import sys
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +42,24 @@ def test_the_engine_vllm_needs_its_wheel_and_a_model(
     finding = engine_finding(tmp_path, dict.fromkeys(installed, "1.0"))
     assert (finding.verdict, said in finding.message) == (verdict, True)
     assert bool(finding.remedy) == (verdict is Verdict.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict", "said"),
+    [
+        (100 * 2**20, Verdict.WRONG, "Sluice needs 256 MiB"),
+        (2 * 2**30, Verdict.DOUBTFUL, "the history of jobs may take only 192 MiB"),
+        (5 * 2**30, Verdict.DOUBTFUL, "may take only 512 MiB"),
+        (100 * 2**30, Verdict.GOOD, ""),
+    ],
+)
+def test_the_disk_is_judged_by_what_a_start_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, verdict: Verdict, said: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    (finding,) = [finding for finding in checks(Place(data=tmp_path)) if finding.name == "disk"]
+    assert finding.verdict is verdict
+    assert said in finding.remedy
 
 
 def test_without_a_choice_the_engine_is_extractive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

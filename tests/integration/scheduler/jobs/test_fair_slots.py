@@ -1,0 +1,138 @@
+"""Jobs of one tenant do not keep those of another waiting, however many they are and however long they take."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from services.scheduler.jobs.kinds import JobKind, Pool
+from services.scheduler.jobs.queue import JobQueue
+from shared.contracts.jobs import DropSpec, JobOptions
+from shared.contracts.problems import Problem, ProblemType
+from shared.runtime.delivery import Delivery
+from shared.service.bus import Bus
+from shared.stores.jobs.limits import most_waiting
+from shared.stores.jobs.store import JobStore
+from shared.tasks import background
+from tests.harness.broker import NatsServer
+from tests.harness.stage_harness import StageHarness, open_stage_harness
+
+pytestmark = pytest.mark.anyio
+
+SPEC = DropSpec(collection="docs", table="docs-1")
+
+
+class HeldJobs:
+    """Takes jobs and holds each until it is let go. `started` are the tenants, in order."""
+
+    def __init__(self, harness: StageHarness) -> None:
+        self.started: asyncio.Queue[str] = asyncio.Queue()
+        self.store = JobStore(harness.client, harness.jetstream)
+        self._harness = harness
+        self._held: dict[str, list[asyncio.Event]] = {}
+
+    async def submit(self, tenant: str, count: int = 1, **options: object) -> None:
+        for number in range(count):
+            chosen = JobOptions.model_validate(options)
+            await self.store.submit(SPEC, job=f"{tenant}-{len(options)}-{number}", tenant=tenant, options=chosen)
+
+    async def next(self) -> str:
+        async with asyncio.timeout(30):
+            return await self.started.get()
+
+    def let_go(self, tenant: str) -> None:
+        self._held[tenant].pop().set()
+
+    @asynccontextmanager
+    async def working(self, slots: int, spare: int, weights: Mapping[str, float]) -> AsyncIterator[None]:
+        bus = SimpleNamespace(
+            client=self._harness.client,
+            jetstream=self._harness.jetstream,
+            topology=self._harness.topology,
+            connected=True,
+        )
+
+        async def never(_: object) -> None:
+            raise AssertionError
+
+        async def give_back(job: str, tenant: str) -> None: ...
+
+        queue = JobQueue(
+            cast("Bus", bus),
+            {"drop": JobKind(name="drop", pool=Pool.SHORT, perform=never)},
+            handle=self._hold,
+            give_back=give_back,
+            slots={Pool.SHORT: slots},
+            spare=spare,
+            weights=weights,
+            ack_wait=5.0,
+        )
+        async with background(queue.run()):
+            yield
+
+    async def _hold(self, delivery: Delivery) -> None:
+        tenant = delivery.subject.rpartition(".")[2]
+        go = asyncio.Event()
+        self._held.setdefault(tenant, []).append(go)
+        self.started.put_nowait(tenant)
+        await go.wait()
+        await delivery.ack()
+
+
+@pytest.fixture
+async def jobs(broker: NatsServer) -> AsyncIterator[HeldJobs]:
+    async with open_stage_harness(broker.url, ack_wait=5.0) as harness:
+        yield HeldJobs(harness)
+
+
+async def test_a_newcomers_job_starts_while_another_tenant_holds_every_slot(jobs: HeldJobs) -> None:
+    await jobs.submit("many", 10)
+    async with jobs.working(slots=3, spare=2, weights={}):
+        assert [await jobs.next() for _ in range(3)] == ["many"] * 3
+        for tenant in ("one", "two"):
+            await jobs.submit(tenant, 2)
+            assert await jobs.next() == tenant
+        # Both spare slots are taken. A free one goes to the tenant with the least, not to the one with the most jobs.
+        await jobs.submit("three")
+        jobs.let_go("one")
+        assert await jobs.next() == "three"
+
+
+async def test_slots_kept_for_high_priority_are_kept_from_newcomers_too(jobs: HeldJobs) -> None:
+    await jobs.submit("many", 10)
+    async with jobs.working(slots=4, spare=1, weights={}):
+        assert [await jobs.next() for _ in range(3)] == ["many"] * 3
+        await jobs.submit("one")
+        assert await jobs.next() == "one"
+        await jobs.submit("two")
+        await jobs.submit("urgent", priority="high")
+        assert await jobs.next() == "urgent"
+
+
+async def test_too_many_waiting_jobs_of_a_tenant_are_refused_and_others_still_find_room(broker: NatsServer) -> None:
+    async with open_stage_harness(broker.url, job_limit=10, job_tenant_limit=3) as harness:
+        jobs = HeldJobs(harness)
+        await jobs.submit("many", 3)
+        with pytest.raises(Problem) as caught:
+            await jobs.submit("many", 1, priority="high")
+        assert caught.value.kind is ProblemType.QUEUE_FULL
+        assert "tenant 'many'" in caught.value.detail
+        assert caught.value.headers == {"Retry-After": "60"}
+        await jobs.submit("other", 3)
+        await jobs.submit("third", 2)
+        with pytest.raises(Problem):  # half of the four that the others leave
+            await jobs.submit("third", 1, priority="high")
+        await jobs.submit("fourth", 1)
+
+
+def test_there_is_always_room_left_for_one_more_tenant() -> None:
+    waiting: dict[str, int] = {}
+    for tenant in "abcdefg":
+        for _ in range(1000):
+            others = sum(waiting.values()) - waiting.get(tenant, 0)
+            if waiting.get(tenant, 0) < most_waiting(1000, 1000, others):
+                waiting[tenant] = waiting.get(tenant, 0) + 1
+    assert waiting == {"a": 500, "b": 250, "c": 125, "d": 63, "e": 31, "f": 16, "g": 8}
