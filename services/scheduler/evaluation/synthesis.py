@@ -57,11 +57,11 @@ def chat_about(passage: str) -> list[dict[str, str]]:
     """The messages that ask a model for a question about a passage."""
     messages = [{"role": "system", "content": _INSTRUCTIONS}]
     for text, question in _EXAMPLES:
-        messages += [{"role": "user", "content": _asking(text)}, {"role": "assistant", "content": question}]
-    return [*messages, {"role": "user", "content": _asking(passage)}]
+        messages += [{"role": "user", "content": _prompt_of(text)}, {"role": "assistant", "content": question}]
+    return [*messages, {"role": "user", "content": _prompt_of(passage)}]
 
 
-def _asking(passage: str) -> str:
+def _prompt_of(passage: str) -> str:
     return f"Text:\n{passage}\n\nOne question that the text answers:"
 
 
