@@ -190,4 +190,4 @@ async def test_the_model_is_shown_what_the_submitter_may_see(
         writer.bodies.clear()
         job = await collection_harness.do(spec(), principals=principals)
         assert job.state is JobState.SUCCEEDED, job.error
-        assert {body["messages"][1]["content"].split()[1] for body in writer.bodies} == lamps
+        assert {body["messages"][-1]["content"].split()[2] for body in writer.bodies} == lamps
