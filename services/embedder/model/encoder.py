@@ -38,7 +38,7 @@ class Encoder(Protocol):
     pads_left: bool
     counter: "Tokenizer | None"
     """A tokenizer that does not cut, for any thread; none where the model's own cannot be had."""
-    marks: Sequence[int]
+    marks: list[int]
     """The tokens that the tokenizer adds to every text."""
 
     def prompt(self, kind: Kind) -> str:

@@ -54,7 +54,9 @@ def load(config: ModelConfig) -> Loaded:
     """
     device, dtype = _place(config)
     threads = config.threads or usable_cpus()
-    encoder = _without_torch(config, device, dtype, threads) or _by_library(config, device, dtype, threads)
+    encoder: Encoder | None = _without_torch(config, device, dtype, threads)
+    if encoder is None:
+        encoder = _by_library(config, device, dtype, threads)
     # Small batches stay in a CPU's caches: on two cores 1,024 tokens were 15 to 30% faster than 8,192, and an
     # urgent text waits less for the pass in progress. The rule by thread is not measured beyond two.
     budget = config.batch_tokens or (512 * threads if device is Device.CPU else 32_768)

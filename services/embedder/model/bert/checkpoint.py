@@ -21,13 +21,11 @@ TRANSFORMER_KEYS: Final = {
     *("unpad_inputs", "processing_kwargs", "query_length", "document_length", "query_expansion"),
 }
 MODULES: Final = ("Transformer", "Pooling", "Normalize")
-SPECIAL: Final = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
+SPECIAL: Final = {name: f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
+"""Special tokens, unless tokenizer_config.json names others."""
+POOLINGS: Final[dict[str, Pooling]] = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
+"""By their names in configurations, of today and of before."""
+OLD_POOLING: Final = "pooling_mode_"
 
 
 class UnsupportedModelError(Exception):
@@ -87,15 +85,6 @@ class _Tokenizer(BaseModel):
     model_max_length: float = 512
     padding_side: Literal["right"] = "right"
     truncation_side: Literal["right"] = "right"
-    unk_token: str = SPECIAL["unk_token"]
-    sep_token: str = SPECIAL["sep_token"]
-    pad_token: str = SPECIAL["pad_token"]
-    cls_token: str = SPECIAL["cls_token"]
-    mask_token: str = SPECIAL["mask_token"]
-
-    @property
-    def specials(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in SPECIAL}
 
 
 class _Library(BaseModel):
@@ -111,7 +100,7 @@ def read_checkpoint(folder: Path) -> BertCheckpoint:
         config = _read(folder / "config.json", _Config)
         pooling = _pooling(folder)
         transformer = _transformer(folder)
-        tokenizer = _tokenizer(folder)
+        tokenizer, specials = _tokenizer(folder)
         library = _read(folder / "config_sentence_transformers.json", _Library, optional=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedModelError(_reason(error)) from error
@@ -128,7 +117,7 @@ def read_checkpoint(folder: Path) -> BertCheckpoint:
         max_tokens=min(limits),
         prompts={name: prompt for name, prompt in library.prompts.items() if prompt},
         default_prompt=library.default_prompt_name,
-        specials=tokenizer.specials,
+        specials=specials,
     )
 
 
@@ -153,16 +142,14 @@ def _pooling(folder: Path) -> Pooling:
     if modules[0]["path"]:
         raise UnsupportedModelError("its transformer is in a folder of its own")
     config = _json(folder / modules[1]["path"] / "config.json")
-    old = [
-        name.removeprefix("pooling_mode_")
-        for name, chosen in config.items()
-        if name.startswith("pooling_mode_") and chosen
-    ]
-    modes = config.get("pooling_mode", [{"cls_token": "cls", "mean_tokens": "mean"}.get(mode, mode) for mode in old])
-    (mode,) = [modes] if isinstance(modes, str) else modes
-    if mode not in ("mean", "cls") or not config.get("include_prompt", True):
-        raise UnsupportedModelError(f"its pooling is {mode}" + ("" if mode != "mean" else " without the prompt"))
-    return "cls" if mode == "cls" else "mean"
+    chosen = [name.removeprefix(OLD_POOLING) for name, on in config.items() if on and name.startswith(OLD_POOLING)]
+    modes = config.get("pooling_mode", chosen)
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise UnsupportedModelError(f"its pooling is {' and '.join(modes)}")
+    if not config.get("include_prompt", True):
+        raise UnsupportedModelError("its pooling leaves the prompt out")
+    return POOLINGS[modes[0]]
 
 
 def _transformer(folder: Path) -> _Transformer:
@@ -176,9 +163,12 @@ def _transformer(folder: Path) -> _Transformer:
     return transformer
 
 
-def _tokenizer(folder: Path) -> _Tokenizer:
-    """What transformers makes of the two files: it builds a BertTokenizer's parts by the configuration."""
-    config = _read(folder / "tokenizer_config.json", _Tokenizer)
+def _tokenizer(folder: Path) -> tuple[_Tokenizer, dict[str, str]]:
+    """The configuration and the special tokens. transformers builds a BertTokenizer's parts by the configuration, so
+    tokenizer.json has to have the same."""
+    named = _json(folder / "tokenizer_config.json")
+    config = _Tokenizer.model_validate(named)
+    specials = {name: _content(named.get(f"{name}_token", usual)) for name, usual in SPECIAL.items()}
     found = _json(folder / "tokenizer.json")
     wanted = {
         "type": "BertNormalizer",
@@ -190,9 +180,13 @@ def _tokenizer(folder: Path) -> _Tokenizer:
     kinds = (found["model"]["type"], found["pre_tokenizer"]["type"], found["post_processor"]["type"])
     if found["normalizer"] != wanted or kinds != ("WordPiece", "BertPreTokenizer", "TemplateProcessing"):
         raise UnsupportedModelError("tokenizer.json is not what tokenizer_config.json says")
-    if not {token["content"] for token in found["added_tokens"]} <= set(config.specials.values()):
+    if not {token["content"] for token in found["added_tokens"]} <= set(specials.values()):
         raise UnsupportedModelError("its tokenizer has tokens of its own")
-    return config
+    return config, specials
+
+
+def _content(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
 
 
 def _reason(error: Exception) -> str:

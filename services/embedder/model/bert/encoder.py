@@ -23,9 +23,9 @@ __all__ = ["BertEncoder"]
 class BertEncoder:
     """An `Encoder` of a folder that `read_checkpoint` understands."""
 
-    device = Device.CPU
-    backend = Backend.OPENVINO
-    pads_left = False
+    device: Device = Device.CPU
+    backend: Backend = Backend.OPENVINO
+    pads_left: bool = False
 
     def __init__(
         self, checkpoint: BertCheckpoint, weights: MappedWeights, tokenizer: "Tokenizer", *, dtype: Dtype, threads: int
@@ -33,10 +33,9 @@ class BertEncoder:
         self.dtype = dtype
         self.dimension = checkpoint.width
         self.max_tokens = checkpoint.max_tokens
-        self.counter = tokenizer
-        self.marks = [
-            tokenizer.token_to_id(token) for name, token in checkpoint.specials.items() if name != "unk_token"
-        ]
+        self.counter: Tokenizer | None = tokenizer
+        self.marks = _marks(checkpoint, tokenizer)
+        self._tokenizer = tokenizer
         self._checkpoint = checkpoint
         self._request = openvino.compile_program(build_graph(checkpoint, weights), dtype=dtype, threads=threads)
         self._weights = weights  # whose pages the program reads
@@ -56,7 +55,7 @@ class BertEncoder:
 
     def preprocess(self, texts: Sequence[str], kind: Kind) -> Features:
         prompt = self.prompt(kind)
-        found = [each.ids for each in self.counter.encode_batch_fast([prompt + text for text in texts])]
+        found = [each.ids for each in self._tokenizer.encode_batch_fast([prompt + text for text in texts])]
         # A text that is too long is cut before its last mark.
         rows = [ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]] for ids in found]
         width = max(map(len, rows))
@@ -69,10 +68,11 @@ class BertEncoder:
     def sentence_vectors(self, batch: Features, kind: Kind) -> Vectors:  # noqa: ARG002  (the protocol)
         hidden = self._hidden(batch)
         if self._checkpoint.pooling == "cls":
-            return hidden[:, 0].copy()
+            first: Vectors = hidden[:, 0].copy()
+            return first
         mask = batch["attention_mask"].astype(np.float32)
-        summed: Vectors = (mask[:, None, :] @ hidden)[:, 0]
-        return summed / mask.sum(axis=1, keepdims=True)
+        mean: Vectors = (mask[:, None, :] @ hidden)[:, 0] / mask.sum(axis=1, keepdims=True)
+        return mean
 
     def token_vectors(self, batch: Features, kind: Kind) -> Vectors:  # noqa: ARG002  (the protocol)
         return self._hidden(batch).copy()
@@ -83,6 +83,12 @@ class BertEncoder:
         self._request.infer(inputs, share_inputs=True)
         hidden: Vectors = self._request.get_output_tensor(0).data
         return hidden
+
+
+def _marks(checkpoint: BertCheckpoint, tokenizer: "Tokenizer") -> list[int]:
+    """The special tokens but for that of unknown words, which stands for text."""
+    found = (tokenizer.token_to_id(token) for name, token in checkpoint.specials.items() if name != "unk")
+    return [token for token in found if token is not None]
 
 
 def _tokenizer(folder: Path) -> "Tokenizer":

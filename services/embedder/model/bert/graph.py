@@ -61,9 +61,8 @@ class _Graph:
 
     def _layer(self, hidden: Any, bias: Any, name: str) -> Any:
         ops = self._ops
-        attended = self._linear(
-            self._attention(hidden, bias, f"{name}attention.self."), f"{name}attention.output.dense"
-        )
+        attended = self._attention(hidden, bias, f"{name}attention.self.")
+        attended = self._linear(attended, f"{name}attention.output.dense")
         hidden = self._normalised(ops.add(attended, hidden), f"{name}attention.output.LayerNorm")
         inner = ops.gelu(self._linear(hidden, f"{name}intermediate.dense"), "ERF")
         return self._normalised(ops.add(self._linear(inner, f"{name}output.dense"), hidden), f"{name}output.LayerNorm")

@@ -16,7 +16,7 @@ from services.embedder.model.bert.checkpoint import UnsupportedModelError
 
 __all__ = ["MappedWeights"]
 
-STORED: Final = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED: Final[dict[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """Number formats; numpy has none for bfloat16, which is the upper half of a float32."""
 
 LENGTH_BYTES: Final = 8
@@ -35,9 +35,7 @@ class MappedWeights:
                 # A private mapping: OpenVINO takes without a copy only memory that could be written to.
                 self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             self._begin = LENGTH_BYTES + int.from_bytes(self._pages[:LENGTH_BYTES], "little")
-            if self._begin > min(LONGEST_HEADER, len(self._pages)):
-                raise ValueError("its header is cut off")
-            self._places: dict[str, Any] = json.loads(self._pages[LENGTH_BYTES : self._begin])
+            self._places: dict[str, Any] = json.loads(self._pages[LENGTH_BYTES : min(self._begin, LONGEST_HEADER)])
         except (OSError, ValueError) as error:
             raise UnsupportedModelError(f"{self._file} cannot be read: {error}") from error
         # A checkpoint of more than the transformer has it under a name of its own.
@@ -51,13 +49,14 @@ class MappedWeights:
             begin, end = place["data_offsets"]
             found = np.frombuffer(self._pages, stored, (end - begin) // stored.itemsize, self._begin + begin)
             found = found.reshape(place["shape"])
-            if len(shape) != found.ndim or any(a not in (-1, b) for a, b in zip(shape, found.shape, strict=True)):
-                raise ValueError(f"its shape is {found.shape}")
         except (KeyError, TypeError, ValueError) as error:
             raise UnsupportedModelError(f"{self._file} has no {name} that can be used: {error}") from error
+        if len(shape) != found.ndim or any(a not in (-1, b) for a, b in zip(shape, found.shape, strict=True)):
+            raise UnsupportedModelError(f"{name} in {self._file} has the shape {found.shape}")
         if place["dtype"] == "BF16":
-            return (found.astype(np.uint32) << 16).view(np.float32)
-        return found.astype(np.float32, copy=False)
+            widened: npt.NDArray[np.float32] = (found.astype(np.uint32) << 16).view(np.float32)
+            return widened
+        return np.asarray(found, dtype=np.float32)
 
     def release_pages(self) -> None:
         """Give back the memory of pages that were read; those that are used again come from the file."""
