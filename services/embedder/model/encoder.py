@@ -50,6 +50,9 @@ class Encoder(Protocol):
     def sentence_vectors(self, batch: Features, kind: Kind) -> Vectors:
         """A vector of each row, (rows, dimension), of any length."""
 
+    def warmed_up(self) -> None:
+        """To be called after the first passes: what only they needed is given back."""
+
     def token_vectors(self, batch: Features, kind: Kind) -> Vectors:
         """A vector of each token, (rows, tokens, width of the transformer), of any length."""
 

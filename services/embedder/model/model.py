@@ -139,6 +139,7 @@ class EmbeddingModel:
     def warm_up(self) -> None:
         """Run a short and a full-length text, so that the first query does not pay for first-use costs."""
         self.embed(["warm up", "word " * self.max_tokens], Kind.PASSAGE)
+        self._encoder.warmed_up()
         self.truncated = 0
 
     def _count_truncated(self, texts: list[str], lengths: list[int], prompt: str) -> None:

@@ -83,6 +83,9 @@ class SentenceTransformerEncoder:
     def token_vectors(self, batch: Features, kind: Kind) -> Vectors:
         return _numpy(self._forward(batch, kind)["token_embeddings"])
 
+    def warmed_up(self) -> None:
+        """All that is in memory stays in use."""
+
     def _forward(self, batch: Features, kind: Kind) -> dict[str, Any]:
         import torch
 

@@ -39,7 +39,6 @@ class BertEncoder:
         self._checkpoint = checkpoint
         self._request = openvino.compile_program(build_graph(checkpoint, weights), dtype=dtype, threads=threads)
         self._weights = weights  # whose pages the program reads
-        self._weights.release_pages()
 
     @classmethod
     def load(cls, folder: Path, *, dtype: Dtype, threads: int, max_tokens: int = 0) -> Self:
@@ -76,6 +75,10 @@ class BertEncoder:
 
     def token_vectors(self, batch: Features, kind: Kind) -> Vectors:  # noqa: ARG002  (the protocol)
         return self._hidden(batch).copy()
+
+    def warmed_up(self) -> None:
+        """OpenVINO has read the weights and packed them: of the file it goes on to read the vectors of words."""
+        self._weights.release_pages()
 
     def _hidden(self, batch: Features) -> Vectors:
         """The request's own memory: the next pass writes over it."""
