@@ -66,7 +66,7 @@ class _Transformer(BaseModel):
     """sentence_bert_config.json."""
 
     max_seq_length: int | None = None
-    do_lower_case: Literal[False] = False
+    do_lower_case: bool = False
     transformer_task: Literal["feature-extraction"] = "feature-extraction"
     module_output_name: Literal["token_embeddings"] = "token_embeddings"
     processing_kwargs: dict[str, Any] | None = None
@@ -104,6 +104,8 @@ def read_checkpoint(folder: Path) -> BertCheckpoint:
         library = _read(folder / "config_sentence_transformers.json", _Library, optional=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedModelError(_reason(error)) from error
+    if transformer.do_lower_case and not tokenizer.do_lower_case:
+        raise UnsupportedModelError("do_lower_case is set for a tokenizer that keeps capitals")
     limits = [config.max_position_embeddings, int(min(tokenizer.model_max_length, 10**9))]
     if transformer.max_seq_length:
         limits = [config.max_position_embeddings, transformer.max_seq_length]

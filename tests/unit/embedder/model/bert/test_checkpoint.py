@@ -64,7 +64,6 @@ def test_prompts_and_pooling_are_read_as_the_library_writes_them(folder: Path) -
         ("config.json", {"hidden_act": "relu"}, "hidden_act"),
         ("config.json", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ("config.json", {"is_decoder": True}, "is_decoder"),
-        ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
         ("sentence_bert_config.json", {"something_new": 1}, "something_new"),
         ("sentence_bert_config.json", {"processing_kwargs": {"text": {}}}, "processing_kwargs"),
         ("tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"}, "tokenizer_class"),
@@ -82,6 +81,17 @@ def test_what_would_change_a_vector_is_left_to_the_library(
     change(folder, file, **members)
 
     with pytest.raises(UnsupportedModelError, match=said):
+        read_checkpoint(folder)
+
+
+def test_lower_case_that_the_tokenizer_makes_anyway_changes_nothing(folder: Path) -> None:
+    change(folder, "sentence_bert_config.json", do_lower_case=True)
+    assert read_checkpoint(folder).width == 384
+
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    change(folder, "tokenizer.json", normalizer={**tokenizer["normalizer"], "lowercase": False})
+    change(folder, "tokenizer_config.json", do_lower_case=False)
+    with pytest.raises(UnsupportedModelError, match="do_lower_case"):
         read_checkpoint(folder)
 
 
