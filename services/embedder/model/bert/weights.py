@@ -36,8 +36,12 @@ class MappedWeights:
                 self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             self._begin = LENGTH_BYTES + int.from_bytes(self._pages[:LENGTH_BYTES], "little")
             self._places: dict[str, Any] = json.loads(self._pages[LENGTH_BYTES : min(self._begin, LONGEST_HEADER)])
-        except (OSError, ValueError) as error:
+            self._places.pop("__metadata__", None)
+            end = self._begin + max(place["data_offsets"][1] for place in self._places.values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnsupportedModelError(f"{self._file} cannot be read: {error}") from error
+        if end != len(self._pages):
+            raise UnsupportedModelError(f"{self._file} has {len(self._pages):,} bytes, not the {end:,} of its header")
         # A checkpoint of more than the transformer has it under a name of its own.
         self._prefix = "bert." if "bert.embeddings.word_embeddings.weight" in self._places else ""
 

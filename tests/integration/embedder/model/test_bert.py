@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ ODD = [
 WIDTH = 48
 
 
+@cache
 def texts() -> list[str]:
     """Odd ones, and pieces of the documentation of many lengths, begun anywhere; composed, as by the embedder."""
     chance = random.Random(7)
