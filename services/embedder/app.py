@@ -5,8 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from services.embedder.model.loader import check_installed
 from services.embedder.model.model import EmbeddingModel
-from services.embedder.reranking import LateInteractionConfig, RemoteConfig, RerankerConfig, create_reranker
+from services.embedder.model.torch_extra import TorchMissingError, require_torch
+from services.embedder.reranking import (
+    CrossEncoderConfig,
+    LateInteractionConfig,
+    RemoteConfig,
+    RerankerConfig,
+    create_reranker,
+)
 from services.embedder.settings import EmbedderSettings
 from services.embedder.stages.embed import Embedding
 from services.embedder.stages.rerank import Reranking
@@ -29,8 +37,12 @@ CANARY = Query(
 
 
 def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
-    """The service and its ASGI app. Exits with a message when the reranker lacks a setting."""
+    """The service and its ASGI app. Exits with a message when the reranker lacks a setting, or a package is missing."""
     config = _reranker_config(settings)
+    try:
+        _check_packages(settings, config)
+    except TorchMissingError as error:
+        raise SystemExit(f"embedder: {error}") from None
 
     @asynccontextmanager
     async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
@@ -55,6 +67,13 @@ def _reranker_config(settings: EmbedderSettings) -> RerankerConfig | None:
         return settings.reranker_config
     except ValueError as error:
         raise SystemExit(f"embedder: {error}") from None
+
+
+def _check_packages(settings: EmbedderSettings, config: RerankerConfig | None) -> None:
+    if isinstance(config, CrossEncoderConfig):
+        require_torch(f"SLUICE_RERANKER={settings.reranker}")
+    if _needs_model(settings, config):
+        check_installed(settings.model)
 
 
 def _needs_model(settings: EmbedderSettings, config: RerankerConfig | None) -> bool:

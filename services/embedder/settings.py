@@ -75,7 +75,7 @@ class EmbedderSettings(RerankSettings, ServiceSettings):
     embedding_revision: str | None = Field(None, description="Revision of a model on the Hub.")
     embedding_variant: str = Field("default", description="Variant of the stage that this process serves.")
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or mps.")
-    embedding_backend: Backend = Field(Backend.AUTO, description="auto, openvino (on a CPU) or torch.")
+    embedding_backend: Backend = Field(Backend.AUTO, description="auto, openvino (on a CPU) or torch (an extra).")
     dtype: Dtype = Field(Dtype.AUTO, description="auto, float32, bfloat16 or float16.")
     threads: int = Field(0, ge=0, description="CPU threads of one forward pass; 0: all that the container may use.")
     batch_tokens: int = Field(0, ge=0, description="Tokens of one forward pass, padding included; 0: by device.")

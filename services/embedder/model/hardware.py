@@ -3,16 +3,30 @@
 import os
 import platform
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["Backend", "Device", "Dtype", "choose_device", "choose_dtype", "native_bfloat16", "usable_cpus", "x86"]
+__all__ = [
+    "Backend",
+    "Device",
+    "Dtype",
+    "choose_device",
+    "choose_dtype",
+    "may_have_gpu",
+    "native_bfloat16",
+    "torch_installed",
+    "usable_cpus",
+    "x86",
+]
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CPU_FLAGS = Path("/proc/cpuinfo")
+GPU_FILES = ("nvidiactl", "nvidia0", "kfd", "dxg")
+"""Of /dev: NVIDIA's driver, AMD's, and Windows' for Linux within it."""
 
 
 class Device(StrEnum):
-    """Where a model runs; AUTO takes CUDA, then MPS, then the CPU."""
+    """Where a model runs; AUTO takes CUDA, then MPS, where PyTorch is installed, then the CPU."""
 
     AUTO = "auto"
     CUDA = "cuda"
@@ -21,7 +35,8 @@ class Device(StrEnum):
 
 
 class Backend(StrEnum):
-    """What computes the model; AUTO is OpenVINO on x86 CPUs, where it is there and gives the same vectors."""
+    """What computes the model. AUTO is OpenVINO on x86 CPUs, where it is there and gives the same vectors, and on any
+    CPU without PyTorch."""
 
     AUTO = "auto"
     TORCH = "torch"
@@ -39,13 +54,24 @@ class Dtype(StrEnum):
 
 def choose_device(wanted: Device) -> Device:
     """Resolve AUTO; a device that was asked for by name is taken as it is."""
-    import torch
-
     if wanted is not Device.AUTO:
         return wanted
+    if not torch_installed() or not may_have_gpu():  # a look at files: the import of PyTorch takes seconds
+        return Device.CPU
+    import torch
+
     if torch.cuda.is_available():
         return Device.CUDA
     return Device.MPS if torch.backends.mps.is_available() else Device.CPU
+
+
+def torch_installed() -> bool:
+    return find_spec("torch") is not None and find_spec("sentence_transformers") is not None
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """False where PyTorch would surely find none; a system that is not Linux is not looked at."""
+    return platform.system() != "Linux" or any((devices / name).exists() for name in GPU_FILES)
 
 
 def choose_dtype(wanted: Dtype, device: Device) -> Dtype:

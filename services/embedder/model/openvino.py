@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-__all__ = ["PRECISIONS", "NotConvertibleError", "accelerate", "accelerate_cross_encoder", "installed"]
+__all__ = [
+    "PRECISIONS",
+    "NotConvertibleError",
+    "accelerate",
+    "accelerate_cross_encoder",
+    "compile_program",
+    "import_package",
+    "installed",
+]
 
 PRECISIONS: Final = {Dtype.FLOAT32: "f32", Dtype.BFLOAT16: "bf16"}
 
@@ -44,6 +52,18 @@ class NotConvertibleError(Exception):
 
 def installed() -> bool:
     return find_spec("openvino") is not None
+
+
+def compile_program(program: Any, *, dtype: Dtype, threads: int) -> Any:
+    """An `openvino.InferRequest` for a model of OpenVINO's on the CPU; it computes one pass at a time."""
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",  # one pass at a time, with all threads
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+        "ENABLE_CPU_PINNING": False,  # whose first CPUs another process has pinned as well
+        "CPU_RUNTIME_CACHE_CAPACITY": CACHED_SHAPES,
+    }
+    return import_package().Core().compile_model(program, "CPU", hints).create_infer_request()
 
 
 def accelerate(model: "SentenceTransformer", *, dtype: Dtype, threads: int, least_cosine: float = LEAST_COSINE) -> None:
@@ -93,7 +113,7 @@ def _accelerate(
     original, expected = first.model, probe()
     output = modality["method_output_name"]
     try:
-        first.model = _compiled(original, _example(model, original, example), output, PRECISIONS[dtype], threads)
+        first.model = _compiled(original, _example(model, original, example), output, dtype, threads)
         check(expected, probe())
     except NotConvertibleError:
         first.model = original
@@ -139,12 +159,12 @@ def _example(
 
 
 def _compiled(
-    transformer: "torch.nn.Module", example: "dict[str, torch.Tensor]", output: str, precision: str, threads: int
+    transformer: "torch.nn.Module", example: "dict[str, torch.Tensor]", output: str, dtype: Dtype, threads: int
 ) -> "torch.nn.Module":
     """A module that takes and returns what the transformer does, for any number of rows and tokens."""
     import torch
 
-    openvino = _openvino()
+    openvino = import_package()
     names = list(example)
 
     class Traced(torch.nn.Module):
@@ -158,14 +178,7 @@ def _compiled(
             return made
 
     program = _converted(openvino, Traced().eval(), tuple(example.values()))
-    hints = {
-        "PERFORMANCE_HINT": "LATENCY",  # one pass at a time, with all threads
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": precision,
-        "ENABLE_CPU_PINNING": False,  # whose first CPUs another process has pinned as well
-        "CPU_RUNTIME_CACHE_CAPACITY": CACHED_SHAPES,
-    }
-    request = openvino.Core().compile_model(program, "CPU", hints).create_infer_request()
+    request = compile_program(program, dtype=dtype, threads=threads)
 
     class Compiled(torch.nn.Module):
         def __init__(self, config: Any) -> None:
@@ -196,7 +209,7 @@ def _converted(openvino: Any, module: "torch.nn.Module", example: "tuple[torch.T
     return program
 
 
-def _openvino() -> Any:
+def import_package() -> Any:
     """The package, without the one that reports conversions to its makers: it goes on with a stub in its place."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino

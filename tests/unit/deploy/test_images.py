@@ -24,10 +24,12 @@ OTHERWISE = {
     ("generator", "transformers"): "vllm",
     ("scheduler", "aiohttp"): "kubernetes",
     ("retriever", "numpy"): "lancedb",
-    ("embedder", "numpy"): "sentence-transformers",
-    ("embedder", "tokenizers"): "sentence-transformers",
+    ("embedder", "huggingface_hub"): "tokenizers",
 }
 """What a service imports that comes with another package that its extra names."""
+
+OPTIONAL = {"embedder": {"torch"}, "generator": {"vllm"}}
+"""Extras of some variants of an image."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -106,7 +108,7 @@ def test_an_image_names_what_it_is(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_installs_the_extras_of_its_service_and_no_others(service: str) -> None:
-    assert extras(service) == {"bus", service} | ({"vllm"} if service == "generator" else set())
+    assert extras(service) == {"bus", service} | OPTIONAL.get(service, set())
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -153,10 +155,10 @@ def _imported(*folders: Path) -> set[str]:
     return modules - OWN - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("service", ["gateway", "retriever", "scheduler"])
-def test_no_torch_comes_along_where_nothing_computes_with_it(service: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_torch_comes_along_with_the_variant_that_is_built_by_default(service: str) -> None:
     wanted = [*PROJECT["dependencies"]]
-    for extra in extras(service):
+    for extra in extras(service) - OPTIONAL.get(service, set()):
         wanted += PROJECT["optional-dependencies"][extra]
     everything = _with_dependencies(map(Requirement, wanted))
     assert "pydantic" in everything

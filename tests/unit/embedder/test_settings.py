@@ -1,8 +1,13 @@
 """What the settings of the stage rerank make of it."""
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from services.embedder.app import make
+from services.embedder.model import hardware
 from services.embedder.reranking import CrossEncoderConfig, LateInteractionConfig, RemoteApi, RemoteConfig, RerankerName
 from services.embedder.settings import EmbedderSettings
 
@@ -37,3 +42,42 @@ def test_a_remote_reranker_is_an_address_and_the_form_of_requests() -> None:
 def test_a_process_that_lacks_a_setting_says_which(name: RerankerName, missing: str) -> None:
     with pytest.raises(SystemExit, match=missing):
         make(EmbedderSettings(reranker=name))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"embedding_backend": "torch"}, "SLUICE_EMBEDDING_BACKEND=torch"),
+        ({"device": "cuda"}, "SLUICE_DEVICE=cuda"),
+        ({"dtype": "float16"}, "SLUICE_DTYPE=float16"),
+        ({"reranker": "cross-encoder", "rerank_model": "folder"}, "SLUICE_RERANKER=cross-encoder"),
+    ],
+)
+def test_a_setting_that_needs_pytorch_is_refused_without_it_with_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: str
+) -> None:
+    without_torch(monkeypatch)
+
+    with pytest.raises(SystemExit, match=f"{said} needs PyTorch.*make torch"):
+        make(EmbedderSettings(**settings))
+
+
+def test_a_model_that_needs_pytorch_is_refused_without_it_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_torch(monkeypatch)
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+
+    with pytest.raises(SystemExit, match=r"the embedding model .*model_type.*make torch"):
+        make(EmbedderSettings(embedding_model=str(tmp_path)))
+
+
+def test_the_default_needs_no_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_torch(monkeypatch)
+
+    make(EmbedderSettings())
+
+
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(hardware, "find_spec", lambda name: None if name == "torch" else real(name))

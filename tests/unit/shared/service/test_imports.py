@@ -51,6 +51,13 @@ def test_the_retriever_loads_lancedb_without_the_client_of_its_cloud() -> None:
     assert not modules & (MODELS | CLIENTS | PARSERS | REST)
 
 
+def test_the_embedder_loads_no_library_of_models_before_its_model() -> None:
+    modules = loaded("embedder")
+
+    assert modules & DATA == {"numpy"}
+    assert not modules & (MODELS | CLIENTS | PARSERS | REST | {"huggingface_hub", "openvino", "tokenizers"})
+
+
 def test_libraries_that_are_loaded_late_work_as_ever() -> None:
     code = "import shared, sys, aiohttp; before = 'aiohttp.client' in sys.modules; import aiohttp.web as w\n"
     code += "print(before, aiohttp.ClientSession.__name__, w.Application.__name__, aiohttp.__path__ != [])"

