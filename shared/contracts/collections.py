@@ -73,8 +73,8 @@ WRITABLE: Final = frozenset({VersionState.LIVE, VersionState.FOLLOWING, VersionS
 class CollectionVersion(Wire):
     """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day. `retrieval` is how it is
     searched where a request says nothing else; `rerank_candidates` is how many passages the stage `rerank` then chooses
-    from, 0 where it is not asked. `documents` and `chunks` count what was in it when `job` had made it. Times are Unix
-    seconds."""
+    from, 0 where it is not asked. `documents` and `chunks` count what was in it when `job` had made it. `period` names
+    the time for which it has followed the live version, and then been live, without a break. Times are Unix seconds."""
 
     name: str
     table: str
@@ -89,6 +89,7 @@ class CollectionVersion(Wire):
     documents: int = 0
     chunks: int = 0
     retired_at: float | None = None
+    period: str = ""
 
 
 class Collection(Wire):

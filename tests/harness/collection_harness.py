@@ -207,7 +207,10 @@ async def _kinds(
         settings=settings,
     )
     sync = CollectionSync(
-        indexer=indexer, documents=collection_harness.documents, originals=collection_harness.originals
+        indexer=indexer,
+        collections=collection_harness.collections,
+        documents=collection_harness.documents,
+        originals=collection_harness.originals,
     )
     check = IndexCheck(stages, collection_harness.documents, pause=0.02)
     switching = SwitchJob(

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from services.scheduler.collections.delete import drop_index
 from services.scheduler.collections.index_check import IndexCheck
 from services.scheduler.collections.switch import SwitchJob, not_indexed, switch_job
-from services.scheduler.collections.sync import CollectionSync, collection_sync
+from services.scheduler.collections.sync import CollectionSync, Pass, collection_sync
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.models import MovedOnError, Target
@@ -161,6 +161,7 @@ class ReindexJob:
     async def build(self, context: JobContext, name: str, plan: BuildPlan, report: ProgressReport) -> None:
         """Fill a version of the collection of that name, which stays `building`. What is in it already is not done
         again. Raises Problem ORIGINALS_MISSING, VERSION_NOT_READY, or CONFLICT where it was given up meanwhile."""
+        done = Pass()
         for number in range(1, PASSES + 1):
             collection = await self._collection(context, name, plan)
             target = Target(collection=collection, version=collection.version(plan.version.name), job=context.job.id)
@@ -169,6 +170,9 @@ class ReindexJob:
             try:
                 done = await self.sync.catch_up(target, report, message=f"pass {number}", anew=True)
             except MovedOnError:
+                now = (await self._collection(context, name, plan)).version(plan.version.name)
+                if now.state is VersionState.BUILDING:
+                    continue  # another version has become live: the next pass compares with that one
                 detail = f"The version '{plan.version.name}' was given up while it was built."
                 raise Problem(ProblemType.CONFLICT, detail) from None
             if done.is_clean or (number > 1 and done.copied + done.removed <= LITTLE):

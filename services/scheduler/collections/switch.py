@@ -8,6 +8,7 @@ table from before or the new one, and the table from before stays until no query
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -39,6 +40,9 @@ LONGEST_NAME: Final = 59
 """Characters of a table's name in the id of the job that removes it: the last ones, which are random."""
 
 LAST_WORDS: Final = 5.0
+
+TRIES: Final = 10
+"""Switches of others to and fro that one switch outlives."""
 
 CAN_GO_LIVE: Final = frozenset({VersionState.READY, VersionState.RETIRED, VersionState.FOLLOWING})
 
@@ -86,31 +90,52 @@ class SwitchJob:
         """
         collection.version(name)
         before = collection.live.name
-        if before != name:
-            if not force:
-                # What the live one has lost would be removed from the other too.
-                await self._check.require(collection.owner, collection.table, collection.name)
-            collection = await self._collections.update(collection, partial(_following, name=name))
+        for _ in range(TRIES):
+            if collection.live.name == name:
+                break
             try:
-                await self._catch_up(context, collection, name, report)
-                if not force:
-                    await self._check.require(collection.owner, collection.version(name).table, collection.name)
-                counts = await asyncio.gather(
-                    self._counts(collection, collection.table),
-                    self._counts(collection, collection.version(name).table),
-                )
-                collection = await self._collections.update(
-                    collection, partial(_live, name=name, keep=keep, old=counts[0], new=counts[1])
-                )
-            except BaseException:
-                with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
-                    await self._collections.update(collection, partial(_not_following, name=name))
-                raise
+                collection = await self._switched(context, collection, name, keep=keep, force=force, report=report)
+            except MovedOnError:
+                # Another switch came between. What was compared holds no more, so it is done anew.
+                collection = await self._again(collection)
+        if collection.live.name != name:
+            raise _taken(name)
         await self.drop_leaving(context, collection)
         version = collection.version(name)
         context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=True)
         if before != name:
             context.outputs["previous"] = before
+
+    async def _switched(
+        self, context: JobContext, collection: Collection, name: str, *, keep: int, force: bool, report: ProgressReport
+    ) -> Collection:
+        """The collection with the version as the live one. Raises MovedOnError where another switch came between."""
+        if not force:
+            # What the live one has lost would be removed from the other too.
+            await self._check.require(collection.owner, collection.table, collection.name)
+        collection = await self._collections.update(collection, partial(_following, name=name))
+        if collection.live.name == name:
+            return collection
+        period = collection.version(name).period
+        try:
+            await self._catch_up(context, collection, name, report)
+            if not force:
+                await self._check.require(collection.owner, collection.version(name).table, collection.name)
+            counts = await asyncio.gather(
+                self._counts(collection, collection.table),
+                self._counts(collection, collection.version(name).table),
+            )
+            return await self._collections.update(
+                collection, partial(_live, name=name, period=period, keep=keep, old=counts[0], new=counts[1])
+            )
+        except BaseException:
+            with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
+                await self._collections.update(collection, partial(_not_following, name=name, period=period))
+            raise
+
+    async def _again(self, collection: Collection) -> Collection:
+        """The collection as it is now. Raises Problem COLLECTION_NOT_FOUND."""
+        return await self._collections.update(collection, lambda now: now)
 
     async def drop_leaving(self, context: JobContext, collection: Collection) -> None:
         """Have the tables of versions that nobody can go back to removed, once no query can use them any more."""
@@ -123,10 +148,7 @@ class SwitchJob:
 
     async def _catch_up(self, context: JobContext, collection: Collection, name: str, report: ProgressReport) -> None:
         target = Target(collection=collection, version=collection.version(name), job=context.job.id)
-        try:
-            done = await self._sync.catch_up(target, report, message=f"{name} catches up", anew=False)
-        except MovedOnError:
-            raise _taken(name) from None
+        done = await self._sync.catch_up(target, report, message=f"{name} catches up", anew=False)
         if done.left:
             raise not_indexed(name, done.left, report)
 
@@ -165,23 +187,27 @@ def _following(collection: Collection, *, name: str) -> Collection:
             f"The version '{name}' of the collection '{collection.name}' is {version.state}; "
             "one that is ready or retired can become the live one.",
         )
-    return collection.changed(name, state=VersionState.FOLLOWING)
+    if version.state is VersionState.FOLLOWING:
+        return collection  # another switch to it is under way; it may be for both
+    return collection.changed(name, state=VersionState.FOLLOWING, period=secrets.token_hex(8))
 
 
-def _not_following(collection: Collection, *, name: str) -> Collection:
+def _not_following(collection: Collection, *, name: str, period: str) -> Collection:
     version = collection.find(name)
-    if version is None or version.state is not VersionState.FOLLOWING:
+    if version is None or (version.state, version.period) != (VersionState.FOLLOWING, period):
         return collection
     was = VersionState.READY if version.retired_at is None else VersionState.RETIRED
     return collection.changed(name, state=was)
 
 
-def _live(collection: Collection, *, name: str, keep: int, old: tuple[int, int], new: tuple[int, int]) -> Collection:
-    state = collection.version(name).state
-    if state is VersionState.LIVE:
+def _live(
+    collection: Collection, *, name: str, period: str, keep: int, old: tuple[int, int], new: tuple[int, int]
+) -> Collection:
+    version = collection.version(name)
+    if version.state is VersionState.LIVE:
         return collection
-    if state is not VersionState.FOLLOWING:
-        raise _taken(name)
+    if (version.state, version.period) != (VersionState.FOLLOWING, period):
+        raise MovedOnError
     counted = collection.changed(collection.live.name, documents=old[0], chunks=old[1])
     return counted.changed(name, documents=new[0], chunks=new[1]).switched(name, keep=keep)
 

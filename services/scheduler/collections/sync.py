@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.scheduler.ingestion.indexer import Indexer
-from services.scheduler.ingestion.models import IncomingDocument, Permissions, Target, Written
+from services.scheduler.ingestion.models import IncomingDocument, MovedOnError, Permissions, Target, Written
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.progress import ProgressReport
 from services.scheduler.jobs.kinds import JobDependencies
 from shared.contracts.documents import Document
 from shared.contracts.problems import Problem
+from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 
 __all__ = ["CollectionSync", "Pass"]
@@ -31,8 +32,11 @@ class Pass:
 
 
 class CollectionSync:
-    def __init__(self, *, indexer: Indexer, documents: Documents, originals: Originals) -> None:
+    def __init__(
+        self, *, indexer: Indexer, collections: Collections, documents: Documents, originals: Originals
+    ) -> None:
         self._indexer = indexer
+        self._collections = collections
         self._documents = documents
         self._originals = originals
 
@@ -40,12 +44,14 @@ class CollectionSync:
         """Copy what differs from the live version and remove what is not in it.
 
         `anew` makes again what is there but was not made as the version would make it now. A copy has the revision of
-        what it is a copy of, so a later change is never undone. Raises as `Indexer.write` does.
+        what it is a copy of, so a later change is never undone. Raises as `Indexer.write` does, and MovedOnError where
+        another version has become live, or the version has ceased to follow, since the target was made.
         """
         # In this order: what a job brings to both, to the live version first, is not taken for removed from it.
         there = {record.id: record for record in await self._documents.list(target.table, owner=target.owner)}
         records = await self._documents.list(target.collection.table, owner=target.owner)
         live = {record.id: record for record in records}
+        await self._check_periods(target)
         fingerprint = self._indexer.fingerprint(target.version) if anew else None
         stale = [record for record in live.values() if _differs(record, there.get(record.id), fingerprint)]
         gone = [(record.id, record.revision) for record in there.values() if record.id not in live]
@@ -56,6 +62,17 @@ class CollectionSync:
         async for _ in self._indexer.remove(target, gone):
             report.say(f"{message}: removing {len(gone):,}")
         return Pass(copied=copied, removed=len(gone), left=await self._still(target, left))
+
+    async def _check_periods(self, target: Target) -> None:
+        """What one version has and the other has not means something only if both were what they are all the time:
+        a document may be missing in a version because it is live no more."""
+        now = await self._collections.get(target.tenant, target.collection.name)
+        version = now.find(target.version.name)
+        before = target.collection.live
+        if version is None or (now.live.name, now.live.period) != (before.name, before.period):
+            raise MovedOnError
+        if (version.state, version.period) != (target.version.state, target.version.period):
+            raise MovedOnError
 
     async def _copy(
         self, target: Target, records: list[Document], report: ProgressReport
@@ -111,5 +128,8 @@ def _differs(live: Document, there: Document | None, fingerprint: str | None) ->
 
 def collection_sync(dependencies: JobDependencies) -> CollectionSync:
     return CollectionSync(
-        indexer=dependencies.indexer, documents=dependencies.documents, originals=dependencies.originals
+        indexer=dependencies.indexer,
+        collections=dependencies.collections,
+        documents=dependencies.documents,
+        originals=dependencies.originals,
     )

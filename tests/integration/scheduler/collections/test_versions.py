@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.contracts.collections import Collection, VersionState
-from shared.contracts.documents import document_id
+from shared.contracts.collections import Collection, Owner, VersionState
+from shared.contracts.documents import Document, document_id
 from shared.contracts.envelope import Passage
 from shared.contracts.jobs import DeleteSpec, DropSpec, JobState, ReindexSpec, SwitchSpec
 from shared.contracts.problems import Problem
@@ -336,6 +336,41 @@ async def test_what_cannot_be_built_is_refused_at_once(
     job = await collection_harness.do(ReindexSpec.model_validate({"collection": "docs", **sizes}))
     assert job.state is JobState.FAILED
     assert states(await collection_harness.collection()) == {"v1": "live"}
+
+
+async def test_of_two_switches_to_one_version_the_slower_removes_nothing_that_came_after_the_other(
+    collection_harness: CollectionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one compares with the version before, which is live no more and gets no new documents."""
+    await fill(collection_harness)
+    await collection_harness.do(ReindexSpec(collection="docs", chunk_tokens=48, switch=False, version="small"))
+    small = (await collection_harness.collection()).version("small").table
+    reads, free = asyncio.Queue[asyncio.Event](), asyncio.Event()
+    read = collection_harness.documents.list
+
+    async def held(table: str, *, owner: Owner) -> list[Document]:
+        if table == small and not free.is_set():
+            gate = asyncio.Event()
+            reads.put_nowait(gate)
+            await gate.wait()
+        return await read(table, owner=owner)
+
+    async with collection_harness.job_harness.working(collection_harness.kinds):
+        monkeypatch.setattr(collection_harness.documents, "list", held)
+        slow = await collection_harness.submit(SwitchSpec(collection="docs", version="small", force=True))
+        gate = await reads.get()
+        free.set()
+        quick = await collection_harness.submit(SwitchSpec(collection="docs", version="small", force=True))
+        assert (await collection_harness.job_harness.ended(quick)).state is JobState.SUCCEEDED
+        upload = await collection_harness.submit(await collection_harness.upload("docs", {"new": "A new day."}))
+        assert (await collection_harness.job_harness.ended(upload)).state is JobState.SUCCEEDED
+        gate.set()
+        ended = await collection_harness.job_harness.ended(slow)
+    assert (ended.state, ended.outputs["live"]) == (JobState.SUCCEEDED, True), ended.error
+    now = await collection_harness.collection()
+    assert states(now) == {"v1": "retired", "small": "live"}
+    assert "new" in await collection_harness.names(now.table)
+    assert "A new day." in await collection_harness.texts(now.table)
 
 
 async def test_whatever_runs_beside_switches_to_and_fro_ends_up_in_the_live_version(
