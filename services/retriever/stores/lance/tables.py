@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lancedb.db import AsyncConnection
 from lancedb.table import AsyncTable
@@ -20,6 +20,10 @@ __all__ = ["Tables"]
 T = TypeVar("T")
 
 ATTEMPTS = 3
+
+PAUSES: Final = (0.0, 0.05, 0.2, 0.5)
+"""Seconds before an operation is repeated on a table that is opened anew. A table that is being dropped loses its files
+one by one, and can be opened meanwhile."""
 
 # What Lance raises when files of a table are gone, because another process dropped it.
 _STALE = (RuntimeError, OSError)
@@ -65,19 +69,17 @@ class Tables:
     ) -> T | None:
         """The operation's result, None where the table is absent.
 
-        A failure is taken for a stale handle once: the table is opened anew and the operation repeated. Raises
-        Problem COLLECTION_NOT_FOUND where the table is not the owner's.
+        A failure is taken for a stale handle, or a table that is being dropped: the table is opened anew and the
+        operation repeated, several times. Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's.
         """
         checked = operation if owner is None else partial(_checked, operation=operation, owner=owner)
-        table = await self._get(name)
-        if table is None:
-            return None
-        try:
-            return await checked(table)
-        except _STALE:
-            self._forget(name)
-            table = await self._get(name)
-            return None if table is None else await checked(table)
+        for pause in PAUSES:
+            try:
+                return None if (table := await self._get(name)) is None else await checked(table)
+            except _STALE:
+                self._forget(name)
+                await asyncio.sleep(pause)
+        return None if (table := await self._get(name)) is None else await checked(table)
 
     async def make(
         self, name: str, dimension: int, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
