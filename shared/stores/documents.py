@@ -6,16 +6,20 @@ alone, and a table's name proves nothing.
 """
 
 from contextlib import aclosing
+from typing import Final
 
 from nats.js import JetStreamContext
 
 from shared.contracts.collections import Owner
 from shared.contracts.documents import Document
+from shared.contracts.principals import Principals, is_permitted
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import DOCUMENTS
 
 __all__ = ["Documents"]
+
+LOOKED_AT: Final = 1_000
 
 
 class Documents:
@@ -79,12 +83,17 @@ class Documents:
             if _belongs(Document.model_validate_json(value), owner):
                 await self._records.purge(key)
 
-    async def any(self, table: str, *, owner: Owner) -> bool:
-        """Whether a table has any record."""
+    async def any(self, table: str, *, owner: Owner, principals: Principals) -> bool:
+        """Whether one of the first LOOKED_AT records of a table is of a document that a reader may see."""
+        looked_at = 0
         async with aclosing(self._records.entries(f"{table}.>")) as entries:
             async for _, value in entries:
-                if _belongs(Document.model_validate_json(value), owner):
+                record = Document.model_validate_json(value)
+                if _belongs(record, owner) and is_permitted(record.allowed, principals):
                     return True
+                looked_at += 1
+                if looked_at == LOOKED_AT:
+                    break
         return False
 
     async def list(self, table: str, *, owner: Owner) -> list[Document]:

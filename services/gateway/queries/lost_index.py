@@ -9,11 +9,12 @@ __all__ = ["explain_empty"]
 
 
 async def explain_empty(problem: Problem, query: Query, documents: Documents) -> Problem:
-    """The problem itself; where it says that a collection is empty that has documents on record, INDEX_DAMAGED."""
+    """The problem itself; INDEX_DAMAGED where it says that a collection is empty, and documents are on record that the
+    reader may see."""
     if problem.kind is not ProblemType.COLLECTION_EMPTY:
         return problem
     owner = Owner(tenant=query.tenant, collection=query.collection_id)
-    if not await documents.any(query.collection, owner=owner):
+    if not await documents.any(query.collection, owner=owner, principals=query.principals):
         return problem
     detail = (
         "The collection has documents on record, and its index holds none: it is lost, or elsewhere. Restore the index "
