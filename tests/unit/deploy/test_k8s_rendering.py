@@ -20,6 +20,11 @@ from tests.harness.paths import ROOT
 
 OVERLAYS = sorted(f"overlays/{path.name}" for path in (K8S / "overlays").iterdir())
 COMPONENTS = ("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing")
+EACH_COMPONENT = sorted(
+    path.parent.relative_to(K8S / "components").as_posix()
+    for path in (K8S / "components").rglob("kustomization.yaml")
+    if path.parent.name != "workload"
+)
 RENDERINGS = ["base", *OVERLAYS, "all components"]
 VERSIONS = ("1.31", "1.37")
 """The oldest Kubernetes that all fields are known to, and the newest that the schemas are published for."""
@@ -39,6 +44,12 @@ def test_the_overlays_are_the_ones_in_the_documentation() -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
     for folder in [*(K8S / "overlays").iterdir(), *(K8S / "components").iterdir()]:
         assert f"`{folder.name}`" in page, f"docs/kubernetes.md does not know {folder.name}"
+
+
+@pytest.mark.parametrize("component", EACH_COMPONENT)
+def test_each_component_renders_by_itself(component: str) -> None:
+    needed = {"gpu-mig": ("gpu",), "gpu-time-slicing": ("gpu",)}.get(component, ())
+    assert compose(*needed, component).workloads
 
 
 @pytest.mark.parametrize("version", VERSIONS)
