@@ -34,6 +34,7 @@ from shared.contracts.collections import Collection, Owner
 from shared.contracts.envelope import Lane, Passage, Query, pack_vector
 from shared.contracts.jobs import DocumentRef, IngestSpec, Job, JobSpec
 from shared.contracts.retrieval import SearchMode
+from shared.fairness import FairShare
 from shared.nats.objects import owned_name
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.requester import Requester
@@ -253,13 +254,13 @@ async def _kinds(
         "reindex": reindexing,
         "evaluate": EvaluateJob(
             stages=stages,
-            requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
+            requests=Requests(stages, collection_harness.job_harness.artifacts, room=FairShare(4), seconds=30),
             collections=collection_harness.collections,
             artifacts=collection_harness.job_harness.artifacts,
             indexer=indexer,
         ),
         "generate_questions": GenerateQuestionsJob(
-            requests=Requests(stages, collection_harness.job_harness.artifacts, room=4, seconds=30),
+            requests=Requests(stages, collection_harness.job_harness.artifacts, room=FairShare(4), seconds=30),
             collections=collection_harness.collections,
             documents=collection_harness.documents,
             artifacts=collection_harness.job_harness.artifacts,

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from services.scheduler.clients.requests import Requests
 from shared.contracts.jobs import Endpoint
+from shared.fairness import FairShare
 from shared.nats.subjects import KEYS
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
@@ -269,7 +270,7 @@ async def test_a_line_of_a_batch_reaches_the_collections_of_the_key_that_made_th
 ) -> None:
     async with open_stage_harness(broker.url) as harness:
         stages = Requester(harness.client, harness.jetstream, harness.topology, name="scheduler", seconds=20, tries=1)
-        requests = Requests(stages, Artifacts(harness.jetstream), room=1, seconds=20)
+        requests = Requests(stages, Artifacts(harness.jetstream), room=FairShare(1), seconds=20)
         line = json.dumps({**ASKED, "collection": "wiki", "timeout": 0.5}).encode()
         refused = await requests.send(Endpoint.QUERY, line, tenant="acme", collections=("doc?",))
         hidden = await requests.send(Endpoint.QUERY, line, tenant="nobody")
