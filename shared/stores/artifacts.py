@@ -5,7 +5,7 @@ An artifact's name is `<tenant>/<owner>/<file>`; the owner is a job or an upload
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
@@ -15,13 +15,14 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ObjectInfo
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
+from pydantic import JsonValue
 
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import end_reading
 from shared.nats.objects import read_object
 from shared.nats.subjects import ARTIFACTS
 
-__all__ = ["Artifacts", "BrokenArtifactError", "check_artifact"]
+__all__ = ["Artifacts", "BrokenArtifactError", "check_artifact", "names_in"]
 
 FETCHED: Final = 16
 """Chunks, 128 kB each, that are asked for at once."""
@@ -37,6 +38,20 @@ def check_artifact(name: str) -> str:
             f"An artifact is named <job or upload>/<file>, with letters, digits, '.', '_' and '-', not {name[:80]!r}.",
         )
     return name
+
+
+def names_in(value: JsonValue) -> Iterator[str]:
+    """The texts anywhere in it that are written as an artifact's name is."""
+    match value:
+        case str():
+            if NAME.fullmatch(value):
+                yield value
+        case list():
+            for item in value:
+                yield from names_in(item)
+        case dict():
+            for member in value.values():
+                yield from names_in(member)
 
 
 class BrokenArtifactError(Exception):

@@ -1,10 +1,6 @@
 """Which jobs are there for a caller: what a job has looked at may be in its errors, its outputs and its files."""
 
-import re
-from collections.abc import Callable, Iterator
-from typing import Final
-
-from pydantic import JsonValue
+from collections.abc import Callable
 
 from services.gateway.auth.principal import Principal
 from services.gateway.collections.cache import CollectionCache
@@ -12,11 +8,10 @@ from shared.contracts.jobs import Job, JobSpec
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.principals import ALL, covers
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.artifacts import names_in
 from shared.stores.jobs.store import JobStore
 
 __all__ = ["get_job", "need_artifact", "need_artifacts", "visible_jobs"]
-
-ARTIFACT: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job], bool]:
@@ -59,21 +54,8 @@ async def need_artifacts(jobs: JobStore, cache: CollectionCache, principal: Prin
     """Raises Problem as `need_artifact` does for files that a job is to read."""
     if principal.collections == EVERY_COLLECTION and principal.sees_all:
         return
-    named = {found[1] for text in _texts(spec.model_dump(mode="json")) if (found := ARTIFACT.fullmatch(text))}
-    for owner in sorted(named):
+    for owner in sorted({name.partition("/")[0] for name in names_in(spec.model_dump(mode="json"))}):
         await need_artifact(jobs, cache, principal, owner)
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for member in value.values():
-                yield from _texts(member)
 
 
 def _missing(job: str) -> Problem:

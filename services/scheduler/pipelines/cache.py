@@ -2,23 +2,17 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator
-from typing import Final
 
 from nats.js import JetStreamContext
-from pydantic import JsonValue
 
 from shared.contracts.jobs import Job, JobSpec, JobState
 from shared.contracts.problems import Problem
 from shared.nats.kv import Repository
 from shared.nats.subjects import STEP_CACHE
-from shared.stores.artifacts import Artifacts
+from shared.stores.artifacts import Artifacts, names_in
 from shared.stores.jobs.store import JobStore
 
 __all__ = ["StepCache"]
-
-ARTIFACT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class StepCache:
@@ -33,12 +27,11 @@ class StepCache:
         """What a spec and the bytes of the artifacts that it names stand for, for who looks at documents so."""
         content = spec.model_dump(mode="json")
         inputs = {}
-        for text in _texts(content):
-            if ARTIFACT.fullmatch(text):
-                try:
-                    inputs[text] = await self._artifacts.digest(tenant, text)
-                except Problem:
-                    continue  # it is not an artifact, or not any more
+        for name in names_in(content):
+            try:
+                inputs[name] = await self._artifacts.digest(tenant, name)
+            except Problem:
+                continue  # it is not an artifact, or not any more
         seen_as = None if principals is None else sorted(principals)
         canonical = json.dumps([content, inputs, seen_as], sort_keys=True, ensure_ascii=False)
         return f"{tenant}.{hashlib.sha256(canonical.encode()).hexdigest()}"
@@ -56,15 +49,3 @@ class StepCache:
 
     async def keep(self, key: str, job: Job) -> None:
         await self._jobs.put(key, job.id)
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for member in value.values():
-                yield from _texts(member)
