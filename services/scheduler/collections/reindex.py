@@ -161,7 +161,7 @@ class ReindexJob:
     async def build(self, context: JobContext, name: str, plan: BuildPlan, report: ProgressReport) -> None:
         """Fill a version of the collection of that name, which stays `building`. What is in it already is not done
         again. Raises Problem ORIGINALS_MISSING, VERSION_NOT_READY, or CONFLICT where it was given up meanwhile."""
-        done = Pass()
+        done: Pass | None = None
         for number in range(1, PASSES + 1):
             collection = await self._collection(context, name, plan)
             target = Target(collection=collection, version=collection.version(plan.version.name), job=context.job.id)
@@ -177,6 +177,9 @@ class ReindexJob:
                 raise Problem(ProblemType.CONFLICT, detail) from None
             if done.is_clean or (number > 1 and done.copied + done.removed <= LITTLE):
                 break
+        if done is None:
+            detail = f"Other versions became live again and again while '{plan.version.name}' was built. Try again."
+            raise Problem(ProblemType.VERSION_NOT_READY, detail)
         if done.left:
             raise not_indexed(plan.version.name, done.left, report)
 

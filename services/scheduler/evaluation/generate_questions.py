@@ -44,6 +44,9 @@ LONGEST: Final = 4_000
 
 TOKENS: Final = 96
 
+SAVED_SHARE: Final = 16
+"""What is written is saved each time that it has grown by this part of itself, so that saving costs little in all."""
+
 
 class Written(BaseModel):
     """What came of one draw: a question, or none. Without a document there was no reply. A try that goes on takes it
@@ -132,6 +135,7 @@ class GenerateQuestionsJob:
         self, run: JobContext, spec: GenerateQuestionsSpec, collection: Collection, records: list[Document], made: _Set
     ) -> None:
         """Draw passages, some at a time, until there are enough questions."""
+        saved = len(made.entries)
         places = itertools.islice(draw_places(len(records), spec.seed), len(made.entries), DRAWS * spec.count)
         while len(made.questions) < spec.count:
             group = list(itertools.islice(places, spec.concurrency))
@@ -145,7 +149,9 @@ class GenerateQuestionsJob:
                 passage = entry.passage if question else ""
                 made.add(entry.model_copy(update={"question": question, "passage": passage}))
             run.progress(done=min(spec.count, len(made.questions)), message=f"{len(made.entries)} passages read")
-            await self.artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(made.entries))
+            if SAVED_SHARE * (len(made.entries) - saved) >= saved:
+                await self.artifacts.put(run.tenant, f"{run.job.id}/{PARTIAL}", _partial.dump_json(made.entries))
+                saved = len(made.entries)
 
     async def _about(
         self, run: JobContext, spec: GenerateQuestionsSpec, collection: Collection, record: Document, place: Place
