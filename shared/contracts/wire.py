@@ -1,8 +1,10 @@
 """The base of what services write on the wire."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator
 
-__all__ = ["Wire"]
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+__all__ = ["Wire", "texts_in"]
 
 
 class Wire(BaseModel):
@@ -11,3 +13,16 @@ class Wire(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
     )
+
+
+def texts_in(value: JsonValue) -> Iterator[str]:
+    """The texts anywhere in a value but the names of members."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from texts_in(item)
+        case dict():
+            for member in value.values():
+                yield from texts_in(member)

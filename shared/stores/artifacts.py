@@ -18,6 +18,7 @@ from nats.js.object_store import ObjectStore
 from pydantic import JsonValue
 
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import texts_in
 from shared.nats.client import end_reading
 from shared.nats.objects import read_object
 from shared.nats.subjects import ARTIFACTS
@@ -42,16 +43,7 @@ def check_artifact(name: str) -> str:
 
 def names_in(value: JsonValue) -> Iterator[str]:
     """The texts anywhere in it that are written as an artifact's name is."""
-    match value:
-        case str():
-            if NAME.fullmatch(value):
-                yield value
-        case list():
-            for item in value:
-                yield from names_in(item)
-        case dict():
-            for member in value.values():
-                yield from names_in(member)
+    return (text for text in texts_in(value) if NAME.fullmatch(text))
 
 
 class BrokenArtifactError(Exception):

@@ -4,16 +4,18 @@ import hashlib
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from nats.js import JetStreamContext
+from pydantic import JsonValue
 
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.wire import Wire
+from shared.contracts.wire import Wire, texts_in
 from shared.nats.kv import Repository
 from shared.nats.subjects import FILES
 
-__all__ = ["FileRecord", "Files", "file_id"]
+__all__ = ["FileRecord", "Files", "file_id", "ids_in"]
 
 ID: Final = re.compile(r"file-[A-Za-z0-9_-]{1,59}")
 
@@ -35,6 +37,11 @@ def file_id(origin: str | None = None) -> str:
     if origin is not None:
         return f"file-{hashlib.sha256(origin.encode()).hexdigest()[:32]}"
     return f"file-{time.time_ns() // 1_000_000:011x}{secrets.token_hex(7)}"
+
+
+def ids_in(value: JsonValue) -> Iterator[str]:
+    """The texts anywhere in it that are written as a file's id is."""
+    return (text for text in texts_in(value) if ID.fullmatch(text))
 
 
 class Files:

@@ -2,25 +2,17 @@
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem
+from shared.contracts.restrictions import Restrictions
 from shared.stores.collections import Collections
 
-__all__ = ["CollectionCache", "Restrictions"]
+__all__ = ["CollectionCache"]
 
 CACHED_SECONDS: Final = 1.0
 CACHED_COLLECTIONS: Final = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restrictions:
-    """The names of a tenant's collections: those with documents that not everybody may see, and the others."""
-
-    restricted: frozenset[str]
-    open: frozenset[str]
 
 
 class CollectionCache:
@@ -55,17 +47,13 @@ class CollectionCache:
             self._known.popitem(last=False)
         return record
 
-    async def restrictions(self, tenant: str) -> "Restrictions":
+    async def restrictions(self, tenant: str) -> Restrictions:
         """Which collections of a tenant have documents that not everybody may see, as it was at most a second ago."""
         known = self._restrictions.get(tenant)
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        records = await self._collections.list(tenant)
-        found = Restrictions(
-            restricted=frozenset(record.name for record in records if record.restricted),
-            open=frozenset(record.name for record in records if not record.restricted),
-        )
+        found = Restrictions.of(await self._collections.list(tenant))
         self._restrictions[tenant] = now, found
         if len(self._restrictions) > CACHED_COLLECTIONS:
             self._restrictions.popitem(last=False)

@@ -6,7 +6,6 @@ from services.gateway.auth.principal import Principal
 from services.gateway.collections.cache import CollectionCache
 from shared.contracts.jobs import Job, JobSpec
 from shared.contracts.keys import EVERY_COLLECTION
-from shared.contracts.principals import ALL, covers
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import names_in
 from shared.stores.jobs.store import JobStore
@@ -15,19 +14,11 @@ __all__ = ["get_job", "need_artifact", "need_artifacts", "visible_jobs"]
 
 
 async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job], bool]:
-    """Whether a job is there for the caller.
-
-    In a tenant with restricted documents a job may have looked at some, unless its collection has none. Then it is
-    there for those who see everything that its submitter sees.
-    """
-    if principal.sees_all or not (known := await cache.restrictions(principal.tenant)).restricted:
+    """Whether a job is there for the caller."""
+    if principal.sees_all:
         return lambda _: True
-
-    def visible(job: Job) -> bool:
-        looked_as = (ALL,) if job.options.principals is None else job.options.principals
-        return job.collection in known.open or covers(principal.reads_as, looked_as)
-
-    return visible
+    known, reads_as = await cache.restrictions(principal.tenant), principal.reads_as
+    return lambda job: known.show(job, reads_as)
 
 
 async def get_job(jobs: JobStore, cache: CollectionCache, principal: Principal, job: str) -> Job:

@@ -13,8 +13,7 @@ from nats.js import JetStreamContext
 from pydantic import JsonValue
 
 from shared.contracts.jobs import DocumentError, ItemWarning, Job, JobProgress, JobSpec
-from shared.contracts.keys import permitted
-from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.problems import Problem
 from shared.contracts.warnings import DocumentWarning
 from shared.stores.artifacts import Artifacts
 from shared.stores.checkpoints import Checkpoints
@@ -58,16 +57,6 @@ class JobContext:
     def principals(self) -> tuple[str, ...]:
         """Who the job looks at documents as."""
         return self.job.options.principals or ()
-
-    def check_access(self) -> None:
-        """Raises Problem FORBIDDEN for a collection that the submitter of the job may not name.
-
-        The gateway has asked already; what a pipeline fills in as it runs is known only here.
-        """
-        collection = getattr(self.spec, "collection", "")
-        if collection and not permitted(self.job.options.collections, collection):
-            detail = f"The submitter of the job has no access to the collection '{collection}'."
-            raise Problem(ProblemType.FORBIDDEN, detail)
 
     async def report(self, change: Callable[[Job], Job]) -> None:
         """Change the job's record."""
