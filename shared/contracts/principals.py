@@ -17,6 +17,7 @@ __all__ = [
     "EVERYBODY",
     "MOST_PRINCIPALS",
     "PRINCIPAL",
+    "USER",
     "Allowed",
     "Principals",
     "check_allowed",
@@ -32,6 +33,9 @@ ALL: Final = "*"
 
 EVERYBODY: Final = "public"
 """What a list says, alone, that takes an earlier list away: everybody of the tenant may see the document."""
+
+USER: Final = "user:"
+"""How the principal of a person begins."""
 
 MOST_PRINCIPALS: Final = 256
 """Of a document, and of a reader."""

@@ -7,7 +7,7 @@ from services.gateway.auth.limits import Limits
 from shared.contracts.documents import Document
 from shared.contracts.jobs import KINDS, EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
 from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
-from shared.contracts.principals import ALL, is_permitted
+from shared.contracts.principals import ALL, USER, is_permitted
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["ANONYMOUS", "Principal"]
@@ -118,8 +118,15 @@ class Principal:
         return options.model_copy(update=about)
 
     def by(self, said: str) -> str:
-        """The name under which a change is noted: the key's, or the name that a caller without a key gives."""
-        return self.name or said
+        """The name under which a change is noted: the key's, or the name that a caller without a key gives, and the
+        user where the request says who asks through it."""
+        through = self.name or said
+        return f"{self.user} through {through}" if self.user and through else self.user or through
+
+    @property
+    def user(self) -> str:
+        """Who asks, where the request says so: `user:alice`."""
+        return next((one for one in self.identity or () if one.startswith(USER)), "")
 
     def spend(self, tokens: int) -> None:
         """Count the tokens of an answer against the key's limit."""

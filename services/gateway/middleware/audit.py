@@ -120,7 +120,7 @@ def _principal(scope: Scope) -> Principal | None:
 
 
 def _log(scope: Scope, status: int, created: str) -> None:
-    """Log the key, the action, its object and its outcome. `object` is what was created, or else the path."""
+    """Log the key, who asks through it, the action, its object and its outcome. `object` is what was created, or else the path."""
     principal = _principal(scope)
     key = principal.key if principal is not None else key_id(api_key_of(scope["headers"]) or "")
     client = scope.get("client")
@@ -131,6 +131,7 @@ def _log(scope: Scope, status: int, created: str) -> None:
         extra={
             "key": key or "",
             "key_name": principal.name if principal is not None else "",
+            "user": principal.user if principal is not None else "",
             "tenant": principal.tenant if principal is not None else "",
             "action": f"{scope['method']} {getattr(scope['route'], 'path', '')}",
             "object": created or path[:LONGEST_OBJECT],

@@ -302,7 +302,7 @@ def test_the_audit_log_says_who_did_what_and_no_log_holds_a_secret(acme: Acme, r
     written = rival.headers["Authorization"].removeprefix("Bearer ")
     log = acme.gateway.process.log
     assert '"action": "DELETE /v1/artifacts/{folder}/{file}"' in log
-    assert '"key_name": "key of rival", "tenant": "rival"' in log
+    assert '"key_name": "key of rival", "user": "", "tenant": "rival"' in log
     assert written.split("-")[2] in log
     for secret in (written, written.rpartition("-")[2], acme.gateway.admin.headers["Authorization"][7:]):
         assert secret not in log

@@ -183,3 +183,12 @@ def test_only_who_sees_every_document_changes_documents_by_their_ids() -> None:
         as_key(Action.WRITE, Action.JOBS).need_spec(spec)
         with pytest.raises(Problem):
             as_key(Action.WRITE, Action.JOBS, principals=("group:hr",)).need_spec(spec)
+
+
+def test_what_is_noted_names_the_user_and_the_key() -> None:
+    app = Principal(tenant="default", name="portal", identity=("group:hr", "user:alice"))
+    assert app.by("said") == "user:alice through portal"
+    assert app.options(JobOptions(by="said")).by == "user:alice through portal"
+    assert Principal(tenant="default", identity=("user:alice",)).by("") == "user:alice"
+    assert Principal(tenant="default", name="portal", identity=("group:hr",)).by("said") == "portal"
+    assert Principal(tenant="default").by("said") == "said"
