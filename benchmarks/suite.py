@@ -18,6 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import timeit
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -170,6 +171,8 @@ def peer_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
+    """What it runs on. `loop_ms` is what a million turns of an empty loop take on one core: machines of one name may
+    differ by a factor of three."""
     cpuinfo = Path("/proc/cpuinfo")
     models = (
         [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
@@ -180,6 +183,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
         "os": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "loop_ms": round(min(timeit.repeat("for _ in numbers: pass", "numbers = range(1_000_000)", number=1)) * 1e3, 1),
     }
 
 
