@@ -1,11 +1,12 @@
-"""A small Kubernetes API server: real HTTP, Jobs and Pods of one namespace, and faults to order. It allows what the
-role in deploy/ does.
+"""A small Kubernetes API server: real HTTP, Jobs, Pods and Events of one namespace, and faults to order. It allows what
+the role in deploy/ does.
 
 The test plays the controllers: it makes Pods, lets them speak and end, and ends Jobs (or `tests.harness.kubelet` does).
 """
 
 import asyncio
 import copy
+import hashlib
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +31,7 @@ __all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 ROLE = DEPLOY / "k8s" / "base" / "commands" / "scheduler-rbac.yaml"
 TOKEN = "let-me-in"
 NAMESPACE = "team"
-KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
+KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod"), "events": ("v1", "Event")}
 
 Object = dict[str, Any]
 
@@ -75,6 +77,13 @@ class FakePod:
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
         self._status({"phase": "Pending", "conditions": [condition]})
 
+    def scheduled(self) -> None:
+        """A node has it, and its kubelet has made nothing yet."""
+        condition = {"type": "PodScheduled", "status": "True"}
+        status = {"phase": "Pending", "conditions": [condition]}
+        waiting = {"reason": "ContainerCreating"}
+        self._status({**status, **_container({"waiting": waiting})})
+
     def waits(self, reason: str, message: str) -> None:
         self._status({"phase": "Pending", **_container({"waiting": {"reason": reason, "message": message}})})
 
@@ -101,7 +110,7 @@ class FakeKubernetes:
     """An async context manager. `url` is where it listens; `kubeconfig` writes a file that leads there."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Object]] = {"jobs": {}, "pods": {}}
+        self.objects: dict[str, dict[str, Object]] = {"jobs": {}, "pods": {}, "events": {}}
         self.pods: dict[str, FakePod] = {}
         self.created: list[str] = []
         self.served: Counter[str] = Counter()
@@ -130,8 +139,8 @@ class FakeKubernetes:
         return path
 
     def fail(self, what: str, status: int = 0, *, times: int = 1, after: bool = False, **headers: str) -> None:
-        """`what` is "create jobs", "get jobs", "list jobs", "watch jobs", "delete jobs", "list pods", "watch pods" or
-        "log"; status 0 loses the connection; `after` does first what was asked for."""
+        """`what` is "create jobs", "get jobs", "list jobs", "watch jobs", "delete jobs", "list pods", "watch pods",
+        "list events" or "log"; status 0 loses the connection; `after` does first what was asked for."""
         self._faults.append(Fault(what, status, times, after, {k.replace("_", "-"): v for k, v in headers.items()}))
 
     @asynccontextmanager
@@ -204,6 +213,22 @@ class FakeKubernetes:
         self._put("pods", {**template, "status": {"phase": "Pending"}}, "ADDED")
         return self.pods[name]
 
+    def warn(self, name: str, reason: str, message: str) -> None:
+        """A warning about a Job or a Pod. As on a cluster, one that is repeated is counted by the same Event."""
+        about = {"kind": "Job" if name in self.objects["jobs"] else "Pod", "namespace": NAMESPACE, "name": name}
+        own = hashlib.sha256(f"{name}{reason}{message}".encode()).hexdigest()[:16]
+        known = self.objects["events"].get(f"{name}.{own}")
+        event = {
+            "metadata": {"name": f"{name}.{own}", "namespace": NAMESPACE, "creationTimestamp": _now()},
+            "involvedObject": about,
+            "reason": reason,
+            "message": message,
+            "type": "Warning",
+            "count": 1 if known is None else known["count"] + 1,
+            "lastTimestamp": _now(),
+        }
+        self._put("events", event, "ADDED" if known is None else "MODIFIED")
+
     def complete(self, job: str) -> None:
         completions = self.objects["jobs"][job]["spec"]["completions"]
         self._end(job, "Complete", "CompletionsReached", "", succeeded=completions)
@@ -235,11 +260,13 @@ class FakeKubernetes:
         app = web.Application(middlewares=[self._guard])
         jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
         pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        events = f"/api/v1/namespaces/{NAMESPACE}/events"
         app.router.add_post(jobs, self._create)
         app.router.add_get(jobs, self._list)
         app.router.add_get(jobs + "/{name}", self._get)
         app.router.add_delete(jobs + "/{name}", self._delete)
         app.router.add_get(pods, self._list)
+        app.router.add_get(events, self._list)
         app.router.add_get(pods + "/{name}/log", self._log)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -424,7 +451,7 @@ def _allowed() -> set[str]:
 
 def _what(request: web.Request) -> str:
     parts = request.path.split("/")
-    kind = "jobs" if "jobs" in parts[-2:] else "pods"
+    kind = next((kind for kind in KINDS if kind in parts[-2:]), "pods")
     if parts[-1] == "log":
         return "log"
     if request.method != "GET":
@@ -438,8 +465,8 @@ def _selected(thing: Object, query: Mapping[str, str]) -> bool:
     metadata = thing["metadata"]
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         key, _, value = term.partition("=")
-        assert key == "metadata.name"
-        if metadata["name"] != value:
+        assert key in ("metadata.name", "involvedObject.name", "type")
+        if reduce(lambda part, name: part[name], key.split("."), thing) != value:
             return False
     labels = metadata.get("labels", {})
     terms = [term.partition("=") for term in filter(None, query.get("labelSelector", "").split(","))]

@@ -66,6 +66,8 @@ class _Job:
         (container,) = self._spec["template"]["spec"]["containers"]
         if container["image"].startswith(MISSING):
             pod.waits("ErrImagePull", f"cannot pull {container['image']}")
+            self._server.warn(pod.name, "Failed", f'Failed to pull image "{container["image"]}": not found')
+            self._server.warn(pod.name, "Failed", "Error: ErrImagePull")
             await self._server.when(lambda: pod.name not in self._server.objects["pods"])
             return 1
         env = {"PATH": os.environ["PATH"]} | {entry["name"]: entry["value"] for entry in container["env"]}

@@ -62,7 +62,7 @@ class CommandLog:
     """The log of one try at a command; a context manager. At least the last `most_bytes` of it are kept, on disk.
 
     A line `::output:: {...}` adds to `outputs`, a later one over an earlier; `::progress:: 3/10` sets the job's
-    progress. Any other line is the job's message until the next.
+    progress, which counts no Pods from then on. Any other line is the job's message until the next.
     """
 
     def __init__(self, context: JobContext, most_bytes: int) -> None:
@@ -71,6 +71,7 @@ class CommandLog:
         self._kept = _Kept(most_bytes)
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._last_errors: deque[str] = deque(maxlen=LAST_LINES)
+        self._counts_itself = False
 
     def line(self, line: str, *, error: bool = False, index: int | None = None) -> None:
         """One line that the command printed, to standard error if `error`; `index` is of one among several Pods."""
@@ -87,6 +88,11 @@ class CommandLog:
         """Something that Sluice itself has to say of the command."""
         self._kept.write(f"sluice: {text}")
         self._context.progress(message=text[:MESSAGE])
+
+    def pods(self, done: int, total: int) -> None:
+        """So many of the command's Pods have ended well: its progress, unless it tells its own."""
+        if not self._counts_itself:
+            self._context.progress(done=done, total=total)
 
     @property
     def last_words(self) -> str:
@@ -122,9 +128,12 @@ class CommandLog:
     def _show(self, text: str) -> None:
         done, _, total = text.partition("/")
         try:
-            self._context.progress(done=max(0, int(done)), total=max(0, int(total)))
+            counts = {"done": max(0, int(done)), "total": max(0, int(total))}
         except ValueError:
             self._context.progress(message=text.strip()[:MESSAGE])
+        else:
+            self._counts_itself = True
+            self._context.progress(**counts)
 
 
 class _Kept:

@@ -53,7 +53,10 @@ class CommandSettings(BaseSettings):
         300.0, ge=0, description="Seconds without the Kubernetes API after which a job goes back to be tried again."
     )
     kubernetes_start_seconds: float = Field(
-        900.0, ge=0, description="Seconds after which a command fails whose image or container cannot be had."
+        900.0, ge=0, description="Seconds after which a command fails whose Pod, image or container cannot be had."
+    )
+    kubernetes_node_seconds: float = Field(
+        86400.0, ge=0, description="Seconds after which a command fails whose Pod no node takes."
     )
 
     @property

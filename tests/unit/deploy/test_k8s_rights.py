@@ -6,9 +6,10 @@ import inspect
 from services.scheduler.commands.kubernetes import cluster
 from tests.harness.manifests import render
 
-RESOURCES = {"job": ("batch", "jobs"), "pod": ("", "pods"), "pod_log": ("", "pods/log")}
-VERBS = {"create": {"create"}, "read": {"get"}, "delete": {"delete"}, "list": {"list", "watch"}}
-"""Whatever is listed is watched from there on: `Cluster._watched` takes every listing but that of old Jobs."""
+RESOURCES = {"job": ("batch", "jobs"), "pod": ("", "pods"), "pod_log": ("", "pods/log"), "event": ("", "events")}
+VERBS = {"create": {"create"}, "read": {"get"}, "delete": {"delete"}, "list": {"list"}}
+WATCHED = {"job", "pod"}
+"""What is also watched: `Cluster._watched` takes their listings."""
 
 RULES = ("Role", "ClusterRole")
 BINDINGS = ("RoleBinding", "ClusterRoleBinding")
@@ -20,7 +21,8 @@ def used() -> dict[tuple[str, str], set[str]]:
     for node in ast.walk(ast.parse(inspect.getsource(cluster))):
         if isinstance(node, ast.Attribute) and "_namespaced_" in node.attr:
             verb, _, thing = node.attr.removesuffix("_without_preload_content").partition("_namespaced_")
-            found.setdefault(RESOURCES[thing], set()).update(VERBS[verb])
+            watch = {"watch"} if verb == "list" and thing in WATCHED else set()
+            found.setdefault(RESOURCES[thing], set()).update(VERBS[verb] | watch)
     return found
 
 

@@ -19,7 +19,7 @@ from kubernetes.aio.config.incluster_config import load_incluster_config
 
 from services.scheduler.commands.kubernetes.errors import CONNECTION, Refusal, RetryLimit, check
 from services.scheduler.commands.kubernetes.manifest import CONTAINER
-from services.scheduler.commands.kubernetes.views import Object
+from services.scheduler.commands.kubernetes.views import EventView, Object
 from services.scheduler.commands.settings import CommandSettings, in_cluster
 from shared.contracts.problems import Problem, ProblemType
 
@@ -105,6 +105,13 @@ class Cluster:
         """The Pods of a Job."""
         listed = await self._ask(self._pods_of(job))
         return list(listed["items"])
+
+    async def warnings(self, name: str) -> list[EventView]:
+        """The warnings of the last hour about a Job or a Pod."""
+        listing = self._core.list_namespaced_event_without_preload_content
+        chosen = f"involvedObject.name={name},type=Warning"
+        listed = await self._ask(partial(listing, self.namespace, field_selector=chosen))
+        return [EventView.of(thing) for thing in listed["items"]]
 
     async def delete_job(self, name: str) -> None:
         """Begin to delete a Job: it goes after its Pods have gone. One that is not there is no error."""

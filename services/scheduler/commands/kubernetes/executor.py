@@ -69,7 +69,7 @@ class KubernetesExecutor:
             return
         problem: Problem | None = None
         try:
-            await self._see_through(cluster, context, spec, name, log)
+            await self._see_through(cluster, spec, name, log)
         except Problem as caught:
             if caught.kind is ProblemType.CLUSTER_UNAVAILABLE:
                 raise  # the Job goes on; the next try takes it up
@@ -118,15 +118,13 @@ class KubernetesExecutor:
             await _save(context, state.model_copy(update={"created": True}))
         return True
 
-    async def _see_through(
-        self, cluster: Cluster, context: JobContext, spec: CommandSpec, name: str, log: CommandLog
-    ) -> None:
+    async def _see_through(self, cluster: Cluster, spec: CommandSpec, name: str, log: CommandLog) -> None:
         """Follow the Job to its end. Raises Problem where that is not a good one."""
-        context.progress(done=0, total=spec.completions)
+        log.pods(0, spec.completions)
         async with task_group() as tasks:
-            pods = Pods(cluster, name, log, tasks, start_seconds=self._settings.kubernetes_start_seconds)
+            pods = Pods(cluster, name, log, tasks, spec=spec, settings=self._settings)
             watching = tasks.create_task(pods.watch())
-            job = await _ended(cluster, context, name)
+            job = await _ended(cluster, name, spec, log)
             watching.cancel()
             last = await pods.finish()
         if job.failure is not None:
@@ -147,14 +145,14 @@ class KubernetesExecutor:
             log.warning("cannot remove the Kubernetes Job of job %s now: %r", context.job.id, error)
 
 
-async def _ended(cluster: Cluster, context: JobContext, name: str) -> JobView:
+async def _ended(cluster: Cluster, name: str, spec: CommandSpec, log: CommandLog) -> JobView:
     """Wait for the end of a Job. Raises Problem COMMAND_FAILED where it goes without one."""
     async with aclosing(cluster.watch_job(name)) as changes:
         async for thing in changes:
             if thing is None:
                 raise _gone(name)
             job = JobView.of(thing)
-            context.progress(done=job.succeeded)
+            log.pods(job.succeeded, spec.completions)
             if job.ended:
                 return job
     raise AssertionError("a watch has no end")

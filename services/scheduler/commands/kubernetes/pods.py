@@ -5,10 +5,13 @@ from contextlib import aclosing
 from typing import Final
 
 from services.scheduler.commands.kubernetes.cluster import Cluster
+from services.scheduler.commands.kubernetes.events import watch_events
+from services.scheduler.commands.kubernetes.obstacles import Obstacles
 from services.scheduler.commands.kubernetes.pod_logs import follow_log
-from services.scheduler.commands.kubernetes.views import Object, PodView
+from services.scheduler.commands.kubernetes.views import EventView, Object, PodView
 from services.scheduler.commands.log import CommandLog
-from shared.contracts.problems import Problem, ProblemType
+from services.scheduler.commands.settings import CommandSettings
+from shared.contracts.jobs import CommandSpec
 
 __all__ = ["Pods"]
 
@@ -22,37 +25,49 @@ LAST_LOGS: Final = 30.0
 class Pods:
     """`watch` follows the Pods of a Job and their logs; `finish` sees to the rest once the Job has ended.
 
-    Its tasks run in the given group. One raises Problem COMMAND_FAILED where a container cannot be had for
-    `start_seconds`, after deleting the Job.
+    Its tasks run in the given group. One raises Problem COMMAND_FAILED, after deleting the Job, where for too long no
+    Pod can be created, no node takes one, or a container cannot be had.
     """
 
     def __init__(
-        self, cluster: Cluster, job: str, log: CommandLog, tasks: asyncio.TaskGroup, *, start_seconds: float
+        self,
+        cluster: Cluster,
+        job: str,
+        log: CommandLog,
+        tasks: asyncio.TaskGroup,
+        *,
+        spec: CommandSpec,
+        settings: CommandSettings,
     ) -> None:
         self._cluster = cluster
         self._job = job
         self._log = log
         self._tasks = tasks
-        self._start_seconds = start_seconds
+        self._spec = spec
+        self._settings = settings
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._pods: dict[str, PodView] = {}
         self._logs: dict[str, asyncio.Task[None]] = {}
-        self._stuck: dict[str, asyncio.Task[None]] = {}
+        self._obstacles = Obstacles(cluster, job, log, tasks)
+        self._there: set[str] = set()
+        self._warned: set[str] = set()
 
     async def watch(self) -> None:
         """Follow the Pods, for ever."""
-        async with aclosing(self._cluster.watch_pods(self._job)) as changes:
-            async for things in changes:
-                for thing in things.values():
-                    self._see(thing)
+        events = self._tasks.create_task(watch_events(self._cluster, self._unexplained, self._warn))
+        try:
+            async with aclosing(self._cluster.watch_pods(self._job)) as changes:
+                async for things in changes:
+                    self._see_all(things)
+        finally:
+            events.cancel()
 
     async def finish(self) -> list[PodView]:
         """Read the logs to their ends. Returns how the Pods are in the end."""
-        for task in self._stuck.values():
-            task.cancel()
+        self._obstacles.close()
         last = await self._cluster.pods(self._job)
         for thing in last:
-            self._see(thing)
+            self._see(PodView.of(thing))
         if self._logs:
             _, late = await asyncio.wait(self._logs.values(), timeout=LAST_LOGS)
             for task in late:
@@ -61,25 +76,57 @@ class Pods:
                 self._log.note(f"the logs of {len(late)} Pods could not be read to their ends")
         return [PodView.of(thing) for thing in last]
 
-    def _see(self, thing: Object) -> None:
-        pod = PodView.of(thing)
-        before = self._pods.get(pod.name)
+    def _see_all(self, things: dict[str, Object]) -> None:
+        for name in self._there - things.keys():
+            self._obstacles.clear(name)
+        self._there = set(things)
+        for thing in things.values():
+            self._see(PodView.of(thing))
+        if self._unfinished or not self._missing:
+            self._obstacles.clear(self._job)
+
+    def _see(self, pod: PodView) -> None:
         self._pods[pod.name] = pod
-        if pod.waiting and (before is None or before.waiting != pod.waiting):
-            self._log.note(pod.waiting)
         if pod.started and pod.name not in self._logs:
             self._logs[pod.name] = self._tasks.create_task(self._follow(pod))
-        if pod.stuck and pod.name not in self._stuck:
-            self._stuck[pod.name] = self._tasks.create_task(self._give_up(pod.name))
-        elif not pod.stuck and (task := self._stuck.pop(pod.name, None)):
-            task.cancel()
+        if pod.explained:
+            self._warned.discard(pod.name)
+        if pod.stuck:
+            self._obstacles.set(pod.name, pod.waiting, self._settings.kubernetes_start_seconds)
+        elif pod.unscheduled:
+            self._obstacles.set(pod.name, pod.waiting, self._settings.kubernetes_node_seconds)
+        elif pod.name in self._warned:
+            return  # the warning says more than the status
+        elif pod.waiting:
+            self._obstacles.set(pod.name, pod.waiting, None)
+        else:
+            self._obstacles.clear(pod.name)
 
     async def _follow(self, pod: PodView) -> None:
         async with self._slots:
             await follow_log(self._cluster, pod.name, pod.index, lambda: self._pods[pod.name].finished, self._log)
 
-    async def _give_up(self, name: str) -> None:
-        await asyncio.sleep(self._start_seconds)
-        detail = f"The command could not be started within {self._start_seconds:.0f} s: {self._pods[name].waiting}"
-        await self._cluster.delete_job(self._job)
-        raise Problem(ProblemType.COMMAND_FAILED, detail)
+    @property
+    def _unfinished(self) -> list[PodView]:
+        return [pod for pod in map(self._pods.__getitem__, self._there) if not pod.finished]
+
+    @property
+    def _missing(self) -> bool:
+        """Whether the Job has fewer Pods than it should have at once."""
+        succeeded = sum(pod.finished and not pod.failed for pod in self._pods.values())
+        return len(self._unfinished) < min(self._spec.parallelism, self._spec.completions - succeeded)
+
+    def _unexplained(self) -> list[str]:
+        """What only events explain: the Job while Pods are missing, and Pods whose status gives no reason."""
+        waiting = [pod.name for pod in self._unfinished if not pod.explained]
+        return [self._job, *waiting] if self._missing else waiting
+
+    def _warn(self, name: str, event: EventView) -> None:
+        start_seconds = self._settings.kubernetes_start_seconds
+        if name == self._job:
+            # While others of its Pods run, the Job makes progress, and may wait for room.
+            seconds = None if self._unfinished else start_seconds
+            self._obstacles.set(name, f"waiting for a Pod: {event.message or event.reason}", seconds)
+        else:
+            self._warned.add(name)
+            self._obstacles.set(name, f"starting: {event.reason}: {event.message}", start_seconds)

@@ -1,12 +1,13 @@
 """The fields of Jobs and Pods that Sluice reads. It ignores all others."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from services.scheduler.commands.kubernetes.manifest import CONTAINER, JOB, TENANT
 
-__all__ = ["JobView", "Object", "PodView"]
+__all__ = ["EventView", "JobView", "Object", "PodView"]
 
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON."""
@@ -26,6 +27,9 @@ STUCK: Final = frozenset(
     }
 )
 """Reasons for which a container waits that seldom pass by themselves."""
+
+_PREFIX: Final = re.compile(r'^(\(combined from similar events\): )?Error creating: (pods "[^"]*" is )?')
+"""What the Job controller writes before a reason. The Pod's name in it differs each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class JobView:
 class PodView:
     """A Pod and its one container. `started` says that there is a log, `finished` that nothing is added to it.
 
-    `waiting` is what it waits for, in words; `stuck` that this seldom passes by itself.
+    `waiting` is what it waits for, in words: `unscheduled` says that it is a node, `stuck` that it seldom passes.
     """
 
     name: str
@@ -76,6 +80,12 @@ class PodView:
     message: str
     waiting: str
     stuck: bool
+    unscheduled: bool
+
+    @property
+    def explained(self) -> bool:
+        """Whether its status says why it has not started, or it has."""
+        return self.started or self.finished or self.stuck or self.unscheduled
 
     @classmethod
     def of(cls, thing: Object) -> Self:
@@ -85,6 +95,7 @@ class PodView:
         state = containers.get(CONTAINER, {})
         ended: Object = state.get("terminated") or {}
         waiting: Object = state.get("waiting") or {}
+        node = _without_node(status)
         return cls(
             name=metadata["name"],
             index=None if index is None else int(index),
@@ -94,15 +105,42 @@ class PodView:
             exit_code=ended.get("exitCode"),
             reason=ended.get("reason") or status.get("reason") or "",
             message=ended.get("message") or status.get("message") or "",
-            waiting=_waiting(status, waiting),
+            waiting=f"waiting for a node: {node}" if node is not None else _starting(waiting),
             stuck=waiting.get("reason") in STUCK,
+            unscheduled=node is not None,
         )
 
 
-def _waiting(status: Object, container: Object) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """An Event about a Job or a Pod. `version` changes when it happens again; `time` is the last, as ISO 8601."""
+
+    reason: str
+    message: str
+    version: str
+    time: str
+
+    @classmethod
+    def of(cls, thing: Object) -> Self:
+        metadata, series = thing["metadata"], thing.get("series") or {}
+        times = (series.get("lastObservedTime"), thing.get("lastTimestamp"), thing.get("eventTime"))
+        return cls(
+            reason=thing.get("reason") or "",
+            message=_PREFIX.sub("", thing.get("message") or ""),
+            version=metadata["resourceVersion"],
+            time=next(filter(None, times), "") or metadata.get("creationTimestamp") or "",
+        )
+
+
+def _without_node(status: Object) -> str | None:
+    """Why no node takes a Pod; None if one does, or if no scheduler has looked at it."""
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"waiting for a node: {condition.get('message') or condition.get('reason') or ''}"
+            return condition.get("message") or condition.get("reason") or ""
+    return None
+
+
+def _starting(container: Object) -> str:
     if not container:
         return ""
     reason, message = container.get("reason") or "", container.get("message") or ""
