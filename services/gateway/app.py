@@ -13,7 +13,7 @@ from faststream.specification import AsyncAPI
 from starlette.routing import Route
 
 from services.gateway.admin.backlog import Backlog
-from services.gateway.admin.metrics_port import serve_metrics
+from services.gateway.admin.metrics_port import Page, serve_metrics
 from services.gateway.auth.dependencies import AuthenticatedPage
 from services.gateway.auth.exposure import check_exposure
 from services.gateway.http.direct_routes import DirectRoutes
@@ -50,14 +50,16 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     requests = RequestStage(state, settings.request_room)
     service = Service("gateway", settings, partial(state.setup, [requests.stage]), storage=Storage.WATCHED)
     state.storage = service.storage
-    service.before_scrape.append(Backlog(service.bus).update_metrics)
+    backlog = Backlog(service.bus)
+    service.before_scrape.append(backlog.update_metrics)
+    open_pages: dict[str, Page] = {"/metrics": service.pages()["/metrics"], "/backlog": backlog.page}
     state.notifier.subscribe(service.bus.broker)
     describe_jobs(service.bus.broker)
     app = FastAPIOffline(
         title="Sluice",
         version=VERSION,
         description="Answers from your own documents.",
-        lifespan=lambda _: _lifespan(service, serve_metrics(service.pages()["/metrics"], settings)),
+        lifespan=lambda _: _lifespan(service, serve_metrics(open_pages, settings)),
         redirect_slashes=False,
         # `TelemetryMiddleware` makes the span that the stages continue.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},

@@ -1,4 +1,4 @@
-"""Queue lengths on the broker as metrics, read when a scraper asks, at most every other second.
+"""Queue lengths on the broker, for Prometheus and for autoscalers: read when one asks, at most every other second.
 
 Every gateway sees the same, so take the maximum over gateways, not the sum.
 """
@@ -9,6 +9,8 @@ from typing import Final
 import anyio
 from nats.errors import Error as NatsError
 from prometheus_client import Gauge
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from services.gateway.admin import discovery
 from shared.service.bus import Bus
@@ -34,6 +36,16 @@ class Backlog:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._at = 0.0
+        self._lengths: dict[str, dict[str, dict[str, int]]] | None = None
+
+    async def page(self, _: Request) -> JSONResponse:
+        """The waiting and in-progress messages of each queue, by stage, variant and lane; 503 where the broker does not
+        tell.
+
+        A queue that is not there is left out: an autoscaler must not take what is unknown for nothing, or for much.
+        """
+        await self.update_metrics()
+        return JSONResponse(self._lengths or {}, status_code=503 if self._lengths is None else 200)
 
     async def update_metrics(self) -> None:
         """Bring the metrics up to date. Never raises."""
@@ -50,6 +62,8 @@ class Backlog:
             pass
         finally:
             BROKER_UP.set(up)
+            if not up:
+                self._lengths = None
 
     async def _read(self) -> None:
         queues = await discovery.queues(self._bus.jetstream)
@@ -58,10 +72,14 @@ class Backlog:
         # A deleted queue must not keep its last values.
         WAITING.clear()
         IN_WORK.clear()
+        lengths: dict[str, dict[str, dict[str, int]]] = {}
         for queue in queues:
             labels = (queue.stage, queue.variant, queue.lane)
             WAITING.labels(*labels).set(queue.waiting)
             IN_WORK.labels(*labels).set(queue.in_flight)
+            variants = lengths.setdefault(queue.stage, {})
+            variants.setdefault(queue.variant, {})[queue.lane] = queue.waiting + queue.in_flight
+        self._lengths = lengths
         JOBS_WAITING.set(jobs.waiting)
         JOBS_IN_WORK.set(jobs.in_flight)
         DEAD_LETTERS.set(letters)

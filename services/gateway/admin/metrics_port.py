@@ -1,20 +1,25 @@
-"""A port of its own for /metrics: it requires no key, so only the monitoring should reach it."""
+"""A port of its own for /metrics and /backlog: it requires no key, so only the monitoring and autoscalers should reach
+it."""
 
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway.settings import GatewaySettings
 from shared.service.service import ASGIApp
 
-__all__ = ["serve_metrics"]
+__all__ = ["Page", "serve_metrics"]
+
+Page = ASGIApp | Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +37,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIterator[None]:
-    """Serve the page while the block runs, if a port is set. Raises OSError where the port is not available."""
+async def serve_metrics(pages: Mapping[str, Page], settings: GatewaySettings) -> AsyncIterator[None]:
+    """Serve the pages while the block runs, if a port is set. Raises OSError where the port is not available."""
     if settings.metrics_port is None:
         yield
         return
@@ -44,7 +49,7 @@ async def serve_metrics(page: ASGIApp, settings: GatewaySettings) -> AsyncIterat
         log.critical("cannot serve metrics: %s. Change SLUICE_METRICS_HOST or SLUICE_METRICS_PORT", error)
         raise
     config = uvicorn.Config(
-        Starlette(routes=[Route("/metrics", page, methods=["GET"])]),
+        Starlette(routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()]),
         log_config=None,
         access_log=False,
         lifespan="off",

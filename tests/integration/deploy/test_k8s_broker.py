@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import nats
 import pytest
@@ -79,36 +78,6 @@ def _copies(stream: StreamInfo) -> set[str | None]:
     """The nodes that have a stream."""
     cluster = stream.cluster
     return {cluster.leader, *(peer.name for peer in cluster.replicas or [])} if cluster else set()
-
-
-async def test_keda_finds_the_length_of_a_queue_at_its_leader(cluster: list[NatsNode], certificates: Path) -> None:
-    """What its scaler nats-jetstream does: any node names the leader, and the leader knows the length."""
-    trigger = render("overlays/keda").get("ScaledObject", "embedder")["spec"]["triggers"][0]["metadata"]
-    assert trigger["consumer"] == QUEUE.consumer
-    async with connected(cluster[0], certificates) as client:
-        await topology_on(client)
-        jetstream = client.jetstream(timeout=10)
-        await jetstream.purge_stream(QUERIES)
-        for number in range(3):
-            await jetstream.publish(SUBJECT, str(number).encode())
-
-    async def arrived() -> bool:
-        leader = _consumer(cluster[0], trigger)["cluster"]["leader"]
-        found = _consumer(next(node for node in cluster if node.name == leader), trigger)
-        return int(found["num_pending"]) + int(found["num_ack_pending"]) == 3
-
-    await until(arrived, "the length of the queue")
-    # Addresses of Pods are in nobody's certificate, so no node tells them: KEDA then asks the names of the routes.
-    assert not cluster[0].ask("/varz").get("connect_urls")
-
-
-def _consumer(node: NatsNode, trigger: dict[str, str]) -> dict[str, Any]:
-    page = node.ask(f"/jsz?acc={trigger['account']}&consumers=true&config=true")
-    assert page["meta_cluster"]["cluster_size"] == 3
-    (account,) = page["account_details"]
-    assert account["name"] == trigger["account"]
-    (stream,) = (stream for stream in account["stream_detail"] if stream["name"] == trigger["stream"])
-    return next(consumer for consumer in stream["consumer_detail"] if consumer["name"] == trigger["consumer"])
 
 
 async def test_nobody_gets_in_without_tls_or_without_a_password(cluster: list[NatsNode], certificates: Path) -> None:

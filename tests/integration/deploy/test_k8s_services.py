@@ -66,7 +66,7 @@ async def test_the_queues_that_keda_watches_are_there_before_a_worker_has_run(pl
     finally:
         await client.close()
     watched = {
-        trigger["metadata"]["consumer"]
+        "_".join(trigger["metadata"]["valueLocation"].split("."))
         for scaled in render("overlays/keda").of("ScaledObject")
         for trigger in scaled["spec"]["triggers"]
     }

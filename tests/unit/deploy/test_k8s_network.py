@@ -96,8 +96,8 @@ def test_a_canary_may_do_what_its_stage_may() -> None:
     assert allowed(render("overlays/canary")) == designed((*SERVICES, *canaries))
 
 
-def test_keda_opens_the_monitoring_port_to_keda_alone() -> None:
-    assert allowed(render("overlays/keda")) - designed() == {("keda", "nats", 8222), ("keda", "other nats", 8222)}
+def test_keda_opens_the_gateways_metrics_to_keda_alone() -> None:
+    assert allowed(render("overlays/keda")) - designed() == {("keda", "gateway", 9090)}
 
 
 def test_the_way_outside_is_opened_for_those_who_may_need_it_and_leads_only_outside() -> None:

@@ -8,13 +8,14 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from shared.nats.subjects import QUERIES, StageQueue
+from shared.nats.subjects import StageQueue
 from tests.harness.manifests import K8S, SERVICES, Manifests, compose, render
 from tests.harness.paths import ROOT
 
@@ -82,17 +83,23 @@ def test_keda_watches_every_queue_of_each_stage() -> None:
         watched = set()
         for trigger in spec["triggers"]:
             metadata = trigger["metadata"]
-            assert trigger["type"] == "nats-jetstream"
-            assert set(metadata) == {
-                "natsServerMonitoringEndpoint", "account", "stream", "consumer", "lagThreshold"
-            }  # fmt: skip
-            assert metadata["stream"] == QUERIES
+            assert trigger["type"] == "metrics-api"
+            assert set(metadata) == {"url", "valueLocation", "targetValue"}
+            assert _is_port(manifests, metadata["url"], "metrics")
             assert all(isinstance(value, str) for value in metadata.values())
-            watched.add(metadata["consumer"])
+            watched.add(metadata["valueLocation"].replace(".", "_"))
         queues = {
             StageQueue(stage=stage, variant="default", lane=lane).consumer for stage in names for lane in _lanes(stage)
         }
         assert watched == queues
+
+
+def _is_port(manifests: Manifests, url: str, name: str) -> bool:
+    """Whether an address is that port of a Service, which leads to the port of this name of its Pods."""
+    parts = urlsplit(url)
+    service, namespace, _ = str(parts.hostname).split(".")
+    ports = manifests.get("Service", service, namespace)["spec"]["ports"]
+    return any((port["port"], port["targetPort"]) == (parts.port, name) for port in ports)
 
 
 def _lanes(stage: str) -> tuple[Any, ...]:

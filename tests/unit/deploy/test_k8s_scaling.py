@@ -78,7 +78,7 @@ def test_the_target_of_a_backlog_is_less_than_one_pod_works_on() -> None:
         (metric,) = render("base").get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
         assert 0 < int(metric["external"]["target"]["averageValue"]) <= room
         triggers = render("overlays/keda").get("ScaledObject", service)["spec"]["triggers"]
-        thresholds = {t["metadata"]["consumer"]: int(t["metadata"]["lagThreshold"]) for t in triggers}
+        thresholds = {t["metadata"]["valueLocation"]: int(t["metadata"]["targetValue"]) for t in triggers}
         assert all(value <= room for queue, value in thresholds.items() if "index" not in queue)
 
 
