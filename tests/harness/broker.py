@@ -20,11 +20,17 @@ class NatsServer:
         self._folder = folder
         self._options = options
         self._port = "-1"
+        self._monitoring = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self._port}"
+
+    @property
+    def monitoring(self) -> str:
+        """The address of its monitoring port, where its options have `-m -1`."""
+        return self._monitoring
 
     @property
     def pid(self) -> int:
@@ -43,7 +49,9 @@ class NatsServer:
             assert self._process.poll() is None, (folder / "nats.log").read_text()
             assert time.monotonic() < deadline, "nats-server did not start"
             time.sleep(0.005)
-        self._port = json.loads(text)["nats"][0].rpartition(":")[2]
+        listening = json.loads(text)
+        self._port = listening["nats"][0].rpartition(":")[2]
+        self._monitoring = next(iter(listening.get("monitoring") or ()), "")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         assert self._process is not None
