@@ -68,6 +68,22 @@ def test_the_adapter_provides_what_autoscalers_ask_for_out_of_metrics_that_exist
     assert "vllm:kv_cache_usage_perc" in (ROOT / "docs" / "generation.md").read_text()
 
 
+@pytest.mark.parametrize("name", SCALED)
+def test_no_autoscaler_starts_many_pods_at_once_or_for_a_peak_of_seconds(name: str) -> None:
+    manifests = render(name)
+    behaviors = {h["metadata"]["name"]: h["spec"]["behavior"] for h in manifests.of("HorizontalPodAutoscaler")}
+    for scaled in manifests.of("ScaledObject"):
+        advanced = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]
+        behaviors[scaled["metadata"]["name"]] = advanced["behavior"]
+    assert behaviors.keys() == set(SERVICES)
+    for behavior in behaviors.values():
+        assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 30
+        (step,) = behavior["scaleUp"]["policies"]
+        assert step["type"] == "Pods"
+        assert step["value"] <= 2
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300
+
+
 def test_the_target_of_a_backlog_is_less_than_one_pod_works_on() -> None:
     rooms = {
         "embedder": EmbedderSettings().embedder_room,

@@ -1,0 +1,3 @@
+from benchmarks import suite
+
+suite.main()
