@@ -114,7 +114,7 @@ test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) ## Run every test
 
 # The cluster has Sluice already: see docs/kubernetes.md, "Tests on a cluster".
 cluster: kubeconfig $(DEV) $(CLUSTER_TOOLS) ## Run the cluster tier against the cluster of KUBECONFIG
-	@KUBECONFIG="$(KUBECONFIG)" $(BIN)/python -m pytest tests/cluster
+	@KUBECONFIG="$(KUBECONFIG)" SLUICE_TEST_OPERATIONS=1 $(BIN)/python -m pytest tests/cluster
 
 kubeconfig:
 	@test -n "$(KUBECONFIG)" || { echo "Name a cluster: make cluster KUBECONFIG=/path/to/kubeconfig"; exit 1; }

@@ -20,8 +20,8 @@ from tests.cluster.tools import KUBECTL
 __all__ = ["CONFIGURED", "NODE_SHELL", "SERVICES", "Outcomes", "kill_broker", "kubectl", "load", "read", "settled"]
 
 KUBECONFIG: Final = os.environ.get("KUBECONFIG", "")
-CONFIGURED: Final = bool(KUBECONFIG) and Path(KUBECONFIG.split(os.pathsep)[0]).exists()
-"""Whether there is a cluster to test."""
+CONFIGURED: Final = bool(os.environ.get("SLUICE_TEST_OPERATIONS")) and Path(KUBECONFIG.split(os.pathsep)[0]).is_file()
+"""Whether there is a cluster whose Sluice may be restarted, stopped and killed: `make cluster` says so."""
 
 NODE_SHELL: Final = os.environ.get("SLUICE_TEST_NODE_SHELL", "")
 """What runs a program on a node, such as `docker exec {node}` for kind; without it no process is killed."""

@@ -28,12 +28,11 @@ BROKER_PAUSE: Final = 6.0
 
 DEADLINE: Final = 30.0
 
-NODES: Final = int(read("statefulset", "nats")["spec"]["replicas"]) if CONFIGURED else 0
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not CONFIGURED, reason="no cluster is named: `make cluster` runs these"),
+]
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.skipif(not CONFIGURED, reason="KUBECONFIG names no cluster")]
-
-three_nodes = pytest.mark.skipif(NODES < 3, reason="the broker has one node")
-one_node = pytest.mark.skipif(NODES != 1, reason="the broker has three nodes")
 on_the_node = pytest.mark.skipif(not NODE_SHELL, reason="SLUICE_TEST_NODE_SHELL reaches no node")
 
 
@@ -42,6 +41,22 @@ def whole() -> Iterator[None]:
     settled()
     yield
     settled()
+
+
+def nodes() -> int:
+    return int(read("statefulset", "nats")["spec"]["replicas"])
+
+
+@pytest.fixture
+def three_nodes() -> None:
+    if nodes() < 3:
+        pytest.skip("the broker has one node")
+
+
+@pytest.fixture
+def one_node() -> None:
+    if nodes() != 1:
+        pytest.skip("the broker has three nodes")
 
 
 def none_failed(outcomes: Outcomes, longest: float = DEADLINE) -> None:
@@ -73,7 +88,7 @@ def test_an_image_that_does_not_exist_and_its_undo() -> None:
     none_failed(outcomes)
 
 
-@three_nodes
+@pytest.mark.usefixtures("three_nodes")
 def test_a_rolling_restart_of_three_broker_nodes() -> None:
     with load(360) as outcomes:
         kubectl("rollout", "restart", "statefulset/nats")
@@ -81,7 +96,7 @@ def test_a_rolling_restart_of_three_broker_nodes() -> None:
     none_failed(outcomes, BROKER_PAUSE)
 
 
-@three_nodes
+@pytest.mark.usefixtures("three_nodes")
 def test_a_forced_deletion_of_one_of_three_broker_nodes() -> None:
     with load(90) as outcomes:
         kubectl("delete", "pod", "nats-1", "--force", "--grace-period=0")
@@ -89,7 +104,7 @@ def test_a_forced_deletion_of_one_of_three_broker_nodes() -> None:
     none_failed(outcomes, BROKER_PAUSE)
 
 
-@three_nodes
+@pytest.mark.usefixtures("three_nodes")
 @on_the_node
 def test_a_kill_of_one_of_three_broker_nodes() -> None:
     with load(90) as outcomes:
@@ -98,7 +113,7 @@ def test_a_kill_of_one_of_three_broker_nodes() -> None:
     none_failed(outcomes, BROKER_PAUSE)
 
 
-@one_node
+@pytest.mark.usefixtures("one_node")
 def test_a_planned_restart_of_the_only_broker_node() -> None:
     with load(120) as outcomes:
         kubectl("rollout", "restart", "statefulset/nats")
@@ -106,7 +121,7 @@ def test_a_planned_restart_of_the_only_broker_node() -> None:
     none_failed(outcomes)
 
 
-@one_node
+@pytest.mark.usefixtures("one_node")
 @on_the_node
 def test_a_kill_of_the_only_broker_node() -> None:
     with load(90) as outcomes:
