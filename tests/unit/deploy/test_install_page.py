@@ -86,3 +86,9 @@ def test_making_secrets_installs_a_client_where_nothing_is_installed(tmp_path: P
     done = subprocess.run(makefile, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "'.[secrets]'" in done.stdout
     assert "--requirement" not in done.stdout, "a lock brings the whole platform"
+
+
+def test_images_are_for_the_cpu_unless_asked_otherwise_as_the_page_says() -> None:
+    assert "builds all five for the CPU" in (ROOT / "docs" / "kubernetes.md").read_text()
+    assert "\nARG ACCELERATOR=cpu\n" in (ROOT / "services" / "embedder" / "Dockerfile").read_text()
+    assert "ACCELERATOR: ${SLUICE_ACCELERATOR:-cpu}" in (ROOT / "docker-compose.yml").read_text()
