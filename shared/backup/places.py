@@ -1,32 +1,20 @@
-"""Where backups are kept: a folder, or a bucket of an object store."""
+"""Where backups are kept: the protocol of a place, and a folder."""
 
 import asyncio
 import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final, Protocol
 
 from shared.backup.errors import BackupError
 from shared.backup.manifest import BackupFile
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
-
-__all__ = ["BackupPlace", "FolderPlace", "ObjectStorePlace", "open_place"]
+__all__ = ["BackupPlace", "FolderPlace"]
 
 PIECE: Final = 2**20
 """Bytes that are read from a file at once."""
-
-PART: Final = 16 * 2**20
-"""Bytes of one part of an upload."""
-
-
-RETRIES: Final["RetryConfig"] = {"max_retries": 5, "retry_timeout": timedelta(seconds=120)}
-TIMEOUT: Final = timedelta(seconds=120)
-"""For one request to an object store."""
 
 
 class BackupPlace(Protocol):
@@ -47,24 +35,13 @@ class BackupPlace(Protocol):
         """Remove files. One that is not there is no error."""
 
 
-def open_place(url: str) -> BackupPlace:
-    """A folder's path, or the URL of an object store as obstore knows it: s3://bucket/prefix, gs://…, az://….
-
-    Credentials, region and endpoint of a store are those of the environment. Raises BackupError.
-    """
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme != "file":
-        return ObjectStorePlace(url)
-    path = Path(rest if separator else url).absolute()
-    if path.exists() and not path.is_dir():
-        raise BackupError(f"{path} is not a folder")
-    return FolderPlace(path)
-
-
 class FolderPlace:
     """A folder. What is written there only its owner can read."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises BackupError where it is something else."""
+        if folder.exists() and not folder.is_dir():
+            raise BackupError(f"{folder} is not a folder")
         self.url = str(folder)
         self._folder = folder
 
@@ -134,68 +111,3 @@ def _sync(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-class ObjectStorePlace:
-    """A prefix of a bucket."""
-
-    def __init__(self, url: str) -> None:
-        """Raises BackupError for a URL that obstore does not know."""
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-
-        self.url = url.rstrip("/")
-        self._failure = (BaseError, OSError)
-        try:
-            # Options that are given take the place of this variable.
-            plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
-            options: Any = {"client_options": {"timeout": TIMEOUT, "allow_http": plain}, "retry_config": RETRIES}
-            self._store: ObjectStore = from_url(self.url, **options)
-        except (BaseError, ValueError) as error:
-            raise BackupError(f"{url} cannot be used: {_first_line(error)}") from None
-
-    async def write(self, path: str, pieces: AsyncIterable[bytes]) -> BackupFile:
-        import obstore
-
-        size, digest = 0, hashlib.sha256()
-        try:
-            # The object appears when its upload is complete: one that breaks off leaves none.
-            writer = obstore.open_writer_async(self._store, path, buffer_size=PART)
-            async for piece in pieces:
-                await writer.write(piece)
-                digest.update(piece)
-                size += len(piece)
-            await writer.close()
-        except self._failure as error:
-            raise BackupError(f"cannot write {self.url}/{path}: {_first_line(error)}") from None
-        return BackupFile(path=path, size=size, sha256=digest.hexdigest())
-
-    async def read(self, path: str) -> AsyncIterator[bytes]:
-        from obstore.exceptions import NotFoundError
-
-        try:
-            async for piece in (await self._store.get_async(path)).stream(PIECE):
-                yield bytes(piece)
-        except (NotFoundError, FileNotFoundError):
-            raise FileNotFoundError(path) from None
-        except self._failure as error:
-            raise BackupError(f"cannot read {self.url}/{path}: {_first_line(error)}") from None
-
-    async def paths(self) -> list[str]:
-        try:
-            return sorted([item["path"] async for page in self._store.list() for item in page])
-        except self._failure as error:
-            raise BackupError(f"cannot list {self.url}: {_first_line(error)}") from None
-
-    async def remove(self, paths: list[str]) -> None:
-        try:
-            for start in range(0, len(paths), 1000):
-                await self._store.delete_async(paths[start : start + 1000])
-        except FileNotFoundError:
-            return
-        except self._failure as error:
-            raise BackupError(f"cannot remove from {self.url}: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().partition("\n")[0] or repr(error))[:300]

@@ -53,7 +53,8 @@ async def census(js: JetStreamContext) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in DURABLE:
         state = (await js.stream_info(name)).state
-        found[name] = (state.messages, state.first_seq, state.last_seq)
+        # Of an empty stream servers tell either 0 or 1 as the first number.
+        found[name] = (state.messages, state.first_seq if state.messages else None, state.last_seq)
     documents = await js.key_value(DOCUMENTS)
     found["records"] = {key: (await documents.get(key)).value for key in await documents.keys()}
     found["object"] = (await (await js.object_store(ORIGINALS)).get("lamps/1")).data

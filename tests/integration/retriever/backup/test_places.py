@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.backup import places
+from services.retriever.backup import buckets
+from services.retriever.backup.buckets import open_place
 from shared.backup.errors import BackupError
-from shared.backup.places import BackupPlace, open_place
+from shared.backup.places import BackupPlace
 from tests.harness.fake_s3 import FakeS3, serving_s3
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +55,7 @@ async def test_what_is_written_is_read_listed_and_removed(place: BackupPlace) ->
 
 
 async def test_a_file_of_several_parts_is_whole(place: BackupPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "PART", 5 * 2**20)
+    monkeypatch.setattr(buckets, "PART", 5 * 2**20)
     data = [os.urandom(2**20) for _ in range(12)]
     await place.write("a/large", pieces(*data))
     assert await read(place, "a/large") == b"".join(data)
@@ -72,7 +73,7 @@ async def test_a_file_whose_source_breaks_off_is_not_there(place: BackupPlace) -
 
 async def test_a_place_that_fails_says_why(s3: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "broken", True)
-    monkeypatch.setattr(places, "RETRIES", {"max_retries": 0})
+    monkeypatch.setattr(buckets, "RETRIES", {"max_retries": 0})
     with pytest.raises(BackupError, match="cannot list s3://backups"):
         await open_place("s3://backups").paths()
     with pytest.raises(BackupError, match="cannot be used"):
