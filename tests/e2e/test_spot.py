@@ -7,7 +7,7 @@ work throughout. The gateway that streams it stays, as the component asks for: a
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ class SlowModel(ModelServer):
         yield b"data: [DONE]\n\n"
 
 
+class PatientLoad(Load):
+    """Asks the other gateway also where one was killed in the middle of an answer."""
+
+    async def _send(self, http: httpx.AsyncClient, turn: int) -> httpx.Response:
+        with suppress(httpx.RemoteProtocolError):
+            return await super()._send(http, turn)
+        return await super()._send(http, turn + 1)
+
+
 def drain_settings() -> dict[str, dict[str, object]]:
     """The drain times of the component, by service."""
     manifests = compose("spot")
@@ -76,6 +85,20 @@ async def interrupt(process: ServiceProcess, notice: float) -> bool:
     except subprocess.TimeoutExpired:
         await asyncio.to_thread(process.kill)
         return False
+
+
+async def start_again(process: ServiceProcess) -> None:
+    """On the same port, once the processes that a killed service has started are gone, which hold it."""
+
+    async def started() -> bool:
+        try:
+            process.start()
+        except OSError:
+            return False
+        return True
+
+    await until(started, "a free port")
+    await asyncio.to_thread(process.wait_ready, 90)
 
 
 async def stream(url: str, told: list[str]) -> None:
@@ -131,7 +154,7 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
         await until(lambda: ended(jobs[0]), "the lamp indexed", patience=90)
         told: list[str] = []
         story = asyncio.create_task(stream(steady.url, told))
-        load = Load([processes["gateway"], steady])
+        load = PatientLoad([processes["gateway"], steady])
         running = asyncio.create_task(load.run())
         await load.more()
         drained: dict[str, bool] = {}
@@ -139,8 +162,7 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
             texts = {f"{name}-{n}.txt": f"Lamp {n} of {name} is kept by Keeper{n}." for n in range(DOCUMENTS)}
             jobs.append(await add(http, texts))
             drained[name] = await interrupt(process, notice)
-            process.start()
-            await asyncio.to_thread(process.wait_ready, 90)
+            await start_again(process)
             await load.more()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
