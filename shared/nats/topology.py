@@ -64,6 +64,7 @@ __all__ = [
     "DUE",
     "ORIGINALS",
     "QUERIES",
+    "RESTORING",
     "ROUTES",
     "SCHEDULES",
     "STEP_CACHE",
@@ -86,6 +87,9 @@ LOOK: Final = 0.2
 
 ANSWER_TIMEOUT: Final = 5.0
 """Seconds in which others must have made again what was lost."""
+
+RESTORING: Final = "sluice.restoring"
+"""Metadata of the stream of jobs while a backup is being restored: the backup's name."""
 
 MAKES_ALL: Final = StreamOwnership(makes=EVERYTHING)
 
@@ -151,6 +155,8 @@ class Topology:
 
     async def _make(self) -> None:
         makes = self._ownership.makes
+        if JOBS in makes:
+            await self._check_restored()
         if QUERIES in makes:
             await self._ensure_queries()
         for stream in durable_streams(self._settings):
@@ -164,6 +170,15 @@ class Topology:
         for store in stores(self._settings):
             if store_stream(str(store.bucket)) in makes:
                 await self._ensure_store(store)
+
+    async def _check_restored(self) -> None:
+        """What a restore has not brought back yet must not be made empty. Raises MissingStreamError."""
+        try:
+            config = (await self._js.stream_info(JOBS)).config
+        except NotFoundError:
+            return
+        if backup := (config.metadata or {}).get(RESTORING):
+            raise MissingStreamError(f"the backup {backup} is being restored; if that was interrupted, run it again")
 
     def _consumer(self, name: str, subject: str, *, exclusive: bool = False) -> ConsumerConfig:
         # The delivery limit is the runtime's, not the broker's: the runtime writes the dead letter with its reason.

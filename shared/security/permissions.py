@@ -9,11 +9,22 @@ from itertools import chain
 from typing import Final
 
 from shared.contracts.envelope import Lane
-from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, QUERIES, TIMERS, StageQueue, bucket_stream, store_stream
+from shared.nats.subjects import (
+    BUILT_IN_QUEUES,
+    DEAD_LETTERS,
+    JOB_EVENTS,
+    QUERIES,
+    TIMERS,
+    StageQueue,
+    bucket_stream,
+    store_stream,
+)
 
 __all__ = [
     "API",
     "Permission",
+    "backs_up",
+    "inbox_prefix",
     "keeps_job_events",
     "keeps_timers",
     "looks_at",
@@ -38,6 +49,11 @@ class Permission:
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
     not_subscribe: tuple[str, ...] = ()
+
+
+def inbox_prefix(role: str) -> str:
+    """Where the answers to a credential's requests go; nobody else may listen there."""
+    return f"_INBOX_{role}"
 
 
 def works_on(stage: str, variants: Iterable[str]) -> Permission:
@@ -124,6 +140,18 @@ def _reads(stream: str) -> tuple[str, ...]:
         f"{API}.CONSUMER.DELETE.{stream}.*",
         f"{API}.CONSUMER.MSG.NEXT.{stream}.*",
         f"$JS.FC.{stream}.>",
+    )
+
+
+def backs_up(*streams: str) -> tuple[Permission, ...]:
+    """What a backup of these streams takes. Where one writer changes something at a time, it is held meanwhile."""
+    held = [queue.consumer for queue in BUILT_IN_QUEUES if queue.exclusive]
+    calls = [f"{API}.CONSUMER.{call}.{QUERIES}.{queue}" for queue in held for call in ("PAUSE", "INFO")]
+    copying = [f"{API}.STREAM.{call}.{stream}" for stream in streams for call in ("SNAPSHOT", "INFO")]
+    return (
+        Permission(says="copies every stream and bucket on disk", publish=(*copying, "$JS.SNAPSHOT.ACK.>")),
+        Permission(says="holds changes of the index meanwhile", publish=tuple(calls)),
+        Permission(says="receives the replies to its own requests", subscribe=(f"{inbox_prefix('backup')}.>",)),
     )
 
 

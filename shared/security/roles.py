@@ -37,6 +37,8 @@ from shared.nats.subjects import (
 from shared.security.permissions import (
     API,
     Permission,
+    backs_up,
+    inbox_prefix,
     keeps_job_events,
     keeps_timers,
     looks_at,
@@ -50,10 +52,13 @@ from shared.security.permissions import (
     writes_objects,
 )
 
-__all__ = ["ADMIN", "OWN_STAGE", "Deployment", "Role", "inbox_prefix", "role_of", "roles"]
+__all__ = ["ADMIN", "BACKUP", "OWN_STAGE", "Deployment", "Role", "inbox_prefix", "role_of", "roles"]
 
 ADMIN: Final = "admin"
 """The credential of operators: everything in the account."""
+
+BACKUP: Final = "backup"
+"""The credential that makes backups. It may read everything on disk and change nothing; a restore takes ADMIN."""
 
 OWN_STAGE: Final = "stage-"
 """How the credential of a user's own stage begins; the stage's name follows."""
@@ -135,11 +140,6 @@ def _reranked(pipeline: tuple[str, ...]) -> tuple[str, ...]:
     return (*pipeline[:after], RERANK, *pipeline[after:])
 
 
-def inbox_prefix(role: str) -> str:
-    """Where the answers to a credential's requests go; nobody else may listen there."""
-    return f"_INBOX_{role}"
-
-
 def role_of(name: str) -> Role | None:
     """The role of a credential's name in any deployment, as far as its streams go; None for any other name."""
     own = (name.removeprefix(OWN_STAGE),) if name.startswith(OWN_STAGE) else ()
@@ -157,6 +157,7 @@ def roles(deployment: Deployment | None = None) -> tuple[Role, ...]:
         _role("retriever", retriever),
         _role("generator", (*_stage_service("generator", deployment), _asks_for_vectors())),
         _role("scheduler", _scheduler(), makes=EVERYTHING),
+        _role(BACKUP, backs_up(*sorted(EVERYTHING - {QUERIES}))),
         *(_role(name, _stage(name, (name.removeprefix(OWN_STAGE),), deployment)) for name in own),
         _role(ADMIN, (), makes=EVERYTHING),
     )

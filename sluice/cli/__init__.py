@@ -7,6 +7,7 @@ import typer
 from sluice.cli import (
     artifacts,
     ask,
+    backup,
     evaluate,
     ingest,
     jobs,
@@ -40,6 +41,8 @@ app = typer.Typer(
 app.command("up", rich_help_panel="This machine")(up.up)
 app.command("down", rich_help_panel="This machine")(up.down)
 app.command("doctor", rich_help_panel="This machine")(system.doctor)
+app.command("backup", rich_help_panel="This machine")(backup.backup)
+app.command("restore", rich_help_panel="This machine")(backup.restore)
 app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
 app.command("evaluate", rich_help_panel="Documents and answers")(evaluate.evaluate)

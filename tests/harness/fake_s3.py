@@ -1,6 +1,8 @@
-"""A small S3-speaking server over real HTTP: ListObjectsV2 in pages, and GetObject, for signed requests only."""
+"""A small S3-speaking server over real HTTP, for signed requests only: ListObjectsV2 in pages, GetObject, PutObject,
+uploads in parts, and DeleteObjects."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +17,13 @@ PAGE = 2
 
 
 class FakeS3:
-    """Buckets of objects by key. `loads` are the keys that were read, in order; `broken` answers all with 500."""
+    """Buckets of objects by key. `loads` are the keys that were read, in order; `broken` answers all with 500.
+    `uploads` are the parts of uploads that were begun and not completed."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, bytes]] = {}
         self.loads: list[str] = []
+        self.uploads: dict[str, dict[int, bytes]] = {}
         self.broken = False
         self.url = ""
 
@@ -50,15 +54,60 @@ def serving_s3() -> Iterator[FakeS3]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def _asked(self) -> tuple[str, str, dict[str, str]] | None:
+            """Bucket, key and query; None where the request is answered already."""
             asked = urlsplit(self.path)
             bucket, _, key = unquote(asked.path).lstrip("/").partition("/")
-            query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+            query = {name: values[0] for name, values in parse_qs(asked.query, keep_blank_values=True).items()}
             if fake.broken:
                 self._answer(500, b"<Error><Code>InternalError</Code></Error>")
             elif not self.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256 "):
                 self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
-            elif bucket not in fake.buckets or (key and key not in fake.buckets[bucket]):
+            else:
+                return bucket, key, query
+            return None
+
+        def _body(self) -> bytes:
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+        def do_PUT(self) -> None:
+            body = self._body()
+            if (asked := self._asked()) is None:
+                return
+            bucket, key, query = asked
+            if "uploadId" in query:
+                fake.uploads[query["uploadId"]][int(query["partNumber"])] = body
+            else:
+                fake.buckets[bucket][key] = body
+            self._answer(200, b"", etag=hashlib.md5(body, usedforsecurity=False).hexdigest())
+
+        def do_POST(self) -> None:
+            body = self._body()
+            if (asked := self._asked()) is None:
+                return
+            bucket, key, query = asked
+            if "uploads" in query:
+                upload = f"upload{len(fake.uploads)}"
+                fake.uploads[upload] = {}
+                answer = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
+            elif "delete" in query:
+                named = re.findall(r"<Key>(.*?)</Key>", body.decode())
+                for gone in named:
+                    fake.buckets[bucket].pop(gone, None)
+                deleted = "".join(f"<Deleted><Key>{gone}</Key></Deleted>" for gone in named)
+                answer = f"<DeleteResult>{deleted}</DeleteResult>"
+            else:
+                parts = fake.uploads.pop(query["uploadId"])
+                fake.buckets[bucket][key] = b"".join(parts[number] for number in sorted(parts))
+                etag = fake.etag(bucket, key)
+                answer = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>"
+            self._answer(200, answer.encode())
+
+        def do_GET(self) -> None:
+            if (asked := self._asked()) is None:
+                return
+            bucket, key, query = asked
+            if bucket not in fake.buckets or (key and key not in fake.buckets[bucket]):
                 self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
             elif key:
                 fake.loads.append(key)

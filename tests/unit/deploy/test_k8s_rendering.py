@@ -20,13 +20,23 @@ from tests.harness.manifests import K8S, SERVICES, Manifests, compose, render
 from tests.harness.paths import ROOT
 
 OVERLAYS = sorted(f"overlays/{path.name}" for path in (K8S / "overlays").iterdir())
-COMPONENTS = ("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing")
+COMPONENTS = (
+    *("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing"),
+    *("backup", "backup-s3", "spot", "spot-gpu"),
+)
+NEEDED = {
+    "gpu-mig": ("gpu",),
+    "gpu-time-slicing": ("gpu",),
+    "backup-s3": ("index-s3", "backup"),
+    "spot-gpu": ("gpu", "spot"),
+}
+"""Components that go before one."""
 EACH_COMPONENT = sorted(
     path.parent.relative_to(K8S / "components").as_posix()
     for path in (K8S / "components").rglob("kustomization.yaml")
     if path.parent.name != "workload"
 )
-RENDERINGS = ["base", *OVERLAYS, "all components"]
+RENDERINGS = ["base", *OVERLAYS, "restore", "all components"]
 VERSIONS = ("1.31", "1.37")
 """The oldest Kubernetes that all fields are known to, and the newest that the schemas are published for."""
 
@@ -49,8 +59,7 @@ def test_the_overlays_are_the_ones_in_the_documentation() -> None:
 
 @pytest.mark.parametrize("component", EACH_COMPONENT)
 def test_each_component_renders_by_itself(component: str) -> None:
-    needed = {"gpu-mig": ("gpu",), "gpu-time-slicing": ("gpu",)}.get(component, ())
-    assert compose(*needed, component).workloads
+    assert compose(*NEEDED.get(component, ()), component).workloads
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -28,6 +28,11 @@ MAX_SEGMENTS = 8
 KEEP_TOMBSTONES = timedelta(days=1)
 """How long a deletion outranks an older revision that arrives late."""
 
+KEEP_ALL = timedelta(days=36_500)
+
+TAGGED = "tagged version(s)"
+"""What Lance says instead of cleaning up where one of the versions that would go has a tag."""
+
 ATTEMPTS = 3
 
 _INDICES = {
@@ -97,7 +102,13 @@ async def _optimize(table: AsyncTable, writing: AbstractAsyncContextManager[obje
 async def _optimized(table: AsyncTable, keep_versions: timedelta) -> bool:
     """Whether nothing came first."""
     try:
-        await table.optimize(cleanup_older_than=keep_versions)
+        try:
+            await table.optimize(cleanup_older_than=keep_versions)
+        except RuntimeError as error:
+            if TAGGED not in str(error):
+                raise
+            # A backup reads an older version. Until it has ended nothing is cleaned up.
+            await table.optimize(cleanup_older_than=KEEP_ALL)
     except RuntimeError as error:
         if not is_conflict(error):
             raise

@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Self
 
-import lancedb
 from lancedb.table import AsyncTable
 
 from services.retriever.ranking.ranker import RankOptions
@@ -24,7 +23,6 @@ from services.retriever.stores.base import (
     searched_vector,
 )
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
-from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
 from services.retriever.stores.lance.permissions import for_readers, permit_documents
 from services.retriever.stores.lance.read import read_chunks, read_documents
 from services.retriever.stores.lance.replace import replace_documents
@@ -85,15 +83,7 @@ class LanceStore:
         `index_from_rows` chunks. A search may go on reading for `keep_versions` while a collection changes. `boot` is
         another one after each start of the machine; None finds it out.
         """
-        connect = partial(
-            lancedb.connect_async,
-            uri,
-            read_consistency_interval=consistency,
-            storage_options=dict(storage_options or {}) or None,
-        )
-        root = local_root(uri)
-        files = None if root is None else TableFiles(root, boot_id() if boot is None else boot)
-        tables = Tables(await connect(), connect, files)
+        tables = await Tables.open(uri, consistency=consistency, storage_options=storage_options, boot=boot)
         return cls(
             tables,
             index_from_rows=index_from_rows,

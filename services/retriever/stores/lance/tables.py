@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
+import lancedb
+import pyarrow as pa
 from lancedb.db import AsyncConnection
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.lance.compaction import ensure_indices
-from services.retriever.stores.lance.durability import TableFiles
+from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
 from services.retriever.stores.lance.rows import base_schema, check_owner
 from shared.contracts.collections import Owner
 
@@ -24,6 +27,9 @@ ATTEMPTS = 3
 PAUSES: Final = (0.0, 0.05, 0.2, 0.5)
 """Seconds before an operation is repeated on a table that is opened anew. A table that is being dropped loses its files
 one by one, and can be opened meanwhile."""
+
+NAMES: Final = 1_000
+"""Names in one page of a listing."""
 
 # What Lance raises when files of a table are gone, because another process dropped it.
 _STALE = (RuntimeError, OSError)
@@ -47,6 +53,44 @@ class Tables:
         self._open: dict[str, AsyncTable] = {}
         self._prepared: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @classmethod
+    async def open(
+        cls,
+        uri: str,
+        *,
+        consistency: timedelta = timedelta(0),
+        storage_options: Mapping[str, str] | None = None,
+        boot: str | None = None,
+        read_only: bool = False,
+    ) -> Self:
+        """Connect to a folder or an object-store URI, as `LanceStore.open` says. A reader (`read_only`) leaves what a
+        power cut has left in part to the writers."""
+        connect = partial(
+            lancedb.connect_async,
+            uri,
+            read_consistency_interval=consistency,
+            storage_options=dict(storage_options or {}) or None,
+        )
+        root = None if read_only else local_root(uri)
+        files = None if root is None else TableFiles(root, boot_id() if boot is None else boot)
+        return cls(await connect(), connect, files)
+
+    async def names(self) -> list[str]:
+        """The names of all tables."""
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = await self._connection.list_tables(page_token=token, limit=NAMES)
+            found += page.tables
+            token = page.page_token
+            if not token:
+                return found
+
+    async def create(self, name: str, schema: pa.Schema) -> AsyncTable:
+        """An empty table. Hold `committing` meanwhile. Raises ValueError where there is one of this name."""
+        self._open[name] = await self._connection.create_table(name, schema=schema)
+        return self._open[name]
 
     def writing(self, name: str) -> asyncio.Lock:
         """Hold this while writing; not reentrant."""

@@ -1,0 +1,1 @@
+"""Backups: what is in one, where it is kept, and the broker's part of it."""
