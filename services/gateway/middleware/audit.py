@@ -120,7 +120,8 @@ def _principal(scope: Scope) -> Principal | None:
 
 
 def _log(scope: Scope, status: int, created: str) -> None:
-    """Log the key, who asks through it, the action, its object and its outcome. `object` is what was created, or else the path."""
+    """Log the key, who asks through it, the action, its object and its outcome. `object` is what was created, or else
+    the path."""
     principal = _principal(scope)
     key = principal.key if principal is not None else key_id(api_key_of(scope["headers"]) or "")
     client = scope.get("client")

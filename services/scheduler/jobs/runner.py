@@ -16,7 +16,7 @@ import anyio
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from services.scheduler.jobs.access import JobAccess
+from services.scheduler.jobs.authorization import JobAuthorizer
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobKind
 from services.scheduler.jobs.retry import PASSING, delay_before, schedule_retry
@@ -63,7 +63,7 @@ class JobRunner:
     ) -> None:
         self._bus = bus
         self._job_store = job_store
-        self._access = JobAccess(bus.jetstream, job_store)
+        self._authorizer = JobAuthorizer(bus.jetstream, job_store)
         self._artifacts = artifacts
         self._dead_letters = dead_letters
         self._kinds = kinds
@@ -141,7 +141,7 @@ class JobRunner:
             running.scope.deadline = anyio.current_time() + remaining
         try:
             with observed(delivery, job), running.scope as scope:
-                await self._access.check(job, spec)
+                await self._authorizer.check(job, spec)
                 await self._kinds[spec.kind].perform(context)
         except Problem as problem:
             if problem.kind in PASSING:

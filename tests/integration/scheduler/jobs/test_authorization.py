@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.jobs.access import JobAccess
+from services.scheduler.jobs.authorization import JobAuthorizer
 from shared.contracts.jobs import Job, JobOptions, decode_spec
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
@@ -55,7 +55,7 @@ async def harness(broker: NatsServer) -> AsyncIterator[JobHarness]:
 
 async def check(harness: JobHarness, spec: dict[str, Any], **options: Any) -> None:
     job = Job(id="j", kind=spec["kind"], created_at=0, options=JobOptions.model_validate(options))
-    await JobAccess(harness.bus.jetstream, harness.job_store).check(job, decode_spec(spec))
+    await JobAuthorizer(harness.bus.jetstream, harness.job_store).check(job, decode_spec(spec))
 
 
 async def refusal(harness: JobHarness, spec: dict[str, Any], **options: Any) -> ProblemType:

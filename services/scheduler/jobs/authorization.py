@@ -16,10 +16,10 @@ from shared.stores.collections import Collections
 from shared.stores.files import Files, ids_in
 from shared.stores.jobs.store import JobStore
 
-__all__ = ["JobAccess"]
+__all__ = ["JobAuthorizer"]
 
 
-class JobAccess:
+class JobAuthorizer:
     """Checks each job before it begins."""
 
     def __init__(self, jetstream: JetStreamContext, job_store: JobStore) -> None:
