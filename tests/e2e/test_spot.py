@@ -125,7 +125,9 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
         model = await stack.enter_async_context(SlowModel().run())
         broker = stack.enter_context(secured_broker(tmp_path / "broker"))
         shared = {"data_dir": tmp_path / "data", "ack_wait": 1.0, "reader_workers": 1, "commands": "process"}
-        engine = {"engine": "openai", "openai_base_url": model.base_url, "openai_api_key": model.key}
+        engine: dict[str, object] = {"engine": "openai", "openai_base_url": model.base_url, "openai_api_key": model.key}
+        engine |= {"openai_model": "tiny", "openai_resumes": True}
+        engine |= {"openai_first_token": 280, "openai_silence": 280}  # the long answer waits for all the interruptions
         drains = drain_settings()
         processes = {
             name: ServiceProcess(
@@ -134,7 +136,7 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
                 **shared,
                 **broker.settings(name),
                 **drains[name],
-                **(engine | {"openai_model": "tiny", "openai_resumes": True} if name == "generator" else {}),
+                **(engine if name == "generator" else {}),
             )
             for name in SERVICES
         }
@@ -166,7 +168,7 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
             await load.more()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert not story.done(), told
+        assert not story.done(), told[-6:]
         model.may_end.set()
         await asyncio.wait_for(story, 60)
         for job in jobs:
