@@ -48,7 +48,13 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
 
     state = GatewayState(settings, pipelines)
     requests = RequestStage(state, settings.request_room)
-    service = Service("gateway", settings, partial(state.setup, [requests.stage]), storage=Storage.WATCHED)
+    service = Service(
+        "gateway",
+        settings,
+        partial(state.setup, [requests.stage]),
+        storage=Storage.WATCHED,
+        patience=settings.broker_patience,
+    )
     state.storage = service.storage
     service.before_scrape.append(Backlog(service.bus).update_metrics)
     state.notifier.subscribe(service.bus.broker)

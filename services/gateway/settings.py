@@ -31,6 +31,12 @@ class GatewaySettings(ServiceSettings):
     openai_timeout: float = Field(
         120.0, ge=0.1, description="The same for requests in OpenAI's form; at most longest_deadline counts."
     )
+    broker_patience: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds without the broker for which the gateway stays ready and holds queries within their "
+        "deadlines.",
+    )
     max_question_chars: int = Field(8000, ge=1, description="Characters in a question.")
     max_body_bytes: int = Field(256 * 2**20, ge=1, description="Bytes in the body of one upload.")
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Bytes in one uploaded file.")

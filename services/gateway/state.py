@@ -19,6 +19,7 @@ from services.gateway.keys.store import Keys, watch_keys
 from services.gateway.openai.batches.service import Batches
 from services.gateway.openai.models.model_registry import ModelRegistry
 from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.lost_queries import look_after
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.planner import QueryPlanner
 from services.gateway.queries.session import Queries
@@ -41,10 +42,17 @@ from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
+from shared.tasks import background
 
 __all__ = ["Backend", "GatewayState", "state_of"]
 
-RECONNECT_TIMEOUT: Final = 1.0
+START_TIMEOUT: Final = 1.0
+"""Seconds that a request waits for the first connection to the broker."""
+
+RECONNECT_TIMEOUT: Final = 5.0
+"""Seconds that a request which is no query waits for the broker while it is away."""
+
+LOOK: Final = 0.05
 CANARY_TIMEOUT: Final = 10.0
 
 
@@ -118,7 +126,9 @@ class GatewayState:
         bus.after_reconnect(queries.resubmit)
         routes = watch_routes(bus.client, bus.jetstream, self.selector.update)
         keys = watch_keys(bus.client, bus.jetstream, self.authenticator.update)
-        async with routes, keys, shadows.running(), backend.models.running():
+        patience = self.settings.broker_patience
+        looked_after = background(look_after(bus, lambda: queries.in_flight, patience, self._unavailable))
+        async with routes, keys, shadows.running(), backend.models.running(), looked_after:
             self._backend = backend
             try:
                 yield stages
@@ -128,18 +138,30 @@ class GatewayState:
                 # A little less than the whole grace period, so that the last problems reach their clients.
                 await queries.close(self.settings.grace_seconds * 0.9)
 
-    async def backend(self) -> Backend:
-        """Raises Problem BROKER_UNAVAILABLE when the broker is still away after a second."""
-        give_up = time.monotonic() + RECONNECT_TIMEOUT
-        while self._backend is None or not self._backend.bus.connected:
-            if time.monotonic() > give_up:
-                raise Problem(
-                    ProblemType.BROKER_UNAVAILABLE,
-                    f"There is no connection to the message broker at {self.settings.nats_url.rpartition('@')[2]}.",
-                    headers={"Retry-After": "1"},
-                )
-            await asyncio.sleep(0.05)
+    async def backend(self, *, hold: bool = True) -> Backend:
+        """Without `hold` the broker may be away for a while: what is asked of it then has to be asked again.
+
+        Raises Problem BROKER_UNAVAILABLE when the broker has been away for longer than a gateway has patience, is still
+        away after some seconds of `hold`, or was never there.
+        """
+        now = time.monotonic()
+        while self._backend is None:
+            if time.monotonic() > now + START_TIMEOUT:
+                raise self._unavailable()
+            await asyncio.sleep(LOOK)
+        bus = self._backend.bus
+        while bus.away > self.settings.broker_patience or (hold and not bus.connected):
+            if time.monotonic() > now + RECONNECT_TIMEOUT or bus.away > self.settings.broker_patience:
+                raise self._unavailable()
+            await asyncio.sleep(LOOK)
         return self._backend
+
+    def _unavailable(self) -> Problem:
+        return Problem(
+            ProblemType.BROKER_UNAVAILABLE,
+            f"There is no connection to the message broker at {self.settings.nats_url.rpartition('@')[2]}.",
+            headers={"Retry-After": "1"},
+        )
 
 
 async def _canary(bus: Bus, instance: str, replies: ReplyRouter) -> None:

@@ -4,18 +4,25 @@ nats-py hands each message to a task of its subscription through a queue, and ea
 Where what is to be done with a message never waits, it can be done where the message is read; and a request needs a
 future and a timer.
 
+It also gives up: at an error that the broker names as it ends a connection, such as a refused password. Here such a
+connection is a lost one, and is made again.
+
 No other module touches private members of nats-py; `pyproject.toml` allows the minor version for which they hold.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Any
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionDrainingError
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
@@ -26,19 +33,125 @@ __all__ = [
     "delivered",
     "end_reading",
     "end_watching",
+    "is_connected",
+    "is_refusal",
     "max_payload",
     "server_version",
 ]
 
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+"""Seconds before a try to connect: the first at most, and later ones, each twice as long as the one before."""
+
+LASTING: Final = 5.0
+"""Seconds after which a connection counts as good, so that pauses begin anew once it is lost."""
+
+GOES_ON: Final = ("permissions violation", "invalid subject", "invalid publish subject", "maximum subscriptions")
+"""Errors after which the broker keeps the connection."""
+
+
+class Pauses:
+    """How long to wait before each try to connect: twice as long each time, and not as long as others wait."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tries = 0
+        self._connected_at: float | None = None
+
+    def next(self) -> float:
+        """Seconds until the next try."""
+        if self._connected_at is not None and self._clock() - self._connected_at > LASTING:
+            self._tries = 0
+        self._connected_at = None
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._tries, 16))
+        self._tries += 1
+        return random.uniform(longest / 2, longest)  # noqa: S311
+
+    def connected(self) -> None:
+        """The last try has succeeded."""
+        self._connected_at = self._clock()
+
 
 class Connection(Client):
-    """Connect it as one of nats-py."""
+    """Connect it as one of nats-py, with `max_reconnect_attempts=-1`: it is not given up.
 
-    def __init__(self) -> None:
+    `passwords` are read at each try, and shown one after the other until the broker accepts one; `trust` is asked for
+    the TLS context at each try.
+    """
+
+    def __init__(
+        self,
+        passwords: Callable[[], Sequence[str]] | None = None,
+        trust: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         super().__init__()
         self._takers: dict[int, Callable[[Msg], None]] = {}
         self._prefix = ""
         self._requests = itertools.count()
+        self._passwords = passwords
+        self._trust = trust
+        self._pauses = Pauses()
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        return self._trust() if self._trust is not None else super().ssl_context
+
+    async def _select_next_server(self) -> None:
+        if self.options["max_reconnect_attempts"] >= 0:
+            return await super()._select_next_server()
+        # Pauses grow, where nats-py's are all the same; and those of many clients differ.
+        while True:
+            await asyncio.sleep(self._pauses.next())
+            server = self._server_pool.pop(0)
+            self._server_pool.append(server)
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]  # of a try that failed halfway
+            try:
+                await self._connect_to_server(server)
+            except Exception as error:  # noqa: BLE001  (whatever it is, the next try may succeed)
+                await self._error_cb(error)
+            else:
+                self._current_server = server
+                return None
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await self._introduce()
+        except (NatsError, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            # Of anything else nats-py would end its task that reconnects.
+            raise NatsError(f"nats: cannot connect: {error!r}") from error
+        self._pauses.connected()
+
+    async def _introduce(self) -> None:
+        """Show the passwords, one after the other."""
+        shown = self._passwords() if self._passwords is not None else ()
+        for password in shown[:-1]:
+            self.options["password"] = password
+            try:
+                return await super()._process_connect_init()
+            except NatsError as error:
+                if not is_refusal(error):
+                    raise
+            await self._connect_again()
+        if shown:
+            self.options["password"] = shown[-1]
+        return await super()._process_connect_init()
+
+    async def _connect_again(self) -> None:
+        """Connect to the same server, which ends the connection of a client that it refuses."""
+        assert self._transport is not None
+        assert self._current_server is not None
+        self._transport.close()  # type: ignore[no-untyped-call]
+        await self._connect_to_server(self._current_server)
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py would close for good here. Whatever the broker does not like, the next connection may be good.
+        error = NatsError("nats: " + err_msg.strip("'"))
+        await self._error_cb(error)
+        if not any(reason in err_msg for reason in GOES_ON):
+            await self._process_op_err(error)
 
     async def listen(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
         """Subscribe; `take` is called where messages are read, so it must be quick. Its errors go to `error_cb`."""
@@ -120,14 +233,25 @@ class Connection(Client):
             del self._resp_map[token]
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the broker refuses the user or the password."""
+    return isinstance(error, NatsError) and "authorization violation" in str(error).lower()
+
+
 def _give_up(answer: asyncio.Future[Msg]) -> None:
     if not answer.done():
         answer.set_exception(NatsTimeout())
 
 
-async def connect(servers: str | list[str], **options: Any) -> Connection:
+async def connect(
+    servers: str | list[str],
+    *,
+    passwords: Callable[[], Sequence[str]] | None = None,
+    trust: Callable[[], ssl.SSLContext] | None = None,
+    **options: Any,
+) -> Connection:
     """A connection with nats-py's options. Raises nats errors."""
-    connection = Connection()
+    connection = Connection(passwords, trust)
     await connection.connect(servers, **options)
     return connection
 
@@ -162,6 +286,11 @@ async def _forget(subscription: JetStreamContext.PullSubscription | JetStreamCon
 def max_payload(jetstream: JetStreamContext) -> int:
     """The bytes that a message may have, by the connection of a JetStream context, which does not show it."""
     return jetstream._nc.max_payload
+
+
+def is_connected(jetstream: JetStreamContext) -> bool:
+    """Whether the connection of a JetStream context is there now."""
+    return bool(jetstream._nc.is_connected)
 
 
 def server_version(client: Client) -> str:

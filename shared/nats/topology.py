@@ -107,9 +107,8 @@ class Topology:
         self._settings = settings
         self._ownership = ownership
         self._queues: dict[str, StageQueue] = {}
-        self._lock = asyncio.Lock()
-        self._begun = 0
-        self._done = 0
+        self._rounds = _Rounds(self._make_all)
+        self._query_rounds = _Rounds(self._make_queries)
 
     async def ensure(self) -> None:
         """Create every stream, bucket and known consumer. Raises nats errors when the broker cannot, and
@@ -117,29 +116,24 @@ class Topology:
 
         Many calls at once are one round of requests, or two.
         """
-        asked = self._begun
-        async with self._lock:
-            if self._done > asked:
-                return  # a round that began after this call has made everything
-            self._begun += 1
-            begun = self._begun
-            await self._make()
-            give_up = time.monotonic() + ANSWER_TIMEOUT
-            for stream in sorted(self._ownership.needs - self._ownership.makes):
-                await _there(partial(self._js.stream_info, stream), stream, give_up)
-            for queue in self._queues.values():
-                await self._ensure_queue(queue, give_up)
-            self._done = begun
+        await self._rounds.run()
+
+    async def ensure_queries(self) -> None:
+        """Create the stream of queries and its known consumers, which a broker that restarts may have lost. Raises as
+        `ensure` does.
+
+        Many calls at once are one round of requests, or two.
+        """
+        await self._query_rounds.run()
 
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
         """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
-        async with self._lock:
-            give_up = time.monotonic() + ANSWER_TIMEOUT
-            if QUERIES in self._ownership.makes:
-                await self._ensure_queries()
-            for queue in queues:
-                self._queues[queue.consumer] = queue
-                await self._ensure_queue(queue, give_up)
+        give_up = time.monotonic() + ANSWER_TIMEOUT
+        if QUERIES in self._ownership.makes:
+            await self._ensure_queries()
+        for queue in queues:
+            self._queues[queue.consumer] = queue
+            await self._ensure_queue(queue, give_up)
 
     async def ensure_job_consumer(self, subject: str) -> str:
         """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long."""
@@ -148,6 +142,17 @@ class Topology:
         config.inactive_threshold = IDLE_JOB_CONSUMER
         await self._ensure_consumer(JOBS, config)
         return name
+
+    async def _make_all(self) -> None:
+        await self._make()
+        give_up = time.monotonic() + ANSWER_TIMEOUT
+        for stream in sorted(self._ownership.needs - self._ownership.makes):
+            await _there(partial(self._js.stream_info, stream), stream, give_up)
+        for queue in list(self._queues.values()):
+            await self._ensure_queue(queue, give_up)
+
+    async def _make_queries(self) -> None:
+        await self.ensure_queues(list(self._queues.values()))
 
     async def _make(self) -> None:
         makes = self._ownership.makes
@@ -243,6 +248,34 @@ class Topology:
         except APIError as error:
             if error.err_code != NAME_IN_USE:
                 raise
+
+
+class _Rounds:
+    """Work that many ask for at once, done for all of them together: by a round that begins after they have asked."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        self._lock = asyncio.Lock()
+        self._begun = 0
+        self._ended = 0
+        self._error: Exception | None = None
+
+    async def run(self) -> None:
+        """Raises what the round raises."""
+        asked = self._begun
+        async with self._lock:
+            if self._ended > asked:
+                if self._error is not None:
+                    raise self._error
+                return
+            self._begun += 1
+            begun, self._error = self._begun, None
+            try:
+                await self._work()
+            except Exception as error:
+                self._ended, self._error = begun, error
+                raise
+            self._ended = begun  # unless it was cancelled: then whoever is next makes another round
 
 
 async def _there(look: Callable[[], Awaitable[object]], stream: str, give_up: float) -> None:

@@ -211,10 +211,12 @@ class StageExecutor:
         What waits there holds room, and a queue is full for one tenant: the others' work goes on in the other half.
         """
         try:
-            return await forward(self._js, self._topology, query)
+            await forward(self._js, self._topology, query)
         except Problem as problem:
             if problem.kind is not ProblemType.QUEUE_FULL or self._held_up >= max(1, self._stage.room // 2):
                 raise
+        else:
+            return
         self._held_up += 1
         try:
             await forward(self._js, self._topology, query, room_timeout=self._options.forward_timeout)

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Final
 
+from nats.errors import ConnectionReconnectingError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.client import max_payload
+from shared.nats.client import is_connected, max_payload
 from shared.nats.errors import IN_PROCESS, QUEUE_FULL
 from shared.nats.subjects import QUERIES, query_subject
 from shared.nats.topology import Topology
@@ -23,19 +25,27 @@ __all__ = ["forward"]
 UNAVAILABLE: Final = 503
 """The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
 
-ANSWER_TIMEOUT: Final = 2.0
-ANSWER_GIVE_UP: Final = 8.0
-"""Seconds without an acknowledgement after which a message is sent again, and after which it is given up."""
+ANSWER_TIMEOUT: Final = 1.0
+"""Seconds without an acknowledgement after which a message is sent again."""
+
+SHORTEST_PATIENCE: Final = 1.0
+"""Seconds in which a message is sent again, however near its query's deadline is."""
 
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
+SHORT_PAUSE: Final = 0.1
+"""Seconds before a message is sent again that no node of the broker took: one elects a leader, or starts."""
+
+REPAIR_TIMEOUT: Final = 0.5
+"""Seconds for the queues to be made again before the message is tried again all the same."""
 
 
-async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, room_timeout: float = 0.0) -> None:
-    """Returns once the broker has stored the query; storing it twice has no effect.
+async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, room_timeout: float = 0.0) -> int:
+    """Returns once the broker has stored the query, and under which number; storing it twice has no effect.
 
-    Waits up to `room_timeout` seconds for room in a full queue. Raises Problem QUEUE_FULL after that,
-    BROKER_UNAVAILABLE when the broker does not answer, and TOO_LARGE for an envelope that fits into no message.
+    Waits up to `room_timeout` seconds for room in a full queue, and until the query's deadline for a broker that is
+    away. Raises Problem QUEUE_FULL and BROKER_UNAVAILABLE after that, and TOO_LARGE for an envelope that fits into no
+    message.
     """
     stop = query.stop
     subject, message_id = query_subject(query), _message_id(query)
@@ -51,7 +61,7 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
         pause = FIRST_PAUSE
         while True:
             try:
-                await _store(jetstream, topology, subject, payload, headers)
+                return await _store(jetstream, topology, subject, payload, headers, patience=query.remaining)
             except APIError as error:
                 if error.err_code not in QUEUE_FULL:
                     raise
@@ -59,43 +69,55 @@ async def forward(jetstream: JetStreamContext, topology: Topology, query: Query,
                     raise _queue_full(query) from None
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                return
 
 
 async def _store(
-    jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
-) -> None:
-    """Publish until the broker answers: a cluster that elects a leader does not for some seconds."""
-    give_up = time.monotonic() + ANSWER_GIVE_UP
+    jetstream: JetStreamContext,
+    topology: Topology,
+    subject: str,
+    payload: bytes,
+    headers: dict[str, str],
+    *,
+    patience: float,
+) -> int:
+    """Publish until the broker answers: it may be away, and a cluster that elects a leader says nothing for seconds."""
+    give_up = time.monotonic() + max(patience, SHORTEST_PATIENCE)
     while True:
         try:
-            await _publish(jetstream, topology, subject, payload, headers)
+            if not is_connected(jetstream):
+                # nats-py would keep each copy, and send them all as soon as there is a connection.
+                raise ConnectionReconnectingError
+            ack = await jetstream.publish(
+                subject, payload, timeout=ANSWER_TIMEOUT, headers=dict(headers), stream=QUERIES
+            )
         except (NatsError, TimeoutError, OSError) as error:
             if isinstance(error, APIError) and not _passes(error):
                 raise
             if time.monotonic() > give_up:
-                raise Problem(
-                    ProblemType.BROKER_UNAVAILABLE, "The message broker does not answer. Try again in a moment."
-                ) from error
-            await asyncio.sleep(FIRST_PAUSE if getattr(error, "err_code", None) == IN_PROCESS else LONGEST_PAUSE)
+                detail = "The message broker does not answer. Try again in a moment."
+                raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from error
+            await _recover(topology, error)
         else:
-            return
+            return int(ack.seq)
+
+
+async def _recover(topology: Topology, error: Exception) -> None:
+    """Wait a moment, and have the queues made again where the broker may have lost them."""
+    if getattr(error, "err_code", None) == IN_PROCESS:
+        await asyncio.sleep(FIRST_PAUSE)
+        return
+    if isinstance(error, NoStreamResponseError):
+        # They live in the broker's memory, and whoever comes first makes them again. Or they only have no leader now:
+        # then nobody answers this either.
+        with suppress(NatsError, TimeoutError, OSError):
+            async with asyncio.timeout(REPAIR_TIMEOUT):
+                await topology.ensure_queries()
+                return
+    await asyncio.sleep(SHORT_PAUSE)
 
 
 def _passes(error: APIError) -> bool:
     return error.err_code == IN_PROCESS or (error.code == UNAVAILABLE and error.err_code not in QUEUE_FULL)
-
-
-async def _publish(
-    jetstream: JetStreamContext, topology: Topology, subject: str, payload: bytes, headers: dict[str, str]
-) -> None:
-    try:
-        await jetstream.publish(subject, payload, timeout=ANSWER_TIMEOUT, headers=dict(headers), stream=QUERIES)
-    except NoStreamResponseError:
-        # The queues live in the broker's memory: after its restart whoever comes first makes them again.
-        await topology.ensure()
-        await jetstream.publish(subject, payload, timeout=ANSWER_TIMEOUT, headers=dict(headers), stream=QUERIES)
 
 
 def _check_size(payload: bytes, limit: int) -> None:

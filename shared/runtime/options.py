@@ -13,6 +13,12 @@ class RuntimeOptions:
     pull_expires: float = 30.0
     """For which one pull request stands."""
 
+    heartbeat: float = 1.0
+    """Between signs of life of the broker while a pull request stands. A node that dies takes the request with it."""
+
+    silence: float = 2.5
+    """Without a sign of life after which the broker is asked anew."""
+
     pull_slack: float = 5.0
     """After which an expired request is forgotten even if the broker has not said so."""
 

@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 SETTLING: Final = 0.05
 """Seconds within which the broker answers a request, if there is anything to send."""
 
-REPAIR_DELAYS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+AGAIN: Final = 0.5
+"""Seconds between requests to a broker that has fallen silent: some node becomes the leader, and knows of none."""
+
+REPAIR_DELAYS: Final = (0.1, 0.2, 0.5, 1.0)
 """Seconds between tries to pull while the consumer or the stream is missing; the last one repeats."""
 
 
@@ -101,6 +104,8 @@ class PullConsumer:
         self._waiting = 0
         self._waiting_until = 0.0
         self._failures = 0
+        self._heard_at = 0.0
+        self._silent = False
         self._draining = False
         self._recovering = False
         self._wake = asyncio.Event()
@@ -137,6 +142,7 @@ class PullConsumer:
                 self._tasks = tasks
                 await self.reset()
                 tasks.create_task(self._pull())
+                tasks.create_task(self._notice_silence())
                 tasks.create_task(self._held.keep_alive(self._client, self._ack_wait))
         finally:
             self._draining = True
@@ -151,6 +157,7 @@ class PullConsumer:
                 return
             self._requests.clear()
             self._subscription = await self._client.listen(self._client.new_inbox(), self._receive)
+            self._heard_at = time.monotonic()
             self._wake.set()
 
     async def drain(self, grace: float) -> None:
@@ -192,6 +199,21 @@ class PullConsumer:
             self._wake.clear()
             await self._request()
 
+    async def _notice_silence(self) -> None:
+        """Ask anew where the broker does not say that a request stands: its leader has gone, and told nobody."""
+        while True:
+            await asyncio.sleep(AGAIN)
+            if not self._requests.messages or self._recovering or not self._client.is_connected:
+                self._heard_at = time.monotonic()
+                continue
+            if time.monotonic() - self._heard_at < (AGAIN if self._silent else self._options.silence):
+                continue
+            if not self._silent:
+                log.warning("the broker has fallen silent about %s: asking it anew", self._name)
+            self._silent = True
+            with suppress(NatsError, OSError):
+                await self.reset()
+
     async def _request(self) -> None:
         if self._draining or self._recovering or self._subscription is None or not self._client.is_connected:
             return
@@ -201,7 +223,9 @@ class PullConsumer:
         if free <= 0 or (requested > 0 and free < room // 4):
             return
         self._requests.add(free)
-        request = json.dumps({"batch": free, "expires": int(self._options.pull_expires * 1e9)}).encode()
+        expires, heartbeat = int(self._options.pull_expires * 1e9), int(self._options.heartbeat * 1e9)
+        asked = {"batch": free, "expires": expires, "idle_heartbeat": min(heartbeat, expires // 2)}
+        request = json.dumps(asked).encode()
         try:
             await self._client.publish(self._request_subject, request, reply=self._subscription.subject)
         except (NatsError, OSError) as error:
@@ -212,6 +236,7 @@ class PullConsumer:
             asyncio.get_running_loop().call_later(SETTLING, self._released)
 
     def _receive(self, message: Msg) -> None:
+        self._heard_at, self._silent = time.monotonic(), False
         if not message.reply:
             self._receive_status(message.headers or {})
             return

@@ -44,6 +44,8 @@ class Mailbox:
         self._quiet = quiet
         self._events: deque[AnyEvent] = deque(maxlen=PENDING_EVENTS)
         self._arrival: asyncio.Future[None] | None = None
+        self.overflowed = False
+        """Whether events were lost because nobody read them."""
 
     def deliver(self, message: Msg) -> None:
         """Take in the events of one message; what cannot be read is left out.
@@ -55,6 +57,7 @@ class Mailbox:
                 self.put(decode_event(line))
 
     def put(self, event: AnyEvent) -> None:
+        self.overflowed = self.overflowed or len(self._events) == PENDING_EVENTS
         self._events.append(event)
         if self._arrival is not None and not self._arrival.done() and not (self._quiet and type(event) is Progress):
             self._arrival.set_result(None)

@@ -181,11 +181,16 @@ class StageWorker:
             consumer=queue.consumer,
             room=partial(self._room, queue.lane),
             handle=partial(self._handle, queue.lane),
-            repair=self._topology.ensure,
+            repair=self._repair,
             ack_wait=self._settings.ack_wait,
             released=self._wake,
             options=self._options,
         )
+
+    async def _repair(self) -> None:
+        # A cluster that elects a leader does not answer, and the next try may be sooner than the end of the request.
+        async with asyncio.timeout(self._options.silence):
+            await self._topology.ensure_queries()
 
     def _room(self, lane: Lane) -> int:
         if lane is Lane.INTERACTIVE or Lane.INTERACTIVE not in self._consumers:

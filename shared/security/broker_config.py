@@ -5,14 +5,14 @@
     ca.crt, ca.key, tls.crt, tls.key   with --tls: an authority of its own and the broker's certificate
     kubernetes.yaml   with --kubernetes: the same as Secrets
 
-Running it again keeps what is there and adds what is missing, so that nobody's password changes by accident.
+Running it again keeps what is there and adds what is missing, so that nobody's password changes by accident. A change
+takes three steps, `--rotate`, `--switch` and `--retire`: see `shared.security.rotation`.
 """
 
 import argparse
 import base64
 import json
 import re
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,9 @@ import bcrypt
 import yaml
 
 from shared.security.certificates import Authority
+from shared.security.passwords import new_password, passwords_in
 from shared.security.roles import ADMIN, Deployment, Role, roles
+from shared.security.rotation import AUTHORITY, CERTIFICATE, retire, rotate, switch, write_secret
 
 __all__ = ["accounts_conf", "main", "read_pipelines", "table", "write_secrets"]
 
@@ -56,14 +58,14 @@ def accounts_conf(known: Sequence[Role], passwords: Mapping[str, str], before: s
     )
 
 
-def write_secrets(out: Path, deployment: Deployment, *, tls: Sequence[str] = (), rotate: Iterable[str] = ()) -> None:
+def write_secrets(out: Path, deployment: Deployment, *, tls: Sequence[str] = ()) -> None:
     """Fill a folder that only its owner can enter. Raises OSError or ValueError."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     out.chmod(0o700)
     known = roles(deployment)
-    passwords = {name: _password(out, name, name in rotate) for name in (*(role.name for role in known), SYSTEM)}
+    passwords = {name: _password(out, name) for name in (*(role.name for role in known), SYSTEM)}
     path = out / "accounts.conf"
-    _write(path, accounts_conf(known, passwords, path.read_text() if path.exists() else ""))
+    write_secret(path, accounts_conf(known, passwords, path.read_text() if path.exists() else ""))
     if tls:
         Authority(out).issue("tls", tls)
 
@@ -96,12 +98,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
         deployment = Deployment(variants=variants, pipelines=pipelines)
-        write_secrets(options.out, deployment, tls=options.tls.split(",") if options.tls else (), rotate=options.rotate)
+        _change(options)
+        write_secrets(options.out, deployment, tls=options.tls.split(",") if options.tls else ())
     except ValueError as error:
         raise SystemExit(f"broker_config: {error}") from None
     if options.kubernetes:
-        _write(options.out / "kubernetes.yaml", _manifests(options.out, roles(deployment)))
+        write_secret(options.out / "kubernetes.yaml", _manifests(options.out, roles(deployment)))
     sys.stdout.write(f"wrote {options.out}: accounts.conf for the broker, a password for each of its users\n")
+
+
+def _change(options: argparse.Namespace) -> None:
+    """The steps of changes. Raises ValueError for one that cannot be taken."""
+    if CERTIFICATE in (*options.switch, *options.retire) or (CERTIFICATE in options.rotate and not options.tls):
+        raise ValueError("the certificate takes one step: --rotate certificate, together with --tls")
+    for name in options.rotate:
+        rotate(options.out, name, people=(ADMIN, SYSTEM))
+    for name in options.switch:
+        switch(options.out, name)
+    for name in options.retire:
+        retire(options.out, name)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -116,7 +131,13 @@ def _options() -> argparse.ArgumentParser:
         help="a variant besides default and canary, or an own stage; may be repeated",
     )
     parser.add_argument("--tls", metavar="HOST,HOST", help="make an authority and a certificate for these names")
-    parser.add_argument("--rotate", action="append", default=[], metavar="USER", help="give this user a new password")
+    named = f"a user, or '{AUTHORITY}'"
+    for step, what in {
+        "--rotate": f"give {named} a second password or key, which is known before it counts; or '{CERTIFICATE}'",
+        "--switch": f"have the second one of {named} count, which is known everywhere by now",
+        "--retire": f"forget the one before of {named}",
+    }.items():
+        parser.add_argument(step, action="append", default=[], metavar="NAME", help=what)
     parser.add_argument("--kubernetes", action="store_true", help="write kubernetes.yaml too")
     parser.add_argument("--table", action="store_true", help="only show what each user may do, in words")
     return parser
@@ -148,17 +169,12 @@ def _hash(password: str, before: str) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode()
 
 
-def _password(out: Path, name: str, renew: bool) -> str:
+def _password(out: Path, name: str) -> str:
+    """The password in force."""
     path = out / f"{name}.password"
-    if renew or not path.exists():
-        _write(path, secrets.token_urlsafe(32))
-    return path.read_text().strip()
-
-
-def _write(path: Path, text: str) -> None:
-    # Readable for the users that containers run as; the folder keeps everybody else out.
-    path.write_text(text)
-    path.chmod(0o644)
+    if not path.exists():
+        write_secret(path, new_password())
+    return passwords_in(path.read_text())[0]
 
 
 def _manifests(out: Path, known: Sequence[Role]) -> str:

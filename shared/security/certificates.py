@@ -27,12 +27,41 @@ LIFETIME: Final = timedelta(days=825)
 
 
 class Authority:
-    """`ca.crt` and `ca.key` in a folder, created at first use."""
+    """`ca.crt` and `ca.key` in a folder, created at first use.
+
+    `ca.crt` is what is trusted: the authority's own certificate comes first. While it is being replaced, that of the
+    next one or of the one before follows.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.certificate = folder / "ca.crt"
         self._key = folder / "ca.key"
+        self._next = folder / "ca-next.key"
         self._folder = folder
+
+    def rotate(self) -> None:
+        """Make the next authority, which is trusted too from now on. Raises as `issue`."""
+        own, _ = self._load()
+        certificate, key = _make_authority()
+        _write(self._next, key, mode=0o600)
+        self._trust(own, certificate)
+
+    def switch(self) -> None:
+        """Issue certificates by the next authority from now on. Raises ValueError where there is none."""
+        if not self._next.exists():
+            raise ValueError("there is no next authority: rotate it first")
+        own, following = x509.load_pem_x509_certificates(self.certificate.read_bytes())
+        self._next.replace(self._key)
+        self._trust(following, own)
+
+    def retire(self) -> None:
+        """Trust the authority alone, and neither the one before nor a next one."""
+        self._next.unlink(missing_ok=True)
+        own, _ = self._load()
+        self._trust(own)
+
+    def _trust(self, *certificates: x509.Certificate) -> None:
+        self.certificate.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
 
     def issue(self, name: str, hosts: Sequence[str]) -> None:
         """Write `<name>.crt` and `<name>.key` for these host names and IP addresses, for servers and clients.
@@ -63,29 +92,34 @@ class Authority:
         if self.certificate.exists():
             key = cast("CertificateIssuerPrivateKeyTypes", load_pem_private_key(self._key.read_bytes(), password=None))
             return x509.load_pem_x509_certificate(self.certificate.read_bytes()), key
-        own = generate_private_key(SECP256R1())
-        certificate = (
-            _builder("Sluice broker authority", own, issuer=None)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(
-                x509.KeyUsage(
-                    key_cert_sign=True,
-                    crl_sign=True,
-                    digital_signature=False,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                critical=True,
-            )
-            .sign(own, SHA256())
-        )
+        certificate, own = _make_authority()
         _write(self._key, own, mode=0o600)
-        self.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        self._trust(certificate)
         return certificate, own
+
+
+def _make_authority() -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    own = generate_private_key(SECP256R1())
+    certificate = (
+        _builder("Sluice broker authority", own, issuer=None)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                key_cert_sign=True,
+                crl_sign=True,
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .sign(own, SHA256())
+    )
+    return certificate, own
 
 
 def _builder(name: str, key: EllipticCurvePrivateKey, issuer: x509.Name | None) -> x509.CertificateBuilder:

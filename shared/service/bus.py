@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from faststream.nats import NatsBroker
-from faststream.nats.broker.broker import UNRECOVERABLE_CONNECT_ERRORS
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
-from shared.nats.client import Connection, connect
+from shared.nats.client import Connection, connect, is_refusal
 from shared.nats.errors import is_storage_full
 from shared.nats.topology import MissingStreamError, Topology
 from shared.security.credentials import Credentials
@@ -43,14 +42,24 @@ REFUSED: Final = re.compile(r'permissions violation for (publish|subscription) t
 MOST_REFUSALS: Final = 100
 """Refused subjects that are logged, each once."""
 
+USELESS: Final = ("invalid client protocol", "secure connection - tls required")
+"""What the broker says to a first connection that will not be better the next time, beside a refused password."""
+
 
 class _Broker(NatsBroker):
-    """A broker that can be stopped while its server is away."""
+    """A broker that can be stopped while its server is away, and whose connection is never given up."""
 
     leaving = False
+    reached = False
+    """Whether there has been a connection."""
+
+    dialled: dict[str, Any]
+    """What the connection is given besides FastStream's options, and instead of them."""
 
     async def _connect(self) -> Client:
-        connection = await connect(**self._connection_kwargs)
+        # FastStream's own callback for errors would raise some of them, which ends the task that reconnects.
+        connection = await connect(**{**self._connection_kwargs, **self.dialled})
+        self.reached = True
         self.config.connect(connection)
         return connection
 
@@ -74,26 +83,32 @@ class Bus:
         options: dict[str, Any] = {
             "name": f"{service}/{settings.instance}",
             "max_reconnect_attempts": -1,
-            "reconnect_time_wait": 0.2,
-            "ping_interval": 5,
+            # A node that is cut off says nothing: it is noticed after three of these seconds.
+            "ping_interval": 2,
             "max_outstanding_pings": 2,
             "pending_size": 8 * 2**20,
             "reconnected_cb": self._reconnected,
             "disconnected_cb": self._disconnected,
             "closed_cb": self._closed,
-            "error_cb": self._failed,
             "graceful_timeout": 5.0,
             "drain_timeout": 5,
             "logger": logging.getLogger("faststream"),
             **self._credentials.options,
         }
         self.broker = _Broker(settings.nats_url.split(","), **options)
+        self.broker.dialled = {
+            "error_cb": self._failed,
+            "passwords": self._credentials.passwords,
+            "trust": self._credentials.trust,
+        }
         self.settings = settings
         self._repairs: list[Callable[[], Awaitable[None]]] = []
         self._started = asyncio.Event()
         self._lost = asyncio.Event()
         self._whole = False
+        self._away_since: float | None = None
         self._last_error = ""
+        self._told: set[str] = set()
         self._refused: dict[str, None] = {}
         self._topology: Topology | None = None
         self.waits_for = ""
@@ -116,8 +131,13 @@ class Bus:
         """Whether there is a connection, and after a reconnection all is repaired on it."""
         return self._whole and self.client.is_connected
 
+    @property
+    def away(self) -> float:
+        """Seconds since the connection was lost; 0 once there is one again, and all is repaired on it."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
     def after_reconnect(self, repair: Callable[[], Awaitable[None]]) -> None:
-        """Call `repair` after each reconnection, once the topology is whole again."""
+        """Call `repair` after each reconnection, once the queues of queries are there again."""
         self._repairs.append(repair)
 
     async def started(self) -> None:
@@ -157,18 +177,24 @@ class Bus:
         raise ConnectionError(f"the broker refuses or has closed the connection: {self._last_error or 'no reason'}")
 
     async def _reconnected(self) -> None:
-        log.info("connected to the broker again")
+        log.info("connected to the broker again, after %.1f s", self.away)
         self._last_error = ""
-        ensure = [self._topology.ensure] if self._topology is not None else []
-        for repair in (*ensure, *self._repairs):
+        self._told.clear()
+        topology = self._topology
+        # What queries need comes first: the rest is on the broker's disk and there, unless the disk was lost.
+        first, last = ([topology.ensure_queries], [topology.ensure]) if topology is not None else ([], [])
+        for repair in (*first, *self._repairs, *last):
             try:
                 await repair()
-            except (NatsError, TimeoutError, OSError):
-                log.exception("cannot take up work again on this connection")
+            except (NatsError, TimeoutError, OSError) as error:
+                log.warning("the broker is not ready yet: %r", error)
         self._whole = self._started.is_set()
+        self._away_since = None
 
     async def _disconnected(self) -> None:
         self._whole = False
+        if self._away_since is None:
+            self._away_since = time.monotonic()
         if not self.broker.leaving:
             log.warning("lost the connection to the broker")
 
@@ -189,11 +215,21 @@ class Bus:
                 self._refused[what] = None
                 log.error(self._advice(what))
             return
-        if repr(error) != self._last_error:  # while the broker is away this comes again with every try
-            self._last_error = repr(error)
-            log.warning("broker connection: %r", error)
-        if str(error).removeprefix("nats: ").strip("'").lower() in UNRECOVERABLE_CONNECT_ERRORS:
+        self._last_error = repr(error)
+        if is_refusal(error):
+            why = f"the broker refuses the password of '{self._credentials.name}'"
+            self._tell_once(why if not self.broker.reached else f"{why}: it is read again at each try", error)
+        else:
+            self._tell_once(f"broker connection: {error!r}", error)
+        if not self.broker.reached and (is_refusal(error) or any(reason in str(error).lower() for reason in USELESS)):
             self._lost.set()
+            raise error
+
+    def _tell_once(self, what: str, error: Exception) -> None:
+        """Log what is the same with every try while the broker is away."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s (%s)", what, error) if is_refusal(error) else log.warning("%s", what)
 
 
 def _reason(error: Exception) -> str:

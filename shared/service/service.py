@@ -92,14 +92,26 @@ class ASGIApp(Protocol):
 
 
 class Service:
-    """One service process. `setup` runs once the broker is there; what it yields is worked on until the drain."""
+    """One service process. `setup` runs once the broker is there; what it yields is worked on until the drain.
 
-    def __init__(self, name: str, settings: ServiceSettings, setup: Setup, *, storage: Storage | None = None) -> None:
+    It stays ready for `patience` seconds without the broker.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ServiceSettings,
+        setup: Setup,
+        *,
+        storage: Storage | None = None,
+        patience: float = 0.0,
+    ) -> None:
         self.name = name
         self.settings = settings
         self.bus = Bus(name, settings)
         self.storage = StorageWatch(self.bus, settings.instance) if storage is not None else None
         self._needs_storage = storage is Storage.NEEDED
+        self._patience = patience
         self.failed = False
         self.draining = asyncio.Event()
         self.before_scrape: list[Callable[[], Awaitable[None]]] = []
@@ -114,7 +126,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        works = self._state == "ready" and self.bus.connected and all(w.pulling for w in self._workers)
+        if self._state != "ready":
+            return False
+        if self._patience:
+            # What it serves over HTTP waits for the broker, and needs no work that is pulled.
+            return self.bus.away <= self._patience
+        works = self.bus.connected and all(w.pulling for w in self._workers)
         return works and not (self._needs_storage and self._storage_full)
 
     @property

@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +29,12 @@ PATIENCE: Final = 40.0
 class NatsNode:
     """One Pod of the StatefulSet `nats` as a process."""
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str], ports: dict[str, int]) -> None:
+    def __init__(
+        self, folder: Path, name: str, environment: dict[str, str], ports: dict[str, int], pre_stop: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.ports = ports
+        self._pre_stop = pre_stop
         self._folder = folder
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +73,30 @@ class NatsNode:
             self._process.wait(20)
             self._process = None
 
+    def stop_gently(self) -> None:
+        """As the Pod is stopped: its preStop command, SIGTERM, and as long as it takes."""
+        assert self._process is not None
+        if self._pre_stop:
+            subprocess.run([BINARY, *self._pre_stop[1:]], check=True, capture_output=True)
+        self._process.terminate()
+        self._process.wait(120)
+        self._process = None
+
+    def give(self, accounts: str) -> None:
+        """Bring it a new `accounts.conf`, which it reads when it starts."""
+        (self._folder / "accounts.conf").write_text(accounts)
+
+    def reload(self, accounts: str) -> None:
+        """Bring it a new `accounts.conf`, and have it read its whole configuration and its certificates anew."""
+        before = self.ask("/varz")["config_load_time"]
+        self.give(accounts)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+        give_up = time.monotonic() + PATIENCE
+        while self.ask("/varz")["config_load_time"] == before:
+            assert time.monotonic() < give_up, (self._folder / "nats.log").read_text()
+            time.sleep(0.02)
+
     def _healthy(self) -> bool:
         try:
             return self.ask("/healthz")["status"] == "ok"
@@ -96,13 +123,22 @@ def nodes(manifests: Manifests, folder: Path) -> Iterator[list[NatsNode]]:
             home.mkdir()
             for name, text in files.items():
                 (home / name).write_text(_at_home(text, home, folder, ports, own, chosen))
-            started.append(NatsNode(home, f"nats-{number}", {**environment, "POD_NAME": f"nats-{number}"}, own))
+            own_environment = {**environment, "POD_NAME": f"nats-{number}"}
+            pid_file = str(home / "nats.pid")
+            pre_stop = [part.replace("/tmp/nats.pid", pid_file) for part in _pre_stop(container)]
+            started.append(NatsNode(home, f"nats-{number}", own_environment, own, pre_stop))
         for node in started:
             stack.callback(node.stop)
             node.start()
         for node in started:
             node.wait()
         yield started
+
+
+def _pre_stop(container: dict[str, Any]) -> list[str]:
+    """The command with which the Pod's end begins, if there is one."""
+    lifecycle = container.get("lifecycle") or {}
+    return list(lifecycle["preStop"]["exec"]["command"]) if "preStop" in lifecycle else []
 
 
 def _at_home(

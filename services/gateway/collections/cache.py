@@ -1,8 +1,12 @@
 """Collections by name, remembered for a moment, so that a query under load needs no look-up."""
 
+import asyncio
 import time
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from nats.errors import Error as NatsError
 
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem
@@ -14,34 +18,45 @@ __all__ = ["CollectionCache"]
 CACHED_SECONDS: Final = 1.0
 CACHED_COLLECTIONS: Final = 1000
 
+ANSWER_TIMEOUT: Final = 1.0
+AGAIN: Final = 0.1
+"""Seconds for the broker to answer, and before it is asked again."""
+
+T = TypeVar("T")
+
 
 class CollectionCache:
-    """Collections by name, at most a second old, so that a query costs no look-up under load."""
+    """Collections by name, at most a second old, so that a query costs no look-up under load.
+
+    Where the broker does not answer, those known last stay in force.
+    """
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
         self._known: OrderedDict[tuple[str, str], tuple[float, Collection]] = OrderedDict()
         self._restrictions: OrderedDict[str, tuple[float, Restrictions]] = OrderedDict()
 
-    async def get(self, tenant: str, name: str, version: str | None = None) -> Collection:
+    async def get(self, tenant: str, name: str, version: str | None = None, *, patience: float = 0.0) -> Collection:
         """A collection; with a version, as if that were the live one. What is not there is never remembered.
 
-        Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY.
+        A broker that does not answer is asked again for `patience` seconds. Raises Problem COLLECTION_NOT_FOUND,
+        NOT_FOUND or VERSION_NOT_READY; after those seconds nats errors, TimeoutError.
         """
+        give_up = time.monotonic() + patience
         if version is None:
-            return await self._get(tenant, name)
+            return await self._get(tenant, name, give_up)
         try:
-            return (await self._get(tenant, name)).as_if(version)
+            return (await self._get(tenant, name, give_up)).as_if(version)
         except Problem:  # unless it has just been made
             self.forget(tenant, name)
-            return (await self._get(tenant, name)).as_if(version)
+            return (await self._get(tenant, name, give_up)).as_if(version)
 
-    async def _get(self, tenant: str, name: str) -> Collection:
+    async def _get(self, tenant: str, name: str, give_up: float) -> Collection:
         known = self._known.get((tenant, name))
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        record = await self._collections.get(tenant, name)
+        record = await _ask(lambda: self._collections.get(tenant, name), known and known[1], give_up)
         self._known[tenant, name] = now, record
         if len(self._known) > CACHED_COLLECTIONS:
             self._known.popitem(last=False)
@@ -61,3 +76,17 @@ class CollectionCache:
 
     def forget(self, tenant: str, name: str) -> None:
         self._known.pop((tenant, name), None)
+
+
+async def _ask(ask: Callable[[], Awaitable[T]], known: T | None, give_up: float) -> T:
+    """The answer of the broker; what is `known` where it gives none. Raises what `ask` does."""
+    while True:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await ask()
+        except (NatsError, TimeoutError, OSError):
+            if known is not None:
+                return known
+            if time.monotonic() > give_up:
+                raise
+        await asyncio.sleep(AGAIN)

@@ -12,7 +12,7 @@ from services.gateway.openai.chat.messages import conversation_key
 from services.gateway.openai.formatter import FormatContext
 from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, SluiceOptions
-from services.gateway.queries.planner import QueryPlan, QueryPlanner, validate_question, validate_timeout
+from services.gateway.queries.planner import Countdown, QueryPlan, QueryPlanner, validate_question, validate_timeout
 from services.gateway.queries.session import Queries
 from services.gateway.settings import GatewaySettings
 from services.gateway.state import state_of
@@ -46,8 +46,9 @@ class OpenAIPlanner:
     async def plan_chat(self, body: ChatRequest) -> tuple[Query, FormatContext]:
         named = _named_collection(body.model)
         if named is not None or body.sluice.retrieves:
-            collection = await self._collection(named, body.sluice)
-            query = await self._plan_rag(body, collection)
+            countdown = Countdown(timeout_of(body.sluice.timeout, self._settings))
+            collection = await self._collection(named, body.sluice, countdown.left)
+            query = await self._plan_rag(body, collection, countdown)
             return query, _format_context(body, body.logprobs, collection.name)
         params = body.generate_params(Mode.CHAT)
         timeout = timeout_of(body.sluice.timeout, self._settings)
@@ -85,7 +86,7 @@ class OpenAIPlanner:
     async def _generate(self, model: str, params: GenerateParams) -> Stop:
         return Stop(stage=GENERATE, variant=await self._models.variant(GENERATE, model), params=params.encode())
 
-    async def _plan_rag(self, body: ChatRequest, collection: Collection) -> Query:
+    async def _plan_rag(self, body: ChatRequest, collection: Collection, countdown: Countdown) -> Query:
         """The last message is the question. Those before it are its context."""
         *earlier, last = body.messages
         if last.role != "user":
@@ -101,7 +102,7 @@ class OpenAIPlanner:
             QueryPlan(
                 question=validate_question(last.content or "", self._settings),
                 collection=collection,
-                timeout=timeout_of(options.timeout, self._settings),
+                timeout=countdown.left,
                 messages=tuple(message.message() for message in earlier),
                 pipeline=options.pipeline,
                 top_k=options.top_k,
@@ -114,16 +115,16 @@ class OpenAIPlanner:
             ),
         )
 
-    async def _collection(self, named: str | None, options: SluiceOptions) -> Collection:
+    async def _collection(self, named: str | None, options: SluiceOptions, patience: float) -> Collection:
         principal = self._context.principal
         if named is None:
             chosen = principal.need_collection(options.collection or DEFAULT_COLLECTION)
-            return await self._collections.get(principal.tenant, chosen)
+            return await self._collections.get(principal.tenant, chosen, patience=patience)
         if options.collection not in (None, named):
             raise invalid_member("sluice.collection", f"the model names another collection, {named[:80]!r}")
         principal.need_collection(named)
         try:
-            return await self._collections.get(principal.tenant, named)
+            return await self._collections.get(principal.tenant, named, patience=patience)
         except Problem as problem:
             if problem.kind is not ProblemType.COLLECTION_NOT_FOUND:
                 raise
@@ -133,7 +134,7 @@ class OpenAIPlanner:
 async def openai_planner(request: Request) -> tuple[OpenAIPlanner, Queries]:
     """The planner of a request and what submits its queries. Raises Problem BROKER_UNAVAILABLE."""
     state = state_of(request)
-    backend = await state.backend()
+    backend = await state.backend(hold=False)
     planner = OpenAIPlanner(state.planner, backend.cache, backend.models, context_of(request))
     return planner, backend.queries
 

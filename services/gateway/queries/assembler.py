@@ -29,7 +29,24 @@ from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDel
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Searched
 
-__all__ = ["AnswerAssembler", "Ended", "NewReasoning", "NewSources", "NewText", "NewToolCall", "Part", "ToolCall"]
+__all__ = [
+    "AnswerAssembler",
+    "Ended",
+    "NewReasoning",
+    "NewSources",
+    "NewText",
+    "NewToolCall",
+    "Part",
+    "PartLostError",
+    "ToolCall",
+]
+
+
+class PartLostError(Problem):
+    """Events of an answer did not arrive. Another attempt may go on from what has been delivered."""
+
+    def __init__(self) -> None:
+        super().__init__(ProblemType.ANSWER_INTERRUPTED, "The answer broke off: a part of it was lost. Ask again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +229,8 @@ class AnswerAssembler:
     def take(self, event: AnyEvent) -> tuple[Part, ...]:
         """What the event adds to the answer; nothing if it is stale or already known.
 
-        Raises the Problem that the event reports, or ANSWER_INTERRUPTED where the answer cannot be continued.
+        Raises the Problem that the event reports, PartLostError, or ANSWER_INTERRUPTED where the answer cannot be
+        continued.
         """
         if self._is_stale(event):
             return ()
@@ -251,7 +269,7 @@ class AnswerAssembler:
         self._follow(event)
         current = self._try
         if event.index != current.deltas:
-            raise _interrupted("a part of it was lost")
+            raise PartLostError
         current.deltas += 1
         if not event.tokens:
             current.tokens = None
@@ -291,7 +309,7 @@ class AnswerAssembler:
     def _take_done(self, event: Done) -> tuple[Part, ...]:
         self._follow(event)
         if event.deltas != self._try.deltas:
-            raise _interrupted("a part of it was lost")
+            raise PartLostError
         if not all(writing.whole for writing in self._texts()):
             raise _interrupted("its worker was lost, and another one answered differently")
         ended = Ended(

@@ -20,9 +20,12 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 from shared.nats.subjects import reply_subject
 
-__all__ = ["QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
+__all__ = ["Countdown", "QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
 
 SHORTEST_TIMEOUT: Final = 0.1
+
+NOTHING: Final = 0.1
+"""Seconds that do not count: a look-up of a moment."""
 
 DEEPEST: Final = 128
 """Levels of JSON within JSON in what goes to a stage."""
@@ -42,6 +45,20 @@ PASTED: Final[dict[str, str | int | None]] = {
 }
 """What text from PDF files and Office programs holds beside words: ends of lines, pages and cells, a hyphen that does
 not break, and marks that nobody sees."""
+
+
+class Countdown:
+    """The seconds that a query may take, less those that have passed since."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """At least the shortest timeout; all of them where next to nothing has passed."""
+        left = self._until - time.monotonic()
+        return self._seconds if self._seconds - left < NOTHING else max(SHORTEST_TIMEOUT, left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from services.gateway.http.body import read_json
 from services.gateway.http.models import QueryRequest
 from services.gateway.http.openapi import event_stream, problems, request_body
 from services.gateway.queries.formatter import QueryFormatter
-from services.gateway.queries.planner import QueryPlan, validate_question, validate_timeout
+from services.gateway.queries.planner import Countdown, QueryPlan, validate_question, validate_timeout
 from services.gateway.queries.responses import answer
 from services.gateway.state import state_of
 from shared.contracts.filters import parse
@@ -70,11 +70,14 @@ async def ask(request: Request) -> Response:
     """Answers from the documents of a collection, and names the passages that it did so from."""
     state, context = state_of(request), context_of(request)
     principal, settings = context.principal, state.settings
-    backend = await state.backend()
+    backend = await state.backend(hold=False)
     body = await read_json(request, QueryRequest, MAX_BODY)
     question = validate_question(body.question, settings)
     if body.filter:
         parse(body.filter)
+    countdown = Countdown(validate_timeout(body.timeout, settings))
+    name = principal.need_collection(body.collection)
+    collection = await backend.cache.get(principal.tenant, name, body.version, patience=countdown.left)
     plan = QueryPlan(
         question=question,
         pipeline=body.pipeline,
@@ -83,8 +86,8 @@ async def ask(request: Request) -> Response:
         filter=body.filter,
         rerank=body.rerank if "rerank" in body.model_fields_set else None,
         candidates=body.candidates,
-        timeout=validate_timeout(body.timeout, settings),
-        collection=await backend.cache.get(principal.tenant, principal.need_collection(body.collection), body.version),
+        timeout=countdown.left,
+        collection=collection,
         messages=tuple(turn.message() for turn in body.messages),
         conversation=body.conversation,
         retrieval=body.retrieval,

@@ -9,20 +9,20 @@ from typing import Final
 import anyio
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.errors import NotFoundError
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
 
 from services.gateway.http.problems import ClientLeftError
-from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part, PartLostError
 from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.lost_index import explain_empty
-from services.gateway.queries.progress import QueryProgress, QueueState, overdue
+from services.gateway.queries.progress import QueryProgress, overdue
+from services.gateway.queries.queue_states import QueueStates
 from services.gateway.queries.window import QueryWindow
-from shared.contracts.envelope import Lane, Query, Stop
+from shared.contracts.envelope import Lane, Query
 from shared.contracts.events import AnyEvent, Done, Progress, decode_event
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.subjects import BUILT_IN_QUEUES, QUERIES, StageQueue, delivered_subject, reply_subject
+from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, reply_subject
 from shared.runtime.forward import forward
 from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
@@ -47,10 +47,10 @@ HANDED_OVER = Counter(
 CHARS_PER_TOKEN: Final = 4
 
 WAKE: Final = Done(attempt=0, deltas=0)
-"""An event of no attempt, which makes a session check the connection."""
+"""An event of no attempt, which makes a session look whether to submit its query again."""
 
-QUEUE_STATE_TTL: Final = 1.0
-LOOKUP_TIMEOUT: Final = 0.5
+MOST_PARTS_LOST: Final = 3
+"""Times that an answer of which events were lost is asked for again."""
 
 
 class QuerySession:
@@ -72,6 +72,9 @@ class QuerySession:
         self._began = time.perf_counter()
         self._reconnects = self._reconnections
         self._submitting: anyio.CancelScope | None = None
+        self._lost = False
+        self._parts_lost = 0
+        self.sequence = 0
 
     @property
     def elapsed_ms(self) -> float:
@@ -101,15 +104,13 @@ class QuerySession:
                 event = await self._mailbox.receive(patience)
             except TimeoutError:
                 return parts
-            if self._reconnects != self._reconnections:
+            if self._lost or self._reconnects != self._reconnections:
                 # Events were lost with the connection, so those of the same attempt prove nothing.
-                self.query = self.query.resubmitted()
-                self.answer.expect(self.query.attempt)
-                await self.submit()
+                await self._submit_again()
                 continue
             parts += self._take(event)
         try:
-            while self.ended is None and (waiting := self._mailbox.more()) is not None:
+            while self.ended is None and not self._lost and (waiting := self._mailbox.more()) is not None:
                 parts += self._take(waiting)
         except Problem as problem:
             self._failure = problem
@@ -122,9 +123,22 @@ class QuerySession:
 
     def _take(self, event: AnyEvent) -> tuple[Part, ...]:
         self.progress.note(event)
-        parts = self.answer.take(event)
+        try:
+            parts = self.answer.take(event)
+        except PartLostError:
+            # Lost with the connection of its worker, or with a node between: another attempt goes on from here.
+            self._parts_lost += 1
+            if self._mailbox.overflowed or self._parts_lost > MOST_PARTS_LOST:
+                raise
+            self.resubmit()
+            return ()
         self._record(parts)
         return parts
+
+    async def _submit_again(self) -> None:
+        self.query = self.query.resubmitted()
+        self.answer.expect(self.query.attempt)
+        await self.submit()
 
     async def submit(self) -> None:
         """Put the query on the queue of its first stop, anew for each reconnection meanwhile.
@@ -132,9 +146,9 @@ class QuerySession:
         Raises Problem QUEUE_FULL or BROKER_UNAVAILABLE.
         """
         while True:
-            self._reconnects = self._reconnections
+            self._reconnects, self._lost = self._reconnections, False
             with anyio.CancelScope() as self._submitting:
-                await forward(self._bus.jetstream, self._bus.topology, self.query)
+                self.sequence = await forward(self._bus.jetstream, self._bus.topology, self.query)
             interrupted = self._submitting.cancelled_caught
             self._submitting = None
             if not interrupted:
@@ -143,10 +157,11 @@ class QuerySession:
             self.answer.expect(self.query.attempt)
 
     def resubmit(self) -> None:
-        """Submit the query again after a reconnection: it may be lost, and so may events."""
+        """Submit the query again, now or with the next event: it may be lost, and so may events."""
         if self._submitting is not None:
             self._submitting.cancel()
         else:
+            self._lost = True
             self._mailbox.put(WAKE)
 
     def client_disconnected(self) -> None:
@@ -200,8 +215,12 @@ class Queries:
         self._sessions: set[QuerySession] = set()
         self._by_reply: dict[str, QuerySession] = {}
         self._session_ended = asyncio.Event()
-        self._states: dict[str, tuple[float, QueueState | None]] = {}
+        self._states = QueueStates(bus)
         IN_FLIGHT.set_function(lambda: len(self._sessions))
+
+    @property
+    def in_flight(self) -> Sequence[QuerySession]:
+        return tuple(self._sessions)
 
     async def open(self) -> None:
         """Make the queues, and tell workers that take over an unfinished answer what has been delivered."""
@@ -276,25 +295,8 @@ class Queries:
         session.drain()
         ahead = session.progress.ahead
         try:
-            queue = await self._queue_state(ahead, session.query) if ahead else None
+            queue = await self._states.of(ahead, session.query) if ahead else None
         except (NatsError, TimeoutError):
             detail = f"The message broker was away at the end of the {session.timeout:g} s of the query. Ask again."
             return Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         return overdue(session.progress, session.timeout, queue)
-
-    async def _queue_state(self, stop: Stop, query: Query) -> QueueState | None:
-        """The state of a stop's queue, at most a second old; None if no worker has made it yet. Raises nats errors."""
-        name = StageQueue(stage=stop.stage, variant=stop.variant, lane=query.lane).consumer
-        now = time.monotonic()
-        read_at, state = self._states.get(name, (0.0, None))
-        if now - read_at > QUEUE_STATE_TTL:
-            try:
-                info = await self._bus.jetstream.consumer_info(QUERIES, name, timeout=LOOKUP_TIMEOUT)
-            except NotFoundError:
-                state = None
-            else:
-                state = QueueState(
-                    waiting=info.num_pending or 0, in_work=info.num_ack_pending or 0, wanted=bool(info.num_waiting)
-                )
-            self._states[name] = now, state
-        return state

@@ -52,7 +52,7 @@ async def rank(
     state, context = state_of(request), context_of(request)
     question = validate_question(question, state.settings)
     seconds = timeout_of(timeout, state.settings)
-    backend = await state.backend()
+    backend = await state.backend(hold=False)
     variant = "default" if model is None else await backend.models.variant(RERANK, model)
     stop = Stop(stage=RERANK, variant=variant, params={"budget": seconds})
 

@@ -10,7 +10,8 @@ import nats
 import pytest
 
 from shared.nats.subjects import QUERIES
-from tests.harness.manifests import Manifests, render
+from tests.harness.deployed import pod_settings
+from tests.harness.manifests import render
 from tests.harness.nats_nodes import NatsNode, admin, nodes
 from tests.harness.processes import ServiceProcess
 
@@ -31,31 +32,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         (node,) = stack.enter_context(nodes(manifests, folder))
         running = {}
         for service in STARTED:
-            settings = _settings(manifests, service, node, folder)
+            settings = pod_settings(manifests, service, [node], folder)
             running[service] = ServiceProcess(f"services.{service}", folder / service, **settings)
             stack.callback(running[service].kill)
             running[service].start()
         for process in running.values():
             process.wait_ready()
         yield node, folder, running
-
-
-def _settings(manifests: Manifests, service: str, node: NatsNode, folder: Path) -> dict[str, str]:
-    """What the Pod has in its environment, with the places of this machine instead of the container's."""
-    given = manifests.settings(manifests.deployment(service))
-    here = {
-        "tls://nats:4222": node.url,
-        "/etc/sluice/nats/ca.crt": str(folder / "secrets" / "ca.crt"),
-        "/etc/sluice/nats/password": str(folder / "secrets" / f"{service}.password"),
-        "/etc/sluice/gateway/admin-key": str(folder / "admin-key"),
-        "/var/lib/sluice/index": str(folder / "index"),
-    }
-    elsewhere = ("SLUICE_HTTP_HOST", "SLUICE_HTTP_PORT", "SLUICE_METRICS_HOST", "SLUICE_METRICS_PORT")
-    return {
-        name.removeprefix("SLUICE_").lower(): here.get(value, value)
-        for name, value in given.items()
-        if name not in elsewhere
-    }
 
 
 async def test_the_queues_that_keda_watches_are_there_before_a_worker_has_run(platform: Platform) -> None:

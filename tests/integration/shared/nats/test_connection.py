@@ -1,13 +1,14 @@
 """The connection's shorter ways for requests and for messages that are taken where they are read."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
-from shared.nats.client import Connection, connect
+from shared.nats.client import FIRST_PAUSE, LONGEST_PAUSE, Connection, Pauses, connect
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import PATIENCE, settle, until
 
@@ -102,3 +103,105 @@ async def test_requests_and_listeners_work_again_after_the_broker_was_away(broke
     await settle(connection)
     assert heard == [b"after"]
     await connection.close()
+
+
+async def quiet(_: Exception) -> None:
+    """What the broker refuses is what these tests are about."""
+
+
+async def test_a_connection_that_the_broker_ends_with_an_error_is_made_again(broker: NatsServer) -> None:
+    errors: list[str] = []
+
+    async def note(error: Exception) -> None:
+        errors.append(str(error))
+
+    connection = await connect(broker.url, max_reconnect_attempts=-1, error_cb=note)
+    await connection.subscribe("echo", cb=echo)
+    connection._transport.write(b"RUBBISH\r\n")
+    await until(lambda: _reconnected(connection, 1), "the reconnection")
+    assert any("unknown protocol operation" in error for error in errors), errors
+    assert (await connection.request("echo", b"after", timeout=PATIENCE)).data == b"after"
+    await connection.close()
+
+
+async def _reconnected(connection: Connection, times: int) -> bool:
+    return bool(connection.stats["reconnects"] == times and connection.is_connected)
+
+
+async def test_each_password_is_shown_until_one_is_accepted(tmp_path: Path) -> None:
+    """While passwords are being changed, nodes of one broker differ in which of them they take."""
+    shown = ["old", "new"]
+    server = NatsServer(tmp_path / "nats", "--user", "me", "--pass", "old")
+    with server:
+        connection = await connect(
+            server.url, user="me", passwords=lambda: shown, max_reconnect_attempts=-1, error_cb=quiet
+        )
+        for password in ("new", "newest", "new", "newest"):
+            server.kill()
+            server._options = ("--user", "me", "--pass", password)
+            shown[:] = ["new", "newest"]
+            before = connection.stats["reconnects"]
+            server.start()
+            await until(lambda before=before: _reconnected(connection, before + 1), f"that {password} is accepted")
+        await connection.close()
+
+
+async def test_a_refused_connection_goes_on_trying_until_there_is_a_password_that_is_accepted(tmp_path: Path) -> None:
+    shown, refusals = ["old"], []
+
+    async def note(error: Exception) -> None:
+        refusals.append(str(error))
+
+    server = NatsServer(tmp_path / "nats", "--user", "me", "--pass", "old")
+    with server:
+        connection = await connect(
+            server.url, user="me", passwords=lambda: shown, max_reconnect_attempts=-1, error_cb=note
+        )
+        server.kill()
+        server._options = ("--user", "me", "--pass", "new")
+        server.start()
+
+        async def refused_again_and_again() -> bool:
+            return sum("Authorization Violation" in refusal for refusal in refusals) > 2
+
+        await until(refused_again_and_again, "some refusals")
+        shown[:] = ["new"]
+        await until(lambda: _reconnected(connection, 1), "the reconnection")
+        await connection.close()
+
+
+async def test_a_broken_source_of_passwords_does_not_end_the_tries(tmp_path: Path) -> None:
+    asked = 0
+
+    def passwords() -> list[str]:
+        nonlocal asked
+        asked += 1
+        if asked in (2, 3):
+            raise ValueError("half a file")
+        return ["right"]
+
+    with NatsServer(tmp_path / "nats", "--user", "me", "--pass", "right") as server:
+        connection = await connect(
+            server.url, user="me", passwords=passwords, max_reconnect_attempts=-1, error_cb=quiet
+        )
+        server.kill()
+        server.start()
+        await until(lambda: _reconnected(connection, 1), "the reconnection")
+        assert asked == 4
+        await connection.close()
+
+
+def test_pauses_grow_to_a_bound_differ_and_begin_anew_after_a_lasting_connection() -> None:
+    now = 0.0
+    pauses = Pauses(clock=lambda: now)
+    seconds = [pauses.next() for _ in range(20)]
+    for number, pause in enumerate(seconds):
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
+        assert longest / 2 <= pause <= longest
+    assert len(set(seconds)) == 20
+    pauses.connected()
+    now += 1
+    assert pauses.next() >= LONGEST_PAUSE / 2, "it was lost at once"
+    pauses.connected()
+    now += 60
+    assert pauses.next() <= FIRST_PAUSE

@@ -305,6 +305,7 @@ def test_running_the_command_again_changes_no_password_unless_it_is_told_to(tmp_
     assert len(set(first.values())) == len(first) == len(roles()) + 1
     second = run("--rotate", "embedder", "--variant", "generate=legal")
     assert {name for name in first if first[name] != second[name]} == {"embedder.password"}
+    assert second["embedder.password"].splitlines()[0] == first["embedder.password"], "the first is still in force"
     assert oct(os.stat(tmp_path / "secrets").st_mode)[-3:] == "700"
     accounts = (tmp_path / "secrets" / "accounts.conf").read_text()
     assert "generate_legal_interactive" in accounts

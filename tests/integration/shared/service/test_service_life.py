@@ -1,6 +1,7 @@
 """The life of a service process: what it waits for, what it survives, and how it ends."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -186,18 +187,46 @@ async def test_a_service_whose_credentials_are_refused_says_so_and_exits_with_1(
         await answers(right, "/readyz", 200)
 
 
-async def test_a_service_whose_credentials_are_refused_after_a_reconnection_exits_with_1(
+async def test_a_service_whose_password_is_refused_after_a_good_connection_lives_and_works_once_it_has_the_new_one(
     tmp_path: Path, start: Start
 ) -> None:
+    """As where a node of the broker knows a new password before its file has reached the service."""
+    password = tmp_path / "password"
+    password.write_text("old")
     server = NatsServer(tmp_path / "nats", "--user", "sluice", "--pass", "old")
     with server:
-        service = start(server.url, nats_user="sluice", nats_password="old")
+        service = start(server.url, nats_user="sluice", nats_password_file=password)
         await answers(service, "/readyz", 200)
         server.kill()
         server._options = ("--user", "sluice", "--pass", "new")
         server.start()
-        assert await asyncio.to_thread(service.wait, PATIENCE) == 1
-        assert "the service cannot go on" in service.log
+        await says(service, "the broker refuses the password of 'sluice': it is read again at each try")
+        await answers(service, "/livez", 200)
+        await answers(service, "/readyz", 503)
+        password.write_text("new")
+        await answers(service, "/readyz", 200)
+        async with open_stage_harness(server.url.replace("//", "//sluice:new@")) as harness:
+            await ask(harness)
+        assert service.log.count("refuses the password") == 1, service.log
+        assert "cannot go on" not in service.log
+
+
+async def test_a_user_whose_password_is_changed_by_a_reload_connects_with_the_next_one(
+    tmp_path: Path, start: Start
+) -> None:
+    """A reload cuts the connections of that user. Its file has both passwords by then."""
+    password, conf = tmp_path / "password", tmp_path / "nats.conf"
+    password.write_text("old\nnew\n")
+    conf.write_text('authorization { users: [{user: sluice, password: old}, {user: other, password: "x"}] }\n')
+    with NatsServer(tmp_path / "nats", "-c", str(conf)) as server:
+        service = start(server.url, nats_user="sluice", nats_password_file=password)
+        await answers(service, "/readyz", 200)
+        conf.write_text('authorization { users: [{user: sluice, password: new}, {user: other, password: "x"}] }\n')
+        os.kill(server.pid, signal.SIGHUP)
+        await says(service, "connected to the broker again")
+        await answers(service, "/readyz", 200)
+        async with open_stage_harness(server.url.replace("//", "//sluice:new@")) as harness:
+            await ask(harness)
 
 
 async def test_a_lost_broker_is_logged_once_and_not_at_every_try(tmp_path: Path, start: Start) -> None:
