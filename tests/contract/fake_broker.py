@@ -29,6 +29,7 @@ class FakeBroker:
     messages: dict[str, Any] = field(default_factory=dict)
     streams: dict[str, Any] = field(default_factory=dict)
     max_payload: int = 2**20
+    is_connected: bool = True
     connected_server_version: ServerVersion = field(default_factory=lambda: ServerVersion("2.15.0"))
 
     async def request(
