@@ -15,23 +15,28 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from shared.nats.subjects import QUERIES, StageQueue
-from tests.harness.manifests import K8S, SERVICES, Manifests, compose, render
+from tests.harness.manifests import COMPOSITIONS, K8S, SERVICES, Manifests, compose, render
+from tests.harness.manifests import rendering as of_name
 from tests.harness.paths import ROOT
 
 OVERLAYS = sorted(f"overlays/{path.name}" for path in (K8S / "overlays").iterdir())
-COMPONENTS = ("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing")
 EACH_COMPONENT = sorted(
     path.parent.relative_to(K8S / "components").as_posix()
     for path in (K8S / "components").rglob("kustomization.yaml")
     if path.parent.name != "workload"
 )
-RENDERINGS = ["base", *OVERLAYS, "all components"]
+RENDERINGS = ["base", *OVERLAYS, *COMPOSITIONS, "components/nats-exporter"]
 VERSIONS = ("1.31", "1.37")
-"""The oldest Kubernetes that all fields are known to, and the newest that the schemas are published for."""
+"""The oldest Kubernetes that is supported, and the newest that the schemas are published for."""
+LATER = {"resource.k8s.io/v1": "1.34"}
+"""Versions of the API that the oldest Kubernetes does not have, with the first that does: see docs/kubernetes.md."""
+CRDS = [yaml.safe_load(path.read_text()) for path in sorted((Path(__file__).parent / "crds").iterdir())]
+CUSTOM = {(crd["apiVersion"], crd["kind"]) for crd in CRDS} | {("keda.sh/v1alpha1", "ScaledObject")}
+"""Kinds of operators, each checked against what its operator takes."""
 
 
 def rendering(name: str) -> Manifests:
-    return compose(*COMPONENTS) if name == "all components" else render(name)
+    return compose("nats-exporter") if name == "components/nats-exporter" else of_name(name)
 
 
 def everything() -> list[dict[str, Any]]:
@@ -42,22 +47,34 @@ def everything() -> list[dict[str, Any]]:
 
 def test_the_overlays_are_the_ones_in_the_documentation() -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
+    composed = {name for names in COMPOSITIONS.values() for name in names} | {"nats-exporter"}
+    assert set(EACH_COMPONENT) <= composed
     for folder in [*(K8S / "overlays").iterdir(), *(K8S / "components").iterdir()]:
         assert f"`{folder.name}`" in page, f"docs/kubernetes.md does not know {folder.name}"
 
 
 @pytest.mark.parametrize("component", EACH_COMPONENT)
 def test_each_component_renders_by_itself(component: str) -> None:
-    needed = {"gpu-mig": ("gpu",), "gpu-time-slicing": ("gpu",)}.get(component, ())
+    needed = ("gpu",) if component.startswith("gpu-") else ()
     assert compose(*needed, component).workloads
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid(version: str) -> None:
     for thing in everything():
-        if thing["apiVersion"].startswith("keda.sh/"):
+        if (thing["apiVersion"], thing["kind"]) in CUSTOM or LATER.get(thing["apiVersion"], version) > version:
             continue
         kubernetes_validate.validate(thing, version, strict=True)
+
+
+@pytest.mark.parametrize("crd", CRDS, ids=lambda crd: crd["kind"])
+def test_every_custom_object_is_what_its_operator_takes(crd: dict[str, Any]) -> None:
+    found = [thing for thing in everything() if thing["kind"] == crd["kind"]]
+    assert found
+    for thing in found:
+        assert thing["apiVersion"] == crd["apiVersion"]
+        assert set(thing) == {"apiVersion", "kind", "metadata", "spec"}
+        Draft202012Validator(crd["spec"]).validate(thing["spec"])
 
 
 def test_every_scaled_object_is_what_keda_takes() -> None:
