@@ -216,11 +216,12 @@ def test_a_volume_of_one_node_keeps_the_retrievers_on_that_node() -> None:
     manifests = compose("canary/retriever")
     assert manifests.get("PersistentVolumeClaim", "index")["spec"]["accessModes"] == ["ReadWriteOnce"]
     for name in ("retriever", "retriever-canary"):
-        template = manifests.deployment(name)["spec"]["template"]
-        (term,) = template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        pod = manifests.deployment(name)["spec"]["template"]["spec"]
+        (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert term["topologyKey"] == "kubernetes.io/hostname"
-        # The first Pod finds none that matches: Kubernetes then lets it go anywhere if it matches itself.
-        assert term["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        # All of them, the Pod itself too: the first finds none, and Kubernetes then lets it go anywhere.
+        expression = {"key": "app.kubernetes.io/name", "operator": "In", "values": ["retriever"]}
+        assert term["labelSelector"] == {"matchExpressions": [expression]}
 
 
 def test_no_claim_of_the_base_needs_more_than_a_cluster_has() -> None:
