@@ -83,7 +83,9 @@ def _deployment(name: str, tree: Tree) -> Tree:
     template["metadata"] = _template_metadata(values, template["metadata"], "settings", "settings.yaml")
     pod = _placed(values, template["spec"])
     grace = f"{values}.terminationGracePeriodSeconds"
-    pod["terminationGracePeriodSeconds"] = Choice(grace, Inline(f"{{{{ {grace} }}}}"), pod["terminationGracePeriodSeconds"])
+    pod["terminationGracePeriodSeconds"] = Choice(
+        grace, Inline(f"{{{{ {grace} }}}}"), pod["terminationGracePeriodSeconds"]
+    )
     container = {**pod["containers"][0]}
     container["image"] = Inline(f'{{{{ include "sluice.image" (list . "{name}") }}}}')
     container["env"] = environment(name, container["env"])
@@ -187,7 +189,9 @@ def _autoscaler(name: str, tree: Tree) -> Tree:
 
 
 def _account(name: str, tree: Tree) -> Tree:
-    annotations = Choice(f".Values.{name}.serviceAccountAnnotations", Block(f".Values.{name}.serviceAccountAnnotations"))
+    annotations = Choice(
+        f".Values.{name}.serviceAccountAnnotations", Block(f".Values.{name}.serviceAccountAnnotations")
+    )
     return {**tree, "metadata": {**tree["metadata"], "annotations": annotations}}
 
 
@@ -200,7 +204,9 @@ def _api_server(_: str, tree: Tree) -> Tree:
 def _namespace(name: str, tree: Tree) -> Tree:
     own = name == "sluice"
     metadata = {**tree["metadata"], "name": Inline(NAMESPACES[name])}
-    return Choice(".Values.createNamespace" if own else ".Values.commands.createNamespace", {**tree, "metadata": metadata})
+    return Choice(
+        ".Values.createNamespace" if own else ".Values.commands.createNamespace", {**tree, "metadata": metadata}
+    )
 
 
 def _settings(_: str, tree: Tree) -> Tree:
@@ -209,7 +215,11 @@ def _settings(_: str, tree: Tree) -> Tree:
 
 def _ingress(_: str, tree: Tree) -> Tree:
     metadata = {**tree["metadata"], "annotations": Block(".Values.ingress.annotations")}
-    return {**tree, "metadata": metadata, "spec": {**tree["spec"], "ingressClassName": Inline("{{ .Values.ingress.className }}")}}
+    return {
+        **tree,
+        "metadata": metadata,
+        "spec": {**tree["spec"], "ingressClassName": Inline("{{ .Values.ingress.className }}")},
+    }
 
 
 def _gateway(_: str, tree: Tree) -> Tree:
@@ -220,7 +230,7 @@ def _certificate(_: str, tree: Tree) -> Tree:
     return {**tree, "spec": {**tree["spec"], "issuerRef": Block(".Values.certManager.issuer")}}
 
 
-def _monitored(name: str, tree: Tree) -> Tree:
+def _monitored(_: str, tree: Tree) -> Tree:
     values = ".Values.podMonitor" if tree["kind"] == "PodMonitor" else ".Values.prometheusRule"
     labels = {**tree["metadata"]["labels"], _more(f"{values}.labels"): None}
     return {**tree, "metadata": {**tree["metadata"], "labels": labels}}

@@ -16,7 +16,7 @@ DERIVED: Final = {
 }
 """Settings that follow from another value."""
 
-INDEX_SECRET: Final = "sluice-index-s3"
+INDEX_SECRET: Final = "sluice-index-s3"  # noqa: S105 - the name of a Secret
 
 SOURCES: Final = {
     KEDA: ".Values.keda.settings",
@@ -41,7 +41,9 @@ def environment(service: str, entries: list[Tree]) -> list[Tree]:
         if inner["name"] in FIXED or "value" not in inner:
             others.append(_credential(entry) if INDEX_SECRET in repr(inner) else entry)
         else:
-            plain[inner["name"]] = Choice(entry.condition, inner["value"]) if isinstance(entry, Choice) else inner["value"]
+            plain[inner["name"]] = (
+                Choice(entry.condition, inner["value"]) if isinstance(entry, Choice) else inner["value"]
+            )
     lines = ("- name: {{ $name }}", "  value: {{ $value | quote }}")
     settings = _range(plain, f".Values.{service}.settings", service, lines)
     extra = f".Values.{service}.extraEnv"

@@ -52,8 +52,8 @@ class Lines:
 def merge(before: Tree, after: Tree, tree: Tree, condition: str) -> Tree:
     """`tree` with what turns `before` into `after`, under a condition.
 
-    `tree` is what earlier calls made of `before`. Where two conditions change the same place, the later call wins, as the later
-    component does in kustomize.
+    `tree` is what earlier calls made of `before`. Where two conditions change the same place, the later call wins, as
+    the later component does in kustomize.
     """
     if before == after:
         return tree

@@ -1,7 +1,8 @@
 """values.yaml, from a text with comments and from what kustomize renders.
 
-A line `key: !from COMPONENT KIND/NAME PATH` of the text stands for the value at that place of the base, or of the base with a
-component. The path `settings` stands for the plain settings of a workload or ConfigMap; with a component, for those that it changes.
+A line `key: !from COMPONENT KIND/NAME PATH` of the text stands for the value at that place of the base, or of the base
+with a component. The path `settings` stands for the plain settings of a workload or ConfigMap; with a component, for
+those that it changes.
 """
 
 import re

@@ -14,8 +14,8 @@ __all__ = ["HEAD", "document", "scalar"]
 HEAD: Final = "{{- /* Written by `python -m deploy.helm.source` from deploy/k8s: change it there. */ -}}\n"
 
 FIRST: Final = (
-    "apiVersion", "kind", "metadata", "name", "namespace", "replicas", "labels", "annotations", "image", "imagePullPolicy",
-    "command", "args", "mountPath", "path", "key", "host",
+    "apiVersion", "kind", "metadata", "name", "namespace", "replicas", "labels", "annotations", "image",
+    "imagePullPolicy", "command", "args", "mountPath", "path", "key", "host",
 )  # fmt: skip
 """Keys that stand before the others, which keep their order."""
 

@@ -10,8 +10,8 @@ ALERTS: Final = Path(__file__).parents[1] / "alerts.yaml"
 RULE: Final = Path(__file__).parents[2] / "k8s" / "components" / "prometheusrule" / "rule.yaml"
 
 HEAD: Final = """\
-# Written by `python -m deploy.observability.source` from deploy/observability/alerts.yaml. Many installations of Prometheus read
-# only rules with a certain label, such as `release: prometheus`: add it with a patch.
+# Written by `python -m deploy.observability.source` from deploy/observability/alerts.yaml. Many installations of
+# Prometheus read only rules with a certain label, such as `release: prometheus`: add it with a patch.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -259,7 +259,12 @@ def notes(tmp_path: Path, *values: str) -> str:
 
 def test_the_notes_say_the_next_commands(tmp_path: Path) -> None:
     text = notes(tmp_path)
-    commands = ("make secrets", "-n team create secret generic sluice-gateway-admin", "port-forward", "sluice keys create")
+    commands = (
+        "make secrets",
+        "-n team create secret generic sluice-gateway-admin",
+        "port-forward",
+        "sluice keys create",
+    )
     places = [text.index(command) for command in commands]
     assert places == sorted(places)
 
@@ -272,5 +277,9 @@ def test_the_notes_name_the_host_where_there_is_an_ingress(tmp_path: Path) -> No
 
 
 def test_objects_of_ones_own_come_along() -> None:
-    claim = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "{{ .Release.Namespace }}"}}
+    claim = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "own", "namespace": "{{ .Release.Namespace }}"},
+    }
     assert template(f"extraObjects={json.dumps([claim])}").get("ConfigMap", "own")

@@ -89,7 +89,9 @@ def test_templates_and_values_are_what_their_program_writes() -> None:
         assert (CHART / path).read_text() == text, f"{path}: run python -m deploy.helm.source"
     for template_file in (CHART / "templates").rglob("*.yaml"):
         if template_file.read_text().startswith(HEAD):
-            assert str(template_file.relative_to(CHART)) in written, f"{template_file}: run python -m deploy.helm.source"
+            assert str(template_file.relative_to(CHART)) in written, (
+                f"{template_file}: run python -m deploy.helm.source"
+            )
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])

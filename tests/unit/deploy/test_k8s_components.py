@@ -1,4 +1,4 @@
-"""The components that connect Sluice with what a cluster already has: ingress, monitoring, certificates, priorities, quotas."""
+"""The components that connect Sluice with what a cluster has: ingress, monitoring, certificates, priorities, quotas."""
 
 import re
 from typing import Any
@@ -81,9 +81,8 @@ def _selected(monitor: Object, manifests: Manifests) -> list[tuple[str, int]]:
             inside = labels.get(each["key"]) in each["values"]
             matches &= inside if each["operator"] == "In" else not inside
         ports = {port["name"]: port["containerPort"] for c in pod["spec"]["containers"] for port in c["ports"]}
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            if matches and endpoint["port"] in ports:
-                found.append((workload["metadata"]["name"], ports[endpoint["port"]]))
+        named = [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"] if matches]
+        found += [(workload["metadata"]["name"], ports[port]) for port in named if port in ports]
     return found
 
 

@@ -12,7 +12,7 @@ from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.nats.settings import QueueSettings
 from shared.service.settings import ServiceSettings
-from tests.harness.manifests import COMPOSITIONS, SERVICES, Manifests, render, rendering
+from tests.harness.manifests import COMPOSITIONS, SERVICES, render, rendering
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
