@@ -31,7 +31,7 @@ COMPOSITIONS: Final = {
     "few replicas": ("requests", "gpu", "gpu-hami", "keda", "index-rwo"),
     "shared GPUs": ("gpu", "gpu-time-slicing", "index-rwo"),
 }  # fmt: skip
-"""Every component but nats-exporter in at least one composition, none beside one that excludes it."""
+"""Components that go together, so that each rule is checked over many of them at once."""
 
 Object = dict[str, Any]
 

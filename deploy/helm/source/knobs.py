@@ -86,15 +86,22 @@ def _deployment(name: str, tree: Tree) -> Tree:
     pod["terminationGracePeriodSeconds"] = Choice(
         grace, Inline(f"{{{{ {grace} }}}}"), pod["terminationGracePeriodSeconds"]
     )
-    container = {**pod["containers"][0]}
-    container["image"] = Inline(f'{{{{ include "sluice.image" (list . "{name}") }}}}')
-    container["env"] = environment(name, container["env"])
-    container["resources"] = _resources(name, container["resources"])
-    container["volumeMounts"] = [*container["volumeMounts"], _more(f"{values}.extraVolumeMounts")]
-    container["imagePullPolicy"] = PULL_POLICY
-    pod["containers"] = [container]
+    pod["containers"] = [_container(name, c) if _name(c) == name else c for c in pod["containers"]]
     pod["volumes"] = [*pod["volumes"], _more(f"{values}.extraVolumes")]
     return {**tree, "spec": {**tree["spec"], "template": {**template, "spec": pod}}}
+
+
+def _container(name: str, container: Tree) -> Tree:
+    """The container of a service; one beside it stays as it is."""
+    image = Inline(f'{{{{ include "sluice.image" (list . "{name}") }}}}')
+    mounts = [*container["volumeMounts"], _more(f".Values.{name}.extraVolumeMounts")]
+    resources = _resources(name, container["resources"])
+    changed = {"image": image, "imagePullPolicy": PULL_POLICY, "resources": resources, "volumeMounts": mounts}
+    return {**container, **changed, "env": environment(name, container["env"])}
+
+
+def _name(item: Tree) -> str:
+    return str(item.then["name"] if isinstance(item, Choice) else item["name"])
 
 
 PULL_POLICY: Final = Choice(".Values.imagePullPolicy", Inline("{{ .Values.imagePullPolicy }}"))
@@ -139,19 +146,24 @@ def _broker(_: str, tree: Tree) -> Tree:
     template = dict(spec["template"])
     template["metadata"] = _template_metadata(values, template["metadata"], "config", "nats/configmap.yaml")
     pod = _placed(values, template["spec"])
-    containers = []
-    for item in pod["containers"]:
-        container = item.then if isinstance(item, Choice) else item
-        own = f"{values}.exporter" if container["name"] == "exporter" else values
-        container = {**container, "image": Inline(f'{{{{ include "sluice.otherImage" {own}.image }}}}')}
-        container |= {"imagePullPolicy": PULL_POLICY, "resources": Block(f"{own}.resources")}
-        if container["name"] == "nats":
-            container["env"] = [_broker_variable(entry) for entry in container["env"]]
-        containers.append(Choice(item.condition, container) if isinstance(item, Choice) else container)
-    pod["containers"] = containers
+    pod["containers"] = [_broker_container(container) for container in pod["containers"]]
     (claim,) = spec["volumeClaimTemplates"]
     claim = {**claim, "spec": _claim(f"{values}.storage", claim["spec"])}
     return {**tree, "spec": {**spec, "template": {**template, "spec": pod}, "volumeClaimTemplates": [claim]}}
+
+
+def _broker_container(container: Tree) -> Tree:
+    """The broker's container and its exporter; another one stays as it is."""
+    if isinstance(container, Choice):
+        return Choice(container.condition, _broker_container(container.then), container.otherwise)
+    values = {"nats": ".Values.nats", "exporter": ".Values.nats.exporter"}.get(container["name"])
+    if values is None:
+        return container
+    image = Inline(f'{{{{ include "sluice.otherImage" {values}.image }}}}')
+    changed = {"image": image, "imagePullPolicy": PULL_POLICY, "resources": Block(f"{values}.resources")}
+    if container["name"] == "nats":
+        changed["env"] = [_broker_variable(entry) for entry in container["env"]]
+    return {**container, **changed}
 
 
 def _broker_variable(entry: Tree) -> Tree:
@@ -171,8 +183,11 @@ def _claim(values: str, spec: Tree) -> Tree:
 # Other kinds
 
 
+VOLUMES: Final = {"index": ".Values.index", "models": ".Values.gpu.models"}
+
+
 def _volume(name: str, tree: Tree) -> Tree:
-    values = {"index": ".Values.index", "models": ".Values.gpu.models"}[name]
+    values = VOLUMES[name]
     metadata = {**tree["metadata"], "annotations": KEEP}
     return {**tree, "metadata": metadata, "spec": _claim(values, tree["spec"])}
 
@@ -189,6 +204,8 @@ def _autoscaler(name: str, tree: Tree) -> Tree:
 
 
 def _account(name: str, tree: Tree) -> Tree:
+    if name not in (*SERVICES, "nats"):
+        return tree
     annotations = Choice(
         f".Values.{name}.serviceAccountAnnotations", Block(f".Values.{name}.serviceAccountAnnotations")
     )

@@ -38,7 +38,7 @@ def kustomize(*components: str, resource: str = "base") -> Objects:
             "components": [os.path.relpath(K8S / "components" / name, place) for name in components],
         }
         (place / "kustomization.yaml").write_text(json.dumps(kustomization))
-        command = [KUBECTL, "kustomize", place]
+        command = [str(KUBECTL), "kustomize", str(place)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
     objects = [plain_names(thing) for thing in yaml.safe_load_all(done.stdout) if thing]
     return {(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]): o for o in objects}
