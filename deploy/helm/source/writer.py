@@ -90,7 +90,8 @@ def _item(item: Tree, depth: int) -> list[str]:
     if isinstance(item, Choice):
         return _choice(item, lambda chosen: _item(chosen, depth), depth)
     if not isinstance(item, dict):
-        return [" " * depth + f"- {scalar(item)}"]
+        text = scalar(item)
+        return _literal(" " * depth + "-", text, depth) if "\n" in text else [" " * depth + f"- {text}"]
     # The dash stands before a key that is always there.
     sure = {key: value for key, value in item.items() if not isinstance(key, Lines) and not isinstance(value, Choice)}
     first = min(sure, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))
