@@ -14,11 +14,24 @@ import yaml
 from tests.cluster.tools import AVAILABLE, KUBECTL, OLDEST_KUBECTL
 from tests.harness.paths import DEPLOY
 
-__all__ = ["K8S", "EXPLICIT", "SERVICES", "Manifests", "compose", "render"]
+__all__ = ["COMPOSITIONS", "EXPLICIT", "K8S", "SERVICES", "Manifests", "compose", "rendering", "render"]
 
 K8S: Final = DEPLOY / "k8s"
 SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
 EXPLICIT: Final = ("Deployment", "StatefulSet")
+COMPOSITIONS: Final = {
+    "all components": (
+        "quota", "gpu", "gpu-mig", "keda", "index-s3", "outside", "tracing", "priorities",
+        "ingress", "cert-manager", "podmonitor", "prometheusrule", "external-secrets",
+    ),
+    "other components": (
+        "canary/embedder", "canary/retriever", "canary/generator", "gpu", "gpu-dra", "index-rwx", "priorities",
+        "gateway-api", "cert-manager", "cert-manager-nats", "podmonitor",
+    ),
+    "few replicas": ("requests", "gpu", "gpu-hami", "keda", "index-rwo"),
+    "shared GPUs": ("gpu", "gpu-time-slicing", "index-rwo"),
+}  # fmt: skip
+"""Components that go together, so that each rule is checked over many of them at once."""
 
 Object = dict[str, Any]
 
@@ -92,6 +105,11 @@ def compose(*components: str) -> Manifests:
         }
         (place / "kustomization.yaml").write_text(json.dumps(kustomization))
         return _kustomize(place)
+
+
+def rendering(name: str) -> Manifests:
+    """A composition of that name, or else a folder of deploy/k8s."""
+    return compose(*COMPOSITIONS[name]) if name in COMPOSITIONS else render(name)
 
 
 def _kustomize(folder: Path) -> Manifests:

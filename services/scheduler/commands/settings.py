@@ -46,6 +46,9 @@ class CommandSettings(BaseSettings):
         description="Start of the Jobs' names. Installations that share a namespace need different ones.",
     )
     kubernetes_pull_policy: PullPolicy | None = Field(None, description="When images are pulled; none: the cluster's.")
+    kubernetes_priority_class: str | None = Field(
+        None, description="PriorityClass of the Jobs' Pods, which must exist; none: the cluster's default."
+    )
     kubernetes_run_as_user: int | None = Field(
         None, ge=1, description="User id in every container; none: the image's user, who must not be root."
     )

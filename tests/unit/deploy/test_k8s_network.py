@@ -91,6 +91,17 @@ def test_exactly_the_designed_connections_are_possible(name: str) -> None:
     assert allowed(render(name)) == designed()
 
 
+@pytest.mark.parametrize(
+    "component",
+    [
+        "cert-manager", "cert-manager-nats", "external-secrets", "gateway-api", "index-rwo", "index-rwx", "ingress",
+        "podmonitor", "priorities", "prometheusrule", "quota",
+    ],
+)  # fmt: skip
+def test_components_that_need_no_connection_open_none(component: str) -> None:
+    assert allowed(compose(component)) == designed()
+
+
 def test_a_canary_may_do_what_its_stage_may() -> None:
     canaries = ("embedder-canary", "retriever-canary", "generator-canary")
     assert allowed(render("overlays/canary")) == designed((*SERVICES, *canaries))

@@ -12,7 +12,7 @@ from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.nats.settings import QueueSettings
 from shared.service.settings import ServiceSettings
-from tests.harness.manifests import SERVICES, Manifests, compose, render
+from tests.harness.manifests import COMPOSITIONS, SERVICES, render, rendering
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
@@ -22,13 +22,9 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
 }
 OVERLAYS = ("overlays/local", "overlays/gpu", "overlays/keda", "overlays/canary")
-ALL = (*OVERLAYS, "parts of GPUs")
+ALL = (*OVERLAYS, *COMPOSITIONS)
 
 Object = dict[str, Any]
-
-
-def rendering(name: str) -> Manifests:
-    return compose("gpu", "gpu-time-slicing") if name == "parts of GPUs" else render(name)
 
 
 every_overlay = pytest.mark.parametrize("name", ALL)

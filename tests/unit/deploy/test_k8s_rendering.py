@@ -16,33 +16,36 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from shared.nats.subjects import StageQueue
-from tests.harness.manifests import K8S, SERVICES, Manifests, compose, render
+from tests.harness.manifests import COMPOSITIONS, K8S, SERVICES, Manifests, compose, render
+from tests.harness.manifests import rendering as of_name
 from tests.harness.paths import ROOT
 
 OVERLAYS = sorted(f"overlays/{path.name}" for path in (K8S / "overlays").iterdir())
-COMPONENTS = (
-    *("gpu", "gpu-mig", "index-s3", "keda", "nats-exporter", "outside", "tracing"),
-    *("backup", "backup-s3", "spot", "spot-gpu"),
-)
-NEEDED = {
-    "gpu-mig": ("gpu",),
-    "gpu-time-slicing": ("gpu",),
-    "backup-s3": ("index-s3", "backup"),
-    "spot-gpu": ("gpu", "spot"),
-}
-"""Components that go before one."""
 EACH_COMPONENT = sorted(
     path.parent.relative_to(K8S / "components").as_posix()
     for path in (K8S / "components").rglob("kustomization.yaml")
     if path.parent.name != "workload"
 )
-RENDERINGS = ["base", *OVERLAYS, "restore", "all components"]
+NEEDED = {
+    **dict.fromkeys(("gpu-mig", "gpu-time-slicing", "gpu-dra", "gpu-hami"), ("gpu",)),
+    "backup-s3": ("index-s3", "backup"),
+    "spot-gpu": ("gpu", "spot"),
+}
+"""Components that go before one."""
+COMPOSED = {name for names in COMPOSITIONS.values() for name in names}
+ALONE = [name for name in EACH_COMPONENT if name not in COMPOSED]
+RENDERINGS = ["base", *OVERLAYS, *COMPOSITIONS, *ALONE, "restore"]
 VERSIONS = ("1.31", "1.37")
-"""The oldest Kubernetes that all fields are known to, and the newest that the schemas are published for."""
+"""The oldest Kubernetes that is supported, and the newest that the schemas are published for."""
+LATER = {"resource.k8s.io/v1": "1.34"}
+"""Versions of the API that the oldest Kubernetes does not have, with the first that does: see docs/kubernetes.md."""
+CRDS = [yaml.safe_load(path.read_text()) for path in sorted((Path(__file__).parent / "crds").iterdir())]
+CUSTOM = {(crd["apiVersion"], crd["kind"]) for crd in CRDS} | {("keda.sh/v1alpha1", "ScaledObject")}
+"""Kinds of operators, each checked against what its operator takes."""
 
 
 def rendering(name: str) -> Manifests:
-    return compose(*COMPONENTS) if name == "all components" else render(name)
+    return compose(*NEEDED.get(name, ()), name) if name in ALONE else of_name(name)
 
 
 def everything() -> list[dict[str, Any]]:
@@ -65,9 +68,19 @@ def test_each_component_renders_by_itself(component: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid(version: str) -> None:
     for thing in everything():
-        if thing["apiVersion"].startswith("keda.sh/"):
+        if (thing["apiVersion"], thing["kind"]) in CUSTOM or LATER.get(thing["apiVersion"], version) > version:
             continue
         kubernetes_validate.validate(thing, version, strict=True)
+
+
+@pytest.mark.parametrize("crd", CRDS, ids=lambda crd: crd["kind"])
+def test_every_custom_object_is_what_its_operator_takes(crd: dict[str, Any]) -> None:
+    found = [thing for thing in everything() if thing["kind"] == crd["kind"]]
+    assert found
+    for thing in found:
+        assert thing["apiVersion"] == crd["apiVersion"]
+        assert set(thing) == {"apiVersion", "kind", "metadata", "spec"}
+        Draft202012Validator(crd["spec"]).validate(thing["spec"])
 
 
 def test_every_scaled_object_is_what_keda_takes() -> None:

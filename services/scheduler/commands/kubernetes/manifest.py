@@ -85,6 +85,8 @@ def _pod(spec: CommandSpec, settings: CommandSettings, facts: dict[str, str]) ->
         "securityContext": security,
         "containers": [_container(spec, settings, facts)],
     }
+    if settings.kubernetes_priority_class is not None:
+        pod["priorityClassName"] = settings.kubernetes_priority_class
     if spec.service_account is not None:
         pod["serviceAccountName"] = spec.service_account
     if spec.node_selector:

@@ -121,6 +121,12 @@ def test_pods_meet_the_restricted_standard_and_get_no_token() -> None:
     assert (pod["restartPolicy"], pod["automountServiceAccountToken"]) == ("Never", False)
 
 
+def test_pods_have_the_priority_that_the_setting_names_or_the_clusters() -> None:
+    assert "priorityClassName" not in build(SPEC)["spec"]["template"]["spec"]
+    pod = build(SPEC, CommandSettings(kubernetes_priority_class="sluice-batch"))["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "sluice-batch"
+
+
 def test_labels_are_valid_and_take_the_place_of_no_other() -> None:
     options = JobOptions(labels={"team": "ml & search", "app.kubernetes.io/name": "gateway", "***": "x"})
     labels = build(SPEC, options=options, id="_" + "x" * 63)["metadata"]["labels"]

@@ -1,0 +1,5 @@
+"""Writes the chart."""
+
+from deploy.helm.source.chart import write
+
+write()
