@@ -7,6 +7,7 @@ from typing import Final
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem
 from shared.contracts.restrictions import Restrictions
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 
 __all__ = ["CollectionCache"]
@@ -18,8 +19,9 @@ CACHED_COLLECTIONS: Final = 1000
 class CollectionCache:
     """Collections by name, at most a second old, so that a query costs no look-up under load."""
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, index: CollectionIndex) -> None:
         self._collections = collections
+        self._index = index
         self._known: OrderedDict[tuple[str, str], tuple[float, Collection]] = OrderedDict()
         self._restrictions: OrderedDict[str, tuple[float, Restrictions]] = OrderedDict()
 
@@ -53,7 +55,11 @@ class CollectionCache:
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        found = Restrictions.of(await self._collections.list(tenant))
+        records = await self._index.restricted(tenant)
+        found = Restrictions(
+            restricted=frozenset(name for name, restricted in records.items() if restricted),
+            open=frozenset(name for name, restricted in records.items() if not restricted),
+        )
         self._restrictions[tenant] = now, found
         if len(self._restrictions) > CACHED_COLLECTIONS:
             self._restrictions.popitem(last=False)
