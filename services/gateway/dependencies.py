@@ -20,8 +20,10 @@ from services.gateway.variants.routes import Routes
 from services.gateway.variants.selector import Router
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
+from shared.stores.document_counts import DocumentCounts
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
@@ -37,8 +39,10 @@ __all__ = [
     "BatchesDependency",
     "BusDependency",
     "CollectionCacheDependency",
+    "CollectionIndexDependency",
     "CollectionsDependency",
     "DeadLettersDependency",
+    "DocumentCountsDependency",
     "DocumentsDependency",
     "FilesDependency",
     "JobsDependency",
@@ -72,6 +76,8 @@ BusDependency = Annotated[Bus, Depends(_capability(lambda backend: backend.bus))
 QueriesDependency = Annotated[Queries, Depends(_capability(lambda backend: backend.queries))]
 CollectionsDependency = Annotated[Collections, Depends(_capability(lambda backend: backend.collections))]
 CollectionCacheDependency = Annotated[CollectionCache, Depends(_capability(lambda backend: backend.cache))]
+CollectionIndexDependency = Annotated[CollectionIndex, Depends(_capability(lambda backend: backend.collection_index))]
+DocumentCountsDependency = Annotated[DocumentCounts, Depends(_capability(lambda backend: backend.document_counts))]
 DocumentsDependency = Annotated[Documents, Depends(_capability(lambda backend: backend.documents))]
 JobsDependency = Annotated[JobStore, Depends(_capability(lambda backend: backend.jobs))]
 UploadObjectsDependency = Annotated[ObjectStage, Depends(_capability(lambda backend: backend.objects))]

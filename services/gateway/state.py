@@ -37,8 +37,10 @@ from shared.service.bus import Bus
 from shared.service.service import Service
 from shared.service.storage import StorageWatch
 from shared.stores.artifacts import Artifacts
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
+from shared.stores.document_counts import DocumentCounts
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
@@ -63,8 +65,10 @@ class Backend:
     bus: Bus
     queries: Queries
     collections: Collections
+    collection_index: CollectionIndex
     cache: CollectionCache
     documents: Documents
+    document_counts: DocumentCounts
     jobs: JobStore
     objects: ObjectStage
     artifacts: Artifacts
@@ -102,13 +106,15 @@ class GatewayState:
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
         documents = Documents(bus.jetstream)
         queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings), documents)
-        collections = Collections(bus.jetstream)
+        collections, collection_index = Collections(bus.jetstream), CollectionIndex(bus.jetstream)
         backend = Backend(
             bus=bus,
             queries=queries,
             collections=collections,
-            cache=CollectionCache(collections),
+            collection_index=collection_index,
+            cache=CollectionCache(collections, collection_index),
             documents=documents,
+            document_counts=DocumentCounts(bus.jetstream),
             jobs=JobStore(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             artifacts=Artifacts(bus.jetstream),

@@ -15,6 +15,7 @@ from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
 from shared.contracts.envelope import Lane, Query, Stop, pack_vector
 from shared.contracts.indexing import IndexChange
+from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import VECTORS
 from shared.runtime.stage import Stage
 from shared.service.service import ASGIApp, Service
@@ -31,7 +32,7 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
         store = await _open(settings)
-        await store.replace(CANARY, [_canary_document()])
+        await _write_canary(store)
         maintenance = MaintenanceScheduler(
             store,
             pause=settings.upkeep_pause,
@@ -96,6 +97,17 @@ def _canary_query(stop: Stop) -> Query:
     return Query(
         id=CANARY, asked_at=0, deadline=0, reply="-", slip=(stop,), question=CANARY, collection=CANARY, embedding=vector
     )
+
+
+async def _write_canary(store: Store) -> None:
+    """Also where the disk has damaged the one from before."""
+    try:
+        await store.replace(CANARY, [_canary_document()])
+    except Problem as problem:
+        if problem.kind is not ProblemType.INDEX_DAMAGED:
+            raise
+        await store.drop(CANARY)
+        await store.replace(CANARY, [_canary_document()])
 
 
 def _canary_document() -> IndexedDocument:

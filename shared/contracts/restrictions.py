@@ -28,11 +28,15 @@ class Restrictions:
         )
 
     def show(self, job: Job, principals: Texts[str]) -> bool:
-        """Whether a job is there for who looks at documents with these principals.
+        """As `show_work` says of a job."""
+        return self.show_work(job.collection, job.options.principals, principals)
+
+    def show_work(self, collection: str, looked_as: Texts[str] | None, principals: Texts[str]) -> bool:
+        """Whether a job that looks at documents as `looked_as` is there for who does with these principals.
 
         In a tenant with restricted documents a job may have looked at some, unless its collection has none. Then it is
         there for those who see everything that its submitter sees.
         """
-        if not self.restricted or job.collection in self.open:
+        if not self.restricted or collection in self.open:
             return True
-        return covers(principals, (ALL,) if job.options.principals is None else job.options.principals)
+        return covers(principals, (ALL,) if looked_as is None else looked_as)

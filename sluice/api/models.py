@@ -11,6 +11,7 @@ __all__ = [
     "Answer",
     "BrokerStatus",
     "Collection",
+    "CollectionPage",
     "CollectionVersion",
     "ContextReport",
     "DeadLetter",
@@ -251,6 +252,13 @@ class Collection(Schema):
     created_at: Sent[Timestamp] = None
     version: str = ""
     versions: tuple[CollectionVersion, ...] = ()
+
+
+class CollectionPage(Schema):
+    """One page of a listing; `next` is the `after` of the following page, or None at the end."""
+
+    collections: tuple[Collection, ...] = ()
+    next: str | None = None
 
 
 class DocumentWarning(Schema):

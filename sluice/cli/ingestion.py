@@ -111,7 +111,13 @@ async def run(plan: Plan, url: str | None, screen: Progressing) -> Outcome:
 
 
 async def _exists(client: AsyncClient, collection: str) -> bool:
-    return any(known.name == collection for known in await client.collections())
+    try:
+        await client.collection(collection)
+    except SluiceError as error:
+        if error.code != "collection-not-found":
+            raise
+        return False
+    return True
 
 
 async def _send_and_follow(client: AsyncClient, plan: Plan, outcome: Outcome, screen: Progressing) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from sluice.api.models import Document, Done, Event, Job
+from sluice.api.models import Collection, Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
@@ -82,7 +82,7 @@ class AsyncClient:
 
     query = _operation(calls.query)
     stream = _stream(calls.stream_query)
-    collections = _operation(calls.collections)
+    collection_page = _operation(calls.collection_page)
     collection = _operation(calls.collection)
     create_collection = _operation(calls.create_collection)
     delete_collection = _operation(calls.delete_collection)
@@ -127,6 +127,17 @@ class AsyncClient:
     delete_route = _operation(calls.delete_route)
     dead_letters = _operation(calls.dead_letters)
     replay_dead_letter = _operation(calls.replay_dead_letter)
+
+    async def collections(self) -> list[Collection]:
+        """All collections, by name."""
+        found: list[Collection] = []
+        after: str | None = None
+        while True:
+            page = await self.collection_page(after=after, limit=500)
+            found += page.collections
+            if page.next is None:
+                return found
+            after = page.next
 
     async def documents(self, collection: str, *, prefix: str | None = None) -> AsyncGenerator[Document, None]:
         """All documents of a collection whose names begin with `prefix`, page by page."""

@@ -14,6 +14,7 @@ import httpx
 from sluice.api.models import (
     Answer,
     Collection,
+    CollectionPage,
     DeadLetter,
     Document,
     DocumentPage,
@@ -30,7 +31,7 @@ from sluice.client.read import get, listing, model, nothing, pairs, segment, sub
 __all__ = [
     "add_texts",
     "collection",
-    "collections",
+    "collection_page",
     "create_collection",
     "dead_letters",
     "delete_collection",
@@ -110,9 +111,9 @@ def stream_query(
     return Call(method="POST", path="/v1/query", body=body, parse=nothing, timeout=timeout + GRACE)
 
 
-def collections() -> Call[list[Collection]]:
-    """All collections."""
-    return get("/v1/collections", parse=listing(Collection, "collections"))
+def collection_page(*, after: str | None = None, limit: int = 100) -> Call[CollectionPage]:
+    """One page of the collections, by name."""
+    return get("/v1/collections", params=pairs(after=after, limit=limit), parse=model(CollectionPage))
 
 
 def collection(name: str) -> Call[Collection]:

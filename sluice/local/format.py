@@ -28,7 +28,9 @@ def check_format(data: Path) -> None:
         return
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"{file} cannot be read; restore it from a backup") from None
-    if not isinstance(found, int) or found > FORMAT:
+    if not isinstance(found, int) or found < 1:
+        raise FormatError(f"{file} cannot be read; restore it from a backup")
+    if found > FORMAT:
         raise FormatError(
             f"{data} was written by a later release: its format is {found}, and this release knows {FORMAT}; "
             "install the later release again, or choose another folder with --data"

@@ -12,6 +12,7 @@ from tests.chaos.client_faults import duplicates, flood, poison_queries, slow_re
 from tests.chaos.deployment import Deployment
 from tests.chaos.load import PROBE, Load
 from tests.chaos.nodes import Node
+from tests.chaos.old_broker import OLD_BROKER
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.query_client import QueryClient, is_ready
 
@@ -19,6 +20,9 @@ __all__ = ["FaultInjector", "healthy"]
 
 DOWN: Final = 3.0
 """Seconds at most for which what was killed stays down."""
+
+POWER_MOUNT: Final = "noatime,commit=600,noauto_da_alloc"
+"""Nothing that is not synced gets to the disk."""
 
 PROBE_TIMEOUT: Final = 5.0
 BLOCK: Final = 64 * 2**10
@@ -46,6 +50,9 @@ class FaultInjector:
             Kind.BROKER_RESTART: self._broker_down,
             Kind.BROKER_STOP: self._broker_stop,
             Kind.BROKER_CUT: self._broker_cut,
+            Kind.BROKER_POWER: self._broker_power,
+            Kind.BROKER_REPLACED: self._broker_replaced,
+            Kind.BROKER_VERSION: self._broker_version,
             Kind.DISK_FULL: self._disk_full,
             Kind.SLOW_READER: lambda _: slow_readers(self._query_client, self._load),
             Kind.FLOOD: lambda _: flood(self._query_client, self._load),
@@ -127,6 +134,56 @@ class FaultInjector:
             await asyncio.sleep(fault.seconds)
         finally:
             node.send(signal.SIGCONT)
+            node.held = False
+
+    async def _broker_power(self, fault: Fault) -> None:
+        node = self._deployment.node(fault.target)
+        if node.disk is None:
+            self.skipped[fault.kind] = "this process may not mount a file system whose power can fail"
+            return
+        node.held = True
+        try:
+            node.freeze()
+            node.disk.cut()
+            await asyncio.to_thread(node.stop)
+            await asyncio.to_thread(node.disk.restore, POWER_MOUNT)
+            await asyncio.sleep(min(fault.seconds, DOWN))
+        finally:
+            node.start()
+            node.held = False
+
+    async def _broker_replaced(self, fault: Fault) -> None:
+        """A node of a cluster is lost with its disk, and one of its name comes with an empty disk."""
+        if len(self._deployment.nodes) == 1:
+            self.skipped[fault.kind] = "a single broker has its streams nowhere else"
+            return
+        node = self._deployment.node(fault.target)
+        node.held = True
+        try:
+            await asyncio.to_thread(node.stop)
+            await asyncio.sleep(min(fault.seconds, DOWN))
+            await asyncio.to_thread(node.lose_store)
+        finally:
+            node.start()
+            node.held = False
+
+    async def _broker_version(self, fault: Fault) -> None:
+        """A node goes back to an older release, and then forward again."""
+        if not OLD_BROKER.exists():
+            self.skipped[fault.kind] = "there is no older nats-server: run python -m tests.chaos.old_broker"
+            return
+        node = self._deployment.node(fault.target)
+        usual, node.held = node.program, True
+        try:
+            await asyncio.to_thread(node.stop, signal.SIGTERM)
+            node.program = OLD_BROKER
+            node.start()
+            await asyncio.to_thread(node.wait)
+            await asyncio.sleep(fault.seconds)
+            await asyncio.to_thread(node.stop, signal.SIGTERM)
+        finally:
+            node.program = usual
+            node.start()
             node.held = False
 
     async def _disk_full(self, fault: Fault) -> None:

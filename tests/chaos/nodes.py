@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,14 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from tests.harness.broker import BINARY
+from tests.harness.volatile_disk import VolatileDisk
 
-__all__ = ["Node", "nodes", "small_disk"]
+__all__ = ["SYNCED", "Node", "free_ports", "nodes", "small_disk"]
 
 PATIENCE: Final = 60.0
+SYNCED: Final = "sync_interval: always"
+"""As wherever Sluice writes the broker's configuration."""
+
 DISK_MB: Final = 192
 """Megabytes of the disk that can be filled."""
 
@@ -25,16 +30,29 @@ DISK_MB: Final = 192
 class Node:
     """One nats-server. It keeps its ports and its store over restarts."""
 
-    def __init__(self, folder: Path, name: str, ports: dict[str, int], routes: list[int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        ports: dict[str, int],
+        routes: list[int],
+        *,
+        store: Path | None = None,
+        jetstream: str = SYNCED,
+    ) -> None:
         self.name = name
         self.ports = ports
         self.folder = folder
-        self.store = folder / "store"
+        self.store = store or folder / "store"
+        self._jetstream = jetstream
         self.held = False
         """Whether a fault keeps it down or still."""
+        self.program = BINARY
+        self.disk: VolatileDisk | None = None
+        """What its store is on, where this process may mount such a disk."""
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        self.store.mkdir()
+        self.store.mkdir(exist_ok=True)
         (folder / "nats.conf").write_text(self._config(routes))
 
     @property
@@ -47,7 +65,7 @@ class Node:
 
     def start(self) -> None:
         with (self.folder / "nats.log").open("ab") as log:
-            command = [str(BINARY), "--config", str(self.folder / "nats.conf")]
+            command = [str(self.program), "--config", str(self.folder / "nats.conf")]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def healthy(self, path: str = "/healthz") -> bool:
@@ -91,6 +109,15 @@ class Node:
         if self.process is not None:
             os.kill(self.process.pid, number)
 
+    def freeze(self) -> None:
+        """Stop it for good, at this moment."""
+        self.send(signal.SIGSTOP)
+
+    def lose_store(self) -> None:
+        """Have an empty disk from now on; it must not run."""
+        for path in self.store.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def stop(self, number: int = signal.SIGKILL) -> None:
         if self.process is not None:
             with suppress(ProcessLookupError):
@@ -107,7 +134,8 @@ class Node:
             f"server_name: {self.name}",
             f'listen: "127.0.0.1:{self.ports["client"]}"',
             f'http: "127.0.0.1:{self.ports["monitor"]}"',
-            f'jetstream {{ store_dir: "{self.store}", max_memory_store: 1GB, max_file_store: 4GB }}',
+            f'jetstream {{ store_dir: "{self.store}", max_memory_store: 1GB, max_file_store: 4GB',
+            f"{self._jetstream} }}",
         ]
         if len(routes) > 1:
             urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
@@ -120,15 +148,29 @@ class Node:
 def nodes(folder: Path, count: int) -> Iterator[list[Node]]:
     """So many nats-servers that are well; killed in the end."""
     with ExitStack() as stack:
-        chosen = _free_ports(count)
+        chosen = free_ports(count)
         made = [Node(folder / f"n{n}", f"n{n}", own, [o["cluster"] for o in chosen]) for n, own in enumerate(chosen)]
         for node in made:
             stack.callback(node.stop)
-            stack.enter_context(small_disk(node.store))
+            _place(node, stack)
             node.start()
         for node in made:
             node.wait()
         yield made
+
+
+def _place(node: Node, stack: ExitStack) -> None:
+    """Have its store on a disk that can be filled and whose power can fail, where this process may mount one."""
+    disk = VolatileDisk(node.store, DISK_MB)
+    try:
+        disk.make()
+    except (OSError, subprocess.CalledProcessError):
+        stack.enter_context(small_disk(node.store))
+        return
+    node.disk = disk
+    # What happens last is undone first: the node ends before its disk goes.
+    stack.callback(disk.remove)
+    stack.callback(node.stop)
 
 
 @contextmanager
@@ -146,7 +188,7 @@ def small_disk(folder: Path) -> Iterator[None]:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-def _free_ports(count: int) -> list[dict[str, int]]:
+def free_ports(count: int) -> list[dict[str, int]]:
     """Ports that were free a moment ago: nodes must know each other's before they start."""
     with ExitStack() as stack:
         names = ("client", "monitor", "cluster")

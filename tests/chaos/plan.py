@@ -23,6 +23,9 @@ class Kind(StrEnum):
     BROKER_RESTART = "broker-restart"
     BROKER_STOP = "broker-stop"
     BROKER_CUT = "broker-cut"
+    BROKER_POWER = "broker-power"
+    BROKER_REPLACED = "broker-replaced"
+    BROKER_VERSION = "broker-version"
     DISK_FULL = "disk-full"
     SLOW_READER = "slow-reader"
     FLOOD = "flood"
@@ -33,7 +36,10 @@ class Kind(StrEnum):
 
 
 SERVICE = (Kind.KILL, Kind.TERM, Kind.STOP, Kind.CUT, Kind.HOLE, Kind.DELAY, Kind.SKEW)
-BROKER = (Kind.BROKER_KILL, Kind.BROKER_RESTART, Kind.BROKER_STOP, Kind.BROKER_CUT, Kind.DISK_FULL)
+BROKER = (
+    *(Kind.BROKER_KILL, Kind.BROKER_RESTART, Kind.BROKER_STOP, Kind.BROKER_CUT),
+    *(Kind.BROKER_POWER, Kind.BROKER_REPLACED, Kind.BROKER_VERSION, Kind.DISK_FULL),
+)
 LOAD = (
     Kind.SLOW_READER,
     Kind.FLOOD,

@@ -73,7 +73,7 @@ from sluice.api.jobs import Artifact, AuditEvent, Step
 from sluice.api.jobs import Schedule as ClientSchedule
 from sluice.api.keys import ApiKey as ClientKey
 from sluice.api.keys import IssuedKey
-from sluice.api.models import DeadLetter, Delta, DocumentPage, Done, Sources
+from sluice.api.models import CollectionPage, DeadLetter, Delta, DocumentPage, Done, Sources
 from sluice.api.models import Pipeline as ListedPipeline
 from sluice.api.models import Route as ClientRoute
 from sluice.api.traces import Trace
@@ -168,6 +168,7 @@ RESULTS: Final[dict[str, type[BaseModel]]] = {
     "artifact": Artifact,
     "audit event": AuditEvent,
     "dead letter": DeadLetter,
+    "collection page": CollectionPage,
     "document page": DocumentPage,
     "issued key": IssuedKey,
     "listed pipeline": ListedPipeline,

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+import psutil
 
 from sluice import Client
 from sluice.local.state import UpState
@@ -31,12 +33,13 @@ def eventually(condition: Callable[[], bool], what: str, patience: float = PATIE
 class Platform:
     """nats-server and the five services. A service that ends is started again by the supervisor.
 
-    `patience` bounds the seconds until all are ready.
+    `patience` bounds the seconds until all are ready. `before` are words that come before the command of each start.
     """
 
     def __init__(
         self, folder: Path, *, pipelines: Path | None = None, patience: float = PATIENCE, **settings: object
     ) -> None:
+        self.before: Sequence[str] = ()
         folder.mkdir(parents=True, exist_ok=True)
         self.data = folder / "data"
         self._log = folder / "up.log"
@@ -65,9 +68,18 @@ class Platform:
     def client(self, timeout: float = 60.0) -> Client:
         return Client(self.url, timeout=timeout)
 
-    def start(self) -> None:
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def launch(self) -> None:
+        """Start it; it may not be ready yet."""
+        command = [*self.before, *self._command]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log)
+
+    def start(self) -> None:
+        self.launch()
         try:
             eventually(self._is_up, "all services ready", patience=self._patience)
         except AssertionError as late:
@@ -87,6 +99,20 @@ class Platform:
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
+
+    def freeze_and_kill(self, at: Callable[[], None]) -> None:
+        """Stop all processes at one moment, call `at`, and kill them, so that none notices."""
+        assert self._process is not None
+        frozen = _frozen(psutil.Process(self._process.pid))
+        try:
+            at()
+        finally:
+            for process in frozen:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(frozen, PATIENCE)
+            self._process.wait()
+            self._process = None
 
     def stop(self) -> int:
         """Ctrl-C. Returns the exit code."""
@@ -126,3 +152,14 @@ class Platform:
             return httpx.get(f"{state.services[service].url}/readyz", trust_env=False, timeout=10).status_code == 200
         except httpx.TransportError:
             return False
+
+
+def _frozen(top: psutil.Process) -> list[psutil.Process]:
+    """A process and all below it, which do not run any more."""
+    found: dict[int, psutil.Process] = {}
+    while new := [p for p in (top, *top.children(recursive=True)) if p.pid not in found]:
+        for process in new:
+            found[process.pid] = process
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+    return list(found.values())

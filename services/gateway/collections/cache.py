@@ -11,6 +11,7 @@ from nats.errors import Error as NatsError
 from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem
 from shared.contracts.restrictions import Restrictions
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 
 __all__ = ["CollectionCache"]
@@ -31,8 +32,9 @@ class CollectionCache:
     Where the broker does not answer, those known last stay in force.
     """
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, index: CollectionIndex) -> None:
         self._collections = collections
+        self._index = index
         self._known: OrderedDict[tuple[str, str], tuple[float, Collection]] = OrderedDict()
         self._restrictions: OrderedDict[str, tuple[float, Restrictions]] = OrderedDict()
 
@@ -68,7 +70,11 @@ class CollectionCache:
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        found = Restrictions.of(await self._collections.list(tenant))
+        records = await self._index.restricted(tenant)
+        found = Restrictions(
+            restricted=frozenset(name for name, restricted in records.items() if restricted),
+            open=frozenset(name for name, restricted in records.items() if not restricted),
+        )
         self._restrictions[tenant] = now, found
         if len(self._restrictions) > CACHED_COLLECTIONS:
             self._restrictions.popitem(last=False)

@@ -1,17 +1,18 @@
 """/v1/collections"""
 
 import asyncio
-from collections.abc import Iterable
+from typing import Annotated, Final
 
-from fastapi import Request, Response, status
+from fastapi import Query, Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
     CollectionCacheDependency,
+    CollectionIndexDependency,
     CollectionsDependency,
-    DocumentsDependency,
+    DocumentCountsDependency,
     JobsDependency,
     PipelinesDependency,
 )
@@ -21,19 +22,18 @@ from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
 from services.gateway.jobs.service import accepted
 from shared.contracts.collections import Collection
-from shared.contracts.documents import Document
 from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.documents import Documents
+from shared.stores.document_counts import DocumentCounts
 from sluice.api import models as api
 
 __all__ = ["router"]
 
 router = authenticated_router("collections")
 
-MAX_BODY = 64 * 1024
-LISTED_AT_ONCE = 4
+MAX_BODY: Final = 64 * 1024
+LISTED_AT_ONCE: Final = 16
 
 
 @router.post(
@@ -56,7 +56,7 @@ async def create(
     pipelines: PipelinesDependency,
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
-    documents: DocumentsDependency,
+    counts: DocumentCountsDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     body = await read_json(request, NewCollection, MAX_BODY)
@@ -73,23 +73,33 @@ async def create(
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
-    return await _described(documents, principal, record)
+    return await _described(counts, principal, record)
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
 @requires(Action.READ)
 async def list_all(
-    collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
+    collections: CollectionsDependency,
+    index: CollectionIndexDependency,
+    counts: DocumentCountsDependency,
+    principal: PrincipalDependency,
+    after: Annotated[str, Query(description="Only collections whose names sort after this one.")] = "",
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where it is left out.")] = None,
 ) -> CollectionList:
-    """All collections that the key may use, by name."""
-    limit = asyncio.Semaphore(LISTED_AT_ONCE)
+    """One page of the collections that the key may use, by name."""
+    names, more = await index.page(principal.tenant, after=after, limit=limit, sees=principal.sees)
+    room = asyncio.Semaphore(LISTED_AT_ONCE)
 
-    async def described(record: Collection) -> api.Collection:
-        async with limit:
-            return await _described(documents, principal, record)
+    async def described(name: str) -> api.Collection | None:
+        async with room:
+            try:
+                record = await collections.get(principal.tenant, name)
+            except Problem:
+                return None  # it was deleted a moment ago
+            return await _described(counts, principal, record)
 
-    records = [r for r in await collections.list(principal.tenant) if principal.sees(r.name)]
-    return CollectionList(collections=list(await asyncio.gather(*map(described, records))))
+    found = await asyncio.gather(*map(described, names))
+    return CollectionList(collections=[each for each in found if each], next=names[-1] if more else None)
 
 
 @router.get(
@@ -97,10 +107,13 @@ async def list_all(
 )
 @requires(Action.READ)
 async def get(
-    collection: str, collections: CollectionsDependency, documents: DocumentsDependency, principal: PrincipalDependency
+    collection: str,
+    collections: CollectionsDependency,
+    counts: DocumentCountsDependency,
+    principal: PrincipalDependency,
 ) -> api.Collection:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    return await _described(documents, principal, record)
+    return await _described(counts, principal, record)
 
 
 @router.patch(
@@ -116,7 +129,7 @@ async def change(
     pipelines: PipelinesDependency,
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
-    documents: DocumentsDependency,
+    counts: DocumentCountsDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     """Takes effect for new queries, at other gateways within seconds."""
@@ -127,7 +140,7 @@ async def change(
     given = {name: getattr(body, name) for name in body.model_fields_set}
     record = await collections.update(known, lambda current: current.with_settings(**given))
     collection_cache.forget(principal.tenant, collection)
-    return await _described(documents, principal, record)
+    return await _described(counts, principal, record)
 
 
 @router.delete(
@@ -167,26 +180,23 @@ async def delete(
     return accepted(response, made)
 
 
-async def _described(documents: Documents, principal: Principal, record: Collection) -> api.Collection:
-    """As the caller sees it: what they may not see counts nowhere."""
-    found = await documents.list(record.table, owner=record.owner)
+async def _described(counts: DocumentCounts, principal: Principal, record: Collection) -> api.Collection:
+    """As the caller sees it: what they may not see counts nowhere.
+
+    `documents` and `chunks` count what is in the index of the live version; those of the other versions what was in
+    them when they were built or retired.
+    """
+    found = await counts.of(record.table, owner=record.owner, principals=principal.reads_as)
     if record.restricted and not principal.sees_all:
         for version in record.versions:
             record = record.changed(version.name, documents=0, chunks=0)
-    return _with_counts(record, filter(principal.sees_document, found))
-
-
-def _with_counts(record: Collection, documents: Iterable[Document]) -> api.Collection:
-    """`documents` and `chunks` count what is in the index of the live version; those of the other versions what was in
-    them when they were built or retired."""
-    chunks = [document.chunks for document in documents]
-    counted = record.changed(record.live.name, documents=len(chunks), chunks=sum(chunks))
+    counted = record.changed(record.live.name, documents=found.documents, chunks=found.chunks)
     return api.Collection(
         name=record.name,
         description=record.description,
         pipeline=record.pipeline,
-        documents=len(chunks),
-        chunks=sum(chunks),
+        documents=found.documents,
+        chunks=found.chunks,
         created_at=record.created_at,
         version=record.live.name,
         versions=tuple(api.CollectionVersion.model_validate(version) for version in counted.versions),

@@ -107,7 +107,10 @@ class CollectionChange(_Request):
 
 
 class CollectionList(_Response):
+    """`next` is the `after` of the following page, null at the end."""
+
     collections: list[Collection]
+    next: str | None = None
 
 
 class TextDocument(_Request):

@@ -8,17 +8,23 @@ from shared.contracts.jobs import Job, JobSpec
 from shared.contracts.keys import EVERY_COLLECTION
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import names_in
+from shared.stores.jobs.index import IndexedJob
 from shared.stores.jobs.store import JobStore
 
 __all__ = ["get_job", "need_artifact", "need_artifacts", "visible_jobs"]
 
 
-async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job], bool]:
+async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job | IndexedJob], bool]:
     """Whether a job is there for the caller."""
     if principal.sees_all:
         return lambda _: True
     known, reads_as = await cache.restrictions(principal.tenant), principal.reads_as
-    return lambda job: known.show(job, reads_as)
+
+    def visible(job: Job | IndexedJob) -> bool:
+        looked_as = job.principals if isinstance(job, IndexedJob) else job.options.principals
+        return known.show_work(job.collection, looked_as, reads_as)
+
+    return visible
 
 
 async def get_job(jobs: JobStore, cache: CollectionCache, principal: Principal, job: str) -> Job:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 from nats.aio.client import Client
@@ -25,6 +26,7 @@ from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL, is_st
 from shared.nats.kv import TRIES, Repository
 from shared.nats.subjects import JOB_EVENTS, JOB_STATUS
 from shared.stores.dead_letters import REPLAYED as REOPENED
+from shared.stores.jobs.index import IndexedJob, JobIndex
 from shared.stores.jobs.limits import check_waiting_jobs
 from shared.stores.jobs.specs import SpecStore
 from shared.telemetry.messaging import sending
@@ -51,6 +53,7 @@ LOOK: Final = 0.02
 USUAL: Final = JobOptions()
 
 MOST_STEPS: Final = 100_000
+READ_AT_ONCE: Final = 32
 
 
 def job_subject(spec: JobSpec, tenant: str, options: JobOptions) -> str:
@@ -83,6 +86,7 @@ class JobStore:
         self._client = client
         self._js = jetstream
         self._entries = Repository(jetstream, JOB_STATUS, Job.model_validate_json, noun="job")
+        self._index = JobIndex(jetstream)
         self.specs = SpecStore(jetstream)
 
     async def submit(self, spec: JobSpec, *, job: str, tenant: str, options: JobOptions = USUAL) -> tuple[Job, bool]:
@@ -134,22 +138,34 @@ class JobStore:
         labels: dict[str, str] | None = None,
         parent: str | None = None,
         sees: Callable[[str], bool] | None = None,
-        shows: Callable[[Job], bool] | None = None,
+        shows: Callable[[IndexedJob], bool] | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first: of those with a collection only what `sees` says yes to, and of all of them
-        only what `shows` does."""
-        chosen = [
+        only what `shows` does.
+
+        After the first time it costs what has changed since, and the jobs that it returns.
+        """
+        index = await self._index.of(tenant)
+        chosen = (
             job
-            for job in await self._entries.list(f"{tenant}.>")
+            for job in index.newest()
             if (state is None or job.state is state)
             and (sees is None or sees(job.collection))
             and (shows is None or shows(job))
             and (kind is None or job.kind == kind)
-            and (parent is None or job.options.parent == parent)
-            and (not labels or labels.items() <= job.options.labels.items())
-        ]
-        return sorted(chosen, key=lambda job: job.created_at, reverse=True)[:limit]
+            and (parent is None or job.parent == parent)
+            and (not labels or labels.items() <= job.labels.items())
+        )
+        found: list[Job] = []
+        while some := list(islice(chosen, min(READ_AT_ONCE, limit - len(found)))):
+            entries = await asyncio.gather(*(self._entries.get(_key(tenant, job.id)) for job in some))
+            for job, entry in zip(some, entries, strict=True):
+                if entry is None:
+                    index.forget(job, tenant)
+                elif state is None or entry.state is state:
+                    found.append(entry)
+        return found
 
     async def update(
         self,

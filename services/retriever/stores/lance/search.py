@@ -1,6 +1,5 @@
 """One search of a Lance table: by meaning and by words to the same depth, and one ranking of both."""
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS, Ro
 from services.retriever.stores.lance.statistics import TableStatistics
 from shared.analysis.terms import TermKind, question_terms
 from shared.contracts.retrieval import SearchMode
+from shared.tasks import task_group
 
 __all__ = ["TableSearch"]
 
@@ -116,11 +116,8 @@ class TableSearch:
 
 
 async def _together(*operations: Any) -> list[Any]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(operation) for operation in operations]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+    async with task_group() as group:
+        tasks = [group.create_task(operation) for operation in operations]
     return [task.result() for task in tasks]
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import anyio
 from lancedb.query import MatchQuery
 from lancedb.table import AsyncTable
 
 from services.retriever.ranking.lexical import TermStatistics
 from services.retriever.stores.lance.rows import ALIVE, TERMS, terms_of
 from shared.analysis.languages import Language, detect_language
+from shared.tasks import task_group
 
 __all__ = ["COUNTED", "SAMPLE", "SPOKEN", "Statistics", "TableStatistics"]
 
@@ -58,9 +58,9 @@ class TableStatistics:
         sample, version, now = await self._sampled(table), await table.version(), time.monotonic()
         wanted = list(dict.fromkeys(forms))
         unknown = [form for form in wanted if not self._known(form, version, now)]
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for form in unknown:
-                group.start_soon(self._look_up, table, column, form, version, now)
+                group.create_task(self._look_up(table, column, form, version, now))
         frequencies = {form: self.frequencies[form][0] for form in wanted}
         while len(self.frequencies) > KEPT_TERMS:
             self.frequencies.popitem(last=False)

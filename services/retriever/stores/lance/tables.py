@@ -17,6 +17,7 @@ from services.retriever.stores.lance.compaction import ensure_indices
 from services.retriever.stores.lance.durability import TableFiles, boot_id, local_root
 from services.retriever.stores.lance.rows import base_schema, check_owner
 from shared.contracts.collections import Owner
+from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Tables"]
 
@@ -50,6 +51,7 @@ class Tables:
         self._connect = connect
         self._files = files
         self._recovered: set[str] = set()
+        self._damaged: dict[str, list[str]] = {}
         self._open: dict[str, AsyncTable] = {}
         self._prepared: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -114,7 +116,8 @@ class Tables:
         """The operation's result, None where the table is absent.
 
         A failure is taken for a stale handle, or a table that is being dropped: the table is opened anew and the
-        operation repeated, several times. Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's.
+        operation repeated, several times. Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's, and
+        INDEX_DAMAGED.
         """
         checked = operation if owner is None else partial(_checked, operation=operation, owner=owner)
         for pause in PAUSES:
@@ -123,7 +126,12 @@ class Tables:
             except _STALE:
                 self._forget(name)
                 await asyncio.sleep(pause)
-        return None if (table := await self._get(name)) is None else await checked(table)
+        try:
+            return None if (table := await self._get(name)) is None else await checked(table)
+        except _STALE as error:
+            if self._files is None or "not found" not in str(error).lower():
+                raise
+            raise _damaged("a file of the collection's index is gone") from error
 
     async def make(
         self, name: str, dimension: int, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
@@ -138,8 +146,14 @@ class Tables:
         raise RuntimeError(f"the table {name} is dropped again and again")
 
     async def open_anew(self, name: str) -> AsyncTable | None:
-        """A handle on the newest version that nobody else has; None where the table is absent."""
+        """A handle on the newest version that nobody else has; None where the table is absent.
+
+        Raises Problem INDEX_DAMAGED.
+        """
         await self._recover(name)
+        return await self._open_table(name)
+
+    async def _open_table(self, name: str) -> AsyncTable | None:
         try:
             return await self._connection.open_table(name)
         except ValueError as error:
@@ -155,11 +169,13 @@ class Tables:
         self._prepared.add(name)
 
     async def drop(self, name: str, owner: Owner | None = None) -> None:
-        """Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's. An absent one is no error."""
-        if owner is not None:
-            await self.use(name, _nothing, owner)
+        """Raises Problem COLLECTION_NOT_FOUND where the table is not the owner's. An absent one is no error, and nor is
+        a damaged one that says whose it is."""
+        if owner is not None and (table := await self._open_table(name)) is not None:
+            check_owner(await table.schema(), owner)
         self._forget(name)
         await self._connection.drop_table(name, ignore_missing=True)
+        self._damaged.pop(name, None)
         if self._files is not None:
             self._files.forget(name)
 
@@ -182,9 +198,13 @@ class Tables:
         return self._open[name]
 
     async def _recover(self, name: str) -> None:
+        """Once in a process. Raises Problem INDEX_DAMAGED where files of the table are not what was written."""
         if self._files is not None and name not in self._recovered:
-            await asyncio.to_thread(self._files.recover, name)
+            if damaged := await asyncio.to_thread(self._files.recover, name):
+                self._damaged[name] = damaged
             self._recovered.add(name)
+        if damaged := self._damaged.get(name, []):
+            raise _damaged(f"{len(damaged)} files of the collection's index are not what was written")
 
     async def _create(self, name: str, dimension: int, owner: Owner | None) -> AsyncTable:
         try:
@@ -202,10 +222,14 @@ class Tables:
         self._prepared.discard(name)
 
 
+def _damaged(what: str) -> Problem:
+    return Problem(
+        ProblemType.INDEX_DAMAGED,
+        f"The index is damaged: {what}. Restore it from a backup and start the retriever again, or reindex the "
+        "collection with force.",
+    )
+
+
 async def _checked(table: AsyncTable, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner) -> T:
     check_owner(await table.schema(), owner)
     return await operation(table)
-
-
-async def _nothing(_: AsyncTable) -> None:
-    """Only the owner is checked."""

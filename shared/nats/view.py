@@ -1,0 +1,140 @@
+"""What is in a key-value bucket, kept between looks: a look reads what has changed since the last one, and no more.
+
+A look asks the broker for the next write after the last one that it knows. Where there is none, it costs one request,
+however many records there are. So it is as fresh as reading them all, in any number of processes.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from shared.nats.client import end_reading
+from shared.nats.subjects import bucket_stream
+
+__all__ = ["BucketView", "BucketViews"]
+
+Record = TypeVar("Record")
+View = TypeVar("View", bound="BucketView[Any]")
+
+STEPS: Final = 16
+"""Changes that are read one by one; more of them are read as a stream."""
+
+SILENCE: Final = 10.0
+"""Seconds for the broker to deliver the next record."""
+
+READ_AGAIN: Final = 3600.0
+"""Seconds after which all is read anew, whatever became of the bucket: it may have been restored from a backup."""
+
+LEFT_BEHIND: Final = 5.0
+OPERATIONS: Final = ("KV-Operation", "Nats-Marker-Reason")
+"""Headers of a message that removes a record."""
+
+
+class BucketView(Generic[Record]):
+    """The records whose keys match, each as what `read` makes of its bytes. Use it from one event loop.
+
+    Records that expire stay in it until they are written again or all is read anew.
+    """
+
+    def __init__(self, jetstream: JetStreamContext, bucket: str, keys: str, read: Callable[[bytes], Record]) -> None:
+        self._js = jetstream
+        self._stream = bucket_stream(bucket)
+        self._prefix = f"$KV.{bucket}."
+        self._subject = f"{self._prefix}{keys}"
+        self._read = read
+        self._records: dict[str, Record] = {}
+        self._lock = asyncio.Lock()
+        self._began = time.monotonic()
+        self.revision = 0
+        """The number of the last write that it knows; 0 where there was none."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """As of the last look. It changes with the next one."""
+        return MappingProxyType(self._records)
+
+    async def look(self) -> None:
+        """Take in what has changed. Raises nats errors, and TimeoutError if the broker falls silent."""
+        async with self._lock:
+            if time.monotonic() - self._began > READ_AGAIN:
+                self.clear()
+            if self.revision:
+                for _ in range(STEPS):
+                    if not await self._step():
+                        return
+            await self._follow()
+
+    def clear(self) -> None:
+        """Know nothing; the next look reads all."""
+        self._began = time.monotonic()
+        self.revision = 0
+        self._records.clear()
+
+    def _set(self, key: str, record: Record | None) -> None:
+        """Note a record, or that there is none."""
+        if record is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+
+    def _note(self, subject: str, revision: int, headers: Mapping[str, str] | None, data: bytes | None) -> None:
+        removed = any(name in (headers or {}) for name in OPERATIONS)
+        self._set(subject.removeprefix(self._prefix), None if removed else self._read(data or b""))
+        self.revision = revision
+
+    async def _step(self) -> bool:
+        """Take in the next change; returns whether there is one."""
+        try:
+            message = await self._js.get_msg(self._stream, self.revision + 1, self._subject, next=True)
+        except NotFoundError:
+            return False
+        self._note(str(message.subject), int(message.seq or 0), message.headers, message.data)
+        return True
+
+    async def _follow(self) -> None:
+        """Take in all changes."""
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.revision + 1,
+            inactive_threshold=LEFT_BEHIND,
+        )
+        messages = await self._js.subscribe(self._subject, stream=self._stream, ordered_consumer=True, config=config)
+        try:
+            info = await messages.consumer_info()
+            # Some may be on their way already.
+            left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+            while left > 0:
+                message = await messages.next_msg(timeout=SILENCE)
+                left = message.metadata.num_pending
+                self._note(message.subject, message.metadata.sequence.stream, message.headers, message.data)
+        finally:
+            await end_reading(messages)
+
+
+class BucketViews(Generic[View]):
+    """Views by their keys: those that were used last, of at most so many records together, or the last one alone."""
+
+    def __init__(self, make: Callable[[str], View], *, most: int) -> None:
+        self._make = make
+        self._most = most
+        self._views: OrderedDict[str, View] = OrderedDict()
+
+    async def look(self, keys: str) -> View:
+        """A view after a look at the broker. Raises as `BucketView.look` does."""
+        if (view := self._views.get(keys)) is None:
+            view = self._views[keys] = self._make(keys)
+        self._views.move_to_end(keys)
+        await view.look()
+        while len(self._views) > 1 and sum(map(len, self._views.values())) > self._most:
+            self._views.popitem(last=False)
+        return view
