@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
@@ -25,8 +26,15 @@ log = logging.getLogger(__name__)
 
 Record = TypeVar("Record")
 
-FIRST_LOOK: Final = 10.0
-"""Seconds in which the broker must list the records, for a service to start."""
+SHARE: Final = 10.0
+"""How many times as long as handing on all records takes the next change waits at least: so of many records
+that are written one after the other each costs little."""
+
+RARE: Final = 50.0
+"""How many times longer than it takes to read all records pass at least before that is done again."""
+
+SILENCE: Final = 10.0
+"""Seconds in which the broker must list the next record, for a service to start."""
 
 LEFT_BEHIND: Final = 5.0
 """Seconds for which the broker keeps a reading position that nobody listens to."""
@@ -63,8 +71,7 @@ async def watch_records(
     """
     watch = _Watch(client, jetstream, bucket, read, changed, options)
     async with background(watch.run()):
-        async with asyncio.timeout(FIRST_LOOK):
-            await watch.loaded.wait()
+        await watch.wait()
         yield
 
 
@@ -87,8 +94,21 @@ class _Watch(Generic[Record]):
         self._changed = changed
         self._options = options
         self._records: dict[str, Record] = {}
+        self._read_before: dict[str, tuple[bytes, Record | None]] = {}
+        """What was made of which value, also where it has not been handed on yet."""
         self._failing = False
-        self.loaded = asyncio.Event()
+        self._loaded = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the first records. Raises TimeoutError where no more of them come."""
+        listed = -1
+        while not self._loaded.is_set():
+            if listed == len(self._read_before):
+                raise TimeoutError(f"the broker does not list the {self._bucket}")
+            listed = len(self._read_before)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE):
+                    await self._loaded.wait()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -110,40 +130,56 @@ class _Watch(Generic[Record]):
         bucket = await self._js.key_value(self._bucket)
         watcher = await bucket.watch(">", inactive_threshold=LEFT_BEHIND)
         found: dict[str, Record] = {}
-        whole = False
-        ends = time.monotonic() + self._options.refresh
+        whole = changed = False
+        began, due, ends = time.monotonic(), 0.0, math.inf
         try:
             while self._client.stats["reconnects"] == connection and time.monotonic() < ends:
+                wait = max(due - time.monotonic(), 0.001) if whole and changed else self._options.poll
                 try:
-                    entry = await watcher.updates(timeout=self._options.poll)  # type: ignore[no-untyped-call]
+                    entry = await watcher.updates(timeout=wait)  # type: ignore[no-untyped-call]
                 except NatsTimeout:
-                    continue
-                if entry is not None:
-                    self._note(entry, found)
-                    whole = whole or not entry.delta
-                elif not await delivered(watcher):
-                    # The client says so too where all entries are on their way to it, so the broker has to be asked.
-                    whole = True
-                if whole:
-                    self._failing = False
-                    self._publish(found)
+                    pass
+                else:
+                    changed = True
+                    if entry is not None:
+                        self._note(entry, found)
+                        whole = whole or not entry.delta
+                    elif not await delivered(watcher):
+                        # The client says so too where all entries are on their way, so the broker has to be asked.
+                        whole = True
+                if whole and ends == math.inf:
+                    now = time.monotonic()
+                    ends = now + max(self._options.refresh, RARE * (now - began))
+                if whole and changed and time.monotonic() >= due:
+                    self._failing = changed = False
+                    due = self._publish(found)
         finally:
             await end_watching(watcher)
 
     def _note(self, entry: KeyValue.Entry, found: dict[str, Record]) -> None:
         record = None
         if entry.operation is None:
-            record = self._read(entry.key, entry.value or b"", self._records.get(entry.key))
+            value = entry.value or b""
+            before, record = self._read_before.get(entry.key, (None, None))
+            if before != value:
+                record = self._read(entry.key, value, record)
+                self._read_before[entry.key] = value, record
+        else:
+            self._read_before.pop(entry.key, None)
         if record is None:
             found.pop(entry.key, None)
         else:
             found[entry.key] = record
 
-    def _publish(self, records: Mapping[str, Record]) -> None:
-        if records != self._records or not self.loaded.is_set():
+    def _publish(self, records: Mapping[str, Record]) -> float:
+        """Returns when it may be done again."""
+        began = time.monotonic()
+        if records != self._records or not self._loaded.is_set():
             self._records = dict(records)
             self._changed(MappingProxyType(self._records))
-        self.loaded.set()
+        self._loaded.set()
+        ended = time.monotonic()
+        return ended + SHARE * (ended - began)
 
     def _warn(self, error: Exception) -> None:
         if not self._failing:
