@@ -91,7 +91,10 @@ def scaler(cluster: list[NatsNode], consumer: str = QUEUE.consumer) -> JetStream
 
 def reads(gateway: Gateway, length: int) -> Callable[[], Awaitable[bool]]:
     async def right() -> bool:
-        return gateway.length() == length
+        try:
+            return gateway.length() == length
+        except Unknown:  # the broker has not answered the gateway yet
+            return False
 
     return right
 
