@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 f442b62173267ee2ac967f2ccc0ef5f6d380033c1c0e6ad3a230c3ce7e8bd78a
+// Made by scripts/types.mjs of openapi.json, sha256 459f03d2719b97f088cbb623281eaf25e60c307cc6bd1ee4f466258a3b81d2f8
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -929,6 +929,7 @@ export interface components {
         };
         CollectionList: {
             collections: components["schemas"]["Collection"][];
+            next?: string | null;
         };
         CollectionVersion: {
             chunk_overlap: number | null;
@@ -2811,7 +2812,10 @@ export interface operations {
     };
     list_all_v1_collections_get: {
         parameters: {
-            query?: never;
+            query?: {
+                after?: string;
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from pydantic import JsonValue
 from starlette.requests import Request
 
 from services.gateway.context import context_of
@@ -30,7 +31,7 @@ async def read_passages(
     """
     state, context = state_of(request), context_of(request)
     backend = await state.backend()
-    wanted = {"document_id": document.id, "position": {"$gte": start, "$lt": start + limit}}
+    wanted: dict[str, JsonValue] = {"document_id": document.id, "position": {"$gte": start, "$lt": start + limit}}
     restricted = collection.restricted and not context.principal.sees_all
     slip = (
         Stop(stage=EMBED, variant=collection.embedding_variant),

@@ -1,5 +1,7 @@
 """/v1/session: who calls, and the console's sign-in"""
 
+from typing import Final
+
 from fastapi import Request, Response, status
 
 from services.gateway.auth.authenticator import Authenticator, api_key_of
@@ -15,16 +17,19 @@ __all__ = ["router"]
 
 router = authenticated_router("sessions")
 
+PEOPLE: Final = tuple(action for action in Action if action is not Action.METRICS)
+"""Actions of keys that allow something of the API: a key for monitoring alone is not a person's."""
+
 
 @router.get("/v1/session", summary="See who the caller is", responses=problems())
-@requires(*Action)
+@requires(*PEOPLE)
 async def get(principal: PrincipalDependency, authenticator: AuthenticatorDependency) -> Session:
     """What the API key allows, or the session of the console."""
     return _session(principal, authenticator)
 
 
 @router.post("/v1/session", summary="Sign in to the console", responses=problems())
-@requires(*Action)
+@requires(*PEOPLE)
 async def create(
     request: Request, response: Response, principal: PrincipalDependency, authenticator: AuthenticatorDependency
 ) -> Session:
@@ -38,7 +43,7 @@ async def create(
 @router.delete(
     "/v1/session", summary="Sign out of the console", status_code=status.HTTP_204_NO_CONTENT, responses=problems()
 )
-@requires(*Action)
+@requires(*PEOPLE)
 async def delete(request: Request, response: Response, authenticator: AuthenticatorDependency) -> None:
     """Takes the cookie away."""
     authenticator.sessions.end(request, response)

@@ -1,7 +1,6 @@
 """The console's sign-in: the key in a cookie, and who may use that."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
