@@ -38,7 +38,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client torch dev vllm peers up secrets down test cluster kubeconfig bench chaos fuzz unit lint types format lock clean
+.PHONY: help setup client torch dev vllm peers up secrets down test cluster kubeconfig bench chaos fuzz unit lint types format lock console clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -167,6 +167,10 @@ lock: $(DEV) ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
 	@$(COMPILE) --extra bus --extra generator --extra vllm --allow-unsafe --constraint build/generator.lock --output-file requirements-vllm-cuda.lock pyproject.toml
 	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/requirements.lock  # the installing machine chooses torch's CPU or CUDA build
+
+console: $(DEV) ## Build the web console with Node 20 or later into the gateway's package
+	@$(BIN)/python -m tests.harness.console
+	@cd console && npm ci --no-audit --no-fund && npm run build
 
 clean: ## Remove installed and built files, but not the data in .sluice
 	@rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,6 +16,7 @@ from services.gateway.admin.backlog import Backlog
 from services.gateway.admin.metrics_port import Page, serve_metrics
 from services.gateway.auth.dependencies import AuthenticatedPage
 from services.gateway.auth.exposure import check_exposure
+from services.gateway.console.pages import console_routes
 from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
@@ -84,6 +85,8 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     app.router.routes.extend(
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
+    if settings.console:
+        app.router.routes.extend(console_routes())
     return service, TelemetryMiddleware(
         audit_middleware(DirectRoutes(app, DIRECT), state.authenticator, settings), service.draining
     )

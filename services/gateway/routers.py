@@ -14,9 +14,11 @@ from services.gateway.openai.completions.router import router as completions
 from services.gateway.openai.embeddings.router import router as embeddings
 from services.gateway.openai.files.router import router as files
 from services.gateway.openai.models.router import router as models
+from services.gateway.passages.router import router as passages
 from services.gateway.queries.router import router as queries
 from services.gateway.rerank.router import router as rerank
 from services.gateway.schedules.router import router as schedules
+from services.gateway.sessions.router import router as sessions
 from services.gateway.variants.router import router as variants
 
 __all__ = ["DIRECT", "ROUTERS"]
@@ -31,10 +33,12 @@ ROUTERS: Final = (
     batches,
     collections,
     documents,
+    passages,
     jobs,
     artifacts,
     schedules,
     admin,
     variants,
     keys,
+    sessions,
 )

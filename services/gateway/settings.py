@@ -91,6 +91,7 @@ class GatewaySettings(ServiceSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may call the API from a browser, separated by commas; * for any."
     )
+    console: bool = Field(True, description="Serve the web console at /.")
     body_idle_seconds: float = Field(30.0, gt=0, description="Seconds of silence after which an upload is given up.")
     body_seconds: float = Field(900.0, gt=0, description="Seconds that any upload may take.")
     metrics_host: str = Field("127.0.0.1", description="Address of the port for metrics.")

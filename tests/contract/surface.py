@@ -106,6 +106,8 @@ SETTINGS: Final[dict[str, type[BaseSettings]]] = {
 }
 
 PAGES: Final = (
+    "/",
+    "/ask",
     "/asyncapi",
     "/docs",
     "/docs/oauth2-redirect",
@@ -113,6 +115,7 @@ PAGES: Final = (
     "/metrics",
     "/openapi.json",
     "/readyz",
+    "/sign-in",
 )
 """What the OpenAPI document does not name."""
 

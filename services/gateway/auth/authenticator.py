@@ -13,6 +13,7 @@ from services.gateway.auth.identity import HEADER as IDENTITY
 from services.gateway.auth.identity import Identities
 from services.gateway.auth.limits import Limits
 from services.gateway.auth.principal import ANONYMOUS, Principal
+from services.gateway.auth.sessions import Sessions, refuse_forged
 from services.gateway.settings import GatewaySettings
 from shared.contracts.keys import Action, ApiKey, KeyState, hashed, key_id
 from shared.contracts.problems import Problem, ProblemType
@@ -54,6 +55,7 @@ class Authenticator:
         self._origins = settings.origins
         self._identities = Identities(settings) if settings.verifies_identities else None
         self._known_hosts: set[bytes] = set()
+        self.sessions = Sessions(settings)
         self._loaded = asyncio.Event()
 
     @property
@@ -107,6 +109,8 @@ class Authenticator:
                 self._refuse_foreign_origin(headers)
             return ANONYMOUS
         key = api_key_of(headers)
+        if key is None and (key := self.sessions.key_of(headers)) is not None and writes:
+            refuse_forged(headers)
         if key is None:
             raise _refused("Send an API key as 'Authorization: Bearer sk-sluice-...' or as 'X-API-Key'.")
         known = self._known.get(key_id(key) or "")

@@ -16,6 +16,7 @@ from services.gateway.dependencies import (
     SettingsDependency,
     UploadObjectsDependency,
 )
+from services.gateway.documents.service import checked_id, seen_document
 from services.gateway.documents.uploads import Upload
 from services.gateway.http.body import media_type, read_bounded, read_json, refuse_other_sites
 from services.gateway.http.models import JobBody, Permissions, TextDocuments, UploadForm
@@ -24,8 +25,6 @@ from services.gateway.http.openapi import problems, request_body
 from services.gateway.jobs.idempotency import IdempotencyKey, earlier_job, job_id_for
 from services.gateway.jobs.service import accepted
 from services.gateway.settings import GatewaySettings
-from shared.contracts.collections import Collection
-from shared.contracts.documents import Document as DocumentRecord
 from shared.contracts.documents import document_id
 from shared.contracts.jobs import DeleteSpec, DocumentRef, IngestSpec, JobOptions, JobState, PermitSpec, Priority
 from shared.contracts.keys import Action
@@ -141,7 +140,7 @@ async def get(
     principal: PrincipalDependency,
 ) -> Document:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    return Document.model_validate(await _seen(documents, principal, record, document))
+    return Document.model_validate(await seen_document(documents, principal, record, document))
 
 
 @router.put(
@@ -173,7 +172,7 @@ async def permit(
     job = job_id_for(principal, idempotency_key)
     body = await read_json(request, Permissions, MAX_PERMISSIONS_BYTES)
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    found = await _seen(documents, principal, record, document)
+    found = await seen_document(documents, principal, record, document)
     spec = PermitSpec(collection=collection, documents=(found.id,), allowed=check_allowed(body.allowed))
     options = principal.options(JobOptions(priority=Priority.HIGH))
     made, _ = await jobs.submit(spec, job=job, tenant=principal.tenant, options=options)
@@ -226,7 +225,7 @@ async def delete(
 ) -> JobBody:
     """A document that does not exist is not an error."""
     return await _delete(
-        collections, documents, jobs, principal, response, collection, (_checked_id(document),), idempotency_key
+        collections, documents, jobs, principal, response, collection, (checked_id(document),), idempotency_key
     )
 
 
@@ -263,21 +262,6 @@ async def _delete(
     return accepted(response, made)
 
 
-async def _seen(documents: Documents, principal: Principal, collection: Collection, document: str) -> DocumentRecord:
-    """A document that the caller may see. Raises Problem NOT_FOUND, be it that there is none."""
-    found = await documents.get(collection.table, _checked_id(document), owner=collection.owner)
-    if found is None or not principal.sees_document(found):
-        detail = f"There is no document '{document}' in the collection '{collection.name}'."
-        raise Problem(ProblemType.NOT_FOUND, detail)
-    return found
-
-
 def _is_restricting(ref: DocumentRef) -> bool:
     """Whether an upload comes with a list of principals, so that not everybody may see it."""
     return ref.allowed is not None and normalized(ref.allowed) is not None
-
-
-def _checked_id(document: str) -> str:
-    if len(document) == 32 and all(c in "0123456789abcdef" for c in document):
-        return document
-    raise Problem(ProblemType.NOT_FOUND, f"'{document[:80]}' is not a document id: those have 32 hexadecimal digits.")

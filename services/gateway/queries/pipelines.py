@@ -24,7 +24,7 @@ from shared.contracts.filters import guarded
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RERANK_CANDIDATES, RetrievalFields
 
-__all__ = ["DEFAULT", "EMBED", "GENERATE", "RERANK", "Pipelines", "PipelinesError", "load_pipelines"]
+__all__ = ["DEFAULT", "EMBED", "GENERATE", "RERANK", "RETRIEVE", "Pipelines", "PipelinesError", "load_pipelines"]
 
 DEFAULT: Final = "default"
 EMBED: Final = "embed"

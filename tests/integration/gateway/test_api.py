@@ -74,6 +74,7 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/collections/{collection}/documents/{document}",
         "DELETE /v1/collections/{collection}/documents/{document}",
         "PUT /v1/collections/{collection}/documents/{document}/permissions",
+        "GET /v1/collections/{collection}/documents/{document}/passages",
         "GET /v1/jobs",
         "GET /v1/jobs/{job}",
         "POST /v1/jobs",
@@ -109,6 +110,9 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/keys/{key}",
         "DELETE /v1/keys/{key}",
         "POST /v1/keys/{key}/rotate",
+        "GET /v1/session",
+        "POST /v1/session",
+        "DELETE /v1/session",
         *OPENAI,
     }
 

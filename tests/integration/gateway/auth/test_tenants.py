@@ -68,6 +68,7 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "DELETE /v1/collections/{collection}/documents": (HIDDEN, {"params": {"name": "{name}"}}),
     "GET /v1/collections/{collection}/documents/{document}": (HIDDEN, {}),
     "DELETE /v1/collections/{collection}/documents/{document}": (HIDDEN, {}),
+    "GET /v1/collections/{collection}/documents/{document}/passages": (HIDDEN, {}),
     "PUT /v1/collections/{collection}/documents/{document}/permissions": (HIDDEN, {"json": {"allowed": ["public"]}}),
     "POST /v1/jobs": (202, {"json": {"spec": SPEC}}),
     "GET /v1/jobs": (200, {}),
@@ -105,6 +106,9 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "GET /v1/keys/{key}": (ADMINS, {}),
     "DELETE /v1/keys/{key}": (ADMINS, {}),
     "POST /v1/keys/{key}/rotate": (ADMINS, JSON),
+    "GET /v1/session": (200, {}),
+    "POST /v1/session": (200, {}),
+    "DELETE /v1/session": (204, {}),
 }
 """By operation: the status that another tenant's key gets, and the rest of the request."""
 

@@ -1,0 +1,37 @@
+import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { BrowserRouter } from "react-router";
+import { ProblemError } from "./api/client";
+import { App } from "./app";
+import { SESSION } from "./lib/session";
+import { applyTheme } from "./lib/theme";
+import "./styles.css";
+
+applyTheme();
+
+function signInAgain(error: unknown): void {
+  if (error instanceof ProblemError && error.status === 401) void client.invalidateQueries({ queryKey: SESSION });
+}
+
+const client = new QueryClient({
+  queryCache: new QueryCache({ onError: (error, query) => query.queryKey[0] !== SESSION[0] && signInAgain(error) }),
+  mutationCache: new MutationCache({ onError: signInAgain }),
+  defaultOptions: {
+    queries: {
+      staleTime: 5_000,
+      // A problem that the request itself has is not mended by another try.
+      retry: (tries, error) => tries < 2 && !(error instanceof ProblemError && error.status > 0 && error.status < 500),
+    },
+  },
+});
+
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <QueryClientProvider client={client}>
+      <BrowserRouter>
+        <App />
+      </BrowserRouter>
+    </QueryClientProvider>
+  </StrictMode>,
+);

@@ -1,0 +1,190 @@
+import { useCallback, useEffect, useRef, useState } from "react";
+import { useNavigate, useParams, useSearchParams } from "react-router";
+import { asMarkdown, deleteConversation, deleteConversations, useConversations, type Conversation } from "../../lib/conversations";
+import { ago, plural } from "../../lib/format";
+import { useMay } from "../../lib/session";
+import { Button, CopyButton, IconButton } from "../../ui/basics";
+import { Confirm } from "../../ui/dialog";
+import { Logo } from "../../ui/icon";
+import { Composer, useCollections } from "./composer";
+import { ExchangeView } from "./exchange";
+import { SourcePanel } from "./source-panel";
+import { useAnswer, type AskOptions } from "./use-answer";
+
+const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map((value) => value.toString(36).padStart(2, "0")).join("");
+
+export function AskPage() {
+  const { conversation: wanted } = useParams();
+  const [search] = useSearchParams();
+  const navigate = useNavigate();
+  const conversations = useConversations();
+  const { running, start, stop } = useAnswer();
+  const [opened, setOpened] = useState<{ exchange: string; index: number } | null>(null);
+  const [history, setHistory] = useState(false);
+  const kept = conversations.find((one) => one.id === wanted);
+  const conversation = running && running.id === wanted ? running : kept;
+  const [options, setOptions] = useState<AskOptions>(() => ({
+    collection: search.get("collection") ?? kept?.collection ?? conversations[0]?.collection ?? "default",
+    pipeline: kept?.pipeline ?? "",
+    filter: "",
+    topK: 5,
+    rerank: false,
+  }));
+  const end = useRef<HTMLDivElement>(null);
+  const exchanges = conversation?.exchanges ?? [];
+  const last = exchanges.at(-1);
+
+  useEffect(() => {
+    document.title = `${conversation?.title ?? "Ask"} · Sluice`;
+  }, [conversation?.title]);
+  useEffect(() => {
+    setOpened(null);
+    if (kept) setOptions((before) => ({ ...before, collection: kept.collection, pipeline: kept.pipeline }));
+    // Only another conversation changes the choices.
+  }, [wanted]);
+  useEffect(() => {
+    if (last) end.current?.scrollIntoView({ block: "end" });
+  }, [last?.id, last?.answer.length, last?.done]);
+
+  const ask = (question: string, from: Conversation | undefined = conversation) => {
+    const base = from ?? { id: newId(), title: "", collection: "", pipeline: "", changedAt: 0, exchanges: [] };
+    if (base.id !== wanted) void navigate(`/ask/${base.id}`);
+    setOpened(null);
+    void start(base, question, options);
+  };
+  const retry = () => {
+    if (!conversation || !last) return;
+    ask(last.question, { ...conversation, exchanges: exchanges.slice(0, -1) });
+  };
+  const close = useCallback(() => setOpened(null), []);
+  const shown = opened && exchanges.find((one) => one.id === opened.exchange)?.sources.find((one) => one.index === opened.index);
+
+  return (
+    <div className={`ask ${shown ? "with-source" : ""}`}>
+      <History conversations={conversations} current={wanted} open={history} onClose={() => setHistory(false)} />
+      <section className="thread" aria-label="Conversation">
+        <div className="thread-head">
+          <IconButton label="Conversations" icon="history" className="history-button" onClick={() => setHistory(!history)} />
+          <h1 dir="auto">{conversation?.title || "New conversation"}</h1>
+          {exchanges.length > 0 && conversation && (
+            <>
+              <CopyButton text={() => asMarkdown(conversation)} label="Copy all" className="wide-only" />
+              <Button icon="plus" kind="quiet" onClick={() => void navigate("/ask")}>
+                New
+              </Button>
+            </>
+          )}
+        </div>
+        <div className="exchanges" aria-live="polite">
+          {exchanges.length === 0 && <Welcome collection={options.collection} />}
+          {exchanges.map((exchange) => (
+            <ExchangeView
+              key={exchange.id}
+              exchange={exchange}
+              running={running?.id === wanted && exchange.id === last?.id}
+              last={exchange.id === last?.id}
+              opened={opened?.exchange === exchange.id ? opened.index : null}
+              onCite={(index) => setOpened({ exchange: exchange.id, index })}
+              onRetry={retry}
+            />
+          ))}
+          <div ref={end} />
+        </div>
+        <Composer options={options} onOptions={setOptions} busy={running !== null} onAsk={(question) => ask(question)} onStop={stop} />
+      </section>
+      {shown && <SourcePanel source={shown} collection={conversation?.collection ?? "default"} onClose={close} />}
+    </div>
+  );
+}
+
+function Welcome({ collection }: { collection: string }) {
+  const mayRead = useMay("read");
+  const collections = useCollections(mayRead);
+  const chosen = collections.data?.find((one) => one.name === collection);
+  const empty = mayRead && collections.isSuccess && !chosen?.documents;
+  return (
+    <div className="welcome">
+      <Logo />
+      <h2>Ask your documents</h2>
+      {chosen && chosen.documents > 0 ? (
+        <p>
+          Answers come from {plural(chosen.documents, "document")} of <strong>{chosen.name}</strong>, and name the passages
+          that they rest on.
+        </p>
+      ) : (
+        <p>Answers name the passages that they rest on.</p>
+      )}
+      {empty && (
+        <>
+          <p className="faint">This collection has no documents yet.</p>
+          <p className="faint">
+            Add some with <code>sluice ingest PATH</code>.
+          </p>
+        </>
+      )}
+    </div>
+  );
+}
+
+interface HistoryProps {
+  conversations: Conversation[];
+  current: string | undefined;
+  open: boolean;
+  onClose: () => void;
+}
+
+function History({ conversations, current, open, onClose }: HistoryProps) {
+  const navigate = useNavigate();
+  const [clearing, setClearing] = useState(false);
+  const go = (to: string) => {
+    void navigate(to);
+    onClose();
+  };
+  return (
+    <nav className={`history ${open ? "open" : ""}`} aria-label="Conversations">
+      <Button icon="plus" onClick={() => go("/ask")}>
+        New conversation
+      </Button>
+      <ul>
+        {conversations.map((one) => (
+          <li key={one.id} className={one.id === current ? "current" : ""}>
+            <button type="button" className="history-item" aria-current={one.id === current ? "page" : undefined} onClick={() => go(`/ask/${one.id}`)}>
+              <span dir="auto">{one.title || "…"}</span>
+              <span className="faint">
+                {one.collection} · {ago(one.changedAt)}
+              </span>
+            </button>
+            <IconButton
+              label={`Delete the conversation ${one.title}`}
+              icon="trash"
+              onClick={() => {
+                deleteConversation(one.id);
+                if (one.id === current) go("/ask");
+              }}
+            />
+          </li>
+        ))}
+      </ul>
+      {conversations.length === 0 ? (
+        <p className="faint">Conversations stay in this browser.</p>
+      ) : (
+        <Button kind="quiet" icon="trash" onClick={() => setClearing(true)}>
+          Delete all
+        </Button>
+      )}
+      {clearing && (
+        <Confirm
+          title="Delete all conversations?"
+          action="Delete all"
+          onClose={() => setClearing(false)}
+          onConfirm={async () => {
+            deleteConversations();
+            go("/ask");
+          }}
+        >
+          <p>They are in this browser alone, so they cannot be brought back.</p>
+        </Confirm>
+      )}
+    </nav>
+  );
+}

@@ -1,0 +1,125 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { useEffect, useRef, useState } from "react";
+import { api, read, type Source } from "../../api/client";
+import { percent, plural, printable } from "../../lib/format";
+import { useMay } from "../../lib/session";
+import { Button, IconButton, Loading, Problem } from "../../ui/basics";
+
+const AROUND = 2;
+const MORE = 5;
+
+/** The passage of a citation among those around it in its document. */
+export function SourcePanel({ source, collection, onClose }: { source: Source; collection: string; onClose: () => void }) {
+  const mayRead = useMay("read", "write", "jobs", "system", "admin");
+  const close = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    close.current?.focus();
+    const escape = (event: KeyboardEvent) => event.key === "Escape" && onClose();
+    document.addEventListener("keydown", escape);
+    return () => document.removeEventListener("keydown", escape);
+  }, [source, onClose]);
+
+  return (
+    <aside className="source-panel" aria-label={`Source ${source.index}`}>
+      <div className="source-head" tabIndex={-1} ref={close}>
+        <span className="citation static">{source.index}</span>
+        <h2 dir="auto">{printable(source.document)}</h2>
+        <IconButton label="Close the source" icon="close" onClick={onClose} />
+      </div>
+      <div className="source-meta">
+        <span>Passage {source.position + 1}</span>
+        <span title="How well the passage fits the question">Score {percent(source.score)}</span>
+        {source.copies.length > 0 && <span>{plural(source.copies.length, "more copy", "more copies")}</span>}
+      </div>
+      <Metadata metadata={source.metadata} />
+      {mayRead && source.document_id ? (
+        <Surroundings key={`${source.document_id}.${source.position}`} source={source} collection={collection} />
+      ) : (
+        <Passage position={source.position} text={source.text} marked />
+      )}
+    </aside>
+  );
+}
+
+function Metadata({ metadata }: { metadata: Source["metadata"] }) {
+  const entries = Object.entries(metadata ?? {});
+  if (entries.length === 0) return null;
+  return (
+    <dl className="tags">
+      {entries.map(([name, value]) => (
+        <div key={name}>
+          <dt>{printable(name)}</dt>
+          <dd>{printable(String(value))}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Surroundings({ source, collection }: { source: Source; collection: string }) {
+  const [first] = useState(Math.max(0, source.position - AROUND));
+  const pages = useInfiniteQuery({
+    queryKey: ["passages", collection, source.document_id, first],
+    initialPageParam: { start: first, limit: 2 * AROUND + 1 },
+    queryFn: ({ pageParam }) =>
+      read(
+        api.GET("/v1/collections/{collection}/documents/{document}/passages", {
+          params: { path: { collection, document: source.document_id }, query: pageParam },
+        }),
+      ).then((page) => ({ ...page, ...pageParam })),
+    getNextPageParam: ({ start, limit, chunks }) => (start + limit < chunks ? { start: start + limit, limit: MORE } : null),
+    getPreviousPageParam: ({ start }) =>
+      start > 0 ? { start: Math.max(0, start - MORE), limit: Math.min(MORE, start) } : null,
+    staleTime: Infinity,
+  });
+  if (pages.isPending) return <Loading label="Reading the document" />;
+  if (pages.error) {
+    return (
+      <>
+        <Passage position={source.position} text={source.text} marked />
+        <Problem error={pages.error} retry={() => void pages.refetch()} />
+      </>
+    );
+  }
+  const passages = pages.data.pages.flatMap((page) => page.passages);
+  const found = passages.some((passage) => passage.position === source.position);
+  return (
+    <>
+      {pages.hasPreviousPage && (
+        <Button kind="quiet" busy={pages.isFetchingPreviousPage} onClick={() => void pages.fetchPreviousPage()}>
+          Earlier passages
+        </Button>
+      )}
+      {!found && <Passage position={source.position} text={source.text} marked />}
+      {passages.map((passage) => (
+        <Passage key={passage.position} {...passage} marked={passage.position === source.position} />
+      ))}
+      {pages.hasNextPage && (
+        <Button kind="quiet" busy={pages.isFetchingNextPage} onClick={() => void pages.fetchNextPage()}>
+          Later passages
+        </Button>
+      )}
+    </>
+  );
+}
+
+export function Passage({ position, text, marked = false }: { position: number; text: string; marked?: boolean }) {
+  const place = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (marked) place.current?.scrollIntoView({ block: "center" });
+  }, [marked]);
+  return (
+    <section ref={place} className={`passage ${marked ? "marked" : ""}`} aria-label={`Passage ${position + 1}`}>
+      <span className="passage-number" aria-hidden="true">
+        {position + 1}
+      </span>
+      {marked ? (
+        <p dir="auto">
+          <mark className="whole">{printable(text)}</mark>
+        </p>
+      ) : (
+        <p dir="auto">{printable(text)}</p>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,1 @@
+"""The passages of one document, as the index has them."""

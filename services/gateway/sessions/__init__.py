@@ -1,0 +1,1 @@
+"""Sessions of the web console, and who the caller is."""
