@@ -131,6 +131,12 @@ def build(fake: FakeGateway) -> FastAPI:
     async def _collections() -> Any:
         return {"collections": [{"name": n, "documents": len(d)} for n, d in fake.collections.items()]}
 
+    @app.get("/v1/collections/{name}")
+    async def _collection(name: str) -> Any:
+        if name not in fake.collections:
+            return fake.problem(404, "collection-not-found", f"there is no collection '{name}'")
+        return {"name": name, "documents": len(fake.collections[name])}
+
     @app.post("/v1/collections", status_code=201)
     async def _create(request: Request) -> Any:
         name = (await request.json())["name"]
