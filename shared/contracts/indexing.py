@@ -55,6 +55,9 @@ class IndexChange(Wire):
 
     `restricted` are documents with a list. They are not among `documents`, so that a retriever of a version that knows
     no lists leaves them alone; the outcome says which it has taken. `permissions` change lists and nothing else.
+
+    With a `dimension`, that of the collection's vectors, a table that is not there is made also where all documents are
+    to be removed, so that the removals hold against earlier changes that arrive later.
     """
 
     table: str
@@ -62,6 +65,7 @@ class IndexChange(Wire):
     restricted: tuple[IndexedDocumentRef, ...] = ()
     permissions: tuple[DocumentPermissions, ...] = ()
     object: str | None = None
+    dimension: int | None = None
     drop: bool = False
     inspect: bool = False
 

@@ -29,13 +29,14 @@ class IndexSummary(Wire):
 
 
 class IndexOutcome(Wire):
-    """The documents that the stage `index` did not write, by id; those whose lists it has taken note of; and where it
-    was asked what is there, the summary."""
+    """The documents that the stage `index` did not write, by id; those whose lists it has taken note of; where it
+    was asked what is there, the summary; and whether the table is `absent`, so that no removal was noted."""
 
     superseded: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     refused: dict[str, ProblemDetails] = {}
     summary: IndexSummary | None = None
+    absent: bool = False
 
 
 class Expansion(Wire):

@@ -81,9 +81,14 @@ class ServingStore:
         return self._index.nbytes
 
     async def replace(
-        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+        self,
+        collection: str,
+        documents: Sequence[IndexedDocument],
+        *,
+        owner: Owner | None = None,
+        dimension: int | None = None,
     ) -> Replaced:
-        done = await self._disk.replace(collection, documents, owner=owner)
+        done = await self._disk.replace(collection, documents, owner=owner, dimension=dimension)
         await self._index.follow(collection)
         return done
 

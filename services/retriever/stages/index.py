@@ -62,7 +62,7 @@ class Index:
         for passage in await self._load(query.tenant, change.object):
             passages[passage.document_id].append(passage)
         documents = [_document(ref, passages[ref.id]) for ref in (*change.documents, *change.restricted)]
-        done = await self._store.replace(change.table, documents, owner=owner)
+        done = await self._store.replace(change.table, documents, owner=owner, dimension=change.dimension)
         lists = [_permissions(one) for one in change.permissions]
         await self._store.permit(change.table, lists, owner=owner)
         self._changed(change.table, sum(len(document.chunks) for document in documents))
@@ -70,6 +70,7 @@ class Index:
             superseded=tuple(done.superseded),
             listed=(*(ref.id for ref in change.restricted), *(one.id for one in change.permissions)),
             refused={document: problem.details for document, problem in done.refused.items()},
+            absent=done.absent,
         )
         return query.with_result("index", outcome)
 

@@ -151,6 +151,8 @@ class Replaced:
     """Left alone: a later revision is stored already."""
     refused: Mapping[str, Problem] = field(default_factory=dict)
     """Left alone: the metadata does not fit the collection. One document never holds back the others."""
+    absent: bool = False
+    """Whether there is no collection, so that the deletions are not remembered."""
 
 
 class Hits(list[Hit]):
@@ -184,12 +186,20 @@ class Store(Protocol):
     """
 
     async def replace(
-        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+        self,
+        collection: str,
+        documents: Sequence[IndexedDocument],
+        *,
+        owner: Owner | None = None,
+        dimension: int | None = None,
     ) -> Replaced:
         """Replace all chunks of each document by the given ones, all documents in one commit.
 
         A document of which a greater revision is stored is left alone; a deletion is remembered as a revision
         for at least a day. Of several documents with one id the last of the greatest revision counts.
+
+        Deletions alone leave an absent collection absent, and then are not remembered. With the `dimension` of its
+        vectors they create it.
 
         Raises Problem(CONFLICT) where a vector has another dimension than the collection, before anything is
         written; ValueError for vectors that are not finite and for positions that repeat or are negative.

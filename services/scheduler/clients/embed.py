@@ -14,6 +14,9 @@ __all__ = ["PassageEmbedder"]
 MESSAGE_BYTES: Final = 300_000
 """Text in one message to the embedder, so that it fits the broker's limit also with vectors."""
 
+FLOAT_BYTES: Final = 4
+"""Of each component of a vector, as it travels."""
+
 WINDOW: Final = 16
 """Messages to the embedder under way at once."""
 
@@ -45,6 +48,12 @@ class PassageEmbedder:
         async with task_group() as tasks:
             embedded = [tasks.create_task(embed(group)) for group in self._messages(passages)]
         return tuple(passage for group in embedded for passage in group.result())
+
+    async def dimension(self, variant: str, tenant: str, collection: str) -> int:
+        """That of a variant's vectors. Raises as `embed` does."""
+        probe = Passage(id="dimension", document_id="dimension", document="", position=0, text="dimension")
+        (embedded,) = await self.embed(variant, tenant, collection, (probe,))
+        return len(embedded.vector or b"") // FLOAT_BYTES
 
     def _messages(self, passages: tuple[Passage, ...]) -> Iterator[tuple[Passage, ...]]:
         return groups(passages, lambda p: len(p.text.encode()), most=self._most, most_size=MESSAGE_BYTES)

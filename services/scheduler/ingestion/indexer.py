@@ -177,12 +177,21 @@ class Indexer:
             group = documents[start : start + REMOVED_AT_ONCE]
             await self._check(target)
             refs = tuple(IndexedDocumentRef(id=name, name="", revision=revision) for name, revision in group)
-            await self._change(target, IndexChange(table=target.table, documents=refs))
+            await self._remove(target, IndexChange(table=target.table, documents=refs))
             for name, revision in group:
                 removed = await self._documents.delete(target.table, name, revision, owner=target.owner)
                 if removed is not None and removed.original:
                     await self._originals.release(target.collection, name, removed.original)
             yield start + len(group)
+
+    async def _remove(self, target: Target, removal: IndexChange) -> None:
+        if not (await self._change(target, removal)).absent:
+            return
+        # An earlier job may bring these documents only now. So there must be a table that knows of their removal.
+        variant = self.variant(target.version)
+        dimension = await self._embedder.dimension(variant, target.tenant, target.table)
+        await self._check(target)
+        await self._change(target, removal.model_copy(update={"dimension": dimension}))
 
     async def permit(self, target: Target, documents: Sequence[str], permissions: Permissions) -> int:
         """Change who may see documents (by id) and nothing else: first in the index, then in the records. Returns how

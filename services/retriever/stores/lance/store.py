@@ -93,10 +93,16 @@ class LanceStore:
         )
 
     async def replace(
-        self, collection: str, documents: Sequence[IndexedDocument], *, owner: Owner | None = None
+        self,
+        collection: str,
+        documents: Sequence[IndexedDocument],
+        *,
+        owner: Owner | None = None,
+        dimension: int | None = None,
     ) -> Replaced:
         name = check_collection(collection)
-        dimension = check_vectors(documents)
+        # What documents bring goes before what the caller says.
+        dimension = check_vectors(documents) or dimension
         operation = partial(_replace, documents=documents)
         async with self._tables.committing(name):
             self._commits += 1
@@ -107,7 +113,7 @@ class LanceStore:
             else:
                 done = await self._tables.use(name, operation, owner)
         # In an absent collection every deletion is done already.
-        return done or Replaced(replaced=frozenset(document.id for document in documents))
+        return done or Replaced(replaced=frozenset(document.id for document in documents), absent=True)
 
     async def permit(self, collection: str, documents: Sequence[Permissions], *, owner: Owner | None = None) -> None:
         name = check_collection(collection)

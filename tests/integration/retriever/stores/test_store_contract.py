@@ -288,6 +288,17 @@ async def test_a_deletion_is_remembered_against_an_earlier_revision(store: Store
     assert await texts_of(store, "a") == ["back"]
 
 
+async def test_deletions_alone_are_remembered_where_the_dimension_is_known(store: Store) -> None:
+    done = await store.replace("c", [document("a", revision=5)])
+    assert (done.replaced, done.absent) == ({"id-a"}, True)
+    assert (await store.replace("c", [document("a", ["early"], revision=4)])).replaced == {"id-a"}
+    done = await store.replace("d", [document("a", revision=5)], dimension=DIMENSION)
+    assert (done.replaced, done.absent) == ({"id-a"}, False)
+    assert await store.documents("d") == {}
+    assert (await store.replace("d", [document("a", ["early"], revision=4)])).superseded == {"id-a"}
+    assert (await store.replace("d", [document("a", ["back"], revision=6)])).replaced == {"id-a"}
+
+
 async def test_of_several_documents_with_one_id_the_last_of_the_greatest_revision_counts(store: Store) -> None:
     first, second = document("a", ["first"], revision=2), document("a", ["second", "more"], revision=2)
     await store.replace("c", [first, second, document("a", ["old"], revision=1)])

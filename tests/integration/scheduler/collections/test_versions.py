@@ -128,6 +128,31 @@ async def test_what_changes_while_a_version_is_built_is_in_it(collection_harness
     assert any(text.endswith("The end.") for text in await collection_harness.texts(now.table))
 
 
+async def test_a_removal_holds_against_the_first_upload_that_it_overtakes(
+    collection_harness: CollectionHarness,
+) -> None:
+    await collection_harness.collections.create("default", "docs")
+    arrived, free = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: str, passages: tuple[Passage, ...]) -> None:
+        if passages[0].document in TEXTS:
+            arrived.set()
+            await free.wait()
+
+    collection_harness.before_embedding = hold
+    async with collection_harness.job_harness.working(collection_harness.kinds):
+        upload = await collection_harness.submit(await collection_harness.upload("docs", TEXTS))
+        await arrived.wait()
+        delete = await collection_harness.submit(DeleteSpec(collection="docs", documents=(document_id("b"),)))
+        assert (await collection_harness.job_harness.ended(delete)).state is JobState.SUCCEEDED
+        free.set()
+        job = await collection_harness.job_harness.ended(upload)
+    assert (job.state, job.progress.indexed, job.progress.skipped) == (JobState.SUCCEEDED, 2, 1)
+    now = await collection_harness.collection()
+    assert await collection_harness.names(now.table) == ["a", "c"]
+    assert not any("keeper of b" in text for text in await collection_harness.texts(now.table))
+
+
 async def test_a_job_broken_off_goes_on_with_what_is_missing(collection_harness: CollectionHarness) -> None:
     await fill(collection_harness, {f"doc{number}": LONG for number in range(4)})
     collection_harness.embedded.clear()
