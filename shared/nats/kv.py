@@ -1,5 +1,7 @@
 """Records in the broker's key-value buckets."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,6 +22,13 @@ Record = TypeVar("Record")
 
 TRIES: Final = 50
 """Changes of one record by others that one change outlives."""
+
+
+PAUSE: Final = 0.01
+"""Seconds between two of them."""
+
+KEY: Final = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
+"""What the broker allows as a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +105,32 @@ class Repository(Generic[Record]):
         None stands for no record, before and after. `change` may be called several times, and may raise what it likes.
         Raises Problem CONFLICT after many changes by others.
         """
-        for _ in range(TRIES):
-            stored = await self.read(key)
-            old, revision = (None, 0) if stored is None else (stored.record, stored.revision)
+
+        def changed(old: Record | None, note: bytes) -> tuple[Record | None, bytes]:
             new = change(old)
-            if new == old:
+            return new, note if new is None and old is None else b""
+
+        return await self.change_noting(key, changed)
+
+    async def change_noting(
+        self, key: str, change: Callable[[Record | None, bytes], tuple[Record | None, bytes]]
+    ) -> tuple[Record | None, Record | None]:
+        """As `change`, with a note that stays where a record is removed, or was none: `change` gets it and gives the
+        next one. With a record there is no note.
+        """
+        for _ in range(TRIES):
+            old, note, revision = await self._last(key)
+            new, left = change(old, note)
+            if new == old and (new is not None or left == note):
                 return old, new
             if new is None:
-                done = await self.delete(key, revision=revision)
+                done = await self._remove(key, left, revision)
             else:
-                done = await self.put(key, new, revision=revision) is not None
+                done = await self._replace(key, new, revision)
             if done:
                 return old, new
+            # The node of the broker that was asked may be behind the one that wrote.
+            await asyncio.sleep(PAUSE)
         raise self.conflict(key)
 
     async def update(self, key: str, change: Callable[[Record], Record]) -> Record | None:
@@ -146,6 +169,38 @@ class Repository(Generic[Record]):
         """CONFLICT: others change this record all the time."""
         name = key.rpartition(".")[2]
         return Problem(ProblemType.CONFLICT, f"The {self._noun} '{name}' is being changed by others. Try again.")
+
+    async def _last(self, key: str) -> tuple[Record | None, bytes, int]:
+        """A record, the note on its removal, and the number of the last write, 0 where there was none."""
+        try:
+            entry = await (await self._open()).get(key)
+        except InvalidKeyError:
+            return None, b"", 0
+        except KeyNotFoundError as error:
+            removal = error.entry
+            return (None, b"", 0) if removal is None else (None, removal.value or b"", removal.revision or 0)
+        return self._decode(entry.value or b""), b"", entry.revision or 0
+
+    async def _replace(self, key: str, record: Record, last: int) -> bool:
+        """Write a record, also over a removal, if the last write is this one. Returns whether that was so."""
+        try:
+            await (await self._open()).update(key, self._encode(record), last=last)
+        except KeyWrongLastSequenceError:
+            return False
+        return True
+
+    async def _remove(self, key: str, note: bytes, last: int) -> bool:
+        """Remove a record, or none, and leave a note, if the last write is this one. Returns whether that was so."""
+        if not KEY.fullmatch(key):
+            return True  # it never has a record
+        headers = {"KV-Operation": "DEL", "Nats-Expected-Last-Subject-Sequence": str(last)}
+        try:
+            await self._js.publish(f"$KV.{self._name}.{key}", note, headers=headers)
+        except APIError as error:
+            if error.err_code not in CHANGED:
+                raise
+            return False
+        return True
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:

@@ -3,6 +3,8 @@
 A document's record is written once its chunks are in the index. So a document with a record can be found, and its
 content hash says whether a new upload of the same name is a change. A record says whose it is: its key names a table
 alone, and a table's name proves nothing.
+
+Where a record is removed, the revision of the removal stays: an earlier job may come to its record only afterwards.
 """
 
 from contextlib import aclosing
@@ -33,26 +35,26 @@ class Documents:
         return found if found is not None and _belongs(found, owner) else None
 
     async def put(self, table: str, record: Document, *, owner: Owner) -> Document | None:
-        """Write a record as the owner's, unless a later job has written one already. Returns the one of the two that
-        does not hold now: the record from before, if there was one, or the given one. Of the lists of both, the later
-        one holds.
+        """Write a record as the owner's, unless a later job has written or removed one already. Returns the one of the
+        two that does not hold now: the record from before, if there was one, or the given one. Of the lists of both,
+        the later one holds.
 
         Raises Problem CONFLICT where there is a record of somebody else's.
         """
         owned = record.model_copy(update={"tenant": owner.tenant, "collection": owner.collection})
         is_ours = False
 
-        def newer(known: Document | None) -> Document:
+        def newer(known: Document | None, removed: bytes) -> tuple[Document | None, bytes]:
             nonlocal is_ours
             _check(known, owner)
-            is_ours = known is None or known.revision <= record.revision
+            is_ours = (_removal(removed) if known is None else known.revision) <= record.revision
             if known is None:
-                return owned
+                return (owned, b"") if is_ours else (None, removed)
             if is_ours:
-                return owned.permitting(known.allowed, known.allowed_revision)
-            return known.permitting(record.allowed, record.allowed_revision)
+                return owned.permitting(known.allowed, known.allowed_revision), b""
+            return known.permitting(record.allowed, record.allowed_revision), b""
 
-        before, _ = await self._records.change(f"{table}.{record.id}", newer)
+        before, _ = await self._records.change_noting(f"{table}.{record.id}", newer)
         return before if is_ours else record
 
     async def permit(
@@ -70,11 +72,13 @@ class Documents:
     async def delete(self, table: str, document: str, revision: int, *, owner: Owner) -> Document | None:
         """Remove a record, unless a later job has written it. Returns what was removed. Raises as `put` does."""
 
-        def left(known: Document | None) -> Document | None:
+        def left(known: Document | None, removed: bytes) -> tuple[Document | None, bytes]:
             _check(known, owner)
-            return known if known is not None and known.revision > revision else None
+            if known is not None and known.revision > revision:
+                return known, b""
+            return None, str(max(revision, _removal(removed))).encode()
 
-        before, after = await self._records.change(f"{table}.{document}", left)
+        before, after = await self._records.change_noting(f"{table}.{document}", left)
         return before if after is None else None
 
     async def forget(self, table: str, *, owner: Owner) -> None:
@@ -100,6 +104,11 @@ class Documents:
         """All records of a table by name."""
         found = [record for record in await self._records.list(f"{table}.>") if _belongs(record, owner)]
         return sorted(found, key=lambda document: document.name)
+
+
+def _removal(note: bytes) -> int:
+    """The revision of the job that has removed a record; an older release notes none."""
+    return int(note or -1)
 
 
 def _belongs(record: Document, owner: Owner) -> bool:

@@ -63,6 +63,43 @@ async def test_a_document_is_removed_unless_a_later_job_has_written_it(harness: 
     assert await documents.get("table", key, owner=OWNER) is not None
 
 
+async def test_a_record_does_not_come_after_its_removal_by_a_later_job(harness: StageHarness) -> None:
+    documents = Documents(harness.jetstream)
+    key = document_id("a.txt")
+    for removed in (5, 4):
+        await documents.delete("table", key, removed, owner=OWNER)
+        late = record(4)
+        assert await documents.put("table", late, owner=OWNER) is late
+        assert await documents.get("table", key, owner=OWNER) is None
+    assert await documents.put("table", record(5), owner=OWNER) is None
+    assert await documents.delete("table", key, 6, owner=OWNER) is not None
+    late = record(5)
+    assert await documents.put("table", late, owner=OWNER) is late
+    assert await documents.list("table", owner=OWNER) == []
+    assert await documents.put("table", record(7), owner=OWNER) is None
+
+
+async def test_a_removal_that_comes_while_an_older_record_is_written_stays(
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, other = Documents(harness.jetstream), Documents(harness.jetstream)
+    key = document_id("a.txt")
+    bucket = await documents._records._open()
+    get = bucket.get
+
+    async def overtaken(*args: Any) -> Any:
+        monkeypatch.undo()
+        try:
+            return await get(*args)
+        finally:
+            await other.delete("table", key, 5, owner=OWNER)
+
+    monkeypatch.setattr(bucket, "get", overtaken)
+    late = record(4)
+    assert await documents.put("table", late, owner=OWNER) is late
+    assert await documents.list("table", owner=OWNER) == []
+
+
 async def test_a_later_version_that_comes_while_an_older_one_is_removed_stays(
     harness: StageHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
