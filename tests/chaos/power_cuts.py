@@ -110,7 +110,7 @@ class _PowerCuts:
 
     def _boot(self) -> None:
         self._boots += 1
-        self._platform.before = next_boot(self._boots, self._outside)
+        self._platform.before = next_boot(self._boots, self._outside, self._disk)
 
     def _cut(self) -> None:
         self._platform.freeze_and_kill(self._disk.cut)

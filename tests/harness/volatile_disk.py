@@ -23,6 +23,15 @@ __all__ = ["USUAL", "VolatileDisk", "next_boot", "volatile_disk"]
 EXT4_IOC_SHUTDOWN: Final = 0x8004587D
 NO_LOG_FLUSH: Final = struct.pack("=I", 2)
 
+BOOT: Final = """
+mount --bind "$0" /proc/sys/kernel/random/boot_id || exit
+while read -r device folder _; do
+    case $device in /dev/loop*) [ "$folder" = "$1" ] || umount --lazy "$folder" ;; esac
+done < /proc/self/mounts
+shift
+exec "$@"
+"""
+
 USUAL: Final = "noatime"
 PATIENCE: Final = 10.0
 
@@ -111,12 +120,14 @@ def volatile_disk(folder: Path, megabytes: int) -> Iterator[VolatileDisk]:
         disk.remove()
 
 
-def next_boot(number: int, folder: Path) -> Sequence[str]:
-    """Words before a command, for which the machine has then been started another time: it has another boot id."""
+def next_boot(number: int, folder: Path, disk: VolatileDisk) -> Sequence[str]:
+    """Words before a command, for which the machine has then been started another time: it has another boot id.
+
+    Of all such disks the command sees only the given one. Otherwise it would keep those of tests beside it in use.
+    """
     file = folder / f"boot-{number}"
     file.write_text(f"00000000-0000-4000-8000-{number:012}\n")
-    script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
-    return ("unshare", "--mount", "sh", "-c", script, str(file))
+    return ("unshare", "--mount", "sh", "-c", BOOT, str(file), str(disk.folder))
 
 
 def _run(*command: str | Path) -> str:

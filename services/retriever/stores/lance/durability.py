@@ -83,6 +83,13 @@ class TableFiles:
         fcntl.flock(opened, fcntl.LOCK_EX)
         return opened
 
+    def begin(self, name: str) -> None:
+        """Before the first commit, write down that nothing of the table is acknowledged: a power cut may leave a whole
+        manifest of files that are not there.
+        """
+        if not self._mark(name).stat().st_size and not _manifests(self._folder(name)):
+            self._record(name, 0)
+
     def flush(self, name: str) -> None:
         """Have what the table consists of on disk. Calls for one table do not overlap.
 

@@ -51,6 +51,7 @@ class Tables:
         self._connect = connect
         self._files = files
         self._recovered: set[str] = set()
+        self._recovering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._damaged: dict[str, list[str]] = {}
         self._open: dict[str, AsyncTable] = {}
         self._prepared: set[str] = set()
@@ -107,6 +108,7 @@ class Tables:
                 return
             await self._recover(name)
             with await asyncio.to_thread(self._files.lock, name):
+                await asyncio.to_thread(self._files.begin, name)
                 yield
                 await asyncio.to_thread(self._files.flush, name)
 
@@ -199,10 +201,12 @@ class Tables:
 
     async def _recover(self, name: str) -> None:
         """Once in a process. Raises Problem INDEX_DAMAGED where files of the table are not what was written."""
-        if self._files is not None and name not in self._recovered:
-            if damaged := await asyncio.to_thread(self._files.recover, name):
-                self._damaged[name] = damaged
-            self._recovered.add(name)
+        async with self._recovering[name]:
+            # One that began before another's end could take a new version for one that the power cut has left.
+            if self._files is not None and name not in self._recovered:
+                if damaged := await asyncio.to_thread(self._files.recover, name):
+                    self._damaged[name] = damaged
+                self._recovered.add(name)
         if damaged := self._damaged.get(name, []):
             raise _damaged(f"{len(damaged)} files of the collection's index are not what was written")
 

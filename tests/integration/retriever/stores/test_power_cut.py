@@ -93,6 +93,26 @@ async def test_what_was_acknowledged_survives_and_nothing_is_there_in_part(tmp_p
         assert await found(one.folder) in (one.before, one.after), one.folder
 
 
+async def test_of_a_first_commit_all_or_nothing_survives(tmp_path: Path) -> None:
+    """Nothing of the table was acknowledged before."""
+    chance = random.Random(12)
+    disk = Disk(tmp_path / "index")
+    cuts: list[Path] = []
+
+    def cut() -> None:
+        for _ in range(2):
+            cuts.append(tmp_path / f"cut{len(cuts)}")
+            disk.cut(cuts[-1], chance)
+
+    with recorded(disk, cut):
+        store = await LanceStore.open(str(tmp_path / "index"), boot="before")
+        await store.replace("c", [document("a", 1, gone=False)])
+        await store.close()
+    assert len(cuts) > CUTS
+    for folder in cuts:
+        assert await found(folder) in ({}, {"a": 1}), folder
+
+
 async def test_a_version_that_is_damaged_is_set_aside_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
