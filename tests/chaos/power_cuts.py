@@ -24,7 +24,9 @@ __all__ = ["Cuts", "power_cuts"]
 COLLECTION: Final = "docs"
 WRITERS: Final = 4
 PATIENCE: Final = 120.0
-ACTIVE: Final = ("queued", "running")
+ACTIVE: Final = ("queued", "running", "queued")
+"""States of jobs that go on. One that runs may be put off between two looks."""
+
 SAMPLE: Final = 10
 """Documents of earlier times that each start is asked for, besides all of the last time."""
 
@@ -142,7 +144,7 @@ class _PowerCuts:
             if not self._boots_before():
                 client.post("/v1/collections", json={"name": COLLECTION}).raise_for_status()
                 return
-            eventually(lambda: not _active(client), "the end of all jobs", PATIENCE)
+            eventually(lambda: self._is_idle(client), "the end of all jobs", PATIENCE)
             wrong = self._judge_jobs(client, self._ledger.jobs if everything else self._ledger.fresh_jobs)
             found = _documents(client)
             wrong += self._ledger.judge(found)
@@ -153,6 +155,12 @@ class _PowerCuts:
             wrong += [text for name in sorted(asked) if (text := self._ask(client, name))]
         self._cuts.set_aside += int(self._platform.metric("retriever", "sluice_index_versions_set_aside_total"))
         self._cuts.wrong += [f"after start {len(self._cuts.starts)}: {text}" for text in wrong]
+
+    def _is_idle(self, client: httpx.Client) -> bool:
+        """Whether all jobs have ended, also those on the queue that nobody was told of and that have no entry yet."""
+        told = self._platform.metric("gateway", "sluice_broker_up")
+        queue = ("sluice_jobs_waiting", "sluice_jobs_in_work")
+        return bool(told) and not any(self._platform.metric("gateway", name) for name in queue) and not _active(client)
 
     def _boots_before(self) -> bool:
         return bool(self._cuts.accepted)
