@@ -22,6 +22,7 @@ from tests.cluster.platform import (
     settled,
 )
 from tests.harness.paths import ROOT
+from tests.harness.platform import eventually
 
 BROKER_PAUSE: Final = 6.0
 """Seconds for the slowest query while one of three broker nodes is replaced."""
@@ -130,25 +131,38 @@ def test_a_kill_of_the_only_broker_node() -> None:
     none_failed(outcomes)
 
 
-def secrets(*words: str) -> None:
-    subprocess.run(["make", "secrets", *words], cwd=ROOT, check=True, timeout=120)
+def change(*step: str) -> None:
+    """One step of a change of secrets, and its way to the cluster."""
+    subprocess.run(["make", "secrets", f"BROKER={' '.join(step)}"], cwd=ROOT, check=True, timeout=120)
     kubectl("apply", "-f", str(ROOT / "deploy" / "nats" / "secrets" / "kubernetes.yaml"))
+
+
+def restart_broker() -> None:
     kubectl("rollout", "restart", "statefulset/nats")
     kubectl("rollout", "status", "statefulset/nats", "--timeout=10m")
 
 
+def shows(service: str, passwords: int) -> bool:
+    """Whether kubelet has brought so many passwords to each Pod of a service."""
+    pods = kubectl("get", "pods", "-l", f"app.kubernetes.io/name={service}", "-o", "name").split()
+    counts = (kubectl("exec", pod, "--", "grep", "-c", ".", "/etc/sluice/nats/password") for pod in pods)
+    return all(int(count) == passwords for count in counts)
+
+
 def test_a_rotation_of_a_password() -> None:
-    with load(360) as outcomes:
-        secrets("BROKER=--rotate retriever")
+    with load(540) as outcomes:
+        change("--rotate", "retriever")
+        eventually(lambda: shows("retriever", 2), "two passwords in each Pod", patience=180)
+        change("--switch", "retriever")
+        restart_broker()
+        change("--retire", "retriever")
     none_failed(outcomes)
 
 
 def test_a_rotation_of_the_brokers_certificate() -> None:
-    folder = ROOT / "deploy" / "nats" / "secrets"
     with load(360) as outcomes:
-        for name in ("tls.crt", "tls.key"):
-            (folder / name).unlink()
-        secrets()
+        change("--rotate", "certificate")
+        restart_broker()
     none_failed(outcomes)
 
 
