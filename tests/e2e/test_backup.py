@@ -18,7 +18,7 @@ from tests.harness.platform import Platform, eventually
 
 pytestmark = pytest.mark.timeout(600)
 
-BUSY = 1000
+BUSY = 400
 """Documents of a job that lasts longer than a backup."""
 
 
@@ -90,7 +90,7 @@ def test_a_backup_under_writes_has_each_document_whole_or_not_at_all(filled: Fil
     place = tmp_path / "backups"
     with tenant_client(filled.platform, secret) as client:
         client.create_collection("busy")
-        texts = {f"{n}.txt": f"The busy number {n} is kept by Keeper{n}. " * 20 for n in range(BUSY)}
+        texts = {f"{n}.txt": f"The busy number {n} is kept by Keeper{n}. " * 6 for n in range(BUSY)}
         job = client.add_texts("busy", texts)
         eventually(lambda: client.job(job.id).progress.indexed > 0, "some documents indexed")
         backup(filled.platform, place)
