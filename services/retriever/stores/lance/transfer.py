@@ -5,7 +5,7 @@ import io
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
 from lancedb.table import AsyncTable
@@ -135,22 +135,6 @@ async def release_pins(tables: Tables, names: list[str], before: str) -> None:
                     await table.tags.delete(tag)
 
 
-class _Incoming:
-    """Bytes of an Arrow stream as the file that pyarrow reads; filled piece by piece."""
-
-    def __init__(self) -> None:
-        self._file = io.BytesIO()
-
-    async def filled(self, pieces: AsyncIterable[bytes]) -> Self:
-        async for piece in pieces:
-            self._file.write(piece)
-        self._file.seek(0)
-        return self
-
-    def batches(self) -> Any:
-        return pa.ipc.open_stream(self._file)
-
-
 async def import_table(tables: Tables, name: str, files: AsyncIterable[AsyncIterable[bytes]]) -> int:
     """Make a table with the rows of Arrow streams. Returns their number. One of its name must not be there.
 
@@ -160,7 +144,11 @@ async def import_table(tables: Tables, name: str, files: AsyncIterable[AsyncIter
     async with tables.committing(name):
         table: AsyncTable | None = None
         async for pieces in files:
-            reader = (await _Incoming().filled(pieces)).batches()
+            stream = io.BytesIO()
+            async for piece in pieces:
+                stream.write(piece)
+            stream.seek(0)
+            reader = pa.ipc.open_stream(stream)
             if table is None:
                 table = await tables.create(name, _anew(reader.schema))
             rows += await _add(table, reader)
