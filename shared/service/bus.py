@@ -217,19 +217,19 @@ class Bus:
             return
         self._last_error = repr(error)
         if is_refusal(error):
-            why = f"the broker refuses the password of '{self._credentials.name}'"
-            self._tell_once(why if not self.broker.reached else f"{why}: it is read again at each try", error)
+            again = ": it is read again at each try" if self.broker.reached else ""
+            self._warn_once(f"the broker refuses the password of '{self._credentials.name}'{again} ({error})")
         else:
-            self._tell_once(f"broker connection: {error!r}", error)
+            self._warn_once(f"broker connection: {error!r}")
         if not self.broker.reached and (is_refusal(error) or any(reason in str(error).lower() for reason in USELESS)):
             self._lost.set()
             raise error
 
-    def _tell_once(self, what: str, error: Exception) -> None:
+    def _warn_once(self, what: str) -> None:
         """Log what is the same with every try while the broker is away."""
         if what not in self._told:
             self._told.add(what)
-            log.warning("%s (%s)", what, error) if is_refusal(error) else log.warning("%s", what)
+            log.warning(what)
 
 
 def _reason(error: Exception) -> str:
