@@ -1,12 +1,10 @@
 """Which jobs are there for a reader: what a job has looked at may be in its errors, its outputs and its files."""
 
 from collections.abc import Collection as Texts
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from shared.contracts.collections import Collection
-from shared.contracts.jobs import Job
 from shared.contracts.principals import ALL, covers
 
 __all__ = ["Restrictions"]
@@ -20,16 +18,12 @@ class Restrictions:
     open: frozenset[str]
 
     @classmethod
-    def of(cls, collections: Iterable[Collection]) -> Self:
-        records = list(collections)
+    def of(cls, collections: Mapping[str, bool]) -> Self:
+        """By their names, whether each has such documents."""
         return cls(
-            restricted=frozenset(record.name for record in records if record.restricted),
-            open=frozenset(record.name for record in records if not record.restricted),
+            restricted=frozenset(name for name, restricted in collections.items() if restricted),
+            open=frozenset(name for name, restricted in collections.items() if not restricted),
         )
-
-    def show(self, job: Job, principals: Texts[str]) -> bool:
-        """As `show_work` says of a job."""
-        return self.show_work(job.collection, job.options.principals, principals)
 
     def show_work(self, collection: str, looked_as: Texts[str] | None, principals: Texts[str]) -> bool:
         """Whether a job that looks at documents as `looked_as` is there for who does with these principals.

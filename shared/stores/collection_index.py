@@ -7,6 +7,7 @@ from typing import Final
 from nats.js import JetStreamContext
 
 from shared.contracts.collections import Collection
+from shared.contracts.restrictions import Restrictions
 from shared.nats.subjects import COLLECTIONS
 from shared.nats.view import BucketView, BucketViews
 
@@ -59,10 +60,10 @@ class CollectionIndex:
             found.append(name)
         return found, False
 
-    async def restricted(self, tenant: str) -> dict[str, bool]:
-        """Of each collection, whether it has documents that not everybody may see."""
+    async def restrictions(self, tenant: str) -> Restrictions:
+        """Which collections of a tenant have documents that not everybody may see."""
         found = await self._tenants.look(f"{tenant}.>")
-        return {key.partition(".")[2]: restricted for key, restricted in found.records.items()}
+        return Restrictions.of({key.partition(".")[2]: restricted for key, restricted in found.records.items()})
 
 
 def _restricted(data: bytes) -> bool:

@@ -70,11 +70,7 @@ class CollectionCache:
         now = time.monotonic()
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
-        records = await self._index.restricted(tenant)
-        found = Restrictions(
-            restricted=frozenset(name for name, restricted in records.items() if restricted),
-            open=frozenset(name for name, restricted in records.items() if not restricted),
-        )
+        found = await self._index.restrictions(tenant)
         self._restrictions[tenant] = now, found
         if len(self._restrictions) > CACHED_COLLECTIONS:
             self._restrictions.popitem(last=False)

@@ -12,7 +12,7 @@ from shared.contracts.principals import ALL
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.restrictions import Restrictions
 from shared.stores.artifacts import names_in
-from shared.stores.collections import Collections
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.files import Files, ids_in
 from shared.stores.jobs.store import JobStore
 
@@ -25,7 +25,7 @@ class JobAuthorizer:
     def __init__(self, jetstream: JetStreamContext, job_store: JobStore) -> None:
         self._job_store = job_store
         self._files = Files(jetstream)
-        self._collections = Collections(jetstream)
+        self._collections = CollectionIndex(jetstream)
 
     async def check(self, job: Job, spec: JobSpec) -> None:
         """Raises Problem FORBIDDEN for a collection that the submitter may not name, NOT_FOUND for a file of a job that
@@ -43,7 +43,7 @@ class JobAuthorizer:
             named[file] = await self._owner(job.tenant, file)
         if not named:
             return
-        restrictions = Restrictions.of(await self._collections.list(job.tenant))
+        restrictions = await self._collections.restrictions(job.tenant)
         shown = {owner: await self._shows(job, owner, restrictions) for owner in set(named.values())}
         if hidden := sorted(name for name, owner in named.items() if not shown[owner]):
             raise Problem(ProblemType.NOT_FOUND, f"There is no file '{hidden[0][:80]}'.")
@@ -62,4 +62,6 @@ class JobAuthorizer:
         except Problem:
             return True  # it was uploaded, or nobody remembers the job
         permits = not made_by.collection or permitted(job.options.collections, made_by.collection)
-        return permits and restrictions.show(made_by, job.options.principals or ())
+        return permits and restrictions.show_work(
+            made_by.collection, made_by.options.principals, job.options.principals or ()
+        )

@@ -9,6 +9,7 @@ from shared.contracts.collections import Owner
 from shared.contracts.documents import Document
 from shared.contracts.jobs import DeleteSpec, Job, JobOptions, JobState, job_id
 from shared.contracts.principals import ALL
+from shared.contracts.restrictions import Restrictions
 from shared.nats.kv import Repository
 from shared.nats.subjects import JOB_STATUS
 from shared.stores.collection_index import CollectionIndex
@@ -157,6 +158,6 @@ async def test_pages_of_collections_are_in_order_and_complete(harness: StageHarn
 async def test_which_collections_are_restricted_is_known_from_their_changes(harness: StageHarness) -> None:
     collections, index = Collections(harness.jetstream), CollectionIndex(harness.jetstream)
     record, _ = await collections.create("acme", "docs")
-    assert await index.restricted("acme") == {"docs": False}
+    assert await index.restrictions("acme") == Restrictions.of({"docs": False})
     await collections.update(record, lambda known: known.model_copy(update={"restricted": True}))
-    assert await index.restricted("acme") == {"docs": True}
+    assert await index.restrictions("acme") == Restrictions.of({"docs": True})
