@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from services.retriever.backup.buckets import open_place
+from services.retriever.backup.catalog import Catalog
 from services.retriever.backup.create import create_backup, say
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import Manifest
 from services.retriever.backup.restore import RestoreRun
 from services.retriever.backup.settings import BackupSettings
-from shared.backup.catalog import Catalog
-from shared.backup.errors import BackupError
-from shared.backup.manifest import Manifest
 
 __all__ = ["main", "parser"]
 

@@ -11,9 +11,9 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import from_url
 
-from shared.backup.errors import BackupError
-from shared.backup.manifest import BackupFile
-from shared.backup.places import BackupPlace, FolderPlace
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import BackupFile
+from services.retriever.backup.places import BackupPlace, FolderPlace
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig

@@ -9,8 +9,8 @@ from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 from nats.js import JetStreamContext
 
+from services.retriever.backup.errors import BackupError
 from services.retriever.backup.settings import BackupSettings
-from shared.backup.errors import BackupError
 from shared.nats.client import Connection, connect
 from shared.security.credentials import Credentials
 

@@ -1,8 +1,8 @@
 """Makes a backup while everything runs.
 
-Changes of the index are held while the streams and the versions of the tables are taken: see `shared.backup.pause`. The
-rows of these versions are copied afterwards. The log of jobs comes last of the streams: it decides what a job's state
-is, so what else tells of jobs must not be newer.
+Changes of the index are held while the streams and the versions of the tables are taken: see `pause`. The rows of these
+versions are copied afterwards. The log of jobs comes last of the streams: it decides what a job's state is, so what
+else tells of jobs must not be newer.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from services.retriever.backup.catalog import ABANDONED, Catalog, backup_name
 from services.retriever.backup.connection import broker
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import BackedUpStream, BackedUpTable, BackupFile, Manifest
+from services.retriever.backup.pause import index_paused
 from services.retriever.backup.settings import BackupSettings
+from services.retriever.backup.snapshots import open_snapshot
 from services.retriever.stores.lance.tables import Tables
 from services.retriever.stores.lance.transfer import PinnedTable, TableGoneError, pin_table, release_pins
-from shared.backup.catalog import ABANDONED, Catalog, backup_name
-from shared.backup.errors import BackupError
-from shared.backup.manifest import BackedUpStream, BackedUpTable, BackupFile, Manifest
-from shared.backup.pause import index_paused
-from shared.backup.snapshots import open_snapshot
 from shared.nats.client import server_version
 from shared.nats.subjects import BUCKETS, DEAD_LETTERS, JOB_EVENTS, JOBS, STORES, TIMERS, bucket_stream, store_stream
 from shared.tasks import task_group

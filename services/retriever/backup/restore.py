@@ -15,16 +15,16 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 
+from services.retriever.backup.catalog import Catalog
 from services.retriever.backup.connection import broker
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import BackedUpStream, BackedUpTable, Manifest
+from services.retriever.backup.requeue import requeue_unended
 from services.retriever.backup.settings import BackupSettings
+from services.retriever.backup.snapshots import restore_stream
 from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.lance.tables import Tables
 from services.retriever.stores.lance.transfer import import_table
-from shared.backup.catalog import Catalog
-from shared.backup.errors import BackupError
-from shared.backup.manifest import BackedUpStream, BackedUpTable, Manifest
-from shared.backup.requeue import requeue_unended
-from shared.backup.snapshots import restore_stream
 from shared.contracts.indexing import summary_of
 from shared.nats.client import server_version
 from shared.nats.subjects import DEAD_LETTERS, EVERYTHING, JOB_EVENTS, JOBS, QUERIES

@@ -8,8 +8,8 @@ import pytest
 
 from services.retriever.backup import buckets
 from services.retriever.backup.buckets import open_place
-from shared.backup.errors import BackupError
-from shared.backup.places import BackupPlace
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.places import BackupPlace
 from tests.harness.fake_s3 import FakeS3, serving_s3
 
 pytestmark = pytest.mark.anyio

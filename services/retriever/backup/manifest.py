@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.backup.errors import BackupError
+from services.retriever.backup.errors import BackupError
 
 __all__ = ["FORMAT", "MANIFEST", "BackedUpStream", "BackedUpTable", "BackupFile", "Manifest"]
 

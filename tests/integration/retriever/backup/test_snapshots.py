@@ -9,8 +9,8 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, RetentionPolicy, StreamConfig
 
-from shared.backup.errors import BackupError
-from shared.backup.snapshots import open_snapshot, restore_stream
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.snapshots import open_snapshot, restore_stream
 from shared.nats.client import Connection, connect
 from shared.nats.kv import Repository
 from tests.harness.broker import NatsServer

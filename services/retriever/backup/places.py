@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from shared.backup.errors import BackupError
-from shared.backup.manifest import BackupFile
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import BackupFile
 
 __all__ = ["BackupPlace", "FolderPlace"]
 

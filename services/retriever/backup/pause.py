@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from shared.backup.errors import BackupError
+from services.retriever.backup.errors import BackupError
 from shared.nats.subjects import BUILT_IN_QUEUES, DOCUMENTS, QUERIES, bucket_stream
 from shared.tasks import background
 

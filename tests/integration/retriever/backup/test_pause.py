@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.js import JetStreamContext
 
-from shared.backup import pause
-from shared.backup.errors import BackupError
-from shared.backup.pause import QUEUE, index_paused
+from services.retriever.backup import pause
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.pause import QUEUE, index_paused
 from shared.contracts.envelope import Lane
 from shared.nats.client import Connection, connect
 from shared.nats.settings import QueueSettings

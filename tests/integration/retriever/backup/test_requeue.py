@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.backup.requeue import requeue_unended
+from services.retriever.backup.requeue import requeue_unended
 from shared.contracts.jobs import DropSpec, Job, JobState
 from shared.nats.client import Connection, connect
 from shared.nats.settings import QueueSettings

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from shared.backup.errors import BackupError
-from shared.backup.manifest import MANIFEST, BackupFile, Manifest
-from shared.backup.places import BackupPlace
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import MANIFEST, BackupFile, Manifest
+from services.retriever.backup.places import BackupPlace
 
 __all__ = ["Catalog", "backup_name"]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from shared.backup.errors import BackupError
+from services.retriever.backup.errors import BackupError
 
 __all__ = ["StreamSnapshot", "open_snapshot", "restore_stream"]
 

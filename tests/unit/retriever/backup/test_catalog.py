@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.backup.catalog import Catalog, backup_name
-from shared.backup.errors import BackupError
-from shared.backup.manifest import FORMAT, BackedUpStream, Manifest
-from shared.backup.places import FolderPlace
+from services.retriever.backup.catalog import Catalog, backup_name
+from services.retriever.backup.errors import BackupError
+from services.retriever.backup.manifest import FORMAT, BackedUpStream, Manifest
+from services.retriever.backup.places import FolderPlace
 
 pytestmark = pytest.mark.anyio
 

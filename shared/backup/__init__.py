@@ -1,1 +1,0 @@
-"""Backups: what is in one, where it is kept, and the broker's part of it."""
