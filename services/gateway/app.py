@@ -5,8 +5,10 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Final
 
 import anyio
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from faststream.asgi import make_asyncapi_asgi
 from faststream.specification import AsyncAPI
@@ -34,9 +36,17 @@ from shared.service.service import ASGIApp, Service
 from shared.service.storage import Storage
 from shared.version import VERSION
 
-__all__ = ["make"]
+__all__ = ["FRAMEWORK_TELEMETRY", "make"]
 
 log = logging.getLogger(__name__)
+
+FRAMEWORK_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+}
+"""FastAPI measures and traces nothing itself: `TelemetryMiddleware` makes the span that the stages continue."""
 
 
 def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
@@ -68,8 +78,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         description="Answers from your own documents.",
         lifespan=lambda _: _lifespan(service, serve_metrics(open_pages, settings)),
         redirect_slashes=False,
-        # `TelemetryMiddleware` makes the span that the stages continue.
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry=FRAMEWORK_TELEMETRY,
         redoc_url=None,
     )
     app.state.gateway = state

@@ -12,6 +12,7 @@ No other module touches private members of nats-py; `pyproject.toml` allows the 
 
 import asyncio
 import itertools
+import math
 import random
 import ssl
 import time
@@ -91,6 +92,16 @@ class Connection(Client):
         self._passwords = passwords
         self._trust = trust
         self._pauses = Pauses()
+        self._has_connected = False
+        self._reconnected_at = -math.inf
+
+    @property
+    def reconnected_at(self) -> float:
+        """When it was last made again, by `time.monotonic()`; minus infinity before the first time.
+
+        It is set before the first message of the new connection is read.
+        """
+        return self._reconnected_at
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -123,6 +134,9 @@ class Connection(Client):
             # Of anything else nats-py would end its task that reconnects.
             raise NatsError(f"nats: cannot connect: {error!r}") from error
         self._pauses.connected()
+        if self._has_connected:
+            self._reconnected_at = time.monotonic()
+        self._has_connected = True
 
     async def _introduce(self) -> None:
         """Show the passwords, one after the other."""

@@ -31,8 +31,9 @@ class RuntimeOptions:
     canary_timeout: float = 60.0
     """For a stage's canary to come back."""
 
-    reconnect_grace: float = 2.0
-    """After a reconnection, in which readers may still be on their way back and do not count as gone."""
+    reconnect_grace: float = 5.0
+    """After a reconnection, in which readers may still be on their way back and do not count as gone: longer than the
+    longest pause between two tries to connect."""
 
     remembered_cancels: int = 10_000
     """Cancelled queries that a worker remembers."""

@@ -106,7 +106,6 @@ class StageWorker:
         self._working: dict[tuple[str, int, int], _Work] = {}
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
-        self._readers_return_until = 0.0
         self._executor = StageExecutor(
             stage,
             client=client,
@@ -155,7 +154,6 @@ class StageWorker:
 
     async def reset(self) -> None:
         """Pull afresh after a reconnection."""
-        self._readers_return_until = time.monotonic() + self._options.reconnect_grace
         for consumer in self._consumers.values():
             await consumer.reset()
 
@@ -281,7 +279,10 @@ class StageWorker:
         return outcome
 
     async def _hear_of_lost_reader(self, message: Msg) -> None:
-        if (message.headers or {}).get("Status") == "503" and time.monotonic() > self._readers_return_until:
+        # An event that was on its way when the connection broke goes out at once with the next one, and may find
+        # readers who are not back yet.
+        back_until = self._client.reconnected_at + self._options.reconnect_grace
+        if (message.headers or {}).get("Status") == "503" and time.monotonic() > back_until:
             self._withdraw(message.subject.rpartition(".")[2], Outcome.READER_LEFT, time.time())
 
     def _withdraw(self, query_id: str, outcome: Outcome, at: float) -> None:

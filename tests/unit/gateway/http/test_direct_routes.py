@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway.app import FRAMEWORK_TELEMETRY
 from services.gateway.auth.dependencies import authenticated_router, direct_router, requires
 from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.problems import ClientLeftError, handle_problems
@@ -80,7 +81,8 @@ def documented() -> APIRouter:
 
 @pytest.fixture
 def ends() -> Ends:
-    app, router = FastAPI(), direct()
+    # As the gateway's own: FastAPI would trace by itself where an earlier test of this process has set up tracing.
+    app, router = FastAPI(telemetry=FRAMEWORK_TELEMETRY), direct()
     app.state.gateway = state = GatewayState(GatewaySettings(_env_file=None), Pipelines())
     state.authenticator.update({})  # no keys are required
     app.include_router(router)
