@@ -33,7 +33,7 @@ export function App() {
       </main>
     );
   }
-  openConversations(`${session.data.tenant}.${session.data.key}`);
+  openConversations(`${session.data.tenant}.${session.data.key}`, session.data.conversations);
   return (
     <SessionProvider session={session.data}>
       <Shell />

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.collections.cache import CollectionCache
+from services.gateway.conversations.store import Conversations
 from services.gateway.http.object_writer import ObjectStage
 from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys
@@ -41,6 +42,7 @@ __all__ = [
     "CollectionCacheDependency",
     "CollectionIndexDependency",
     "CollectionsDependency",
+    "ConversationsDependency",
     "DeadLettersDependency",
     "DocumentCountsDependency",
     "DocumentsDependency",
@@ -87,6 +89,7 @@ FilesDependency = Annotated[Files, Depends(_capability(lambda backend: backend.f
 BatchesDependency = Annotated[Batches, Depends(_capability(lambda backend: backend.batches))]
 DeadLettersDependency = Annotated[DeadLetters, Depends(_capability(lambda backend: backend.dead_letters))]
 RoutesDependency = Annotated[Routes, Depends(_capability(lambda backend: backend.routes))]
+ConversationsDependency = Annotated[Conversations, Depends(_capability(lambda backend: backend.conversations))]
 KeysDependency = Annotated[Keys, Depends(_capability(lambda backend: backend.keys))]
 ModelsDependency = Annotated[ModelRegistry, Depends(_capability(lambda backend: backend.models))]
 SettingsDependency = Annotated[GatewaySettings, Depends(_of_state(lambda state: state.settings))]

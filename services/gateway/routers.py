@@ -5,6 +5,7 @@ from typing import Final
 from services.gateway.admin.router import router as admin
 from services.gateway.artifacts.router import router as artifacts
 from services.gateway.collections.router import router as collections
+from services.gateway.conversations.router import router as conversations
 from services.gateway.documents.router import router as documents
 from services.gateway.jobs.router import router as jobs
 from services.gateway.keys.router import router as keys
@@ -41,4 +42,5 @@ ROUTERS: Final = (
     variants,
     keys,
     sessions,
+    conversations,
 )

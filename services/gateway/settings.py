@@ -11,7 +11,7 @@ from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, CollectionPattern
 from shared.service.settings import ServiceSettings
 
-__all__ = ["Audit", "GatewaySettings", "OpenIdGrant"]
+__all__ = ["Audit", "ConversationPlace", "GatewaySettings", "OpenIdGrant"]
 
 SHORTEST_SECRET: Final = 32
 KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -37,6 +37,13 @@ class OpenIdGrant(BaseModel):
     tenant: Tenant = "default"
     actions: frozenset[Action] = Field(frozenset({Action.QUERY, Action.READ}), min_length=1)
     collections: tuple[CollectionPattern, ...] = Field(EVERY_COLLECTION, min_length=1)
+
+
+class ConversationPlace(StrEnum):
+    """Where the console keeps conversations."""
+
+    BROWSER = "browser"
+    SERVER = "server"
 
 
 class GatewaySettings(ServiceSettings):
@@ -107,6 +114,11 @@ class GatewaySettings(ServiceSettings):
         "", description="Origins whose pages may call the API from a browser, separated by commas; * for any."
     )
     console: bool = Field(True, description="Serve the web console at /.")
+    conversations: ConversationPlace = Field(
+        ConversationPlace.BROWSER,
+        description="Where the console keeps conversations: in the browser alone, or on the server, apart for each key "
+        "and person.",
+    )
     public_url: str = Field(
         "",
         description="Address under which browsers reach the gateway, such as https://sluice.example.com; empty: the "

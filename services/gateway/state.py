@@ -13,6 +13,7 @@ from fastapi import Request
 from services.gateway.admin.discovery import discover_services
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.collections.cache import CollectionCache
+from services.gateway.conversations.store import Conversations
 from services.gateway.http.object_writer import ObjectStage
 from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys, watch_keys
@@ -78,6 +79,7 @@ class Backend:
     dead_letters: DeadLetters
     routes: Routes
     keys: Keys
+    conversations: Conversations
     models: ModelRegistry
 
 
@@ -124,6 +126,7 @@ class GatewayState:
             dead_letters=DeadLetters(bus.client, bus.jetstream),
             routes=Routes(bus.jetstream),
             keys=Keys(bus.jetstream),
+            conversations=Conversations(bus.jetstream),
             models=ModelRegistry(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
         )
         await replies.open()

@@ -69,4 +69,7 @@ class QueueSettings(BaseSettings):
     history_bytes: int = Field(
         2**30, ge=2**20, description="Bytes that job events, and dead letters, may take; the broker sets them aside."
     )
+    conversation_seconds: float = Field(
+        90 * 86400.0, gt=0, description="Seconds for which a conversation stays that nobody goes on with."
+    )
     upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")

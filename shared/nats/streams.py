@@ -7,6 +7,7 @@ from nats.js.api import DiscardPolicy, KeyValueConfig, ObjectStoreConfig, Retent
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import (
     ARTIFACTS,
+    CONVERSATIONS,
     DEAD_LETTERS,
     JOB_EVENTS,
     JOBS,
@@ -87,6 +88,7 @@ def buckets(settings: QueueSettings) -> tuple[KeyValueConfig, ...]:
             for bucket in PASSING
         ),
         *(KeyValueConfig(bucket=bucket, history=1, replicas=replicas) for bucket in LASTING),
+        KeyValueConfig(bucket=CONVERSATIONS, history=1, ttl=settings.conversation_seconds, replicas=replicas),
     )
 
 

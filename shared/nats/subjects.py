@@ -12,6 +12,7 @@ __all__ = [
     "BUILT_IN_QUEUES",
     "CHECKPOINTS",
     "COLLECTIONS",
+    "CONVERSATIONS",
     "DEAD_LETTERS",
     "DOCUMENTS",
     "DUE",
@@ -61,6 +62,7 @@ STEP_CACHE = "step-cache"
 CHECKPOINTS = "checkpoints"
 FILES = "files"
 BATCHES = "batches"
+CONVERSATIONS = "conversations"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
@@ -72,7 +74,7 @@ PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES
 """Buckets whose entries go with the history of jobs."""
 
 LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
-BUCKETS: Final = (*PASSING, *LASTING)
+BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS)
 STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS)
 
 DUE = "due"

@@ -16,6 +16,7 @@ from shared.nats.subjects import (
     BUILT_IN_QUEUES,
     CHECKPOINTS,
     COLLECTIONS,
+    CONVERSATIONS,
     DOCUMENTS,
     DUE,
     EVERYTHING,
@@ -197,7 +198,7 @@ def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
         keeps_job_events(),
         reads_dead_letters(),
         keeps_timers("timer.cron.*.*"),
-        writes_buckets(JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES),
+        writes_buckets(JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES, CONVERSATIONS),
         reads_buckets(DOCUMENTS, CHECKPOINTS),
         writes_objects(UPLOADS, ARTIFACTS),
     )

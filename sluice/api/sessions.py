@@ -12,7 +12,8 @@ class Session(Schema):
     """Whom the gateway takes the caller for, and what they may do.
 
     `keys_required` says whether the gateway asks for keys; where it does not, everybody may do everything, and `key`
-    and `name` are empty. `documents_hidden` says whether documents may be hidden from the caller.
+    and `name` are empty. `documents_hidden` says whether documents may be hidden from the caller. `conversations` says
+    where the console keeps conversations.
     """
 
     keys_required: bool = True
@@ -22,3 +23,4 @@ class Session(Schema):
     actions: tuple[Annotated[str, closed_set(*ACTIONS)], ...] = ()
     collections: tuple[str, ...] = ()
     documents_hidden: bool = False
+    conversations: Annotated[str, closed_set("browser", "server")] = "browser"

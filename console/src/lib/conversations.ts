@@ -1,5 +1,5 @@
-import { useSyncExternalStore } from "react";
-import type { Done, Source } from "../api/client";
+import { useEffect, useSyncExternalStore } from "react";
+import { api, problemOf, read, type Done, type Source } from "../api/client";
 
 export interface Exchange {
   id: string;
@@ -13,65 +13,190 @@ export interface Exchange {
   askedAt: number;
 }
 
-export interface Conversation {
+export interface Summary {
   id: string;
   title: string;
   collection: string;
   pipeline: string;
   changedAt: number;
+}
+
+export interface Conversation extends Summary {
   exchanges: Exchange[];
 }
 
-const MOST = 60;
+/** Where conversations are kept. What it shows is what it has by now; `listeners` hear of changes. */
+interface Store {
+  summaries(): Summary[];
+  conversation(id: string): Conversation | undefined;
+  /** Whether it is not known yet what a conversation holds. */
+  pending(id: string): boolean;
+  /** Why the last change was not kept, in words. */
+  failure(): string;
+  load(id: string): void;
+  save(changed: Conversation): void;
+  remove(id: string): void;
+  clear(): void;
+}
+
 const listeners = new Set<() => void>();
-let place = "";
-let conversations: Conversation[] = [];
+const tell = () => listeners.forEach((listener) => listener());
+let owner = "";
+let store: Store = browserStore("");
 
-/** Conversations are kept in this browser only, apart for each key. */
-export function openConversations(owner: string): void {
-  const wanted = `sluice.conversations.${owner}`;
-  if (wanted === place) return;
-  place = wanted;
+/** Conversations are kept apart for each key and person, in this browser or on the server. */
+export function openConversations(of: string, where: "browser" | "server"): void {
+  const wanted = `${where}.${of}`;
+  if (wanted === owner) return;
+  owner = wanted;
+  store = where === "server" ? serverStore() : browserStore(`sluice.conversations.${of}`);
+}
+
+const subscribe = (listener: () => void) => {
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
+};
+
+export const useConversations = (): Summary[] => useSyncExternalStore(subscribe, () => store.summaries());
+
+export const useConversationsFailure = (): string => useSyncExternalStore(subscribe, () => store.failure());
+
+export function useConversation(id: string | undefined): { conversation: Conversation | undefined; pending: boolean } {
+  useEffect(() => {
+    if (id !== undefined) store.load(id);
+  }, [id]);
+  const conversation = useSyncExternalStore(subscribe, () => (id === undefined ? undefined : store.conversation(id)));
+  const pending = useSyncExternalStore(subscribe, () => id !== undefined && store.pending(id));
+  return { conversation, pending };
+}
+
+export const saveConversation = (changed: Conversation): void => store.save(changed);
+
+export const deleteConversation = (id: string): void => store.remove(id);
+
+export const deleteConversations = (): void => store.clear();
+
+const MOST_IN_BROWSER = 60;
+
+function browserStore(place: string): Store {
+  let conversations: Conversation[] = [];
   try {
-    const stored: unknown = JSON.parse(localStorage.getItem(place) ?? "[]");
-    conversations = Array.isArray(stored) ? (stored as Conversation[]) : [];
+    const stored: unknown = JSON.parse((place && localStorage.getItem(place)) || "[]");
+    if (Array.isArray(stored)) conversations = stored as Conversation[];
   } catch {
-    conversations = [];
+    // What cannot be read is written anew.
   }
-}
-
-export function useConversations(): Conversation[] {
-  return useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => conversations,
-  );
-}
-
-export function saveConversation(changed: Conversation): void {
-  write([changed, ...conversations.filter((one) => one.id !== changed.id)].slice(0, MOST));
-}
-
-export const deleteConversation = (id: string): void => write(conversations.filter((one) => one.id !== id));
-
-export const deleteConversations = (): void => write([]);
-
-function write(changed: Conversation[]): void {
-  conversations = changed;
-  let kept = changed;
-  for (;;) {
-    try {
-      localStorage.setItem(place, JSON.stringify(kept));
-      break;
-    } catch {
-      // The browser's store is full: the oldest conversation makes room.
-      if (kept.length < 2) break;
-      kept = kept.slice(0, -1);
+  const write = (changed: Conversation[]) => {
+    conversations = changed;
+    let kept = changed;
+    for (;;) {
+      try {
+        localStorage.setItem(place, JSON.stringify(kept));
+        break;
+      } catch {
+        // The browser's store is full: the oldest conversation makes room.
+        if (kept.length < 2) break;
+        kept = kept.slice(0, -1);
+      }
     }
-  }
-  listeners.forEach((listener) => listener());
+    tell();
+  };
+  const without = (id: string) => conversations.filter((one) => one.id !== id);
+  return {
+    summaries: () => conversations,
+    conversation: (id) => conversations.find((one) => one.id === id),
+    pending: () => false,
+    failure: () => "",
+    load: () => undefined,
+    save: (changed) => write([changed, ...without(changed.id)].slice(0, MOST_IN_BROWSER)),
+    remove: (id) => write(without(id)),
+    clear: () => write([]),
+  };
+}
+
+function serverStore(): Store {
+  let summaries: Summary[] = [];
+  let failure = "";
+  const known = new Map<string, Conversation | null>();
+  const waiting = new Map<string, Conversation>();
+  let writing: Promise<void> = Promise.resolve();
+
+  const attempt = async (work: () => Promise<void>) => {
+    try {
+      await work();
+      failure = "";
+    } catch (error) {
+      const problem = problemOf(error);
+      failure = problem.message || problem.title;
+    }
+    tell();
+  };
+  /** Changes reach the server one after the other, in their order. */
+  const then = (work: () => Promise<void>) => {
+    writing = writing.then(() => attempt(work));
+  };
+  const note = (changed: Summary) => {
+    summaries = [changed, ...summaries.filter((one) => one.id !== changed.id)];
+    tell();
+  };
+
+  void attempt(async () => {
+    const { conversations } = await read(api.GET("/v1/conversations"));
+    const noted = new Set(summaries.map((one) => one.id));
+    const listed = conversations.map(({ changed_at, ...one }) => ({ ...one, changedAt: changed_at }));
+    summaries = [...summaries, ...listed.filter((one) => !noted.has(one.id))];
+  });
+
+  return {
+    summaries: () => summaries,
+    conversation: (id) => known.get(id) ?? undefined,
+    pending: (id) => !known.has(id),
+    failure: () => failure,
+    load: (id) => {
+      if (known.has(id)) return;
+      void attempt(async () => {
+        try {
+          const found = await read(api.GET("/v1/conversations/{conversation}", { params: { path: { conversation: id } } }));
+          const changedAt = summaries.find((one) => one.id === id)?.changedAt ?? 0;
+          // One that was begun meanwhile is newer.
+          if (!known.has(id)) known.set(id, { id, changedAt, ...found, exchanges: found.exchanges as unknown as Exchange[] });
+        } catch (error) {
+          if (problemOf(error).status !== 404) throw error;
+          if (!known.has(id)) known.set(id, null);
+        }
+      });
+    },
+    save: (changed) => {
+      known.set(changed.id, changed);
+      note(changed);
+      // A change that has not been sent yet is overtaken by this one.
+      const first = !waiting.has(changed.id);
+      waiting.set(changed.id, changed);
+      if (!first) return;
+      then(async () => {
+        const { id, title, collection, pipeline, exchanges } = waiting.get(changed.id) ?? changed;
+        waiting.delete(id);
+        const body = { title, collection, pipeline, exchanges: exchanges as unknown as Record<string, never>[] };
+        await read(api.PUT("/v1/conversations/{conversation}", { params: { path: { conversation: id } }, body }));
+      });
+    },
+    remove: (id) => {
+      known.set(id, null);
+      summaries = summaries.filter((one) => one.id !== id);
+      tell();
+      then(async () => {
+        await read(api.DELETE("/v1/conversations/{conversation}", { params: { path: { conversation: id } } }));
+      });
+    },
+    clear: () => {
+      known.clear();
+      summaries = [];
+      tell();
+      then(async () => {
+        await read(api.DELETE("/v1/conversations"));
+      });
+    },
+  };
 }
 
 export function asMarkdown(conversation: Conversation): string {

@@ -9,8 +9,9 @@ from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.auth.sessions import Session
 from services.gateway.context import PrincipalDependency
-from services.gateway.dependencies import AuthenticatorDependency
+from services.gateway.dependencies import AuthenticatorDependency, SettingsDependency
 from services.gateway.http.openapi import problems
+from services.gateway.settings import ConversationPlace, GatewaySettings
 from shared.contracts.keys import Action
 from sluice.api.sessions import Session as SessionBody
 
@@ -24,21 +25,27 @@ PEOPLE: Final = tuple(action for action in Action if action is not Action.METRIC
 
 @router.get("/v1/session", summary="See who the caller is", responses=problems())
 @requires(*PEOPLE)
-async def get(principal: PrincipalDependency, authenticator: AuthenticatorDependency) -> SessionBody:
+async def get(
+    principal: PrincipalDependency, authenticator: AuthenticatorDependency, settings: SettingsDependency
+) -> SessionBody:
     """What the API key allows, or the session of the console."""
-    return _session(principal, authenticator)
+    return _session(principal, authenticator, settings)
 
 
 @router.post("/v1/session", summary="Sign in to the console", responses=problems())
 @requires(*PEOPLE)
 async def create(
-    request: Request, response: Response, principal: PrincipalDependency, authenticator: AuthenticatorDependency
+    request: Request,
+    response: Response,
+    principal: PrincipalDependency,
+    authenticator: AuthenticatorDependency,
+    settings: SettingsDependency,
 ) -> SessionBody:
     """Puts the API key of the request into a cookie that scripts cannot read. It ends after twelve hours."""
     key = api_key_of(request.scope["headers"])
     if authenticator.required and key is not None:
         authenticator.sessions.begin(request, response, Session(key=key))
-    return _session(principal, authenticator)
+    return _session(principal, authenticator, settings)
 
 
 @router.delete(
@@ -50,7 +57,7 @@ async def delete(request: Request, response: Response, authenticator: Authentica
     authenticator.sessions.end(request, response)
 
 
-def _session(principal: Principal, authenticator: Authenticator) -> SessionBody:
+def _session(principal: Principal, authenticator: Authenticator, settings: GatewaySettings) -> SessionBody:
     return SessionBody(
         keys_required=authenticator.required,
         key=principal.key,
@@ -59,4 +66,6 @@ def _session(principal: Principal, authenticator: Authenticator) -> SessionBody:
         actions=tuple(action.value for action in Action if action in principal.actions),
         collections=principal.collections,
         documents_hidden=not principal.sees_all,
+        # Without a key nobody could tell whose they are.
+        conversations=(settings.conversations if principal.key else ConversationPlace.BROWSER).value,
     )

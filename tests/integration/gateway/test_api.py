@@ -113,6 +113,11 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/session",
         "POST /v1/session",
         "DELETE /v1/session",
+        "GET /v1/conversations",
+        "DELETE /v1/conversations",
+        "GET /v1/conversations/{conversation}",
+        "PUT /v1/conversations/{conversation}",
+        "DELETE /v1/conversations/{conversation}",
         *OPENAI,
     }
 

@@ -1,11 +1,21 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useNavigate, useParams, useSearchParams } from "react-router";
-import { asMarkdown, deleteConversation, deleteConversations, useConversations, type Conversation, type Exchange } from "../../lib/conversations";
+import {
+  asMarkdown,
+  deleteConversation,
+  deleteConversations,
+  useConversation,
+  useConversations,
+  useConversationsFailure,
+  type Conversation,
+  type Exchange,
+  type Summary,
+} from "../../lib/conversations";
 import { ago, plural } from "../../lib/format";
-import { useMay } from "../../lib/session";
-import { Button, CopyButton, IconButton } from "../../ui/basics";
+import { useMay, useSession } from "../../lib/session";
+import { Button, CopyButton, IconButton, Loading } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
-import { Logo } from "../../ui/icon";
+import { Icon, Logo } from "../../ui/icon";
 import { Composer, useCollections } from "./composer";
 import { ExchangeView } from "./exchange";
 import { SourcePanel } from "./source-panel";
@@ -21,7 +31,8 @@ export function AskPage() {
   const { running, start, stop } = useAnswer();
   const [opened, setOpened] = useState<{ exchange: string; index: number } | null>(null);
   const [history, setHistory] = useState(false);
-  const kept = conversations.find((one) => one.id === wanted);
+  const { conversation: kept, pending } = useConversation(wanted);
+  const failure = useConversationsFailure();
   const conversation = running && running.id === wanted ? running : kept;
   const [options, setOptions] = useState<AskOptions>(() => ({
     collection: search.get("collection") ?? kept?.collection ?? conversations[0]?.collection ?? "default",
@@ -41,7 +52,7 @@ export function AskPage() {
     setOpened(null);
     if (kept) setOptions((before) => ({ ...before, collection: kept.collection, pipeline: kept.pipeline }));
     // Only another conversation changes the choices.
-  }, [wanted]);
+  }, [wanted, kept === undefined]);
   useEffect(() => {
     if (last) end.current?.scrollIntoView({ block: "end" });
   }, [last?.id, last?.answer.length, last?.done]);
@@ -76,7 +87,13 @@ export function AskPage() {
           )}
         </div>
         <div className="exchanges" aria-live="polite">
-          {exchanges.length === 0 && <Welcome collection={options.collection} />}
+          {failure && (
+            <p className="note" role="alert">
+              <Icon name="warning" size={16} /> Conversations are not kept at the moment: {failure}
+            </p>
+          )}
+          {exchanges.length === 0 && pending && <Loading label="Reading the conversation" />}
+          {exchanges.length === 0 && !pending && <Welcome collection={options.collection} />}
           {exchanges.map((exchange) => (
             <ExchangeView
               key={exchange.id}
@@ -136,7 +153,7 @@ function Welcome({ collection }: { collection: string }) {
 }
 
 interface HistoryProps {
-  conversations: Conversation[];
+  conversations: Summary[];
   current: string | undefined;
   open: boolean;
   onClose: () => void;
@@ -145,6 +162,7 @@ interface HistoryProps {
 function History({ conversations, current, open, onClose }: HistoryProps) {
   const navigate = useNavigate();
   const [clearing, setClearing] = useState(false);
+  const kept = useSession().conversations;
   const go = (to: string) => {
     void navigate(to);
     onClose();
@@ -175,7 +193,9 @@ function History({ conversations, current, open, onClose }: HistoryProps) {
         ))}
       </ul>
       {conversations.length === 0 ? (
-        <p className="faint">Conversations stay in this browser.</p>
+        <p className="faint">
+          {kept === "server" ? "Conversations are kept on the server, for you alone." : "Conversations stay in this browser."}
+        </p>
       ) : (
         <Button kind="quiet" icon="trash" onClick={() => setClearing(true)}>
           Delete all
@@ -191,7 +211,7 @@ function History({ conversations, current, open, onClose }: HistoryProps) {
             go("/ask");
           }}
         >
-          <p>They are in this browser alone, so they cannot be brought back.</p>
+          <p>{kept === "server" ? "They are deleted from the server" : "They are in this browser alone"}, so they cannot be brought back.</p>
         </Confirm>
       )}
     </nav>

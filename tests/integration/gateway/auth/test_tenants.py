@@ -109,6 +109,12 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "GET /v1/session": (200, {}),
     "POST /v1/session": (200, {}),
     "DELETE /v1/session": (204, {}),
+    # They are of one key, and this gateway keeps none.
+    "GET /v1/conversations": (HIDDEN, {}),
+    "DELETE /v1/conversations": (HIDDEN, {}),
+    "GET /v1/conversations/{conversation}": (HIDDEN, {}),
+    "PUT /v1/conversations/{conversation}": (HIDDEN, {"json": {"title": "x"}}),
+    "DELETE /v1/conversations/{conversation}": (HIDDEN, {}),
 }
 """By operation: the status that another tenant's key gets, and the rest of the request."""
 
@@ -183,6 +189,7 @@ def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Clien
     asyncio.run(bury_and_index(broker, collection, name))
     return {
         "collection": collection,
+        "conversation": "conversation1",
         "document": document_id(name),
         "name": name,
         "model": f"rag/{collection}",

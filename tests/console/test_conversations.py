@@ -1,0 +1,80 @@
+"""Conversations that the server keeps: found again in another browser, deleted for good."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from sluice import Client
+from tests.console.conftest import ADMIN
+from tests.harness.browser import Visit
+from tests.harness.platform import Platform, eventually
+
+QUESTION = "Who built the blue lamp?"
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("keeping")
+    with Platform(folder, admin_key=ADMIN, conversations="server") as running:
+        with Client(running.url, api_key=ADMIN, timeout=60) as client:
+            client.create_collection("harbour")
+            text = "The blue lamp of the harbour was built by Ottilie Brandt in 1911."
+            assert client.wait(client.add_texts("harbour", {"lamp.txt": text}).id, timeout=120).state == "succeeded"
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(keeping: Platform, browser: Browser) -> Browser:
+    return browser
+
+
+def begin(browser: Browser, url: str) -> Visit:
+    visit = Visit.begin(browser, url)
+    visit.sign_in(ADMIN)
+    return visit
+
+
+def wait_until_kept(visit: Visit, exchanges: int) -> None:
+    """Wait until the server has the newest conversation with so many answers."""
+
+    def kept() -> bool:
+        known = visit.context.request.get("/v1/conversations").json()["conversations"]
+        content = (
+            visit.context.request.get(f"/v1/conversations/{known[0]['id']}").json() if known else {"exchanges": ()}
+        )
+        return sum(exchange["done"] is not None for exchange in content["exchanges"]) == exchanges
+
+    eventually(kept, f"{exchanges} answers kept")
+
+
+def test_a_conversation_is_there_in_another_browser_until_it_is_deleted(browser: Browser, keeping: Platform) -> None:
+    first, second = begin(browser, keeping.url), begin(browser, keeping.url)
+    page = first.open("/ask?collection=harbour")
+    page.get_by_role("textbox", name="Question").fill(QUESTION)
+    page.keyboard.press("Enter")
+    wait_until_kept(first, 1)
+    assert page.evaluate("() => Object.keys(localStorage).filter((key) => key.includes('conversations'))") == []
+
+    other = second.open("/ask")
+    other.get_by_role("button", name=f"{QUESTION} harbour").click()
+    expect(other.get_by_role("article")).to_contain_text("Ottilie Brandt")
+    other.get_by_role("button", name="Source 1", exact=True).first.click()
+    expect(other.get_by_role("complementary", name="Source 1")).to_contain_text("1911")
+    other.get_by_role("textbox", name="Question").fill("When?")
+    other.keyboard.press("Enter")
+    expect(other.get_by_role("article")).to_have_count(2)
+    wait_until_kept(second, 2)
+
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(2)
+    page.get_by_role("button", name=f"Delete the conversation {QUESTION}").click()
+    expect(page.get_by_role("button", name=QUESTION)).to_have_count(0)
+    expect(page.get_by_role("article")).to_have_count(0)
+    second.expected.append("404")  # it is still at the address of the conversation
+    other.reload()
+    expect(other.get_by_role("navigation", name="Conversations")).to_be_visible()
+    expect(other.get_by_role("button", name=QUESTION)).to_have_count(0)
+    for visit in (first, second):
+        visit.check()
+        visit.context.close()
