@@ -49,6 +49,8 @@ SECRETS: Final[Mapping[str, str]] = {
     "SLUICE_IDENTITY_SECRET_FILE": "gateway",
     "SLUICE_INDEX_STORAGE_OPTIONS": "retriever",
     "SLUICE_OPENAI_API_KEY": "generator",
+    "SLUICE_OPENID_CLIENT_SECRET": "gateway",
+    "SLUICE_OPENID_CLIENT_SECRET_FILE": "gateway",
     "SLUICE_RERANK_API_KEY": "embedder",
 }
 """The service that a setting is for, where the others must not know it. "": the client's, for no service."""
