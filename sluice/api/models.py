@@ -398,8 +398,19 @@ class LaneCounts(Schema):
     batch: int = 0
 
 
+class StageWork(Schema):
+    """What a stage of one process has done since the process started: messages that ended, those of them that failed,
+    and the seconds for which they waited and were in work. The difference between two looks gives rates and means."""
+
+    ended: int = 0
+    failed: int = 0
+    waited_seconds: float = 0.0
+    worked_seconds: float = 0.0
+
+
 class StageStatus(Schema):
-    """One stage that a service's worker serves: what it has in flight by lane, of at most `room` together."""
+    """One stage that a service's worker serves: what it has in flight by lane, of at most `room` together, and its
+    `work`, where it is counted."""
 
     stage: str
     variant: str = "default"
@@ -409,6 +420,7 @@ class StageStatus(Schema):
     ] = LaneCounts()
     room: Sent[int] = None
     model: str = ""
+    work: StageWork | None = None
 
 
 class ServiceStatus(Schema):

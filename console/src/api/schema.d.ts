@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 459f03d2719b97f088cbb623281eaf25e60c307cc6bd1ee4f466258a3b81d2f8
+// Made by scripts/types.mjs of openapi.json, sha256 5276c70db8167fa6c2d2aeea42d9db78af856e50a4433a18e3b2184c57de835b
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -552,6 +552,22 @@ export interface paths {
             cookie?: never;
         };
         get: operations["status_v1_status_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/traces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_latest_v1_traces_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2176,6 +2192,7 @@ export interface components {
             room: number;
             stage: string;
             variant: string;
+            work: components["schemas"]["StageWork"] | null;
         };
         StageTiming: {
             stage: string;
@@ -2183,6 +2200,12 @@ export interface components {
             waited_ms: number;
             worked_ms: number;
             worker: string;
+        };
+        StageWork: {
+            ended: number;
+            failed: number;
+            waited_seconds: number;
+            worked_seconds: number;
         };
         Status: {
             broker: components["schemas"]["BrokerStatus"];
@@ -2312,6 +2335,19 @@ export interface components {
             spans: components["schemas"]["SpanBody"][];
             started_at: number;
             trace_id: string;
+        };
+        TraceEntry: {
+            duration_ms: number | null;
+            error: string | null;
+            id: string;
+            name: string;
+            services: string[];
+            spans: number;
+            started_at: number;
+            trace_id: string;
+        };
+        TraceList: {
+            traces: components["schemas"]["TraceEntry"][];
         };
         TuneSpec: {
             /** @default false */
@@ -7671,6 +7707,91 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_latest_v1_traces_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TraceList"];
                 };
             };
             /** @description A valid API key is needed */

@@ -31,6 +31,7 @@ from services.gateway.variants.service import warnings
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
+from shared.telemetry.trace_events import MOST_TRACES
 from sluice.api.models import Answer, DeadLetter, Status
 
 __all__ = ["router"]
@@ -72,6 +73,17 @@ async def pipelines(pipelines: PipelinesDependency) -> PipelineList:
     """What a query may name as its `pipeline`."""
     named = sorted(pipelines.named.items())
     return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])
+
+
+@router.get("/v1/traces", summary="List the latest traces", responses=problems())
+@requires(Action.READ, Action.QUERY)
+async def list_latest(
+    bus: BusDependency,
+    principal: PrincipalDependency,
+    limit: Annotated[int, Query(ge=1, le=MOST_TRACES)] = 50,
+) -> traces.TraceList:
+    """Those of the tenant's queries and jobs that the services still remember, the newest first."""
+    return await traces.latest_traces(bus.client, limit, principal.tenant)
 
 
 @router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))
