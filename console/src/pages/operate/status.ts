@@ -1,0 +1,213 @@
+import { useQuery } from "@tanstack/react-query";
+import { useMemo, useRef } from "react";
+import { api, read, type ServiceStatus, type StageStatus, type Status } from "../../api/client";
+
+const EVERY = 2_000;
+const KEPT = 150;
+/** Samples of one look each: five minutes of them. */
+
+type Totals = NonNullable<StageStatus["work"]>;
+
+/** What a stage's variant did in some time. Milliseconds are means over the queries that ended. */
+export interface Work {
+  seconds: number | null;
+  ended: number;
+  failed: number;
+  waitedMs: number | null;
+  workedMs: number | null;
+}
+
+/** One variant of a stage, over all its processes. */
+export interface StageFigures {
+  stage: string;
+  variant: string;
+  workers: number;
+  ready: number;
+  room: number;
+  inFlight: number;
+  batchInFlight: number;
+  waiting: number;
+  batchWaiting: number;
+  models: string[];
+  total: Work | null;
+  recent: Work | null;
+}
+
+interface Sample {
+  at: number;
+  status: Status;
+}
+
+export interface Live {
+  status: Status | undefined;
+  error: unknown;
+  stages: StageFigures[];
+  history: Map<string, number[]>;
+  retry: () => void;
+}
+
+export const keyOf = (stage: { stage: string; variant: string }): string => `${stage.stage}/${stage.variant}`;
+
+/** The platform's status, every other second while the page is seen, with what has changed since earlier looks. */
+export function useLiveStatus(enabled: boolean): Live {
+  const samples = useRef<Sample[]>([]);
+  const query = useQuery({
+    queryKey: ["status"],
+    queryFn: () => read(api.GET("/v1/status")),
+    refetchInterval: EVERY,
+    enabled,
+  });
+  const { data, dataUpdatedAt } = query;
+  return useMemo(() => {
+    if (data && samples.current.at(-1)?.at !== dataUpdatedAt) {
+      samples.current = [...samples.current, { at: dataUpdatedAt, status: data }].slice(-KEPT);
+    }
+    return {
+      status: data,
+      error: query.error,
+      stages: data ? figures(samples.current) : [],
+      history: historyOf(samples.current),
+      retry: () => void query.refetch(),
+    };
+  }, [data, dataUpdatedAt, query.error]);
+}
+
+function figures(samples: Sample[]): StageFigures[] {
+  const status = samples.at(-1)!.status;
+  const found = new Map<string, StageFigures>();
+  const at = (stage: string, variant: string): StageFigures => {
+    const key = keyOf({ stage, variant });
+    let known = found.get(key);
+    if (!known) {
+      const none = { workers: 0, ready: 0, room: 0, inFlight: 0, batchInFlight: 0, waiting: 0, batchWaiting: 0 };
+      known = { stage, variant, ...none, models: [], total: null, recent: null };
+      found.set(key, known);
+    }
+    return known;
+  };
+  for (const service of status.services) {
+    for (const stage of service.stages) {
+      if (stage.stage === "jobs") continue;
+      const one = at(stage.stage, stage.variant);
+      one.workers += 1;
+      one.ready += service.ready ? 1 : 0;
+      one.room += stage.room;
+      one.inFlight += stage.lane_in_flight["interactive"] ?? 0;
+      one.batchInFlight += stage.lane_in_flight["batch"] ?? 0;
+      if (stage.model && !one.models.includes(stage.model)) one.models.push(stage.model);
+    }
+  }
+  for (const queue of status.queues) {
+    const one = at(queue.stage, queue.variant);
+    if (queue.lane === "batch") one.batchWaiting += queue.waiting;
+    else one.waiting += queue.waiting;
+  }
+  const now = totals(status);
+  const before = samples.length > 1 ? samples[0]! : null;
+  const then = before ? totals(before.status) : null;
+  const seconds = before ? (samples.at(-1)!.at - before.at) / 1000 : 0;
+  for (const [key, one] of found) {
+    one.total = workOf(now, null, key, null);
+    one.recent = then ? workOf(now, then, key, seconds) : null;
+  }
+  // A queue whose workers were taken away long ago says nothing of today.
+  return [...found.values()]
+    .filter((one) => one.workers > 0 || one.waiting + one.batchWaiting > 0)
+    .sort((one, other) => one.stage.localeCompare(other.stage) || byVariant(one.variant, other.variant));
+}
+
+/** `default` first. */
+export const byVariant = (one: string, other: string): number =>
+  one === other ? 0 : one === "default" ? -1 : other === "default" ? 1 : one.localeCompare(other);
+
+interface Process extends Totals {
+  key: string;
+}
+
+/** By process and stage; a process that has started again is another one. */
+function totals(status: Status): Map<string, Process> {
+  const found = new Map<string, Process>();
+  for (const service of status.services) {
+    for (const stage of service.stages) {
+      if (stage.work) found.set(`${service.instance}@${service.started_at}/${keyOf(stage)}`, { key: keyOf(stage), ...stage.work });
+    }
+  }
+  return found;
+}
+
+const NOTHING: Totals = { ended: 0, failed: 0, waited_seconds: 0, worked_seconds: 0 };
+
+function workOf(now: Map<string, Process>, then: Map<string, Process> | null, key: string, seconds: number | null): Work | null {
+  let known = false;
+  const sum = { ...NOTHING };
+  for (const [process, work] of now) {
+    if (work.key !== key) continue;
+    known = true;
+    const before = then?.get(process) ?? NOTHING;
+    sum.ended += work.ended - before.ended;
+    sum.failed += work.failed - before.failed;
+    sum.waited_seconds += work.waited_seconds - before.waited_seconds;
+    sum.worked_seconds += work.worked_seconds - before.worked_seconds;
+  }
+  if (!known) return null;
+  const mean = (total: number) => (sum.ended > 0 ? (1000 * total) / sum.ended : null);
+  return { seconds, ended: sum.ended, failed: sum.failed, waitedMs: mean(sum.waited_seconds), workedMs: mean(sum.worked_seconds) };
+}
+
+/** The backlog of each stage's variant at each look: what waits, in both lanes. */
+function historyOf(samples: Sample[]): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  samples.forEach(({ status }, index) => {
+    for (const queue of status.queues) {
+      const key = keyOf(queue);
+      let waits = found.get(key);
+      if (!waits) found.set(key, (waits = new Array<number>(samples.length).fill(0)));
+      waits[index]! += queue.waiting;
+    }
+  });
+  return found;
+}
+
+export interface Finding {
+  tone: "bad" | "warn";
+  text: string;
+  remedy: string;
+}
+
+const NEEDED = ["embed", "retrieve", "generate"];
+const LONG_QUEUE = 100;
+
+/** What the status shows to be wrong, as `sluice doctor` judges it. */
+export function findingsOf(status: Status, stages: StageFigures[]): Finding[] {
+  const found: Finding[] = [];
+  const away = status.services.filter((service) => !service.ready);
+  for (const service of away.slice(0, 5)) {
+    found.push({ tone: "bad", text: `${service.service} (${service.instance}) is not ready.`, remedy: "Read its log." });
+  }
+  if (away.length > 5) found.push({ tone: "bad", text: `${away.length - 5} more processes are not ready.`, remedy: "Read their logs." });
+  const served = new Set(stages.filter((stage) => stage.ready > 0).map((stage) => stage.stage));
+  const waiting = stages.filter((stage) => stage.waiting + stage.batchWaiting > 0).map((stage) => stage.stage);
+  for (const stage of new Set([...NEEDED, ...waiting])) {
+    if (!served.has(stage)) {
+      found.push({
+        tone: "bad",
+        text: `No worker serves ${stage}.`,
+        remedy: "Start one: queries wait in its queue until their deadline.",
+      });
+    }
+  }
+  for (const stage of stages) {
+    if (stage.waiting > LONG_QUEUE) {
+      found.push({ tone: "warn", text: `${stage.waiting} queries wait for ${keyOf(stage)}.`, remedy: `Add workers of ${stage.stage}.` });
+    }
+  }
+  for (const warning of status.warnings) found.push({ tone: "warn", text: warning, remedy: "" });
+  if (status.dead_letters > 0) {
+    const letters = status.dead_letters === 1 ? "1 message was" : `${status.dead_letters} messages were`;
+    found.push({ tone: "warn", text: `${letters} given up on.`, remedy: "The dead letters say why." });
+  }
+  return found;
+}
+
+export const versionsOf = (services: readonly ServiceStatus[]): string[] =>
+  [...new Set(services.map((service) => service.version))].sort();
