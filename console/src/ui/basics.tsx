@@ -78,6 +78,8 @@ const TONES: Record<string, string> = {
   failed: "bad",
   following: "info",
   live: "good",
+  "no answer": "warn",
+  "not ready": "bad",
   ready: "good",
   retired: "muted",
   revoked: "bad",

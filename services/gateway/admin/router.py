@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -38,6 +38,10 @@ __all__ = ["router"]
 
 router = authenticated_router("operation")
 
+LONGEST: Final = 1.0
+QUIET: Final = 0.3
+"""Seconds to wait for services: who looks at the status wants to see the busy ones above all."""
+
 TraceId = Annotated[
     str,
     Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The id of a trace, of a query or of a job."),
@@ -49,9 +53,9 @@ TraceId = Annotated[
 async def status(
     request: Request, selector: SelectorDependency, bus: BusDependency, dead_letters: DeadLettersDependency
 ) -> Status:
-    """Services that do not answer within a quarter of a second are not listed."""
+    """Services that are too busy to answer within a second are not listed."""
     services, queues, jobs, kept = await asyncio.gather(
-        discovery.discover_services(bus.client),
+        discovery.discover_services(bus.client, longest=LONGEST, quiet=QUIET),
         discovery.queues(bus.jetstream),
         discovery.jobs(bus.jetstream),
         dead_letters.count(),

@@ -6,13 +6,13 @@ import { Button, Empty, Facts, Loading, PageHead, Problem, State, Time } from ".
 import { Icon } from "../../ui/icon";
 import { Pipeline } from "./pipeline";
 import { Sparkline } from "./sparkline";
-import { findingsOf, keyOf, versionsOf, type Live, type StageFigures, type Work } from "./status";
+import { findingsOf, keyOf, versionsOf, type Live, type Process, type StageFigures, type Work } from "./status";
 
 const PLAIN = ["embed", "retrieve", "generate"];
 const SHOWN = 30;
 
 export function Overview({ live }: { live: Live }) {
-  const { status, stages, history, error, retry } = live;
+  const { status, processes, stages, history, error, retry } = live;
   const [pipeline, setPipeline] = useState("default");
   const named = useQuery({
     queryKey: ["pipelines"],
@@ -32,7 +32,7 @@ export function Overview({ live }: { live: Live }) {
   const path = chosen?.stages.map((stop) => stop.stage) ?? PLAIN;
   return (
     <>
-      <PageHead title="Status" lead={lead(status)}>
+      <PageHead title="Status" lead={lead(status, processes)}>
         {pipelines.length > 1 && (
           <label className="choice">
             <span>Pipeline</span>
@@ -47,7 +47,7 @@ export function Overview({ live }: { live: Live }) {
         )}
       </PageHead>
       {error != null && <Problem error={error} retry={retry} />}
-      <Findings status={status} stages={stages} />
+      <Findings status={status} processes={processes} stages={stages} />
       <section className="panel pipeline" aria-labelledby="pipeline-heading">
         <div className="section-head">
           <h2 id="pipeline-heading">Where queries wait</h2>
@@ -61,7 +61,7 @@ export function Overview({ live }: { live: Live }) {
       </section>
       <section aria-labelledby="services-heading">
         <h2 id="services-heading">Services</h2>
-        <ServiceTable status={status} />
+        <ServiceTable processes={processes} />
       </section>
       <Facts
         facts={[
@@ -74,10 +74,10 @@ export function Overview({ live }: { live: Live }) {
   );
 }
 
-function lead(status: Status): string {
-  const versions = versionsOf(status.services);
+function lead(status: Status, processes: Process[]): string {
+  const versions = versionsOf(processes);
   const version = versions.length > 1 ? `versions ${versions.join(" and ")}` : `version ${versions[0] ?? status.version}`;
-  return `${plural(status.services.length, "process", "processes")}, ${version}`;
+  return `${plural(processes.length, "process", "processes")}, ${version}`;
 }
 
 function waitingWords(stages: StageFigures[]): string {
@@ -88,12 +88,12 @@ function waitingWords(stages: StageFigures[]): string {
   return `The longest queue is that of ${keyOf(longest)}: ${plural(backlog(longest), "query waits", "queries wait")}.`;
 }
 
-function Findings({ status, stages }: { status: Status; stages: StageFigures[] }) {
-  const findings = findingsOf(status, stages);
+function Findings({ status, processes, stages }: { status: Status; processes: Process[]; stages: StageFigures[] }) {
+  const findings = findingsOf(status, processes, stages);
   if (findings.length === 0) {
     return (
       <p className="all-well">
-        <Icon name="check" /> Everything is ready. <span className="faint">`sluice doctor` also looks at the machine.</span>
+        <Icon name="check" /> Everything is ready. <span className="faint"><code>sluice doctor</code> also looks at the machine.</span>
       </p>
     );
   }
@@ -114,7 +114,9 @@ function Findings({ status, stages }: { status: Status; stages: StageFigures[] }
 export const mean = (value: number | null | undefined): string => (value == null ? "–" : milliseconds(value));
 
 export const perMinute = (work: Work | null): string =>
-  work?.seconds ? count(Math.round((600 * work.ended) / work.seconds) / 10) : "–";
+  work?.seconds ? rate((60 * work.ended) / work.seconds) : "–";
+
+const rate = (value: number): string => count(value < 100 ? Math.round(value * 10) / 10 : Math.round(value));
 
 export const failedShare = (work: Work | null): string =>
   !work || work.ended === 0 ? "–" : work.failed === 0 ? "0 %" : work.failed / work.ended < 0.01 ? "< 1 %" : percent(work.failed / work.ended);
@@ -128,16 +130,15 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
           <tr>
             <th scope="col">Stage</th>
             <th scope="col" className="number">Waiting</th>
-            <th scope="col" className="number">In flight</th>
-            <th scope="col" className="number">Room</th>
-            <th scope="col" className="number">Workers</th>
-            <th scope="col" className="number" title="Messages that ended, a minute, since this page was opened">
+            <th scope="col" className="number" title="Of so many that its workers take at once">In flight</th>
+            <th scope="col" className="number wide-only">Workers</th>
+            <th scope="col" className="number wide-only" title="Messages that ended, a minute, since this page was opened">
               A minute
             </th>
             <th scope="col" className="number" title="The mean time in the queue">Wait</th>
             <th scope="col" className="number" title="The mean time in work">Work</th>
             <th scope="col" className="number">Failed</th>
-            <th scope="col">Backlog</th>
+            <th scope="col" className="wide-only">Backlog</th>
           </tr>
         </thead>
         <tbody>
@@ -152,18 +153,17 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
                 <td className={`number ${backlog > 0 ? "warn" : ""}`} title={lanes(stage.waiting, stage.batchWaiting)}>
                   {count(backlog)}
                 </td>
-                <td className="number" title={lanes(stage.inFlight, stage.batchInFlight)}>
-                  {count(stage.inFlight + stage.batchInFlight)}
+                <td className="number nowrap" title={lanes(stage.inFlight, stage.batchInFlight)}>
+                  {count(stage.inFlight + stage.batchInFlight)} <span className="faint">of {count(stage.room)}</span>
                 </td>
-                <td className="number">{count(stage.room)}</td>
-                <td className={`number ${stage.ready === 0 ? "bad" : ""}`}>
+                <td className={`number wide-only ${stage.ready === 0 ? "bad" : ""}`}>
                   {stage.ready === stage.workers ? count(stage.workers) : `${count(stage.ready)} of ${count(stage.workers)}`}
                 </td>
-                <td className="number">{perMinute(stage.recent)}</td>
+                <td className="number wide-only">{perMinute(stage.recent)}</td>
                 <td className="number nowrap">{mean(work?.waitedMs)}</td>
                 <td className="number nowrap">{mean(work?.workedMs)}</td>
                 <td className={`number nowrap ${work && work.failed > 0 ? "bad" : ""}`}>{failedShare(work)}</td>
-                <td>
+                <td className="wide-only">
                   <Sparkline values={history.get(keyOf(stage)) ?? []} label={`Backlog of ${keyOf(stage)} since this page was opened`} />
                 </td>
               </tr>
@@ -193,10 +193,10 @@ function StageName({ stage }: { stage: StageFigures }) {
   );
 }
 
-function ServiceTable({ status }: { status: Status }) {
+function ServiceTable({ processes }: { processes: Process[] }) {
   const [all, setAll] = useState(false);
-  if (status.services.length === 0) return <Empty icon="operate" title="No service answers" />;
-  const services = [...status.services].sort((one, other) => Number(one.ready) - Number(other.ready));
+  if (processes.length === 0) return <Empty icon="operate" title="No service answers" />;
+  const services = [...processes].sort((one, other) => Number(one.ready && !one.silent) - Number(other.ready && !other.silent));
   const shown = all ? services : services.slice(0, SHOWN);
   return (
     <div className="panel">
@@ -217,7 +217,7 @@ function ServiceTable({ status }: { status: Status }) {
               <tr key={`${service.service} ${service.instance}`}>
                 <th scope="row">{printable(service.service)}</th>
                 <td>
-                  <State state={service.ready ? "ready" : "not ready"} />
+                  <State state={service.silent ? "no answer" : service.ready ? "ready" : "not ready"} />
                 </td>
                 <td className="mono nowrap">{printable(service.instance)}</td>
                 <td>{printable(service.version)}</td>

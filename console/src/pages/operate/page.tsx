@@ -1,4 +1,4 @@
-import { Navigate, NavLink, Route, Routes } from "react-router";
+import { Navigate, NavLink, Route, Routes, useLocation } from "react-router";
 import { useMay } from "../../lib/session";
 import { Empty } from "../../ui/basics";
 import { Overview } from "./overview";
@@ -12,7 +12,8 @@ import "./operate.css";
 export default function OperatePage() {
   const runs = useMay("admin");
   const reads = useMay("read");
-  const live = useLiveStatus(runs);
+  const { pathname } = useLocation();
+  const live = useLiveStatus(runs && !pathname.startsWith("/operate/traces"));
   return (
     <div className="page operate">
       <nav className="tabs" aria-label="Operate">

@@ -9,6 +9,9 @@ const NARROWEST = 236;
 const MOST_VARIANTS = 4;
 const DOT = 9;
 
+/** Where the line of a queue runs within its row. */
+const LINE = 26;
+
 interface Stop {
   stage: string;
   variants: StageFigures[];
@@ -31,11 +34,11 @@ export function Pipeline({ path, stages }: { path: string[]; stages: StageFigure
     const served = stages.filter((one) => one.stage === stage);
     return { stage, variants: served.slice(0, MOST_VARIANTS), more: Math.max(0, served.length - MOST_VARIANTS) };
   });
-  const rows = Math.max(1, ...stops.map((stop) => stop.variants.length + (stop.more > 0 ? 0.5 : 0)));
-  const height = HEAD + rows * ROW;
+  const heights = stops.map((stop) => HEAD + Math.max(1, stop.variants.length + (stop.more > 0 ? 0.5 : 0)) * ROW);
+  const tops = heights.map((_, index) => heights.slice(0, index).reduce((sum, one) => sum + one + GAP, 0));
   const across = width >= stops.length * NARROWEST;
   const cell = across ? (width - GAP * (stops.length - 1)) / Math.max(1, stops.length) : width;
-  const whole = across ? height + 4 : stops.length * (height + GAP);
+  const whole = across ? Math.max(0, ...heights) + 4 : heights.reduce((sum, one) => sum + one + GAP, 0) - GAP + 4;
   return (
     <div ref={place} className="pipeline-picture">
       {width > 0 && (
@@ -43,14 +46,17 @@ export function Pipeline({ path, stages }: { path: string[]; stages: StageFigure
           {stops.map((stop, index) => (
             <g
               key={`${stop.stage}.${index}`}
-              transform={across ? `translate(${index * (cell + GAP)} 2)` : `translate(0 ${index * (height + GAP) + 2})`}
+              transform={across ? `translate(${index * (cell + GAP)} 2)` : `translate(0 ${tops[index]! + 2})`}
             >
-              <StopPicture stop={stop} width={cell} height={height - 2} />
+              <StopPicture stop={stop} width={cell} height={heights[index]! - 2} />
               {index < stops.length - 1 &&
                 (across ? (
-                  <Arrow x1={cell} y1={HEAD + ROW / 2} x2={cell + GAP - 2} y2={HEAD + ROW / 2} />
+                  <path className="flow" d={`M${cell} ${HEAD + LINE}h${GAP}`} />
                 ) : (
-                  <Arrow x1={cell * 0.7} y1={height - 2} x2={cell * 0.7} y2={height + GAP - 4} />
+                  <path
+                    className="flow"
+                    d={`M${cell * 0.7} ${heights[index]! - 2}v${GAP / 2 + 1}H1V${heights[index]! + GAP + HEAD + LINE}`}
+                  />
                 ))}
             </g>
           ))}
@@ -58,11 +64,6 @@ export function Pipeline({ path, stages }: { path: string[]; stages: StageFigure
       )}
     </div>
   );
-}
-
-function Arrow({ x1, y1, x2, y2 }: { x1: number; y1: number; x2: number; y2: number }) {
-  const tip = x1 === x2 ? `M${x2 - 4} ${y2 - 5}L${x2} ${y2}L${x2 + 4} ${y2 - 5}` : `M${x2 - 5} ${y2 - 4}L${x2} ${y2}L${x2 - 5} ${y2 + 4}`;
-  return <path className="flow" d={`M${x1} ${y1}L${x2} ${y2}${tip}`} />;
 }
 
 function StopPicture({ stop, width, height }: { stop: Stop; width: number; height: number }) {
@@ -80,10 +81,11 @@ function StopPicture({ stop, width, height }: { stop: Stop; width: number; heigh
           no worker
         </text>
       )}
+      {stop.variants.length > 1 && <path className="flow" d={`M1 ${HEAD + LINE}v${(stop.variants.length - 1) * ROW}`} />}
       {stop.variants.map((variant, row) => (
         <g key={keyOf(variant)} transform={`translate(0 ${HEAD + row * ROW})`}>
           <Queue variant={variant} width={queue} />
-          <Slots variant={variant} named={stop.variants.length > 1} x={queue + 12} width={box - 26} />
+          <Slots variant={variant} named={stop.variants.length > 1 || variant.variant !== "default"} x={queue + 12} width={box - 26} />
         </g>
       ))}
       {stop.more > 0 && (
@@ -98,17 +100,17 @@ function StopPicture({ stop, width, height }: { stop: Stop; width: number; heigh
 /** The queries that wait, a dot for each as long as there is room. */
 function Queue({ variant, width }: { variant: StageFigures; width: number }) {
   const waiting = variant.waiting + variant.batchWaiting;
-  const room = Math.max(1, Math.floor((width - 14) / DOT));
+  const room = Math.max(1, Math.floor((width - 18) / DOT));
   const shown = Math.min(waiting, room);
   const interactive = Math.min(variant.waiting, shown);
   return (
     <g className={`queue ${waiting > 0 ? "waits" : ""}`}>
-      <text className="stage-note" x={2} y={14}>
+      <text className="stage-note" x={6} y={14}>
         {count(waiting)} waiting
       </text>
-      <line className="flow" x1={0} x2={width} y1={26} y2={26} />
+      <path className="flow" d={`M1 ${LINE}H${width - 2}m-5 -4l5 4l-5 4`} />
       {Array.from({ length: shown }, (_, index) => (
-        <circle key={index} className={index < interactive ? "" : "batch"} cx={width - 8 - index * DOT} cy={26} r={3.4} />
+        <circle key={index} className={index < interactive ? "" : "batch"} cx={width - 12 - index * DOT} cy={LINE} r={3.4} />
       ))}
     </g>
   );

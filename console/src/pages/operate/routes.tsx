@@ -7,7 +7,7 @@ import { Button, Empty, Field, Loading, PageHead, Problem, Time } from "../../ui
 import { Confirm } from "../../ui/dialog";
 import { Icon } from "../../ui/icon";
 import { failedShare, mean, perMinute } from "./overview";
-import { keyOf, type Live, type StageFigures, type Work } from "./status";
+import { byStage, keyOf, type Live, type StageFigures, type Work } from "./status";
 
 const ROUTES = ["routes"] as const;
 
@@ -20,7 +20,7 @@ export function RoutesPage({ live }: { live: Live }) {
   });
   const [since, setSince] = useState<"opened" | "start">("opened");
   if (routes.isPending) return <Loading label="Reading the routes" />;
-  const found = routes.data?.routes ?? [];
+  const found = [...(routes.data?.routes ?? [])].sort((one, other) => byStage(one.stage, other.stage));
   const several = found.filter((route) => route.variants.length > 1 || route.revision > 0);
   const single = found.filter((route) => !several.includes(route));
   return (
@@ -63,6 +63,9 @@ export function RoutesPage({ live }: { live: Live }) {
     </>
   );
 }
+
+/** Stages that generators serve too. */
+const FOLLOWERS = ["condense", "expand"];
 
 type Shares = Record<string, number>;
 
@@ -165,6 +168,9 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
           </Button>
         )}
       </div>
+      {FOLLOWERS.includes(route.stage) && route.revision === 0 && (
+        <p className="faint">It follows the route of generate until it has one of its own.</p>
+      )}
       <VariantTable route={route} live={live} since={since} />
       {changes && route.variants.length > 1 && (
         <form
@@ -189,26 +195,28 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
             ))}
           {stale && <p className="hint bad">Somebody has changed this route since you began.</p>}
           {error !== null && <Problem error={error} {...(conflict(error) ? { retry: forget } : {})} />}
-          <div className="route-actions">
-            {draft && <span className="faint">{inWords(shares)}</span>}
-            {before && !draft && (
-              <span className="applied" role="status">
-                <Icon name="check" size={16} /> Applied
-              </span>
-            )}
-            <span className="spacer" />
-            {before && !draft && (
-              <Button icon="history" busy={busy} onClick={() => void undo()}>
-                Undo
-              </Button>
-            )}
-            {draft && <Button onClick={forget}>Discard</Button>}
-            {draft && (
-              <Button kind="primary" type="submit" busy={busy}>
-                Apply
-              </Button>
-            )}
-          </div>
+          {(draft ?? before) && (
+            <div className="route-actions">
+              {draft && <span className="faint">{inWords(shares)}</span>}
+              {before && !draft && (
+                <span className="applied" role="status">
+                  <Icon name="check" size={16} /> Applied
+                </span>
+              )}
+              <span className="spacer" />
+              {before && !draft && (
+                <Button icon="history" busy={busy} onClick={() => void undo()}>
+                  Undo
+                </Button>
+              )}
+              {draft && <Button onClick={forget}>Discard</Button>}
+              {draft && (
+                <Button kind="primary" type="submit" busy={busy}>
+                  Apply
+                </Button>
+              )}
+            </div>
+          )}
         </form>
       )}
       {resetting && (
@@ -329,11 +337,11 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
             <tr>
               <th scope="col">Variant</th>
               <th scope="col" className="number">Share</th>
-              <th scope="col" className="number">Shadow</th>
-              <th scope="col" className="number">Workers</th>
+              <th scope="col" className="number wide-only">Shadow</th>
+              <th scope="col" className="number wide-only">Workers</th>
               {known && (
                 <>
-                  <th scope="col" className="number">Waiting</th>
+                  <th scope="col" className="number wide-only">Waiting</th>
                   <th scope="col" className="number">{since === "start" ? "Queries" : "A minute"}</th>
                   <th scope="col" className="number" title="The mean time in the queue">Wait</th>
                   <th scope="col" className="number" title="The mean time in work">Work</th>
@@ -355,11 +363,11 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
                     </span>
                   </th>
                   <td className="number nowrap">{shown(one.share)}</td>
-                  <td className="number nowrap">{one.shadow > 0 ? shown(one.shadow) : "–"}</td>
-                  <td className={`number ${one.workers === 0 ? "bad" : ""}`}>{count(one.workers)}</td>
+                  <td className="number nowrap wide-only">{one.shadow > 0 ? shown(one.shadow) : "–"}</td>
+                  <td className={`number wide-only ${one.workers === 0 ? "bad" : ""}`}>{count(one.workers)}</td>
                   {known && (
                     <>
-                      <td className="number">{stage ? count(stage.waiting + stage.batchWaiting) : "–"}</td>
+                      <td className="number wide-only">{stage ? count(stage.waiting + stage.batchWaiting) : "–"}</td>
                       <td className="number">{since === "start" ? (work ? count(work.ended) : "–") : perMinute(work)}</td>
                       <td className="number nowrap">{mean(work?.waitedMs)}</td>
                       <td className="number nowrap">{mean(work?.workedMs)}</td>

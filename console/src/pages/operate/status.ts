@@ -3,8 +3,9 @@ import { useMemo, useRef } from "react";
 import { api, read, type ServiceStatus, type StageStatus, type Status } from "../../api/client";
 
 const EVERY = 2_000;
+
+/** Looks that are kept: five minutes of them. */
 const KEPT = 150;
-/** Samples of one look each: five minutes of them. */
 
 type Totals = NonNullable<StageStatus["work"]>;
 
@@ -38,9 +39,17 @@ interface Sample {
   status: Status;
 }
 
+/** A process that is too busy to answer is shown as it last was, for so long. */
+const REMEMBERED_MS = 15_000;
+
+export interface Process extends ServiceStatus {
+  silent: boolean;
+}
+
 export interface Live {
   status: Status | undefined;
   error: unknown;
+  processes: Process[];
   stages: StageFigures[];
   history: Map<string, number[]>;
   retry: () => void;
@@ -62,17 +71,33 @@ export function useLiveStatus(enabled: boolean): Live {
     if (data && samples.current.at(-1)?.at !== dataUpdatedAt) {
       samples.current = [...samples.current, { at: dataUpdatedAt, status: data }].slice(-KEPT);
     }
+    const processes = data ? processesOf(samples.current) : [];
     return {
       status: data,
       error: query.error,
-      stages: data ? figures(samples.current) : [],
+      processes,
+      stages: data ? figures(samples.current, processes) : [],
       history: historyOf(samples.current),
       retry: () => void query.refetch(),
     };
   }, [data, dataUpdatedAt, query.error]);
 }
 
-function figures(samples: Sample[]): StageFigures[] {
+const processKey = (service: ServiceStatus): string => `${service.service} ${service.instance} ${service.started_at}`;
+
+function processesOf(samples: Sample[]): Process[] {
+  const last = samples.at(-1)!;
+  const found = new Map<string, Process>(last.status.services.map((one) => [processKey(one), { ...one, silent: false }]));
+  for (const sample of samples.toReversed()) {
+    if (last.at - sample.at > REMEMBERED_MS) break;
+    for (const service of sample.status.services) {
+      if (!found.has(processKey(service))) found.set(processKey(service), { ...service, silent: true });
+    }
+  }
+  return [...found.values()].sort((one, other) => processKey(one).localeCompare(processKey(other)));
+}
+
+function figures(samples: Sample[], processes: Process[]): StageFigures[] {
   const status = samples.at(-1)!.status;
   const found = new Map<string, StageFigures>();
   const at = (stage: string, variant: string): StageFigures => {
@@ -85,7 +110,7 @@ function figures(samples: Sample[]): StageFigures[] {
     }
     return known;
   };
-  for (const service of status.services) {
+  for (const service of processes) {
     for (const stage of service.stages) {
       if (stage.stage === "jobs") continue;
       const one = at(stage.stage, stage.variant);
@@ -102,9 +127,9 @@ function figures(samples: Sample[]): StageFigures[] {
     if (queue.lane === "batch") one.batchWaiting += queue.waiting;
     else one.waiting += queue.waiting;
   }
-  const now = totals(status);
+  const now = totals(processes);
   const before = samples.length > 1 ? samples[0]! : null;
-  const then = before ? totals(before.status) : null;
+  const then = before ? totals(before.status.services) : null;
   const seconds = before ? (samples.at(-1)!.at - before.at) / 1000 : 0;
   for (const [key, one] of found) {
     one.total = workOf(now, null, key, null);
@@ -113,23 +138,31 @@ function figures(samples: Sample[]): StageFigures[] {
   // A queue whose workers were taken away long ago says nothing of today.
   return [...found.values()]
     .filter((one) => one.workers > 0 || one.waiting + one.batchWaiting > 0)
-    .sort((one, other) => one.stage.localeCompare(other.stage) || byVariant(one.variant, other.variant));
+    .sort((one, other) => byStage(one.stage, other.stage) || byVariant(one.variant, other.variant));
+}
+
+const ORDER = ["embed", "retrieve", "rerank", "generate", "condense", "expand"];
+
+/** The way of a query first, then those that help it, then all others by name. */
+export function byStage(one: string, other: string): number {
+  const place = (stage: string) => (ORDER.includes(stage) ? ORDER.indexOf(stage) : ORDER.length);
+  return place(one) - place(other) || one.localeCompare(other);
 }
 
 /** `default` first. */
 export const byVariant = (one: string, other: string): number =>
   one === other ? 0 : one === "default" ? -1 : other === "default" ? 1 : one.localeCompare(other);
 
-interface Process extends Totals {
+interface Counted extends Totals {
   key: string;
 }
 
 /** By process and stage; a process that has started again is another one. */
-function totals(status: Status): Map<string, Process> {
-  const found = new Map<string, Process>();
-  for (const service of status.services) {
+function totals(services: readonly ServiceStatus[]): Map<string, Counted> {
+  const found = new Map<string, Counted>();
+  for (const service of services) {
     for (const stage of service.stages) {
-      if (stage.work) found.set(`${service.instance}@${service.started_at}/${keyOf(stage)}`, { key: keyOf(stage), ...stage.work });
+      if (stage.work) found.set(`${processKey(service)} ${keyOf(stage)}`, { key: keyOf(stage), ...stage.work });
     }
   }
   return found;
@@ -137,7 +170,7 @@ function totals(status: Status): Map<string, Process> {
 
 const NOTHING: Totals = { ended: 0, failed: 0, waited_seconds: 0, worked_seconds: 0 };
 
-function workOf(now: Map<string, Process>, then: Map<string, Process> | null, key: string, seconds: number | null): Work | null {
+function workOf(now: Map<string, Counted>, then: Map<string, Counted> | null, key: string, seconds: number | null): Work | null {
   let known = false;
   const sum = { ...NOTHING };
   for (const [process, work] of now) {
@@ -178,9 +211,9 @@ const NEEDED = ["embed", "retrieve", "generate"];
 const LONG_QUEUE = 100;
 
 /** What the status shows to be wrong, as `sluice doctor` judges it. */
-export function findingsOf(status: Status, stages: StageFigures[]): Finding[] {
+export function findingsOf(status: Status, processes: Process[], stages: StageFigures[]): Finding[] {
   const found: Finding[] = [];
-  const away = status.services.filter((service) => !service.ready);
+  const away = processes.filter((service) => !service.ready);
   for (const service of away.slice(0, 5)) {
     found.push({ tone: "bad", text: `${service.service} (${service.instance}) is not ready.`, remedy: "Read its log." });
   }
@@ -193,6 +226,15 @@ export function findingsOf(status: Status, stages: StageFigures[]): Finding[] {
         tone: "bad",
         text: `No worker serves ${stage}.`,
         remedy: "Start one: queries wait in its queue until their deadline.",
+      });
+    }
+  }
+  for (const stage of NEEDED) {
+    if (served.has(stage) && !stages.some((one) => one.stage === stage && one.variant === "default" && one.ready > 0)) {
+      found.push({
+        tone: "warn",
+        text: `No worker serves ${stage}/default.`,
+        remedy: "Queries that no route sends elsewhere wait in its queue.",
       });
     }
   }

@@ -1,13 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
-import { useMemo, useState } from "react";
+import { useMemo, useState, type CSSProperties } from "react";
 import { Link, useParams } from "react-router";
 import { api, ProblemError, read, type Span, type Trace } from "../../api/client";
-import { count, milliseconds, moment, plural, printable } from "../../lib/format";
+import { count, milliseconds, plural, printable } from "../../lib/format";
 import { Button, CopyButton, Empty, Facts, IconButton, Loading, PageHead, Problem } from "../../ui/basics";
 import { Icon } from "../../ui/icon";
 import { notesOf, treeOf, type Row } from "./waterfall";
 
 const SHOWN = 300;
+const SECONDS = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
 /** One trace as a waterfall. */
 export function TracePage() {
@@ -55,7 +56,7 @@ function Waterfall({ trace }: { trace: Trace }) {
     <>
       <Facts
         facts={[
-          ["Started", moment(trace.started_at)],
+          ["Started", SECONDS.format(trace.started_at * 1000)],
           ["Duration", lasts(trace) ? <span className="pill info">running</span> : milliseconds(trace.duration_ms)],
           ["Spans", trace.omitted > 0 ? `${count(trace.spans.length)}, ${count(trace.omitted)} shorter ones left out` : count(trace.spans.length)],
           ["Failed", failed > 0 ? <span className="bad">{count(failed)}</span> : "none"],
@@ -106,7 +107,7 @@ function SpanRow({ row, trace, tint }: { row: Row; trace: Trace; tint: number })
   return (
     <li className={`span ${span.error !== null ? "failed" : ""}`}>
       <button type="button" className="span-line" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <span className="span-name" style={{ paddingInlineStart: `${Math.min(depth, 8) * 12}px` }}>
+        <span className="span-name" style={{ "--depth": Math.min(depth, 10) } as CSSProperties}>
           <Icon name={open ? "down" : "chevron"} size={13} />
           <span className={`swatch service-${tint}`} />
           <span className="span-words">

@@ -138,7 +138,7 @@ function TraceTable({ traces }: { traces: TraceEntry[] }) {
                 )}
               </td>
               <td className="number wide-only">{count(trace.spans)}</td>
-              <td className="wide-only faint">{trace.services.map(printable).join(", ")}</td>
+              <td className="wide-only faint nowrap">{trace.services.map(printable).join(", ")}</td>
             </tr>
           ))}
         </tbody>
