@@ -88,7 +88,7 @@ const processKey = (service: ServiceStatus): string => `${service.service} ${ser
 function processesOf(samples: Sample[]): Process[] {
   const last = samples.at(-1)!;
   const found = new Map<string, Process>(last.status.services.map((one) => [processKey(one), { ...one, silent: false }]));
-  for (const sample of samples.toReversed()) {
+  for (const sample of [...samples].reverse()) {
     if (last.at - sample.at > REMEMBERED_MS) break;
     for (const service of sample.status.services) {
       if (!found.has(processKey(service))) found.set(processKey(service), { ...service, silent: true });
