@@ -106,8 +106,9 @@ def test_the_picture_shows_where_queries_wait_and_that_they_are_answered(
         expect(picture).to_have_accessible_name(re.compile("generate/canary: 3 waiting"))
         expect(page.get_by_text("The longest queue is that of generate/canary: 3 queries wait.")).to_be_visible()
         expect(page.get_by_role("list", name="What needs attention")).to_contain_text("generate/canary")
-        row = page.get_by_role("group", name="Stages, a table").get_by_role("row", name="generate/canary")
-        expect(row.get_by_role("cell").first).to_have_text("3")
+        table = page.get_by_role("group", name="Stages, a table")
+        expect(table.get_by_role("row", name="generate/canary").get_by_role("cell").first).to_have_text("3")
+        expect(table.get_by_role("row", name="gateway").get_by_role("cell").nth(1)).to_contain_text("3 of")
         visit.check_accessibility(page)
         canary.start()
         assert list(answers) == [200, 200, 200]

@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 5276c70db8167fa6c2d2aeea42d9db78af856e50a4433a18e3b2184c57de835b
+// Made by scripts/types.mjs of openapi.json, sha256 a1a986f8c69571d0f6b02edcbf18b680653a78936cb40113131c89ee85b184e6
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -2103,6 +2103,7 @@ export interface components {
             stages: components["schemas"]["StageStatus"][];
             started_at: number;
             version: string;
+            window: components["schemas"]["WindowStatus"] | null;
         };
         Session: {
             actions: ("query" | "read" | "write" | "jobs" | "system" | "metrics" | "admin")[];
@@ -2406,6 +2407,15 @@ export interface components {
             variant: string;
             weight: number;
             workers: number;
+        };
+        WindowStatus: {
+            in_flight: {
+                [key: string]: number;
+            };
+            room: number;
+            waiting: {
+                [key: string]: number;
+            };
         };
         _BatchError: {
             code: string;

@@ -245,6 +245,9 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
         "work": {"ended": 0, "failed": 0, "waited_seconds": 0.0, "worked_seconds": 0.0},
     }
     assert services["gateway"]["stages"][0]["work"] is not None
+    nothing = {"interactive": 0, "batch": 0}
+    assert services["gateway"]["window"] == {"in_flight": nothing, "waiting": nothing, "room": 128}
+    assert services["stages"]["window"] is None
     assert [(q["stage"], q["lane"]) for q in status["queues"] if q["stage"] == "embed"] == [
         ("embed", "interactive"),
         ("embed", "batch"),

@@ -124,13 +124,15 @@ function KeyTable({ keys, own, onDo }: { keys: ApiKey[]; own: string; onDo: (doi
         <thead>
           <tr>
             <th scope="col">Key</th>
-            <th scope="col">State</th>
-            <th scope="col">Tenant</th>
-            <th scope="col">Allows</th>
-            <th scope="col">Collections</th>
+            <th scope="col" className="wide-only">State</th>
+            <th scope="col" className="wide-only">Tenant</th>
+            <th scope="col" className="wide-only">Allows</th>
+            <th scope="col" className="wide-only">Collections</th>
             <th scope="col">Expires</th>
-            <th scope="col">Made</th>
-            <td />
+            <th scope="col" className="wide-only">Made</th>
+            <th scope="col">
+              <span className="visually-hidden">Changes</span>
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -143,9 +145,12 @@ function KeyTable({ keys, own, onDo }: { keys: ApiKey[]; own: string; onDo: (doi
                     {key.id}
                     {key.id === own && " (yours)"}
                   </span>
+                  <span className="faint narrow-only">
+                    {key.state}, {printable(key.tenant)}: {key.actions.join(", ")}
+                  </span>
                 </span>
               </th>
-              <td>
+              <td className="wide-only">
                 <State state={key.state} />
                 {key.secrets > 1 && (
                   <span className="faint nowrap" title="The secret from before the rotation still works">
@@ -154,13 +159,13 @@ function KeyTable({ keys, own, onDo }: { keys: ApiKey[]; own: string; onDo: (doi
                   </span>
                 )}
               </td>
-              <td className="name">{printable(key.tenant)}</td>
-              <td>{key.actions.join(", ")}</td>
-              <td className="collections">
+              <td className="name wide-only">{printable(key.tenant)}</td>
+              <td className="wide-only">{key.actions.join(", ")}</td>
+              <td className="collections wide-only">
                 {key.collections.length === 1 && key.collections[0] === "*" ? "all" : <Patterns patterns={key.collections} />}
               </td>
               <td className="nowrap">{key.expires_at == null ? <span className="faint">never</span> : <Time at={key.expires_at} />}</td>
-              <td className="nowrap" title={key.created_by ? `by ${printable(key.created_by)}` : ""}>
+              <td className="nowrap wide-only" title={key.created_by ? `by ${printable(key.created_by)}` : ""}>
                 <Time at={key.created_at} />
               </td>
               <td className="key-tools">

@@ -1,12 +1,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "react-router";
 import { api, read, type Status } from "../../api/client";
 import { count, milliseconds, percent, plural, printable } from "../../lib/format";
 import { Button, Empty, Facts, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { Icon } from "../../ui/icon";
 import { Pipeline } from "./pipeline";
 import { Sparkline } from "./sparkline";
-import { findingsOf, keyOf, versionsOf, type Live, type Process, type StageFigures, type Work } from "./status";
+import { findingsOf, GATEWAY, keyOf, nameOf, versionsOf, type Live, type Process, type StageFigures, type Work } from "./status";
 
 const PLAIN = ["embed", "retrieve", "generate"];
 const SHOWN = 30;
@@ -29,7 +30,7 @@ export function Overview({ live }: { live: Live }) {
   }
   const pipelines = named.data?.pipelines ?? [];
   const chosen = pipelines.find((one) => one.name === pipeline);
-  const path = chosen?.stages.map((stop) => stop.stage) ?? PLAIN;
+  const path = [...(stages.some((stage) => stage.stage === GATEWAY) ? [GATEWAY] : []), ...(chosen?.stages.map((stop) => stop.stage) ?? PLAIN)];
   return (
     <>
       <PageHead title="Status" lead={lead(status, processes)}>
@@ -65,8 +66,8 @@ export function Overview({ live }: { live: Live }) {
       </section>
       <Facts
         facts={[
-          ["Jobs", `${count(status.jobs.waiting)} waiting, ${count(status.jobs.in_flight)} in work`],
-          ["Dead letters", count(status.dead_letters)],
+          ["Jobs", <Link to="/jobs">{count(status.jobs.waiting)} waiting, {count(status.jobs.in_flight)} in work</Link>],
+          ["Dead letters", status.dead_letters > 0 ? <Link to="/jobs/dead-letters">{count(status.dead_letters)}</Link> : "none"],
           ["Message broker", `NATS ${status.broker.version}, ${status.broker.url}`],
         ]}
       />
@@ -83,9 +84,9 @@ function lead(status: Status, processes: Process[]): string {
 function waitingWords(stages: StageFigures[]): string {
   const backlog = (stage: StageFigures) => stage.waiting + stage.batchWaiting;
   const longest = stages.reduce<StageFigures | null>((most, one) => (backlog(one) > (most ? backlog(most) : 0) ? one : most), null);
-  const inFlight = stages.reduce((sum, one) => sum + one.inFlight + one.batchInFlight, 0);
+  const inFlight = stages.reduce((sum, one) => sum + (one.stage === GATEWAY ? 0 : one.inFlight + one.batchInFlight + one.held), 0);
   if (!longest) return inFlight > 0 ? `Nothing waits. ${plural(inFlight, "query is", "queries are")} in work.` : "Nothing waits.";
-  return `The longest queue is that of ${keyOf(longest)}: ${plural(backlog(longest), "query waits", "queries wait")}.`;
+  return `The longest queue is that of ${longest.stage === GATEWAY ? "the gateway" : nameOf(longest)}: ${plural(backlog(longest), "query waits", "queries wait")}.`;
 }
 
 function Findings({ status, processes, stages }: { status: Status; processes: Process[]; stages: StageFigures[] }) {
@@ -103,7 +104,8 @@ function Findings({ status, processes, stages }: { status: Status; processes: Pr
         <li key={finding.text} className={finding.tone}>
           <Icon name="warning" />
           <span>
-            <strong dir="auto">{printable(finding.text)}</strong> {finding.remedy}
+            <strong dir="auto">{printable(finding.text)}</strong>{" "}
+            {finding.to ? <Link to={finding.to}>{finding.remedy}</Link> : finding.remedy}
           </span>
         </li>
       ))}
@@ -154,7 +156,8 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
                   {count(backlog)}
                 </td>
                 <td className="number nowrap" title={lanes(stage.inFlight, stage.batchInFlight)}>
-                  {count(stage.inFlight + stage.batchInFlight)} <span className="faint">of {count(stage.room)}</span>
+                  {count(stage.inFlight + stage.batchInFlight + stage.held)}
+                  {stage.room > 0 && <span className="faint"> of {count(stage.room)}</span>}
                 </td>
                 <td className={`number wide-only ${stage.ready === 0 ? "bad" : ""}`}>
                   {stage.ready === stage.workers ? count(stage.workers) : `${count(stage.ready)} of ${count(stage.workers)}`}
@@ -164,7 +167,7 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
                 <td className="number nowrap">{mean(work?.workedMs)}</td>
                 <td className={`number nowrap ${work && work.failed > 0 ? "bad" : ""}`}>{failedShare(work)}</td>
                 <td className="wide-only">
-                  <Sparkline values={history.get(keyOf(stage)) ?? []} label={`Backlog of ${keyOf(stage)} since this page was opened`} />
+                  <Sparkline values={history.get(keyOf(stage)) ?? []} label={`Backlog of ${nameOf(stage)} since this page was opened`} />
                 </td>
               </tr>
             );
@@ -185,7 +188,7 @@ function StageName({ stage }: { stage: StageFigures }) {
         {stage.variant !== "default" && <span className="faint">/{stage.variant}</span>}
       </span>
       {stage.models.length > 0 && (
-        <span className="faint" dir="auto">
+        <span className="faint wide-only" dir="auto">
           {printable(stage.models.join(", "))}
         </span>
       )}
@@ -230,7 +233,7 @@ function ServiceTable({ processes }: { processes: Process[] }) {
                   ) : (
                     service.stages.map((stage) => (
                       <span key={keyOf(stage)} className="pill">
-                        {stage.variant === "default" ? stage.stage : keyOf(stage)}{" "}
+                        {nameOf(stage)}{" "}
                         {(stage.lane_in_flight["interactive"] ?? 0) + (stage.lane_in_flight["batch"] ?? 0)}/{stage.room}
                       </span>
                     ))

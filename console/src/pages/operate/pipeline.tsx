@@ -1,11 +1,11 @@
 import { useEffect, useRef, useState } from "react";
 import { count } from "../../lib/format";
-import { keyOf, type StageFigures } from "./status";
+import { keyOf, nameOf, type StageFigures } from "./status";
 
 const ROW = 52;
 const HEAD = 30;
-const GAP = 22;
-const NARROWEST = 236;
+const GAP = 18;
+const NARROWEST = 190;
 const MOST_VARIANTS = 4;
 const DOT = 9;
 
@@ -67,7 +67,7 @@ export function Pipeline({ path, stages }: { path: string[]; stages: StageFigure
 }
 
 function StopPicture({ stop, width, height }: { stop: Stop; width: number; height: number }) {
-  const queue = Math.round(width * 0.38);
+  const queue = Math.round(width * 0.35);
   const box = width - queue;
   const idle = stop.variants.every((one) => one.ready === 0);
   return (
@@ -106,7 +106,7 @@ function Queue({ variant, width }: { variant: StageFigures; width: number }) {
   return (
     <g className={`queue ${waiting > 0 ? "waits" : ""}`}>
       <text className="stage-note" x={6} y={14}>
-        {count(waiting)} waiting
+        {width < 84 && waiting > 9 ? count(waiting) : `${count(waiting)} waiting`}
       </text>
       <path className="flow" d={`M1 ${LINE}H${width - 2}m-5 -4l5 4l-5 4`} />
       {Array.from({ length: shown }, (_, index) => (
@@ -117,13 +117,13 @@ function Queue({ variant, width }: { variant: StageFigures; width: number }) {
 }
 
 function Slots({ variant, named, x, width }: { variant: StageFigures; named: boolean; x: number; width: number }) {
-  const inFlight = variant.inFlight + variant.batchInFlight;
+  const inFlight = variant.inFlight + variant.batchInFlight + variant.held;
   const share = variant.room > 0 ? Math.min(1, inFlight / variant.room) : 0;
-  const said = variant.ready === 0 ? "no worker" : `${count(inFlight)} of ${count(variant.room)}`;
+  const said = variant.held > 0 ? `${count(inFlight)}, no answer` : variant.ready === 0 ? "no worker" : `${count(inFlight)} of ${count(variant.room)}`;
   return (
     <g>
       <text className={`stage-note ${variant.ready === 0 ? "bad" : ""}`} x={x} y={14}>
-        {fit(named ? `${variant.variant}: ${said}` : variant.ready === 0 ? said : `${said} in flight`, width, 6.4)}
+        {fit(named ? `${variant.variant}: ${said}` : variant.ready === 0 || width < 112 ? said : `${said} in flight`, width, 6.1)}
       </text>
       <rect className="slots" x={x} y={22} width={width} height={8} rx={4} />
       {share > 0 && <rect className={`slots taken ${share === 1 ? "full" : ""}`} x={x} y={22} width={Math.max(8, width * share)} height={8} rx={4} />}
@@ -139,7 +139,7 @@ function inWords(stops: Stop[]): string {
   const said = stops.map((stop) => {
     if (stop.variants.length === 0) return `${stop.stage}: no worker`;
     return stop.variants
-      .map((one) => `${keyOf(one)}: ${one.waiting + one.batchWaiting} waiting, ${one.inFlight + one.batchInFlight} of ${one.room} in flight`)
+      .map((one) => `${nameOf(one)}: ${one.waiting + one.batchWaiting} waiting, ${one.inFlight + one.batchInFlight + one.held} of ${one.room} in flight`)
       .join("; ");
   });
   return `The pipeline. ${said.join(". ")}.`;

@@ -197,7 +197,7 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
           {error !== null && <Problem error={error} {...(conflict(error) ? { retry: forget } : {})} />}
           {(draft ?? before) && (
             <div className="route-actions">
-              {draft && <span className="faint">{inWords(shares)}</span>}
+              {draft && <span className="faint draft">{inWords(shares)}</span>}
               {before && !draft && (
                 <span className="applied" role="status">
                   <Icon name="check" size={16} /> Applied
@@ -343,7 +343,7 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
                 <>
                   <th scope="col" className="number wide-only">Waiting</th>
                   <th scope="col" className="number">{since === "start" ? "Queries" : "A minute"}</th>
-                  <th scope="col" className="number" title="The mean time in the queue">Wait</th>
+                  <th scope="col" className="number wide-only" title="The mean time in the queue">Wait</th>
                   <th scope="col" className="number" title="The mean time in work">Work</th>
                   <th scope="col" className="number">Failed</th>
                 </>
@@ -369,7 +369,7 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
                     <>
                       <td className="number wide-only">{stage ? count(stage.waiting + stage.batchWaiting) : "–"}</td>
                       <td className="number">{since === "start" ? (work ? count(work.ended) : "–") : perMinute(work)}</td>
-                      <td className="number nowrap">{mean(work?.waitedMs)}</td>
+                      <td className="number nowrap wide-only">{mean(work?.waitedMs)}</td>
                       <td className="number nowrap">{mean(work?.workedMs)}</td>
                       <td className={`number nowrap ${work && work.failed > 0 ? "bad" : ""}`}>{failedShare(work)}</td>
                     </>

@@ -29,6 +29,8 @@ export interface StageFigures {
   batchInFlight: number;
   waiting: number;
   batchWaiting: number;
+  /** What workers that do not answer still have, by the broker's count. */
+  held: number;
   models: string[];
   total: Work | null;
   recent: Work | null;
@@ -56,6 +58,10 @@ export interface Live {
 }
 
 export const keyOf = (stage: { stage: string; variant: string }): string => `${stage.stage}/${stage.variant}`;
+
+/** As people call it: the stage alone where it is the usual variant. */
+export const nameOf = (stage: { stage: string; variant: string }): string =>
+  stage.variant === "default" ? stage.stage : keyOf(stage);
 
 /** The platform's status, every other second while the page is seen, with what has changed since earlier looks. */
 export function useLiveStatus(enabled: boolean): Live {
@@ -104,13 +110,23 @@ function figures(samples: Sample[], processes: Process[]): StageFigures[] {
     const key = keyOf({ stage, variant });
     let known = found.get(key);
     if (!known) {
-      const none = { workers: 0, ready: 0, room: 0, inFlight: 0, batchInFlight: 0, waiting: 0, batchWaiting: 0 };
+      const none = { workers: 0, ready: 0, room: 0, inFlight: 0, batchInFlight: 0, waiting: 0, batchWaiting: 0, held: 0 };
       known = { stage, variant, ...none, models: [], total: null, recent: null };
       found.set(key, known);
     }
     return known;
   };
   for (const service of processes) {
+    if (service.window) {
+      const one = at(GATEWAY, "default");
+      one.workers += 1;
+      one.ready += service.ready ? 1 : 0;
+      one.room += service.window.room;
+      one.inFlight += service.window.in_flight["interactive"] ?? 0;
+      one.batchInFlight += service.window.in_flight["batch"] ?? 0;
+      one.waiting += service.window.waiting["interactive"] ?? 0;
+      one.batchWaiting += service.window.waiting["batch"] ?? 0;
+    }
     for (const stage of service.stages) {
       if (stage.stage === "jobs") continue;
       const one = at(stage.stage, stage.variant);
@@ -126,6 +142,7 @@ function figures(samples: Sample[], processes: Process[]): StageFigures[] {
     const one = at(queue.stage, queue.variant);
     if (queue.lane === "batch") one.batchWaiting += queue.waiting;
     else one.waiting += queue.waiting;
+    if (one.workers === 0) one.held += queue.in_flight;
   }
   const now = totals(processes);
   const before = samples.length > 1 ? samples[0]! : null;
@@ -137,11 +154,14 @@ function figures(samples: Sample[], processes: Process[]): StageFigures[] {
   }
   // A queue whose workers were taken away long ago says nothing of today.
   return [...found.values()]
-    .filter((one) => one.workers > 0 || one.waiting + one.batchWaiting > 0)
+    .filter((one) => one.workers > 0 || one.waiting + one.batchWaiting + one.held > 0)
     .sort((one, other) => byStage(one.stage, other.stage) || byVariant(one.variant, other.variant));
 }
 
-const ORDER = ["embed", "retrieve", "rerank", "generate", "condense", "expand"];
+/** Gateways hold queries back until it is their tenant's turn, and stand before the stages like one. */
+export const GATEWAY = "gateway";
+
+const ORDER = [GATEWAY, "embed", "retrieve", "rerank", "generate", "condense", "expand"];
 
 /** The way of a query first, then those that help it, then all others by name. */
 export function byStage(one: string, other: string): number {
@@ -191,11 +211,14 @@ function workOf(now: Map<string, Counted>, then: Map<string, Counted> | null, ke
 function historyOf(samples: Sample[]): Map<string, number[]> {
   const found = new Map<string, number[]>();
   samples.forEach(({ status }, index) => {
-    for (const queue of status.queues) {
-      const key = keyOf(queue);
+    const add = (key: string, waiting: number) => {
       let waits = found.get(key);
       if (!waits) found.set(key, (waits = new Array<number>(samples.length).fill(0)));
-      waits[index]! += queue.waiting;
+      waits[index]! += waiting;
+    };
+    for (const queue of status.queues) add(keyOf(queue), queue.waiting);
+    for (const { window } of status.services) {
+      if (window) add(`${GATEWAY}/default`, (window.waiting["interactive"] ?? 0) + (window.waiting["batch"] ?? 0));
     }
   });
   return found;
@@ -205,6 +228,7 @@ export interface Finding {
   tone: "bad" | "warn";
   text: string;
   remedy: string;
+  to?: string;
 }
 
 const NEEDED = ["embed", "retrieve", "generate"];
@@ -239,14 +263,21 @@ export function findingsOf(status: Status, processes: Process[], stages: StageFi
     }
   }
   for (const stage of stages) {
-    if (stage.waiting > LONG_QUEUE) {
-      found.push({ tone: "warn", text: `${stage.waiting} queries wait for ${keyOf(stage)}.`, remedy: `Add workers of ${stage.stage}.` });
+    if (stage.held > 0) {
+      found.push({
+        tone: "bad",
+        text: `Workers of ${nameOf(stage)} do not answer. They have ${stage.held === 1 ? "1 message" : `${stage.held} messages`} in work.`,
+        remedy: "Other workers get these after a while.",
+      });
+    }
+    if (stage.waiting > LONG_QUEUE && stage.stage !== GATEWAY) {
+      found.push({ tone: "warn", text: `${stage.waiting} queries wait for ${nameOf(stage)}.`, remedy: `Add workers of ${stage.stage}.` });
     }
   }
   for (const warning of status.warnings) found.push({ tone: "warn", text: warning, remedy: "" });
   if (status.dead_letters > 0) {
     const letters = status.dead_letters === 1 ? "1 message was" : `${status.dead_letters} messages were`;
-    found.push({ tone: "warn", text: `${letters} given up on.`, remedy: "The dead letters say why." });
+    found.push({ tone: "warn", text: `${letters} given up on.`, remedy: "The dead letters say why.", to: "/jobs/dead-letters" });
   }
   return found;
 }

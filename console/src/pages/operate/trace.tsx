@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useMemo, useState, type CSSProperties } from "react";
+import { useMemo, useState, type CSSProperties, type ReactNode } from "react";
 import { Link, useParams } from "react-router";
 import { api, ProblemError, read, type Span, type Trace } from "../../api/client";
 import { count, milliseconds, plural, printable } from "../../lib/format";
@@ -43,12 +43,20 @@ export function TracePage() {
   );
 }
 
+/** The job whose way it is. */
+function jobOf(trace: Trace): string | null {
+  const work = trace.spans.find((span) => span.name.startsWith("process job."));
+  const id = work?.attributes["messaging.message.conversation_id"];
+  return typeof id === "string" && id !== "" ? id : null;
+}
+
 const lasts = (trace: Trace): boolean => trace.spans.some((span) => span.ended_at === null);
 
 function Waterfall({ trace }: { trace: Trace }) {
   const rows = useMemo(() => treeOf(trace), [trace]);
   const services = useMemo(() => [...new Set(trace.spans.map((span) => span.service))].sort(), [trace]);
   const failed = trace.spans.filter((span) => span.error !== null).length;
+  const job = jobOf(trace);
   const [failedOnly, setFailedOnly] = useState(false);
   const [most, setMost] = useState(SHOWN);
   const listed = failedOnly ? rows.filter((row) => row.span.error !== null) : rows;
@@ -60,6 +68,7 @@ function Waterfall({ trace }: { trace: Trace }) {
           ["Duration", lasts(trace) ? <span className="pill info">running</span> : milliseconds(trace.duration_ms)],
           ["Spans", trace.omitted > 0 ? `${count(trace.spans.length)}, ${count(trace.omitted)} shorter ones left out` : count(trace.spans.length)],
           ["Failed", failed > 0 ? <span className="bad">{count(failed)}</span> : "none"],
+          ...(job ? [["Job", <Link to={`/jobs/${encodeURIComponent(job)}`}>{printable(job)}</Link>] as [string, ReactNode]] : []),
         ]}
       />
       <div className="panel waterfall">
