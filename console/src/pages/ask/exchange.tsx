@@ -55,7 +55,12 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry 
               Ask again
             </Button>
           )}
-          {done && <span className="faint">{milliseconds(done.timings.total_ms)} · {done.model || done.engine}</span>}
+          {done && (
+            <span className="faint">
+              {done.trace_id ? <TraceLink id={done.trace_id}>{milliseconds(done.timings.total_ms)}</TraceLink> : milliseconds(done.timings.total_ms)} ·{" "}
+              {done.model || done.engine}
+            </span>
+          )}
         </div>
       )}
       {done && <Searched exchange={exchange} done={done} onCite={onCite} />}

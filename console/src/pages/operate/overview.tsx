@@ -134,7 +134,7 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
             <th scope="col" className="number">Waiting</th>
             <th scope="col" className="number" title="Of so many that its workers take at once">In flight</th>
             <th scope="col" className="number wide-only">Workers</th>
-            <th scope="col" className="number wide-only" title="Messages that ended, a minute, since this page was opened">
+            <th scope="col" className="number wide-only" title="Messages that ended, a minute, of the last five minutes while you watch">
               A minute
             </th>
             <th scope="col" className="number" title="The mean time in the queue">Wait</th>
@@ -167,7 +167,7 @@ function StageTable({ stages, history }: { stages: StageFigures[]; history: Map<
                 <td className="number nowrap">{mean(work?.workedMs)}</td>
                 <td className={`number nowrap ${work && work.failed > 0 ? "bad" : ""}`}>{failedShare(work)}</td>
                 <td className="wide-only">
-                  <Sparkline values={history.get(keyOf(stage)) ?? []} label={`Backlog of ${nameOf(stage)} since this page was opened`} />
+                  <Sparkline values={history.get(keyOf(stage)) ?? []} label={`Backlog of ${nameOf(stage)} of the last five minutes while you watch`} />
                 </td>
               </tr>
             );

@@ -30,7 +30,7 @@ export function RoutesPage({ live }: { live: Live }) {
           <label className="choice">
             <span>Figures</span>
             <select value={since} onChange={(event) => setSince(event.target.value === "start" ? "start" : "opened")}>
-              <option value="opened">while this page is open</option>
+              <option value="opened">of the last minutes, while you watch</option>
               <option value="start">since the workers started</option>
             </select>
           </label>
