@@ -5,7 +5,7 @@ import { api, ProblemError, read, type Span, type Trace } from "../../api/client
 import { count, milliseconds, plural, printable } from "../../lib/format";
 import { Button, CopyButton, Empty, Facts, IconButton, Loading, PageHead, Problem } from "../../ui/basics";
 import { Icon } from "../../ui/icon";
-import { notesOf, treeOf, type Row } from "./waterfall";
+import { errorWords, notesOf, treeOf, type Row } from "./waterfall";
 
 const SHOWN = 300;
 const SECONDS = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
@@ -129,9 +129,9 @@ function SpanRow({ row, trace, tint }: { row: Row; trace: Trace; tint: number })
                 {printable(notes)}
               </span>
             )}
-            {span.error !== null && (
-              <span className="bad" dir="auto">
-                {printable(span.error)}
+            {span.error !== null && !notes.includes(errorWords(span.error)) && (
+              <span className="bad span-error" dir="auto">
+                {printable(errorWords(span.error))}
               </span>
             )}
           </span>

@@ -4,6 +4,7 @@ import { Link, useNavigate } from "react-router";
 import { api, read, type TraceEntry } from "../../api/client";
 import { count, milliseconds, printable } from "../../lib/format";
 import { Bar, Button, Empty, Loading, PageHead, Problem, Time } from "../../ui/basics";
+import { errorWords } from "./waterfall";
 
 const FEW = 50;
 const MOST = 200;
@@ -118,7 +119,7 @@ function TraceTable({ traces }: { traces: TraceEntry[] }) {
                 <span className="faint mono trace-of">{printable(trace.id)}</span>
                 {trace.error !== null && (
                   <span className="bad trace-error" dir="auto">
-                    {printable(trace.error)}
+                    {printable(errorWords(trace.error))}
                   </span>
                 )}
               </td>

@@ -44,6 +44,9 @@ const SAID: [string, (value: Value) => string, Value?][] = [
   ["http.response.status_code", (value) => `HTTP ${value}`],
 ];
 
+/** An error in words: the span of a request has its status alone. */
+export const errorWords = (error: string): string => (/^\d{3}$/.test(error) ? `HTTP ${error}` : error);
+
 export function notesOf(span: Span): string {
   const said = span.linked ? ["batch of several traces"] : [];
   for (const [name, words, usual] of SAID) {
