@@ -9,6 +9,7 @@ export interface Exchange {
   done: Done | null;
   problem: { title: string; detail: string; traceId?: string | null } | null;
   stopped: boolean;
+  filter?: string;
   askedAt: number;
 }
 
