@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from sluice import Client, SluiceError
 from tests.console.conftest import ADMIN
@@ -182,3 +182,21 @@ def test_a_key_that_may_only_ask_sees_its_traces_and_nothing_else_here(
     expect(page.get_by_role("link", name="Keys")).to_have_count(0)
     visit.check()
     visit.context.close()
+
+
+def test_a_window_from_before_an_upgrade_of_the_gateway_is_loaded_anew(visit: Visit) -> None:
+    visit.expected += ["404", "dynamically imported module"]
+    page = visit.open("/ask")
+    expect(page.get_by_role("link", name="Operate")).to_be_visible()
+
+    def answer(route: Route) -> None:
+        if route.request.resource_type != "fetch":
+            route.fallback()
+            return
+        page.unroute("**/assets/*.js")
+        route.fulfill(content_type="text/html", body="another build")
+
+    page.route("**/assets/*.js", lambda route: route.fulfill(status=404))
+    page.route(re.compile("/$"), answer)
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_role("heading", name="Status")).to_be_visible()
