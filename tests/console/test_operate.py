@@ -184,6 +184,18 @@ def test_a_key_that_may_only_ask_sees_its_traces_and_nothing_else_here(
     visit.context.close()
 
 
+def test_a_key_that_may_read_sees_routes_and_changes_none(
+    browser: Browser, platform: Platform, client: Client, canary: ServiceProcess
+) -> None:
+    visit = Visit.begin(browser, platform.url, size=DESKTOP)
+    visit.sign_in(client.create_key("reader", ["read"]).secret)
+    page = visit.open("/operate/routes")
+    expect(share(page, "canary")).to_have_text("0 %")
+    expect(page.get_by_role("slider")).to_have_count(0)
+    visit.check()
+    visit.context.close()
+
+
 def test_a_window_from_before_an_upgrade_of_the_gateway_is_loaded_anew(visit: Visit) -> None:
     visit.expected += ["404", "dynamically imported module"]
     page = visit.open("/ask")
