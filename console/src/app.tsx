@@ -1,4 +1,4 @@
-import { useState, type ReactNode } from "react";
+import { lazy, Suspense, useState, type ReactNode } from "react";
 import { Navigate, NavLink, Route, Routes, useLocation } from "react-router";
 import { ProblemError, type Action } from "./api/client";
 import { openConversations } from "./lib/conversations";
@@ -10,6 +10,9 @@ import { Empty, IconButton, Loading, Problem } from "./ui/basics";
 import { Boundary } from "./ui/boundary";
 import { Icon, Logo, type IconName } from "./ui/icon";
 
+const OperatePage = lazy(() => import("./pages/operate/page"));
+const KeysPage = lazy(() => import("./pages/keys/page"));
+
 interface Place {
   to: string;
   label: string;
@@ -20,6 +23,8 @@ interface Place {
 
 const PLACES: Place[] = [
   { to: "/ask", label: "Ask", icon: "ask", needs: ["query"] },
+  { to: "/operate", label: "Operate", icon: "operate", needs: ["read", "admin"] },
+  { to: "/keys", label: "Keys", icon: "keys", needs: ["admin"] },
 ];
 
 export function App() {
@@ -72,12 +77,16 @@ function Shell() {
       </aside>
       <main id="main" tabIndex={-1}>
         <Boundary key={pathname.split("/")[1] ?? ""}>
+          <Suspense fallback={<Loading />}>
             <Routes>
               <Route path="/" element={first ? <Navigate to={first} replace /> : <NothingAllowed />} />
               <Route path="/ask/:conversation?" element={guard(may("query"), <AskPage />)} />
+              <Route path="/operate/*" element={guard(may("read", "query", "admin"), <OperatePage />)} />
+              <Route path="/keys" element={guard(may("admin"), <KeysPage />)} />
               <Route path="/sign-in" element={<Navigate to="/" replace />} />
               <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
             </Routes>
+          </Suspense>
         </Boundary>
       </main>
     </div>

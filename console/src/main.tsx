@@ -26,6 +26,15 @@ const client = new QueryClient({
   },
 });
 
+/** An upgraded gateway no longer has the files that a page from before it loads later. */
+async function reloadAfterUpgrade(): Promise<void> {
+  const own = document.querySelector("script[type=module]")?.getAttribute("src") ?? "";
+  const page = await fetch("/", { headers: { Accept: "text/html" } }).catch(() => null);
+  if (page?.ok && !(await page.text()).includes(own)) window.location.reload();
+}
+
+window.addEventListener("vite:preloadError", () => void reloadAfterUpgrade());
+
 createRoot(document.getElementById("root")!).render(
   <StrictMode>
     <QueryClientProvider client={client}>

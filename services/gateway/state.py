@@ -107,7 +107,9 @@ class GatewayState:
         replies = ReplyRouter(bus.client, instance)
         shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
         documents = Documents(bus.jetstream)
-        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, QueryWindow(self.settings), documents)
+        window = QueryWindow(self.settings)
+        service.window = lambda: window.status
+        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, window, documents)
         collections, collection_index = Collections(bus.jetstream), CollectionIndex(bus.jetstream)
         backend = Backend(
             bus=bus,

@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import anyio
@@ -49,11 +49,27 @@ from shared.telemetry.metrics import (
 )
 from shared.telemetry.tracing import extract_trace, failed
 
-__all__ = ["Outcome", "StageStatus", "StageWorker"]
+__all__ = ["Outcome", "StageStatus", "StageWork", "StageWorker"]
+
+FAILED = frozenset({Outcome.PROBLEM, Outcome.RETRIED, Outcome.DEAD_LETTER, Outcome.EXPIRED})
+"""Outcomes that count as failures. A caller who leaves is none."""
+
+
+class StageWork(BaseModel):
+    """What one stage of one process has done since the process started, in both lanes: messages that ended, those of
+    them that failed, and the seconds for which they waited in the queue and were in work."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: int
+    failed: int
+    waited_seconds: float
+    worked_seconds: float
 
 
 class StageStatus(BaseModel):
-    """One stage in one process: `in_flight` per lane, the room that both lanes share, and its model's name."""
+    """One stage in one process: `in_flight` per lane, the room that both lanes share, its model's name, and what it has
+    done, where the worker counts that."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,6 +78,23 @@ class StageStatus(BaseModel):
     in_flight: dict[str, int]
     room: int
     model: str = ""
+    work: StageWork | None = None
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What `StageWork` says, as it is counted."""
+
+    ended: int = 0
+    failed: int = 0
+    waited_seconds: float = 0.0
+    worked_seconds: float = 0.0
+
+    def count(self, outcome: Outcome, *, waited: float, worked: float) -> None:
+        self.ended += 1
+        self.failed += outcome in FAILED
+        self.waited_seconds += waited
+        self.worked_seconds += worked
 
 
 @dataclass(slots=True)
@@ -104,6 +137,7 @@ class StageWorker:
         self._settings = settings
         self._options = options
         self._working: dict[tuple[str, int, int], _Work] = {}
+        self._totals = _Totals()
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
         self._executor = StageExecutor(
@@ -136,6 +170,7 @@ class StageWorker:
                 in_flight={lane.value: consumer.held for lane, consumer in self._consumers.items()},
                 room=self.stage.room,
                 model=self.stage.model,
+                work=StageWork(**asdict(self._totals)),
             )
         ]
 
@@ -205,14 +240,16 @@ class StageWorker:
         meters = self._meters[lane]
         context = extract_trace(delivery.headers)
         example = exemplar(context)
-        meters.waited.observe(max(0.0, started - delivery.stored_at), example)
+        waited = max(0.0, started - delivery.stored_at)
+        meters.waited.observe(waited, example)
         if delivery.deliveries > 1:
             meters.redelivered.inc()
         outcome = await self._take(delivery, started, context)
-        worked = time.time() - started
+        worked = max(0.0, time.time() - started)
         meters.worked.observe(worked, example)
         meters.ended[outcome].inc()
-        TENANT_WORK.labels(tenants.label(delivery.subject.rpartition(".")[2]), self.stage.name).inc(max(0.0, worked))
+        self._totals.count(outcome, waited=waited, worked=worked)
+        TENANT_WORK.labels(tenants.label(delivery.subject.rpartition(".")[2]), self.stage.name).inc(worked)
 
     async def _take(self, delivery: Delivery, started: float, context: Context) -> Outcome:
         try:

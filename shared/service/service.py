@@ -36,7 +36,7 @@ from shared.telemetry.trace_events import KEEP, TRACE, TraceReport, TraceRequest
 from shared.telemetry.tracing import trace_memory
 from shared.version import VERSION
 
-__all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "Worker"]
+__all__ = ["PING", "ASGIApp", "Service", "ServiceStatus", "Setup", "StageStatus", "WindowStatus", "Worker"]
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,19 @@ Setup = Callable[["Service"], AbstractAsyncContextManager[Sequence["Stage | Work
 """Brings a service's parts up and yields its stages; on leaving, takes the parts down."""
 
 
+class WindowStatus(BaseModel):
+    """The queries of a gateway by lane: those in flight, of about `room` in each lane, and those that wait for their
+    tenant's turn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    in_flight: dict[str, int]
+    waiting: dict[str, int]
+    room: int
+
+
 class ServiceStatus(BaseModel):
-    """One process, as it answers a ping."""
+    """One process, as it answers a ping; a gateway with its `window`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,6 +96,7 @@ class ServiceStatus(BaseModel):
     ready: bool
     started_at: float
     stages: list[StageStatus]
+    window: WindowStatus | None = None
 
 
 class ASGIApp(Protocol):
@@ -115,6 +127,7 @@ class Service:
         self.failed = False
         self.draining = asyncio.Event()
         self.before_scrape: list[Callable[[], Awaitable[None]]] = []
+        self.window: Callable[[], WindowStatus] | None = None
         self._setup = setup
         self._state = WAITING
         self._started_at = time.time()
@@ -147,6 +160,7 @@ class Service:
             ready=self.ready,
             started_at=self._started_at,
             stages=[status for worker in self._workers for status in worker.statuses],
+            window=self.window() if self.window is not None else None,
         )
 
     def pages(self) -> dict[str, ASGIApp]:

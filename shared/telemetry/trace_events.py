@@ -6,21 +6,32 @@ A request on `control.trace` is answered by every process with what it remembers
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Annotated, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.tasks import background
-from shared.telemetry.messaging import CONVERSATION
+from shared.telemetry.messaging import CONVERSATION, TENANT
 from shared.telemetry.trace_memory import TraceMemory
 
-__all__ = ["KEEP", "TRACE", "SpanReport", "TraceReport", "TraceRequest", "announcing", "keep", "report"]
+__all__ = [
+    "KEEP",
+    "MOST_TRACES",
+    "TRACE",
+    "SpanReport",
+    "TraceReport",
+    "TraceRequest",
+    "TraceSummary",
+    "announcing",
+    "keep",
+    "report",
+]
 
 TRACE: Final = "control.trace"
 KEEP: Final = "control.keep"
@@ -28,6 +39,9 @@ KEEP: Final = "control.keep"
 MOST_SPANS: Final = 500
 MOST_BYTES: Final = 600_000
 """Bounds of one process's answer; the broker takes a megabyte."""
+
+MOST_TRACES: Final = 200
+"""Summaries in one process's answer."""
 
 MOST_EVENTS: Final = 8
 LONGEST_TEXT: Final = 300
@@ -42,9 +56,14 @@ class _Wire(BaseModel):
 
 
 class TraceRequest(_Wire):
-    """`id` is that of a trace (32 hex digits), of a query or of a job."""
+    """`id` is that of a trace (32 hex digits), of a query or of a job.
+
+    An empty one asks for summaries: of the `latest` traces of a tenant's queries and jobs.
+    """
 
     id: str
+    latest: Annotated[int, Field(ge=0, le=MOST_TRACES)] = 0
+    tenant: str = ""
 
 
 class EventReport(_Wire):
@@ -73,6 +92,19 @@ class SpanReport(_Wire):
     events: tuple[EventReport, ...] = ()
 
 
+class TraceSummary(_Wire):
+    """One process's part of a trace of a query or a job: `conversation` is its id, `name` that of the first span,
+    `ended_at` None while a span lasts, `error` that of the first span that failed."""
+
+    trace_id: str
+    conversation: str
+    name: str
+    started_at: float
+    ended_at: float | None
+    spans: int
+    error: str | None
+
+
 class TraceReport(_Wire):
     """What one process remembers: of the spans at most 500, the longest ones. `traces` are those that the id means."""
 
@@ -81,10 +113,14 @@ class TraceReport(_Wire):
     traces: tuple[str, ...]
     spans: tuple[SpanReport, ...]
     omitted: int = 0
+    latest: tuple[TraceSummary, ...] = ()
 
 
 def report(memory: TraceMemory | None, request: TraceRequest, *, service: str, instance: str) -> TraceReport:
     """What this process remembers of a trace, or of the traces of a query or a job."""
+    if not request.id:
+        summaries = _latest(memory, request.latest, request.tenant) if memory else ()
+        return TraceReport(service=service, instance=instance, traces=(), spans=(), latest=tuple(summaries))
     numbers = _meant(memory, request.id)
     found = [(span, number) for number in numbers for span in (memory.recall(number) if memory else [])]
     found.sort(key=lambda pair: -_duration(pair[0]))
@@ -143,6 +179,26 @@ async def announcing(memory: TraceMemory | None, client: Client) -> AsyncIterato
         memory.announce = lambda _: None
 
 
+def _latest(memory: TraceMemory, most: int, tenant: str) -> Iterator[TraceSummary]:
+    def theirs(span: ReadableSpan) -> bool:
+        attributes = span.attributes or {}
+        return attributes.get(TENANT) == tenant and bool(attributes.get(CONVERSATION))
+
+    for spans in memory.latest(most, theirs):
+        own = [span for span in spans if (span.attributes or {}).get(TENANT, tenant) == tenant]
+        first = min(own, key=lambda span: span.start_time or 0)
+        ends = [span.end_time for span in own]
+        yield TraceSummary(
+            trace_id=format(first.context.trace_id, "032x"),
+            conversation=next(str((span.attributes or {})[CONVERSATION]) for span in own if theirs(span)),
+            name=first.name,
+            started_at=(first.start_time or 0) / 1e9,
+            ended_at=None if None in ends else max(end or 0 for end in ends) / 1e9,
+            spans=len(own),
+            error=next((_error(span) for span in own if _has_failed(span)), None),
+        )
+
+
 def _meant(memory: TraceMemory | None, named: str) -> Iterable[int]:
     number = _number(named)
     return sorted((memory.find(CONVERSATION, named) if memory else set()) | ({number} if number is not None else set()))
@@ -166,7 +222,6 @@ def _report(span: ReadableSpan, of_trace: int) -> SpanReport:
     parent = span.parent
     if own.trace_id != of_trace:
         parent = next(link.context for link in span.links if link.context.trace_id == of_trace)
-    failed = span.status.status_code is StatusCode.ERROR
     return SpanReport(
         trace_id=format(own.trace_id, "032x"),
         span_id=format(own.span_id, "016x"),
@@ -175,13 +230,21 @@ def _report(span: ReadableSpan, of_trace: int) -> SpanReport:
         kind=span.kind.name.lower(),
         started_at=(span.start_time or 0) / 1e9,
         ended_at=None if span.end_time is None else span.end_time / 1e9,
-        error=(span.status.description or "error")[:LONGEST_TEXT] if failed else None,
+        error=_error(span) if _has_failed(span) else None,
         attributes=_plain(span.attributes),
         events=tuple(
             EventReport(name=event.name, at=event.timestamp / 1e9, attributes=_plain(event.attributes))
             for event in span.events[:MOST_EVENTS]
         ),
     )
+
+
+def _has_failed(span: ReadableSpan) -> bool:
+    return span.status.status_code is StatusCode.ERROR
+
+
+def _error(span: ReadableSpan) -> str:
+    return (span.status.description or "error")[:LONGEST_TEXT]
 
 
 def _plain(attributes: object) -> dict[str, Value]:

@@ -8,6 +8,7 @@ ends of it from then on: `announce` informs the others.
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from threading import RLock
 from typing import Final
 
@@ -82,6 +83,23 @@ class TraceMemory(SpanProcessor):
                 for span in (*self._ended, *self._open.values())
                 if (span.attributes or {}).get(attribute) == value
             }
+
+    def latest(self, most: int, wanted: Callable[[ReadableSpan], bool]) -> list[list[ReadableSpan]]:
+        """The spans of up to `most` traces that have a wanted span, the trace with the newest such span first."""
+        with self._lock:
+            self._forget()
+            started = list(self._open.values())
+            found: dict[int, None] = {}
+            for span in chain(reversed(started), reversed(self._ended)):
+                if len(found) == most:
+                    break
+                if wanted(span):
+                    found.setdefault(span.context.trace_id)
+            spans: dict[int, list[ReadableSpan]] = {number: list(self._traces.get(number, ())) for number in found}
+            for span in started:
+                if span.context.trace_id in spans:
+                    spans[span.context.trace_id].append(span)
+            return [[span for span in spans[number] if span.context.trace_id == number] for number in found]
 
     def shutdown(self) -> None:
         if self._export is not None:

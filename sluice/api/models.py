@@ -398,21 +398,45 @@ class LaneCounts(Schema):
     batch: int = 0
 
 
+Counts = Annotated[
+    LaneCounts,
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "integer"}}, mode="serialization"),
+]
+
+
+class StageWork(Schema):
+    """What a stage of one process has done since the process started: messages that ended, those of them that failed,
+    and the seconds for which they waited and were in work. The difference between two looks gives rates and means."""
+
+    ended: int = 0
+    failed: int = 0
+    waited_seconds: float = 0.0
+    worked_seconds: float = 0.0
+
+
 class StageStatus(Schema):
-    """One stage that a service's worker serves: what it has in flight by lane, of at most `room` together."""
+    """One stage that a service's worker serves: what it has in flight by lane, of at most `room` together, and its
+    `work`, where it is counted."""
 
     stage: str
     variant: str = "default"
-    lane_in_flight: Annotated[
-        LaneCounts,
-        WithJsonSchema({"type": "object", "additionalProperties": {"type": "integer"}}, mode="serialization"),
-    ] = LaneCounts()
+    lane_in_flight: Counts = LaneCounts()
     room: Sent[int] = None
     model: str = ""
+    work: StageWork | None = None
+
+
+class WindowStatus(Schema):
+    """The queries of a gateway by lane: those in flight, of about `room` in each lane, and those that wait for their
+    tenant's turn."""
+
+    in_flight: Counts = LaneCounts()
+    waiting: Counts = LaneCounts()
+    room: int = 0
 
 
 class ServiceStatus(Schema):
-    """One process."""
+    """One process; a gateway with its `window`."""
 
     service: str
     instance: str = ""
@@ -420,6 +444,7 @@ class ServiceStatus(Schema):
     ready: bool = False
     started_at: Sent[Timestamp] = None
     stages: tuple[StageStatus, ...] = ()
+    window: WindowStatus | None = None
 
 
 class Queue(Schema):

@@ -137,7 +137,16 @@ READS: Final = tuple(
             "/v1/artifacts/a/{}",
         ),
         *("/v1/artifacts/{}/a", "/v1/schedules", "/v1/schedules/{}", "/v1/pipelines", "/v1/routes", "/v1/routes/{}"),
-        *("/v1/status", "/v1/dead-letters", "/v1/traces/{}", "/v1/keys", "/v1/keys/{}", "/v1/models", "/v1/models/{}"),
+        *(
+            "/v1/status",
+            "/v1/dead-letters",
+            "/v1/traces",
+            "/v1/traces/{}",
+            "/v1/keys",
+            "/v1/keys/{}",
+            "/v1/models",
+            "/v1/models/{}",
+        ),
         *(
             "/v1/files",
             "/v1/files/{}",

@@ -7,7 +7,7 @@ export interface Exchange {
   answer: string;
   sources: Source[];
   done: Done | null;
-  problem: { title: string; detail: string } | null;
+  problem: { title: string; detail: string; traceId?: string | null } | null;
   stopped: boolean;
   filter?: string;
   askedAt: number;

@@ -25,6 +25,9 @@ export function useSession(): Session {
   return session;
 }
 
+/** Null where nobody has signed in. */
+export const useOptionalSession = (): Session | null => useContext(SessionContext);
+
 /** Whether the key may do one of these. */
 export function useMay(...actions: Action[]): boolean {
   const { actions: allowed } = useSession();

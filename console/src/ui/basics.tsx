@@ -2,6 +2,7 @@ import { useEffect, useState, type ButtonHTMLAttributes, type ReactNode } from "
 import { problemOf } from "../api/client";
 import { ago, moment } from "../lib/format";
 import { Icon, type IconName } from "./icon";
+import { TraceLink } from "./trace-link";
 
 type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & {
   kind?: "primary" | "plain" | "quiet" | "danger";
@@ -47,7 +48,7 @@ export function Problem({ error, retry }: { error: unknown; retry?: () => void }
         {problem.message && <p dir="auto">{problem.message}</p>}
         {problem.traceId && (
           <p className="faint">
-            Trace <code>{problem.traceId}</code>
+            Trace <TraceLink id={problem.traceId} />
           </p>
         )}
       </div>
@@ -77,6 +78,8 @@ const TONES: Record<string, string> = {
   failed: "bad",
   following: "info",
   live: "good",
+  "no answer": "warn",
+  "not ready": "bad",
   ready: "good",
   retired: "muted",
   revoked: "bad",

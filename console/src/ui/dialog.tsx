@@ -8,22 +8,26 @@ interface DialogProps {
   children: ReactNode;
   wide?: boolean;
   side?: boolean;
+  sticky?: boolean;
 }
 
-/** A dialog that holds the focus; Escape and its cross close it. With `side` it is a sheet at the edge. */
-export function Dialog({ title, onClose, children, wide = false, side = false }: DialogProps) {
+/** A dialog that holds the focus; Escape and its cross close it. With `side` it is a sheet at the edge; with
+ * `sticky` only its own buttons close it. */
+export function Dialog({ title, onClose, children, wide = false, side = false, sticky = false }: DialogProps) {
   return (
     <AriakitDialog
       open
       onClose={onClose}
       unmountOnHide
+      hideOnEscape={!sticky}
+      hideOnInteractOutside={!sticky}
       preventBodyScroll={false}
       className={`${side ? "sheet" : "dialog"} ${wide ? "wide" : ""}`}
       backdrop={<div className="backdrop" />}
     >
       <div className="dialog-head">
         <DialogHeading dir="auto">{title}</DialogHeading>
-        <DialogDismiss render={<IconButton label="Close" icon="close" />} />
+        {!sticky && <DialogDismiss render={<IconButton label="Close" icon="close" />} />}
       </div>
       <div className="dialog-body">{children}</div>
     </AriakitDialog>

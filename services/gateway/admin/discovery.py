@@ -110,7 +110,14 @@ def _service(data: bytes) -> api.ServiceStatus | None:
     except ValidationError:
         return None
     stages = [
-        api.StageStatus(stage=s.stage, variant=s.variant, lane_in_flight=s.in_flight, room=s.room, model=s.model)
+        api.StageStatus(
+            stage=s.stage,
+            variant=s.variant,
+            lane_in_flight=s.in_flight,
+            room=s.room,
+            model=s.model,
+            work=s.work.model_dump() if s.work is not None else None,
+        )
         for s in status.stages
     ]
     return api.ServiceStatus(**(status.model_dump(exclude={"stages"}) | {"stages": stages}))

@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -31,11 +31,16 @@ from services.gateway.variants.service import warnings
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
+from shared.telemetry.trace_events import MOST_TRACES
 from sluice.api.models import Answer, DeadLetter, Status
 
 __all__ = ["router"]
 
 router = authenticated_router("operation")
+
+LONGEST: Final = 1.0
+QUIET: Final = 0.3
+"""Seconds to wait for services: who looks at the status wants to see the busy ones above all."""
 
 TraceId = Annotated[
     str,
@@ -48,9 +53,9 @@ TraceId = Annotated[
 async def status(
     request: Request, selector: SelectorDependency, bus: BusDependency, dead_letters: DeadLettersDependency
 ) -> Status:
-    """Services that do not answer within a quarter of a second are not listed."""
+    """Services that are too busy to answer within a second are not listed."""
     services, queues, jobs, kept = await asyncio.gather(
-        discovery.discover_services(bus.client),
+        discovery.discover_services(bus.client, longest=LONGEST, quiet=QUIET),
         discovery.queues(bus.jetstream),
         discovery.jobs(bus.jetstream),
         dead_letters.count(),
@@ -72,6 +77,17 @@ async def pipelines(pipelines: PipelinesDependency) -> PipelineList:
     """What a query may name as its `pipeline`."""
     named = sorted(pipelines.named.items())
     return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])
+
+
+@router.get("/v1/traces", summary="List the latest traces", responses=problems())
+@requires(Action.READ, Action.QUERY)
+async def list_latest(
+    bus: BusDependency,
+    principal: PrincipalDependency,
+    limit: Annotated[int, Query(ge=1, le=MOST_TRACES)] = 50,
+) -> traces.TraceList:
+    """Those of the tenant's queries and jobs that the services still remember, the newest first."""
+    return await traces.latest_traces(bus.client, limit, principal.tenant)
 
 
 @router.get("/v1/traces/{id}", summary="Look at a trace", responses=problems(ProblemType.NOT_FOUND))

@@ -1,4 +1,4 @@
-"""One trace, collected from what every service still remembers of it."""
+"""Traces, collected from what every service still remembers of them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.gateway.admin.discovery import ask_all
 from shared.contracts.problems import Problem, ProblemType
 from shared.telemetry.messaging import TENANT
-from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
+from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest, TraceSummary
 
-__all__ = ["SpanBody", "TraceBody", "collect_trace"]
+__all__ = ["SpanBody", "TraceBody", "TraceEntry", "TraceList", "collect_trace", "latest_traces"]
 
 LONGEST = 1.0
 QUIET = 0.15
@@ -37,16 +37,47 @@ class TraceBody(BaseModel):
     omitted: int
 
 
+class TraceEntry(BaseModel):
+    """A trace in short. `duration_ms` is null while it lasts, `error` null unless a span has failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trace_id: str
+    id: str = Field(description="The id of the query or the job.")
+    name: str = Field(description="The first span's.")
+    services: list[str]
+    started_at: float
+    duration_ms: float | None
+    spans: int
+    error: str | None
+
+
+class TraceList(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    traces: list[TraceEntry]
+
+
+async def latest_traces(client: Client, most: int, tenant: str) -> TraceList:
+    """The newest traces of a tenant's queries and jobs, as far as the services remember them, the newest first."""
+    found: dict[str, list[tuple[str, TraceSummary]]] = {}
+    for report in await _ask(client, TraceRequest(id="", latest=most, tenant=tenant)):
+        for summary in report.latest:
+            found.setdefault(summary.trace_id, []).append((report.service, summary))
+    entries = sorted(map(_entry, found.values()), key=lambda entry: -entry.started_at)
+    return TraceList(traces=entries[:most])
+
+
 async def collect_trace(client: Client, wanted: str, tenant: str) -> TraceBody:
     """The trace of an id, as far as a tenant may see it. Raises Problem NOT_FOUND.
 
     An id of a query or job is known to those who saw it; the trace that it means is then wanted of everybody.
     """
-    reports = await _ask(client, wanted)
+    reports = await _ask(client, TraceRequest(id=wanted))
     traces = {trace for report in reports for trace in report.traces if _spans_of(report, trace)}
     if traces - {wanted}:
         for trace in sorted(traces - {wanted}):
-            reports += await _ask(client, trace)
+            reports += await _ask(client, TraceRequest(id=trace))
     spans = {span.span_id: span for span in _visible(_spans(reports, traces), traces, tenant)}
     if not spans:
         raise Problem(
@@ -57,15 +88,30 @@ async def collect_trace(client: Client, wanted: str, tenant: str) -> TraceBody:
     return _body(wanted, list(spans.values()), max((report.omitted for report in reports), default=0))
 
 
-async def _ask(client: Client, wanted: str) -> list[TraceReport]:
-    request = TraceRequest(id=wanted).model_dump_json().encode()
+async def _ask(client: Client, request: TraceRequest) -> list[TraceReport]:
     reports = []
-    for answer in await ask_all(client, TRACE, request, longest=LONGEST, quiet=QUIET):
+    for answer in await ask_all(client, TRACE, request.model_dump_json().encode(), longest=LONGEST, quiet=QUIET):
         try:
             reports.append(TraceReport.model_validate_json(answer))
         except ValidationError:
             continue  # a neighbouring version means something else by it
     return reports
+
+
+def _entry(parts: Sequence[tuple[str, TraceSummary]]) -> TraceEntry:
+    _, first = min(parts, key=lambda part: part[1].started_at)
+    ends = [part.ended_at for _, part in parts]
+    lasts = None in ends
+    return TraceEntry(
+        trace_id=first.trace_id,
+        id=first.conversation,
+        name=first.name,
+        services=sorted({service for service, _ in parts}),
+        started_at=first.started_at,
+        duration_ms=None if lasts else round((max(end or 0 for end in ends) - first.started_at) * 1e3, 3),
+        spans=sum(part.spans for _, part in parts),
+        error=next((part.error for _, part in parts if part.error is not None), None),
+    )
 
 
 def _spans_of(report: TraceReport, trace: str) -> bool:

@@ -17,6 +17,7 @@ from services.gateway.settings import GatewaySettings
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.problems import Problem, ProblemType
 from shared.fairness import FairShare, FairSlots, TooManyWaitError
+from shared.service.service import WindowStatus
 from shared.telemetry.metrics import SECONDS
 
 __all__ = ["QueryWindow"]
@@ -36,6 +37,7 @@ class QueryWindow:
     """The places in flight of each lane. Of one tenant as many queries may wait as in a stage's queue."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        self._room = settings.query_window
         self._slots = {lane: self._make(settings) for lane in Lane}
         self._waits = {lane: WAIT.labels(lane.value) for lane in Lane}
         for lane, slots in self._slots.items():
@@ -55,6 +57,14 @@ class QueryWindow:
             yield
         finally:
             slots.release(query.tenant, taken)
+
+    @property
+    def status(self) -> WindowStatus:
+        return WindowStatus(
+            in_flight={lane.value: slots.taken for lane, slots in self._slots.items()},
+            waiting={lane.value: slots.waiting for lane, slots in self._slots.items()},
+            room=self._room,
+        )
 
     @staticmethod
     def _make(settings: GatewaySettings) -> FairSlots:

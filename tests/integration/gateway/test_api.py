@@ -97,6 +97,7 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/artifacts/{folder}/{file}",
         "DELETE /v1/artifacts/{folder}/{file}",
         "GET /v1/status",
+        "GET /v1/traces",
         "GET /v1/traces/{id}",
         "GET /v1/pipelines",
         "GET /v1/dead-letters",
@@ -246,7 +247,12 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
         "lane_in_flight": {"interactive": 0, "batch": 0},
         "room": 256,
         "model": "",
+        "work": {"ended": 0, "failed": 0, "waited_seconds": 0.0, "worked_seconds": 0.0},
     }
+    assert services["gateway"]["stages"][0]["work"] is not None
+    nothing = {"interactive": 0, "batch": 0}
+    assert services["gateway"]["window"] == {"in_flight": nothing, "waiting": nothing, "room": 128}
+    assert services["stages"]["window"] is None
     assert [(q["stage"], q["lane"]) for q in status["queues"] if q["stage"] == "embed"] == [
         ("embed", "interactive"),
         ("embed", "batch"),

@@ -3,6 +3,7 @@ import { milliseconds, percent, plural, printable } from "../../lib/format";
 import { Bar, Button, CopyButton, Problem, Spinner } from "../../ui/basics";
 import { ProblemError, type Done, type Source } from "../../api/client";
 import { Icon } from "../../ui/icon";
+import { TraceLink } from "../../ui/trace-link";
 import { AnswerText } from "./markdown";
 
 interface Props {
@@ -34,7 +35,7 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
         <AnswerText text={exchange.answer} supported={done?.supported ?? []} onCite={onCite} known={sources.length} />
       )}
       {exchange.stopped && <p className="note">You stopped this answer.</p>}
-      {exchange.problem && <Problem error={new ProblemError(exchange.problem)} {...(last ? { retry: onRetry } : {})} />}
+      {exchange.problem && <Problem error={new ProblemError({ ...exchange.problem, trace_id: exchange.problem.traceId })} {...(last ? { retry: onRetry } : {})} />}
       {done && (
         <div className="verdict">
           {done.confidence != null && <Confidence value={done.confidence} />}
@@ -57,7 +58,12 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
               Ask again
             </Button>
           )}
-          {done && <span className="faint">{milliseconds(done.timings.total_ms)} · {done.model || done.engine}</span>}
+          {done && (
+            <span className="faint">
+              {done.trace_id ? <TraceLink id={done.trace_id}>{milliseconds(done.timings.total_ms)}</TraceLink> : milliseconds(done.timings.total_ms)} ·{" "}
+              {done.model || done.engine}
+            </span>
+          )}
         </div>
       )}
       {done && <Searched exchange={exchange} done={done} onCite={onCite} />}
@@ -163,7 +169,7 @@ function Searched({ exchange, done, onCite }: { exchange: Exchange; done: Done; 
       </ul>
       {done.trace_id && (
         <p className="faint">
-          Trace <code>{done.trace_id}</code>
+          Trace <TraceLink id={done.trace_id} />
         </p>
       )}
     </details>

@@ -81,7 +81,7 @@ export function useAnswer() {
       if (own.signal.aborted) exchange.stopped = true;
       else {
         const problem = problemOf(error);
-        exchange.problem = { title: problem.title, detail: problem.message };
+        exchange.problem = { title: problem.title, detail: problem.message, traceId: problem.traceId };
       }
     }
     cancelAnimationFrame(drawn);

@@ -7,9 +7,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway.admin.traces import collect_trace
+from services.gateway.admin.traces import collect_trace, latest_traces
 from shared.contracts.problems import Problem, ProblemType
-from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest
+from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest, TraceSummary
 from tests.harness.broker import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +77,35 @@ async def test_what_is_not_a_tenants_is_not_there_for_it(client: Client, asked: 
     with pytest.raises(Problem) as refused:
         await collect_trace(client, asked, tenant)
     assert refused.value.kind is ProblemType.NOT_FOUND
+
+
+def summary(trace: str, at: float, ended: float | None, *, name: str, error: str | None = None) -> TraceSummary:
+    return TraceSummary(
+        trace_id=trace, conversation=trace[:2], name=name, started_at=at, ended_at=ended, spans=2, error=error
+    )
+
+
+async def test_the_parts_of_the_latest_traces_are_put_together_the_newest_first(broker: NatsServer) -> None:
+    parts = {
+        "gateway": [summary("aa", 100.0, 101.0, name="POST /v1/query"), summary("bb", 200.0, None, name="POST")],
+        "worker": [summary("aa", 100.5, 103.0, name="process", error="broken")],
+    }
+    asked: list[TraceRequest] = []
+    async with await nats.connect(broker.url) as client:
+
+        async def answer(message: Msg) -> None:
+            asked.append(TraceRequest.model_validate_json(message.data))
+            for service, latest in parts.items():
+                told = TraceReport(service=service, instance="1", traces=(), spans=(), latest=tuple(latest))
+                await message.respond(told.model_dump_json().encode())
+
+        await client.subscribe(TRACE, cb=answer)
+        found = (await latest_traces(client, 5, "ann")).traces
+        newest = (await latest_traces(client, 1, "ann")).traces
+    assert [(request.latest, request.tenant) for request in asked] == [(5, "ann"), (1, "ann")]
+    assert [(one.trace_id, one.name, one.duration_ms, one.error) for one in found] == [
+        ("bb", "POST", None, None),
+        ("aa", "POST /v1/query", 3000.0, "broken"),
+    ]
+    assert (found[1].services, found[1].spans, found[1].id) == (["gateway", "worker"], 4, "aa")
+    assert newest == found[:1]

@@ -93,6 +93,7 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "POST /v1/schedules/{name}/resume": (HIDDEN, {}),
     "POST /v1/schedules/{name}/trigger": (HIDDEN, {}),
     "GET /v1/pipelines": (200, {}),
+    "GET /v1/traces": (200, {}),
     "GET /v1/traces/{id}": (HIDDEN, {}),
     "GET /v1/routes": (200, {}),
     "GET /v1/routes/{stage}": (HIDDEN, {}),

@@ -36,7 +36,7 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
     broker: NatsServer,
 ) -> None:
     failing = Failing(RuntimeError("no weights here"))
-    async with open_stage_harness(broker.url, max_deliver=3) as harness, harness.working(failing, "broken"):
+    async with open_stage_harness(broker.url, max_deliver=3) as harness, harness.working(failing, "broken") as worker:
         events = await harness.ask(harness.query("broken"))
         assert [type(event) for event in events] == [Progress, Progress, Progress, Failed]
         assert [event.delivery for event in events] == [1, 2, 3, 3]
@@ -53,6 +53,10 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
         assert "Traceback" in letter.traceback
         assert "raise self.error" in letter.traceback
         assert await letters.count() == 1
+        (status,) = worker.statuses
+        assert status.work is not None
+        assert (status.work.ended, status.work.failed) == (3, 3)
+        assert status.work.waited_seconds >= 0.1 + 0.2
     assert (outcomes("broken", "retried"), outcomes("broken", "dead_letter")) == (2, 1)
 
 

@@ -191,3 +191,37 @@ def test_an_endpoint_without_a_path_is_completed() -> None:
     assert ServiceSettings(otlp_endpoint="http://collector:4318").otlp_endpoint == "http://collector:4318/v1/traces"
     assert ServiceSettings(otlp_endpoint="https://host/otlp/traces").otlp_endpoint == "https://host/otlp/traces"
     assert ServiceSettings(otlp_endpoint="").otlp_endpoint is None
+
+
+def work(harness: TracingHarness, name: str, tenant: str, query: str, *, fails: bool = False) -> trace.Span:
+    span = harness.span(name, fails=fails)
+    attributes = {"sluice.tenant": tenant, "messaging.message.conversation_id": query}
+    harness.tracer.start_span("send", trace.set_span_in_context(span), attributes=attributes).end()
+    return span
+
+
+def test_the_latest_traces_of_a_tenant_are_summed_up_the_newest_first() -> None:
+    harness = unsampled()
+    work(harness, "first", "ann", "q1")
+    second = work(harness, "second", "ann", "q2", fails=True)
+    work(harness, "strange", "bob", "q3")
+    harness.span("neither a query nor a job")
+    told = report(harness.memory, TraceRequest(id="", latest=5, tenant="ann"), service="s", instance="i")
+    assert [(one.conversation, one.name, one.spans, one.error) for one in told.latest] == [
+        ("q2", "second", 2, "broken"),
+        ("q1", "first", 2, None),
+    ]
+    assert told.latest[0].trace_id == format(number(second), "032x")
+    assert told.spans == ()
+    fewer = report(harness.memory, TraceRequest(id="", latest=1, tenant="ann"), service="s", instance="i")
+    assert [one.conversation for one in fewer.latest] == ["q2"]
+
+
+def test_a_trace_that_lasts_is_summed_up_without_an_end() -> None:
+    harness = unsampled()
+    running = harness.tracer.start_span("running")
+    attributes = {"sluice.tenant": "ann", "messaging.message.conversation_id": "q"}
+    harness.tracer.start_span("send", trace.set_span_in_context(running), attributes=attributes).end()
+    told = report(harness.memory, TraceRequest(id="", latest=5, tenant="ann"), service="s", instance="i")
+    assert [(one.name, one.ended_at) for one in told.latest] == [("running", None)]
+    running.end()
