@@ -215,7 +215,9 @@ def build(fake: FakeGateway) -> FastAPI:
 
     @app.delete("/v1/dead-letters/{seq}")
     async def _discard(seq: int) -> Any:
-        return Response(status_code=204) if seq == 7 else fake.problem(404, "not-found", f"there is no dead letter {seq}")
+        return (
+            Response(status_code=204) if seq == 7 else fake.problem(404, "not-found", f"there is no dead letter {seq}")
+        )
 
     return app
 

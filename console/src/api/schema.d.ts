@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 459f03d2719b97f088cbb623281eaf25e60c307cc6bd1ee4f466258a3b81d2f8
+// Made by scripts/types.mjs of openapi.json, sha256 4c4a373f1e9608934c35ce230bed1f223133da6f72b98d3af58987a106ef8af7
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -123,6 +123,22 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{seq}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["get_dead_letter_v1_dead_letters__seq__get"];
+        put?: never;
+        post?: never;
+        delete: operations["discard_v1_dead_letters__seq__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1092,6 +1108,18 @@ export interface components {
         };
         DeadLetterList: {
             dead_letters: components["schemas"]["DeadLetter"][];
+            next?: number | null;
+        };
+        DeadLetterMessage: {
+            deliveries: number;
+            failed_at: number;
+            job: string;
+            payload: string | null;
+            payload_bytes: number;
+            reason: string;
+            seq: number;
+            subject: string;
+            traceback: string;
         };
         DeleteSpec: {
             collection: string;
@@ -1532,6 +1560,7 @@ export interface components {
         };
         JobList: {
             jobs: components["schemas"]["Job"][];
+            next?: string | null;
         };
         JobOptions: {
             /** @default  */
@@ -2200,6 +2229,7 @@ export interface components {
             finished_at: number | null;
             job: string;
             kind: string;
+            needs: string[];
             reason: string;
             started_at: number | null;
             /** @enum {string} */
@@ -4124,6 +4154,7 @@ export interface operations {
     list_newest_v1_dead_letters_get: {
         parameters: {
             query?: {
+                after?: number | null;
                 limit?: number;
             };
             header?: never;
@@ -4152,6 +4183,191 @@ export interface operations {
             };
             /** @description The API key does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_dead_letter_v1_dead_letters__seq__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterMessage"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    discard_v1_dead_letters__seq__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4305,8 +4521,10 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["JobState"] | null;
                 kind?: string | null;
+                collection?: string | null;
                 parent?: string | null;
                 label?: string[];
+                after?: string | null;
                 limit?: number;
             };
             header?: never;
@@ -4335,6 +4553,15 @@ export interface operations {
             };
             /** @description The API key does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
