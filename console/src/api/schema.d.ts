@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 4c4a373f1e9608934c35ce230bed1f223133da6f72b98d3af58987a106ef8af7
+// Made by scripts/types.mjs of openapi.json, sha256 f0ece390c9f36d5594ddcff0781b9687d39ff110d2165a1b037929cf7be0c117
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -4523,6 +4523,7 @@ export interface operations {
                 kind?: string | null;
                 collection?: string | null;
                 parent?: string | null;
+                steps?: boolean;
                 label?: string[];
                 after?: string | null;
                 limit?: number;

@@ -94,6 +94,7 @@ async def list_newest(
     kind: str | None = None,
     collection: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
+    steps: Annotated[bool, Query(description="Whether to list the steps of pipelines too.")] = True,
     label: LabelFilter = [],  # noqa: B006  (FastAPI copies it)
     after: Annotated[str | None, Query(description="Only jobs that are listed after the one with this id.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -107,6 +108,7 @@ async def list_newest(
         collection=collection,
         labels=labels,
         parent=parent,
+        steps=steps,
         after=None if after is None else _checked(after),
         sees=principal.sees,
         shows=await visible_jobs(cache, principal),

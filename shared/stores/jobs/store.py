@@ -138,13 +138,15 @@ class JobStore:
         collection: str | None = None,
         labels: dict[str, str] | None = None,
         parent: str | None = None,
+        steps: bool = True,
         after: str | None = None,
         sees: Callable[[str], bool] | None = None,
         shows: Callable[[IndexedJob], bool] | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first: of those with a collection only what `sees` says yes to, and of all of them
-        only what `shows` does. `after` is the id of the job that the list goes on behind.
+        only what `shows` does; without `steps` none that is a step of a pipeline. `after` is the id of the job that
+        the list goes on behind.
 
         After the first time it costs what has changed since, and the jobs that it returns. Raises Problem NOT_FOUND
         where the list has no job `after`.
@@ -165,6 +167,7 @@ class JobStore:
             and (kind is None or job.kind == kind)
             and (collection is None or job.collection == collection)
             and (parent is None or job.parent == parent)
+            and (steps or job.parent is None)
             and (not labels or labels.items() <= job.labels.items())
         )
         found: list[Job] = []

@@ -42,10 +42,12 @@ export function shareOf(job: Job): number | null {
 /** Who has asked for a job: a person or a key, a schedule, or the pipeline that it is a step of. */
 export function whoOf(job: Job): string {
   const options = job.options;
-  return options?.by || (options?.schedule ? `schedule ${options.schedule}` : "");
+  // A pipeline is a link of its own.
+  return (options?.parent ? "" : options?.by) || (options?.schedule ? `schedule ${options.schedule}` : "");
 }
 
 export interface Filters {
+  steps: boolean;
   state?: JobState;
   kind?: string;
   collection?: string;

@@ -24,15 +24,40 @@ export function GateVerdict({ job, steps }: { job: Job; steps: Step[] }) {
     <div className={`gate ${went ? "good" : "warn"}`} role="note" aria-label="Decision">
       <div>
         <strong>{went ? `The gate switched${version ? ` to ${version}` : ""}.` : `The gate kept the live version${version ? `: ${version} did not pass` : ""}.`}</strong>
-        {typeof condition === "string" && (
-          <p>
-            Condition: <code>{condition.trim()}</code>
-          </p>
-        )}
-        {gate.reason && <p dir="auto">{gate.reason}</p>}
+        {went ? typeof condition === "string" && <Condition words="This held" text={condition.trim()} values="" /> : <Refusal reason={gate.reason} />}
       </div>
       {collection && (went ? <SwitchButton collection={collection} /> : version && <SwitchButton collection={collection} version={version} />)}
     </div>
+  );
+}
+
+/** A condition that did not hold, with what it has read: `not a >= b (a = 1, b = 2)`. */
+function Refusal({ reason }: { reason: string }) {
+  const [, condition, values = ""] = /^not (.*?)(?: \(([^()]* = [^()]*)\))?$/s.exec(reason) ?? [];
+  return condition ? <Condition words="This did not hold" text={condition} values={values} /> : <p dir="auto">{reason}</p>;
+}
+
+function Condition({ words, text, values }: { words: string; text: string; values: string }) {
+  return (
+    <>
+      <p>{words}:</p>
+      <pre className="condition" dir="auto">
+        {text.replace(/\s+(and|or) /g, "\n$1 ")}
+      </pre>
+      {values && (
+        <dl className="tags" dir="auto">
+          {values.split(", ").map((each) => {
+            const [name = "", value = ""] = each.split(" = ");
+            return (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+              </div>
+            );
+          })}
+        </dl>
+      )}
+    </>
   );
 }
 

@@ -12,7 +12,7 @@ interface Props {
 }
 
 const ACROSS = { width: 176, height: 54, gapAlong: 44, gapAcross: 16 };
-const DOWN = { width: 164, height: 54, gapAlong: 34, gapAcross: 12 };
+const DOWN = { width: 150, height: 54, gapAlong: 34, gapAcross: 12 };
 const NARROW = 620;
 const MARGIN = 6;
 
@@ -65,10 +65,10 @@ function Graph({ steps, selected, onSelect }: Props) {
               <rect width={layout.size.width} height={layout.size.height} rx="9" />
               <Mark status={step.status} />
               <text x="36" y="23" className="node-name">
-                {shortened(step.step, 17)}
+                {shortened(step.step, layout.size === DOWN ? 14 : 17)}
               </text>
               <text x="36" y="41" className="node-kind">
-                {shortened(`${kindName(step.kind)}${step.total > 1 ? ` ${step.done}/${step.total}` : ""}`, 20)}
+                {shortened(`${kindName(step.kind)}${step.total > 1 ? ` ${step.done}/${step.total}` : ""}`, layout.size === DOWN ? 16 : 20)}
               </text>
             </g>
           );
@@ -105,7 +105,9 @@ function StepTable({ steps, selected, onSelect }: Props) {
           <tr>
             <th scope="col">Step</th>
             <th scope="col">State</th>
-            <th scope="col">After</th>
+            <th scope="col" className="wide-only">
+              After
+            </th>
             <th scope="col" className="number">
               Took
             </th>
@@ -118,8 +120,8 @@ function StepTable({ steps, selected, onSelect }: Props) {
               <td>
                 <button type="button" className="link" aria-pressed={selected === step.step} onClick={() => onSelect(step.step)}>
                   {step.step}
-                </button>{" "}
-                <span className="faint">{kindName(step.kind)}</span>
+                </button>
+                <span className="step-kind faint">{kindName(step.kind)}</span>
               </td>
               <td className="nowrap">
                 <State state={step.status} />
@@ -130,7 +132,7 @@ function StepTable({ steps, selected, onSelect }: Props) {
                   </span>
                 )}
               </td>
-              <td className="faint">{step.needs.length > 0 ? step.needs.join(", ") : "–"}</td>
+              <td className="faint wide-only">{step.needs.length > 0 ? step.needs.join(", ") : "–"}</td>
               <td className="number nowrap">{tookOf(step)}</td>
               <td className="name" dir="auto">
                 {step.reason || (step.cached > 0 ? "used an earlier result" : "")}

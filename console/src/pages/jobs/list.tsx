@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { Link, useLocation, useNavigate, useSearchParams } from "react-router";
 import { api, read, type Job } from "../../api/client";
-import { percent, span } from "../../lib/format";
+import { percent, plural, span } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Bar, Button, Empty, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { hasEnded, kindName, KINDS, shareOf, STATES, useJobs, whoOf, type Filters, type JobState } from "./data";
@@ -49,6 +49,10 @@ export function JobListPage() {
             ))}
           </select>
           <CollectionFilter key={filters.collection ?? ""} value={filters.collection ?? ""} onChange={(value) => change("collection", value)} />
+          <label className="check">
+            <input type="checkbox" checked={filters.steps} onChange={(event) => change("steps", event.target.checked ? "shown" : "")} />
+            Steps of pipelines
+          </label>
           {filtered && (
             <Button kind="quiet" icon="close" onClick={() => setSearch({}, { replace: true })}>
               Clear
@@ -97,6 +101,7 @@ function filtersOf(search: URLSearchParams): Filters {
   const collection = search.get("collection");
   const after = search.get("after");
   return {
+    steps: search.get("steps") !== null,
     ...(state && STATES.includes(state) ? { state } : {}),
     ...(kind ? { kind } : {}),
     ...(collection ? { collection } : {}),
@@ -147,13 +152,7 @@ function JobRow({ job }: { job: Job }) {
       </td>
       <td className="nowrap">{tookOf(job)}</td>
       <td className="who-cell" dir="auto">
-        {whoOf(job) || <span className="faint">–</span>}
-        {parent && (
-          <span className="faint">
-            {" "}
-            step of <Link to={`/jobs/${parent}`}>a pipeline</Link>
-          </span>
-        )}
+        {parent ? <Link to={`/jobs/${parent}`}>its pipeline</Link> : whoOf(job) || <span className="faint">–</span>}
       </td>
     </tr>
   );
@@ -162,7 +161,7 @@ function JobRow({ job }: { job: Job }) {
 /** How far a job is, and in a few words where it is or why it ended. */
 export function Progress({ job }: { job: Job }) {
   const share = shareOf(job);
-  const words = job.error ? job.error.detail || job.error.title : (job.progress?.message ?? "");
+  const words = job.error ? job.error.detail || job.error.title : job.progress?.message || foundBy(job);
   const running = job.state === "running";
   return (
     <>
@@ -182,6 +181,18 @@ export function Progress({ job }: { job: Job }) {
       )}
     </>
   );
+}
+
+/** The figures of an evaluation that people look at first. */
+function foundBy(job: Job): string {
+  if (job.kind !== "evaluate" || job.state !== "succeeded") return "";
+  const { recall_at_5: recall, ndcg_at_10: ndcg, questions } = (job.outputs ?? {}) as Record<string, number | undefined>;
+  const parts = [
+    recall === undefined ? "" : `recall@5 ${recall.toFixed(3)}`,
+    ndcg === undefined ? "" : `nDCG@10 ${ndcg.toFixed(3)}`,
+    questions === undefined ? "" : plural(questions, "question"),
+  ];
+  return parts.filter(Boolean).join(", ");
 }
 
 export function documentsOf(job: Job): string {

@@ -10,7 +10,7 @@ import nats
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from shared.contracts.jobs import Job, JobProgress, JobState, SwitchSpec
+from shared.contracts.jobs import Job, JobOptions, JobProgress, JobState, SwitchSpec
 from shared.stores.jobs.store import JobStore
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import delete_jobs
@@ -165,8 +165,11 @@ async def test_jobs_are_listed_in_pages_and_by_collection(http: httpx.AsyncClien
         found = (await http.get("/v1/jobs", params=params)).json()
         return [job["id"] for job in found["jobs"]], found["next"]
 
-    assert await page(collection="other") == ([other.id], None)
-    assert await page(limit="3") == ([other.id, ids[4], ids[3]], ids[3])
+    step, _ = await board.submit(spec, job="a-step", tenant="default", options=JobOptions(parent=other.id))
+    assert await page(collection="other") == ([step.id, other.id], None)
+    assert await page(collection="other", steps="false") == ([other.id], None)
+    await board.cancel("default", step.id)
+    assert await page(limit="3", steps="false") == ([other.id, ids[4], ids[3]], ids[3])
     await submit(http)  # what comes meanwhile does not move the following page
     assert await page(limit="2", after=ids[3]) == ([ids[2], ids[1]], ids[1])
     assert await page(limit="2", after=ids[1]) == ([ids[0]], None)
