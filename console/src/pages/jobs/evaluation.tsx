@@ -195,7 +195,7 @@ function Value({ figure }: { figure: Figure }) {
     <>
       {figure.value.toFixed(3)}
       {figure.low !== null && figure.high !== null && (
-        <span className="faint nowrap">
+        <span className="faint interval">
           {" "}
           [{figure.low.toFixed(3)}, {figure.high.toFixed(3)}]
         </span>
@@ -220,7 +220,7 @@ function Difference({ name, figure, before, paired }: DifferenceProps) {
     <span className={sure ? (better ? "good" : "bad") : ""}>
       {signed(mean)}
       {paired && (
-        <span className="nowrap">
+        <span className="interval">
           {" "}
           [{signed(paired.low)}, {signed(paired.high)}]
         </span>

@@ -1,9 +1,10 @@
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useMemo, useRef } from "react";
 import type { Step } from "../../api/client";
 import { span } from "../../lib/format";
 import { State } from "../../ui/basics";
 import { kindName } from "./data";
 import { layOutAcross, layOutDown } from "./layout";
+import { useWidth } from "./use-width";
 
 interface Props {
   steps: Step[];
@@ -151,16 +152,3 @@ export function tookOf(step: Step): string {
 }
 
 const shortened = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-
-function useWidth(frame: React.RefObject<HTMLDivElement | null>): number {
-  const [width, setWidth] = useState(0);
-  useEffect(() => {
-    const element = frame.current;
-    if (!element) return;
-    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
-    observer.observe(element);
-    setWidth(element.clientWidth);
-    return () => observer.disconnect();
-  }, [frame]);
-  return width;
-}

@@ -1,3 +1,6 @@
+import { useRef } from "react";
+import { useWidth } from "./use-width";
+
 export interface Figure {
   name: string;
   label: string;
@@ -12,21 +15,24 @@ export interface Series {
 }
 
 const ROW = 30;
-const LABEL = 128;
-const WIDTH = 560;
+const LABEL = 136;
+const WIDEST = 680;
 const RIGHT = 16;
 const TOP = 8;
 
 /** Means with their confidence intervals, one metric a row. The table beside it has the same figures as text. */
 export function IntervalPlot({ series, signed = false }: { series: Series[]; signed?: boolean }) {
+  const frame = useRef<HTMLElement>(null);
+  const room = useWidth(frame);
+  const width = Math.min(WIDEST, room || WIDEST);
   const names = [...new Set(series.flatMap((one) => one.figures.map((figure) => figure.name)))];
   if (names.length === 0) return null;
   const [from, to] = signed ? rangeOf(series) : [0, 1];
   const height = TOP + names.length * ROW + 24;
-  const x = (value: number) => LABEL + ((value - from) / (to - from)) * (WIDTH - LABEL - RIGHT);
+  const x = (value: number) => LABEL + ((value - from) / (to - from)) * (width - LABEL - RIGHT);
   const ticks = signed ? [from, 0, to] : [0, 0.25, 0.5, 0.75, 1];
   return (
-    <figure className="plot">
+    <figure className="plot" ref={frame}>
       {series.length > 1 && (
         <figcaption>
           {series.map((one, index) => (
@@ -36,7 +42,7 @@ export function IntervalPlot({ series, signed = false }: { series: Series[]; sig
           ))}
         </figcaption>
       )}
-      <svg viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`${series.map((one) => one.name).join(" and ")}: means with confidence intervals`}>
+      <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={`${series.map((one) => one.name).join(" and ")}: means with confidence intervals`}>
         {ticks.map((tick) => (
           <g key={tick}>
             <line className="grid" x1={x(tick)} x2={x(tick)} y1={TOP} y2={height - 22} />

@@ -8,7 +8,7 @@ import { Bar, Button, CopyButton, Empty, Facts, Field, Loading, PageHead, Proble
 import { Confirm } from "../../ui/dialog";
 import { Files } from "./artifacts";
 import { documentsOf as documents, tookOf } from "./list";
-import { hasEnded, kindName, shareOf, textOf, useJob, useJobEvents, useSpec, useSteps, whoOf, type Heard } from "./data";
+import { hasEnded, kindName, shareOf, textOf, useJob, useJobEvents, useSpec, useSteps, whoOf, type Heard, type Spec } from "./data";
 import { Evaluation } from "./evaluation";
 import { GateVerdict } from "./gate";
 import { PipelineSteps } from "./graph";
@@ -270,7 +270,8 @@ function DocumentFaults({ job }: { job: Job }) {
 
 function Outputs({ job }: { job: Job }) {
   const outputs = Object.entries(job.outputs ?? {});
-  if (outputs.length === 0) return null;
+  // The report of an evaluation has them, with their intervals.
+  if (outputs.length === 0 || job.kind === "evaluate") return null;
   return (
     <section className="panel padded" aria-label="Outputs">
       <h2>Outputs</h2>
@@ -295,7 +296,7 @@ export function Values({ values }: { values: [string, unknown][] }) {
 
 function Inputs({ job }: { job: Job }) {
   const spec = useSpec(job.id);
-  const text = JSON.stringify(spec.data, null, 2);
+  const text = JSON.stringify(spec.data && said(spec.data), null, 2);
   return (
     <section className="panel padded" aria-label="Inputs">
       <div className="section-head">
@@ -314,6 +315,10 @@ function Inputs({ job }: { job: Job }) {
     </section>
   );
 }
+
+/** A spec without members that say nothing. Those of a pipeline's parameters mean something. */
+const said = (spec: Spec): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null && !(typeof value === "object" && Object.keys(value as object).length === 0)));
 
 /** Each change of the state with who made it and why, and what the job says while one watches. */
 function History({ job, heard }: { job: Job; heard: Heard[] }) {
