@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, read, type Job } from "../../api/client";
-import { bytes } from "../../lib/format";
+import { bytes, printable } from "../../lib/format";
 import { Button, Loading, Problem } from "../../ui/basics";
 import { artifactPath, hasEnded, readArtifact } from "./data";
 
@@ -94,7 +94,7 @@ function FileText({ job, file, size }: { job: Job; file: string; size: number })
         </p>
       )}
       <pre className="code log" dir="auto" tabIndex={0} aria-label={file}>
-        {shown.join("\n") || "It is empty."}
+        {printable(shown.join("\n")) || "It is empty."}
       </pre>
     </>
   );

@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { api, CONSOLE_HEADERS, ProblemError, problemOf, read, type Job, type ProblemDetails, type Step } from "../../api/client";
+import { printable } from "../../lib/format";
 import { serverSentEvents } from "../../api/stream";
 
 export type JobState = NonNullable<Job["state"]>;
@@ -40,7 +41,9 @@ export function shareOf(job: Job): number | null {
 }
 
 /** Who has asked for a job: a person or a key, a schedule, or the pipeline that it is a step of. */
-export function whoOf(job: Job): string {
+export const whoOf = (job: Job): string => printable(submitterOf(job));
+
+function submitterOf(job: Job): string {
   const options = job.options;
   // A pipeline is a link of its own.
   return (options?.parent ? "" : options?.by) || (options?.schedule ? `schedule ${options.schedule}` : "");
@@ -112,7 +115,7 @@ async function followJob(client: QueryClient, id: string, signal: AbortSignal, h
       for await (const { event, data } of serverSentEvents(response.body)) {
         if (event !== "progress" && event !== "end") continue;
         const job = JSON.parse(data) as Job;
-        if (job.progress?.message) hear(job.progress.message);
+        if (job.progress?.message) hear(printable(job.progress.message));
         client.setQueryData(jobKey(id), job);
         if (event === "end") return;
       }
@@ -227,4 +230,11 @@ export async function submitJob(body: object): Promise<Job> {
   return made.job;
 }
 
-export const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+/** A value of an output or a spec as text. */
+export const textOf = (value: unknown): string => printable(typeof value === "string" ? value : JSON.stringify(value));
+
+/** A spec without members that say nothing. A pipeline's parameters say something even where they are null. */
+export const saidOf = (spec: Spec): Spec =>
+  Object.fromEntries(
+    Object.entries(spec).filter(([, value]) => value !== null && !(typeof value === "object" && Object.keys(value).length === 0)),
+  ) as Spec;

@@ -128,8 +128,8 @@ function FigureTable({ job, figures, other, others, comparison }: TableProps) {
   const compared = others !== null || comparison !== undefined;
   return (
     <>
-      <div className="scroller">
-        <table className="compact">
+      <div className="scroller" role="group" aria-label="Metrics" tabIndex={0}>
+        <table className="compact figures">
           <thead>
             <tr>
               <th scope="col">Metric</th>
@@ -155,12 +155,12 @@ function FigureTable({ job, figures, other, others, comparison }: TableProps) {
               return (
                 <tr key={figure.name}>
                   <th scope="row">{figure.label}</th>
-                  <td className="number">
+                  <td className="number" data-label="This run">
                     <Value figure={figure} />
                   </td>
-                  {other && <td className="number">{before ? <Value figure={before} /> : "–"}</td>}
+                  {other && <td className="number" data-label="Other run">{before ? <Value figure={before} /> : "–"}</td>}
                   {compared && (
-                    <td className="number">
+                    <td className="number" data-label="Difference">
                       <Difference name={figure.name} figure={figure} before={before} paired={comparison?.differences[figure.name]} />
                     </td>
                   )}

@@ -1,6 +1,6 @@
 import { useMemo, useRef } from "react";
 import type { Step } from "../../api/client";
-import { span } from "../../lib/format";
+import { printable, span } from "../../lib/format";
 import { State } from "../../ui/basics";
 import { kindName } from "./data";
 import { layOutAcross, layOutDown } from "./layout";
@@ -16,6 +16,7 @@ const ACROSS = { width: 176, height: 54, gapAlong: 44, gapAcross: 16 };
 const DOWN = { width: 150, height: 54, gapAlong: 34, gapAcross: 12 };
 const NARROW = 620;
 const MARGIN = 6;
+const SMALLEST = 0.74;
 
 /** A pipeline as a graph for the eye and the pointer, and as a table for the keyboard and for screen readers. */
 export function PipelineSteps({ steps, selected, onSelect }: Props) {
@@ -38,15 +39,14 @@ function Graph({ steps, selected, onSelect }: Props) {
     const fits = room === 0 || room >= NARROW || across.width + 2 * MARGIN <= room;
     return fits ? { ...across, size: ACROSS } : { ...layOutDown(nodes, DOWN, room - 2 * MARGIN), size: DOWN };
   }, [shape, room]);
+  const width = layout.width + 2 * MARGIN;
+  const height = layout.height + 2 * MARGIN;
+  // A little smaller is better than scrolling; much smaller cannot be read.
+  const scale = room === 0 ? 1 : Math.max(SMALLEST, Math.min(1, room / width));
   const byName = new Map(steps.map((step) => [step.step, step]));
   return (
-    <div className="graph scroller" ref={frame}>
-      <svg
-        aria-hidden="true"
-        width={layout.width + 2 * MARGIN}
-        height={layout.height + 2 * MARGIN}
-        viewBox={`${-MARGIN} ${-MARGIN} ${layout.width + 2 * MARGIN} ${layout.height + 2 * MARGIN}`}
-      >
+    <div className="graph scroller" ref={frame} role="img" aria-label="Graph of the steps, which the table lists" tabIndex={0}>
+      <svg aria-hidden="true" width={width * scale} height={height * scale} viewBox={`${-MARGIN} ${-MARGIN} ${width} ${height}`}>
         {layout.edges.map((edge) => {
           const status = byName.get(edge.from)?.status;
           const near = selected === edge.from || selected === edge.to;
@@ -136,7 +136,7 @@ function StepTable({ steps, selected, onSelect }: Props) {
               <td className="faint wide-only">{step.needs.length > 0 ? step.needs.join(", ") : "–"}</td>
               <td className="number nowrap">{tookOf(step)}</td>
               <td className="name" dir="auto">
-                {step.reason || (step.cached > 0 ? "used an earlier result" : "")}
+                {printable(step.reason) || (step.cached > 0 ? "used an earlier result" : "")}
               </td>
             </tr>
           ))}

@@ -2,13 +2,13 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { api, read, type Job } from "../../api/client";
-import { bytes, moment, percent, plural } from "../../lib/format";
+import { bytes, moment, percent, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Bar, Button, CopyButton, Empty, Facts, Field, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Files } from "./artifacts";
 import { documentsOf as documents, tookOf } from "./list";
-import { hasEnded, kindName, shareOf, textOf, useJob, useJobEvents, useSpec, useSteps, whoOf, type Heard, type Spec } from "./data";
+import { hasEnded, kindName, saidOf, shareOf, textOf, useJob, useJobEvents, useSpec, useSteps, whoOf, type Heard, type Spec } from "./data";
 import { Evaluation } from "./evaluation";
 import { GateVerdict } from "./gate";
 import { PipelineSteps } from "./graph";
@@ -34,11 +34,12 @@ export function JobPage() {
 function JobDetails({ job }: { job: Job }) {
   const heard = useJobEvents(job.id, hasEnded(job));
   const parent = job.options?.parent;
+  const spec = useSpec(job.id);
   return (
     <div className="page jobs-page">
       {parent ? <Back to={`/jobs/${parent}`} label="The pipeline" /> : <Back />}
       <PageHead
-        title={job.collection ? `${kindName(job.kind)}: ${job.collection}` : kindName(job.kind)}
+        title={[kindName(job.kind), job.collection || nameOf(spec.data)].filter(Boolean).join(": ")}
         lead={<span className="mono job-title-id">{job.id}</span>}
       >
         <Actions job={job} />
@@ -55,10 +56,13 @@ function JobDetails({ job }: { job: Job }) {
   );
 }
 
+const nameOf = (spec: Spec | undefined): string => (typeof spec?.["name"] === "string" ? spec["name"] : "");
+
 function Actions({ job }: { job: Job }) {
   const may = useMay("jobs");
   const [asked, setAsked] = useState<"cancel" | "retry" | null>(null);
   const [reason, setReason] = useState("");
+  const spec = useSpec(job.id);
   const client = useQueryClient();
   const navigate = useNavigate();
   if (!may) return null;
@@ -68,9 +72,11 @@ function Actions({ job }: { job: Job }) {
     void client.invalidateQueries({ queryKey: ["jobs"] });
   };
   const params = { params: { path: { job: job.id } } };
+  // Uploaded documents are gone once they are indexed, and collections are dropped elsewhere.
+  const repeatable = spec.data !== undefined && job.kind !== "drop" && !(job.kind === "ingest" && !spec.data["source"]);
   return (
     <>
-      {job.kind !== "drop" && (
+      {repeatable && (
         <Button icon="copy" onClick={() => void navigate(`/jobs/new?like=${job.id}`)}>
           Start a similar one
         </Button>
@@ -127,7 +133,7 @@ function Now({ job }: { job: Job }) {
         <State state={state} />
         {job.progress?.message && !job.error && (
           <span className="now-message" dir="auto">
-            {job.progress.message}
+            {printable(job.progress.message)}
           </span>
         )}
         {job.state === "queued" && !job.progress?.message && <span className="faint">It waits for a free slot.</span>}
@@ -147,7 +153,7 @@ function Now({ job }: { job: Job }) {
             <strong>{job.error.title}</strong>
             {job.error.detail && (
               <p dir="auto" className="pre">
-                {job.error.detail}
+                {printable(job.error.detail)}
               </p>
             )}
             {(job.attempt ?? 0) > 1 && <p className="faint">After {plural(job.attempt ?? 0, "try", "tries")}.</p>}
@@ -238,11 +244,10 @@ function DocumentFaults({ job }: { job: Job }) {
             {errors.map((error, index) => (
               <li key={index}>
                 <strong className="name" dir="auto">
-                  {error.document}
+                  {printable(error.document)}
                 </strong>
                 <span dir="auto">
-                  {error.title}
-                  {error.detail && `: ${error.detail}`}
+                  {printable(error.detail ? `${error.title}: ${error.detail}` : error.title)}
                 </span>
               </li>
             ))}
@@ -256,9 +261,9 @@ function DocumentFaults({ job }: { job: Job }) {
             {warnings.map((warning, index) => (
               <li key={index}>
                 <strong className="name" dir="auto">
-                  {warning.document}
+                  {printable(warning.document)}
                 </strong>
-                <span dir="auto">{warning.detail}</span>
+                <span dir="auto">{printable(warning.detail)}</span>
               </li>
             ))}
           </ul>
@@ -296,7 +301,7 @@ export function Values({ values }: { values: [string, unknown][] }) {
 
 function Inputs({ job }: { job: Job }) {
   const spec = useSpec(job.id);
-  const text = JSON.stringify(spec.data && said(spec.data), null, 2);
+  const text = JSON.stringify(spec.data && saidOf(spec.data), null, 2);
   return (
     <section className="panel padded" aria-label="Inputs">
       <div className="section-head">
@@ -316,10 +321,6 @@ function Inputs({ job }: { job: Job }) {
   );
 }
 
-/** A spec without members that say nothing. Those of a pipeline's parameters mean something. */
-const said = (spec: Spec): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null && !(typeof value === "object" && Object.keys(value as object).length === 0)));
-
 /** Each change of the state with who made it and why, and what the job says while one watches. */
 function History({ job, heard }: { job: Job; heard: Heard[] }) {
   const audit = useQuery({
@@ -332,7 +333,7 @@ function History({ job, heard }: { job: Job; heard: Heard[] }) {
     ...events.map((event) => ({
       at: typeof event.at === "string" ? Date.parse(event.at) / 1000 : event.at,
       state: event.state as string | null,
-      words: [event.by && `by ${event.by}`, event.reason, event.attempt > 1 ? `try ${event.attempt}` : ""].filter(Boolean).join(", "),
+      words: printable([event.by && `by ${event.by}`, event.reason, event.attempt > 1 ? `try ${event.attempt}` : ""].filter(Boolean).join(", ")),
     })),
     ...heard.map(({ at, message }) => ({ at, state: null, words: message })),
   ].sort((one, other) => one.at - other.at);

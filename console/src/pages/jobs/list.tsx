@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { Link, useLocation, useNavigate, useSearchParams } from "react-router";
 import { api, read, type Job } from "../../api/client";
-import { percent, plural, span } from "../../lib/format";
+import { percent, plural, printable, span } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Bar, Button, Empty, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { hasEnded, kindName, KINDS, shareOf, STATES, useJobs, whoOf, type Filters, type JobState } from "./data";
@@ -161,7 +161,7 @@ function JobRow({ job }: { job: Job }) {
 /** How far a job is, and in a few words where it is or why it ended. */
 export function Progress({ job }: { job: Job }) {
   const share = shareOf(job);
-  const words = job.error ? job.error.detail || job.error.title : job.progress?.message || foundBy(job);
+  const words = printable(job.error ? job.error.detail || job.error.title : job.progress?.message || foundBy(job));
   const running = job.state === "running";
   return (
     <>

@@ -2,7 +2,7 @@ import { useId, useState, type ReactNode } from "react";
 import { CONSOLE_HEADERS, ProblemError, problemOf } from "../../api/client";
 import { useMay } from "../../lib/session";
 import { Button, Field, Problem } from "../../ui/basics";
-import { kindName, type Json, type Spec } from "./data";
+import { kindName, saidOf, type Json, type Spec } from "./data";
 import { useCollectionNames } from "./list";
 
 /** A spec as it is being written: as text where the person writes JSON. */
@@ -50,7 +50,8 @@ export function startOf(kind: string, collection?: string): Draft {
   return draftOf(spec);
 }
 
-export function draftOf(spec: Spec): Draft {
+export function draftOf(given: Spec): Draft {
+  const spec = given.kind === "pipeline" ? given : saidOf(given);
   return { spec, text: WITH_FIELDS.includes(spec.kind) && shownByFields(spec) ? null : JSON.stringify(spec, null, 2) };
 }
 

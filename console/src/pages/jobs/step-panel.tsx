@@ -1,9 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, read, type Job, type Step } from "../../api/client";
+import { printable } from "../../lib/format";
 import { Facts, IconButton, Loading, Problem, State } from "../../ui/basics";
 import { Files } from "./artifacts";
-import { hasEnded, kindName, useJob, useSpec, type Spec } from "./data";
+import { hasEnded, kindName, saidOf, useJob, useSpec, type Spec } from "./data";
 import { tookOf } from "./graph";
 import { Moment, Values } from "./job";
 import { Progress } from "./list";
@@ -29,7 +30,7 @@ export function StepPanel({ pipeline, step, onClose }: Props) {
       </div>
       {step.reason && (
         <p className={step.status === "failed" ? "bad pre" : "pre"} dir="auto">
-          {step.reason}
+          {printable(step.reason)}
         </p>
       )}
       <Facts
@@ -78,7 +79,7 @@ function StepJob({ id, step }: { id: string; step: Step }) {
             <strong>{job.data.error.title}</strong>
             {job.data.error.detail && (
               <p dir="auto" className="pre">
-                {job.data.error.detail}
+                {printable(job.data.error.detail)}
               </p>
             )}
           </div>
@@ -87,7 +88,7 @@ function StepJob({ id, step }: { id: string; step: Step }) {
       {spec.data && (
         <>
           <h4>Inputs</h4>
-          <Values values={Object.entries(spec.data).filter(([, value]) => value !== null)} />
+          <Values values={Object.entries(saidOf(spec.data))} />
         </>
       )}
       {outputs.length > 0 && (
