@@ -174,16 +174,13 @@ function FigureTable({ job, figures, other, others, comparison }: TableProps) {
         Brackets hold 95 % confidence intervals over the questions.
         {comparison
           ? ` Differences are means over the ${plural(comparison.questions, "question")} that both runs have.`
-          : others && " A difference without brackets may be chance: start an evaluation with this run as what it is compared with to get its interval."}
+          : others && " A difference without brackets may be chance. An evaluation that is compared with the other run as it runs has its interval too."}
       </p>
       {other && !comparison && (
         <p>
-          <Link className="button" to={`/jobs/new?like=${job.id}`}>
-            Evaluate again
-          </Link>{" "}
-          <span className="faint">
-            with <code className="name">{`${other.id}/report.json`}</code> in "Compare with".
-          </span>
+          <Link className="button" to={`/jobs/new?like=${job.id}&baseline=${encodeURIComponent(`${other.id}/report.json`)}`}>
+            Evaluate again, compared with the other run
+          </Link>
         </p>
       )}
     </>

@@ -129,8 +129,10 @@ function Now({ job }: { job: Job }) {
   const { done = 0, total = 0 } = job.progress ?? {};
   return (
     <section className="panel padded now" aria-label="State">
-      <div className="now-head" role="status">
-        <State state={state} />
+      <div className="now-head">
+        <span role="status">
+          <State state={state} />
+        </span>
         {job.progress?.message && !job.error && (
           <span className="now-message" dir="auto">
             {printable(job.progress.message)}

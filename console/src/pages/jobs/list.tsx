@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { Link, useLocation, useNavigate, useSearchParams } from "react-router";
 import { api, read, type Job } from "../../api/client";
 import { percent, plural, printable, span } from "../../lib/format";
@@ -48,7 +48,7 @@ export function JobListPage() {
               </option>
             ))}
           </select>
-          <CollectionFilter key={filters.collection ?? ""} value={filters.collection ?? ""} onChange={(value) => change("collection", value)} />
+          <CollectionFilter value={filters.collection ?? ""} onChange={(value) => change("collection", value)} />
           <label className="check">
             <input type="checkbox" checked={filters.steps} onChange={(event) => change("steps", event.target.checked ? "shown" : "")} />
             Steps of pipelines
@@ -245,9 +245,18 @@ function Pager({ after, next }: { after: string | undefined; next: string | null
 function CollectionFilter({ value, onChange }: { value: string; onChange: (value: string) => void }) {
   const [text, setText] = useState(value);
   const names = useCollectionNames();
+  const sent = useRef(value);
+  const send = (chosen: string) => {
+    sent.current = chosen;
+    if (chosen !== value) onChange(chosen);
+  };
+  // What is cleared elsewhere is cleared here; what is being written stays.
   useEffect(() => {
-    if (text === value) return;
-    const timer = setTimeout(() => onChange(text.trim()), names.includes(text) ? 0 : 600);
+    if (value !== sent.current) setText((sent.current = value));
+  }, [value]);
+  useEffect(() => {
+    if (text.trim() === sent.current) return;
+    const timer = setTimeout(() => send(text.trim()), names.includes(text) ? 0 : 600);
     return () => clearTimeout(timer);
   }, [text]);
   return (
@@ -259,7 +268,7 @@ function CollectionFilter({ value, onChange }: { value: string; onChange: (value
         value={text}
         maxLength={48}
         onChange={(event) => setText(event.target.value)}
-        onKeyDown={(event) => event.key === "Enter" && onChange(text.trim())}
+        onKeyDown={(event) => event.key === "Enter" && send(text.trim())}
       />
       <datalist id="collections-of-jobs">
         {names.map((name) => (

@@ -7,10 +7,12 @@ import { Faults } from "./faults";
 import { membersOf, NO_SETTINGS, SettingsForm } from "./settings-form";
 import { draftOf, faultOf, SpecForm, specOf, startOf, type Draft } from "./spec-form";
 
-/** `?kind=` and `?collection=` choose what it begins with; `?like=` the spec of an earlier job. */
+/** `?kind=` and `?collection=` choose what it begins with; `?like=` the spec of an earlier job, with `?baseline=` as the report
+ * that an evaluation is compared with. */
 export function StartPage() {
   const [search] = useSearchParams();
   const like = search.get("like") ?? "";
+  const baseline = search.get("baseline");
   const earlier = useSpec(like, like !== "");
   const [draft, setDraft] = useState<Draft>(() => startOf(search.get("kind") ?? "ingest", search.get("collection") ?? undefined));
   const [settings, setSettings] = useState(NO_SETTINGS);
@@ -19,8 +21,8 @@ export function StartPage() {
   const client = useQueryClient();
   const navigate = useNavigate();
   useEffect(() => {
-    if (earlier.data) setDraft(draftOf(earlier.data));
-  }, [earlier.data]);
+    if (earlier.data) setDraft(draftOf({ ...earlier.data, ...(baseline ? { baseline } : {}) }));
+  }, [earlier.data, baseline]);
   const send = async (event: FormEvent) => {
     event.preventDefault();
     setError(null);
