@@ -260,6 +260,39 @@ def test_an_evaluation_shows_its_figures_and_another_run_beside_them(
     visit.check_accessibility(page)
 
 
+def test_a_version_that_a_gate_refused_is_switched_to_by_hand_and_back(
+    visit: Visit, client: Client, evaluations: tuple[Job, Job]
+) -> None:
+    steps = {
+        "build": {
+            "job": {"kind": "reindex", "collection": "judged", "version": "narrow", "chunk_tokens": 64, "switch": False}
+        },
+        "score": {
+            "job": {
+                "kind": "evaluate",
+                "collection": "judged",
+                "input": "judged/questions.jsonl",
+                "version": "${{ build.version }}",
+            }
+        },
+        "go": {
+            "when": "score.mrr > 1.5",
+            "job": {"kind": "switch", "collection": "judged", "version": "${{ build.version }}"},
+        },
+    }
+    job = ended(client, client.submit_job({"kind": "pipeline", "name": "gated", "steps": steps}))
+    page = visit.open(f"/jobs/{job.id}")
+    decision = page.get_by_role("note", name="Decision")
+    expect(decision).to_contain_text("narrow did not pass")
+    expect(decision).to_contain_text("score.mrr > 1.5")
+    visit.check_accessibility(page)
+    decision.get_by_role("button", name="Switch anyway").click()
+    page.get_by_role("dialog").get_by_role("button", name="Switch").click()
+    expect(page.get_by_role("heading", name="Switch version: judged")).to_be_visible()
+    expect(section(page, "State")).to_contain_text("succeeded")
+    assert client.collection("judged").version == "narrow"
+
+
 @pytest.fixture
 def reader(browser: Browser, platform: Platform, client: Client) -> Iterator[Visit]:
     """A window of a person whose key only reads."""

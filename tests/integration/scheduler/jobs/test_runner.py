@@ -204,7 +204,7 @@ async def test_the_dead_letter_of_what_is_no_job_names_the_members_that_are_wron
     runner_harness: RunnerHarness,
 ) -> None:
     spec = b'{"kind": "switch", "colection": "docs", "keep": "two"}'
-    await runner_harness.harness.jetstream.publish("job.switch.normal.default", spec)
+    await runner_harness.harness.jetstream.publish("job.drop.normal.default", spec)
     async with runner_harness.working(done):
         await until(runner_harness.empty, "the queue empty")
     (letter,) = await runner_harness.dead_letters.list()
