@@ -12,6 +12,7 @@ import { Icon, Logo, type IconName } from "./ui/icon";
 
 const OperatePage = lazy(() => import("./pages/operate/page"));
 const KeysPage = lazy(() => import("./pages/keys/page"));
+const JobsPages = lazy(() => import("./pages/jobs/page"));
 
 interface Place {
   to: string;
@@ -23,6 +24,7 @@ interface Place {
 
 const PLACES: Place[] = [
   { to: "/ask", label: "Ask", icon: "ask", needs: ["query"] },
+  { to: "/jobs", label: "Jobs", icon: "jobs", needs: ["read"] },
   { to: "/operate", label: "Operate", icon: "operate", needs: ["read", "admin"] },
   { to: "/keys", label: "Keys", icon: "keys", needs: ["admin"] },
 ];
@@ -83,6 +85,7 @@ function Shell() {
               <Route path="/ask/:conversation?" element={guard(may("query"), <AskPage />)} />
               <Route path="/operate/*" element={guard(may("read", "query", "admin"), <OperatePage />)} />
               <Route path="/keys" element={guard(may("admin"), <KeysPage />)} />
+              <Route path="/jobs/*" element={guard(may("read"), <JobsPages />)} />
               <Route path="/sign-in" element={<Navigate to="/" replace />} />
               <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
             </Routes>

@@ -94,11 +94,11 @@ class DeadLetters:
     async def count(self) -> int:
         return (await self._js.stream_info(DEAD_LETTERS)).state.messages
 
-    async def list(self, limit: int = 100) -> list[DeadLetter]:
-        """The newest dead letters, newest first."""
+    async def list(self, limit: int = 100, *, after: int | None = None) -> list[DeadLetter]:
+        """The newest dead letters, newest first: of all, or of those before the one with the number `after`."""
         state = (await self._js.stream_info(DEAD_LETTERS)).state
         letters: list[DeadLetter] = []
-        sequence = state.last_seq
+        sequence = state.last_seq if after is None else min(state.last_seq, after - 1)
         while len(letters) < min(limit, state.messages) and sequence >= max(1, state.first_seq):
             # One that was replayed is gone from the middle.
             with suppress(NotFoundError):
@@ -118,6 +118,11 @@ class DeadLetters:
             if _letter(message).job == job:
                 found.append(message.seq or 0)
             sequence = (message.seq or sequence) + 1
+
+    async def get(self, sequence: int) -> tuple[DeadLetter, bytes]:
+        """A dead letter and its payload. Raises Problem NOT_FOUND."""
+        message = await self._get(sequence)
+        return _letter(message), message.data or b""
 
     async def replay(self, sequence: int, *, reply: str | None = None) -> str:
         """Put the work back on its queue, then forget the dead letter. Returns the subject that it went to.

@@ -25,7 +25,7 @@ class AuditEvent(Schema):
 
 
 class Step(Schema):
-    """A step of a pipeline; `reason` says why its `status` is what it is.
+    """A step of a pipeline; `reason` says why its `status` is what it is, `needs` which steps it waits for.
 
     With `each` it has `total` jobs, and `job` is what their ids begin with. `cached` of them used an earlier result.
     """
@@ -33,6 +33,7 @@ class Step(Schema):
     step: str
     kind: str = ""
     status: Annotated[str, closed_set("waiting", "running", "succeeded", "failed", "skipped", "cancelled")] = "waiting"
+    needs: tuple[str, ...] = ()
     job: str = ""
     total: int = 0
     done: int = 0

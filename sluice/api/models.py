@@ -15,6 +15,7 @@ __all__ = [
     "CollectionVersion",
     "ContextReport",
     "DeadLetter",
+    "DeadLetterMessage",
     "Delta",
     "Document",
     "DocumentError",
@@ -515,6 +516,12 @@ class DeadLetter(Schema):
     traceback: str = ""
     payload_bytes: int = 0
     job: str = ""
+
+
+class DeadLetterMessage(DeadLetter):
+    """A dead letter with the beginning of its message as text, which is null where the key does not allow it."""
+
+    payload: str | None = None
 
 
 class ModelPlace(Schema):

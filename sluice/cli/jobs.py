@@ -48,6 +48,7 @@ def _jobs(ctx: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
 def list_jobs(
     state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only jobs of this collection.")] = None,
     label: Label = [],  # noqa: B006  (typer's way)
     parent: Annotated[str | None, typer.Option(metavar="ID", help="Only the steps of this pipeline.")] = None,
     limit: Limit = 20,
@@ -62,7 +63,14 @@ def list_jobs(
     from sluice.cli.output import ago, print_json, print_table, took
 
     with client(url) as sluice:
-        found = sluice.jobs(state=_state(state), kind=kind, labels=pairs(label, "--label"), parent=parent, limit=limit)
+        found = sluice.jobs(
+            state=_state(state),
+            kind=kind,
+            collection=collection,
+            labels=pairs(label, "--label"),
+            parent=parent,
+            limit=limit,
+        )
     if as_json:
         print_json(found)
         return

@@ -13,7 +13,7 @@ __all__ = ["collections", "dead_letters", "documents", "pipelines"]
 
 collections = typer.Typer(help="List, create and delete collections.", invoke_without_command=True)
 documents = typer.Typer(help="List and delete documents, and say who may see them.", invoke_without_command=True)
-dead_letters = typer.Typer(help="List and replay dead letters.", invoke_without_command=True)
+dead_letters = typer.Typer(help="List, replay and discard dead letters.", invoke_without_command=True)
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
@@ -170,6 +170,37 @@ def replay_dead_letter(
         print_json({"replayed": seq, "answer": answer})
     else:
         typer.echo(answer.answer if answer else f"Dead letter {seq} is on its way again.")
+
+
+@dead_letters.command("show")
+def show_dead_letter(
+    seq: Annotated[int, typer.Argument(help="The dead letter's number.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Show a dead letter and its message."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        letter = sluice.dead_letter(seq)
+    if as_json:
+        print_json(letter)
+        return
+    typer.echo(f"{letter.subject}, {letter.deliveries} tries: {letter.reason}")
+    typer.echo("The key does not allow its message." if letter.payload is None else letter.payload)
+
+
+@dead_letters.command("discard")
+def discard_dead_letter(
+    seq: Annotated[int, typer.Argument(help="The dead letter's number.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Forget a dead letter: its work is never tried again."""
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        sluice.discard_dead_letter(seq)
+    if as_json:
+        print_json({"discarded": seq})
+    else:
+        typer.echo(f"Dead letter {seq} is forgotten.")
 
 
 def pipelines(url: Url = None, as_json: AsJson = False) -> None:

@@ -126,7 +126,9 @@ class AsyncClient:
     set_route = _operation(calls.set_route)
     delete_route = _operation(calls.delete_route)
     dead_letters = _operation(calls.dead_letters)
+    dead_letter = _operation(calls.dead_letter)
     replay_dead_letter = _operation(calls.replay_dead_letter)
+    discard_dead_letter = _operation(calls.discard_dead_letter)
 
     async def collections(self) -> list[Collection]:
         """All collections, by name."""

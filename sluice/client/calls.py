@@ -16,6 +16,7 @@ from sluice.api.models import (
     Collection,
     CollectionPage,
     DeadLetter,
+    DeadLetterMessage,
     Document,
     DocumentPage,
     Job,
@@ -33,10 +34,12 @@ __all__ = [
     "collection",
     "collection_page",
     "create_collection",
+    "dead_letter",
     "dead_letters",
     "delete_collection",
     "delete_documents",
     "delete_route",
+    "discard_dead_letter",
     "document",
     "document_page",
     "models",
@@ -278,15 +281,25 @@ def delete_route(stage: str, *, revision: int | None = None) -> Call[None]:
     return Call(method="DELETE", path=_route_path(stage), headers=_if_match(revision), parse=nothing)
 
 
-def dead_letters(*, limit: int = 50) -> Call[list[DeadLetter]]:
-    """Messages that the system gave up on, with their reasons."""
-    params = pairs(limit=limit)
+def dead_letters(*, after: int | None = None, limit: int = 50) -> Call[list[DeadLetter]]:
+    """The newest messages that the system gave up on, with their reasons; `after` continues behind that one."""
+    params = pairs(after=after, limit=limit)
     return get("/v1/dead-letters", params=params, parse=listing(DeadLetter, "dead_letters"))
+
+
+def dead_letter(seq: int) -> Call[DeadLetterMessage]:
+    """One of them, with its message as text."""
+    return get(f"/v1/dead-letters/{seq}", parse=model(DeadLetterMessage))
 
 
 def replay_dead_letter(seq: int) -> Call[Answer | None]:
     """Send a dead letter again to where it was bound. A query's is answered; other work has no answer."""
     return Call(method="POST", path=f"/v1/dead-letters/{seq}/replay", parse=_replayed)
+
+
+def discard_dead_letter(seq: int) -> Call[None]:
+    """Forget a dead letter: its work is never tried again."""
+    return Call(method="DELETE", path=f"/v1/dead-letters/{seq}", parse=nothing)
 
 
 def _query_body(

@@ -105,12 +105,16 @@ def jobs(
     *,
     state: JobState | None = None,
     kind: str | None = None,
+    collection: str | None = None,
     labels: Mapping[str, str] | None = None,
     parent: str | None = None,
+    after: str | None = None,
     limit: int = 50,
 ) -> Call[list[Job]]:
-    """The latest jobs: those in `state`, of a `kind`, with all of the `labels`, or the steps of a `parent`."""
-    chosen = pairs(state=state.value if state else None, kind=kind, parent=parent, limit=limit)
+    """The latest jobs: those in `state`, of a `kind`, of a `collection`, with all of the `labels`, or the steps of a
+    `parent`. `after` is the id of the job to continue behind."""
+    value = state.value if state else None
+    chosen = pairs(state=value, kind=kind, collection=collection, parent=parent, after=after, limit=limit)
     chosen += tuple(("label", f"{key}={value}") for key, value in (labels or {}).items())
     return get("/v1/jobs", params=chosen, parse=listing(Job, "jobs"))
 

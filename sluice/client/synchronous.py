@@ -124,7 +124,9 @@ class Client:
     set_route = _operation(calls.set_route)
     delete_route = _operation(calls.delete_route)
     dead_letters = _operation(calls.dead_letters)
+    dead_letter = _operation(calls.dead_letter)
     replay_dead_letter = _operation(calls.replay_dead_letter)
+    discard_dead_letter = _operation(calls.discard_dead_letter)
 
     def collections(self) -> list[Collection]:
         """All collections, by name."""

@@ -27,7 +27,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def platform(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Platform]:
     chromium()
     folder = tmp_path_factory.mktemp("platform")
-    with Platform(folder, source_roots=sources, admin_key=ADMIN) as running:
+    with Platform(folder, source_roots=sources, admin_key=ADMIN, commands="process") as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 

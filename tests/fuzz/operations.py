@@ -141,6 +141,7 @@ READS: Final = tuple(
             "/v1/status",
             "/v1/dead-letters",
             "/v1/traces",
+            "/v1/dead-letters/{}",
             "/v1/traces/{}",
             "/v1/keys",
             "/v1/keys/{}",
@@ -166,7 +167,10 @@ WRITES: Final = (
         Operation("DELETE", path)
         for path in ("/v1/collections/default/documents/{}", "/v1/artifacts/a/{}", "/v1/files/{}")
     ),
-    *(Operation("DELETE", path) for path in ("/v1/schedules/{}", "/v1/routes/{}", "/v1/keys/{}")),
+    *(
+        Operation("DELETE", path)
+        for path in ("/v1/schedules/{}", "/v1/routes/{}", "/v1/keys/{}", "/v1/dead-letters/{}")
+    ),
     *(
         Operation("POST", path)
         for path in ("/v1/schedules/{}/pause", "/v1/schedules/{}/resume", "/v1/schedules/{}/trigger")

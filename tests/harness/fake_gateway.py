@@ -208,6 +208,17 @@ def build(fake: FakeGateway) -> FastAPI:
     async def _replay(seq: int) -> Any:
         return {"seq": seq} if seq == 7 else fake.problem(404, "not-found", f"there is no dead letter {seq}")
 
+    @app.get("/v1/dead-letters/{seq}")
+    async def _dead_letter(seq: int) -> Any:
+        letter = {"seq": 7, "subject": "query.embed", "reason": "it failed four times", "deliveries": 4}
+        return {**letter, "payload": "{}"} if seq == 7 else fake.problem(404, "not-found", "there is none")
+
+    @app.delete("/v1/dead-letters/{seq}")
+    async def _discard(seq: int) -> Any:
+        return (
+            Response(status_code=204) if seq == 7 else fake.problem(404, "not-found", f"there is no dead letter {seq}")
+        )
+
     return app
 
 

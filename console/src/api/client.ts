@@ -44,13 +44,16 @@ export class ProblemError extends Error {
   readonly status: number;
   readonly type: string;
   readonly traceId: string | null;
+  /** The members of the request that are wrong, where the gateway names them. */
+  readonly errors: readonly { path: string; message: string }[];
 
-  constructor(problem: Partial<ProblemDetails> & { trace_id?: unknown }) {
+  constructor(problem: Partial<ProblemDetails> & { trace_id?: unknown; errors?: unknown }) {
     super(problem.detail ?? "");
     this.title = problem.title || "The request failed";
     this.status = problem.status ?? 0;
     this.type = problem.type ?? "about:blank";
     this.traceId = typeof problem.trace_id === "string" ? problem.trace_id : null;
+    this.errors = Array.isArray(problem.errors) ? problem.errors : [];
   }
 }
 

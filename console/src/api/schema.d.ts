@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 a1a986f8c69571d0f6b02edcbf18b680653a78936cb40113131c89ee85b184e6
+// Made by scripts/types.mjs of openapi.json, sha256 f0ece390c9f36d5594ddcff0781b9687d39ff110d2165a1b037929cf7be0c117
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -123,6 +123,22 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{seq}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["get_dead_letter_v1_dead_letters__seq__get"];
+        put?: never;
+        post?: never;
+        delete: operations["discard_v1_dead_letters__seq__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -552,22 +568,6 @@ export interface paths {
             cookie?: never;
         };
         get: operations["status_v1_status_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/traces": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["list_latest_v1_traces_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1108,6 +1108,18 @@ export interface components {
         };
         DeadLetterList: {
             dead_letters: components["schemas"]["DeadLetter"][];
+            next?: number | null;
+        };
+        DeadLetterMessage: {
+            deliveries: number;
+            failed_at: number;
+            job: string;
+            payload: string | null;
+            payload_bytes: number;
+            reason: string;
+            seq: number;
+            subject: string;
+            traceback: string;
         };
         DeleteSpec: {
             collection: string;
@@ -1548,6 +1560,7 @@ export interface components {
         };
         JobList: {
             jobs: components["schemas"]["Job"][];
+            next?: string | null;
         };
         JobOptions: {
             /** @default  */
@@ -2103,7 +2116,6 @@ export interface components {
             stages: components["schemas"]["StageStatus"][];
             started_at: number;
             version: string;
-            window: components["schemas"]["WindowStatus"] | null;
         };
         Session: {
             actions: ("query" | "read" | "write" | "jobs" | "system" | "metrics" | "admin")[];
@@ -2193,7 +2205,6 @@ export interface components {
             room: number;
             stage: string;
             variant: string;
-            work: components["schemas"]["StageWork"] | null;
         };
         StageTiming: {
             stage: string;
@@ -2201,12 +2212,6 @@ export interface components {
             waited_ms: number;
             worked_ms: number;
             worker: string;
-        };
-        StageWork: {
-            ended: number;
-            failed: number;
-            waited_seconds: number;
-            worked_seconds: number;
         };
         Status: {
             broker: components["schemas"]["BrokerStatus"];
@@ -2224,6 +2229,7 @@ export interface components {
             finished_at: number | null;
             job: string;
             kind: string;
+            needs: string[];
             reason: string;
             started_at: number | null;
             /** @enum {string} */
@@ -2337,19 +2343,6 @@ export interface components {
             started_at: number;
             trace_id: string;
         };
-        TraceEntry: {
-            duration_ms: number | null;
-            error: string | null;
-            id: string;
-            name: string;
-            services: string[];
-            spans: number;
-            started_at: number;
-            trace_id: string;
-        };
-        TraceList: {
-            traces: components["schemas"]["TraceEntry"][];
-        };
         TuneSpec: {
             /** @default false */
             adopt?: boolean;
@@ -2407,15 +2400,6 @@ export interface components {
             variant: string;
             weight: number;
             workers: number;
-        };
-        WindowStatus: {
-            in_flight: {
-                [key: string]: number;
-            };
-            room: number;
-            waiting: {
-                [key: string]: number;
-            };
         };
         _BatchError: {
             code: string;
@@ -4170,6 +4154,7 @@ export interface operations {
     list_newest_v1_dead_letters_get: {
         parameters: {
             query?: {
+                after?: number | null;
                 limit?: number;
             };
             header?: never;
@@ -4198,6 +4183,191 @@ export interface operations {
             };
             /** @description The API key does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_dead_letter_v1_dead_letters__seq__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterMessage"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    discard_v1_dead_letters__seq__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4351,8 +4521,11 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["JobState"] | null;
                 kind?: string | null;
+                collection?: string | null;
                 parent?: string | null;
+                steps?: boolean;
                 label?: string[];
+                after?: string | null;
                 limit?: number;
             };
             header?: never;
@@ -4381,6 +4554,15 @@ export interface operations {
             };
             /** @description The API key does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7717,91 +7899,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
-                };
-            };
-            /** @description A valid API key is needed */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description The API key does not allow this */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description The request is not valid */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description The limit of the API key is reached */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description Something went wrong on our side */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description The message broker cannot be reached */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-            /** @description The message broker has no room to store this */
-            507: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
-        };
-    };
-    list_latest_v1_traces_get: {
-        parameters: {
-            query?: {
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TraceList"];
                 };
             };
             /** @description A valid API key is needed */

@@ -5,8 +5,10 @@ from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Query, Request, Response
+from fastapi import status as status_codes
 
 from services.gateway.admin import discovery, traces
+from services.gateway.admin.dead_letters import payload_text, shown
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
@@ -32,7 +34,7 @@ from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
 from shared.telemetry.trace_events import MOST_TRACES
-from sluice.api.models import Answer, DeadLetter, Status
+from sluice.api.models import Answer, DeadLetter, DeadLetterMessage, Status
 
 __all__ = ["router"]
 
@@ -46,6 +48,8 @@ TraceId = Annotated[
     str,
     Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The id of a trace, of a query or of a job."),
 ]
+
+Sequence = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 @router.get("/v1/status", summary="Look at what runs and what waits", responses=problems())
@@ -100,13 +104,41 @@ async def get(trace: TraceId, bus: BusDependency, principal: PrincipalDependency
 @router.get("/v1/dead-letters", summary="List dead letters", responses=problems())
 @requires(Action.ADMIN)
 async def list_newest(
-    dead_letters: DeadLettersDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    dead_letters: DeadLettersDependency,
+    after: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only dead letters that are listed after the one of this number.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DeadLetterList:
-    """Work that failed for good, newest first, with the reason."""
-    letters = await dead_letters.list(limit)
+    """One page of the work that failed for good, newest first, with the reason."""
+    letters = await dead_letters.list(limit + 1, after=after)
     return DeadLetterList(
-        dead_letters=[DeadLetter(seq=letter.sequence, **letter.model_dump(exclude={"sequence"})) for letter in letters]
+        dead_letters=[DeadLetter(**shown(letter)) for letter in letters[:limit]],
+        next=letters[limit - 1].sequence if len(letters) > limit else None,
     )
+
+
+@router.get("/v1/dead-letters/{seq}", summary="Look at a dead letter", responses=problems(ProblemType.NOT_FOUND))
+@requires(Action.ADMIN)
+async def get_dead_letter(
+    seq: Sequence, dead_letters: DeadLettersDependency, principal: PrincipalDependency
+) -> DeadLetterMessage:
+    """With the beginning of its message as text."""
+    letter, payload = await dead_letters.get(seq)
+    return DeadLetterMessage(**shown(letter), payload=payload_text(principal, letter.subject, payload))
+
+
+@router.delete(
+    "/v1/dead-letters/{seq}",
+    summary="Discard a dead letter",
+    status_code=status_codes.HTTP_204_NO_CONTENT,
+    responses=problems(ProblemType.NOT_FOUND),
+)
+@requires(Action.ADMIN)
+async def discard(seq: Sequence, dead_letters: DeadLettersDependency) -> None:
+    """Its work is never tried again. A job of it stays failed, and can be retried for as long as it is kept."""
+    await dead_letters.get(seq)
+    await dead_letters.forget(seq)
 
 
 @router.post(
@@ -121,7 +153,7 @@ async def list_newest(
 )
 @requires(Action.ADMIN)
 async def replay(
-    seq: Annotated[int, Path(ge=1, lt=2**63)],
+    seq: Sequence,
     request: Request,
     settings: SettingsDependency,
     dead_letters: DeadLettersDependency,

@@ -143,7 +143,10 @@ class JobBody(_Response):
 
 
 class JobList(_Response):
+    """`next` is the `after` of the following page, null at the end."""
+
     jobs: list[Job]
+    next: str | None = None
 
 
 class PipelineBody(_Response):
@@ -156,7 +159,10 @@ class PipelineList(_Response):
 
 
 class DeadLetterList(_Response):
+    """`next` is the `after` of the following page, null at the end."""
+
     dead_letters: list[DeadLetter]
+    next: int | None = None
 
 
 class Replayed(_Response):

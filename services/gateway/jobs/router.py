@@ -1,5 +1,6 @@
 """/v1/jobs"""
 
+import asyncio
 import re
 from typing import Annotated, Final
 
@@ -37,16 +38,16 @@ from services.gateway.jobs.service import (
     shown_spec,
     submit,
 )
+from services.gateway.jobs.steps import pipeline_steps
 from services.gateway.jobs.visibility import get_job, need_artifact, visible_jobs
 from shared.contracts.jobs import AnyJobSpec, Job, JobState
 from shared.contracts.keys import Action
-from shared.contracts.pipelines import StepState
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import Artifacts
 from shared.stores.checkpoints import Checkpoints
 from shared.stores.jobs.retry import run_again
 from shared.stores.jobs.store import JobStore
-from sluice.api.jobs import Artifact, Step
+from sluice.api.jobs import Artifact
 
 __all__ = ["router"]
 
@@ -83,7 +84,7 @@ async def create(
     return accepted(response, made)
 
 
-@router.get("/v1/jobs", summary="List jobs", responses=problems())
+@router.get("/v1/jobs", summary="List jobs", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
 async def list_newest(
     jobs: JobsDependency,
@@ -91,23 +92,29 @@ async def list_newest(
     principal: PrincipalDependency,
     state: JobState | None = None,
     kind: str | None = None,
+    collection: str | None = None,
     parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
+    steps: Annotated[bool, Query(description="Whether to list the steps of pipelines too.")] = True,
     label: LabelFilter = [],  # noqa: B006  (FastAPI copies it)
+    after: Annotated[str | None, Query(description="Only jobs that are listed after the one with this id.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobList:
-    """The newest jobs, newest first."""
+    """One page of the jobs, newest first."""
     labels = dict(_label(text) for text in label)
     found = await jobs.list(
         principal.tenant,
         state=state,
         kind=kind,
+        collection=collection,
         labels=labels,
         parent=parent,
+        steps=steps,
+        after=None if after is None else _checked(after),
         sees=principal.sees,
         shows=await visible_jobs(cache, principal),
-        limit=limit,
+        limit=limit + 1,
     )
-    return JobList(jobs=found)
+    return JobList(jobs=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
@@ -191,11 +198,13 @@ async def steps(
     cache: CollectionCacheDependency,
     principal: PrincipalDependency,
 ) -> StepList:
-    """Where each step of a pipeline stands; empty for a job that is not a pipeline, or has not begun."""
+    """Where each step of a pipeline stands, and which steps it waits for; empty for a job that is not a pipeline."""
     found = await _job(jobs, cache, principal, job)
-    checkpoints = Checkpoints(bus.jetstream)
-    state = await checkpoints.pipeline(principal.tenant, job) if found.kind == "pipeline" else None
-    return StepList(steps=[_step(name, step) for name, step in state.steps.items()] if state else [])
+    if found.kind != "pipeline":
+        return StepList(steps=[])
+    state = await Checkpoints(bus.jetstream).pipeline(principal.tenant, job)
+    spec = await jobs.specs.get(principal.tenant, job)
+    return StepList(steps=await asyncio.to_thread(pipeline_steps, spec, state))  # a check takes a while
 
 
 @router.get(
@@ -284,11 +293,6 @@ def _checked(job: str) -> str:
     if JOB_ID.fullmatch(job) is None:
         raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
     return job
-
-
-def _step(name: str, state: StepState) -> Step:
-    members = state.model_dump(include=set(Step.model_fields) - {"cached"})
-    return Step(step=name, cached=len(state.cached), **members)
 
 
 async def _size(artifacts: Artifacts, principal: Principal, name: str) -> int | None:

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 TOO_EARLY: Final = 2.0
 """Seconds after which a try is looked at again that came while the one before it still ran."""
 
+MOST_FAULTS: Final = 5
+"""Faults of a message that its dead letter names."""
+
 
 @dataclass(slots=True)
 class _Running:
@@ -88,7 +91,7 @@ class JobRunner:
             options = JobOptions.model_validate_json(delivery.headers.get(OPTIONS, "{}"))
             attempt = int(delivery.headers.get(ATTEMPT, "1"))
         except (ValidationError, ValueError) as error:
-            await self._bury(delivery, f"This is not a job: {error}")
+            await self._bury(delivery, f"This is not a job: {_faults(error)}")
             await delivery.ack()
             return
         if job_id in self._running:
@@ -267,3 +270,13 @@ def _withdraw(running: _Running, by: str, why: str) -> None:
     if not running.cancelled_at:
         running.cancelled_at, running.by, running.why = time.time(), by, why
         running.scope.cancel()
+
+
+def _faults(error: ValueError) -> str:
+    """What is wrong with a message, in a line: of what Pydantic found the places and its words, for people to read."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in found[:MOST_FAULTS]
+    )

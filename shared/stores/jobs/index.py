@@ -52,6 +52,7 @@ class JobList(BucketView[IndexedJob]):
 
     def __init__(self, jetstream: JetStreamContext, keys: str, most: int) -> None:
         super().__init__(jetstream, JOB_STATUS, keys, lambda data: IndexedJob.of(Job.model_validate_json(data)))
+        self._tenant = keys.partition(".")[0]
         self._most = most
         self._ordered: list[tuple[float, str]] = []
         """Their times of creation and keys, oldest first."""
@@ -60,13 +61,19 @@ class JobList(BucketView[IndexedJob]):
         super().clear()
         self._ordered.clear()
 
-    def newest(self) -> Iterator[IndexedJob]:
-        """Newest first, as they are now: what changes meanwhile does not matter."""
-        return (self._records[key] for _, key in reversed(self._ordered.copy()) if key in self._records)
+    def newest(self, after: IndexedJob | None = None) -> Iterator[IndexedJob]:
+        """Newest first, as they are now: what changes meanwhile does not matter. `after` begins behind that job."""
+        end = len(self._ordered)
+        if after is not None:
+            end = bisect.bisect_left(self._ordered, (after.created_at, f"{self._tenant}.{after.id}"))
+        return (self._records[key] for _, key in reversed(self._ordered[:end]) if key in self._records)
 
-    def forget(self, job: IndexedJob, tenant: str) -> None:
+    def get(self, job: str) -> IndexedJob | None:
+        return self._records.get(f"{self._tenant}.{job}")
+
+    def forget(self, job: IndexedJob) -> None:
         """It has expired."""
-        self._set(f"{tenant}.{job.id}", None)
+        self._set(f"{self._tenant}.{job.id}", None)
 
     def _set(self, key: str, record: IndexedJob | None) -> None:
         known = self._records.get(key)

@@ -135,26 +135,39 @@ class JobStore:
         *,
         state: JobState | None = None,
         kind: str | None = None,
+        collection: str | None = None,
         labels: dict[str, str] | None = None,
         parent: str | None = None,
+        steps: bool = True,
+        after: str | None = None,
         sees: Callable[[str], bool] | None = None,
         shows: Callable[[IndexedJob], bool] | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first: of those with a collection only what `sees` says yes to, and of all of them
-        only what `shows` does.
+        only what `shows` does; without `steps` none that is a step of a pipeline. `after` is the id of the job that
+        the list goes on behind.
 
-        After the first time it costs what has changed since, and the jobs that it returns.
+        After the first time it costs what has changed since, and the jobs that it returns. Raises Problem NOT_FOUND
+        where the list has no job `after`.
         """
         index = await self._index.of(tenant)
+
+        def visible(job: IndexedJob) -> bool:
+            return (sees is None or sees(job.collection)) and (shows is None or shows(job))
+
+        last = None if after is None else index.get(after)
+        if after is not None and (last is None or not visible(last)):
+            raise _missing(after)
         chosen = (
             job
-            for job in index.newest()
+            for job in index.newest(last)
             if (state is None or job.state is state)
-            and (sees is None or sees(job.collection))
-            and (shows is None or shows(job))
+            and visible(job)
             and (kind is None or job.kind == kind)
+            and (collection is None or job.collection == collection)
             and (parent is None or job.parent == parent)
+            and (steps or job.parent is None)
             and (not labels or labels.items() <= job.labels.items())
         )
         found: list[Job] = []
@@ -162,7 +175,7 @@ class JobStore:
             entries = await asyncio.gather(*(self._entries.get(_key(tenant, job.id)) for job in some))
             for job, entry in zip(some, entries, strict=True):
                 if entry is None:
-                    index.forget(job, tenant)
+                    index.forget(job)
                 elif state is None or entry.state is state:
                     found.append(entry)
         return found

@@ -101,6 +101,8 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/traces/{id}",
         "GET /v1/pipelines",
         "GET /v1/dead-letters",
+        "GET /v1/dead-letters/{seq}",
+        "DELETE /v1/dead-letters/{seq}",
         "POST /v1/dead-letters/{seq}/replay",
         "GET /v1/routes",
         "GET /v1/routes/{stage}",
@@ -280,7 +282,7 @@ async def test_a_query_that_died_is_listed_answered_by_its_replay_and_forgotten(
         replayed = await http.post(f"/v1/dead-letters/{letter['seq']}/replay")
     assert replayed.status_code == 200
     assert [stage["stage"] for stage in replayed.json()["timings"]["stages"]] == ["embed", "generate"]
-    assert (await http.get("/v1/dead-letters")).json() == {"dead_letters": []}
+    assert (await http.get("/v1/dead-letters")).json() == {"dead_letters": [], "next": None}
     assert (await http.post(f"/v1/dead-letters/{letter['seq']}/replay")).status_code == 404
     await connection.close()
 
@@ -295,6 +297,37 @@ async def test_a_job_that_died_goes_back_on_its_queue(broker: NatsServer, http: 
     assert (replayed.status_code, replayed.json()) == (200, {"subject": "job.drop.normal.default"})
     assert (await http.get("/v1/status")).json()["jobs"]["waiting"] == 1
     await connection.close()
+
+
+async def test_dead_letters_are_listed_in_pages_shown_and_discarded(
+    broker: NatsServer, http: httpx.AsyncClient
+) -> None:
+    connection = await nats.connect(broker.url)
+    letters = DeadLetters(connection, connection.jetstream())
+    for number in range(5):
+        spec = b'{"kind": "command", "command": ["x%d"], "env": {"TOKEN": "t"}}' % number
+        await letters.bury(
+            "job.command.normal.default", spec, {}, reason=f"r{number}", deliveries=1, message_id=str(number)
+        )
+    await connection.close()
+    found: list[dict[str, Any]] = []
+    after = None
+    while True:
+        query = {"limit": 2} if after is None else {"limit": 2, "after": after}
+        page = (await http.get("/v1/dead-letters", params=query)).json()
+        found += page["dead_letters"]
+        if (after := page["next"]) is None:
+            break
+    assert [letter["reason"] for letter in found] == ["r4", "r3", "r2", "r1", "r0"]
+    path = f"/v1/dead-letters/{found[3]['seq']}"
+    shown = (await http.get(path)).json()
+    assert (shown["reason"], json.loads(shown["payload"])["command"]) == ("r1", ["x1"])
+    assert (await http.delete(path)).status_code == 204
+    assert (await http.delete(path)).status_code == 404
+    assert (await http.get(path)).status_code == 404
+    assert (await http.get("/v1/dead-letters")).json()["dead_letters"] == found[:3] + found[4:]
+    for letter in found:
+        await http.delete(f"/v1/dead-letters/{letter['seq']}")
 
 
 async def test_the_pipelines_are_listed(http: httpx.AsyncClient) -> None:

@@ -101,6 +101,8 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "DELETE /v1/routes/{stage}": (ADMINS, {}),
     "GET /v1/status": (ADMINS, {}),
     "GET /v1/dead-letters": (ADMINS, {}),
+    "GET /v1/dead-letters/{seq}": (ADMINS, {}),
+    "DELETE /v1/dead-letters/{seq}": (ADMINS, {}),
     "POST /v1/dead-letters/{seq}/replay": (ADMINS, {}),
     "GET /v1/keys": (ADMINS, {}),
     "POST /v1/keys": (ADMINS, {"json": {"name": "n", "actions": ["admin"]}}),

@@ -10,7 +10,7 @@ import nats
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from shared.contracts.jobs import Job, JobProgress, JobState
+from shared.contracts.jobs import Job, JobOptions, JobProgress, JobState, SwitchSpec
 from shared.stores.jobs.store import JobStore
 from tests.harness.broker import NatsServer
 from tests.harness.job_harness import delete_jobs
@@ -154,6 +154,28 @@ async def test_jobs_are_listed_newest_first_and_by_state(http: httpx.AsyncClient
     assert await listed(limit="2") == [ids[2], ids[1]]
     assert await listed(state="running") == [ids[1]]
     assert (await http.get("/v1/jobs", params={"state": "lost"})).status_code == 422
+
+
+async def test_jobs_are_listed_in_pages_and_by_collection(http: httpx.AsyncClient, board: JobStore) -> None:
+    ids = [await submit(http) for _ in range(5)]
+    spec = SwitchSpec(collection="other")
+    other, _ = await board.submit(spec, job="other", tenant="default")
+
+    async def page(**params: str) -> tuple[list[str], str | None]:
+        found = (await http.get("/v1/jobs", params=params)).json()
+        return [job["id"] for job in found["jobs"]], found["next"]
+
+    step, _ = await board.submit(spec, job="a-step", tenant="default", options=JobOptions(parent=other.id))
+    assert await page(collection="other") == ([step.id, other.id], None)
+    assert await page(collection="other", steps="false") == ([other.id], None)
+    await board.cancel("default", step.id)
+    assert await page(limit="3", steps="false") == ([other.id, ids[4], ids[3]], ids[3])
+    await submit(http)  # what comes meanwhile does not move the following page
+    assert await page(limit="2", after=ids[3]) == ([ids[2], ids[1]], ids[1])
+    assert await page(limit="2", after=ids[1]) == ([ids[0]], None)
+    assert await page(after=ids[0]) == ([], None)
+    for unknown in ("nope", "a.b", "*"):
+        assert (await http.get("/v1/jobs", params={"after": unknown})).status_code == 404
 
 
 async def test_a_job_that_is_not_there_is_404(http: httpx.AsyncClient) -> None:

@@ -200,6 +200,20 @@ async def test_what_is_no_job_becomes_a_dead_letter_at_once(
     assert letter.deliveries == 1
 
 
+async def test_the_dead_letter_of_what_is_no_job_names_the_members_that_are_wrong(
+    runner_harness: RunnerHarness,
+) -> None:
+    spec = b'{"kind": "switch", "colection": "docs", "keep": "two"}'
+    await runner_harness.harness.jetstream.publish("job.drop.normal.default", spec)
+    async with runner_harness.working(done):
+        await until(runner_harness.empty, "the queue empty")
+    (letter,) = await runner_harness.dead_letters.list()
+    assert letter.reason == (
+        "This is not a job: switch.collection: Field required; switch.keep: Input should be a valid integer, unable to "
+        "parse string as an integer"
+    )
+
+
 @pytest.mark.parametrize("pool", list(Pool))
 async def test_a_job_given_back_while_draining_is_run_by_the_next_worker(
     runner_harness: RunnerHarness, pool: Pool

@@ -231,6 +231,12 @@ def test_dead_letters_are_listed_and_replayed(sluice: Run) -> None:
     assert sluice("dead-letters", "replay", "8")[0] == 1
 
 
+def test_a_dead_letter_is_shown_and_discarded(sluice: Run) -> None:
+    assert sluice("dead-letters", "show", "7")[1] == "query.embed, 4 tries: it failed four times\n{}\n"
+    assert sluice("dead-letters", "discard", "7")[1] == "Dead letter 7 is forgotten.\n"
+    assert sluice("dead-letters", "discard", "8")[0] == 1
+
+
 def test_pipelines_and_versions_are_told(sluice: Run) -> None:
     assert sluice("pipelines")[1] == "default\nprecise\n"
     assert json.loads(sluice("version", "--json")[1])["server"] == "9.9.9"
