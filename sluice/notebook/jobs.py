@@ -57,7 +57,7 @@ def _now(shown: Job) -> str:
 def _details(shown: Job) -> Iterator[Markup]:
     if shown.error is not None:
         yield badge(": ".join(part for part in (shown.error.title, cut(shown.error.detail, 1_000)) if part), "bad")
-    if bar := list(_bar(shown)):
+    if not shown.finished and (bar := list(_bar(shown))):
         yield join(bar, " ")
     progress = shown.progress
     if progress.documents:
@@ -79,7 +79,9 @@ def _details(shown: Job) -> Iterator[Markup]:
 
 
 def _outputs(shown: Job) -> Iterator[Markup]:
-    outputs = {name: value for name, value in shown.outputs.items() if (name, value) != ("message", _now(shown))}
+    """What the job has made of its documents is a line of its own already."""
+    said = {**shown.progress.model_dump(), "message": _now(shown)}
+    outputs = {name: value for name, value in shown.outputs.items() if said.get(name) != value}
     if outputs:
         rows = [[Cell(foreign(name)), Cell(foreign(_written(value), 500))] for name, value in outputs.items()]
         yield table(("output", "value"), rows, total=len(rows))

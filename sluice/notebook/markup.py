@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-__all__ = ["Cell", "Markup", "badge", "cut", "document", "element", "foreign", "join", "muted", "numbers", "table"]
+__all__ = [
+    "MOST_ROWS",
+    "Cell",
+    "Markup",
+    "badge",
+    "cut",
+    "document",
+    "element",
+    "foreign",
+    "join",
+    "muted",
+    "numbers",
+    "table",
+]
 
 MOST_ROWS: Final = 50
 

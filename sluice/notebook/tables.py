@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import compress
 from typing import Any, Final
 
 from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
@@ -21,7 +22,7 @@ from sluice.api.models import (
 )
 from sluice.api.passages import DocumentPassage
 from sluice.notebook.jobs import state
-from sluice.notebook.markup import Cell, Markup, badge, element, foreign, join, muted, table
+from sluice.notebook.markup import MOST_ROWS, Cell, Markup, badge, element, foreign, join, muted, table
 from sluice.units import counted, file_size, moment, took
 
 __all__ = ["collection", "objects", "page", "status"]
@@ -145,13 +146,17 @@ COLUMNS: Final[dict[type, Columns]] = {
 
 
 def objects(shown: Sequence[object]) -> Markup | None:
-    """A table of objects of one class; None where they are of several, or of one that has no table."""
+    """A table of objects of one class, without columns that none of them fills.
+
+    None where they are of several classes, or of one that has no table.
+    """
     kinds = set(map(type, shown))
     columns = COLUMNS.get(kinds.pop()) if len(kinds) == 1 else None
     if columns is None:
         return None
-    rows = ([_cell(value(one)) for value in columns.values()] for one in shown)
-    return table(tuple(columns), rows, total=len(shown))
+    rows = [[_cell(value(one)) for value in columns.values()] for one in shown[:MOST_ROWS]]
+    filled = [any(row[place].content for row in rows) for place in range(len(columns))]
+    return table(tuple(compress(columns, filled)), (tuple(compress(row, filled)) for row in rows), total=len(shown))
 
 
 def page(shown: Sequence[object], following: str | None, noun: str) -> Markup:
@@ -189,4 +194,4 @@ def _cell(value: object) -> Cell:
         case Markup():
             return Cell(value)
         case _:
-            return Cell(foreign(str(value)))
+            return Cell(foreign(str(value)) if value != "" else "")
