@@ -3,7 +3,7 @@
 from sluice.api.evaluations import EvaluationReport
 from sluice.api.models import Answer, Collection, CollectionPage, DocumentPage, Job, Source, Sources, Status
 from sluice.api.passages import PassagePage
-from sluice.notebook.answers import answer, passage, results
+from sluice.notebook.answer import answer, passage, results
 from sluice.notebook.evaluations import evaluation
 from sluice.notebook.jobs import job
 from sluice.notebook.markup import Markup, document

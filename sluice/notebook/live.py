@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sluice.api.models import Answer, Delta, Done, Event, Job, Source
 from sluice.kernel import in_notebook
-from sluice.notebook.answers import answer
+from sluice.notebook.answer import answer
 from sluice.notebook.jobs import line
 from sluice.notebook.markup import Markup, document
 

@@ -38,65 +38,14 @@ HOSTILE: Final = (
     "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[31m\x00\x7f\x9b\ud800 $\\href{javascript:x}{y}$"
 )
 AT: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ALLOWED: Final = frozenset(
-    [
-        "b",
-        "bdi",
-        "blockquote",
-        "circle",
-        "code",
-        "details",
-        "div",
-        "li",
-        "line",
-        "progress",
-        "span",
-        "style",
-        "summary",
-        "svg",
-        "table",
-        "tbody",
-        "td",
-        "text",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+ALLOWED: Final = """
+b bdi blockquote circle code details div li line progress span style summary svg table tbody td text th thead tr ul
+"""
 """Elements that run nothing and load nothing."""
-ATTRIBUTES: Final = frozenset(
-    [
-        "aria-label",
-        "class",
-        "cx",
-        "cy",
-        "dir",
-        "fill",
-        "font-size",
-        "height",
-        "max",
-        "open",
-        "r",
-        "role",
-        "scope",
-        "stroke",
-        "stroke-opacity",
-        "stroke-width",
-        "text-anchor",
-        "title",
-        "value",
-        "viewbox",
-        "width",
-        "x",
-        "x1",
-        "x2",
-        "xmlns",
-        "y",
-        "y1",
-        "y2",
-    ]
-)
+ATTRIBUTES: Final = """
+aria-label class cx cy dir fill font-size height max open r role scope stroke stroke-opacity stroke-width text-anchor
+title value viewbox width x x1 x2 xmlns y y1 y2
+"""
 
 
 class Reader(HTMLParser):
@@ -111,8 +60,8 @@ class Reader(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in ALLOWED, tag
-        assert {name for name, _ in attrs} <= ATTRIBUTES
+        assert tag in ALLOWED.split()
+        assert {name for name, _ in attrs} <= set(ATTRIBUTES.split())
         self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
