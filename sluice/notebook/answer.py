@@ -20,7 +20,7 @@ _CITATION: Final = re.compile(r"\[(\d{1,3})\]")
 
 
 def answer(shown: Answer, *, complete: bool = True) -> Markup:
-    """The text, what speaks against trusting it, and its sources; those that it cites come first in bold."""
+    """The text, what speaks against trusting it, and its sources, in bold those that it cites."""
     text = element("div", *_prose(shown), class_="prose", dir="auto")
     if not complete:
         return join((text, muted("…"), *_sources(shown.sources, ())))
@@ -41,7 +41,7 @@ def passage(source: Source, *, cited: bool = False) -> Markup:
     """A passage that opens on a click, under the line that says where it is from."""
     name = element("b" if cited else "span", f"[{source.index}] ", foreign(source.document))
     where = muted(f" #{source.position} · {source.score:.3f}{' · cited' if cited else ''}")
-    parts = [element("blockquote", cut(source.text, LONGEST_PASSAGE), dir="auto")]
+    parts = [_quote(source.text)]
     if source.copies:
         copies = ", ".join(f"{copy.document} #{copy.position}" for copy in source.copies)
         parts.append(element("div", muted("The same text: ", foreign(copies, 500))))
@@ -126,4 +126,5 @@ def _cost(shown: Answer) -> Markup:
     parts = [f"{shown.timings.total_ms:,.0f} ms"] if shown.timings.total_ms else []
     if shown.usage.completion_tokens:
         parts.append(f"{counted(shown.usage.prompt_tokens, 'token')} read, {shown.usage.completion_tokens:,} written")
-    return muted(" · ".join([*parts, *(name for name in (shown.engine, shown.model) if name)]))
+    parts += [cut(name, 200) for name in (shown.engine, shown.model) if name]
+    return muted(" · ".join(parts))

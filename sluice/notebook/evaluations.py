@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from sluice.api.evaluations import Comparison, EvaluatedQuestion, EvaluationReport, MetricInterval
-from sluice.notebook.markup import Cell, Markup, badge, element, foreign, join, muted, table
+from sluice.notebook.markup import Cell, Markup, badge, cut, element, foreign, join, muted, table
 from sluice.units import counted
 
 __all__ = ["evaluation"]
@@ -29,11 +30,15 @@ _COUNTS: Final = frozenset({"questions", "failed", "latency_p50_ms", "latency_p9
 def evaluation(report: EvaluationReport) -> Markup:
     """The table has all metrics; the plot those that are shares. Then the questions that went wrong."""
     shares = {name: value for name, value in report.metrics.items() if name not in _COUNTS}
-    shares = dict(list(shares.items())[:MOST_METRICS])
     return join(
         (
             element(
-                "div", element("b", "Evaluation of ", foreign(report.collection)), f" {report.version} ", _about(report)
+                "div",
+                element("b", "Evaluation of ", foreign(report.collection)),
+                " ",
+                foreign(report.version),
+                " ",
+                _about(report),
             ),
             _table(report, shares),
             _plot(report, shares),
@@ -48,7 +53,7 @@ def _about(report: EvaluationReport) -> Markup:
     parts = [counted(round(metrics.get("questions", len(report.questions))), "question")]
     if failed := metrics.get("failed"):
         parts.append(f"{failed:,.0f} failed")
-    parts.append(f"{report.mode} search" if report.mode else f"pipeline {report.pipeline or 'default'}")
+    parts.append(cut(f"{report.mode} search" if report.mode else f"pipeline {report.pipeline or 'default'}", 200))
     if report.top_k:
         parts.append(f"top {report.top_k}")
     if "latency_p50_ms" in metrics:
@@ -69,19 +74,20 @@ def _table(report: EvaluationReport, shares: dict[str, float]) -> Markup:
         if differences:
             row.append(Cell(_change(differences.get(name)), number=True))
         rows.append(row)
-    return table(headings, rows, total=len(rows))
+    return table(headings, rows, total=len(rows), most=MOST_METRICS)
 
 
 def _plot(report: EvaluationReport, shares: dict[str, float]) -> Markup:
     """A dot for each metric between 0 and 1, with a line over its interval."""
-    height = TOP + len(shares) * ROW + 24
+    drawn = dict(islice(shares.items(), MOST_METRICS))
+    height = TOP + len(drawn) * ROW + 24
     bottom = height - 20
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _x(tick)
         line = element("line", x1=x, x2=x, y1=f"{TOP}", y2=f"{bottom}", stroke="currentColor", stroke_opacity="0.2")
         parts += [line, _label(x, height - 5, f"{tick:g}", "middle")]
-    for row, (name, value) in enumerate(shares.items()):
+    for row, (name, value) in enumerate(drawn.items()):
         middle = TOP + row * ROW + ROW / 2
         parts.append(_label(f"{LABELS - 10}", middle + 4, _name(name), "end"))
         if (bounds := report.intervals.get(name)) is not None:
@@ -132,7 +138,7 @@ def _why(one: EvaluatedQuestion) -> str:
 def _name(metric: str) -> str:
     """`recall_at_5` as `recall@5`."""
     name = re.sub(r"_at_(\d+)$", r"@\1", metric).replace("_", " ")
-    return {"mrr": "MRR", "ndcg@10": "nDCG@10"}.get(name, name.replace(" f1", " F1"))[:40]
+    return cut({"mrr": "MRR", "ndcg@10": "nDCG@10"}.get(name, name.replace(" f1", " F1")), 40)
 
 
 def _range(bounds: MetricInterval | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sluice.api.models import Job
-from sluice.notebook.markup import Cell, Markup, badge, cut, element, foreign, join, muted, table
+from sluice.notebook.markup import Cell, Markup, badge, element, foreign, join, muted, table
 from sluice.units import counted, file_size, took
 
 __all__ = ["STATE_KINDS", "job", "line", "state"]
@@ -24,7 +24,7 @@ def state(name: str) -> Markup:
 def line(shown: Job) -> Markup:
     """One line, for the job that a cell waits for."""
     parts = [
-        element("b", shown.kind or "job"),
+        _kind(shown),
         state(shown.state),
         *_bar(shown),
         muted(foreign(_now(shown))) if _now(shown) else "",
@@ -36,8 +36,12 @@ def line(shown: Job) -> Markup:
 def job(shown: Job) -> Markup:
     """The job, what it has done, and a line for everything that failed."""
     into = join((" in ", foreign(shown.collection))) if shown.collection else ""
-    title = element("div", element("b", shown.kind or "job"), into, " ", state(shown.state), " ", muted(shown.id))
+    title = element("div", _kind(shown), into, " ", state(shown.state), " ", muted(foreign(shown.id)))
     return join((title, *(element("div", part) for part in _details(shown)), *_outputs(shown), *_failures(shown)))
+
+
+def _kind(shown: Job) -> Markup:
+    return element("b", foreign(shown.kind or "job"))
 
 
 def _bar(shown: Job) -> Iterator[Markup]:
@@ -56,7 +60,7 @@ def _now(shown: Job) -> str:
 
 def _details(shown: Job) -> Iterator[Markup]:
     if shown.error is not None:
-        yield badge(": ".join(part for part in (shown.error.title, cut(shown.error.detail, 1_000)) if part), "bad")
+        yield badge(": ".join(part for part in (shown.error.title, shown.error.detail) if part), "bad")
     if not shown.finished and (bar := list(_bar(shown))):
         yield join(bar, " ")
     progress = shown.progress

@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 MOST_ROWS: Final = 50
+LONGEST_BADGE: Final = 1_000
 
 _CONTROLS: Final = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"},
@@ -33,7 +34,7 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # Colours are the theme's own text colour and tints over its own background, so that both light and dark themes do.
 # The doubled class is stronger than the rules that Jupyter has for tables.
 _STYLE: Final = """
-.sluice.sluice{font-size:13px;line-height:1.5;max-width:64em;overflow-wrap:anywhere}
+.sluice.sluice{font-size:13px;line-height:1.5;max-width:64em;overflow-wrap:anywhere;overflow-x:auto}
 .sluice.sluice table{border-collapse:collapse;margin:.5em 0;font-size:inherit}
 .sluice.sluice th,.sluice.sluice td{text-align:left;vertical-align:top;padding:.25em .9em .25em 0;max-width:36em;
 border:0;border-bottom:1px solid rgba(128,128,128,.3);color:inherit;white-space:normal}
@@ -42,7 +43,8 @@ border:0;border-bottom:1px solid rgba(128,128,128,.3);color:inherit;white-space:
 .sluice.sluice tr{background:transparent}
 .sluice .muted{opacity:.72}
 .sluice .prose{white-space:pre-wrap;margin:.3em 0 .6em}
-.sluice .badge{display:inline-block;padding:0 .55em;border-radius:.8em;background:rgba(128,128,128,.22)}
+.sluice .badge{display:inline-block;padding:0 .55em;border-radius:.8em;overflow-wrap:break-word;
+background:rgba(128,128,128,.22)}
 .sluice .good{background:rgba(46,160,67,.28)}
 .sluice .bad{background:rgba(229,83,75,.3)}
 .sluice .warn{background:rgba(219,158,28,.32)}
@@ -107,7 +109,7 @@ def muted(*children: str) -> Markup:
 
 
 def badge(text: str, kind: str = "") -> Markup:
-    return element("span", text, class_=f"badge {kind}".strip())
+    return element("span", cut(text, LONGEST_BADGE), class_=f"badge {kind}".strip())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, total: int, most: int = MOST_ROWS) -> Markup:

@@ -22,7 +22,7 @@ from sluice.api.models import (
 )
 from sluice.api.passages import DocumentPassage
 from sluice.notebook.jobs import state
-from sluice.notebook.markup import MOST_ROWS, Cell, Markup, badge, element, foreign, join, muted, table
+from sluice.notebook.markup import MOST_ROWS, Cell, Markup, badge, cut, element, foreign, join, muted, table
 from sluice.units import counted, file_size, moment, took
 
 __all__ = ["collection", "objects", "page", "status"]
@@ -161,7 +161,11 @@ def objects(shown: Sequence[object]) -> Markup | None:
 
 def page(shown: Sequence[object], following: str | None, noun: str) -> Markup:
     """A page of a listing, which says whether there are more."""
-    more = muted("More follow: the next page is ", element("code", f"after={following!r}"), ".") if following else ""
+    more = (
+        muted("More follow: the next page is ", element("code", cut(f"after={following!r}", 1_500)), ".")
+        if following
+        else ""
+    )
     return join((objects(shown) or muted(f"No {noun}."), " ", more))
 
 
@@ -176,8 +180,8 @@ def status(shown: Status) -> Markup:
     """What runs, and what waits."""
     waiting = sum(queue.waiting for queue in shown.queues)
     letters = badge(counted(shown.dead_letters, "dead letter"), "bad") if shown.dead_letters else ""
-    said = f"{counted(waiting, 'query').replace('querys', 'queries')} and {counted(shown.jobs.waiting, 'job')} wait "
-    warnings = [element("div", badge(warning, "warn")) for warning in shown.warnings]
+    said = f"Queries waiting: {waiting:,}. Jobs waiting: {shown.jobs.waiting:,}. "
+    warnings = [element("div", badge(warning, "warn")) for warning in shown.warnings[:MOST_ROWS]]
     return join((objects(shown.services) or muted("No service runs."), element("div", muted(said), letters), *warnings))
 
 

@@ -126,9 +126,8 @@ def a_report(**more: Any) -> EvaluationReport:
     )
 
 
-def hostile() -> list[object]:
-    """Objects whose every text is hostile."""
-    text = HOSTILE
+def objects(text: str) -> list[object]:
+    """Objects of all classes that have a display, whose every text is this one."""
     source = {
         "index": 1,
         "document": text,
@@ -199,13 +198,20 @@ def hostile() -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "value", hostile(), ids=lambda value: type(value[0] if isinstance(value, list) else value).__name__
+    "value", objects(HOSTILE), ids=lambda value: type(value[0] if isinstance(value, list) else value).__name__
 )
 def test_texts_of_others_are_text(value: object) -> None:
     text = shown(value)
     assert "<script>alert(1)</script>" in text
     assert "␛[31m␀␡" in text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
+
+
+@pytest.mark.parametrize("number", range(len(objects(""))))
+def test_each_display_is_bounded(number: int) -> None:
+    found = html(objects("x" * 1_000_000)[number]) or ""
+    assert len(found) < 40_000
+    assert "more characters)" in found
 
 
 def test_formulas_in_texts_are_not_typeset() -> None:
