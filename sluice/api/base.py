@@ -5,16 +5,22 @@ mode is what the gateway promises: it has every member, times are Unix seconds. 
 along with a server of another version, and finds times as `datetime`.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-__all__ = ["Metadata", "Sent", "Timestamp", "Schema", "closed_set"]
+__all__ = ["Listing", "Metadata", "Sent", "Timestamp", "Schema", "closed_set"]
 
 T = TypeVar("T")
+
+LONGEST_REPR: Final = 200
+"""Characters of a text, and"""
+MOST_REPR: Final = 20
+"""members of a tuple, that `repr` shows."""
 
 
 class Schema(BaseModel):
@@ -33,6 +39,37 @@ class Schema(BaseModel):
             for member in own.get("properties", {}).values():
                 member.pop("default", None)
         return described
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the defaults, with long texts and tuples cut: an answer would fill the screen."""
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            field = fields.get(name or "")
+            if field is None or field.is_required() or value != field.get_default(call_default_factory=True):
+                yield name, _shortened(value)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None where the plain text is as good."""
+        from sluice.notebook import html
+
+        return html(self)
+
+
+class Listing(list[T]):
+    """A list of objects of the API, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str | None:
+        from sluice.notebook import html
+
+        return html(self)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_REPR:
+        return f"{value[:LONGEST_REPR]}…"
+    if isinstance(value, tuple) and len(value) > MOST_REPR:
+        return (*value[:MOST_REPR], ...)
+    return value
 
 
 class _NeverNull:

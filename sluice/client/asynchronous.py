@@ -11,10 +11,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
+from sluice.api.base import Listing
 from sluice.api.models import Collection, Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
+from sluice.client.progress import job_display
 from sluice.client.reconnect import OUTAGE_LIMIT, RECONNECT_DELAY, SILENCE, ReconnectPolicy, update
 
 __all__ = ["AsyncClient"]
@@ -76,6 +78,9 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"
+
     async def close(self) -> None:
         """Close the connections; the client is of no use afterwards."""
         await self._http.aclose()
@@ -100,6 +105,7 @@ class AsyncClient:
     job_audit = _operation(job_calls.job_audit)
     job_steps = _operation(job_calls.job_steps)
     job_artifacts = _operation(job_calls.job_artifacts)
+    evaluation = _operation(job_calls.evaluation)
     cancel_job = _operation(job_calls.cancel_job)
     retry_job = _operation(job_calls.retry_job)
     artifact = _operation(job_calls.artifact)
@@ -132,7 +138,7 @@ class AsyncClient:
 
     async def collections(self) -> list[Collection]:
         """All collections, by name."""
-        found: list[Collection] = []
+        found: Listing[Collection] = Listing()
         after: str | None = None
         while True:
             page = await self.collection_page(after=after, limit=500)
@@ -152,16 +158,20 @@ class AsyncClient:
                 return
             after = page.next
 
-    async def watch(self, job_id: str, *, patience: float = OUTAGE_LIMIT) -> AsyncGenerator[Job, None]:
+    async def watch(
+        self, job_id: str, *, patience: float = OUTAGE_LIMIT, progress: bool = True
+    ) -> AsyncGenerator[Job, None]:
         """Yield the job as it stands, then at every change, last in its final state.
 
-        Lost connections are made again, until nothing has answered for `patience` seconds.
+        Lost connections are made again, until nothing has answered for `patience` seconds. A notebook shows the
+        progress below the cell, unless `progress` is False.
         """
-        policy = ReconnectPolicy(patience)
+        policy, show = ReconnectPolicy(patience), job_display(progress)
         while True:
             try:
                 current = await self.job(job_id)
                 policy.heard()
+                show(current)
                 yield current
                 if current.finished:
                     return
@@ -169,6 +179,7 @@ class AsyncClient:
                     async for sse in events:
                         policy.heard()
                         if (changed := update(sse)) is not None:
+                            show(changed)
                             yield changed
                             if changed.finished:
                                 return
@@ -176,9 +187,12 @@ class AsyncClient:
             except SluiceError as error:
                 await asyncio.sleep(policy.pause(error))
 
-    async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
-        """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds."""
-        async with asyncio.timeout(timeout), aclosing(self.watch(job_id)) as changes:
+    async def wait(self, job_id: str, *, timeout: float | None = None, progress: bool = True) -> Job:
+        """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds.
+
+        A notebook shows the progress below the cell, unless `progress` is False.
+        """
+        async with asyncio.timeout(timeout), aclosing(self.watch(job_id, progress=progress)) as changes:
             async for current in changes:
                 if current.finished:
                     return current

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from sluice.api.evaluations import EvaluationReport
 from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
 from sluice.api.models import Job, JobState
 from sluice.client.call import Call
@@ -18,6 +19,7 @@ __all__ = [
     "create_schedule",
     "delete_artifact",
     "delete_schedule",
+    "evaluation",
     "job",
     "job_artifacts",
     "job_audit",
@@ -158,6 +160,12 @@ def retry_job(job_id: str, *, reason: str = "", by: str = "") -> Call[Job]:
 def job_artifacts(job_id: str) -> Call[list[Artifact]]:
     """The files that a job has made."""
     return get(f"{_path(job_id)}/artifacts", parse=listing(Artifact, "artifacts"))
+
+
+def evaluation(job_id: str) -> Call[EvaluationReport]:
+    """The report of a job of the kind `evaluate` that has succeeded."""
+    path = _artifact_path(f"{job_id}/report.json")
+    return get(path, parse=model(EvaluationReport), timeout=TRANSFER_TIMEOUT)
 
 
 def artifact(name: str) -> Call[bytes]:

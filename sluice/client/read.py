@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from sluice.api.base import Listing
 from sluice.api.models import Job
 from sluice.client.call import Call
 
@@ -43,7 +44,8 @@ def model(kind: type[T]) -> Callable[[httpx.Response], T]:
 
 def listing(kind: type[T], key: str) -> Callable[[httpx.Response], list[T]]:
     """Reads a response that holds a list of models."""
-    return lambda response: TypeAdapter(list[kind]).validate_python(response.json()[key])  # type: ignore[valid-type]
+    adapter = TypeAdapter(list[kind])  # type: ignore[valid-type]
+    return lambda response: Listing(adapter.validate_python(response.json()[key]))
 
 
 def submitted(response: httpx.Response) -> Job:

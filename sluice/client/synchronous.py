@@ -10,10 +10,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
+from sluice.api.base import Listing
 from sluice.api.models import Collection, Document, Done, Event, Job
 from sluice.client import calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
+from sluice.client.progress import job_display
 from sluice.client.reconnect import OUTAGE_LIMIT, RECONNECT_DELAY, SILENCE, ReconnectPolicy, update
 
 __all__ = ["Client"]
@@ -74,6 +76,9 @@ class Client:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
     def close(self) -> None:
         """Close the connections; the client is of no use afterwards."""
         self._http.close()
@@ -98,6 +103,7 @@ class Client:
     job_audit = _operation(job_calls.job_audit)
     job_steps = _operation(job_calls.job_steps)
     job_artifacts = _operation(job_calls.job_artifacts)
+    evaluation = _operation(job_calls.evaluation)
     cancel_job = _operation(job_calls.cancel_job)
     retry_job = _operation(job_calls.retry_job)
     artifact = _operation(job_calls.artifact)
@@ -130,7 +136,7 @@ class Client:
 
     def collections(self) -> list[Collection]:
         """All collections, by name."""
-        found: list[Collection] = []
+        found: Listing[Collection] = Listing()
         after: str | None = None
         while True:
             page = self.collection_page(after=after, limit=500)
@@ -149,22 +155,25 @@ class Client:
                 return
             after = page.next
 
-    def watch(self, job_id: str, *, patience: float = OUTAGE_LIMIT) -> Iterator[Job]:
+    def watch(self, job_id: str, *, patience: float = OUTAGE_LIMIT, progress: bool = True) -> Iterator[Job]:
         """Yield the job as it stands, then at every change, last in its final state.
 
-        Lost connections are made again, until nothing has answered for `patience` seconds.
+        Lost connections are made again, until nothing has answered for `patience` seconds. A notebook shows the
+        progress below the cell, unless `progress` is False.
         """
-        policy = ReconnectPolicy(patience)
+        policy, show = ReconnectPolicy(patience), job_display(progress)
         while True:
             try:
                 current = self.job(job_id)
                 policy.heard()
+                show(current)
                 yield current
                 if current.finished:
                     return
                 for sse in self._events(job_calls.job_events(job_id, silence=SILENCE)):
                     policy.heard()
                     if (changed := update(sse)) is not None:
+                        show(changed)
                         yield changed
                         if changed.finished:
                             return
@@ -172,13 +181,14 @@ class Client:
             except SluiceError as error:
                 time.sleep(policy.pause(error))
 
-    def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+    def wait(self, job_id: str, *, timeout: float | None = None, progress: bool = True) -> Job:
         """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds.
 
-        The time-out is noticed at the job's next change, or within 15 seconds where nothing changes.
+        The time-out is noticed at the job's next change, or within 15 seconds where nothing changes. A notebook shows
+        the progress below the cell, unless `progress` is False.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        for current in self.watch(job_id):
+        for current in self.watch(job_id, progress=progress):
             if current.finished:
                 return current
             if deadline is not None and time.monotonic() > deadline:

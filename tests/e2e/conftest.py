@@ -22,7 +22,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
-    with Platform(folder, pipelines=EXAMPLE / "pipelines.yaml", source_roots=sources) as running:
+    roots = f"{sources},{EXAMPLES / 'notebooks'}"
+    with Platform(folder, pipelines=EXAMPLE / "pipelines.yaml", source_roots=roots) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -149,3 +149,50 @@ def test_waiting_for_a_job_gives_up_in_time(fake_gateway: FakeGateway) -> None:
     stuck = httpx.MockTransport(lambda _: httpx.Response(200, json=forever))
     with sluice.Client("http://sluice.test", transport=stuck) as client, pytest.raises(TimeoutError):
         client.wait("j", timeout=-1)
+
+
+async def test_a_notebook_shows_a_job_that_is_waited_for(
+    fake_gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Display:
+        def __call__(self, job: sluice.Job) -> None:
+            shown.append(job.state)
+
+    monkeypatch.setattr("sluice.client.progress.in_notebook", lambda: True)
+    monkeypatch.setattr("sluice.notebook.LiveJob", Display)
+    fake_gateway.collections["team"] = {}
+    async with sluice.AsyncClient(fake_gateway.url) as client:
+        job = await client.add_texts("team", {"a.md": "text"})
+        await client.wait(job.id)
+        assert shown[-1] == "succeeded"
+        shown.clear()
+        await client.wait(job.id, progress=False)
+        assert [change.state async for change in client.watch(job.id, progress=False)][-1] == "succeeded"
+        assert shown == []
+
+
+def test_the_blocking_client_shows_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[sluice.Job] = []
+    monkeypatch.setattr("sluice.client.progress.in_notebook", lambda: True)
+    monkeypatch.setattr("sluice.notebook.LiveJob", lambda: shown.append)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": "j", "state": "failed"}))
+    with sluice.Client("http://sluice.test", transport=transport) as stub:
+        stub.wait("j")
+        assert [job.state for job in shown] == ["failed"]
+        stub.wait("j", progress=False)
+    assert len(shown) == 1
+
+
+def test_the_report_of_an_evaluation_is_typed() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"collection": "docs", "metrics": {"mrr": 0.5}, "intervals": {}, "new": 1})
+
+    with sluice.Client("http://sluice.test", transport=httpx.MockTransport(answer)) as client:
+        report = client.evaluation("j1")
+    assert asked == ["/v1/artifacts/j1/report.json"]
+    assert (report.collection, report.metrics, report.comparison) == ("docs", {"mrr": 0.5}, None)
