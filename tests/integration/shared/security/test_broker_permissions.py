@@ -48,7 +48,18 @@ FOREIGN_SUBJECTS = (
 )
 HIGH_WATER = {"question": "When is high water?", "collection": "tides"}
 FAILING = {"kind": "command", "command": ["false"], "executor": "process"}
-SECRETS = ("jobs", "job-specs", "collections", "documents", "routes", "keys", "schedules", "files", "batches", "conversations")
+SECRETS = (
+    "jobs",
+    "job-specs",
+    "collections",
+    "documents",
+    "routes",
+    "keys",
+    "schedules",
+    "files",
+    "batches",
+    "conversations",
+)
 
 
 @pytest.fixture(scope="module")
