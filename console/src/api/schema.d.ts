@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 459f03d2719b97f088cbb623281eaf25e60c307cc6bd1ee4f466258a3b81d2f8
+// Made by scripts/types.mjs of openapi.json, sha256 34384f3129f9eb6575c0c3829e0ac31f57ca054dbc7b096e7b347593b9908ba9
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -3347,6 +3347,8 @@ export interface operations {
         parameters: {
             query?: {
                 prefix?: string;
+                text?: string;
+                warned?: boolean;
                 after?: string;
                 limit?: number;
             };

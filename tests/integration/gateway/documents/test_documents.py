@@ -373,6 +373,9 @@ async def test_documents_are_listed_by_name_page_by_page(http: httpx.AsyncClient
     assert last["next"] is None
     prefixed = (await http.get(path, params={"prefix": "a/", "limit": 3})).json()
     assert ([d["name"] for d in prefixed["documents"]], prefixed["next"]) == (["a/1", "a/2", "a/3"], None)
+    found = (await http.get(path, params={"text": "/2"})).json()
+    assert ([d["name"] for d in found["documents"]], found["next"]) == (["a/2"], None)
+    assert (await http.get(path, params={"warned": True})).json() == {"documents": [], "next": None}
     assert (await http.get("/v1/collections/paged")).json() | {"documents": 5, "chunks": 10} == (
         await http.get("/v1/collections/paged")
     ).json()
