@@ -1,4 +1,4 @@
-import { useState, type ReactNode } from "react";
+import { lazy, Suspense, useState, type ReactNode } from "react";
 import { Navigate, NavLink, Route, Routes, useLocation } from "react-router";
 import { ProblemError, type Action } from "./api/client";
 import { openConversations } from "./lib/conversations";
@@ -10,6 +10,8 @@ import { Empty, IconButton, Loading, Problem } from "./ui/basics";
 import { Boundary } from "./ui/boundary";
 import { Icon, Logo, type IconName } from "./ui/icon";
 
+const DocumentsPage = lazy(() => import("./pages/documents/page"));
+
 interface Place {
   to: string;
   label: string;
@@ -20,6 +22,7 @@ interface Place {
 
 const PLACES: Place[] = [
   { to: "/ask", label: "Ask", icon: "ask", needs: ["query"] },
+  { to: "/documents", label: "Documents", icon: "documents", needs: ["read"] },
 ];
 
 export function App() {
@@ -72,12 +75,15 @@ function Shell() {
       </aside>
       <main id="main" tabIndex={-1}>
         <Boundary key={pathname.split("/")[1] ?? ""}>
+          <Suspense fallback={<Loading />}>
             <Routes>
               <Route path="/" element={first ? <Navigate to={first} replace /> : <NothingAllowed />} />
               <Route path="/ask/:conversation?" element={guard(may("query"), <AskPage />)} />
+              <Route path="/documents/:collection?/:document?" element={guard(may("read"), <DocumentsPage />)} />
               <Route path="/sign-in" element={<Navigate to="/" replace />} />
               <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
             </Routes>
+          </Suspense>
         </Boundary>
       </main>
     </div>
