@@ -96,7 +96,7 @@ export function CollectionView({ name }: { name: string }) {
       </nav>
       {tab === "documents" && (
         <>
-          {mayWrite && <UploadPanel collection={name} transfers={transfers} />}
+          {mayWrite && <UploadPanel collection={name} transfers={transfers} compact={documents > 0} />}
           <DocumentList collection={name} total={documents} busy={transfers.running} />
         </>
       )}

@@ -7,11 +7,12 @@ interface Props {
   onFiles: (some: Collected) => void;
   /** Whether a folder comes as a whole instead of in parts. */
   whole?: boolean;
+  compact?: boolean;
   children?: ReactNode;
 }
 
 /** Takes files and folders, by dropping them or by its buttons. */
-export function DropZone({ onFiles, whole = false, children }: Props) {
+export function DropZone({ onFiles, whole = false, compact = false, children }: Props) {
   const files = useRef<HTMLInputElement>(null);
   const folder = useRef<HTMLInputElement>(null);
   const depth = useRef(0);
@@ -46,7 +47,7 @@ export function DropZone({ onFiles, whole = false, children }: Props) {
 
   return (
     <div
-      className={`drop ${over ? "over" : ""}`}
+      className={`drop ${over ? "over" : ""} ${compact ? "compact-drop" : ""}`}
       onDragEnter={(event) => enter(event, 1)}
       onDragOver={(event) => enter(event, 0)}
       onDragLeave={(event) => enter(event, -1)}
@@ -61,6 +62,7 @@ export function DropZone({ onFiles, whole = false, children }: Props) {
         <Button icon="folder" onClick={() => folder.current?.click()}>
           Choose a folder
         </Button>
+        {children}
       </div>
       <input ref={files} type="file" multiple hidden aria-label="Files" onChange={(event) => choose(event.target)} />
       <input
@@ -72,7 +74,6 @@ export function DropZone({ onFiles, whole = false, children }: Props) {
         {...{ webkitdirectory: "" }}
         onChange={(event) => choose(event.target)}
       />
-      {children}
     </div>
   );
 }

@@ -112,7 +112,7 @@ function Followed({ collection, children }: { collection: string; children: Reac
                     ))}
                   </th>
                   <td>
-                    <Link to="/jobs/schedules">{schedule.name}</Link>
+                    <Link to={`/jobs/schedules/${encodeURIComponent(schedule.name)}`}>{schedule.name}</Link>
                     <p className="faint">{schedule.every ? `every ${schedule.every}` : `${schedule.cron} ${schedule.zone ?? "UTC"}`}</p>
                   </td>
                   <td>{schedule.last_job ? <LastRun id={schedule.last_job} /> : <span className="faint">not yet</span>}</td>

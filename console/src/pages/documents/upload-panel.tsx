@@ -12,7 +12,7 @@ import {
   addTransfers,
   cancelTransfers,
   clearTransfers,
-  hasEnded,
+  mayTryAgain,
   openJobs,
   retryTransfers,
   type Transfer,
@@ -22,8 +22,14 @@ import {
 
 const SHOWN = 50;
 
+interface UploadPanelProps {
+  collection: string;
+  transfers: Transfers;
+  compact: boolean;
+}
+
 /** Where files are added to a collection, and what becomes of each. */
-export function UploadPanel({ collection, transfers }: { collection: string; transfers: Transfers }) {
+export function UploadPanel({ collection, transfers, compact }: UploadPanelProps) {
   const [metadata, setMetadata] = useState("");
   const [allowed, setAllowed] = useState("");
   const [open, setOpen] = useState(false);
@@ -32,6 +38,7 @@ export function UploadPanel({ collection, transfers }: { collection: string; tra
   return (
     <section className="uploads" aria-label="Upload">
       <DropZone
+        compact={compact}
         onFiles={({ chosen, hidden }) => {
           if (fault === "") addTransfers(collection, chosen, hidden, options);
           else setOpen(true);
@@ -79,10 +86,13 @@ function TransferList({ collection, transfers }: { collection: string; transfers
   const [all, setAll] = useState(false);
   const { items, counts, bytes: sizes, hidden } = transfers;
   const failed = items.filter((one) => one.state === "failed");
-  const again = failed.filter((one) => one.file !== null);
-  // What needs a look comes first, then what moves, then what waits, then what is done.
-  const ordered = [...failed, ...ofStates(items, "sending", "reading", "queued"), ...ofStates(items, "waiting"), ...ofStates(items, "done", "cancelled")];
-  const shown = all ? ordered : ordered.slice(0, SHOWN);
+  const again = items.filter(mayTryAgain);
+  const partly = items.filter((one) => one.warnings.length > 0);
+  const rest = items.filter((one) => (one.state === "done" && one.warnings.length === 0) || one.state === "cancelled");
+  // What needs a look comes first, then what moves, then what waits. What went well is only counted.
+  const telling = [...failed, ...ofStates(items, "sending", "reading", "queued"), ...ofStates(items, "waiting"), ...partly];
+  const ordered = [...telling, ...rest];
+  const shown = all ? ordered : telling.slice(0, SHOWN);
   const ended = transfers.ended;
   const share = items.length === 0 ? 0 : (0.5 * (sizes.total ? sizes.sent / sizes.total : 1) + (0.5 * ended) / items.length);
   const stop = () => {
@@ -118,12 +128,14 @@ function TransferList({ collection, transfers }: { collection: string; transfers
       </div>
       {hidden > 0 && <p className="note-line faint">{plural(hidden, "hidden file or folder was", "hidden files and folders were")} left out.</p>}
       {transfers.sending && <p className="note-line faint">Keep this window open until all is sent. Other pages of the console may be opened.</p>}
-      <ul className="transfer-rows">
-        {shown.map((one) => (
-          <TransferRow key={one.id} transfer={one} />
-        ))}
-      </ul>
-      {ordered.length > SHOWN && (
+      {shown.length > 0 && (
+        <ul className="transfer-rows">
+          {shown.map((one) => (
+            <TransferRow key={one.id} transfer={one} />
+          ))}
+        </ul>
+      )}
+      {(all || ordered.length > shown.length) && (
         <div className="centered">
           <Button kind="quiet" onClick={() => setAll(!all)}>
             {all ? "Show fewer" : `Show all ${plural(ordered.length, "file")}`}
@@ -190,10 +202,10 @@ function TransferRow({ transfer }: { transfer: Transfer }) {
         )}
         <span className="faint wide-only">{bytes(size)}</span>
       </span>
-      {!hasEnded(transfer) && (state === "waiting" || state === "sending") && (
+      {(state === "waiting" || state === "sending") && (
         <IconButton label={`Cancel ${printable(name)}`} icon="close" onClick={() => cancelTransfers([transfer])} />
       )}
-      {state === "failed" && transfer.file && (
+      {mayTryAgain(transfer) && (
         <IconButton label={`Try ${printable(name)} again`} icon="retry" onClick={() => retryTransfers([transfer])} />
       )}
     </li>

@@ -26,6 +26,8 @@ export interface Transfer {
   job: string | null;
   /** Whether it goes in a request of its own, as one with others was refused. */
   alone: boolean;
+  /** Whether it failed for a reason that may have passed. */
+  passing: boolean;
 }
 
 export interface Transfers {
@@ -46,6 +48,20 @@ const GROUP_BYTES = 8_000_000;
 const MOST_JOBS = 30;
 const WATCHED = 4;
 const TRIES = 5;
+/** What the file itself is the reason of: another try ends in the same way. */
+const OF_THE_FILE = new Set(
+  [
+    "unsupported-document",
+    "broken-document",
+    "encrypted-document",
+    "empty-document",
+    "document-limit",
+    "invalid-metadata",
+    "invalid-name",
+    "invalid-request",
+    "too-large",
+  ].map((name) => `urn:sluice:problem:${name}`),
+);
 const NOTIFY_MS = 120;
 const WATCH_MS = 700;
 
@@ -87,6 +103,7 @@ export function addTransfers(collection: string, chosen: Chosen[], hidden: numbe
       warnings: [],
       job: null,
       alone: false,
+      passing: false,
     };
     transfers.push(transfer);
     if (file) waiting.push(transfer);
@@ -99,8 +116,8 @@ export function addTransfers(collection: string, chosen: Chosen[], hidden: numbe
 /** Send failed files once more. */
 export function retryTransfers(which: Transfer[]): void {
   for (const transfer of which) {
-    if (transfer.file === null) continue;
-    Object.assign(transfer, { state: "waiting", sent: 0, problem: null, job: null, warnings: [] });
+    if (!mayTryAgain(transfer)) continue;
+    Object.assign(transfer, { state: "waiting", sent: 0, passing: false, problem: null, job: null, warnings: [] });
     waiting.push(transfer);
   }
   changed();
@@ -131,6 +148,9 @@ export function clearTransfers(collection: string): void {
 }
 
 export const hasEnded = ({ state }: Transfer) => state === "done" || state === "failed" || state === "cancelled";
+
+export const mayTryAgain = ({ state, file, passing }: Transfer) =>
+  file !== null && (state === "cancelled" || (state === "failed" && passing));
 
 function snapshot(collection: string): Transfers {
   const known = snapshots.get(collection);
@@ -307,16 +327,17 @@ async function refused(group: Transfer[], problem: ProblemError): Promise<void> 
   const left = group.filter((one) => one.state === "sending");
   const named = problem instanceof RefusedError ? left.filter((one) => one.name === problem.document) : [];
   const about = { title: problem.title, detail: problem.message };
+  const failed = { state: "failed", sent: 0, problem: about, passing: !OF_THE_FILE.has(problem.type) };
   if (gone.length > 0 && problem.status === 0) {
     again(left);
   } else if (named.length > 0) {
-    for (const one of named) Object.assign(one, { state: "failed", sent: 0, problem: about });
+    for (const one of named) Object.assign(one, failed);
     again(left.filter((one) => one.state === "sending"));
   } else if (left.length > 1 && [400, 413, 415, 422].includes(problem.status)) {
     for (const one of left) one.alone = true;
     again(left);
   } else {
-    for (const one of left) Object.assign(one, { state: "failed", sent: 0, problem: about });
+    for (const one of left) Object.assign(one, failed);
   }
 }
 
@@ -361,7 +382,9 @@ async function look(id: string): Promise<void> {
   } catch (error) {
     const problem = problemOf(error);
     if (problem.status === 0 || problem.status >= 500) return;
-    for (const one of group) Object.assign(one, { state: "failed", problem: { title: problem.title, detail: problem.message } });
+    for (const one of group) {
+      Object.assign(one, { state: "failed", passing: true, problem: { title: problem.title, detail: problem.message } });
+    }
     jobs.delete(id);
     changed();
     return;
@@ -379,6 +402,7 @@ function settle(one: Transfer, job: Job): void {
   if (error) {
     one.state = "failed";
     one.problem = { title: error.title, detail: error.detail };
+    one.passing = !OF_THE_FILE.has(error.type);
   } else if (job.state === "succeeded") {
     one.state = "done";
     one.warnings = (job.warnings ?? []).filter((each) => each.document === one.name).map((each) => each.detail);
@@ -386,6 +410,7 @@ function settle(one: Transfer, job: Job): void {
   } else if (job.state === "failed") {
     one.state = "failed";
     one.problem = { title: job.error?.title ?? "The job failed", detail: job.error?.detail ?? "" };
+    one.passing = true;
   } else {
     one.state = "cancelled";
   }
