@@ -1,0 +1,115 @@
+"""Asking in the console: answers, citations in their document, and text that stays text."""
+
+from typing import Final
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from sluice import Client
+from tests.harness.browser import Visit
+
+HARBOUR: Final = "\n\n".join(
+    [
+        "# The harbour of Sundsholm",
+        *(
+            f"## Berth {n}\n\nBerth {n} is {n + 3} metres deep and takes boats of {n * 2 + 9} metres."
+            for n in range(1, 13)
+        ),
+        "## The blue lamp\n\nThe blue lamp of the harbour was built by Ottilie Brandt in 1911.",
+        *(f"## Shed {n}\n\nShed {n} belongs to the fishers of row {n}." for n in range(1, 13)),
+    ]
+)
+
+HOSTILE: Final = (
+    "The zebra valve opens at 7 bar. <script>window.__owned = 1</script> "
+    "<img src=x onerror='window.__owned = 2'> [a link](javascript:window.__owned=3) "
+    "\u202e\u0007 <b onclick='window.__owned = 4'>bold</b>"
+)
+
+
+@pytest.fixture(scope="module")
+def collection(client: Client) -> str:
+    client.create_collection("harbour")
+    job = client.add_texts("harbour", {"harbour.md": HARBOUR, "valve.txt": HOSTILE})
+    assert client.wait(job.id, timeout=120).state == "succeeded"
+    return "harbour"
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_role("textbox", name="Question").fill(question)
+    page.keyboard.press("Enter")
+
+
+def test_an_answer_cites_a_passage_that_opens_at_its_place(visit: Visit, collection: str) -> None:
+    page = visit.open(f"/ask?collection={collection}")
+    ask(page, "Who built the blue lamp of the harbour?")
+    expect(page.get_by_role("article")).to_contain_text("Ottilie Brandt")
+    page.get_by_role("article").get_by_role("button", name="Source 1", exact=True).first.click()
+    panel = page.get_by_role("complementary", name="Source 1")
+    expect(panel.get_by_role("heading")).to_have_text("harbour.md")
+    marked = panel.locator("mark")
+    expect(marked).to_contain_text("Ottilie Brandt")
+    expect(marked).to_be_in_viewport()
+    assert panel.get_by_role("region").count() > 1, "no passages around it"
+    visit.check_accessibility(page)
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+
+
+def test_the_same_on_a_phone_in_the_dark(phone: Visit, collection: str) -> None:
+    page = phone.open(f"/ask?collection={collection}")
+    ask(page, "Who built the blue lamp of the harbour?")
+    expect(page.get_by_role("article")).to_contain_text("Ottilie Brandt")
+    page.get_by_text("What was searched").click()
+    phone.check_width(page)
+    phone.check_accessibility(page)
+
+
+def test_a_follow_up_is_asked_with_the_turns_before_it_and_both_are_still_there_after_a_reload(
+    visit: Visit, collection: str
+) -> None:
+    page = visit.open(f"/ask?collection={collection}")
+    ask(page, "Who built the blue lamp of the harbour?")
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    ask(page, "How deep is berth 4?")
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("article").last).to_contain_text("7 metres")
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("article").first).to_contain_text("Ottilie Brandt")
+
+
+def test_text_of_documents_is_never_markup(visit: Visit, collection: str) -> None:
+    page = visit.open(f"/ask?collection={collection}")
+    ask(page, "At which pressure does the zebra valve open?")
+    answer = page.get_by_role("article")
+    expect(answer).to_contain_text("7 bar")
+    answer.get_by_role("button", name="valve.txt").first.click()
+    panel = page.get_by_role("complementary", name="Source")
+    expect(panel).to_contain_text("<script>window.__owned = 1</script>")
+    assert page.evaluate("() => window.__owned") is None
+    assert page.locator("a[href^='javascript']").count() == 0
+
+
+def test_a_conversation_is_held_with_the_keyboard_alone(visit: Visit, collection: str) -> None:
+    page = visit.open(f"/ask?collection={collection}")
+    expect(page.get_by_role("textbox", name="Question")).to_be_focused()
+    page.keyboard.type("Who built the blue lamp of the harbour?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    citation = page.get_by_role("article").get_by_role("button", name="Source 1", exact=True).first
+    for _ in range(60):
+        page.keyboard.press("Shift+Tab")
+        if citation.evaluate("(button) => button === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("complementary", name="Source 1")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("complementary", name="Source")).to_have_count(0)
+
+
+def test_a_collection_that_does_not_exist_is_said_in_words(visit: Visit) -> None:
+    visit.expected.append("404")
+    page = visit.open("/ask?collection=nowhere")
+    ask(page, "Is anybody there?")
+    expect(page.get_by_role("alert")).to_contain_text("nowhere")
