@@ -1,5 +1,6 @@
 """The documents of a table in order and counted, without reading the records of all of them each time."""
 
+import asyncio
 import bisect
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,9 @@ MOST: Final = 200_000
 
 FEW: Final = 500
 """Changes that are put into the order one by one; with more of them all is sorted anew."""
+
+TURN: Final = 5_000
+"""Documents that are looked at before other work of the process gets its turn; some milliseconds."""
 
 
 class _Kind(NamedTuple):
@@ -134,8 +138,12 @@ class DocumentIndex:
         if after:
             place = max(place, bisect.bisect_right(ordered, after, key=_by_name))
         page: list[_Entry] = []
-        while place < len(ordered) and (entry := ordered[place]).name.startswith(prefix):
-            place += 1
+        # A copy: while others have their turn, another look may change the order.
+        for number, entry in enumerate(ordered[place:], 1):
+            if not entry.name.startswith(prefix):
+                break
+            if number % TURN == 0:
+                await asyncio.sleep(0)
             if entry.kind not in seen or (warned and not entry.warned) or (text and text not in entry.name.casefold()):
                 continue
             if len(page) == limit:

@@ -163,15 +163,15 @@ function summary({ counts, items, bytes: sizes, sending }: Transfers): string {
 const SAYINGS: Record<Transfer["state"], string> = {
   waiting: "Waiting",
   sending: "Uploading",
-  queued: "Uploaded, waits to be read",
-  reading: "Being read",
+  queued: "Queued",
+  reading: "Reading",
   done: "Indexed",
   failed: "Failed",
   cancelled: "Cancelled",
 };
 
 function TransferRow({ transfer }: { transfer: Transfer }) {
-  const { state, name, size, sent, problem, warnings, job } = transfer;
+  const { state, name, size, sent, problem, warnings, job, read } = transfer;
   return (
     <li className={`transfer ${state}`}>
       <div className="transfer-name">
@@ -196,7 +196,10 @@ function TransferRow({ transfer }: { transfer: Transfer }) {
       <span className="transfer-state">
         {state === "sending" && <Bar share={size ? sent / size : 1} label={`Upload of ${printable(name)}`} />}
         {job && (state === "failed" || state === "queued" || state === "reading") ? (
-          <Link to={paths.job(job)}>{SAYINGS[state]}</Link>
+          <Link to={paths.job(job)} title="Look at the job">
+            {SAYINGS[state]}
+            {state === "reading" && read.total > 1 && `, ${read.done} of ${read.total} done`}
+          </Link>
         ) : (
           <span>{warnings.length > 0 ? "Indexed in part" : SAYINGS[state]}</span>
         )}

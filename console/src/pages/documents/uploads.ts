@@ -24,6 +24,8 @@ export interface Transfer {
   /** What of the document is not in the index. */
   warnings: string[];
   job: string | null;
+  /** How far its job is, in files. */
+  read: { done: number; total: number };
   /** Whether it goes in a request of its own, as one with others was refused. */
   alone: boolean;
   /** Whether it failed for a reason that may have passed. */
@@ -102,6 +104,7 @@ export function addTransfers(collection: string, chosen: Chosen[], hidden: numbe
       problem: file ? null : { title: "Not sent", detail: fault },
       warnings: [],
       job: null,
+      read: { done: 0, total: 0 },
       alone: false,
       passing: false,
     };
@@ -389,7 +392,10 @@ async function look(id: string): Promise<void> {
     changed();
     return;
   }
-  if (job.state === "running") group.forEach((one) => (one.state = "reading"));
+  if (job.state === "running") {
+    const { indexed = 0, skipped = 0, failed = 0, documents = 0 } = job.progress ?? {};
+    for (const one of group) Object.assign(one, { state: "reading", read: { done: indexed + skipped + failed, total: documents } });
+  }
   if (job.state === "succeeded" || job.state === "failed" || job.state === "cancelled") {
     jobs.delete(id);
     group.forEach((one) => settle(one, job));

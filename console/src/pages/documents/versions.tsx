@@ -29,7 +29,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
         </p>
         {mayChange && (
           <Button icon="plus" onClick={() => setBuilding(true)}>
-            Index again
+            Re-index
           </Button>
         )}
       </div>
@@ -42,9 +42,9 @@ export function VersionsView({ collection }: { collection: Collection }) {
             <tr>
               <th scope="col">Version</th>
               <th scope="col">State</th>
-              <th scope="col" className="number">Documents</th>
+              <th scope="col" className="number wide-only">Documents</th>
               <th scope="col" className="number wide-only">Passages</th>
-              <th scope="col" className="wide-only">Cut and embedded</th>
+              <th scope="col" className="wide-only">Indexing</th>
               <th scope="col" className="wide-only">Made</th>
               {mayChange && (
                 <th scope="col">
@@ -63,7 +63,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
                   <State state={version.state} />
                   {version.state === "building" && version.job && <JobBar id={version.job} />}
                 </td>
-                <td className="number">{count(version.documents)}</td>
+                <td className="number wide-only">{count(version.documents)}</td>
                 <td className="number wide-only">{count(version.chunks)}</td>
                 <td className="wide-only">{wayOf(version)}</td>
                 <td className="wide-only nowrap">
@@ -78,7 +78,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
                 {mayChange && (
                   <td className="number">
                     {(version.state === "ready" || version.state === "retired") && (
-                      <Button onClick={() => setTarget(version)}>{version.state === "retired" ? "Go back to it" : "Make live"}</Button>
+                      <Button onClick={() => setTarget(version)}>{version.state === "retired" ? "Roll back" : "Make live"}</Button>
                     )}
                   </td>
                 )}
@@ -90,8 +90,8 @@ export function VersionsView({ collection }: { collection: Collection }) {
       {building && <Reindex collection={collection} onClose={() => setBuilding(false)} onDone={took} />}
       {target && (
         <Confirm
-          title={target.state === "retired" ? `Go back to version ${target.name}?` : `Make version ${target.name} live?`}
-          action={target.state === "retired" ? "Go back" : "Make live"}
+          title={target.state === "retired" ? `Roll back to version ${target.name}?` : `Make version ${target.name} live?`}
+          action={target.state === "retired" ? "Roll back" : "Make live"}
           onClose={() => setTarget(null)}
           onConfirm={async () => {
             const spec = { kind: "switch" as const, collection: collection.name, version: target.name };
@@ -101,7 +101,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
         >
           <p>
             A job first brings it up to date with the documents of {collection.version}. Then it answers all questions, and{" "}
-            {collection.version} is kept to go back to. No question fails meanwhile.
+            {collection.version} is kept for a rollback. No question fails meanwhile.
           </p>
         </Confirm>
       )}
