@@ -33,16 +33,16 @@ export function CollectionView({ name }: { name: string }) {
   useFreshAfterUploads(name, transfers.ended);
 
   if (collection.isPending) return <Loading label="Reading the collection" />;
+  if (collection.error && problemOf(collection.error).status === 404) {
+    return (
+      <Empty icon="documents" title={`There is no collection ${name}`}>
+        <p>
+          It may have been deleted. <Link to="/documents">Look at all collections</Link>.
+        </p>
+      </Empty>
+    );
+  }
   if (!collection.data) {
-    if (problemOf(collection.error).status === 404) {
-      return (
-        <Empty icon="documents" title={`There is no collection ${name}`}>
-          <p>
-            It may have been deleted. <Link to="/documents">Look at all collections</Link>.
-          </p>
-        </Empty>
-      );
-    }
     return (
       <div className="page">
         <Problem error={collection.error} retry={() => void collection.refetch()} />

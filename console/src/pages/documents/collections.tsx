@@ -1,7 +1,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { Link, useLocation, useNavigate, useSearchParams } from "react-router";
-import { api, read, type Collection } from "../../api/client";
+import { api, problemOf, read, type Collection } from "../../api/client";
 import { count, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Button, Empty, Field, IconButton, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
@@ -137,9 +137,7 @@ function UploadToNew({ collected, onClose, onDone }: UploadToNewProps) {
     setBusy(true);
     setError(null);
     try {
-      if (files === 0 || description !== "" || !(await exists(name))) {
-        await read(api.POST("/v1/collections", { body: { name, description } }));
-      }
+      await makeOrFind(name, description, files > 0);
       await client.invalidateQueries({ queryKey: ["collections"] });
       if (files > 0) addTransfers(name, collected.chosen, collected.hidden, { metadata: "", allowed: "" });
       onDone(name);
@@ -158,7 +156,7 @@ function UploadToNew({ collected, onClose, onDone }: UploadToNewProps) {
         >
           <input
             value={name}
-            autoFocus
+            data-autofocus="true"
             required
             maxLength={48}
             spellCheck={false}
@@ -188,7 +186,11 @@ function UploadToNew({ collected, onClose, onDone }: UploadToNewProps) {
   );
 }
 
-async function exists(name: string): Promise<boolean> {
-  const { response } = await api.GET("/v1/collections/{collection}", { params: { path: { collection: name } } });
-  return response.ok;
+/** A collection that is there with other settings takes the files too, unless a description was written for a new one. */
+async function makeOrFind(name: string, description: string, takesFiles: boolean): Promise<void> {
+  try {
+    await read(api.POST("/v1/collections", { body: { name, description } }));
+  } catch (failure) {
+    if (!(problemOf(failure).status === 409 && takesFiles && description === "")) throw failure;
+  }
 }

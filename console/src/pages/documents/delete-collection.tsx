@@ -22,8 +22,10 @@ export function DeleteCollection({ collection, onClose, onDone }: Props) {
     setError(null);
     try {
       await read(api.DELETE("/v1/collections/{collection}", { params: { path: { collection: collection.name } } }));
-      client.removeQueries({ queryKey: ["collection", collection.name] });
-      client.removeQueries({ queryKey: ["documents", collection.name] });
+      // What is still on the page would only be told that it is gone.
+      for (const kind of ["collection", "documents", "document"]) {
+        void client.invalidateQueries({ queryKey: [kind, collection.name], refetchType: "none" });
+      }
       await client.invalidateQueries({ queryKey: ["collections"] });
       onDone();
       onClose();
@@ -46,7 +48,7 @@ export function DeleteCollection({ collection, onClose, onDone }: Props) {
           Questions to it fail at once.
         </p>
         <Field label={`Type ${collection.name} to confirm`}>
-          <input value={typed} autoFocus spellCheck={false} autoCapitalize="none" onChange={(event) => setTyped(event.target.value)} />
+          <input value={typed} data-autofocus="true" spellCheck={false} autoCapitalize="none" onChange={(event) => setTyped(event.target.value)} />
         </Field>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">

@@ -23,16 +23,16 @@ export function DocumentView({ collection, id }: { collection: string; id: strin
   const close = () => setOpen(null);
 
   if (document.isPending) return <Loading label="Reading the document" />;
+  if (document.error && problemOf(document.error).status === 404) {
+    return (
+      <Empty icon="documents" title="There is no such document">
+        <p>
+          It may have been deleted. <Link to={paths.collection(collection)}>Look at the documents of {collection}</Link>.
+        </p>
+      </Empty>
+    );
+  }
   if (!document.data) {
-    if (problemOf(document.error).status === 404) {
-      return (
-        <Empty icon="documents" title="There is no such document">
-          <p>
-            It may have been deleted. <Link to={paths.collection(collection)}>Look at the documents of {collection}</Link>.
-          </p>
-        </Empty>
-      );
-    }
     return (
       <div className="page">
         <Problem error={document.error} retry={() => void document.refetch()} />
@@ -242,6 +242,7 @@ function audienceOf(allowed: string[] | null): Audience {
 }
 
 function ChangePermissions({ collection, document, onClose }: ChangeProps) {
+  const client = useQueryClient();
   const refresh = useRefresh(collection);
   const [audience, setAudience] = useState<Audience>(audienceOf(document.allowed));
   const [listed, setListed] = useState((document.allowed ?? []).join("\n"));
@@ -261,7 +262,7 @@ function ChangePermissions({ collection, document, onClose }: ChangeProps) {
         }),
       );
       await jobEnd(job);
-      await refresh();
+      await Promise.all([refresh(), client.invalidateQueries({ queryKey: ["document", collection, document.id] })]);
       onClose();
     } catch (failure) {
       setError(failure);

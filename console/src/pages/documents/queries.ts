@@ -61,13 +61,14 @@ export function useDocument(collection: string, document: string) {
   });
 }
 
-/** What shows documents of a collection is read anew. */
+/** Lists of a collection are read anew, and its documents when they are opened the next time. */
 export function useRefresh(collection: string): () => Promise<void> {
   const client = useQueryClient();
   return useCallback(async () => {
-    const about = ["collection", "documents", "document", "passages", "ingest-jobs"];
+    // A document on the page may be the one that was deleted.
+    void client.invalidateQueries({ queryKey: ["document", collection], refetchType: "none" });
     await Promise.all([
-      ...about.map((kind) => client.invalidateQueries({ queryKey: [kind, collection] })),
+      ...["collection", "documents", "ingest-jobs"].map((kind) => client.invalidateQueries({ queryKey: [kind, collection] })),
       client.invalidateQueries({ queryKey: ["collections"] }),
     ]);
   }, [client, collection]);
