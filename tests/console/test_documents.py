@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect
 
 from sluice import Client
 from tests.console.conftest import ADMIN
@@ -242,16 +242,26 @@ def test_leaving_while_files_are_sent_asks_first_and_an_upload_can_be_cancelled(
 ) -> None:
     held: list[Route] = []
     page = visit.open(f"/documents/{make_collection(client, 'slow')}")
-    page.route(
-        "**/v1/collections/slow/documents", lambda route: held.append(route) if is_upload(route) else route.fallback()
-    )
+
+    def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            held.append(route)
+        else:
+            route.fallback()
+
+    page.route("**/v1/collections/slow/documents*", hold)
     (tmp_path / "note.txt").write_text("A note.")
     page.get_by_label("Files", exact=True).set_input_files(tmp_path / "note.txt")
     expect(uploads(page)).to_contain_text("Keep this window open")
     expect(uploads(page).get_by_role("listitem")).to_contain_text("Uploading")
 
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
     page.close(run_before_unload=True)
     expect(uploads(page)).to_be_visible()
     page.wait_for_function("() => true")
@@ -269,10 +279,6 @@ def test_leaving_while_files_are_sent_asks_first_and_an_upload_can_be_cancelled(
     page.reload()
     expect(document_names(page)).to_have_text(["note.txt"])
     assert len(asked) == 1
-
-
-def is_upload(route: Route) -> bool:
-    return route.request.method == "POST"
 
 
 def test_a_collection_is_made_filled_and_deleted_with_the_keyboard_alone(visit: Visit, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ export function CollectionView({ name }: { name: string }) {
   const mayAsk = useMay("query");
   const navigate = useNavigate();
   const [open, setOpen] = useState<"delete" | "settings" | null>(null);
-  useFreshAfterUploads(name, transfers.ended);
+  useFreshAfterUploads(name, transfers.running);
 
   if (collection.isPending) return <Loading label="Reading the collection" />;
   if (collection.error && problemOf(collection.error).status === 404) {
@@ -128,14 +128,14 @@ export function Crumbs({ collection }: { collection?: string }) {
   );
 }
 
-/** The lists follow as soon as a file has been read, not only with the next look at them. */
-function useFreshAfterUploads(collection: string, ended: number): void {
+/** While uploads run the lists are looked at often; what the last one has changed is shown at once. */
+function useFreshAfterUploads(collection: string, running: boolean): void {
   const refresh = useRefresh(collection);
-  const before = useRef(ended);
+  const before = useRef(running);
   useEffect(() => {
-    if (ended !== before.current) void refresh();
-    before.current = ended;
-  }, [ended, refresh]);
+    if (before.current && !running) void refresh();
+    before.current = running;
+  }, [running, refresh]);
 }
 
 function Settings({ collection, onClose }: { collection: Collection; onClose: () => void }) {

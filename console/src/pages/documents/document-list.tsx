@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 import { Link, useLocation, useSearchParams } from "react-router";
 import { api, read, type DocumentRecord } from "../../api/client";
 import { bytes, count, plural, printable } from "../../lib/format";
-import { useMay } from "../../lib/session";
+import { useMay, useSession } from "../../lib/session";
 import { Button, Empty, Loading, Problem, Time } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Pager, trail } from "./pager";
@@ -20,6 +20,7 @@ export function DocumentList({ collection, total, busy }: Props) {
   const [search, setSearch] = useSearchParams();
   const { state } = useLocation();
   const mayWrite = useMay("write");
+  const { documents_hidden: hidden } = useSession();
   const text = search.get("q") ?? "";
   const warned = search.get("warned") === "1";
   const after = search.get("after") ?? "";
@@ -134,6 +135,7 @@ export function DocumentList({ collection, total, busy }: Props) {
           </tbody>
         </table>
       )}
+      {hidden && <p className="faint note-line padded">Documents that this key may not see are not listed and not counted.</p>}
       <Pager
         label="Pages of documents"
         after={after}
