@@ -12,7 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from faststream.asgi import make_asyncapi_asgi
 from faststream.specification import AsyncAPI
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from services.gateway.admin.backlog import Backlog
 from services.gateway.admin.metrics_port import Page, serve_metrics
@@ -27,6 +27,7 @@ from services.gateway.middleware.telemetry import TelemetryMiddleware
 from services.gateway.openai.errors import DIALECT
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
 from services.gateway.routers import DIRECT, ROUTERS
+from services.gateway.sessions.options import options_route
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.request import RequestStage
 from services.gateway.state import GatewayState
@@ -95,10 +96,20 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         Route(path, page, methods=["GET"], include_in_schema=False) for path, page in pages.items()
     )
     if settings.console:
-        app.router.routes.extend(console_routes())
+        app.router.routes.extend([*_sign_in_routes(settings, state), *console_routes()])
     return service, TelemetryMiddleware(
         audit_middleware(DirectRoutes(app, DIRECT), state.authenticator, settings), service.draining
     )
+
+
+def _sign_in_routes(settings: GatewaySettings, state: GatewayState) -> list[BaseRoute]:
+    routes: list[BaseRoute] = [options_route(settings)]
+    if settings.openid_issuer:
+        # An HTTP client would cost every other gateway a tenth of a second and 8 MB.
+        from services.gateway.sessions.openid_routes import openid_routes
+
+        routes.extend(openid_routes(settings, state.authenticator.sessions))
+    return routes
 
 
 @asynccontextmanager

@@ -5,15 +5,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from shared.contracts.envelope import Tenant
+from shared.contracts.keys import EVERY_COLLECTION, Action, CollectionPattern
 from shared.service.settings import ServiceSettings
 
-__all__ = ["Audit", "GatewaySettings"]
+__all__ = ["Audit", "GatewaySettings", "OpenIdGrant"]
 
 SHORTEST_SECRET: Final = 32
 KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+/?")
+PROTECTED: Final = re.compile(r"https://.+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/.*)?")
+"""Addresses on which nobody listens on the way."""
 
 
 class Audit(StrEnum):
@@ -22,6 +26,17 @@ class Audit(StrEnum):
     OFF = "off"
     CHANGES = "changes"
     ALL = "all"
+
+
+class OpenIdGrant(BaseModel):
+    """What people may do who sign in by OpenID and are in a group; without a group, all who sign in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str = ""
+    tenant: Tenant = "default"
+    actions: frozenset[Action] = Field(frozenset({Action.QUERY, Action.READ}), min_length=1)
+    collections: tuple[CollectionPattern, ...] = Field(EVERY_COLLECTION, min_length=1)
 
 
 class GatewaySettings(ServiceSettings):
@@ -92,6 +107,29 @@ class GatewaySettings(ServiceSettings):
         "", description="Origins whose pages may call the API from a browser, separated by commas; * for any."
     )
     console: bool = Field(True, description="Serve the web console at /.")
+    public_url: str = Field(
+        "",
+        description="Address under which browsers reach the gateway, such as https://sluice.example.com; empty: the "
+        "one that the request names.",
+    )
+    openid_issuer: str = Field(
+        "", description="OpenID provider with which people sign in to the console: its issuer URL; empty: none."
+    )
+    openid_client_id: str = Field("", description="Name under which the provider knows the gateway.")
+    openid_client_secret: SecretStr | None = Field(
+        None, description="Secret that the gateway shows the provider; none: a public client, with PKCE alone."
+    )
+    openid_client_secret_file: Path | None = Field(None, description="File that holds that secret instead.")
+    openid_scopes: str = Field(
+        "openid profile email", description="What the provider is asked for; some need `groups` for a person's groups."
+    )
+    openid_groups_claim: str = Field("groups", description="Claim that holds a person's groups.")
+    openid_grants: tuple[OpenIdGrant, ...] = Field(
+        (),
+        description="What people may do, by group, as JSON; the first entry that fits a person counts. Who fits none "
+        "may not sign in.",
+    )
+    openid_name: str = Field("OpenID", description="The provider's name on the sign-in page.")
     body_idle_seconds: float = Field(30.0, gt=0, description="Seconds of silence after which an upload is given up.")
     body_seconds: float = Field(900.0, gt=0, description="Seconds that any upload may take.")
     metrics_host: str = Field("127.0.0.1", description="Address of the port for metrics.")
@@ -112,6 +150,13 @@ class GatewaySettings(ServiceSettings):
         if self.identity_secret_file is not None:
             return self.identity_secret_file.read_text().strip()
         return self.identity_secret.get_secret_value() if self.identity_secret is not None else None
+
+    @property
+    def openid_secret(self) -> str | None:
+        """The secret that the provider knows. Raises OSError when its file cannot be read."""
+        if self.openid_client_secret_file is not None:
+            return self.openid_client_secret_file.read_text().strip()
+        return self.openid_client_secret.get_secret_value() if self.openid_client_secret is not None else None
 
     @property
     def verifies_identities(self) -> bool:
@@ -135,6 +180,8 @@ class GatewaySettings(ServiceSettings):
         "identity_secret_file",
         "identity_keys_file",
         "metrics_port",
+        "openid_client_secret",
+        "openid_client_secret_file",
         mode="before",
     )
     @classmethod
@@ -184,6 +231,30 @@ class GatewaySettings(ServiceSettings):
         for claim, kind in self.identity_claims.items():
             if not claim or (kind and not KIND.fullmatch(kind)):
                 raise ValueError(f"identity_claims has {kind!r} for {claim!r}; write a kind such as user or group")
+        return self
+
+    @model_validator(mode="after")
+    def _openid_fits(self) -> Self:
+        if self.public_url and not ORIGIN.fullmatch(self.public_url):
+            raise ValueError("public_url is an address without a path, such as https://sluice.example.com")
+        if not self.openid_issuer:
+            return self
+        if not PROTECTED.fullmatch(self.openid_issuer):
+            raise ValueError("openid_issuer must begin with https://, but for a provider on this machine")
+        if self.admin_secret is None:
+            raise ValueError("openid_issuer needs admin_key: it makes the keys of programs, and seals sessions")
+        if not self.openid_client_id:
+            raise ValueError("openid_issuer needs openid_client_id")
+        if not self.openid_grants:
+            raise ValueError('openid_issuer needs openid_grants, such as [{"group": "staff", "actions": ["query"]}]')
+        if "openid" not in self.openid_scopes.split():
+            raise ValueError("openid_scopes must have openid among them")
+        if self.openid_client_secret is not None and self.openid_client_secret_file is not None:
+            raise ValueError("set openid_client_secret or openid_client_secret_file, not both")
+        try:
+            self.openid_secret  # noqa: B018  (read to see that it can be)
+        except OSError as error:
+            raise ValueError(f"the file of the OpenID client's secret cannot be read: {error.strerror}") from None
         return self
 
     @model_validator(mode="after")

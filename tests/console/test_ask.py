@@ -3,10 +3,12 @@
 from typing import Final
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from sluice import Client
+from tests.console.conftest import ADMIN
 from tests.harness.browser import Visit
+from tests.harness.platform import Platform
 
 HARBOUR: Final = "\n\n".join(
     [
@@ -30,9 +32,14 @@ HOSTILE: Final = (
 @pytest.fixture(scope="module")
 def collection(client: Client) -> str:
     client.create_collection("harbour")
-    job = client.add_texts("harbour", {"harbour.md": HARBOUR, "valve.txt": HOSTILE})
+    texts = {"harbour.md": HARBOUR, "valve.txt": HOSTILE, "المصباح.txt": ARABIC, "港口.txt": CHINESE}
+    job = client.add_texts("harbour", texts)
     assert client.wait(job.id, timeout=120).state == "succeeded"
     return "harbour"
+
+
+ARABIC: Final = "افتتح المصباح الأزرق في الميناء عام 1911، وبنته أوتيلي برانت."
+CHINESE: Final = "蓝色的灯在港口，由奥蒂莉·布兰特于一九一一年建造。"  # noqa: RUF001
 
 
 def ask(page: Page, question: str) -> None:
@@ -113,3 +120,39 @@ def test_a_collection_that_does_not_exist_is_said_in_words(visit: Visit) -> None
     page = visit.open("/ask?collection=nowhere")
     ask(page, "Is anybody there?")
     expect(page.get_by_role("alert")).to_contain_text("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "direction"),
+    [("متى افتتح المصباح الأزرق في الميناء؟", "المصباح.txt", "rtl"), ("蓝色的灯在哪里？", "港口.txt", "ltr")],  # noqa: RUF001
+    ids=["arabic", "chinese"],
+)
+def test_a_narrow_phone_shows_text_of_any_script(
+    browser: Browser, platform: Platform, collection: str, question: str, name: str, direction: str
+) -> None:
+    visit = Visit.begin(browser, platform.url, size=(320, 640))
+    visit.sign_in(ADMIN)
+    page = visit.open(f"/ask?collection={collection}")
+    ask(page, question)
+    heading = page.get_by_role("article").get_by_role("heading")
+    expect(heading).to_have_text(question)
+    assert heading.evaluate("(heading) => getComputedStyle(heading).direction") == direction
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    page.get_by_text("What was searched").click()
+    expect(page.get_by_role("article")).to_contain_text(name)
+    visit.check_width(page)
+    visit.check()
+    visit.context.close()
+
+
+def test_a_link_to_a_question_lets_somebody_else_ask_it(visit: Visit, collection: str) -> None:
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visit.open(f"/ask?collection={collection}")
+    ask(page, "How deep is berth 4?")
+    page.get_by_role("button", name="Copy link to the question").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    other = visit.open(page.evaluate("() => navigator.clipboard.readText()"))
+    expect(other.get_by_role("textbox", name="Question")).to_have_value("How deep is berth 4?")
+    expect(other.get_by_role("combobox", name="Collection")).to_have_value(collection)
+    other.keyboard.press("Enter")
+    expect(other.get_by_role("article")).to_contain_text("7 metres")

@@ -1,11 +1,16 @@
 """Signing in with a key, and out again."""
 
 import re
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Browser, expect
 
 from tests.console.conftest import ADMIN
+from tests.harness.authenticated_gateway import authenticated_gateway
+from tests.harness.broker import NatsServer
 from tests.harness.browser import DESKTOP, PHONE, Visit
 from tests.harness.platform import Platform
 
@@ -38,3 +43,33 @@ def test_a_page_that_does_not_exist_says_so(visit: Visit) -> None:
     page = visit.open("/ask/nowhere/at/all")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
     expect(page).to_have_title(re.compile("Sluice"))
+
+
+def test_a_person_signs_in_by_openid(browser: Browser, tmp_path: Path) -> None:
+    people = [User(sub="bo", claims={"name": "Bo Lind", "groups": ["staff"]}), User(sub="cy")]
+    with ExitStack() as stack:
+        server = stack.enter_context(run_server_in_thread(require_nonce=True, user_claims=people))
+        broker = stack.enter_context(NatsServer(tmp_path / "nats"))
+        settings = {
+            "openid_issuer": f"http://localhost:{server.server_port}",
+            "openid_client_id": "sluice",
+            "openid_client_secret": "secret",
+            "openid_name": "Example",
+            "openid_grants": '[{"group": "staff", "tenant": "acme", "actions": ["query"]}]',
+        }
+        gateway = stack.enter_context(authenticated_gateway(broker, tmp_path, **settings))
+        visit = Visit.begin(browser, gateway.process.url)
+        visit.expected.append("401")
+        page = visit.open("/ask/anything")
+        visit.check_accessibility(page)
+        page.get_by_role("link", name="Sign in with Example").click()
+        page.get_by_role("button", name="cy").click()
+        expect(page.get_by_role("alert")).to_contain_text("may not use this Sluice")
+        page.get_by_role("link", name="Sign in with Example").click()
+        page.get_by_role("button", name="bo", exact=True).click()
+        expect(page.get_by_role("textbox", name="Question")).to_be_visible()
+        expect(page.get_by_text("Bo Lind")).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in to Sluice")).to_be_visible()
+        visit.check()
+        visit.context.close()

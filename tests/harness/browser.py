@@ -70,6 +70,7 @@ class Visit:
     """One person's window: what went wrong in it is kept in `faults`."""
 
     context: BrowserContext
+    url: str
     faults: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
     """Parts of faults that the test causes on purpose."""
@@ -88,7 +89,7 @@ class Visit:
         context.set_default_timeout(PATIENCE_MS)
         context.set_default_navigation_timeout(PATIENCE_MS)
         context.add_init_script(LISTEN)
-        visit = cls(context)
+        visit = cls(context, url)
         context.on("console", visit._hear)
         context.on("weberror", lambda error: visit.faults.append(f"exception: {error.error}"))
         return visit
@@ -128,5 +129,7 @@ class Visit:
         assert wide <= window, f"{page.url} is {wide} px wide in a window of {window}"
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # What another site's pages lack is no business of the console's.
+        where = message.location["url"]
+        if message.type == "error" and (not where or where.startswith(self.url)):
             self.faults.append(f"console: {message.text}")

@@ -9,6 +9,7 @@ export interface Exchange {
   done: Done | null;
   problem: { title: string; detail: string } | null;
   stopped: boolean;
+  filter?: string;
   askedAt: number;
 }
 

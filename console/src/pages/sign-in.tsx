@@ -1,11 +1,34 @@
-import { useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState, type FormEvent } from "react";
+import { useLocation, useSearchParams } from "react-router";
 import { api, read } from "../api/client";
 import { SESSION } from "../lib/session";
 import { Button, Field, Problem } from "../ui/basics";
 import { Logo } from "../ui/icon";
 
+const FAILURES: Record<string, string> = {
+  expired: "The sign-in took too long, or was begun in another browser. Sign in again.",
+  "no-grant": "Your account may not use this Sluice. Ask the people who run it for access.",
+  provider: "The provider could not be asked. Try again in a moment; the gateway's log says more.",
+  refused: "The provider has not signed you in.",
+  "too-many-groups": "Your account is in too many groups. Ask the people who run Sluice to have fewer of them sent.",
+};
+
+/** The name of the OpenID provider with which people may sign in, null where there is none. */
+function useOpenId() {
+  return useQuery({
+    queryKey: ["sign-in-options"],
+    queryFn: async () => ((await (await fetch("/sign-in/options")).json()) as { openid: string | null }).openid,
+    staleTime: Infinity,
+    retry: false,
+  });
+}
+
 export function SignIn() {
+  const [search] = useSearchParams();
+  const { pathname } = useLocation();
+  const openId = useOpenId();
+  const failed = FAILURES[search.get("failed") ?? ""];
   const client = useQueryClient();
   const [key, setKey] = useState("");
   const [busy, setBusy] = useState(false);
@@ -35,6 +58,19 @@ export function SignIn() {
           <Logo />
           <h1>Sign in to Sluice</h1>
         </div>
+        {failed && (
+          <p className="problem" role="alert">
+            {failed}
+          </p>
+        )}
+        {openId.data && (
+          <>
+            <a className="button primary" href={`/sign-in/openid?${new URLSearchParams({ to: pathname === "/sign-in" ? "/" : pathname })}`}>
+              <span>Sign in with {openId.data}</span>
+            </a>
+            <p className="or">or with an API key</p>
+          </>
+        )}
         <Field label="API key" hint="It stays in a cookie that scripts cannot read, for twelve hours.">
           <input
             type="password"
@@ -42,13 +78,13 @@ export function SignIn() {
             autoComplete="current-password"
             placeholder="sk-sluice-…"
             required
-            autoFocus
+            autoFocus={!openId.data}
             value={key}
             onChange={(event) => setKey(event.target.value)}
           />
         </Field>
         {error !== null && <Problem error={error} />}
-        <Button kind="primary" type="submit" busy={busy} disabled={key.trim() === ""}>
+        <Button kind={openId.data ? "plain" : "primary"} type="submit" busy={busy} disabled={key.trim() === ""}>
           Sign in
         </Button>
         <p className="faint">

@@ -12,6 +12,7 @@ from services.gateway.auth.exposure import is_local_host, is_same_origin, name_o
 from services.gateway.auth.identity import HEADER as IDENTITY
 from services.gateway.auth.identity import Identities
 from services.gateway.auth.limits import Limits
+from services.gateway.auth.people import NoGrantError, People, Person
 from services.gateway.auth.principal import ANONYMOUS, Principal
 from services.gateway.auth.sessions import Sessions, refuse_forged
 from services.gateway.settings import GatewaySettings
@@ -54,6 +55,7 @@ class Authenticator:
         self._hosts = settings.host_names
         self._origins = settings.origins
         self._identities = Identities(settings) if settings.verifies_identities else None
+        self._people = People(settings) if settings.openid_issuer else None
         self._known_hosts: set[bytes] = set()
         self.sessions = Sessions(settings)
         self._loaded = asyncio.Event()
@@ -109,8 +111,12 @@ class Authenticator:
                 self._refuse_foreign_origin(headers)
             return ANONYMOUS
         key = api_key_of(headers)
-        if key is None and (key := self.sessions.key_of(headers)) is not None and writes:
-            refuse_forged(headers)
+        if key is None and (session := self.sessions.read(headers)) is not None:
+            if writes:
+                refuse_forged(headers)
+            if session.person is not None:
+                return self._person(session.person)
+            key = session.key
         if key is None:
             raise _refused("Send an API key as 'Authorization: Bearer sk-sluice-...' or as 'X-API-Key'.")
         known = self._known.get(key_id(key) or "")
@@ -122,6 +128,14 @@ class Authenticator:
         elif self._admin is not None and hmac.compare_digest(self._admin, digest):
             return ADMIN
         raise _refused("This API key is not known, has expired or was revoked.")
+
+    def _person(self, person: Person) -> Principal:
+        try:
+            if self._people is not None:
+                return self._people.principal(person)
+        except NoGrantError:
+            pass
+        raise _refused("Your account may not use this Sluice any more. Sign in again.")
 
     def _refuse_foreign_host(self, headers: Headers) -> None:
         for name, value in headers:

@@ -16,7 +16,7 @@ from services.gateway.settings import GatewaySettings
 from shared.contracts.principals import MOST_PRINCIPALS, is_principal
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["HEADER", "Identities"]
+__all__ = ["HEADER", "LEEWAY", "PUBLIC", "Identities", "principals_of"]
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +64,10 @@ class Identities:
             raise _refused(f"The identity is not valid: {str(error)[:200]}.") from None
         if claims.get(TENANT, tenant) != tenant:
             raise _refused("The identity is one of another tenant than the API key.")
-        found = sorted({principal for name, kind in self._claims.items() for principal in _named(claims, name, kind)})
+        found = principals_of(claims, self._claims)
         if len(found) > MOST_PRINCIPALS:
             raise _refused(f"The identity has {len(found):,} principals; at most {MOST_PRINCIPALS} are allowed.")
-        return tuple(found)
+        return found
 
     def _verified(self, token: str) -> dict[str, Any]:
         head = jwt.get_unverified_header(token)
@@ -111,6 +111,11 @@ class Identities:
             if self._keys is None:
                 raise jwt.InvalidKeyError("the provider's keys cannot be read") from None
         return self._keys[1]
+
+
+def principals_of(claims: Mapping[str, Any], kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """The principals that claims stand for, by the kinds of principals that the claims are."""
+    return tuple(sorted({principal for name, kind in kinds.items() for principal in _named(claims, name, kind)}))
 
 
 def _named(claims: Mapping[str, Any], name: str, kind: str) -> Iterable[str]:

@@ -24,7 +24,8 @@ DEFAULT_COLLECTION: Final = EvaluateSpec.model_fields["collection"].default
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for.
+    """Whose request it is. `key` and `name` are those of the API key, empty where none is asked for; a `person` who has
+    signed in without one has a name too, and a key of the form `openid:ID`.
 
     `principals` are those of the key, and `identity` those of who asks through it, None where the request does not say.
     """
@@ -37,6 +38,7 @@ class Principal:
     limits: Limits | None = None
     principals: tuple[str, ...] = ()
     identity: tuple[str, ...] | None = None
+    person: bool = False
 
     @property
     def reads_as(self) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ class Principal:
         """Raises Problem FORBIDDEN unless the caller may do one of these."""
         if not self.may(*any_of):
             wanted = " or ".join(f"'{action}'" for action in any_of)
-            raise Problem(ProblemType.FORBIDDEN, f"This API key lacks the action {wanted}.")
+            raise Problem(ProblemType.FORBIDDEN, f"{self._holder} lacks the action {wanted}.")
 
     def sees(self, collection: str) -> bool:
         """Whether a collection of this name, if there is one, is there for the caller; no collection ("") is."""
@@ -77,7 +79,7 @@ class Principal:
     def need_collection(self, collection: str) -> str:
         """The name. Raises Problem FORBIDDEN, whether there is such a collection or not."""
         if not self.sees(collection):
-            raise Problem(ProblemType.FORBIDDEN, f"This API key is not for the collection '{collection[:80]}'.")
+            raise Problem(ProblemType.FORBIDDEN, f"{self._holder} is not for the collection '{collection[:80]}'.")
         return collection
 
     def need_spec(self, spec: JobSpec) -> JobSpec:
@@ -122,6 +124,10 @@ class Principal:
         user where the request says who asks through it."""
         through = self.name or said
         return f"{self.user} through {through}" if self.user and through else self.user or through
+
+    @property
+    def _holder(self) -> str:
+        return "Your account" if self.person else "This API key"
 
     @property
     def user(self) -> str:

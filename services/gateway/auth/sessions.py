@@ -1,8 +1,8 @@
-"""Sessions of the web console: an API key in a cookie, sealed so that only a gateway reads it.
+"""Sessions of the web console: an API key, or a person, in a cookie that only a gateway reads.
 
-A browser keeps no key that scripts can read. The cookie is HttpOnly and SameSite=Strict, and holds the key encrypted
+A browser keeps no key that scripts can read. The cookie is HttpOnly and SameSite=Strict, and its content is encrypted
 and authenticated (Fernet: AES-128-CBC, HMAC-SHA256, and the time of its making). All gateways with the same admin key
-read each other's cookies. A revoked key ends its sessions.
+read each other's cookies. A revoked key ends its sessions, and so does a grant that is taken from the settings.
 """
 
 import hashlib
@@ -10,22 +10,27 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.auth.exposure import is_same_origin
+from services.gateway.auth.people import Person
 from services.gateway.settings import GatewaySettings
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["CONSOLE_HEADER", "SESSION_SECONDS", "Sessions", "refuse_forged"]
+__all__ = ["CONSOLE_HEADER", "SESSION_SECONDS", "Session", "SessionTooLargeError", "Sessions", "refuse_forged"]
 
 SESSION_SECONDS: Final = 12 * 3600
 """Seconds after which a person signs in again."""
+
+LARGEST_COOKIE: Final = 3800
+"""Characters of a cookie's value. Browsers drop one of more than 4,096 with its name and attributes."""
 
 CONSOLE_HEADER: Final = b"x-sluice-console"
 """What the console sends with each request. Pages of other origins cannot without permission, which none gets."""
@@ -33,8 +38,21 @@ CONSOLE_HEADER: Final = b"x-sluice-console"
 PURPOSE: Final = b"sluice console session"
 
 
+class Session(BaseModel):
+    """Who has signed in: the holder of an API key, or a person without one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str | None = None
+    person: Person | None = None
+
+
+class SessionTooLargeError(Exception):
+    """No cookie has room for it: a person is in too many groups."""
+
+
 class Sessions:
-    """Seals keys into cookies, and opens them. Without an admin key only this process reads its cookies."""
+    """Seals sessions into cookies, and opens them. Without an admin key only this process reads its cookies."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         secret = settings.admin_secret
@@ -43,42 +61,69 @@ class Sessions:
         self._box = Fernet(urlsafe_b64encode(derived))
         # Cookies do not know ports: two installations on one machine must not end each other's sessions.
         self.cookie = f"sluice_session_{hashlib.sha256(PURPOSE + derived).hexdigest()[:8]}"
+        self._begun = f"sluice_sign_in_{self.cookie[-8:]}"
 
-    def key_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """The API key in the session of a request, None where it has none that is valid."""
-        sealed = self._sealed(headers)
-        if sealed is None:
-            return None
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> Session | None:
+        """The session of a request, None where it has none that is valid."""
+        opened = self._open(_cookie(headers, self.cookie), SESSION_SECONDS)
         try:
-            return self._box.decrypt(sealed, ttl=SESSION_SECONDS).decode()
-        except (InvalidToken, UnicodeDecodeError):
+            return None if opened is None else Session.model_validate_json(opened)
+        except ValidationError:
             return None
 
-    def begin(self, request: Request, response: Response, key: str) -> None:
-        """Give the browser a session with this key."""
-        sealed = self._box.encrypt(key.encode()).decode()
-        self._set(request, response, sealed, SESSION_SECONDS)
+    def begin(self, request: Request, response: Response, session: Session) -> None:
+        """Give the browser a session. Raises SessionTooLargeError."""
+        sealed = self._seal(session.model_dump_json(exclude_none=True))
+        if len(sealed) > LARGEST_COOKIE:
+            raise SessionTooLargeError
+        self._set(request, response, self.cookie, sealed, SESSION_SECONDS)
 
     def end(self, request: Request, response: Response) -> None:
         """Take the browser's session away."""
-        self._set(request, response, "", 0)
+        self._set(request, response, self.cookie, "", 0)
 
-    def _set(self, request: Request, response: Response, value: str, seconds: int) -> None:
+    def keep_sign_in(self, request: Request, response: Response, state: str, seconds: int) -> None:
+        """Let the browser remember a sign-in that goes on when it comes back from another site; 0 seconds: forget."""
+        # Lax: browsers send a strict cookie with no request that another site has caused.
+        self._set(request, response, self._begun, self._seal(state) if seconds else "", seconds, same_site="lax")
+
+    def sign_in(self, request: Request, seconds: int) -> str | None:
+        """What `keep_sign_in` kept, for so many seconds at most."""
+        return self._open(request.cookies.get(self._begun), seconds)
+
+    def _seal(self, text: str) -> str:
+        return self._box.encrypt(text.encode()).decode()
+
+    def _open(self, sealed: str | None, seconds: int) -> str | None:
+        try:
+            return None if sealed is None else self._box.decrypt(sealed, ttl=seconds).decode()
+        except (InvalidToken, UnicodeDecodeError):
+            return None
+
+    def _set(
+        self,
+        request: Request,
+        response: Response,
+        name: str,
+        value: str,
+        seconds: int,
+        *,
+        same_site: Literal["strict", "lax"] = "strict",
+    ) -> None:
         secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-        response.set_cookie(
-            self.cookie, value, max_age=seconds, path="/", httponly=True, samesite="strict", secure=secure
-        )
+        response.set_cookie(name, value, max_age=seconds, path="/", httponly=True, samesite=same_site, secure=secure)
 
-    def _sealed(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        for name, value in headers:
-            if name == b"cookie" and self.cookie.encode() in value:
-                try:
-                    morsel = SimpleCookie(value.decode("latin-1")).get(self.cookie)
-                except CookieError:
-                    continue
-                if morsel is not None:
-                    return morsel.value
-        return None
+
+def _cookie(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str | None:
+    for name, value in headers:
+        if name == b"cookie" and wanted.encode() in value:
+            try:
+                morsel = SimpleCookie(value.decode("latin-1")).get(wanted)
+            except CookieError:
+                continue
+            if morsel is not None:
+                return morsel.value
+    return None
 
 
 def refuse_forged(headers: Iterable[tuple[bytes, bytes]]) -> None:

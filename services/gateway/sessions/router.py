@@ -7,11 +7,12 @@ from fastapi import Request, Response, status
 from services.gateway.auth.authenticator import Authenticator, api_key_of
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
+from services.gateway.auth.sessions import Session
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import AuthenticatorDependency
 from services.gateway.http.openapi import problems
 from shared.contracts.keys import Action
-from sluice.api.sessions import Session
+from sluice.api.sessions import Session as SessionBody
 
 __all__ = ["router"]
 
@@ -23,7 +24,7 @@ PEOPLE: Final = tuple(action for action in Action if action is not Action.METRIC
 
 @router.get("/v1/session", summary="See who the caller is", responses=problems())
 @requires(*PEOPLE)
-async def get(principal: PrincipalDependency, authenticator: AuthenticatorDependency) -> Session:
+async def get(principal: PrincipalDependency, authenticator: AuthenticatorDependency) -> SessionBody:
     """What the API key allows, or the session of the console."""
     return _session(principal, authenticator)
 
@@ -32,11 +33,11 @@ async def get(principal: PrincipalDependency, authenticator: AuthenticatorDepend
 @requires(*PEOPLE)
 async def create(
     request: Request, response: Response, principal: PrincipalDependency, authenticator: AuthenticatorDependency
-) -> Session:
+) -> SessionBody:
     """Puts the API key of the request into a cookie that scripts cannot read. It ends after twelve hours."""
     key = api_key_of(request.scope["headers"])
     if authenticator.required and key is not None:
-        authenticator.sessions.begin(request, response, key)
+        authenticator.sessions.begin(request, response, Session(key=key))
     return _session(principal, authenticator)
 
 
@@ -49,8 +50,8 @@ async def delete(request: Request, response: Response, authenticator: Authentica
     authenticator.sessions.end(request, response)
 
 
-def _session(principal: Principal, authenticator: Authenticator) -> Session:
-    return Session(
+def _session(principal: Principal, authenticator: Authenticator) -> SessionBody:
+    return SessionBody(
         keys_required=authenticator.required,
         key=principal.key,
         name=principal.name,

@@ -8,6 +8,8 @@ import { Icon } from "../../ui/icon";
 import type { AskOptions } from "./use-answer";
 
 interface Props {
+  /** The question that a link brings. */
+  given: string;
   options: AskOptions;
   onOptions: (options: AskOptions) => void;
   busy: boolean;
@@ -24,8 +26,8 @@ export function useCollections(enabled = true) {
 }
 
 /** Where a question is written, with what it is asked of beside it. */
-export function Composer({ options, onOptions, busy, onAsk, onStop }: Props) {
-  const [text, setText] = useState("");
+export function Composer({ given, options, onOptions, busy, onAsk, onStop }: Props) {
+  const [text, setText] = useState(given);
   const [open, setOpen] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
   const filterFault = faultOf(options.filter);

@@ -12,10 +12,12 @@ interface Props {
   opened: number | null;
   onCite: (index: number) => void;
   onRetry: () => void;
+  /** An address under which the question can be asked again. */
+  link: () => string;
 }
 
 /** A question and its answer. */
-export function ExchangeView({ exchange, running, last, opened, onCite, onRetry }: Props) {
+export function ExchangeView({ exchange, running, last, opened, onCite, onRetry, link }: Props) {
   const { done, sources } = exchange;
   const unsupported = done?.supported.filter((sentence) => !sentence.supported).length ?? 0;
   return (
@@ -49,6 +51,7 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry 
       {!running && (exchange.answer !== "" || exchange.stopped) && (
         <div className="exchange-tools">
           <CopyButton text={() => exchangeMarkdown(exchange)} label="Copy as Markdown" />
+          <CopyButton text={link} label="Copy link to the question" />
           {last && (
             <Button kind="quiet" icon="retry" onClick={onRetry}>
               Ask again

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useNavigate, useParams, useSearchParams } from "react-router";
-import { asMarkdown, deleteConversation, deleteConversations, useConversations, type Conversation } from "../../lib/conversations";
+import { asMarkdown, deleteConversation, deleteConversations, useConversations, type Conversation, type Exchange } from "../../lib/conversations";
 import { ago, plural } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Button, CopyButton, IconButton } from "../../ui/basics";
@@ -25,8 +25,8 @@ export function AskPage() {
   const conversation = running && running.id === wanted ? running : kept;
   const [options, setOptions] = useState<AskOptions>(() => ({
     collection: search.get("collection") ?? kept?.collection ?? conversations[0]?.collection ?? "default",
-    pipeline: kept?.pipeline ?? "",
-    filter: "",
+    pipeline: search.get("pipeline") ?? kept?.pipeline ?? "",
+    filter: search.get("filter") ?? "",
     topK: 5,
     rerank: false,
   }));
@@ -86,15 +86,24 @@ export function AskPage() {
               opened={opened?.exchange === exchange.id ? opened.index : null}
               onCite={(index) => setOpened({ exchange: exchange.id, index })}
               onRetry={retry}
+              link={() => linkTo(exchange, conversation)}
             />
           ))}
           <div ref={end} />
         </div>
-        <Composer options={options} onOptions={setOptions} busy={running !== null} onAsk={(question) => ask(question)} onStop={stop} />
+        <Composer given={wanted ? "" : (search.get("question") ?? "")} options={options} onOptions={setOptions} busy={running !== null} onAsk={(question) => ask(question)} onStop={stop} />
       </section>
       {shown && <SourcePanel source={shown} collection={conversation?.collection ?? "default"} onClose={close} />}
     </div>
   );
+}
+
+/** Where somebody else may ask the same. */
+function linkTo(exchange: Exchange, conversation: Conversation | undefined): string {
+  const asked = new URLSearchParams({ question: exchange.question, collection: conversation?.collection ?? "default" });
+  if (conversation?.pipeline) asked.set("pipeline", conversation.pipeline);
+  if (exchange.filter) asked.set("filter", exchange.filter);
+  return `${window.location.origin}/ask?${asked.toString()}`;
 }
 
 function Welcome({ collection }: { collection: string }) {

@@ -41,6 +41,7 @@ export function useAnswer() {
       done: null,
       problem: null,
       stopped: false,
+      filter: options.filter.trim(),
       askedAt: Date.now() / 1000,
     };
     const at = (): Conversation => ({
