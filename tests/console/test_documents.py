@@ -110,6 +110,20 @@ def test_a_folder_makes_a_collection_and_a_file_that_fails_says_why(visit: Visit
     visit.check_accessibility(page)
 
 
+def test_a_file_that_is_refused_does_not_keep_the_others_out(visit: Visit, client: Client, tmp_path: Path) -> None:
+    visit.expected.append("422")
+    long = tmp_path / "pile" / ("a" * 200) / ("b" * 200) / ("c" * 200)
+    long.mkdir(parents=True)
+    (long / "deep.txt").write_text("Too deep.")
+    for n in range(3):
+        (tmp_path / "pile" / f"note {n}.txt").write_text(f"Note {n} is short.")
+    page = visit.open(f"/documents/{make_collection(client, 'piles')}")
+    page.get_by_label("Folder", exact=True).set_input_files(tmp_path / "pile")
+    expect(uploads(page)).to_contain_text("3 indexed, 1 failed")
+    expect(uploads(page).get_by_role("listitem")).to_contain_text("The name is not valid: ")
+    expect(document_names(page)).to_have_text([f"pile/note {n}.txt" for n in range(3)])
+
+
 def test_a_folder_is_dropped(visit: Visit, client: Client, folder: Path) -> None:
     page = visit.open(f"/documents/{make_collection(client, 'dropped')}")
     zone = page.get_by_role("region", name="Upload", exact=True).locator(".drop")

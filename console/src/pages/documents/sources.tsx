@@ -107,7 +107,7 @@ function Followed({ collection, children }: { collection: string; children: Reac
                     {sources.map((source, index) => (
                       <p key={index}>
                         <bdi>{printable(source.place)}</bdi>
-                        {source.prune && <span className="faint"> what is gone there is deleted here</span>}
+                        {source.prune && <span className="faint"> deletes what is gone from the source</span>}
                       </p>
                     ))}
                   </th>
@@ -317,7 +317,7 @@ function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
         {fault && <p className="hint bad" role="alert">{fault}</p>}
         <label className="check">
           <input type="checkbox" checked={prune} onChange={(event) => setPrune(event.target.checked)} />
-          Delete documents here that are gone there
+          Delete documents that are gone from the source
         </label>
         <div className="pair">
           <Field label="Again every" hint="Left empty, only now.">
