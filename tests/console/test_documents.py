@@ -381,6 +381,9 @@ def test_a_folder_of_the_scheduler_is_followed(visit: Visit, client: Client, sou
     expect(row).to_contain_text("every 1h")
     expect(page.get_by_role("region", name="Recent ingestion")).to_contain_text("1 indexed")
     client.delete_schedule("board-minutes")
+    page.get_by_role("link", name="Documents").last.click()
+    page.get_by_role("link", name="minutes/monday.txt").click()
+    expect(page.get_by_role("region", name="About the document")).to_contain_text(followed.as_uri())
 
 
 def test_a_reader_finds_documents_and_nothing_that_changes_them(reader: Visit, archive: str) -> None:

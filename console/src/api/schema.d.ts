@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 34384f3129f9eb6575c0c3829e0ac31f57ca054dbc7b096e7b347593b9908ba9
+// Made by scripts/types.mjs of openapi.json, sha256 ba5898e9988286174120eb3c3415468b6fee18c0659495fbad7708cd028b80ee
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -1118,6 +1118,7 @@ export interface components {
                 [key: string]: string | boolean | number;
             };
             name: string;
+            origin: string;
             sha256: string;
             warnings: components["schemas"]["DocumentWarning"][];
         };

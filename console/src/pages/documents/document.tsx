@@ -65,6 +65,7 @@ export function DocumentView({ collection, id }: { collection: string; id: strin
             <Facts
               facts={[
                 ["Added", <Time key="added" at={record.indexed_at} />],
+                ["From", record.origin ? <bdi key="from">{printable(record.origin)}</bdi> : "an upload"],
                 ["Size", bytes(record.bytes)],
                 ["Type", record.media_type ? printable(record.media_type) : "by its name"],
                 ["Passages", String(record.chunks)],

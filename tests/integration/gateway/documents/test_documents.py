@@ -381,8 +381,9 @@ async def test_documents_are_listed_by_name_page_by_page(http: httpx.AsyncClient
     ).json()
     one = (await http.get(f"{path}/{document_id('c')}")).json()
     assert one == last["documents"][0]
-    members = {"id", "name", "sha256", "bytes", "chunks", "media_type", "metadata", "indexed_at", "warnings", "allowed"}
-    assert set(one) == members
+    about = {"id", "name", "sha256", "bytes", "chunks", "media_type", "metadata", "indexed_at"}
+    assert set(one) == about | {"warnings", "allowed", "origin"}
+    assert one["origin"] == ""
 
 
 def record(name: str, chunks: int) -> Document:
