@@ -102,7 +102,7 @@ def test_a_folder_makes_a_collection_and_a_file_that_fails_says_why(visit: Visit
     page.get_by_role("link", name="handbook/tides/long.md").click()
     expect(page.get_by_role("heading", name="handbook/tides/long.md")).to_be_visible()
     expect(page.get_by_role("region", name=re.compile(r"^Passage \d"))).to_have_count(20)
-    page.get_by_role("button", name="More passages").click()
+    page.get_by_role("button", name="Later passages").click()
     expect(page.get_by_role("region", name="Passage 21", exact=True)).to_contain_text("tide number")
     page.get_by_label("From passage").fill("30")
     page.get_by_role("button", name="Go", exact=True).click()
@@ -283,6 +283,7 @@ def test_leaving_while_files_are_sent_asks_first_and_an_upload_can_be_cancelled(
 
     page.get_by_role("link", name="Ask", exact=True).first.click()
     page.get_by_role("link", name="Documents").first.click()
+    expect(page.get_by_role("row", name=re.compile("^slow"))).to_contain_text("uploading")
     page.get_by_role("link", name="slow").click()
     expect(uploads(page)).to_contain_text("Uploading")
     uploads(page).get_by_role("button", name="Cancel", exact=True).click()
@@ -407,6 +408,20 @@ def test_the_pages_fit_a_phone_in_the_dark(phone: Visit, archive: str, path: str
     expect(page.get_by_role("status")).to_have_count(0)
     phone.check_width(page)
     phone.check_accessibility(page)
+
+
+def test_a_source_of_an_answer_opens_its_document_at_the_passage(visit: Visit, client: Client) -> None:
+    page = visit.open(f"/ask?collection={make_collection(client, 'asked', tides=LONG)}")
+    page.get_by_role("textbox", name="Question").fill("What does part 23 tell of?")
+    page.keyboard.press("Enter")
+    page.get_by_role("article").get_by_role("button", name="tides.txt").first.click()
+    panel = page.get_by_role("complementary", name="Source 1")
+    position = panel.get_by_text(re.compile(r"^Passage \d+$")).inner_text()
+    panel.get_by_role("link", name="tides.txt").click()
+    expect(page.get_by_role("heading", name="tides.txt")).to_be_visible()
+    expect(page.get_by_role("region", name=re.compile(r"^Passage \d")).first).to_have_accessible_name(position)
+    page.get_by_role("button", name="Earlier passages").click()
+    expect(page.get_by_role("region", name=position, exact=True)).to_be_visible()
 
 
 def test_what_does_not_exist_is_said_in_words(visit: Visit, archive: str) -> None:

@@ -11,7 +11,7 @@ import { DeleteCollection } from "./delete-collection";
 import { DropZone } from "./drop-zone";
 import { Pager, trail } from "./pager";
 import { paths, useCollectionPage } from "./queries";
-import { addTransfers } from "./uploads";
+import { addTransfers, useIsUploading } from "./uploads";
 
 export function CollectionsView() {
   const [search] = useSearchParams();
@@ -109,6 +109,8 @@ export function CollectionsView() {
 }
 
 function CollectionState({ collection }: { collection: Collection }) {
+  const isUploading = useIsUploading(collection.name);
+  if (isUploading) return <span className="state info">uploading</span>;
   const building = collection.versions.filter((version) => version.state === "building" || version.state === "following");
   if (building.length > 0) return <State state="building" />;
   return collection.documents === 0 ? <State state="empty" /> : <State state="live" />;

@@ -1,6 +1,6 @@
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useRef, useState, type FormEvent } from "react";
-import { Link, useNavigate } from "react-router";
+import { Link, useNavigate, useSearchParams } from "react-router";
 import { api, problemOf, read, type DocumentRecord } from "../../api/client";
 import { bytes, moment, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
@@ -165,17 +165,20 @@ function Principals({ allowed }: { allowed: string[] | null }) {
 const PASSAGES = 20;
 
 function Passages({ collection, document }: { collection: string; document: DocumentRecord }) {
-  const [first, setFirst] = useState(0);
+  const [search, setSearch] = useSearchParams();
+  const first = Math.max(0, Math.min(document.chunks, Number(search.get("passage")) || 1) - 1);
   const pages = useInfiniteQuery({
     queryKey: ["passages", collection, document.id, document.sha256, document.indexed_at, first],
-    initialPageParam: first,
+    initialPageParam: { start: first, limit: PASSAGES },
     queryFn: ({ pageParam }) =>
       read(
         api.GET("/v1/collections/{collection}/documents/{document}/passages", {
-          params: { path: { collection, document: document.id }, query: { start: pageParam, limit: PASSAGES } },
+          params: { path: { collection, document: document.id }, query: pageParam },
         }),
-      ).then((page) => ({ ...page, start: pageParam })),
-    getNextPageParam: ({ start, chunks }) => (start + PASSAGES < chunks ? start + PASSAGES : null),
+      ).then((page) => ({ ...page, ...pageParam })),
+    getNextPageParam: ({ start, limit, chunks }) => (start + limit < chunks ? { start: start + limit, limit: PASSAGES } : null),
+    getPreviousPageParam: ({ start }) =>
+      start > 0 ? { start: Math.max(0, start - PASSAGES), limit: Math.min(PASSAGES, start) } : null,
     staleTime: Infinity,
   });
   const passages = pages.data?.pages.flatMap((page) => page.passages) ?? [];
@@ -183,9 +186,16 @@ function Passages({ collection, document }: { collection: string; document: Docu
     <section className="panel document-passages" aria-label="Passages">
       <div className="part-head">
         <h2>{plural(document.chunks, "passage")}</h2>
-        {document.chunks > PASSAGES && <GoTo key={first} most={document.chunks} first={first} onGo={setFirst} />}
+        {document.chunks > PASSAGES && <GoTo key={first} most={document.chunks} first={first} onGo={(position) => setSearch({ passage: String(position + 1) })} />}
       </div>
       <p className="faint note-line">As questions find them. A passage may repeat the heading and the end of the one before it.</p>
+      {pages.hasPreviousPage && (
+        <div className="centered">
+          <Button kind="quiet" busy={pages.isFetchingPreviousPage} onClick={() => void pages.fetchPreviousPage()}>
+            Earlier passages
+          </Button>
+        </div>
+      )}
       {pages.isPending && <Loading label="Reading the passages" />}
       {passages.map((passage) => (
         <Passage key={passage.position} {...passage} />
@@ -202,7 +212,7 @@ function Passages({ collection, document }: { collection: string; document: Docu
       {pages.hasNextPage && (
         <div className="centered">
           <Button kind="quiet" busy={pages.isFetchingNextPage} onClick={() => void pages.fetchNextPage()}>
-            More passages
+            Later passages
           </Button>
         </div>
       )}

@@ -90,6 +90,9 @@ export function useTransfers(collection: string): Transfers {
   );
 }
 
+/** Whether uploads into a collection go on, wherever in the console they are looked at. */
+export const useIsUploading = (collection: string): boolean => useTransfers(collection).running;
+
 export function addTransfers(collection: string, chosen: Chosen[], hidden: number, options: UploadOptions): void {
   for (const { name, file, fault } of chosen) {
     const transfer: Transfer = {
