@@ -13,6 +13,7 @@ import { Icon, Logo, type IconName } from "./ui/icon";
 const OperatePage = lazy(() => import("./pages/operate/page"));
 const KeysPage = lazy(() => import("./pages/keys/page"));
 const JobsPages = lazy(() => import("./pages/jobs/page"));
+const DocumentsPage = lazy(() => import("./pages/documents/page"));
 
 interface Place {
   to: string;
@@ -24,6 +25,7 @@ interface Place {
 
 const PLACES: Place[] = [
   { to: "/ask", label: "Ask", icon: "ask", needs: ["query"] },
+  { to: "/documents", label: "Documents", icon: "documents", needs: ["read"] },
   { to: "/jobs", label: "Jobs", icon: "jobs", needs: ["read"] },
   { to: "/operate", label: "Operate", icon: "operate", needs: ["read", "admin"] },
   { to: "/keys", label: "Keys", icon: "keys", needs: ["admin"] },
@@ -86,6 +88,7 @@ function Shell() {
               <Route path="/operate/*" element={guard(may("read", "query", "admin"), <OperatePage />)} />
               <Route path="/keys" element={guard(may("admin"), <KeysPage />)} />
               <Route path="/jobs/*" element={guard(may("read"), <JobsPages />)} />
+              <Route path="/documents/:collection?/:document?" element={guard(may("read"), <DocumentsPage />)} />
               <Route path="/sign-in" element={<Navigate to="/" replace />} />
               <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
             </Routes>

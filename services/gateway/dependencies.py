@@ -24,7 +24,7 @@ from shared.stores.artifacts import Artifacts
 from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
-from shared.stores.document_counts import DocumentCounts
+from shared.stores.document_index import DocumentIndex
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
@@ -44,7 +44,7 @@ __all__ = [
     "CollectionsDependency",
     "ConversationsDependency",
     "DeadLettersDependency",
-    "DocumentCountsDependency",
+    "DocumentIndexDependency",
     "DocumentsDependency",
     "FilesDependency",
     "JobsDependency",
@@ -79,7 +79,7 @@ QueriesDependency = Annotated[Queries, Depends(_capability(lambda backend: backe
 CollectionsDependency = Annotated[Collections, Depends(_capability(lambda backend: backend.collections))]
 CollectionCacheDependency = Annotated[CollectionCache, Depends(_capability(lambda backend: backend.cache))]
 CollectionIndexDependency = Annotated[CollectionIndex, Depends(_capability(lambda backend: backend.collection_index))]
-DocumentCountsDependency = Annotated[DocumentCounts, Depends(_capability(lambda backend: backend.document_counts))]
+DocumentIndexDependency = Annotated[DocumentIndex, Depends(_capability(lambda backend: backend.document_index))]
 DocumentsDependency = Annotated[Documents, Depends(_capability(lambda backend: backend.documents))]
 JobsDependency = Annotated[JobStore, Depends(_capability(lambda backend: backend.jobs))]
 UploadObjectsDependency = Annotated[ObjectStage, Depends(_capability(lambda backend: backend.objects))]

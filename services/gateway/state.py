@@ -41,7 +41,7 @@ from shared.stores.artifacts import Artifacts
 from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
-from shared.stores.document_counts import DocumentCounts
+from shared.stores.document_index import DocumentIndex
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
@@ -69,7 +69,7 @@ class Backend:
     collection_index: CollectionIndex
     cache: CollectionCache
     documents: Documents
-    document_counts: DocumentCounts
+    document_index: DocumentIndex
     jobs: JobStore
     objects: ObjectStage
     artifacts: Artifacts
@@ -118,7 +118,7 @@ class GatewayState:
             collection_index=collection_index,
             cache=CollectionCache(collections, collection_index),
             documents=documents,
-            document_counts=DocumentCounts(bus.jetstream),
+            document_index=DocumentIndex(bus.jetstream),
             jobs=JobStore(bus.client, bus.jetstream),
             objects=ObjectStage(bus.jetstream),
             artifacts=Artifacts(bus.jetstream),

@@ -7,6 +7,8 @@ alone, and a table's name proves nothing.
 Where a record is removed, the revision of the removal stays: an earlier job may come to its record only afterwards.
 """
 
+import asyncio
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -22,6 +24,7 @@ from shared.nats.subjects import DOCUMENTS
 __all__ = ["Documents"]
 
 LOOKED_AT: Final = 1_000
+READ_AT_ONCE: Final = 32
 
 
 class Documents:
@@ -33,6 +36,16 @@ class Documents:
     async def get(self, table: str, document: str, *, owner: Owner) -> Document | None:
         found = await self._records.get(f"{table}.{document}")
         return found if found is not None and _belongs(found, owner) else None
+
+    async def get_each(self, table: str, documents: Iterable[str], *, owner: Owner) -> list[Document]:
+        """The records of several documents, in their order; those that are not there are left out."""
+        room = asyncio.Semaphore(READ_AT_ONCE)
+
+        async def read(document: str) -> Document | None:
+            async with room:
+                return await self.get(table, document, owner=owner)
+
+        return [found for found in await asyncio.gather(*map(read, documents)) if found is not None]
 
     async def put(self, table: str, record: Document, *, owner: Owner) -> Document | None:
         """Write a record as the owner's, unless a later job has written or removed one already. Returns the one of the

@@ -270,7 +270,10 @@ class DocumentWarning(Schema):
 
 
 class Document(Schema):
-    """A document in the index. `allowed` are the principals that may see it, None for everybody."""
+    """A document in the index. `allowed` are the principals that may see it, None for everybody.
+
+    `origin` is the folder or bucket that it was read from, as a URL; "" where it was uploaded.
+    """
 
     id: str
     name: str
@@ -282,6 +285,7 @@ class Document(Schema):
     indexed_at: Sent[Timestamp] = None
     warnings: tuple[DocumentWarning, ...] = ()
     allowed: tuple[str, ...] | None = None
+    origin: str = ""
 
 
 class DocumentPage(Schema):

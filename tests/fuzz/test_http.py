@@ -200,7 +200,22 @@ names = odd_bytes.map(lambda data: quote_from_bytes(data, safe="")) | st.sampled
 parameters = st.lists(
     st.tuples(
         st.sampled_from(
-            ["limit", "after", "prefix", "state", "kind", "label", "parent", "name", "order", "purpose", "follow", "x"]
+            [
+                "limit",
+                "after",
+                "prefix",
+                "text",
+                "warned",
+                "state",
+                "kind",
+                "label",
+                "parent",
+                "name",
+                "order",
+                "purpose",
+                "follow",
+                "x",
+            ]
         ),
         names,
     ),

@@ -12,7 +12,7 @@ from services.gateway.dependencies import (
     CollectionCacheDependency,
     CollectionIndexDependency,
     CollectionsDependency,
-    DocumentCountsDependency,
+    DocumentIndexDependency,
     JobsDependency,
     PipelinesDependency,
 )
@@ -25,7 +25,7 @@ from shared.contracts.collections import Collection
 from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.document_counts import DocumentCounts
+from shared.stores.document_index import DocumentIndex
 from sluice.api import models as api
 
 __all__ = ["router"]
@@ -56,7 +56,7 @@ async def create(
     pipelines: PipelinesDependency,
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
-    counts: DocumentCountsDependency,
+    documents: DocumentIndexDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     body = await read_json(request, NewCollection, MAX_BODY)
@@ -73,7 +73,7 @@ async def create(
     response.headers["Location"] = f"/v1/collections/{record.name}"
     if not new:
         response.status_code = status.HTTP_200_OK
-    return await _described(counts, principal, record)
+    return await _described(documents, principal, record)
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
@@ -81,7 +81,7 @@ async def create(
 async def list_all(
     collections: CollectionsDependency,
     index: CollectionIndexDependency,
-    counts: DocumentCountsDependency,
+    documents: DocumentIndexDependency,
     principal: PrincipalDependency,
     after: Annotated[str, Query(description="Only collections whose names sort after this one.")] = "",
     limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where it is left out.")] = None,
@@ -96,7 +96,7 @@ async def list_all(
                 record = await collections.get(principal.tenant, name)
             except Problem:
                 return None  # it was deleted a moment ago
-            return await _described(counts, principal, record)
+            return await _described(documents, principal, record)
 
     found = await asyncio.gather(*map(described, names))
     return CollectionList(collections=[each for each in found if each], next=names[-1] if more else None)
@@ -109,11 +109,11 @@ async def list_all(
 async def get(
     collection: str,
     collections: CollectionsDependency,
-    counts: DocumentCountsDependency,
+    documents: DocumentIndexDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    return await _described(counts, principal, record)
+    return await _described(documents, principal, record)
 
 
 @router.patch(
@@ -129,7 +129,7 @@ async def change(
     pipelines: PipelinesDependency,
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
-    counts: DocumentCountsDependency,
+    documents: DocumentIndexDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     """Takes effect for new queries, at other gateways within seconds."""
@@ -140,7 +140,7 @@ async def change(
     given = {name: getattr(body, name) for name in body.model_fields_set}
     record = await collections.update(known, lambda current: current.with_settings(**given))
     collection_cache.forget(principal.tenant, collection)
-    return await _described(counts, principal, record)
+    return await _described(documents, principal, record)
 
 
 @router.delete(
@@ -180,13 +180,13 @@ async def delete(
     return accepted(response, made)
 
 
-async def _described(counts: DocumentCounts, principal: Principal, record: Collection) -> api.Collection:
+async def _described(documents: DocumentIndex, principal: Principal, record: Collection) -> api.Collection:
     """As the caller sees it: what they may not see counts nowhere.
 
     `documents` and `chunks` count what is in the index of the live version; those of the other versions what was in
     them when they were built or retired.
     """
-    found = await counts.of(record.table, owner=record.owner, principals=principal.reads_as)
+    found = await documents.counts(record.table, owner=record.owner, principals=principal.reads_as)
     if record.restricted and not principal.sees_all:
         for version in record.versions:
             record = record.changed(version.name, documents=0, chunks=0)

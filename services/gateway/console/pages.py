@@ -20,7 +20,7 @@ __all__ = ["CONTENT_SECURITY_POLICY", "STATIC", "VIEWS", "console_routes"]
 STATIC: Final = Path(__file__).parent / "static"
 """What `make console` builds. It is committed, so that nobody needs Node to run the platform."""
 
-VIEWS: Final = ("ask", "jobs", "keys", "operate", "sign-in")
+VIEWS: Final = ("ask", "documents", "jobs", "keys", "operate", "sign-in")
 """The first part of each path that the page itself resolves."""
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(

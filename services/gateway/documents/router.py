@@ -1,6 +1,5 @@
 """/v1/collections/{collection}/documents"""
 
-import bisect
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import (
     CollectionsDependency,
+    DocumentIndexDependency,
     DocumentsDependency,
     JobsDependency,
     SettingsDependency,
@@ -110,20 +110,29 @@ async def list_page(
     collection: str,
     collections: CollectionsDependency,
     documents: DocumentsDependency,
+    index: DocumentIndexDependency,
     principal: PrincipalDependency,
     prefix: Annotated[str, Query(description="Only documents whose names begin so.")] = "",
+    text: Annotated[str, Query(description="Only documents whose names have this in them, in any case.")] = "",
+    warned: Annotated[bool, Query(description="Only documents with warnings.")] = False,
     after: Annotated[str, Query(description="Only documents whose names sort after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DocumentPage:
     """One page of the documents that are in the index, by name."""
     record = await collections.get(principal.tenant, principal.need_collection(collection))
-    records = await documents.list(record.table, owner=record.owner)
-    seen = filter(principal.sees_document, records)
-    found = [document for document in seen if document.name.startswith(prefix)]
-    start = bisect.bisect_right(found, after, key=lambda document: document.name) if after else 0
-    page = found[start : start + limit]
-    more = start + limit < len(found)
-    return DocumentPage(documents=tuple(map(Document.model_validate, page)), next=page[-1].name if more else None)
+    page, next_after = await index.page(
+        record.table,
+        owner=record.owner,
+        principals=principal.reads_as,
+        prefix=prefix,
+        text=text,
+        warned=warned,
+        after=after,
+        limit=limit,
+    )
+    found = await documents.get_each(record.table, page, owner=record.owner)
+    seen = filter(principal.sees_document, found)
+    return DocumentPage(documents=tuple(map(Document.model_validate, seen)), next=next_after)
 
 
 @router.get(

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from "react";
-import { useNavigate, useParams, useSearchParams } from "react-router";
+import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import {
   asMarkdown,
   deleteConversation,
@@ -144,7 +144,7 @@ function Welcome({ collection }: { collection: string }) {
         <>
           <p className="faint">This collection has no documents yet.</p>
           <p className="faint">
-            Add some with <code>sluice ingest PATH</code>.
+            Add some on the page <Link to="/documents">Documents</Link>, or with <code>sluice ingest PATH</code>.
           </p>
         </>
       )}

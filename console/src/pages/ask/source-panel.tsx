@@ -1,5 +1,6 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
+import { Link } from "react-router";
 import { api, read, type Source } from "../../api/client";
 import { percent, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
@@ -23,7 +24,15 @@ export function SourcePanel({ source, collection, onClose }: { source: Source; c
     <aside className="source-panel" aria-label={`Source ${source.index}`}>
       <div className="source-head" tabIndex={-1} ref={close}>
         <span className="citation static">{source.index}</span>
-        <h2 dir="auto">{printable(source.document)}</h2>
+        <h2 dir="auto">
+          {mayRead && source.document_id ? (
+            <Link to={`/documents/${encodeURIComponent(collection)}/${source.document_id}?passage=${source.position + 1}`}>
+              {printable(source.document)}
+            </Link>
+          ) : (
+            printable(source.document)
+          )}
+        </h2>
         <IconButton label="Close the source" icon="close" onClick={onClose} />
       </div>
       <div className="source-meta">

@@ -373,13 +373,17 @@ async def test_documents_are_listed_by_name_page_by_page(http: httpx.AsyncClient
     assert last["next"] is None
     prefixed = (await http.get(path, params={"prefix": "a/", "limit": 3})).json()
     assert ([d["name"] for d in prefixed["documents"]], prefixed["next"]) == (["a/1", "a/2", "a/3"], None)
+    found = (await http.get(path, params={"text": "/2"})).json()
+    assert ([d["name"] for d in found["documents"]], found["next"]) == (["a/2"], None)
+    assert (await http.get(path, params={"warned": True})).json() == {"documents": [], "next": None}
     assert (await http.get("/v1/collections/paged")).json() | {"documents": 5, "chunks": 10} == (
         await http.get("/v1/collections/paged")
     ).json()
     one = (await http.get(f"{path}/{document_id('c')}")).json()
     assert one == last["documents"][0]
-    members = {"id", "name", "sha256", "bytes", "chunks", "media_type", "metadata", "indexed_at", "warnings", "allowed"}
-    assert set(one) == members
+    about = {"id", "name", "sha256", "bytes", "chunks", "media_type", "metadata", "indexed_at"}
+    assert set(one) == about | {"warnings", "allowed", "origin"}
+    assert one["origin"] == ""
 
 
 def record(name: str, chunks: int) -> Document:

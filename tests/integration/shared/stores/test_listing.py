@@ -8,13 +8,14 @@ import pytest
 from shared.contracts.collections import Owner
 from shared.contracts.documents import Document
 from shared.contracts.jobs import DeleteSpec, Job, JobOptions, JobState, job_id
-from shared.contracts.principals import ALL
+from shared.contracts.principals import ALL, Principals
 from shared.contracts.restrictions import Restrictions
+from shared.contracts.warnings import DocumentWarning, WarningKind
 from shared.nats.kv import Repository
 from shared.nats.subjects import JOB_STATUS
 from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
-from shared.stores.document_counts import Counts, DocumentCounts
+from shared.stores.document_index import Counts, DocumentIndex
 from shared.stores.documents import Documents
 from shared.stores.jobs.index import JobList
 from shared.stores.jobs.store import JobStore, fresh_job
@@ -101,10 +102,10 @@ def document(name: str, chunks: int, allowed: tuple[str, ...] | None = None, rev
 
 
 async def test_counts_follow_what_is_written_changed_and_removed(harness: StageHarness) -> None:
-    documents, counts = Documents(harness.jetstream), DocumentCounts(harness.jetstream)
+    documents, index = Documents(harness.jetstream), DocumentIndex(harness.jetstream)
 
     async def counted(*principals: str) -> tuple[int, int]:
-        found = await counts.of("t", owner=OWNER, principals=principals or (ALL,))
+        found = await index.counts("t", owner=OWNER, principals=principals or (ALL,))
         return found.documents, found.chunks
 
     assert await counted() == (0, 0)
@@ -120,14 +121,65 @@ async def test_counts_follow_what_is_written_changed_and_removed(harness: StageH
     await documents.permit("t", "d1", ("group:hr",), 4, owner=OWNER)
     assert await counted("group:it") == (38, 76)
     await documents.forget("t", owner=OWNER)
-    assert await counts.of("t", owner=OWNER, principals=(ALL,)) == Counts(documents=0, chunks=0)
+    assert await index.counts("t", owner=OWNER, principals=(ALL,)) == Counts(documents=0, chunks=0)
 
 
 async def test_counts_are_of_the_owner_alone(harness: StageHarness) -> None:
-    documents, counts = Documents(harness.jetstream), DocumentCounts(harness.jetstream)
+    documents, index = Documents(harness.jetstream), DocumentIndex(harness.jetstream)
     await documents.put("t", document("mine", 2), owner=OWNER)
     other = Owner(tenant="other", collection="c2")
-    assert await counts.of("t", owner=other, principals=(ALL,)) == Counts(documents=0, chunks=0)
+    assert await index.counts("t", owner=other, principals=(ALL,)) == Counts(documents=0, chunks=0)
+
+
+async def test_pages_of_documents_are_in_order_and_follow_what_is_written(harness: StageHarness) -> None:
+    documents, index = Documents(harness.jetstream), DocumentIndex(harness.jetstream)
+    names = [f"{folder}/Report-{number:03}" for folder in ("b", "a", "c") for number in range(200)]
+    for name in names:
+        await documents.put("t", document(name, 1), owner=OWNER)
+
+    async def listed(
+        limit: int = 70, principals: Principals = (ALL,), prefix: str = "", text: str = "", warned: bool = False
+    ) -> list[str]:
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page, after = await index.page(
+                "t",
+                owner=OWNER,
+                principals=principals,
+                prefix=prefix,
+                text=text,
+                warned=warned,
+                after=after,
+                limit=limit,
+            )
+            found += page
+        return found
+
+    assert await listed() == await listed(599) == await listed(600) == sorted(names)
+    assert await listed(prefix="b/") == sorted(names)[200:400]
+    assert await listed(1, text="PORT-007") == [f"{folder}/Report-007" for folder in "abc"]
+    assert await listed(prefix="c/", text="report-19") == [f"c/Report-{number}" for number in range(190, 200)]
+    assert await listed(prefix="d/") == await listed(text="nowhere") == await listed(warned=True) == []
+
+    gap = DocumentWarning(kind=WarningKind.CUT_OFF, detail="The end is missing.")
+    changed = document("a/Report-001", 3, revision=2).model_copy(update={"warnings": (gap,)})
+    await documents.put("t", changed, owner=OWNER)
+    await documents.delete("t", "a/Report-000", 3, owner=OWNER)
+    await documents.put("t", document("a/New", 1, ("group:hr",)), owner=OWNER)
+    assert (await listed(prefix="a/"))[:3] == ["a/New", "a/Report-001", "a/Report-002"]
+    assert await listed(prefix="a/N", principals=("group:it",)) == []
+    assert await listed(warned=True) == ["a/Report-001"]
+    await documents.forget("t", owner=OWNER)
+    assert await listed() == []
+
+
+async def test_documents_are_read_in_the_order_that_is_asked_for(harness: StageHarness) -> None:
+    documents = Documents(harness.jetstream)
+    for name in "abc":
+        await documents.put("t", document(name, 1), owner=OWNER)
+    found = await documents.get_each("t", ["c", "gone", "a"], owner=OWNER)
+    assert [record.name for record in found] == ["c", "a"]
 
 
 async def test_pages_of_collections_are_in_order_and_complete(harness: StageHarness) -> None:

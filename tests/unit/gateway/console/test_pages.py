@@ -18,7 +18,7 @@ async def _get(path: str, **headers: str) -> httpx.Response:
         return await client.get(path, headers=headers)
 
 
-@pytest.mark.parametrize("path", ["/", "/ask", "/ask/abc", "/sign-in"])
+@pytest.mark.parametrize("path", ["/", "/ask", "/ask/abc", "/documents/docs/0a", "/sign-in"])
 async def test_a_browser_gets_the_page_with_a_strict_policy(path: str) -> None:
     response = await _get(path, **HTML)
     assert response.status_code == 200
