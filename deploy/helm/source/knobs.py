@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from deploy.helm.source.options import GPU
 from deploy.helm.source.renderings import Key
-from deploy.helm.source.settings import environment, settings_data
+from deploy.helm.source.settings import FIXED, environment, settings_data
 from deploy.helm.source.trees import ABSENT, Block, Choice, Inline, Lines, Tree
 
 __all__ = ["SERVICES", "with_values"]
@@ -183,7 +183,42 @@ def _claim(values: str, spec: Tree) -> Tree:
 # Other kinds
 
 
-VOLUMES: Final = {"index": ".Values.index", "models": ".Values.gpu.models"}
+def _backup(_: str, tree: Tree) -> Tree:
+    """The CronJob: onto a volume, or into a bucket with settings and a Secret of its own."""
+    values = ".Values.backup"
+    spec = {**tree["spec"], "schedule": Inline(f"{{{{ {values}.schedule | quote }}}}")}
+    job = spec["jobTemplate"]
+    template = job["spec"]["template"]
+    secrets = Choice(".Values.imagePullSecrets", Block(".Values.imagePullSecrets"))
+    pod = {**template["spec"], "imagePullSecrets": secrets}
+    (container,) = pod["containers"]
+    place, env = "/backups", container["env"]
+    if credentials := [entry for entry in env if "valueFrom" in entry]:
+        settings = f"{{{{- range $name, $value := {values}.s3.settings }}}}"
+        each = ("- name: {{ $name }}", "  value: {{ $value | quote }}")
+        user = [entry for entry in env if entry["name"] in FIXED]
+        env = [*user, *map(_backup_credential, credentials), Lines((settings, *each, "{{- end }}"))]
+        place = Inline(f"{{{{ {values}.s3.uri }}}}")
+    changed = {
+        "image": Inline('{{ include "sluice.image" (list . "retriever") }}'),
+        "imagePullPolicy": PULL_POLICY,
+        "args": ["create", "--keep", Inline(f"{{{{ {values}.keep | quote }}}}"), place],
+        "env": env,
+        "resources": Block(f"{values}.resources"),
+    }
+    pod["containers"] = [{**container, **changed}]
+    job = {**job, "spec": {**job["spec"], "template": {**template, "spec": pod}}}
+    return {**tree, "spec": {**spec, "jobTemplate": job}}
+
+
+def _backup_credential(entry: Tree) -> Tree:
+    """A variable from the Secret: none where the account has a role."""
+    values = ".Values.backup.s3.secret"
+    reference = {**entry["valueFrom"]["secretKeyRef"], "name": Inline(f"{{{{ {values} }}}}")}
+    return Choice(values, {**entry, "valueFrom": {"secretKeyRef": reference}})
+
+
+VOLUMES: Final = {"index": ".Values.index", "models": ".Values.gpu.models", "backups": ".Values.backup"}
 
 
 def _volume(name: str, tree: Tree) -> Tree:
@@ -204,7 +239,7 @@ def _autoscaler(name: str, tree: Tree) -> Tree:
 
 
 def _account(name: str, tree: Tree) -> Tree:
-    if name not in (*SERVICES, "nats"):
+    if name not in (*SERVICES, "nats", "backup"):
         return tree
     annotations = Choice(
         f".Values.{name}.serviceAccountAnnotations", Block(f".Values.{name}.serviceAccountAnnotations")
@@ -263,6 +298,7 @@ def _quota(_: str, tree: Tree) -> Tree:
 
 KINDS: Final = {
     ("StatefulSet", "nats"): _broker,
+    ("CronJob", "backup"): _backup,
     ("PersistentVolumeClaim", ""): _volume,
     ("HorizontalPodAutoscaler", ""): _autoscaler,
     ("ScaledObject", ""): _autoscaler,

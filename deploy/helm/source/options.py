@@ -15,6 +15,8 @@ class Option:
 
     condition: str
     component: str = ""
+    after: tuple[str, ...] = ()
+    """Components that come before this one: only what it changes beyond them is its own."""
     overlay: str = ""
     kinds: frozenset[str] = frozenset()
     """Only these kinds; empty: all."""
@@ -29,6 +31,10 @@ class Option:
 
 KEDA: Final = ".Values.keda.enabled"
 GPU: Final = ".Values.gpu.enabled"
+DRA: Final = "and .Values.gpu.enabled .Values.gpu.dra.enabled"
+SPOT: Final = ".Values.spot.enabled"
+BACKUP: Final = ".Values.backup.enabled"
+BACKUP_S3: Final = 'and .Values.backup.enabled (eq .Values.backup.storage "s3")'
 S3: Final = 'eq .Values.index.storage "s3"'
 TRACING: Final = ".Values.tracing.enabled"
 ONE_NODE: Final = "eq (int .Values.nats.replicas) 1"
@@ -36,8 +42,13 @@ ONE_NODE: Final = "eq (int .Values.nats.replicas) 1"
 OPTIONS: Final = (
     Option(condition=KEDA, component="keda"),
     Option(condition=GPU, component="gpu"),
+    Option(condition=DRA, component="gpu-dra", after=("gpu",)),
+    Option(condition=SPOT, component="spot"),
+    Option(condition=f"and {GPU} {SPOT}", component="spot-gpu", after=("gpu", "spot")),
     Option(condition='eq .Values.index.storage "rwx"', component="index-rwx"),
     Option(condition=S3, component="index-s3"),
+    Option(condition=BACKUP, component="backup"),
+    Option(condition=BACKUP_S3, component="backup-s3", after=("backup",)),
     Option(condition=ONE_NODE, overlay="overlays/local", services=frozenset({"nats"})),
     Option(condition=".Values.nats.exporter.enabled", component="nats-exporter"),
     Option(condition=".Values.nats.certManager.enabled", component="cert-manager-nats"),
@@ -57,12 +68,12 @@ OPTIONS: Final = (
 
 def trees() -> dict[Key, Tree]:
     """Each object of the base and of any option, with conditions where options change it."""
-    base = kustomize()
-    found: dict[Key, Tree] = dict(base)
+    found: dict[Key, Tree] = dict(kustomize())
     for option in OPTIONS:
-        changed = kustomize(resource=option.overlay) if option.overlay else kustomize(option.component)
-        for key in {**base, **changed}:
-            before, after = base.get(key, ABSENT), changed.get(key, ABSENT)
+        unchanged = kustomize(*option.after)
+        changed = kustomize(resource=option.overlay) if option.overlay else kustomize(*option.after, option.component)
+        for key in {**unchanged, **changed}:
+            before, after = unchanged.get(key, ABSENT), changed.get(key, ABSENT)
             if option.concerns(key[0], before if after is ABSENT else after):
                 found[key] = merge(before, after, found.get(key, ABSENT), option.condition)
     return {key: tree for key, tree in found.items() if tree is not ABSENT}

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from deploy.helm.source.options import GPU, KEDA, S3, TRACING
+from deploy.helm.source.options import GPU, KEDA, OPTIONS, S3, TRACING
 from deploy.helm.source.trees import ABSENT, Choice, Inline, Lines, Tree
 
 __all__ = ["DERIVED", "FIXED", "environment", "settings_data"]
@@ -70,6 +70,7 @@ def _range(plain: dict[str, Tree], values: str, service: str, each: tuple[str, .
 
 
 def _by_condition(plain: dict[str, Tree]) -> dict[str, dict[str, Any]]:
+    """What each condition sets, in the order of the options: of two that hold, the later one counts."""
     found: dict[str, dict[str, Any]] = {}
     for name, value in plain.items():
         rest = value
@@ -77,7 +78,8 @@ def _by_condition(plain: dict[str, Tree]) -> dict[str, dict[str, Any]]:
             if rest.then is not ABSENT:
                 found.setdefault(rest.condition, {})[name] = rest.then
             rest = rest.otherwise
-    return found
+    order = [option.condition for option in OPTIONS]
+    return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
 
 
 def _literal(named: dict[str, Any]) -> str:

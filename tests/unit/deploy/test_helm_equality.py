@@ -30,6 +30,8 @@ SWITCHES = {
     "podmonitor": "podMonitor.enabled",
     "prometheusrule": "prometheusRule.enabled",
     "external-secrets": "externalSecrets.enabled",
+    "spot": "spot.enabled",
+    "backup": "backup.enabled",
 }
 """The value that switches each component on."""
 
@@ -44,10 +46,18 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "quota": (("quota.enabled=true",), ("requests.yaml",), ("quota",)),
     "gpu-mig": ((), ("gpu-mig.yaml",), ("gpu", "gpu-mig")),
     "gpu-time-slicing": ((), ("gpu-time-slicing.yaml",), ("gpu", "gpu-time-slicing")),
+    "gpu-dra": ((), ("gpu-dra.yaml",), ("gpu", "gpu-dra")),
+    "gpu-hami": ((), ("gpu-hami.yaml",), ("gpu", "gpu-hami")),
+    "spot-gpu": (("gpu.enabled=true", "spot.enabled=true"), (), ("gpu", "spot", "spot-gpu")),
+    "backup-s3": (
+        ("backup.enabled=true", 'backup.storage="s3"', 'index.storage="s3"'),
+        (),
+        ("index-s3", "backup", "backup-s3"),
+    ),
     "everything": (
         (*(f"{value}=true" for value in SWITCHES.values()), 'index.storage="s3"'),
         (),
-        (*SWITCHES, "index-s3"),
+        (*SWITCHES, "spot-gpu", "index-s3"),
     ),
 }
 """Values, files of values, and the components of kustomize that they stand for."""
@@ -95,7 +105,9 @@ def test_templates_and_values_are_what_their_program_writes() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
-@pytest.mark.parametrize("name", ["base", "gpu", "index-s3", "nats-exporter", "priorities", "quota"])
+@pytest.mark.parametrize(
+    "name", ["base", "gpu", "index-s3", "nats-exporter", "priorities", "quota", "spot", "backup", "backup-s3"]
+)
 def test_objects_of_the_chart_are_valid(name: str, version: str) -> None:
     values, chosen, _ = CASES[name]
     for thing in template(*values, files=chosen).objects:
