@@ -78,3 +78,23 @@ def test_a_conversation_is_there_in_another_browser_until_it_is_deleted(browser:
     for visit in (first, second):
         visit.check()
         visit.context.close()
+
+
+def test_what_another_program_has_kept_does_not_break_the_page(browser: Browser, keeping: Platform) -> None:
+    visit = begin(browser, keeping.url)
+    exchanges = [
+        {},
+        {"question": "Odd?", "answer": 5, "sources": [{}], "done": {}, "problem": {}},
+        {"done": {"cited": 1}},
+    ]
+    put = visit.context.request.put(
+        "/v1/conversations/odd00001",
+        data={"title": "Odd", "collection": "harbour", "exchanges": exchanges},
+        headers={"X-Sluice-Console": "1"},
+    )
+    assert put.ok, put.text()
+    page = visit.open("/ask/odd00001")
+    expect(page.get_by_role("article")).to_have_count(3)
+    expect(page.get_by_role("heading", name="Odd?")).to_be_visible()
+    visit.check()
+    visit.context.close()
