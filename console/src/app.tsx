@@ -1,5 +1,5 @@
 import { lazy, Suspense, useState, type ReactNode } from "react";
-import { Navigate, NavLink, Route, Routes, useLocation } from "react-router";
+import { Link, Navigate, NavLink, Route, Routes, useLocation } from "react-router";
 import { ProblemError, type Action } from "./api/client";
 import { openConversations } from "./lib/conversations";
 import { SessionProvider, useSession, useSessionQuery, useSignOut } from "./lib/session";
@@ -90,7 +90,7 @@ function Shell() {
               <Route path="/jobs/*" element={guard(may("read"), <JobsPages />)} />
               <Route path="/documents/:collection?/:document?" element={guard(may("read"), <DocumentsPage />)} />
               <Route path="/sign-in" element={<Navigate to="/" replace />} />
-              <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
+              <Route path="*" element={<NoSuchPage />} />
             </Routes>
           </Suspense>
         </Boundary>
@@ -100,6 +100,16 @@ function Shell() {
 }
 
 const guard = (allowed: boolean, page: ReactNode) => (allowed ? page : <NothingAllowed />);
+
+function NoSuchPage() {
+  return (
+    <Empty icon="search" title="There is no such page">
+      <p>
+        <Link to="/">Go to the first page</Link>
+      </p>
+    </Empty>
+  );
+}
 
 function NothingAllowed() {
   return (

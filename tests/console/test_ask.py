@@ -25,6 +25,7 @@ HARBOUR: Final = "\n\n".join(
 HOSTILE: Final = (
     "The zebra valve opens at 7 bar. <script>window.__owned = 1</script> "
     "<img src=x onerror='window.__owned = 2'> [a link](javascript:window.__owned=3) "
+    "[a page](/jobs/new) [a file](other.md) "
     "\u202e\u0007 <b onclick='window.__owned = 4'>bold</b>"
 )
 
@@ -96,6 +97,10 @@ def test_text_of_documents_is_never_markup(visit: Visit, collection: str) -> Non
     expect(panel).to_contain_text("<script>window.__owned = 1</script>")
     assert page.evaluate("() => window.__owned") is None
     assert page.locator("a[href^='javascript']").count() == 0
+    # Nor does it link to the console's own pages.
+    expect(answer).to_contain_text("a page")
+    for name in ("a page", "a file"):
+        expect(answer.get_by_role("link", name=name)).to_have_count(0)
 
 
 def test_a_conversation_is_held_with_the_keyboard_alone(visit: Visit, collection: str) -> None:

@@ -78,3 +78,38 @@ def test_a_conversation_is_there_in_another_browser_until_it_is_deleted(browser:
     for visit in (first, second):
         visit.check()
         visit.context.close()
+
+
+def test_what_another_program_has_kept_does_not_break_the_page(browser: Browser, keeping: Platform) -> None:
+    visit = begin(browser, keeping.url)
+    exchanges = [
+        {},
+        {"question": "Odd?", "answer": 5, "sources": [{}], "done": {}, "problem": {}},
+        {"done": {"cited": 1}},
+    ]
+    put = visit.context.request.put(
+        "/v1/conversations/odd00001",
+        data={"title": "Odd", "collection": "harbour", "exchanges": exchanges},
+        headers={"X-Sluice-Console": "1"},
+    )
+    assert put.ok, put.text()
+    page = visit.open("/ask/odd00001")
+    expect(page.get_by_role("article")).to_have_count(3)
+    expect(page.get_by_role("heading", name="Odd?")).to_be_visible()
+    visit.check()
+    visit.context.close()
+
+
+def test_the_collection_that_there_is_is_asked_where_none_is_called_default(
+    browser: Browser, keeping: Platform
+) -> None:
+    visit = begin(browser, keeping.url)
+    with Client(keeping.url, api_key=ADMIN, timeout=60) as client:
+        secret = client.create_key("of the harbour", actions=["query"], collections=["harbour"]).secret
+    page = visit.open("/ask")
+    expect(page.get_by_label("Collection")).to_have_value("harbour")
+    visit.sign_in(secret)  # it may not list collections
+    page.reload()
+    expect(page.get_by_role("textbox", name="Collection")).to_have_value("harbour")
+    visit.check()
+    visit.context.close()

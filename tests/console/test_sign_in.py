@@ -43,6 +43,8 @@ def test_a_page_that_does_not_exist_says_so(visit: Visit) -> None:
     page = visit.open("/ask/nowhere/at/all")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
     expect(page).to_have_title(re.compile("Sluice"))
+    page.get_by_role("link", name="Go to the first page").click()
+    expect(page.get_by_role("textbox", name="Question")).to_be_visible()
 
 
 def test_a_person_signs_in_by_openid(browser: Browser, tmp_path: Path) -> None:
@@ -60,7 +62,9 @@ def test_a_person_signs_in_by_openid(browser: Browser, tmp_path: Path) -> None:
         gateway = stack.enter_context(authenticated_gateway(broker, tmp_path, **settings))
         visit = Visit.begin(browser, gateway.process.url)
         visit.expected.append("401")
-        page = visit.open("/ask/anything")
+        page = visit.open("/ask/anything?collection=handbook")
+        way = page.get_by_role("link", name="Sign in with Example")
+        expect(way).to_have_attribute("href", "/sign-in/openid?to=%2Fask%2Fanything%3Fcollection%3Dhandbook")
         visit.check_accessibility(page)
         page.get_by_role("link", name="Sign in with Example").click()
         page.get_by_role("button", name="cy").click()

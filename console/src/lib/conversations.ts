@@ -39,6 +39,25 @@ interface Store {
   clear(): void;
 }
 
+/** An exchange as somebody kept it, perhaps another version of the console, with all that the page reads of one. */
+function exchangeOf(kept: Partial<Exchange>, place: number): Exchange {
+  const text = (value: unknown) => (typeof value === "string" ? value : "");
+  const { done, problem } = kept;
+  const lists: unknown[] = [done?.supported, done?.cited, done?.context?.dropped, done?.context?.shortened, done?.timings?.stages];
+  const sources = Array.isArray(kept.sources) ? kept.sources : [];
+  return {
+    id: text(kept.id) || `${place}`,
+    question: text(kept.question),
+    answer: text(kept.answer),
+    sources: sources.filter((source) => typeof source?.document === "string" && typeof source.text === "string" && Array.isArray(source.copies)),
+    done: done && lists.every(Array.isArray) ? done : null,
+    problem: problem ? { title: text(problem.title), detail: text(problem.detail), traceId: text(problem.traceId) } : null,
+    stopped: kept.stopped === true,
+    filter: text(kept.filter),
+    askedAt: typeof kept.askedAt === "number" ? kept.askedAt : 0,
+  };
+}
+
 const listeners = new Set<() => void>();
 const tell = () => listeners.forEach((listener) => listener());
 let owner = "";
@@ -159,7 +178,7 @@ function serverStore(): Store {
           const found = await read(api.GET("/v1/conversations/{conversation}", { params: { path: { conversation: id } } }));
           const changedAt = summaries.find((one) => one.id === id)?.changedAt ?? 0;
           // One that was begun meanwhile is newer.
-          if (!known.has(id)) known.set(id, { id, changedAt, ...found, exchanges: found.exchanges as unknown as Exchange[] });
+          if (!known.has(id)) known.set(id, { id, changedAt, ...found, exchanges: (found.exchanges as Partial<Exchange>[]).map(exchangeOf) });
         } catch (error) {
           if (problemOf(error).status !== 404) throw error;
           if (!known.has(id)) known.set(id, null);

@@ -26,7 +26,7 @@ function useOpenId() {
 
 export function SignIn() {
   const [search] = useSearchParams();
-  const { pathname } = useLocation();
+  const { pathname, search: query } = useLocation();
   const openId = useOpenId();
   const failed = FAILURES[search.get("failed") ?? ""];
   const client = useQueryClient();
@@ -65,7 +65,7 @@ export function SignIn() {
         )}
         {openId.data && (
           <>
-            <a className="button primary" href={`/sign-in/openid?${new URLSearchParams({ to: pathname === "/sign-in" ? "/" : pathname })}`}>
+            <a className="button primary" href={`/sign-in/openid?${new URLSearchParams({ to: pathname === "/sign-in" ? "/" : pathname + query })}`}>
               <span>Sign in with {openId.data}</span>
             </a>
             <p className="or">or with an API key</p>

@@ -15,6 +15,9 @@ __all__ = ["SpanBody", "TraceBody", "TraceEntry", "TraceList", "collect_trace", 
 LONGEST = 1.0
 QUIET = 0.15
 
+MESSAGE = "exception.message"
+"""What OpenTelemetry calls the words of an exception."""
+
 
 class SpanBody(SpanReport):
     """`linked` says that the span belongs to another trace: a batch in which this one took part."""
@@ -58,18 +61,21 @@ class TraceList(BaseModel):
     traces: list[TraceEntry]
 
 
-async def latest_traces(client: Client, most: int, tenant: str) -> TraceList:
-    """The newest traces of a tenant's queries and jobs, as far as the services remember them, the newest first."""
+async def latest_traces(client: Client, most: int, tenant: str, *, words: bool) -> TraceList:
+    """The newest traces of a tenant's queries and jobs, as far as the services remember them, the newest first.
+
+    With `words` the reasons of failures are among them, which may name collections, folders and documents.
+    """
     found: dict[str, list[tuple[str, TraceSummary]]] = {}
     for report in await _ask(client, TraceRequest(id="", latest=most, tenant=tenant)):
         for summary in report.latest:
             found.setdefault(summary.trace_id, []).append((report.service, summary))
-    entries = sorted(map(_entry, found.values()), key=lambda entry: -entry.started_at)
+    entries = sorted((_entry(parts, words) for parts in found.values()), key=lambda entry: -entry.started_at)
     return TraceList(traces=entries[:most])
 
 
-async def collect_trace(client: Client, wanted: str, tenant: str) -> TraceBody:
-    """The trace of an id, as far as a tenant may see it. Raises Problem NOT_FOUND.
+async def collect_trace(client: Client, wanted: str, tenant: str, *, words: bool) -> TraceBody:
+    """The trace of an id, as far as a tenant may see it, with the reasons of failures or not. Raises Problem NOT_FOUND.
 
     An id of a query or job is known to those who saw it; the trace that it means is then wanted of everybody.
     """
@@ -85,7 +91,8 @@ async def collect_trace(client: Client, wanted: str, tenant: str) -> TraceBody:
             f"No service remembers a trace, query or job '{wanted}'. They forget after some minutes, after many other "
             "traces, and when they are restarted; and under load only some traces are recorded.",
         )
-    return _body(wanted, list(spans.values()), max((report.omitted for report in reports), default=0))
+    shown = list(spans.values()) if words else list(map(_wordless, spans.values()))
+    return _body(wanted, shown, max((report.omitted for report in reports), default=0))
 
 
 async def _ask(client: Client, request: TraceRequest) -> list[TraceReport]:
@@ -98,9 +105,10 @@ async def _ask(client: Client, request: TraceRequest) -> list[TraceReport]:
     return reports
 
 
-def _entry(parts: Sequence[tuple[str, TraceSummary]]) -> TraceEntry:
+def _entry(parts: Sequence[tuple[str, TraceSummary]], words: bool) -> TraceEntry:
     _, first = min(parts, key=lambda part: part[1].started_at)
     ends = [part.ended_at for _, part in parts]
+    error = next((part.error for _, part in parts if part.error is not None), None)
     lasts = None in ends
     return TraceEntry(
         trace_id=first.trace_id,
@@ -110,8 +118,22 @@ def _entry(parts: Sequence[tuple[str, TraceSummary]]) -> TraceEntry:
         started_at=first.started_at,
         duration_ms=None if lasts else round((max(end or 0 for end in ends) - first.started_at) * 1e3, 3),
         spans=sum(part.spans for _, part in parts),
-        error=next((part.error for _, part in parts if part.error is not None), None),
+        error=error if words else _kind(error),
     )
+
+
+def _kind(error: str | None) -> str | None:
+    """Of `Problem: There is no collection 'x'.` what comes before the colon."""
+    return None if error is None else error.partition(":")[0]
+
+
+def _wordless(span: SpanBody) -> SpanBody:
+    """A span that says that it has failed, and not why."""
+    events = tuple(
+        event.model_copy(update={"attributes": {k: v for k, v in event.attributes.items() if k != MESSAGE}})
+        for event in span.events
+    )
+    return span.model_copy(update={"error": _kind(span.error), "events": events})
 
 
 def _spans_of(report: TraceReport, trace: str) -> bool:

@@ -59,6 +59,11 @@ class Principal:
         """Whether no document is hidden from the caller by its list."""
         return ALL in self.reads_as
 
+    @property
+    def sees_everything(self) -> bool:
+        """Whether the caller may look at all collections of the tenant, and no document of them is hidden."""
+        return self.may(Action.READ) and self.collections == EVERY_COLLECTION and self.sees_all
+
     def sees_document(self, document: Document) -> bool:
         """Whether the document's list permits the caller."""
         return is_permitted(document.allowed, self.reads_as)

@@ -9,14 +9,13 @@ import hashlib
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Final, Literal
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
 from services.gateway.auth.exposure import is_same_origin
@@ -117,12 +116,10 @@ class Sessions:
 def _cookie(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str | None:
     for name, value in headers:
         if name == b"cookie" and wanted.encode() in value:
-            try:
-                morsel = SimpleCookie(value.decode("latin-1")).get(wanted)
-            except CookieError:
-                continue
-            if morsel is not None:
-                return morsel.value
+            # Other programs on the same machine set cookies too, with values that the standard does not allow.
+            found = cookie_parser(value.decode("latin-1")).get(wanted)
+            if found is not None:
+                return found
     return None
 
 

@@ -3,7 +3,7 @@
 import hmac
 import logging
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -24,6 +24,9 @@ CALLBACK: Final = "/sign-in/openid/callback"
 
 SIGN_IN_SECONDS: Final = 600
 """Seconds that a person may spend at the provider."""
+
+LONGEST_PATH: Final = 1000
+"""Characters of a path to return to: it travels in a cookie, and browsers drop those of more than 4,096."""
 
 
 def openid_routes(settings: GatewaySettings, sessions: Sessions) -> list[BaseRoute]:
@@ -93,5 +96,6 @@ def _scheme(request: Request) -> str:
 
 
 def _own_path(path: str) -> str:
-    """The path, or the first page where it could lead to another site."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+    """The path, or the first page where it could lead to another site, or is too long to be kept."""
+    own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if own and len(quote(path)) <= LONGEST_PATH else "/"

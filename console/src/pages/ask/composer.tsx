@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useRef, useState, type KeyboardEvent } from "react";
 import { api, read } from "../../api/client";
 import { plural } from "../../lib/format";
-import { useMay } from "../../lib/session";
+import { useMay, useSession } from "../../lib/session";
 import { Button, IconButton } from "../../ui/basics";
 import { Icon } from "../../ui/icon";
 import type { AskOptions } from "./use-answer";
@@ -23,6 +23,16 @@ export function useCollections(enabled = true) {
     queryFn: () => read(api.GET("/v1/collections")).then((body) => body.collections),
     enabled,
   });
+}
+
+/** The collection that is asked as long as nobody has chosen one: `default`, where it is there for the caller. */
+export function useUsualCollection(): string {
+  const { collections: patterns } = useSession();
+  const { data: collections = [] } = useCollections(useMay("read"));
+  if (collections.some((one) => one.name === "default")) return "default";
+  const first = collections.find((one) => one.documents > 0) ?? collections[0];
+  const named = patterns.every((pattern) => !/[*?]/.test(pattern)) && !patterns.includes("default");
+  return first?.name ?? (named ? patterns[0] : undefined) ?? "default";
 }
 
 /** Where a question is written, with what it is asked of beside it. */

@@ -19,6 +19,8 @@ interface Props {
 
 const CITATION = /\[(\d{1,3})\]/g;
 const CITED = "#source-";
+/** What a document links to within its own folder or site is not there, and the console's own pages are not its to name. */
+const ELSEWHERE = /^(https?:\/\/|mailto:)/i;
 
 /** An answer as Markdown. Raw HTML stays text, images become their description, and links leave by a new tab. */
 export const AnswerText = memo(function AnswerText({ text, supported, onCite, known }: Props) {
@@ -33,7 +35,7 @@ export const AnswerText = memo(function AnswerText({ text, supported, onCite, kn
           </button>
         );
       }
-      if (!href || href.startsWith("#")) return <>{children}</>;
+      if (!href || !ELSEWHERE.test(href)) return <>{children}</>;
       return (
         <a href={href} target="_blank" rel="noopener noreferrer nofollow">
           {children}

@@ -16,7 +16,7 @@ import { useMay, useSession } from "../../lib/session";
 import { Button, CopyButton, IconButton, Loading } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Icon, Logo } from "../../ui/icon";
-import { Composer, useCollections } from "./composer";
+import { Composer, useCollections, useUsualCollection } from "./composer";
 import { ExchangeView } from "./exchange";
 import { SourcePanel } from "./source-panel";
 import { useAnswer, type AskOptions } from "./use-answer";
@@ -34,13 +34,15 @@ export function AskPage() {
   const { conversation: kept, pending } = useConversation(wanted);
   const failure = useConversationsFailure();
   const conversation = running && running.id === wanted ? running : kept;
-  const [options, setOptions] = useState<AskOptions>(() => ({
-    collection: search.get("collection") ?? kept?.collection ?? conversations[0]?.collection ?? "default",
+  const usual = useUsualCollection();
+  const [chosen, setOptions] = useState<Omit<AskOptions, "collection"> & { collection: string | null }>(() => ({
+    collection: search.get("collection") ?? kept?.collection ?? conversations[0]?.collection ?? null,
     pipeline: search.get("pipeline") ?? kept?.pipeline ?? "",
     filter: search.get("filter") ?? "",
     topK: 5,
     rerank: false,
   }));
+  const options: AskOptions = { ...chosen, collection: chosen.collection ?? usual };
   const end = useRef<HTMLDivElement>(null);
   const exchanges = conversation?.exchanges ?? [];
   const last = exchanges.at(-1);
@@ -125,6 +127,7 @@ function linkTo(exchange: Exchange, conversation: Conversation | undefined): str
 
 function Welcome({ collection }: { collection: string }) {
   const mayRead = useMay("read");
+  const mayWrite = useMay("write");
   const collections = useCollections(mayRead);
   const chosen = collections.data?.find((one) => one.name === collection);
   const empty = mayRead && collections.isSuccess && !chosen?.documents;
@@ -143,9 +146,11 @@ function Welcome({ collection }: { collection: string }) {
       {empty && (
         <>
           <p className="faint">This collection has no documents yet.</p>
-          <p className="faint">
-            Add some on the page <Link to="/documents">Documents</Link>, or with <code>sluice ingest PATH</code>.
-          </p>
+          {mayWrite && (
+            <p className="faint">
+              Add some on the page <Link to="/documents">Documents</Link>, or with <code>sluice ingest PATH</code>.
+            </p>
+          )}
         </>
       )}
     </div>

@@ -137,6 +137,12 @@ def test_no_sign_in_ends_at_another_site(browser: httpx.Client, to: str) -> None
     assert sign_in(browser, "bo", to=to).headers["location"] == "/"
 
 
+def test_a_path_that_is_too_long_for_a_cookie_is_not_returned_to(browser: httpx.Client) -> None:
+    begun = browser.get("/sign-in/openid", params={"to": "/jobs?collection=" + "a" * 5000})
+    assert len(begun.headers["set-cookie"]) < 4096  # browsers drop longer ones, and the sign-in would be lost
+    assert sign_in(browser, "bo", to="/" + "\u00e9" * 500).headers["location"] == "/"
+
+
 def test_a_session_ends_with_a_sign_out(browser: httpx.Client) -> None:
     sign_in(browser, "ada")
     assert browser.delete("/v1/session", headers=CONSOLE).status_code == 204

@@ -74,3 +74,11 @@ def test_a_revoked_key_ends_its_sessions(gateway: AuthenticatedGateway) -> None:
         assert client.get("/v1/session").json()["actions"] == ["query"]
         gateway.admin.delete(f"/v1/keys/{issued['key']['id']}")
         gateway.until(client, lambda status: status == 401)
+
+
+@pytest.mark.parametrize("other", ['prefs={"dark":1,"of":[2]}', "a b=c", "name=Zo\u00eb", "x", '"'])
+def test_cookies_of_other_programs_on_the_machine_do_not_end_a_session(browser: httpx.Client, other: str) -> None:
+    ((name, value),) = browser.cookies.items()
+    browser.cookies.clear()
+    for cookies in (f"{other}; {name}={value}", f"{name}={value}; {other}"):
+        assert browser.get("/v1/session", headers=[(b"cookie", cookies.encode())]).status_code == 200, cookies

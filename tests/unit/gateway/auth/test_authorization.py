@@ -229,6 +229,22 @@ def test_a_key_may_do_what_its_actions_say_and_what_they_bring() -> None:
     assert {action: set(Action.all_of([action])) for action in brings} == brings
 
 
+@pytest.mark.parametrize(
+    ("members", "sees"),
+    [
+        ({}, True),
+        ({"actions": frozenset({Action.READ, Action.WRITE})}, True),
+        ({"actions": frozenset({Action.READ}), "principals": ("*",)}, True),
+        ({"actions": frozenset({Action.QUERY}), "principals": ("*",)}, False),
+        ({"actions": frozenset({Action.READ, Action.WRITE}), "collections": ("docs",)}, False),
+        ({"actions": frozenset({Action.READ})}, False),
+        ({"identity": ("user:alice",)}, False),
+    ],
+)
+def test_who_sees_everything_of_a_tenant(members: dict[str, Any], sees: bool) -> None:
+    assert Principal(tenant="acme", **members).sees_everything is sees
+
+
 def test_an_endpoint_that_does_not_say_what_it_needs_cannot_be_made() -> None:
     async def endpoint() -> None: ...
 
