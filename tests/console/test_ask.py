@@ -120,6 +120,13 @@ def test_a_conversation_is_held_with_the_keyboard_alone(visit: Visit, collection
     expect(page.get_by_role("complementary", name="Source")).to_have_count(0)
 
 
+def test_a_conversation_that_is_not_there_says_so_and_lets_one_begin(visit: Visit, collection: str) -> None:
+    page = visit.open(f"/ask/nosuchconversation?collection={collection}")
+    expect(page.get_by_role("heading", name="There is no such conversation")).to_be_visible()
+    ask(page, "How deep is berth 4?")
+    expect(page.get_by_role("article")).to_contain_text("7 metres")
+
+
 def test_a_collection_that_does_not_exist_is_said_in_words(visit: Visit) -> None:
     visit.expected.append("404")
     page = visit.open("/ask?collection=nowhere")

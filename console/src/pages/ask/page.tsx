@@ -13,7 +13,7 @@ import {
 } from "../../lib/conversations";
 import { ago, plural } from "../../lib/format";
 import { useMay, useSession } from "../../lib/session";
-import { Button, CopyButton, IconButton, Loading } from "../../ui/basics";
+import { Button, CopyButton, Empty, IconButton, Loading } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Icon, Logo } from "../../ui/icon";
 import { Composer, useCollections, useUsualCollection } from "./composer";
@@ -45,6 +45,7 @@ export function AskPage() {
   const options: AskOptions = { ...chosen, collection: chosen.collection ?? usual };
   const end = useRef<HTMLDivElement>(null);
   const exchanges = conversation?.exchanges ?? [];
+  const missing = wanted !== undefined && conversation === undefined && !pending;
   const last = exchanges.at(-1);
 
   useEffect(() => {
@@ -95,7 +96,8 @@ export function AskPage() {
             </p>
           )}
           {exchanges.length === 0 && pending && <Loading label="Reading the conversation" />}
-          {exchanges.length === 0 && !pending && <Welcome collection={options.collection} />}
+          {missing && <NoConversation />}
+          {exchanges.length === 0 && !pending && !missing && <Welcome collection={options.collection} />}
           {exchanges.map((exchange) => (
             <ExchangeView
               key={exchange.id}
@@ -123,6 +125,16 @@ function linkTo(exchange: Exchange, conversation: Conversation | undefined): str
   if (conversation?.pipeline) asked.set("pipeline", conversation.pipeline);
   if (exchange.filter) asked.set("filter", exchange.filter);
   return `${window.location.origin}/ask?${asked.toString()}`;
+}
+
+function NoConversation() {
+  return (
+    <Empty icon="ask" title="There is no such conversation">
+      <p>
+        It was deleted, or it is kept for somebody else or in another browser. Ask below to begin <Link to="/ask">a new one</Link>.
+      </p>
+    </Empty>
+  );
 }
 
 function Welcome({ collection }: { collection: string }) {

@@ -125,6 +125,9 @@ function Warnings({ document }: { document: DocumentRecord }) {
   );
 }
 
+/** Characters of a value that may need more lines than are shown at once. */
+const LONG = 200;
+
 function Metadata({ metadata }: { metadata: DocumentRecord["metadata"] }) {
   const entries = Object.entries(metadata);
   return (
@@ -139,7 +142,10 @@ function Metadata({ metadata }: { metadata: DocumentRecord["metadata"] }) {
               <dt>
                 <bdi>{printable(name)}</bdi>
               </dt>
-              <dd dir="auto">{printable(String(value))}</dd>
+              {/* A long value scrolls, with the keyboard too. */}
+              <dd dir="auto" tabIndex={String(value).length > LONG ? 0 : undefined}>
+                {printable(String(value))}
+              </dd>
             </div>
           ))}
         </dl>
