@@ -20,6 +20,7 @@ STORES = {
     "KV_batches",
     "KV_checkpoints",
     "KV_collections",
+    "KV_conversations",
     "KV_documents",
     "KV_files",
     "KV_job-specs",
