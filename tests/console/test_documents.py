@@ -306,6 +306,8 @@ def test_a_collection_is_made_filled_and_deleted_with_the_keyboard_alone(visit: 
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="keyboard", exact=True)).to_be_visible()
 
+    # The page is whole by then, and the focus stays where it is.
+    expect(page.get_by_role("heading", name="This collection has no documents yet")).to_be_visible()
     choose = page.get_by_role("button", name="Choose files")
     reach(page, choose)
     with page.expect_file_chooser() as chooser:
