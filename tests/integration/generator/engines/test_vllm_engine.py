@@ -147,8 +147,11 @@ class TestWriting:
     async def test_it_streams_text_with_its_tokens_and_counts_them(self, engine: VLLMEngine) -> None:
         items = await collect(engine, chat())
 
-        assert len(deltas(items)) > 10
+        # A reader that is slow gets several tokens in one piece.
+        assert len(deltas(items)) > 1
         assert all(delta.text and delta.tokens for delta in deltas(items))
+        # A token that ends in the middle of a character has no text yet.
+        assert 20 < sum(len(delta.tokens) for delta in deltas(items)) <= 24
         assert finish(items).reason is FinishReason.LENGTH
         assert finish(items).usage.completion_tokens == 24
         assert finish(items).usage.prompt_tokens > 10
