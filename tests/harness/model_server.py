@@ -1,18 +1,18 @@
 """A small OpenAI-compatible server that speaks real HTTP and misbehaves on demand."""
 
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.harness.asgi_server import serve
 
 __all__ = ["WORDS", "Failure", "ModelServer"]
 
@@ -75,15 +75,9 @@ class ModelServer:
                 Route("/v1/completions", self.complete, methods=["POST"]),
             ]
         )
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    yield self
-                finally:
-                    server.should_exit = server.force_exit = True
+        async with serve(app) as url:
+            self.base_url = f"{url}/v1"
+            yield self
 
     async def list_models(self, request: Request) -> Response:
         if refusal := self.refuse(request):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 import time
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
@@ -11,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
 import jwt
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.harness.asgi_server import serve
 
 __all__ = ["CLIENT", "SECRET", "ProviderServer"]
 
@@ -66,15 +65,9 @@ class ProviderServer:
                 Route("/userinfo", self._user_info),
             ]
         )
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    yield self
-                finally:
-                    server.should_exit = server.force_exit = True
+        async with serve(app) as url:
+            self.url = url
+            yield self
 
     async def _describe(self, _: Request) -> Response:
         return JSONResponse(

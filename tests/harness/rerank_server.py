@@ -2,18 +2,18 @@
 
 import json
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.harness.asgi_server import serve
 
 __all__ = ["RerankServer", "overlap"]
 
@@ -48,15 +48,9 @@ class RerankServer:
                 Route("/rerank", self.rerank, methods=["POST"]),
             ]
         )
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    yield self
-                finally:
-                    server.should_exit = server.force_exit = True
+        async with serve(app) as url:
+            self.url = url
+            yield self
 
     async def rerank(self, request: Request) -> Response:
         body = await request.json()
