@@ -55,7 +55,7 @@ class Authenticator:
         self._hosts = settings.host_names
         self._origins = settings.origins
         self._identities = Identities(settings) if settings.verifies_identities else None
-        self._people = People(settings) if settings.openid_issuer else None
+        self._people = People(settings)
         self._known_hosts: set[bytes] = set()
         self.sessions = Sessions(settings)
         self._loaded = asyncio.Event()
@@ -131,11 +131,9 @@ class Authenticator:
 
     def _person(self, person: Person) -> Principal:
         try:
-            if self._people is not None:
-                return self._people.principal(person)
+            return self._people.principal(person)
         except NoGrantError:
-            pass
-        raise _refused("Your account may not use this Sluice any more. Sign in again.")
+            raise _refused("Your account may not use this Sluice any more. Sign in again.") from None
 
     def _refuse_foreign_host(self, headers: Headers) -> None:
         for name, value in headers:

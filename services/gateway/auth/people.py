@@ -38,7 +38,8 @@ class People:
     """Knows people by the claims of their provider, and what they may do by the grants of the settings."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._grants = settings.openid_grants
+        # Without a provider nobody has signed in, whatever the grants say.
+        self._grants = settings.openid_grants if settings.openid_issuer else ()
         self._groups_claim = settings.openid_groups_claim
         self._kinds = settings.identity_claims
 
