@@ -23,7 +23,15 @@ from services.gateway.auth.people import Person
 from services.gateway.settings import GatewaySettings
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["CONSOLE_HEADER", "SESSION_SECONDS", "Session", "SessionTooLargeError", "Sessions", "refuse_forged"]
+__all__ = [
+    "CONSOLE_HEADER",
+    "SESSION_SECONDS",
+    "Session",
+    "SessionTooLargeError",
+    "Sessions",
+    "is_https",
+    "refuse_forged",
+]
 
 SESSION_SECONDS: Final = 12 * 3600
 """Seconds after which a person signs in again."""
@@ -109,8 +117,14 @@ class Sessions:
         *,
         same_site: Literal["strict", "lax"] = "strict",
     ) -> None:
-        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-        response.set_cookie(name, value, max_age=seconds, path="/", httponly=True, samesite=same_site, secure=secure)
+        response.set_cookie(
+            name, value, max_age=seconds, path="/", httponly=True, samesite=same_site, secure=is_https(request)
+        )
+
+
+def is_https(request: Request) -> bool:
+    """Whether the browser came over HTTPS, to the gateway or to a proxy before it."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
 
 
 def _cookie(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str | None:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from services.gateway.auth.people import NoGrantError, People
-from services.gateway.auth.sessions import Session, Sessions, SessionTooLargeError
+from services.gateway.auth.sessions import Session, Sessions, SessionTooLargeError, is_https
 from services.gateway.sessions.openid_provider import OpenIdError, OpenIdProvider, Transaction
 from services.gateway.settings import GatewaySettings
 
@@ -34,7 +34,8 @@ def openid_routes(settings: GatewaySettings, sessions: Sessions) -> list[BaseRou
     provider, people = OpenIdProvider(settings), People(settings)
 
     async def begin(request: Request) -> Response:
-        origin = settings.public_url.rstrip("/") or f"{_scheme(request)}://{request.url.netloc}"
+        scheme = "https" if is_https(request) else "http"
+        origin = settings.public_url.rstrip("/") or f"{scheme}://{request.url.netloc}"
         try:
             url, transaction = await provider.begin(origin + CALLBACK, _own_path(request.query_params.get("to", "/")))
         except OpenIdError as error:
@@ -89,10 +90,6 @@ def _failed(code: str) -> Response:
 
 def _redirect(url: str) -> Response:
     return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-
-
-def _scheme(request: Request) -> str:
-    return "https" if "https" in (request.url.scheme, request.headers.get("x-forwarded-proto")) else "http"
 
 
 def _own_path(path: str) -> str:
