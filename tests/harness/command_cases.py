@@ -79,7 +79,7 @@ class CommandCases:
 
     async def test_a_job_is_taken_up_by_the_next_worker_and_never_started_twice(self, place: Place) -> None:
         command_harness = place.command_harness
-        await command_harness.submit(place.shell("echo first; for i in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $i; done"))
+        await command_harness.submit(place.shell("echo first; for i in 1 2 3 4 5 6 7 8; do sleep 1.5; echo $i; done"))
         async with command_harness.working():
             running = await command_harness.says("first")
         assert (await command_harness.job()).state is JobState.RUNNING

@@ -380,7 +380,7 @@ async def test_what_is_left_of_a_list_is_cancelled_when_another_step_fails_and_d
 async def test_a_pipeline_past_its_deadline_fails_with_its_steps_and_can_be_tried_again(stage: Stage) -> None:
     stage.do["a"] = for_ever
     steps = {"a": command(), "b": command(needs=["a"])}
-    await stage.job_harness.submit(PipelineSpec(name="test", steps=steps), "p", deadline=time.time() + 1)
+    await stage.job_harness.submit(PipelineSpec(name="test", steps=steps), "p", deadline=time.time() + 5)
     async with stage.working():
         ended = [await stage.job_harness.ended(job) for job in ("p", "p-a")]
     assert ended[0].state is JobState.FAILED
