@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
-import httpx
-
 from sluice.local.broker import Broker
 from sluice.local.environment import broker_environment
 from sluice.local.format import check_format
@@ -74,14 +72,13 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
-        async with HttpProbe.client() as client:
-            self._members = [self._nats(), *(self._service(spec, listeners[spec.name], client) for spec in specs)]
-            self._view.starting(self._members, self._settings.data)
-            try:
-                failure = await self._keep_all()
-            finally:
-                began = time.monotonic()
-                await self._stop_all()
+        self._members = [self._nats(), *(self._service(spec, listeners[spec.name]) for spec in specs)]
+        self._view.starting(self._members, self._settings.data)
+        try:
+            failure = await self._keep_all()
+        finally:
+            began = time.monotonic()
+            await self._stop_all()
         if failure is not None:
             self._view.failed(failure.name, failure.reason, failure.log, tail(failure.log, start=failure.log_start))
             return 1
@@ -143,13 +140,13 @@ class _Supervisor:
         )
         return Member(launch=launch, guard=self._guard, changed=self._changed)
 
-    def _service(self, spec: ServiceSpec, listener: socket.socket, client: httpx.AsyncClient) -> Member:
+    def _service(self, spec: ServiceSpec, listener: socket.socket) -> Member:
         url = url_of(listener)
         launch = Launch(
             name=spec.name,
             command=lambda: spec.argv,
             environment=lambda: self._settings.environment(spec.name, os.environ, self._broker),
-            probe=HttpProbe(client, url),
+            probe=HttpProbe(url),
             log=self._settings.logs / f"{spec.name}.log",
             wave=spec.wave,
             url=url,

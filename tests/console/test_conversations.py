@@ -80,6 +80,31 @@ def test_a_conversation_is_there_in_another_browser_until_it_is_deleted(browser:
         visit.context.close()
 
 
+def test_two_browsers_go_on_with_one_conversation_and_neither_loses_an_answer(
+    browser: Browser, keeping: Platform
+) -> None:
+    first, second = begin(browser, keeping.url), begin(browser, keeping.url)
+    page = first.open("/ask?collection=harbour")
+    page.get_by_role("textbox", name="Question").fill("What colour is the lamp?")
+    page.keyboard.press("Enter")
+    wait_until_kept(first, 1)
+    other = second.open(page.url.removeprefix(keeping.url))
+    expect(other.get_by_role("article")).to_have_count(1)
+    second.expected.append("412")  # it has not read what the first one writes now
+    for at, question in ((page, "When was it built?"), (other, "Who built it?")):
+        at.get_by_role("textbox", name="Question").fill(question)
+        at.keyboard.press("Enter")
+        expect(at.get_by_role("article")).to_have_count(2)
+        wait_until_kept(first, 2 if at is page else 3)
+    expect(other.get_by_role("article")).to_have_count(3)
+    page.reload()
+    headings = page.get_by_role("article").get_by_role("heading")
+    expect(headings).to_have_text(["What colour is the lamp?", "When was it built?", "Who built it?"])
+    for visit in (first, second):
+        visit.check()
+        visit.context.close()
+
+
 def test_what_another_program_has_kept_does_not_break_the_page(browser: Browser, keeping: Platform) -> None:
     visit = begin(browser, keeping.url)
     exchanges = [

@@ -13,13 +13,13 @@ from tests.harness.platform import Platform
 EXAMPLE = EXAMPLES / "redact"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder below which jobs of the platform may read."""
     return tmp_path_factory.mktemp("sources")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
     roots = f"{sources},{EXAMPLES / 'notebooks'}"

@@ -60,7 +60,7 @@ class Load:
                 self.under_way.set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lamp(platform: Platform) -> str:
     """A collection with one answer in it."""
     with platform.client() as client:

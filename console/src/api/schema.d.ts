@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 ce7e31fa53bf6ba71a035505271e4be2e867ff01096fb8efb55c29d817972a47
+// Made by scripts/types.mjs of openapi.json, sha256 f33277c0ba7c018cd6773319e7a777a838592b7cb3a8b67723b94f148bd62227
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -4551,7 +4551,9 @@ export interface operations {
     put_v1_conversations__conversation__put: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "if-match"?: string | null;
+            };
             path: {
                 conversation: string;
             };
@@ -4610,6 +4612,15 @@ export interface operations {
             };
             /** @description The resource exists already with other settings */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The resource has changed meanwhile */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -133,11 +133,29 @@ function browserStore(place: string): Store {
   };
 }
 
+const MOST_TRIES = 5;
+
+/** The tag of what the server does not have. */
+const NO_TAG = '"0"';
+
+const ended = (exchange: Exchange): boolean => exchange.done !== null || exchange.problem !== null || exchange.stopped;
+
+/** The exchanges of both, each once, in the order in which they were asked. */
+function merged(mine: Conversation, theirs: Conversation): Conversation {
+  const exchanges = new Map(theirs.exchanges.map((one) => [one.id, one]));
+  for (const one of mine.exchanges) {
+    const other = exchanges.get(one.id);
+    if (!other || ended(one) || !ended(other)) exchanges.set(one.id, one);
+  }
+  return { ...mine, exchanges: [...exchanges.values()].sort((a, b) => a.askedAt - b.askedAt) };
+}
+
 function serverStore(): Store {
   let summaries: Summary[] = [];
   let failure = "";
   const known = new Map<string, Conversation | null>();
-  const waiting = new Map<string, Conversation>();
+  const tags = new Map<string, string>();
+  const sending = new Set<string>();
   let writing: Promise<void> = Promise.resolve();
 
   const attempt = async (work: () => Promise<void>) => {
@@ -159,6 +177,29 @@ function serverStore(): Store {
     tell();
   };
 
+  /** A conversation as the server has it, and null where it has none. */
+  const fetched = async (id: string): Promise<Conversation | null> => {
+    try {
+      const request = api.GET("/v1/conversations/{conversation}", { params: { path: { conversation: id } } });
+      const found = await read(request);
+      tags.set(id, (await request).response.headers.get("ETag") ?? NO_TAG);
+      const changedAt = summaries.find((one) => one.id === id)?.changedAt ?? 0;
+      return { id, changedAt, ...found, exchanges: (found.exchanges as Partial<Exchange>[]).map(exchangeOf) };
+    } catch (error) {
+      if (problemOf(error).status !== 404) throw error;
+      tags.set(id, NO_TAG);
+      return null;
+    }
+  };
+  /** Keep a conversation, unless the server has another than was read of it. */
+  const put = async ({ id, title, collection, pipeline, exchanges }: Conversation) => {
+    const params = { path: { conversation: id }, header: { "if-match": tags.get(id) ?? NO_TAG } };
+    const body = { title, collection, pipeline, exchanges: exchanges as unknown as Record<string, never>[] };
+    const request = api.PUT("/v1/conversations/{conversation}", { params, body });
+    await read(request);
+    tags.set(id, (await request).response.headers.get("ETag") ?? NO_TAG);
+  };
+
   void attempt(async () => {
     const { conversations } = await read(api.GET("/v1/conversations"));
     const noted = new Set(summaries.map((one) => one.id));
@@ -172,31 +213,35 @@ function serverStore(): Store {
     pending: (id) => !known.has(id),
     failure: () => failure,
     load: (id) => {
-      if (known.has(id)) return;
       void attempt(async () => {
-        try {
-          const found = await read(api.GET("/v1/conversations/{conversation}", { params: { path: { conversation: id } } }));
-          const changedAt = summaries.find((one) => one.id === id)?.changedAt ?? 0;
-          // One that was begun meanwhile is newer.
-          if (!known.has(id)) known.set(id, { id, changedAt, ...found, exchanges: (found.exchanges as Partial<Exchange>[]).map(exchangeOf) });
-        } catch (error) {
-          if (problemOf(error).status !== 404) throw error;
-          if (!known.has(id)) known.set(id, null);
-        }
+        const found = await fetched(id);
+        // What is on its way to the server is newer.
+        if (!sending.has(id)) known.set(id, found);
       });
     },
     save: (changed) => {
-      known.set(changed.id, changed);
+      const before = known.get(changed.id);
+      known.set(changed.id, before ? merged(changed, before) : changed);
       note(changed);
       // A change that has not been sent yet is overtaken by this one.
-      const first = !waiting.has(changed.id);
-      waiting.set(changed.id, changed);
-      if (!first) return;
+      if (sending.has(changed.id)) return;
+      sending.add(changed.id);
       then(async () => {
-        const { id, title, collection, pipeline, exchanges } = waiting.get(changed.id) ?? changed;
-        waiting.delete(id);
-        const body = { title, collection, pipeline, exchanges: exchanges as unknown as Record<string, never>[] };
-        await read(api.PUT("/v1/conversations/{conversation}", { params: { path: { conversation: id } }, body }));
+        sending.delete(changed.id);
+        for (let tries = 1; ; tries++) {
+          const mine = known.get(changed.id);
+          if (!mine) return; // deleted meanwhile
+          try {
+            await put(mine);
+            return;
+          } catch (error) {
+            if (problemOf(error).status !== 412 || tries === MOST_TRIES) throw error;
+          }
+          // Another browser has gone on with it.
+          const theirs = await fetched(mine.id);
+          const newest = known.get(mine.id);
+          if (theirs && newest) known.set(mine.id, merged(newest, theirs));
+        }
       });
     },
     remove: (id) => {

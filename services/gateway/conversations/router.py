@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import Path, Request, status
+from fastapi import Path, Request, Response, status
 
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
@@ -11,6 +11,7 @@ from services.gateway.conversations.models import LARGEST, StoredConversation
 from services.gateway.dependencies import ConversationsDependency, SettingsDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
+from services.gateway.http.preconditions import IfMatch, entity_tag
 from services.gateway.settings import ConversationPlace, GatewaySettings
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
@@ -41,32 +42,44 @@ async def list_all(
 @requires(Action.QUERY)
 async def get(
     conversation: ConversationId,
+    response: Response,
     conversations: ConversationsDependency,
     principal: PrincipalDependency,
     settings: SettingsDependency,
 ) -> Conversation:
+    """Its `ETag` is the revision, by which `PUT` replaces no other one."""
     found = await conversations.get(principal.tenant, _owner(principal, settings), conversation)
-    return Conversation.model_validate(found)
+    response.headers["ETag"] = entity_tag(found.revision)
+    return Conversation.model_validate(found.record)
 
 
 @router.put(
     "/v1/conversations/{conversation}",
     summary="Keep a conversation",
     openapi_extra=request_body(json=StoredConversation),
-    responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
+    responses=problems(
+        ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED, ProblemType.TOO_LARGE
+    ),
 )
 @requires(Action.QUERY)
 async def put(
     conversation: ConversationId,
     request: Request,
+    response: Response,
     conversations: ConversationsDependency,
     principal: PrincipalDependency,
     settings: SettingsDependency,
+    if_match: IfMatch = None,
 ) -> ConversationSummary:
-    """Writes it whole. It goes when nobody has gone on with it for long, or when 200 others have come since."""
+    """Writes it whole; with `If-Match` only over what its writer has read.
+
+    It goes when nobody has gone on with it for long, or when 200 others have come since.
+    """
     owner = _owner(principal, settings)
     content = await read_json(request, StoredConversation, LARGEST)
-    return ConversationSummary.model_validate(await conversations.put(principal.tenant, owner, conversation, content))
+    summary, revision = await conversations.put(principal.tenant, owner, conversation, content, if_match=if_match)
+    response.headers["ETag"] = entity_tag(revision)
+    return ConversationSummary.model_validate(summary)
 
 
 @router.delete(

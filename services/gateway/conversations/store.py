@@ -12,8 +12,9 @@ from typing import Final
 from nats.js import JetStreamContext
 
 from services.gateway.conversations.models import MOST, ConversationList, StoredConversation, Summary
+from services.gateway.http.preconditions import matches
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.kv import Repository
+from shared.nats.kv import Repository, Stored
 from shared.nats.subjects import CONVERSATIONS
 
 __all__ = ["Conversations"]
@@ -38,15 +39,31 @@ class Conversations:
         found = await self._lists.get(_key(tenant, owner, LIST))
         return found.conversations if found is not None else ()
 
-    async def get(self, tenant: str, owner: str, conversation: str) -> StoredConversation:
+    async def get(self, tenant: str, owner: str, conversation: str) -> Stored[StoredConversation]:
         """Raises Problem NOT_FOUND."""
-        found = await self._records.get(_key(tenant, owner, conversation))
+        found = await self._records.read(_key(tenant, owner, conversation))
         if found is None:
             raise Problem(ProblemType.NOT_FOUND, f"There is no conversation '{conversation[:80]}'.")
         return found
 
-    async def put(self, tenant: str, owner: str, conversation: str, content: StoredConversation) -> Summary:
-        """Write a conversation, and forget the oldest where there are too many. Raises Problem CONFLICT."""
+    async def put(
+        self, tenant: str, owner: str, conversation: str, content: StoredConversation, *, if_match: str | None = None
+    ) -> tuple[Summary, int]:
+        """Write a conversation, and forget the oldest where there are too many. Returns its revision too.
+
+        Raises Problem CONFLICT, and PRECONDITION_FAILED where it is not the one that `if_match` names.
+        """
+        key = _key(tenant, owner, conversation)
+        stored = await self._records.read(key) if if_match is not None else None
+        replaced = stored.revision if stored is not None else 0
+        written = None
+        if if_match is None:
+            written = await self._records.put(key, content)
+        elif matches(if_match, replaced):
+            written = await self._records.put(key, content, revision=replaced)
+        if written is None:
+            detail = f"The conversation '{conversation[:80]}' has changed since you read it. Read it again."
+            raise Problem(ProblemType.PRECONDITION_FAILED, detail)
         summary = Summary(
             id=conversation,
             title=content.title,
@@ -54,13 +71,12 @@ class Conversations:
             pipeline=content.pipeline,
             changed_at=time.time(),
         )
-        await self._records.put(_key(tenant, owner, conversation), content)
         forgotten = await self._change_list(
             tenant, owner, lambda known: (summary, *(one for one in known if one.id != conversation))[:MOST]
         )
         for one in forgotten:
             await self._records.purge(_key(tenant, owner, one.id))
-        return summary
+        return summary, written
 
     async def delete(self, tenant: str, owner: str, conversation: str) -> None:
         """Remove a conversation; one that is not there is no error. Raises Problem CONFLICT."""

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Final
 
-from fastapi import Header, Path, Request, Response, status
+from fastapi import Path, Request, Response, status
 
 from services.gateway.admin import discovery
 from services.gateway.auth.dependencies import authenticated_router, requires
@@ -11,6 +11,7 @@ from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import BusDependency, RoutesDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
+from services.gateway.http.preconditions import IfMatch, entity_tag, matches
 from services.gateway.variants.routes import Route, Routes, StoredRoute, revision_conflict
 from services.gateway.variants.service import UNROUTED_STAGES, NewRoute, RouteList, describe_routes
 from shared.contracts.envelope import Name
@@ -25,9 +26,6 @@ router = authenticated_router("operation")
 MAX_BODY: Final = 16 * 1024
 
 StageName = Annotated[Name, Path(description="A stage, such as `generate`.")]
-IfMatch = Annotated[
-    str | None, Header(description='The `ETag` of the route that is to be changed; `"0"` where there is none yet.')
-]
 
 
 @router.get("/v1/routes", summary="List the variants of all stages", responses=problems())
@@ -95,21 +93,16 @@ async def delete(stage: StageName, routes: RoutesDependency, if_match: IfMatch =
 
 
 async def _expected(routes: Routes, stage: str, if_match: str | None) -> int | None:
-    """The revision that a write may replace (RFC 9110, section 13.1.1); None for any. Raises PRECONDITION_FAILED."""
+    """The revision that a write may replace; None for any. Raises PRECONDITION_FAILED."""
     if if_match is None:
         return None
     stored = await routes.get(stage)
     revision = stored.revision if stored else 0
-    tags = {tag.strip() for tag in if_match.split(",")}
-    if _tag(revision) in tags or (stored and "*" in tags):
-        return revision
-    raise revision_conflict(stage)
+    if not matches(if_match, revision):
+        raise revision_conflict(stage)
+    return revision
 
 
 def _tagged(response: Response, route: api.Route) -> api.Route:
-    response.headers["ETag"] = _tag(route.revision)
+    response.headers["ETag"] = entity_tag(route.revision)
     return route
-
-
-def _tag(revision: int) -> str:
-    return f'"{revision}"'

@@ -60,15 +60,15 @@ export function AskPage() {
     if (last) end.current?.scrollIntoView({ block: "end" });
   }, [last?.id, last?.answer.length, last?.done]);
 
-  const ask = (question: string, from: Conversation | undefined = conversation) => {
+  const ask = (question: string, from: Conversation | undefined = conversation, again?: string) => {
     const base = from ?? { id: newId(), title: "", collection: "", pipeline: "", changedAt: 0, exchanges: [] };
     if (base.id !== wanted) void navigate(`/ask/${base.id}`);
     setOpened(null);
-    void start(base, question, options);
+    void start(base, question, options, again);
   };
   const retry = () => {
     if (!conversation || !last) return;
-    ask(last.question, { ...conversation, exchanges: exchanges.slice(0, -1) });
+    ask(last.question, { ...conversation, exchanges: exchanges.slice(0, -1) }, last.id);
   };
   const close = useCallback(() => setOpened(null), []);
   const shown = opened && exchanges.find((one) => one.id === opened.exchange)?.sources.find((one) => one.index === opened.index);

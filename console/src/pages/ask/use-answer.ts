@@ -22,19 +22,21 @@ function turns(exchanges: Exchange[]): Turn[] {
     ]);
 }
 
-/** Asks in a conversation: one answer at a time, which `stop` ends. */
+const newExchangeId = () => crypto.getRandomValues(new Uint32Array(2)).join("");
+
+/** Asks in a conversation: one answer at a time, which `stop` ends. An exchange that is tried again keeps its id. */
 export function useAnswer() {
   const [running, setRunning] = useState<Conversation | null>(null);
   const controller = useRef<AbortController | null>(null);
   const stop = useCallback(() => controller.current?.abort(), []);
   useEffect(() => stop, [stop]);
 
-  const start = useCallback(async (conversation: Conversation, question: string, options: AskOptions) => {
+  const start = useCallback(async (conversation: Conversation, question: string, options: AskOptions, id = newExchangeId()) => {
     controller.current?.abort();
     const own = new AbortController();
     controller.current = own;
     const exchange: Exchange = {
-      id: crypto.getRandomValues(new Uint32Array(2)).join(""),
+      id,
       question,
       answer: "",
       sources: [],

@@ -126,3 +126,21 @@ def test_a_gateway_that_keeps_none_says_how_it_would(broker: NatsServer, tmp_pat
 
 def test_the_session_says_that_conversations_are_kept_on_the_server(gateway: AuthenticatedGateway) -> None:
     assert gateway.admin.get("/v1/session").json()["conversations"] == "server"
+
+
+def test_a_writer_replaces_only_what_it_has_read(owner: httpx.Client) -> None:
+    path = "/v1/conversations/conversation1"
+    new = owner.put(path, json=content("First"), headers={"If-Match": '"0"'})
+    assert new.status_code == 200
+    assert owner.get(path).headers["ETag"] == new.headers["ETag"]
+    assert owner.put(path, json=content("Second"), headers={"If-Match": '"0"'}).status_code == 412
+    changed = owner.put(path, json=content("Second"), headers={"If-Match": new.headers["ETag"]})
+    assert changed.status_code == 200
+    stale = owner.put(path, json=content("Third"), headers={"If-Match": new.headers["ETag"]})
+    assert stale.status_code == 412
+    assert "conversation1" in stale.json()["detail"]
+    assert owner.get(path).json()["title"] == "Second"
+    assert owner.delete(path).status_code == 204
+    assert owner.put(path, json=content(), headers={"If-Match": changed.headers["ETag"]}).status_code == 412
+    assert owner.put(path, json=content(), headers={"If-Match": "*"}).status_code == 412
+    assert owner.put(path, json=content("Again"), headers={"If-Match": '"0"'}).status_code == 200

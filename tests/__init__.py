@@ -1,0 +1,1 @@
+"""Sluice's tests, by tier: see the page on tests in CONTRIBUTING.md."""

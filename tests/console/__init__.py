@@ -1,0 +1,1 @@
+"""Tests of this tier share a platform, which ends with the last of them on a worker."""
