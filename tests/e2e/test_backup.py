@@ -145,12 +145,24 @@ def test_a_restore_that_is_killed_is_done_again_with_the_same_command(
     assert "is being restored" not in log.read_text()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "manifest"])
-def test_a_damaged_backup_is_refused_before_anything_changes(place: Path, tmp_path: Path, damage: str) -> None:
-    spoilt = copied(place, tmp_path / "spoilt")
-    file = max((path for path in spoilt.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+def test_a_damaged_backup_is_refused_before_anything_changes(place: Path, tmp_path: Path) -> None:
+    for damage in ("truncated", "flipped", "missing", "manifest"):
+        spoilt = copied(place, tmp_path / damage)
+        spoil(spoilt, damage)
+        refused = sluice("restore", str(spoilt), "--data", str(tmp_path / "data"))
+        assert refused.returncode == 1, damage
+        assert "damaged" in refused.stderr, damage
+        assert not any((tmp_path / "data" / "index").rglob("*.lance")), damage
+        assert sluice("backup", str(spoilt), "--check").returncode == 1, damage
+    assert sluice("backup", str(place), "--check").returncode == 0
+    with Platform(tmp_path) as platform, platform.client() as client:
+        assert client.collections() == []
+
+
+def spoil(backups: Path, damage: str) -> None:
+    file = max((path for path in backups.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     if damage == "manifest":
-        file = next(spoilt.rglob("manifest.json"))
+        file = next(backups.rglob("manifest.json"))
     data = file.read_bytes()
     if damage == "missing":
         file.unlink()
@@ -159,14 +171,6 @@ def test_a_damaged_backup_is_refused_before_anything_changes(place: Path, tmp_pa
     else:
         middle = data.index(b'"messages"') + 14 if damage == "manifest" else len(data) // 2
         file.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    refused = sluice("restore", str(spoilt), "--data", str(tmp_path / "data"))
-    assert refused.returncode == 1
-    assert "damaged" in refused.stderr
-    assert not any((tmp_path / "data" / "index").rglob("*.lance"))
-    with Platform(tmp_path) as platform, platform.client() as client:
-        assert client.collections() == []
-    assert sluice("backup", str(spoilt), "--check").returncode == 1
-    assert sluice("backup", str(place), "--check").returncode == 0
 
 
 def copied(source: Path, target: Path) -> Path:

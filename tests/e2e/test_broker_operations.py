@@ -126,14 +126,14 @@ def fill(platform: Deployed) -> None:
         eventually(lambda: http.get(f"/v1/jobs/{job}").json()["state"] == "succeeded", "the lamp indexed", patience=90)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with deployed(render("overlays/local"), tmp_path_factory.mktemp("one")) as platform:
         fill(platform)
         yield platform
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with deployed(render("base"), tmp_path_factory.mktemp("three")) as platform:
         fill(platform)
@@ -173,50 +173,10 @@ async def reload(platform: Deployed, running: Load) -> None:
         await running.more(RATE)
 
 
-# One node
-
-
-async def test_a_planned_restart_of_the_only_node(one_node: Deployed) -> None:
-    async with load(one_node, "planned restart of one node"):
-        await restart(one_node.nodes[0])
-
-
-async def test_the_death_of_the_only_node(one_node: Deployed) -> None:
-    async with load(one_node, "kill -9 of one node") as running:
-        await crash(one_node.nodes[0], running)
-
-
-async def test_a_new_password_where_there_is_one_node(one_node: Deployed) -> None:
-    async with load(one_node, "a new password, one node") as running:
-        await new_password(one_node, "generator", lambda: restart_all(one_node), running)
-
-
 async def restart_all(platform: Deployed) -> None:
     for node in platform.nodes:
         node.give(platform.accounts)
         await restart(node)
-
-
-# Three nodes
-
-
-async def test_a_rolling_restart_of_three_nodes(three_nodes: Deployed) -> None:
-    async with load(three_nodes, "rolling restart of three nodes") as running:
-        for node in three_nodes.nodes:
-            await restart(node)
-            await settle(running)
-
-
-async def test_the_death_of_each_of_three_nodes(three_nodes: Deployed) -> None:
-    async with load(three_nodes, "kill -9 of each of three nodes") as running:
-        for node in three_nodes.nodes:
-            await crash(node, running)
-            await settle(running)
-
-
-async def test_a_new_password_where_there_are_three_nodes(three_nodes: Deployed) -> None:
-    async with load(three_nodes, "a new password, three nodes") as running:
-        await new_password(three_nodes, "retriever", lambda: reload(three_nodes, running), running)
 
 
 async def new_password(
@@ -251,29 +211,6 @@ async def _quiet(_: Exception) -> None:
     """What the broker refuses is what is asked for here."""
 
 
-async def test_a_new_certificate(three_nodes: Deployed) -> None:
-    async with load(three_nodes, "a new certificate, three nodes") as running:
-        before = certificate(three_nodes.nodes[0])
-        change(three_nodes, "--rotate", "certificate")
-        await restart_quickly(three_nodes, running)
-        assert certificate(three_nodes.nodes[0]) != before
-
-
-async def test_a_new_authority(three_nodes: Deployed) -> None:
-    """Every service connects again in the second step, and in the third."""
-    old = (three_nodes.secrets / "ca.crt").read_text()
-    async with load(three_nodes, "a new authority, three nodes") as running:
-        change(three_nodes, "--rotate", "authority")
-        await reload(three_nodes, running)
-        change(three_nodes, "--switch", "authority")
-        await restart_quickly(three_nodes, running)
-        change(three_nodes, "--retire", "authority")
-        await restart_quickly(three_nodes, running)
-    new = (three_nodes.secrets / "ca.crt").read_text()
-    assert old not in new
-    assert new not in old
-
-
 async def restart_quickly(platform: Deployed, running: Load) -> None:
     """One node after the other, without their Pods' long goodbyes, which other tests try."""
     for node in platform.nodes:
@@ -286,3 +223,56 @@ async def restart_quickly(platform: Deployed, running: Load) -> None:
 
 def certificate(node: NatsNode) -> str:
     return ssl.get_server_certificate(("127.0.0.1", node.ports["client"]))
+
+
+class TestOneNode:
+    async def test_a_planned_restart_of_the_only_node(self, one_node: Deployed) -> None:
+        async with load(one_node, "planned restart of one node"):
+            await restart(one_node.nodes[0])
+
+    async def test_the_death_of_the_only_node(self, one_node: Deployed) -> None:
+        async with load(one_node, "kill -9 of one node") as running:
+            await crash(one_node.nodes[0], running)
+
+    async def test_a_new_password_where_there_is_one_node(self, one_node: Deployed) -> None:
+        async with load(one_node, "a new password, one node") as running:
+            await new_password(one_node, "generator", lambda: restart_all(one_node), running)
+
+
+class TestThreeNodes:
+    async def test_a_rolling_restart_of_three_nodes(self, three_nodes: Deployed) -> None:
+        async with load(three_nodes, "rolling restart of three nodes") as running:
+            for node in three_nodes.nodes:
+                await restart(node)
+                await settle(running)
+
+    async def test_the_death_of_each_of_three_nodes(self, three_nodes: Deployed) -> None:
+        async with load(three_nodes, "kill -9 of each of three nodes") as running:
+            for node in three_nodes.nodes:
+                await crash(node, running)
+                await settle(running)
+
+    async def test_a_new_password_where_there_are_three_nodes(self, three_nodes: Deployed) -> None:
+        async with load(three_nodes, "a new password, three nodes") as running:
+            await new_password(three_nodes, "retriever", lambda: reload(three_nodes, running), running)
+
+    async def test_a_new_certificate(self, three_nodes: Deployed) -> None:
+        async with load(three_nodes, "a new certificate, three nodes") as running:
+            before = certificate(three_nodes.nodes[0])
+            change(three_nodes, "--rotate", "certificate")
+            await restart_quickly(three_nodes, running)
+            assert certificate(three_nodes.nodes[0]) != before
+
+    async def test_a_new_authority(self, three_nodes: Deployed) -> None:
+        """Every service connects again in the second step, and in the third."""
+        old = (three_nodes.secrets / "ca.crt").read_text()
+        async with load(three_nodes, "a new authority, three nodes") as running:
+            change(three_nodes, "--rotate", "authority")
+            await reload(three_nodes, running)
+            change(three_nodes, "--switch", "authority")
+            await restart_quickly(three_nodes, running)
+            change(three_nodes, "--retire", "authority")
+            await restart_quickly(three_nodes, running)
+        new = (three_nodes.secrets / "ca.crt").read_text()
+        assert old not in new
+        assert new not in old

@@ -20,12 +20,15 @@ from tests.harness.stage_harness import until
 pytestmark = pytest.mark.anyio
 
 CLIENTS = 6
+PAUSE = 0.2
+"""Seconds of an asker between two queries: more would be a test of speed, and take it from the services' starts."""
+
 BETWEEN = 20
 """Answers that must come between two restarts."""
 
 
 class Load:
-    """Asks without a pause, each asker one query after the other."""
+    """Asks all the time, each asker one query after the other."""
 
     def __init__(self, gateways: list[ServiceProcess]) -> None:
         self._gateways = gateways
@@ -49,6 +52,7 @@ class Load:
             else:
                 told = "answer" if response.is_success and "Ottilie" in response.text else response.text
                 self.outcomes[told] += 1
+            await asyncio.sleep(PAUSE)
 
     async def _send(self, http: httpx.AsyncClient, turn: int) -> httpx.Response:
         body = {"question": "Who built the blue lamp?", "collection": "lamps", "timeout": 60}
@@ -87,7 +91,7 @@ async def fill(platform: Platform) -> None:
         await until(indexed, "the lamp indexed")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_every_service_is_restarted_in_turn_under_load_and_no_query_fails(
     platform: Platform, tmp_path: Path
 ) -> None:

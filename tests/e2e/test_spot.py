@@ -124,7 +124,7 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(SlowModel().run())
         broker = stack.enter_context(secured_broker(tmp_path / "broker"))
-        shared = {"data_dir": tmp_path / "data", "ack_wait": 1.0, "reader_workers": 1, "commands": "process"}
+        shared = {"data_dir": tmp_path / "data", "ack_wait": 3.0, "reader_workers": 1, "commands": "process"}
         engine: dict[str, object] = {"engine": "openai", "openai_base_url": model.base_url, "openai_api_key": model.key}
         engine |= {"openai_model": "tiny", "openai_resumes": True}
         engine |= {"openai_first_token": 280, "openai_silence": 280}  # the long answer waits for all the interruptions

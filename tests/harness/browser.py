@@ -31,7 +31,7 @@ DESKTOP: Final = (1440, 900)
 PHONE: Final = (390, 844)
 """CSS pixels of a window, width and height."""
 
-PATIENCE_MS: Final = 30_000
+PATIENCE_MS: Final = 90_000
 
 LISTEN: Final = """
 window.__violations = [];

@@ -39,7 +39,7 @@ __all__ = [
     "until",
 ]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 async def until(

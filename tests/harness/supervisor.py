@@ -18,7 +18,7 @@ from sluice.local.state import UpState, process_started
 from tests.harness.paths import PROGRAMS
 
 WAVES = {"embedder": Wave.STAGE, "scheduler": Wave.SCHEDULER, "gateway": Wave.GATEWAY}
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def until(condition: Callable[[], Any], what: str = "the condition") -> Any:
