@@ -145,6 +145,8 @@ async def test_the_credential_for_backups_copies_a_cluster_and_may_change_nothin
 ) -> None:
     async with connected(three, tmp_path) as client:
         await fill(client, QueueSettings(replicas=3))
+        # Records are read from any copy, and one of them may be late.
+        await until(lambda: copies_are_current(client.jetstream()), "three copies of each stream", patience=90)
         before = await census(client.jetstream())
         secrets = tmp_path / "secrets"
         reached = {

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { api, ProblemError, read, type Route } from "../../api/client";
 import { count, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
@@ -19,10 +19,13 @@ export function RoutesPage({ live }: { live: Live }) {
     refetchInterval: 5_000,
   });
   const [since, setSince] = useState<"opened" | "start">("opened");
-  if (routes.isPending) return <Loading label="Reading the routes" />;
   const found = [...(routes.data?.routes ?? [])].sort((one, other) => byStage(one.stage, other.stage));
-  const several = found.filter((route) => route.variants.length > 1 || route.revision > 0);
+  // A stage stays where it was, and with it what is being changed of it, while one of its workers does not answer.
+  const chosen = useRef(new Set<string>());
+  for (const route of found) if (route.variants.length > 1 || route.revision > 0) chosen.current.add(route.stage);
+  const several = found.filter((route) => chosen.current.has(route.stage));
   const single = found.filter((route) => !several.includes(route));
+  if (routes.isPending) return <Loading label="Reading the routes" />;
   return (
     <>
       <PageHead title="Routes" lead="A route gives each variant of a stage a share of the queries.">
