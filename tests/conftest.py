@@ -18,7 +18,7 @@ settings.register_profile("sluice", derandomize=True, deadline=None)
 settings.load_profile("sluice")
 
 
-TIERS: Final = ("e2e", "console", "chaos", "cluster", "integration", "fuzz", "contract", "unit")
+TIERS: Final = ("e2e", "operations", "console", "chaos", "cluster", "integration", "fuzz", "contract", "unit")
 """By the time that one file of them may take, longest first: so no worker is left with a long one at the end."""
 
 

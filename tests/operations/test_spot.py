@@ -16,12 +16,12 @@ import anyio
 import httpx
 import pytest
 
-from tests.e2e.test_rolling_restart import Load
 from tests.harness.manifests import compose
 from tests.harness.model_server import WORDS, ModelServer, chunk, event
 from tests.harness.processes import ServiceProcess
 from tests.harness.secured_broker import SERVICES, secured_broker
 from tests.harness.stage_harness import until
+from tests.operations.test_rolling_restart import Load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
