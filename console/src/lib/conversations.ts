@@ -213,6 +213,7 @@ function serverStore(): Store {
     pending: (id) => !known.has(id),
     failure: () => failure,
     load: (id) => {
+      if (known.has(id) && !tags.has(id)) return; // begun or deleted here
       void attempt(async () => {
         const found = await fetched(id);
         // What is on its way to the server is newer.
@@ -246,6 +247,7 @@ function serverStore(): Store {
     },
     remove: (id) => {
       known.set(id, null);
+      tags.delete(id);
       summaries = summaries.filter((one) => one.id !== id);
       tell();
       then(async () => {
@@ -254,6 +256,7 @@ function serverStore(): Store {
     },
     clear: () => {
       known.clear();
+      tags.clear();
       summaries = [];
       tell();
       then(async () => {
