@@ -59,6 +59,7 @@ SECRETS = (
     "files",
     "batches",
     "conversations",
+    "usage",
 )
 
 
