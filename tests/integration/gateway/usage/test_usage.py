@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from services.gateway.usage.store import UsageStore
 from shared.contracts.envelope import Query, pack_vector
 from shared.contracts.events import Usage
 from shared.runtime.stage import Context
+from sluice import Client
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
 from tests.harness.gateways import MODEL
@@ -179,6 +183,34 @@ async def test_a_range_has_its_first_and_its_last_day_and_none_beside(
         assert await found() == [str(day) for day in sorted(days[:3])]
         assert await found(start=days[3], end=days[2]) == [str(days[3]), str(days[2])]
         assert await found(start=days[-1]) == [str(day) for day in sorted(days)]
+
+
+async def test_the_client_and_the_command_line_tell_the_same(gateway: AuthenticatedGateway, broker: NatsServer) -> None:
+    day = date(2026, 2, 28)
+    async with open_stage_harness(broker.url) as harness:
+        rows = (
+            UsageRow(key="k1", model=MODEL, requests=1200, prompt_tokens=1_000_000, completion_tokens=500),
+            UsageRow(model="unpriced", requests=1, prompt_tokens=3),
+        )
+        await UsageStore(harness.jetstream).put("shell", day, "1", UsageRecord(rows=rows))
+    key = gateway.issue("shell", "read")["secret"]
+    gateway.until(gateway.client(key), lambda status: status != 401)
+    with Client(gateway.process.url, api_key=key) as client:
+        found = client.usage(start=day, end="2026-02-28", by=["model", "key"])
+    assert [(row.model, row.key, row.requests) for row in found.rows] == [(MODEL, "k1", 1200), ("unpriced", "", 1)]
+    assert (found.start, found.rows[0].day, found.rows[0].cost) == (day, None, pytest.approx(2.005))
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "sluice", "usage", "--start", str(day), "--end", str(day), *arguments]
+        env = {**os.environ, "SLUICE_URL": gateway.process.url, "SLUICE_API_KEY": key}
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    assert [line.split("\t") for line in run("--by", "model,key").splitlines()] == [
+        [MODEL, "k1", "1,200", "1,000,000", "0", "500", "2.0050"],
+        ["unpriced", "(none)", "1", "3", "0", "0", ""],
+        ["total", "", "1,201", "1,000,003", "0", "500", "2.0050"],
+    ]
+    assert json.loads(run("--json"))["rows"][0]["day"] == "2026-02-28"
 
 
 async def test_a_stream_that_its_reader_leaves_counts_what_was_written(
