@@ -61,8 +61,11 @@ class UsageRecorder:
 
     def record(self, tenant: str, key: str, model: str, usage: Usage) -> None:
         """Count one answer."""
-        record = self._records.setdefault((tenant, self._clock()), _Record())
-        place = key[:LONGEST_NAME], model[:LONGEST_NAME]
+        owner = tenant, self._clock()
+        record = self._records.get(owner)
+        if record is None:
+            record = self._records[owner] = _Record()
+        place = _name(key), _name(model)
         if place not in record.rows and len(record.rows) >= MOST_ROWS:
             place = OTHER, OTHER
         row = record.rows.get(place) or UsageRow(key=place[0], model=place[1])
@@ -72,6 +75,7 @@ class UsageRecorder:
     async def write(self, store: UsageStore) -> bool:
         """Write the records that have changed, and forget those of days before. Returns whether all are written; what
         the broker does not take is tried again the next time."""
+        complete = True
         async with self._writing:  # an older state never overwrites a newer one
             for (tenant, day), record in list(self._records.items()):
                 answers = record.answers
@@ -80,11 +84,19 @@ class UsageRecorder:
                         await store.put(tenant, day, record.id, UsageRecord(rows=tuple(record.rows.values())))
                     except (NatsError, TimeoutError, OSError) as error:
                         log.warning("usage is not written yet", extra={"reason": str(error) or type(error).__name__})
-                        return False
+                        if isinstance(error, TimeoutError):
+                            return False  # the other records would wait as long
+                        complete = False
+                        continue
                     record.written = answers
                 if record.written == record.answers and day != self._clock():
                     del self._records[tenant, day]
-        return True
+        return complete
+
+
+def _name(text: str) -> str:
+    """A name at a length that leaves room for all others, without what JSON writes in more bytes."""
+    return "".join(filter(str.isprintable, text[:LONGEST_NAME]))
 
 
 async def write_regularly(recorder: UsageRecorder, store: UsageStore, bus: Bus, interval: float = INTERVAL) -> None:

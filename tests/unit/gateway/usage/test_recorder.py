@@ -4,7 +4,7 @@ import asyncio
 from datetime import date
 
 import pytest
-from nats.errors import ConnectionClosedError
+from nats.errors import ConnectionClosedError, MaxPayloadError
 
 from services.gateway.usage.models import UsageRecord, UsageRow
 from services.gateway.usage.recorder import MOST_ROWS, OTHER, UsageRecorder, write_regularly
@@ -149,10 +149,19 @@ async def test_rows_beyond_the_bound_are_summed_in_one(recorder: UsageRecorder) 
     assert len(store.rows("b")) == 1
 
 
-async def test_a_record_fits_into_a_message_whatever_its_names_are(recorder: UsageRecorder) -> None:
+async def test_a_record_that_the_broker_refuses_holds_up_no_other(recorder: UsageRecorder) -> None:
+    store = MemoryStore(MaxPayloadError())
+    recorder.record("a", "k", "m", ANSWER)
+    recorder.record("b", "k", "m", ANSWER)
+    assert not await recorder.write(store)
+    assert (store.rows("a"), store.rows("b")[0].requests) == ([], 1)
+
+
+@pytest.mark.parametrize("character", ["語", "\U0001f600", "\x01", "\ud800", '"'])
+async def test_a_record_fits_into_a_message_whatever_its_names_are(recorder: UsageRecorder, character: str) -> None:
     store = MemoryStore()
     for number in range(MOST_ROWS + 1):
-        recorder.record("a", f"{number:04}" + "語" * 400, "模" * 400, ANSWER)
+        recorder.record("a", f"{number:04}" + character * 400, character * 400, ANSWER)
     await recorder.write(store)
     (record,) = store.records.values()
     assert len(record.model_dump_json().encode()) < 2**20
