@@ -77,7 +77,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         title="Sluice",
         version=VERSION,
         description="Answers from your own documents.",
-        lifespan=lambda _: _lifespan(service, serve_metrics(open_pages, settings)),
+        lifespan=lambda _: _lifespan(service, state, serve_metrics(open_pages, settings)),
         redirect_slashes=False,
         telemetry=FRAMEWORK_TELEMETRY,
         redoc_url=None,
@@ -113,7 +113,9 @@ def _sign_in_routes(settings: GatewaySettings, state: GatewayState) -> list[Base
 
 
 @asynccontextmanager
-async def _lifespan(service: Service, metrics_port: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+async def _lifespan(
+    service: Service, state: GatewayState, metrics_port: AbstractAsyncContextManager[None]
+) -> AsyncIterator[None]:
     """The service beside the HTTP server. It connects in the background: /livez answers without the broker."""
     async with metrics_port, service.lifespan():
         try:
@@ -122,6 +124,7 @@ async def _lifespan(service: Service, metrics_port: AbstractAsyncContextManager[
                 yield
                 tasks.cancel_scope.cancel()
         finally:
+            await state.write_usage()
             await service.bus.broker.stop()
 
 

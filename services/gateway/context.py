@@ -7,7 +7,9 @@ from fastapi import Depends, Request
 from starlette.types import Scope
 
 from services.gateway.auth.principal import ANONYMOUS, Principal
+from services.gateway.usage.recorder import UsageRecorder
 from shared.contracts.envelope import Lane
+from shared.contracts.events import Usage
 
 __all__ = ["REQUEST_CONTEXT", "PrincipalDependency", "RequestContext", "charge_tokens", "context_of"]
 
@@ -34,10 +36,16 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
-def charge_tokens(scope: Scope, tokens: int) -> None:
-    """Count the tokens of an answer against the limit of the caller's key."""
+def charge_tokens(scope: Scope, model: str, usage: Usage) -> None:
+    """Count the tokens of one answer: against the limit of the caller's key, and as usage of the tenant.
+
+    `model` is empty where it is not known.
+    """
     context: RequestContext = scope[REQUEST_CONTEXT]
-    context.principal.spend(tokens)
+    principal, recorder = context.principal, scope["app"].state.gateway.usage
+    assert isinstance(recorder, UsageRecorder)
+    principal.spend(usage.prompt_tokens + usage.completion_tokens)
+    recorder.record(principal.tenant, principal.key, model, usage)
 
 
 async def _principal(request: Request) -> Principal:

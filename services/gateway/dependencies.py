@@ -17,6 +17,8 @@ from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.session import Queries
 from services.gateway.settings import GatewaySettings
 from services.gateway.state import Backend, GatewayState, state_of
+from services.gateway.usage.recorder import UsageRecorder
+from services.gateway.usage.store import UsageStore
 from services.gateway.variants.routes import Routes
 from services.gateway.variants.selector import Router
 from shared.service.bus import Bus
@@ -53,6 +55,8 @@ __all__ = [
     "QueriesDependency",
     "RoutesDependency",
     "UploadObjectsDependency",
+    "UsageRecorderDependency",
+    "UsageStoreDependency",
 ]
 
 T = TypeVar("T")
@@ -90,10 +94,12 @@ BatchesDependency = Annotated[Batches, Depends(_capability(lambda backend: backe
 DeadLettersDependency = Annotated[DeadLetters, Depends(_capability(lambda backend: backend.dead_letters))]
 RoutesDependency = Annotated[Routes, Depends(_capability(lambda backend: backend.routes))]
 ConversationsDependency = Annotated[Conversations, Depends(_capability(lambda backend: backend.conversations))]
+UsageStoreDependency = Annotated[UsageStore, Depends(_capability(lambda backend: backend.usage))]
 KeysDependency = Annotated[Keys, Depends(_capability(lambda backend: backend.keys))]
 ModelsDependency = Annotated[ModelRegistry, Depends(_capability(lambda backend: backend.models))]
 SettingsDependency = Annotated[GatewaySettings, Depends(_of_state(lambda state: state.settings))]
 PipelinesDependency = Annotated[Pipelines, Depends(_of_state(lambda state: state.pipelines))]
 SelectorDependency = Annotated[Router, Depends(_of_state(lambda state: state.selector))]
 NotifierDependency = Annotated[JobNotifier, Depends(_of_state(lambda state: state.notifier))]
+UsageRecorderDependency = Annotated[UsageRecorder, Depends(_of_state(lambda state: state.usage))]
 AuthenticatorDependency = Annotated[Authenticator, Depends(_of_state(lambda state: state.authenticator))]

@@ -20,6 +20,7 @@ from services.gateway.queries.router import router as queries
 from services.gateway.rerank.router import router as rerank
 from services.gateway.schedules.router import router as schedules
 from services.gateway.sessions.router import router as sessions
+from services.gateway.usage.router import router as usage
 from services.gateway.variants.router import router as variants
 
 __all__ = ["DIRECT", "ROUTERS"]
@@ -43,4 +44,5 @@ ROUTERS: Final = (
     keys,
     sessions,
     conversations,
+    usage,
 )

@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from services.gateway.usage.prices import Price
 from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, CollectionPattern
 from shared.service.settings import ServiceSettings
@@ -142,6 +143,12 @@ class GatewaySettings(ServiceSettings):
         "may not sign in.",
     )
     openid_name: str = Field("OpenID", description="The provider's name on the sign-in page.")
+    prices: dict[str, Price] = Field(
+        {},
+        description='What a million tokens of a model cost, as JSON: {"my-model": {"prompt": 0.5, "completion": 1.5}}; '
+        "a model without a price has no cost.",
+    )
+    currency: str = Field("USD", min_length=1, max_length=10, description="Currency of the prices.")
     body_idle_seconds: float = Field(30.0, gt=0, description="Seconds of silence after which an upload is given up.")
     body_seconds: float = Field(900.0, gt=0, description="Seconds that any upload may take.")
     metrics_host: str = Field("127.0.0.1", description="Address of the port for metrics.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import anyio
 from fastapi import Request
 
 from services.gateway.admin.discovery import discover_services
@@ -26,6 +27,8 @@ from services.gateway.queries.planner import QueryPlanner
 from services.gateway.queries.session import Queries
 from services.gateway.queries.window import QueryWindow
 from services.gateway.settings import GatewaySettings
+from services.gateway.usage.recorder import UsageRecorder, write_regularly
+from services.gateway.usage.store import UsageStore
 from services.gateway.variants.routes import Routes, watch_routes
 from services.gateway.variants.selector import Router
 from services.gateway.variants.shadows import Shadows
@@ -58,6 +61,9 @@ RECONNECT_TIMEOUT: Final = 5.0
 LOOK: Final = 0.05
 CANARY_TIMEOUT: Final = 10.0
 
+LAST_WRITE: Final = 2.0
+"""Seconds that the end of the process waits for the broker to take the usage."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
@@ -80,6 +86,7 @@ class Backend:
     routes: Routes
     keys: Keys
     conversations: Conversations
+    usage: UsageStore
     models: ModelRegistry
 
 
@@ -92,6 +99,7 @@ class GatewayState:
         self.notifier = JobNotifier()
         self.selector = Router()
         self.throttle = BatchThrottle(yields=settings.batch_yields)
+        self.usage = UsageRecorder()
         self.authenticator = Authenticator(settings)
         self.planner = QueryPlanner(settings, pipelines, self.selector)
         self.storage: StorageWatch | None = None
@@ -129,6 +137,7 @@ class GatewayState:
             routes=Routes(bus.jetstream),
             keys=Keys(bus.jetstream),
             conversations=Conversations(bus.jetstream),
+            usage=UsageStore(bus.jetstream),
             models=ModelRegistry(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
         )
         await replies.open()
@@ -139,7 +148,8 @@ class GatewayState:
         keys = watch_keys(bus.client, bus.jetstream, self.authenticator.update)
         patience = self.settings.broker_patience
         looked_after = background(look_after(bus, lambda: queries.in_flight, patience, self._unavailable))
-        async with routes, keys, shadows.running(), backend.models.running(), looked_after:
+        recorded = background(write_regularly(self.usage, backend.usage, bus))
+        async with routes, keys, shadows.running(), backend.models.running(), looked_after, recorded:
             self._backend = backend
             try:
                 yield stages
@@ -166,6 +176,12 @@ class GatewayState:
                 raise self._unavailable()
             await asyncio.sleep(LOOK)
         return self._backend
+
+    async def write_usage(self) -> None:
+        """Write what is counted and not written yet. Called once no request is in work any more."""
+        if self._backend is not None:
+            with anyio.move_on_after(LAST_WRITE):
+                await self.usage.write(self._backend.usage)
 
     def _unavailable(self) -> Problem:
         return Problem(

@@ -72,4 +72,5 @@ class QueueSettings(BaseSettings):
     conversation_seconds: float = Field(
         90 * 86400.0, gt=0, description="Seconds for which a conversation stays that nobody goes on with."
     )
+    usage_days: int = Field(400, ge=1, description="Days for which the records of tokens and costs stay.")
     upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")

@@ -17,6 +17,7 @@ from shared.nats.subjects import (
     QUERIES,
     TIMERS,
     UPLOADS,
+    USAGE,
     VECTORS,
 )
 
@@ -89,6 +90,7 @@ def buckets(settings: QueueSettings) -> tuple[KeyValueConfig, ...]:
         ),
         *(KeyValueConfig(bucket=bucket, history=1, replicas=replicas) for bucket in LASTING),
         KeyValueConfig(bucket=CONVERSATIONS, history=1, ttl=settings.conversation_seconds, replicas=replicas),
+        KeyValueConfig(bucket=USAGE, history=1, ttl=settings.usage_days * 86400.0, replicas=replicas),
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "STREAMS",
     "TIMERS",
     "UPLOADS",
+    "USAGE",
     "VECTORS",
     "StreamOwnership",
     "StageQueue",
@@ -63,6 +64,7 @@ CHECKPOINTS = "checkpoints"
 FILES = "files"
 BATCHES = "batches"
 CONVERSATIONS = "conversations"
+USAGE = "usage"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
@@ -74,7 +76,7 @@ PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES
 """Buckets whose entries go with the history of jobs."""
 
 LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
-BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS)
+BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS, USAGE)
 STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS)
 
 DUE = "due"

@@ -32,6 +32,7 @@ from shared.nats.subjects import (
     STEP_CACHE,
     TIMERS,
     UPLOADS,
+    USAGE,
     VECTORS,
     StreamOwnership,
 )
@@ -198,7 +199,9 @@ def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
         keeps_job_events(),
         reads_dead_letters(),
         keeps_timers("timer.cron.*.*"),
-        writes_buckets(JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES, CONVERSATIONS),
+        writes_buckets(
+            JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES, CONVERSATIONS, USAGE
+        ),
         reads_buckets(DOCUMENTS, CHECKPOINTS),
         writes_objects(UPLOADS, ARTIFACTS),
     )

@@ -20,6 +20,7 @@ from sluice.cli import (
     trace,
     tune,
     up,
+    usage,
     versions,
 )
 
@@ -54,6 +55,7 @@ app.add_typer(jobs.jobs, name="jobs", rich_help_panel="Jobs")
 app.add_typer(schedules.schedules, name="schedules", rich_help_panel="Jobs")
 app.add_typer(artifacts.artifacts, name="artifacts", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="Operations")(system.status)
+app.command("usage", rich_help_panel="Operations")(usage.usage)
 app.command("trace", rich_help_panel="Operations")(trace.trace)
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operations")
 app.add_typer(routes.routes, name="routes", rich_help_panel="Operations")

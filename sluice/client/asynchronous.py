@@ -124,6 +124,7 @@ class AsyncClient:
     rotate_key = _operation(key_calls.rotate_key)
     revoke_key = _operation(key_calls.revoke_key)
     status = _operation(calls.status)
+    usage = _operation(calls.usage)
     trace = _operation(calls.trace)
     models = _operation(calls.models)
     pipelines = _operation(calls.pipelines)

@@ -6,6 +6,7 @@ The functions here are what a user sees as the clients' methods, with these name
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sluice.api.models import (
     Status,
 )
 from sluice.api.traces import Trace
+from sluice.api.usage import UsageReport
 from sluice.client.call import Call, Upload
 from sluice.client.read import get, listing, model, nothing, pairs, segment, submitted
 
@@ -54,6 +56,7 @@ __all__ = [
     "stream_query",
     "trace",
     "upload",
+    "usage",
 ]
 
 GRACE = 5.0
@@ -228,6 +231,22 @@ def delete_documents(collection: str, names: Sequence[str]) -> Call[Job]:
 def status() -> Call[Status]:
     """What runs: services, stages, queues, jobs, dead letters."""
     return get("/v1/status", parse=model(Status))
+
+
+def usage(
+    *,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    by: Sequence[str] = ("day",),
+    tenant: str | None = None,
+) -> Call[UsageReport]:
+    """Requests, tokens and costs from day to day (UTC), by default of the last 30 days.
+
+    `by` are the dimensions to sum by: `day`, `tenant`, `key`, `model`. Another `tenant`, `*` for all, and the dimension
+    `tenant` are for admins.
+    """
+    days = {name: str(day) for name, day in (("start", start), ("end", end)) if day is not None}
+    return get("/v1/usage", params=pairs(**days, by=",".join(by), tenant=tenant), parse=model(UsageReport))
 
 
 def trace(id: str) -> Call[Trace]:  # noqa: A002  (the API's word)

@@ -122,6 +122,7 @@ class Client:
     rotate_key = _operation(key_calls.rotate_key)
     revoke_key = _operation(key_calls.revoke_key)
     status = _operation(calls.status)
+    usage = _operation(calls.usage)
     trace = _operation(calls.trace)
     models = _operation(calls.models)
     pipelines = _operation(calls.pipelines)

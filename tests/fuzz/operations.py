@@ -141,6 +141,7 @@ READS: Final = tuple(
             "/v1/status",
             "/v1/dead-letters",
             "/v1/traces",
+            "/v1/usage",
             "/v1/dead-letters/{}",
             "/v1/traces/{}",
             "/v1/keys",

@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 f33277c0ba7c018cd6773319e7a777a838592b7cb3a8b67723b94f148bd62227
+// Made by scripts/types.mjs of openapi.json, sha256 b617cfc8360c7b88ce97f79117b0594d4511ac5646dd17876d0816b499543126
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -632,6 +632,22 @@ export interface paths {
             cookie?: never;
         };
         get: operations["get_v1_traces__id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["report_v1_usage_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2495,6 +2511,37 @@ export interface components {
             cached_tokens: number;
             completion_tokens: number;
             prompt_tokens: number;
+        };
+        UsageReport: {
+            by: string[];
+            currency: string | null;
+            /** Format: date */
+            end: string;
+            rows: components["schemas"]["UsageRow"][];
+            /** Format: date */
+            start: string;
+            tenant: string;
+            total: components["schemas"]["UsageTotal"];
+        };
+        UsageRow: {
+            cached_tokens: number;
+            completion_tokens: number;
+            cost: number | null;
+            day: string | null;
+            key: string | null;
+            model: string | null;
+            prompt_tokens: number;
+            requests: number;
+            tenant: string | null;
+            unpriced_tokens: number;
+        };
+        UsageTotal: {
+            cached_tokens: number;
+            completion_tokens: number;
+            cost: number | null;
+            prompt_tokens: number;
+            requests: number;
+            unpriced_tokens: number;
         };
         Variant: {
             shadow: number;
@@ -8724,6 +8771,94 @@ export interface operations {
             };
             /** @description There is no such resource */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    report_v1_usage_get: {
+        parameters: {
+            query?: {
+                start?: string | null;
+                end?: string | null;
+                by?: string;
+                tenant?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReport"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

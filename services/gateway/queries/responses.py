@@ -74,8 +74,17 @@ async def whole_answer(
             await submitted()
         while session.ended is None:
             await session.parts()
-    charge_tokens(request.scope, session.tokens)
+    charge_tokens(request.scope, session.ended.model, session.usage)
     return Response(formatter.whole(session, session.ended), media_type="application/json")
+
+
+def _charge(scope: Scope, session: QuerySession) -> None:
+    """Count the tokens of an answer, also of one that broke off; nothing where there is none."""
+    usage = session.usage
+    if session.ended is not None:
+        charge_tokens(scope, session.ended.model, usage)
+    elif usage.completion_tokens:
+        charge_tokens(scope, "", usage)
 
 
 class StreamedAnswer(Response):
@@ -98,7 +107,7 @@ class StreamedAnswer(Response):
                     while session.ended is None:
                         await self._pass_on(session, channel)
                 finally:
-                    charge_tokens(scope, session.tokens)
+                    _charge(scope, session)
         except ClientLeftError:
             if not channel.started:
                 raise

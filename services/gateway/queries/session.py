@@ -20,7 +20,7 @@ from services.gateway.queries.progress import QueryProgress, overdue
 from services.gateway.queries.queue_states import QueueStates
 from services.gateway.queries.window import QueryWindow
 from shared.contracts.envelope import Lane, Query
-from shared.contracts.events import AnyEvent, Done, Progress, decode_event
+from shared.contracts.events import AnyEvent, Done, Progress, Usage, decode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, reply_subject
 from shared.runtime.forward import forward
@@ -81,11 +81,12 @@ class QuerySession:
         return round((time.perf_counter() - self._began) * 1e3, 3)
 
     @property
-    def tokens(self) -> int:
-        """The tokens of prompt and answer; an estimate where the answer broke off."""
+    def usage(self) -> Usage:
+        """The tokens of prompt and answer; an estimate of the answer's where it broke off."""
         if self.ended is None:
-            return (len(self.answer.text) + len(self.answer.reasoning)) // CHARS_PER_TOKEN
-        return self.ended.usage.prompt_tokens + self.ended.usage.completion_tokens
+            written = len(self.answer.text) + len(self.answer.reasoning)
+            return Usage(completion_tokens=written // CHARS_PER_TOKEN)
+        return self.ended.usage
 
     @property
     def timeout(self) -> float:

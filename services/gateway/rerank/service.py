@@ -14,6 +14,7 @@ from services.gateway.queries.planner import validate_question
 from services.gateway.queries.portions import Part, ask_portions, portions
 from services.gateway.state import state_of
 from shared.contracts.envelope import Passage, Query, Stop
+from shared.contracts.events import Usage
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Ranked", "Ranking", "rank"]
@@ -62,7 +63,7 @@ async def rank(
     asked = portions(texts, member="documents", most=PORTION_TEXTS)
     parts = await ask_portions(request, backend.queries, asked, plan)
     used, tokens = _read_notes(parts)
-    charge_tokens(request.scope, tokens)
+    charge_tokens(request.scope, model or used, Usage(prompt_tokens=tokens))
     ranked = [Ranked(passage.position, passage.score, passage.text) for part in parts for passage in part.passages]
     if len(ranked) != len(texts):
         raise Problem(ProblemType.STAGE_FAILED, "The stage 'rerank' did not return every document.")

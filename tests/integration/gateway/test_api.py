@@ -116,6 +116,7 @@ async def test_the_api_document_has_every_operation(api: dict[str, Any]) -> None
         "GET /v1/session",
         "POST /v1/session",
         "DELETE /v1/session",
+        "GET /v1/usage",
         "GET /v1/conversations",
         "DELETE /v1/conversations",
         "GET /v1/conversations/{conversation}",

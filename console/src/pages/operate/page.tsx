@@ -6,14 +6,15 @@ import { RoutesPage } from "./routes";
 import { useLiveStatus } from "./status";
 import { TracePage } from "./trace";
 import { TracesPage } from "./traces";
+import { UsagePage } from "./usage";
 import "./operate.css";
 
-/** What runs, where queries wait, and where one spent its time. */
+/** What runs, where queries wait, where one spent its time, and what they cost. */
 export default function OperatePage() {
   const runs = useMay("admin");
   const reads = useMay("read");
   const { pathname } = useLocation();
-  const live = useLiveStatus(runs && !pathname.startsWith("/operate/traces"));
+  const live = useLiveStatus(runs && !/^\/operate\/(traces|usage)/.test(pathname));
   return (
     <div className="page operate">
       <nav className="tabs" aria-label="Operate">
@@ -24,12 +25,14 @@ export default function OperatePage() {
         )}
         {reads && <NavLink to="/operate/routes">Routes</NavLink>}
         <NavLink to="/operate/traces">Traces</NavLink>
+        {reads && <NavLink to="/operate/usage">Usage</NavLink>}
       </nav>
       <Routes>
         <Route index element={runs ? <Overview live={live} /> : <Navigate to="/operate/traces" replace />} />
         {reads && <Route path="routes" element={<RoutesPage live={live} />} />}
         <Route path="traces" element={<TracesPage />} />
         <Route path="traces/:trace" element={<TracePage />} />
+        {reads && <Route path="usage" element={<UsagePage />} />}
         <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
       </Routes>
     </div>

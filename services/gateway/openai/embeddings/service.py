@@ -17,6 +17,7 @@ from services.gateway.queries.assembler import Ended
 from services.gateway.queries.portions import ask_portions, portions
 from services.gateway.queries.session import Queries
 from shared.contracts.envelope import Passage, Query, Vector, pack_vector, unpack_vector
+from shared.contracts.events import Usage
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["embed_texts"]
@@ -40,7 +41,7 @@ async def embed_texts(
     embedded = [_embedded(part.passages, part.ended) for part in parts]
     if sum(len(one.vectors) for one in embedded) != len(body.input):
         raise Problem(ProblemType.STAGE_FAILED, "The stage 'embed' did not return a vector for each text.")
-    charge_tokens(request.scope, sum(one.tokens for one in embedded))
+    charge_tokens(request.scope, body.model, Usage(prompt_tokens=sum(one.tokens for one in embedded)))
     return Response(_response_body(body, embedded), media_type="application/json")
 
 

@@ -112,6 +112,7 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "GET /v1/session": (200, {}),
     "POST /v1/session": (200, {}),
     "DELETE /v1/session": (204, {}),
+    "GET /v1/usage": (200, {}),
     # They are of one key, and this gateway keeps none.
     "GET /v1/conversations": (HIDDEN, {}),
     "DELETE /v1/conversations": (HIDDEN, {}),

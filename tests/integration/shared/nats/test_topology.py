@@ -29,6 +29,7 @@ STORES = {
     "KV_routes",
     "KV_schedules",
     "KV_step-cache",
+    "KV_usage",
     "OBJ_artifacts",
     "OBJ_originals",
     "OBJ_uploads",

@@ -59,6 +59,7 @@ SECRETS = (
     "files",
     "batches",
     "conversations",
+    "usage",
 )
 
 
@@ -128,9 +129,17 @@ async def test_the_platform_does_all_its_work_with_restricted_credentials(
     status = (await http.get("/v1/status")).json()
     assert {service["service"] for service in status["services"]} == set(SERVICES)
     assert {queue["stage"] for queue in status["queues"]} >= {"embed", "retrieve", "index", "generate", "request"}
-    for page in ("/v1/jobs", "/v1/collections/lamps/documents", "/v1/dead-letters", "/v1/routes", "/v1/schedules"):
+    for page in (
+        "/v1/jobs",
+        "/v1/collections/lamps/documents",
+        "/v1/dead-letters",
+        "/v1/routes",
+        "/v1/schedules",
+        "/v1/usage",
+    ):
         assert (await http.get(page)).status_code == 200, page
     assert (await http.get(f"/v1/jobs/{job['id']}/audit")).status_code == 200
+    assert (await http.get("/v1/usage")).json()["total"]["requests"] == 1
     assert platform.violations == []
 
 
