@@ -13,9 +13,10 @@
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -42,6 +43,7 @@ from shared.telemetry.metrics import (
     QUEUE_WAIT,
     REDELIVERIES,
     ROOM,
+    SECONDS,
     TENANT_WORK,
     WORK_TIME,
     exemplar,
@@ -49,15 +51,25 @@ from shared.telemetry.metrics import (
 )
 from shared.telemetry.tracing import extract_trace, failed
 
-__all__ = ["Outcome", "StageStatus", "StageWork", "StageWorker"]
+__all__ = ["Outcome", "StageStatus", "StageWork", "StageWorker", "TimeBucket"]
 
 FAILED = frozenset({Outcome.PROBLEM, Outcome.RETRIED, Outcome.DEAD_LETTER, Outcome.EXPIRED})
 """Outcomes that count as failures. A caller who leaves is none."""
 
 
+class TimeBucket(BaseModel):
+    """The messages whose work took more than `over` seconds and at most `up_to`; None is no bound."""
+
+    model_config = ConfigDict(frozen=True)
+
+    over: float
+    up_to: float | None
+    ended: int
+
+
 class StageWork(BaseModel):
     """What one stage of one process has done since the process started, in both lanes: messages that ended, those of
-    them that failed, and the seconds for which they waited in the queue and were in work."""
+    them that failed, the seconds for which they waited in the queue and were in work, and how the latter are spread."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,6 +77,7 @@ class StageWork(BaseModel):
     failed: int
     waited_seconds: float
     worked_seconds: float
+    worked_buckets: tuple[TimeBucket, ...] = ()
 
 
 class StageStatus(BaseModel):
@@ -89,12 +102,25 @@ class _Totals:
     failed: int = 0
     waited_seconds: float = 0.0
     worked_seconds: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
 
     def count(self, outcome: Outcome, *, waited: float, worked: float) -> None:
         self.ended += 1
         self.failed += outcome in FAILED
         self.waited_seconds += waited
         self.worked_seconds += worked
+        self.buckets[bisect_left(SECONDS, worked)] += 1
+
+    def work(self) -> StageWork:
+        """As it is told; buckets without a message are left out."""
+        spread = zip((0.0, *SECONDS), (*SECONDS, None), self.buckets, strict=True)
+        return StageWork(
+            ended=self.ended,
+            failed=self.failed,
+            waited_seconds=self.waited_seconds,
+            worked_seconds=self.worked_seconds,
+            worked_buckets=tuple(TimeBucket(over=low, up_to=high, ended=ended) for low, high, ended in spread if ended),
+        )
 
 
 @dataclass(slots=True)
@@ -170,7 +196,7 @@ class StageWorker:
                 in_flight={lane.value: consumer.held for lane, consumer in self._consumers.items()},
                 room=self.stage.room,
                 model=self.stage.model,
-                work=StageWork(**asdict(self._totals)),
+                work=self._totals.work(),
             )
         ]
 

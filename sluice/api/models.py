@@ -409,14 +409,24 @@ Counts = Annotated[
 ]
 
 
+class TimeBucket(Schema):
+    """The messages whose work took more than `over` seconds and at most `up_to`; null is no bound."""
+
+    over: float = 0.0
+    up_to: float | None = None
+    ended: int = 0
+
+
 class StageWork(Schema):
     """What a stage of one process has done since the process started: messages that ended, those of them that failed,
-    and the seconds for which they waited and were in work. The difference between two looks gives rates and means."""
+    the seconds for which they waited and were in work, and how the latter are spread. The difference between two looks
+    gives rates, means and percentiles. Buckets without a message are left out."""
 
     ended: int = 0
     failed: int = 0
     waited_seconds: float = 0.0
     worked_seconds: float = 0.0
+    worked_buckets: tuple[TimeBucket, ...] = ()
 
 
 class StageStatus(Schema):

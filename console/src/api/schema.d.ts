@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 b617cfc8360c7b88ce97f79117b0594d4511ac5646dd17876d0816b499543126
+// Made by scripts/types.mjs of openapi.json, sha256 6ebc132dffdf05766eb13f279329966b4ee2b8515830fe0ec017917c27ee0eeb
 export interface paths {
     "/v1/artifacts/{folder}/{file}": {
         parameters: {
@@ -2304,6 +2304,7 @@ export interface components {
             ended: number;
             failed: number;
             waited_seconds: number;
+            worked_buckets: components["schemas"]["TimeBucket"][];
             worked_seconds: number;
         };
         Status: {
@@ -2403,6 +2404,11 @@ export interface components {
         };
         TextDocuments: {
             documents: components["schemas"]["TextDocument"][];
+        };
+        TimeBucket: {
+            ended: number;
+            over: number;
+            up_to: number | null;
         };
         Timings: {
             first_delta_ms: number | null;

@@ -250,7 +250,7 @@ async def test_the_status_shows_services_queues_jobs_and_dead_letters(
         "lane_in_flight": {"interactive": 0, "batch": 0},
         "room": 256,
         "model": "",
-        "work": {"ended": 0, "failed": 0, "waited_seconds": 0.0, "worked_seconds": 0.0},
+        "work": {"ended": 0, "failed": 0, "waited_seconds": 0.0, "worked_seconds": 0.0, "worked_buckets": []},
     }
     assert services["gateway"]["stages"][0]["work"] is not None
     nothing = {"interactive": 0, "batch": 0}

@@ -7,7 +7,7 @@ import { Button, Empty, Facts, Loading, PageHead, Problem, State, Time } from ".
 import { Icon } from "../../ui/icon";
 import { Pipeline } from "./pipeline";
 import { Sparkline } from "./sparkline";
-import { findingsOf, GATEWAY, keyOf, nameOf, versionsOf, type Live, type Process, type StageFigures, type Work } from "./status";
+import { findingsOf, GATEWAY, keyOf, nameOf, versionsOf, type Live, type Percentile, type Process, type StageFigures, type Work } from "./status";
 
 const PLAIN = ["embed", "retrieve", "generate"];
 const SHOWN = 30;
@@ -114,6 +114,9 @@ function Findings({ status, processes, stages }: { status: Status; processes: Pr
 }
 
 export const mean = (value: number | null | undefined): string => (value == null ? "–" : milliseconds(value));
+
+export const percentile = (value: Percentile | null | undefined): string =>
+  !value ? "–" : `${value.beyond ? "> " : ""}${milliseconds(value.ms)}`;
 
 export const perMinute = (work: Work | null): string =>
   work?.seconds ? rate((60 * work.ended) / work.seconds) : "–";

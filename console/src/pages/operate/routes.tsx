@@ -6,7 +6,7 @@ import { useMay } from "../../lib/session";
 import { Button, Empty, Field, Loading, PageHead, Problem, Time } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Icon } from "../../ui/icon";
-import { failedShare, mean, perMinute } from "./overview";
+import { failedShare, mean, percentile, perMinute } from "./overview";
 import { byStage, keyOf, type Live, type StageFigures, type Work } from "./status";
 
 const ROUTES = ["routes"] as const;
@@ -348,6 +348,7 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
                   <th scope="col" className="number">{since === "start" ? "Queries" : "A minute"}</th>
                   <th scope="col" className="number wide-only" title="The mean time in the queue">Wait</th>
                   <th scope="col" className="number" title="The mean time in work">Work</th>
+                  <th scope="col" className="number wide-only" title="The time in work that 95 of 100 queries do not exceed">Work, p95</th>
                   <th scope="col" className="number">Failed</th>
                 </>
               )}
@@ -374,6 +375,7 @@ function VariantTable({ route, live, since }: { route: Route; live: Live; since:
                       <td className="number">{since === "start" ? (work ? count(work.ended) : "–") : perMinute(work)}</td>
                       <td className="number nowrap wide-only">{mean(work?.waitedMs)}</td>
                       <td className="number nowrap">{mean(work?.workedMs)}</td>
+                      <td className="number nowrap wide-only">{percentile(work?.worked95)}</td>
                       <td className={`number nowrap ${work && work.failed > 0 ? "bad" : ""}`}>{failedShare(work)}</td>
                     </>
                   )}

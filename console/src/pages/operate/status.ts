@@ -9,13 +9,20 @@ const KEPT = 150;
 
 type Totals = NonNullable<StageStatus["work"]>;
 
-/** What a stage's variant did in some time. Milliseconds are means over the queries that ended. */
+/** What a stage's variant did in some time. Milliseconds are means over the queries that ended, but for the percentile. */
 export interface Work {
   seconds: number | null;
   ended: number;
   failed: number;
   waitedMs: number | null;
   workedMs: number | null;
+  worked95: Percentile | null;
+}
+
+/** A percentile as histograms tell it: at most so much, or beyond their last bound. */
+export interface Percentile {
+  ms: number;
+  beyond: boolean;
 }
 
 /** One variant of a stage, over all its processes. */
@@ -188,11 +195,35 @@ function totals(services: readonly ServiceStatus[]): Map<string, Counted> {
   return found;
 }
 
-const NOTHING: Totals = { ended: 0, failed: 0, waited_seconds: 0, worked_seconds: 0 };
+const NOTHING: Totals = { ended: 0, failed: 0, waited_seconds: 0, worked_seconds: 0, worked_buckets: [] };
+
+type Bucket = Totals["worked_buckets"][number];
+
+/** The 95th percentile, where the messages of a bucket are taken to be spread evenly in it. */
+function percentile95(buckets: readonly Bucket[]): Percentile | null {
+  let left = 0.95 * buckets.reduce((sum, bucket) => sum + bucket.ended, 0);
+  for (const { over, up_to: upTo, ended } of [...buckets].sort((one, other) => one.over - other.over)) {
+    if (ended > 0 && left <= ended) {
+      return upTo == null ? { ms: 1000 * over, beyond: true } : { ms: 1000 * (over + ((upTo - over) * left) / ended), beyond: false };
+    }
+    left -= ended;
+  }
+  return null;
+}
+
+/** What has come into the buckets since, where `then` are those of the same process before. */
+function added(sum: Map<number, Bucket>, now: readonly Bucket[], then: readonly Bucket[]): void {
+  const before = new Map(then.map((bucket) => [bucket.over, bucket.ended]));
+  for (const bucket of now) {
+    const ended = (sum.get(bucket.over)?.ended ?? 0) + bucket.ended - (before.get(bucket.over) ?? 0);
+    sum.set(bucket.over, { ...bucket, ended });
+  }
+}
 
 function workOf(now: Map<string, Counted>, then: Map<string, Counted> | null, key: string, seconds: number | null): Work | null {
   let known = false;
   const sum = { ...NOTHING };
+  const buckets = new Map<number, Bucket>();
   for (const [process, work] of now) {
     if (work.key !== key) continue;
     known = true;
@@ -201,10 +232,18 @@ function workOf(now: Map<string, Counted>, then: Map<string, Counted> | null, ke
     sum.failed += work.failed - before.failed;
     sum.waited_seconds += work.waited_seconds - before.waited_seconds;
     sum.worked_seconds += work.worked_seconds - before.worked_seconds;
+    added(buckets, work.worked_buckets, before.worked_buckets);
   }
   if (!known) return null;
   const mean = (total: number) => (sum.ended > 0 ? (1000 * total) / sum.ended : null);
-  return { seconds, ended: sum.ended, failed: sum.failed, waitedMs: mean(sum.waited_seconds), workedMs: mean(sum.worked_seconds) };
+  return {
+    seconds,
+    ended: sum.ended,
+    failed: sum.failed,
+    waitedMs: mean(sum.waited_seconds),
+    workedMs: mean(sum.worked_seconds),
+    worked95: percentile95([...buckets.values()]),
+  };
 }
 
 /** The backlog of each stage's variant at each look: what waits, in both lanes. */

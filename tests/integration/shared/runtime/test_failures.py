@@ -57,6 +57,7 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
         assert status.work is not None
         assert (status.work.ended, status.work.failed) == (3, 3)
         assert status.work.waited_seconds >= 0.1 + 0.2
+        assert sum(bucket.ended for bucket in status.work.worked_buckets) == 3
     assert (outcomes("broken", "retried"), outcomes("broken", "dead_letter")) == (2, 1)
 
 
