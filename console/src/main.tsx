@@ -38,7 +38,8 @@ window.addEventListener("vite:preloadError", () => void reloadAfterUpgrade());
 createRoot(document.getElementById("root")!).render(
   <StrictMode>
     <QueryClientProvider client={client}>
-      <BrowserRouter>
+      {/* A filter is a part of the address: its control shows the new value at once, not when there is time. */}
+      <BrowserRouter useTransitions={false}>
         <App />
       </BrowserRouter>
     </QueryClientProvider>

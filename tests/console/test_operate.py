@@ -115,6 +115,19 @@ def test_the_picture_shows_where_queries_wait_and_that_they_are_answered(
     expect(page.get_by_text("The longest queue")).to_have_count(0)
 
 
+def test_beside_the_shares_are_the_times_of_each_variant(
+    visit: Visit, client: Client, canary: ServiceProcess, collection: str
+) -> None:
+    client.query("Who built the blue lamp?", collection=collection)
+    page = visit.open("/operate/routes")
+    page.get_by_label("Figures").select_option(label="since the workers started")
+    headings = route(page).get_by_role("columnheader")
+    expect(headings).to_contain_text(["Variant", "Share", "Queries", "Work", "Work, p95", "Failed"])
+    place = headings.all_inner_texts().index("Work, p95") - 1
+    times = route(page).get_by_role("row", name=re.compile("^default")).get_by_role("cell").nth(place)
+    expect(times).to_have_text(re.compile(r"^[\d.,]+ (ms|s)$"))
+
+
 def test_the_status_and_the_routes_fit_a_phone(phone: Visit, canary: ServiceProcess) -> None:
     page = phone.open("/operate")
     expect(page.get_by_role("img", name="The pipeline")).to_be_visible()

@@ -18,7 +18,7 @@ from tests.harness.platform import Platform, eventually
 
 pytestmark = pytest.mark.timeout(600)
 
-BUSY = 400
+BUSY = 1000
 """Documents of a job that lasts longer than a backup."""
 
 

@@ -76,6 +76,8 @@ export function useJob(id: string, enabled = true) {
     queryKey: jobKey(id),
     queryFn: ({ signal }) => read(api.GET("/v1/jobs/{job}", { params: { path: { job: id } }, signal })),
     enabled: enabled && id !== "",
+    // An answer that was long on its way is older than what the events have told meanwhile, perhaps the end.
+    structuralSharing: (before, now) => (before !== undefined && ((before as Job).event ?? 0) > ((now as Job).event ?? 0) ? before : now),
   });
 }
 
