@@ -53,17 +53,15 @@ class Conversations:
 
         Raises Problem CONFLICT, and PRECONDITION_FAILED where it is not the one that `if_match` names.
         """
-        key = _key(tenant, owner, conversation)
-        stored = await self._records.read(key) if if_match is not None else None
-        replaced = stored.revision if stored is not None else 0
-        written = None
-        if if_match is None:
-            written = await self._records.put(key, content)
-        elif matches(if_match, replaced):
-            written = await self._records.put(key, content, revision=replaced)
+        key, revision = _key(tenant, owner, conversation), None
+        if if_match is not None:
+            stored = await self._records.read(key)
+            revision = stored.revision if stored is not None else 0
+            if not matches(if_match, revision):
+                raise _changed(conversation)
+        written = await self._records.put(key, content, revision=revision)
         if written is None:
-            detail = f"The conversation '{conversation[:80]}' has changed since you read it. Read it again."
-            raise Problem(ProblemType.PRECONDITION_FAILED, detail)
+            raise _changed(conversation)
         summary = Summary(
             id=conversation,
             title=content.title,
@@ -100,6 +98,11 @@ class Conversations:
         assert after is not None
         kept = {one.id for one in after.conversations}
         return tuple(one for one in (before.conversations if before is not None else ()) if one.id not in kept)
+
+
+def _changed(conversation: str) -> Problem:
+    detail = f"The conversation '{conversation[:80]}' has changed since you read it. Read it again."
+    return Problem(ProblemType.PRECONDITION_FAILED, detail)
 
 
 def _key(tenant: str, owner: str, name: str) -> str:

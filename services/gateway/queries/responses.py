@@ -74,7 +74,7 @@ async def whole_answer(
             await submitted()
         while session.ended is None:
             await session.parts()
-    charge_tokens(request.scope, session.ended.model, session.usage)
+    _charge(request.scope, session)
     return Response(formatter.whole(session, session.ended), media_type="application/json")
 
 
