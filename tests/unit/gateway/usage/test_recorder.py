@@ -17,16 +17,21 @@ ANSWER = Usage(prompt_tokens=10, completion_tokens=3, cached_tokens=4)
 
 
 class MemoryStore:
-    """The records that were written, in the process; each of `failures` is raised once instead."""
+    """The records that were written, in the process; each of `failures` is raised once instead. A write waits until it
+    `may_end`."""
 
     def __init__(self, *failures: Exception) -> None:
         self.records: dict[tuple[str, date, str], UsageRecord] = {}
         self.puts = 0
+        self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self.written = asyncio.Event()
         self._failures = list(failures)
 
     async def put(self, tenant: str, day: date, record_id: str, record: UsageRecord) -> None:
-        await asyncio.sleep(0)
+        self.begun.set()
+        await self.may_end.wait()
         if self._failures:
             raise self._failures.pop(0)
         self.puts += 1
@@ -91,25 +96,36 @@ async def test_what_the_broker_does_not_take_is_written_later(recorder: UsageRec
     assert store.rows("a")[0].requests == 2
 
 
-async def test_what_comes_during_a_write_is_part_of_the_next(recorder: UsageRecorder) -> None:
+@pytest.fixture
+async def held(recorder: UsageRecorder) -> tuple[MemoryStore, asyncio.Task[bool]]:
+    """A store in the middle of the first write, and that write."""
     store = MemoryStore()
+    store.may_end.clear()
     recorder.record("a", "k", "m", ANSWER)
     writing = asyncio.create_task(recorder.write(store))
-    await asyncio.sleep(0)
+    await store.begun.wait()
+    return store, writing
+
+
+async def test_what_comes_during_a_write_is_part_of_the_next(
+    recorder: UsageRecorder, held: tuple[MemoryStore, asyncio.Task[bool]]
+) -> None:
+    store, writing = held
     recorder.record("a", "k", "m", ANSWER)
+    store.may_end.set()
     await writing
     await recorder.write(store)
     assert store.rows("a")[0].requests == 2
 
 
-async def test_a_cancelled_write_loses_nothing(recorder: UsageRecorder) -> None:
-    store = MemoryStore()
-    recorder.record("a", "k", "m", ANSWER)
-    writing = asyncio.create_task(recorder.write(store))
-    await asyncio.sleep(0)
+async def test_a_cancelled_write_loses_nothing(
+    recorder: UsageRecorder, held: tuple[MemoryStore, asyncio.Task[bool]]
+) -> None:
+    store, writing = held
     writing.cancel()
     await asyncio.wait([writing])
     assert store.puts == 0
+    store.may_end.set()
     await recorder.write(store)
     assert store.rows("a")[0].requests == 1
 
@@ -167,19 +183,30 @@ async def test_a_record_fits_into_a_message_whatever_its_names_are(recorder: Usa
     assert len(record.model_dump_json().encode()) < 2**20
 
 
-class _Bus:
+class Bus:
+    """Away, and seen to be so 20 times before it may come back."""
+
     def __init__(self) -> None:
-        self.connected = False
+        self.back = False
+        self.looks = 0
+        self.looked_at = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        self.looks += 1
+        if self.looks == 20:
+            self.looked_at.set()
+        return self.back
 
 
 async def test_nothing_is_tried_while_the_broker_is_away(recorder: UsageRecorder) -> None:
-    store, bus = MemoryStore(), _Bus()
+    store, bus = MemoryStore(), Bus()
     recorder.record("a", "k", "m", ANSWER)
     writing = asyncio.create_task(write_regularly(recorder, store, bus, interval=0))
-    for _ in range(20):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bus.looked_at.wait()
     assert store.puts == 0
-    bus.connected = True
+    bus.back = True
     async with asyncio.timeout(10):
         await store.written.wait()
     writing.cancel()
