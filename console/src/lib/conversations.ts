@@ -140,12 +140,12 @@ const NO_TAG = '"0"';
 
 const ended = (exchange: Exchange): boolean => exchange.done !== null || exchange.problem !== null || exchange.stopped;
 
-/** The exchanges of both, each once, in the order in which they were asked. */
+/** The exchanges of both, each once, in the order in which they were asked. Of one in both, the last try that ended. */
 function merged(mine: Conversation, theirs: Conversation): Conversation {
   const exchanges = new Map(theirs.exchanges.map((one) => [one.id, one]));
   for (const one of mine.exchanges) {
     const other = exchanges.get(one.id);
-    if (!other || ended(one) || !ended(other)) exchanges.set(one.id, one);
+    if (!other || !ended(other) || (ended(one) && one.askedAt >= other.askedAt)) exchanges.set(one.id, one);
   }
   return { ...mine, exchanges: [...exchanges.values()].sort((a, b) => a.askedAt - b.askedAt) };
 }
@@ -216,8 +216,10 @@ function serverStore(): Store {
       if (known.has(id) && !tags.has(id)) return; // begun or deleted here
       void attempt(async () => {
         const found = await fetched(id);
-        // What is on its way to the server is newer.
-        if (!sending.has(id)) known.set(id, found);
+        const mine = known.get(id);
+        // Here may be an exchange that the server has not got yet; the next write must not lose what it has.
+        if (found) known.set(id, mine ? merged(mine, found) : found);
+        else if (!sending.has(id)) known.set(id, null);
       });
     },
     save: (changed) => {
