@@ -34,7 +34,7 @@ const PLACES: Place[] = [
 export function App() {
   const session = useSessionQuery();
   if (session.isPending) return <Loading label="Opening Sluice" />;
-  if (session.error instanceof ProblemError && session.error.status === 401) return <SignIn />;
+  if (session.error instanceof ProblemError && session.error.status === 401) return <SignIn ended={session.data !== undefined} />;
   if (!session.data) {
     return (
       <main className="lonely">

@@ -1,8 +1,8 @@
-import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { BrowserRouter } from "react-router";
-import { ProblemError } from "./api/client";
+import { onSignedOut, ProblemError } from "./api/client";
 import { App } from "./app";
 import { SESSION } from "./lib/session";
 import { applyTheme } from "./lib/theme";
@@ -10,13 +10,7 @@ import "./styles.css";
 
 applyTheme();
 
-function signInAgain(error: unknown): void {
-  if (error instanceof ProblemError && error.status === 401) void client.invalidateQueries({ queryKey: SESSION });
-}
-
 const client = new QueryClient({
-  queryCache: new QueryCache({ onError: (error, query) => query.queryKey[0] !== SESSION[0] && signInAgain(error) }),
-  mutationCache: new MutationCache({ onError: signInAgain }),
   defaultOptions: {
     queries: {
       staleTime: 5_000,
@@ -25,6 +19,8 @@ const client = new QueryClient({
     },
   },
 });
+
+onSignedOut(() => void client.invalidateQueries({ queryKey: SESSION }));
 
 /** An upgraded gateway no longer has the files that a page from before it loads later. */
 async function reloadAfterUpgrade(): Promise<void> {

@@ -41,6 +41,28 @@ export const CONSOLE_HEADERS = { "X-Sluice-Console": "1" } as const;
 
 export const api = createClient<paths>({ headers: CONSOLE_HEADERS });
 
+/** Longer than the gateway lets any of these requests wait; uploads and streams do not pass here. */
+const LONGEST_MS = 150_000;
+
+let signedOut: () => void = () => undefined;
+
+/** What is to be done where the gateway no longer knows the session. */
+export function onSignedOut(act: () => void): void {
+  signedOut = act;
+}
+
+/** Every response of the gateway passes here, except those about the session itself. */
+export function noteStatus(status: number): void {
+  if (status === 401) signedOut();
+}
+
+api.use({
+  onRequest: ({ request }) => new Request(request, { signal: AbortSignal.any([request.signal, AbortSignal.timeout(LONGEST_MS)]) }),
+  onResponse: ({ response, schemaPath }) => {
+    if (schemaPath !== "/v1/session") noteStatus(response.status);
+  },
+});
+
 /** A request that failed, with the problem in the gateway's words. */
 export class ProblemError extends Error {
   readonly title: string;

@@ -1,4 +1,4 @@
-import { CONSOLE_HEADERS, ProblemError, problemOf, type Done, type Source, type Turn } from "./client";
+import { CONSOLE_HEADERS, noteStatus, ProblemError, problemOf, type Done, type Source, type Turn } from "./client";
 
 export interface Question {
   question: string;
@@ -27,6 +27,7 @@ export async function ask(question: Question, events: AnswerEvents, signal: Abor
   }).catch((error: unknown) => {
     throw signal.aborted ? error : problemOf(error);
   });
+  noteStatus(response.status);
   if (!response.ok || response.body === null) {
     throw new ProblemError({ status: response.status, ...((await response.json().catch(() => ({}))) as object) });
   }

@@ -24,7 +24,8 @@ function useOpenId() {
   });
 }
 
-export function SignIn() {
+/** With `ended` somebody was signed in until now. */
+export function SignIn({ ended }: { ended: boolean }) {
   const [search] = useSearchParams();
   const { pathname, search: query } = useLocation();
   const openId = useOpenId();
@@ -64,6 +65,11 @@ export function SignIn() {
           </p>
         )}
         {openId.data && (
+        {ended && error === null && (
+          <p className="problem" role="status">
+            Your session has ended, or the key is no longer in force. Sign in again to go on here.
+          </p>
+        )}
           <>
             <a className="button primary" href={`/sign-in/openid?${new URLSearchParams({ to: pathname === "/sign-in" ? "/" : pathname + query })}`}>
               <span>Sign in with {openId.data}</span>

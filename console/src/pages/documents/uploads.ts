@@ -1,5 +1,6 @@
 import { useSyncExternalStore } from "react";
-import { api, CONSOLE_HEADERS, problemOf, ProblemError, read, UNREACHABLE, type Job } from "../../api/client";
+import { newKey } from "../../lib/submit";
+import { api, CONSOLE_HEADERS, noteStatus, problemOf, ProblemError, read, UNREACHABLE, type Job } from "../../api/client";
 import type { Chosen } from "./collect";
 
 export type TransferState = "waiting" | "sending" | "queued" | "reading" | "done" | "failed" | "cancelled";
@@ -297,6 +298,7 @@ function post(group: Transfer[], key: string, signal: AbortSignal): Promise<stri
       changed();
     };
     request.onload = () => {
+      noteStatus(request.status);
       const body: unknown = request.response;
       if (request.status === 202) {
         resolve((body as { job: Job }).job.id);

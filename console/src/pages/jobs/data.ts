@@ -1,6 +1,6 @@
 import { keepPreviousData, useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { api, CONSOLE_HEADERS, ProblemError, problemOf, read, type Job, type ProblemDetails, type Step } from "../../api/client";
+import { api, CONSOLE_HEADERS, noteStatus, ProblemError, problemOf, read, type Job, type ProblemDetails, type Step } from "../../api/client";
 import { printable } from "../../lib/format";
 import { serverSentEvents } from "../../api/stream";
 
@@ -109,6 +109,7 @@ async function followJob(client: QueryClient, id: string, signal: AbortSignal, h
   while (!signal.aborted) {
     try {
       const response = await fetch(`/v1/jobs/${encodeURIComponent(id)}/events`, { headers: CONSOLE_HEADERS, signal });
+      noteStatus(response.status);
       if (response.status >= 400 && response.status < 500) {
         await client.invalidateQueries({ queryKey: jobKey(id), exact: true });
         return;
@@ -220,6 +221,7 @@ export async function readArtifact(job: string, file: string, signal?: AbortSign
       throw signal?.aborted ? error : problemOf(error);
     },
   );
+  noteStatus(response.status);
   if (!response.ok) {
     const body = (await response.json().catch(() => ({}))) as Partial<ProblemDetails>;
     throw new ProblemError({ status: response.status, ...body });

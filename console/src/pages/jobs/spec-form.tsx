@@ -1,5 +1,5 @@
 import { useId, useState, type ReactNode } from "react";
-import { CONSOLE_HEADERS, ProblemError, problemOf } from "../../api/client";
+import { CONSOLE_HEADERS, noteStatus, ProblemError, problemOf } from "../../api/client";
 import { useMay } from "../../lib/session";
 import { Button, Field, Problem } from "../../ui/basics";
 import { kindName, saidOf, type Json, type Spec } from "./data";
@@ -335,6 +335,7 @@ async function putArtifact(file: File): Promise<string> {
   }).catch((error: unknown) => {
     throw problemOf(error);
   });
+  noteStatus(response.status);
   if (!response.ok) throw new ProblemError({ status: response.status, ...((await response.json().catch(() => ({}))) as object) });
   return name;
 }
