@@ -84,15 +84,23 @@ export class ProblemError extends Error {
 
 export const UNREACHABLE = new ProblemError({
   title: "The gateway cannot be reached",
-  detail: "Check that Sluice is running. The console tries again by itself.",
+  detail: "Check that Sluice is running, and try again.",
+});
+
+const TOO_SLOW = new ProblemError({
+  title: "The gateway does not answer",
+  detail: "It may have too much to do, or be stopped. What was asked for may still be done.",
 });
 
 export function problemOf(error: unknown): ProblemError {
   if (error instanceof ProblemError) return error;
   if (error instanceof TypeError) return UNREACHABLE;
+  if (isTimeout(error)) return TOO_SLOW;
   if (typeof error === "object" && error !== null && "title" in error) return new ProblemError(error as ProblemDetails);
   return new ProblemError({ title: "The request failed", detail: error instanceof Error ? error.message : String(error) });
 }
+
+const isTimeout = (error: unknown): boolean => error instanceof DOMException && error.name === "TimeoutError";
 
 type Outcome<T> = { data?: T; error?: unknown; response: Response };
 
@@ -102,7 +110,7 @@ export async function read<T>(request: Promise<Outcome<T>>): Promise<NonNullable
   try {
     outcome = await request;
   } catch (error) {
-    throw error instanceof DOMException ? error : problemOf(error);
+    throw error instanceof DOMException && !isTimeout(error) ? error : problemOf(error);
   }
   if (!outcome.response.ok) {
     const status = outcome.response.status;

@@ -32,17 +32,22 @@ export async function ask(question: Question, events: AnswerEvents, signal: Abor
     throw new ProblemError({ status: response.status, ...((await response.json().catch(() => ({}))) as object) });
   }
   let ended = false;
-  for await (const { event, data } of serverSentEvents(response.body)) {
-    const body: unknown = JSON.parse(data);
-    if (event === "sources") events.sources([...((body as { sources: Source[] }).sources ?? [])]);
-    else if (event === "delta") events.delta((body as { text: string }).text);
-    else if (event === "done") {
-      ended = true;
-      events.done(body as Done);
-    } else if (event === "error") throw new ProblemError(body as object);
+  try {
+    for await (const { event, data } of serverSentEvents(response.body)) {
+      const body: unknown = JSON.parse(data);
+      if (event === "sources") events.sources([...((body as { sources: Source[] }).sources ?? [])]);
+      else if (event === "delta") events.delta((body as { text: string }).text);
+      else if (event === "done") {
+        ended = true;
+        events.done(body as Done);
+      } else if (event === "error") throw new ProblemError(body as object);
+    }
+  } catch (error) {
+    // A connection that is cut is a TypeError; the gateway was reached.
+    if (!(error instanceof TypeError) || signal.aborted) throw error;
   }
   if (!ended) {
-    throw new ProblemError({ title: "The answer broke off", detail: "The connection to the gateway ended early." });
+    throw new ProblemError({ title: "The answer broke off", detail: "The connection to the gateway ended early. Ask again." });
   }
 }
 

@@ -1,7 +1,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState, type FormEvent } from "react";
 import { useLocation, useSearchParams } from "react-router";
-import { api, read } from "../api/client";
+import { api, ProblemError, read } from "../api/client";
 import { SESSION } from "../lib/session";
 import { Button, Field, Problem } from "../ui/basics";
 import { Logo } from "../ui/icon";
@@ -42,6 +42,12 @@ export function SignIn({ ended }: { ended: boolean }) {
     event.preventDefault();
     setBusy(true);
     setError(null);
+    // A header takes no other characters, and no key has them.
+    if (!/^[\x21-\x7e]+$/.test(key.trim())) {
+      setError(new ProblemError({ title: "This is not an API key", detail: "It has characters that no key has. Copy the key once more." }));
+      setBusy(false);
+      return;
+    }
     try {
       const headers = { Authorization: `Bearer ${key.trim()}` };
       client.setQueryData(SESSION, await read(api.POST("/v1/session", { headers })));
@@ -59,17 +65,17 @@ export function SignIn({ ended }: { ended: boolean }) {
           <Logo />
           <h1>Sign in to Sluice</h1>
         </div>
+        {ended && error === null && (
+          <p className="problem" role="status">
+            Your session has ended, or the key is no longer in force. Sign in again to go on here.
+          </p>
+        )}
         {failed && (
           <p className="problem" role="alert">
             {failed}
           </p>
         )}
         {openId.data && (
-        {ended && error === null && (
-          <p className="problem" role="status">
-            Your session has ended, or the key is no longer in force. Sign in again to go on here.
-          </p>
-        )}
           <>
             <a className="button primary" href={`/sign-in/openid?${new URLSearchParams({ to: pathname === "/sign-in" ? "/" : pathname + query })}`}>
               <span>Sign in with {openId.data}</span>
