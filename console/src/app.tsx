@@ -1,4 +1,4 @@
-import { lazy, Suspense, useState, type ReactNode } from "react";
+import { Suspense, useState, type ReactNode } from "react";
 import { Link, Navigate, NavLink, Route, Routes, useLocation } from "react-router";
 import { ProblemError, type Action } from "./api/client";
 import { openConversations } from "./lib/conversations";
@@ -7,13 +7,13 @@ import { applyTheme, theme, type Theme } from "./lib/theme";
 import { AskPage } from "./pages/ask/page";
 import { SignIn } from "./pages/sign-in";
 import { Empty, IconButton, Loading, Problem } from "./ui/basics";
-import { Boundary } from "./ui/boundary";
+import { Boundary, lazyPage } from "./ui/boundary";
 import { Icon, Logo, type IconName } from "./ui/icon";
 
-const OperatePage = lazy(() => import("./pages/operate/page"));
-const KeysPage = lazy(() => import("./pages/keys/page"));
-const JobsPages = lazy(() => import("./pages/jobs/page"));
-const DocumentsPage = lazy(() => import("./pages/documents/page"));
+const OperatePage = lazyPage(() => import("./pages/operate/page"));
+const KeysPage = lazyPage(() => import("./pages/keys/page"));
+const JobsPages = lazyPage(() => import("./pages/jobs/page"));
+const DocumentsPage = lazyPage(() => import("./pages/documents/page"));
 
 interface Place {
   to: string;
