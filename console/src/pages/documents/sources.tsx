@@ -4,6 +4,7 @@ import { Link } from "react-router";
 import { api, read, type Job, type Schedule } from "../../api/client";
 import { plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
+import { useSubmitJob } from "../../lib/submit";
 import { Bar, Button, Empty, Field, Loading, Problem, State, Time } from "../../ui/basics";
 import { Dialog } from "../../ui/dialog";
 import { paths } from "./queries";
@@ -229,6 +230,7 @@ interface ReadSourceProps {
   onClose: () => void;
   onStarted: (job: string) => void;
 }
+  const submitJob = useSubmitJob();
 
 function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
   const client = useQueryClient();
@@ -264,8 +266,7 @@ function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
     };
     try {
       if (every === "") {
-        const { job } = await read(api.POST("/v1/jobs", { body: { spec } }));
-        onStarted(job.id);
+        onStarted((await submitJob({ spec })).id);
       } else {
         await read(api.PUT("/v1/schedules/{name}", { params: { path: { name } }, body: { spec, every, overlap: "skip" } }));
         const { job } = await read(api.POST("/v1/schedules/{name}/trigger", { params: { path: { name } } }));

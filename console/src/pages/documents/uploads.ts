@@ -253,7 +253,7 @@ async function send(group: Transfer[]): Promise<void> {
 }
 
 async function sendPatiently(group: Transfer[], signal: AbortSignal): Promise<string> {
-  const key = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join("-");
+  const key = newKey();
   for (let tries = 1; ; tries += 1) {
     try {
       return await post(group, key, signal);

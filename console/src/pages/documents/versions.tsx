@@ -4,6 +4,7 @@ import { Link } from "react-router";
 import { api, ProblemError, read, type Collection, type CollectionVersion, type Job } from "../../api/client";
 import { count } from "../../lib/format";
 import { useMay } from "../../lib/session";
+import { useSubmitJob } from "../../lib/submit";
 import { Bar, Button, Field, Problem, State, Time } from "../../ui/basics";
 import { Confirm, Dialog } from "../../ui/dialog";
 import { paths, useRefresh } from "./queries";
@@ -13,6 +14,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
   const mayWrite = useMay("write");
   const mayChange = useMay("jobs") && mayWrite;
   const refresh = useRefresh(collection.name);
+  const submitJob = useSubmitJob();
   const [building, setBuilding] = useState(false);
   const [target, setTarget] = useState<CollectionVersion | null>(null);
   const [submitted, setSubmitted] = useState<string[]>([]);
@@ -95,8 +97,7 @@ export function VersionsView({ collection }: { collection: Collection }) {
           onClose={() => setTarget(null)}
           onConfirm={async () => {
             const spec = { kind: "switch" as const, collection: collection.name, version: target.name };
-            const { job } = await read(api.POST("/v1/jobs", { body: { spec } }));
-            await took(job);
+            await took(await submitJob({ spec }));
           }}
         >
           <p>
@@ -175,6 +176,7 @@ interface ReindexProps {
 }
 
 function Reindex({ collection, onClose, onDone }: ReindexProps) {
+  const submitJob = useSubmitJob();
   const [version, setVersion] = useState("");
   const [tokens, setTokens] = useState("");
   const [overlap, setOverlap] = useState("");
@@ -196,8 +198,7 @@ function Reindex({ collection, onClose, onDone }: ReindexProps) {
         ...(overlap && { chunk_overlap: Number(overlap) }),
         ...(variant && { embedding_variant: variant }),
       };
-      const { job } = await read(api.POST("/v1/jobs", { body: { spec } }));
-      await onDone(job);
+      await onDone(await submitJob({ spec }));
       onClose();
     } catch (failure) {
       setError(failure);

@@ -229,11 +229,6 @@ export async function readArtifact(job: string, file: string, signal?: AbortSign
   return response.text();
 }
 
-export async function submitJob(body: object): Promise<Job> {
-  const made = await read(api.POST("/v1/jobs", { body: body as never }));
-  return made.job;
-}
-
 /** A value of an output or a spec as text. */
 export const textOf = (value: unknown): string => printable(typeof value === "string" ? value : JSON.stringify(value));
 

@@ -2,9 +2,10 @@ import { useState } from "react";
 import { useNavigate } from "react-router";
 import type { Job, Step } from "../../api/client";
 import { useMay } from "../../lib/session";
+import { useSubmitJob } from "../../lib/submit";
 import { Button } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
-import { submitJob, useSpec, type Spec } from "./data";
+import { useSpec, type Spec } from "./data";
 import { useStepJob } from "./step-panel";
 
 /** Where a pipeline decides whether a new version goes live: what it has decided and why, and the other way by hand. */
@@ -66,7 +67,8 @@ export function SwitchButton({ collection, version }: { collection: string; vers
   const [asked, setAsked] = useState(false);
   const jobs = useMay("jobs");
   const write = useMay("write");
-  const navigate = useNavigate();
+  const submitJob = useSubmitJob();
+  const go = useGo();
   if (!jobs || !write) return null;
   const start = async () => {
     const job = await submitJob({ spec: { kind: "switch", collection, ...(version ? { version } : {}) } });

@@ -1,8 +1,10 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState, type FormEvent } from "react";
-import { Link, useNavigate, useSearchParams } from "react-router";
+import { Link, useSearchParams } from "react-router";
+import { useGo } from "../../lib/go";
+import { useSubmitJob } from "../../lib/submit";
 import { Button, Loading, PageHead, Problem } from "../../ui/basics";
-import { submitJob, useSpec } from "./data";
+import { useSpec } from "./data";
 import { Faults } from "./faults";
 import { membersOf, NO_SETTINGS, SettingsForm } from "./settings-form";
 import { draftOf, faultOf, SpecForm, specOf, startOf, type Draft } from "./spec-form";
@@ -19,7 +21,8 @@ export function StartPage() {
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const client = useQueryClient();
-  const navigate = useNavigate();
+  const submitJob = useSubmitJob();
+  const go = useGo();
   useEffect(() => {
     if (earlier.data) setDraft(draftOf({ ...earlier.data, ...(baseline ? { baseline } : {}) }));
   }, [earlier.data, baseline]);
