@@ -12,7 +12,6 @@ import { metadataFault } from "./upload-panel";
 import { shareOf, useJob } from "./versions";
 
 const POLL_MS = 10_000;
-const LOOKED_AT = 100;
 const SHOWN = 10;
 
 /** Where the documents of a collection come from: folders and buckets that schedules read, and what was read lately. */
@@ -181,9 +180,7 @@ function Recent({ collection }: { collection: string }) {
   const jobs = useQuery({
     queryKey: ["ingest-jobs", collection],
     queryFn: () =>
-      read(api.GET("/v1/jobs", { params: { query: { kind: "ingest", limit: LOOKED_AT } } })).then((body) =>
-        body.jobs.filter((job) => job.collection === collection).slice(0, SHOWN),
-      ),
+      read(api.GET("/v1/jobs", { params: { query: { kind: "ingest", collection, steps: true, limit: SHOWN } } })).then((body) => body.jobs),
     refetchInterval: POLL_MS,
   });
   return (
