@@ -3,6 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearchParams } from "react-router";
 import { api, problemOf, read, type Collection } from "../../api/client";
 import { plural, printable } from "../../lib/format";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { Button, Empty, Field, Loading, PageHead, Problem } from "../../ui/basics";
 import { Dialog } from "../../ui/dialog";
@@ -30,6 +31,7 @@ export function CollectionView({ name }: { name: string }) {
   const mayAsk = useMay("query");
   const navigate = useNavigate();
   const [open, setOpen] = useState<"delete" | "settings" | null>(null);
+  const go = useGo();
   useFreshAfterUploads(name, transfers.running);
 
   if (collection.isPending) return <Loading label="Reading the collection" />;
@@ -106,7 +108,7 @@ export function CollectionView({ name }: { name: string }) {
         <DeleteCollection
           collection={collection.data}
           onClose={() => setOpen(null)}
-          onDone={() => void navigate("/documents", { replace: true })}
+          onDone={() => go("/documents", { replace: true })}
         />
       )}
       {open === "settings" && <Settings collection={collection.data} onClose={() => setOpen(null)} />}

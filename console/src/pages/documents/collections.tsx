@@ -1,8 +1,9 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
-import { Link, useLocation, useNavigate, useSearchParams } from "react-router";
+import { Link, useLocation, useSearchParams } from "react-router";
 import { api, problemOf, read, type Collection } from "../../api/client";
 import { count, plural, printable } from "../../lib/format";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { Button, Empty, Field, IconButton, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { Dialog } from "../../ui/dialog";
@@ -20,7 +21,7 @@ export function CollectionsView() {
   const mayWrite = useMay("write");
   const [creating, setCreating] = useState<Collected | null>(null);
   const [deleting, setDeleting] = useState<Collection | null>(null);
-  const navigate = useNavigate();
+  const go = useGo();
   const location = useLocation();
   const collections = page.data?.collections ?? [];
   const isEmpty = page.isSuccess && collections.length === 0 && after === "";
@@ -100,7 +101,7 @@ export function CollectionsView() {
         <UploadToNew
           collected={creating}
           onClose={() => setCreating(null)}
-          onDone={(name) => void navigate(paths.collection(name))}
+          onDone={(name) => go(paths.collection(name))}
         />
       )}
       {deleting && <DeleteCollection collection={deleting} onClose={() => setDeleting(null)} onDone={() => undefined} />}

@@ -1,8 +1,9 @@
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useRef, useState, type FormEvent } from "react";
-import { Link, useNavigate, useSearchParams } from "react-router";
+import { Link, useSearchParams } from "react-router";
 import { api, problemOf, read, type DocumentRecord } from "../../api/client";
 import { bytes, moment, plural, printable } from "../../lib/format";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { Button, CopyButton, Empty, Facts, Field, Loading, PageHead, Problem, Time } from "../../ui/basics";
 import { Dialog } from "../../ui/dialog";
@@ -18,7 +19,7 @@ import { addTransfers } from "./uploads";
 export function DocumentView({ collection, id }: { collection: string; id: string }) {
   const document = useDocument(collection, id);
   const mayWrite = useMay("write");
-  const navigate = useNavigate();
+  const go = useGo();
   const [open, setOpen] = useState<"delete" | "replace" | "permissions" | null>(null);
   const close = () => setOpen(null);
 
@@ -98,7 +99,7 @@ export function DocumentView({ collection, id }: { collection: string; id: strin
           collection={collection}
           names={[record.name]}
           onClose={close}
-          onDone={() => void navigate(paths.collection(collection), { replace: true })}
+          onDone={() => go(paths.collection(collection), { replace: true })}
         />
       )}
       {open === "permissions" && <ChangePermissions collection={collection} document={record} onClose={close} />}
@@ -329,7 +330,7 @@ const OWN_FIELDS = new Set(["title", "author", "language", "page", "pages", "pag
 
 function Replace({ collection, document, onClose }: ChangeProps) {
   const client = useQueryClient();
-  const navigate = useNavigate();
+  const go = useGo();
   const given = Object.fromEntries(Object.entries(document.metadata).filter(([name]) => !OWN_FIELDS.has(name)));
   const [metadata, setMetadata] = useState(Object.keys(given).length > 0 ? JSON.stringify(given) : "");
   const [file, setFile] = useState<File | null>(null);
@@ -340,8 +341,8 @@ function Replace({ collection, document, onClose }: ChangeProps) {
     if (file === null || fault) return;
     const chosen = [{ name: document.name, file, fault: "" }];
     addTransfers(collection, chosen, 0, { metadata: metadata.trim(), allowed: "" });
-    await client.invalidateQueries({ queryKey: ["documents", collection] });
-    void navigate(paths.collection(collection));
+    void client.invalidateQueries({ queryKey: ["documents", collection] });
+    go(paths.collection(collection));
   };
   return (
     <Dialog title="Replace the document" onClose={onClose}>

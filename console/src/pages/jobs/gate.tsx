@@ -1,6 +1,6 @@
 import { useState } from "react";
-import { useNavigate } from "react-router";
 import type { Job, Step } from "../../api/client";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { useSubmitJob } from "../../lib/submit";
 import { Button } from "../../ui/basics";
@@ -72,7 +72,7 @@ export function SwitchButton({ collection, version }: { collection: string; vers
   if (!jobs || !write) return null;
   const start = async () => {
     const job = await submitJob({ spec: { kind: "switch", collection, ...(version ? { version } : {}) } });
-    await navigate(`/jobs/${job.id}`);
+    go(`/jobs/${job.id}`);
   };
   return (
     <>

@@ -1,7 +1,8 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState, type FormEvent } from "react";
-import { useNavigate, useParams, Link } from "react-router";
+import { useParams, Link } from "react-router";
 import { api, read, type Schedule } from "../../api/client";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { Button, Facts, Field, Loading, PageHead, Problem, State } from "../../ui/basics";
 import { type Spec } from "./data";
@@ -56,7 +57,7 @@ function ScheduleForm({ known }: { known: Schedule | undefined }) {
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const client = useQueryClient();
-  const navigate = useNavigate();
+  const go = useGo();
   useEffect(() => setTiming((now) => ({ ...now, paused: known?.paused ?? now.paused })), [known?.paused]);
   const set = (part: Partial<Timing>) => setTiming({ ...timing, ...part });
   const save = async (event: FormEvent) => {
@@ -75,7 +76,7 @@ function ScheduleForm({ known }: { known: Schedule | undefined }) {
       await read(api.PUT("/v1/schedules/{name}", { params: { path: { name } }, body: body as never }));
       await client.invalidateQueries({ queryKey: ["schedules"] });
       client.removeQueries({ queryKey: ["schedule", name] });
-      await navigate("/jobs/schedules");
+      go("/jobs/schedules");
     } catch (failure) {
       setError(failure);
       setBusy(false);

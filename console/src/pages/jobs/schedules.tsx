@@ -1,8 +1,9 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link, useNavigate } from "react-router";
+import { Link } from "react-router";
 import { api, read, type Schedule } from "../../api/client";
 import { moment } from "../../lib/format";
+import { useGo } from "../../lib/go";
 import { useMay } from "../../lib/session";
 import { Button, Empty, Loading, PageHead, Problem, State, Time } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
@@ -142,7 +143,7 @@ function LastRun({ schedule }: { schedule: Schedule }) {
 
 function RowActions({ schedule }: { schedule: Schedule }) {
   const client = useQueryClient();
-  const navigate = useNavigate();
+  const go = useGo();
   const [asked, setAsked] = useState(false);
   const [busy, setBusy] = useState("");
   const [error, setError] = useState<unknown>(null);
@@ -175,7 +176,7 @@ function RowActions({ schedule }: { schedule: Schedule }) {
         onClick={() =>
           void act("run", async () => {
             const { job } = await read(api.POST("/v1/schedules/{name}/trigger", params));
-            await navigate(`/jobs/${job.id}`);
+            go(`/jobs/${job.id}`);
           })
         }
       >

@@ -33,7 +33,7 @@ export function StartPage() {
     try {
       const job = await submitJob({ spec: specOf(draft), ...membersOf(settings) });
       void client.invalidateQueries({ queryKey: ["jobs"] });
-      await navigate(`/jobs/${job.id}`);
+      go(`/jobs/${job.id}`);
     } catch (failure) {
       setError(failure);
       setBusy(false);
