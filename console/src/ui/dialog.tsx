@@ -9,25 +9,28 @@ interface DialogProps {
   wide?: boolean;
   side?: boolean;
   sticky?: boolean;
+  /** What was asked for is on its way: closing the dialog would not take it back, and would lose the reason where it fails. */
+  busy?: boolean;
 }
 
 /** A dialog that holds the focus; Escape and its cross close it. With `side` it is a sheet at the edge; with
  * `sticky` only its own buttons close it. */
-export function Dialog({ title, onClose, children, wide = false, side = false, sticky = false }: DialogProps) {
+export function Dialog({ title, onClose, children, wide = false, side = false, sticky = false, busy = false }: DialogProps) {
+  const holds = sticky || busy;
   return (
     <AriakitDialog
       open
       onClose={onClose}
       unmountOnHide
-      hideOnEscape={!sticky}
-      hideOnInteractOutside={!sticky}
+      hideOnEscape={!holds}
+      hideOnInteractOutside={!holds}
       preventBodyScroll={false}
       className={`${side ? "sheet" : "dialog"} ${wide ? "wide" : ""}`}
       backdrop={<div className="backdrop" />}
     >
       <div className="dialog-head">
         <DialogHeading dir="auto">{title}</DialogHeading>
-        {!sticky && <DialogDismiss render={<IconButton label="Close" icon="close" />} />}
+        {!sticky && <DialogDismiss disabled={busy} render={<IconButton label="Close" icon="close" />} />}
       </div>
       <div className="dialog-body">{children}</div>
     </AriakitDialog>
@@ -57,11 +60,11 @@ export function Confirm({ title, children, action, onConfirm, onClose }: Confirm
     }
   };
   return (
-    <Dialog title={title} onClose={onClose}>
+    <Dialog title={title} onClose={onClose} busy={busy}>
       {children}
       {error !== null && <Problem error={error} />}
       <div className="dialog-actions">
-        <Button onClick={onClose}>Cancel</Button>
+        <Button disabled={busy} onClick={onClose}>Cancel</Button>
         <Button kind="danger" busy={busy} onClick={() => void confirm()}>
           {action}
         </Button>

@@ -172,7 +172,7 @@ function Settings({ collection, onClose }: { collection: Collection; onClose: ()
     }
   };
   return (
-    <Dialog title={`Settings of ${collection.name}`} onClose={onClose}>
+    <Dialog title={`Settings of ${collection.name}`} onClose={onClose} busy={busy}>
       <form className="form" onSubmit={(event) => void save(event)}>
         <Field label="Description">
           <textarea rows={3} dir="auto" maxLength={1000} value={description} onChange={(event) => setDescription(event.target.value)} />
@@ -188,7 +188,7 @@ function Settings({ collection, onClose }: { collection: Collection; onClose: ()
         </Field>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy}>
             Save
           </Button>

@@ -151,7 +151,7 @@ function UploadToNew({ collected, onClose, onDone }: UploadToNewProps) {
   };
 
   return (
-    <Dialog title={files > 0 ? `Upload ${plural(files, "file")}` : "New collection"} onClose={onClose}>
+    <Dialog title={files > 0 ? `Upload ${plural(files, "file")}` : "New collection"} onClose={onClose} busy={busy}>
       <form className="form" onSubmit={(event) => void submit(event)}>
         <Field
           label="Collection"
@@ -179,7 +179,7 @@ function UploadToNew({ collected, onClose, onDone }: UploadToNewProps) {
         </Field>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy} disabled={!NAME.test(name)}>
             {files > 0 ? "Upload" : "Create"}
           </Button>

@@ -35,7 +35,7 @@ export function DeleteCollection({ collection, onClose, onDone }: Props) {
     }
   };
   return (
-    <Dialog title={`Delete the collection ${collection.name}?`} onClose={onClose}>
+    <Dialog title={`Delete the collection ${collection.name}?`} onClose={onClose} busy={busy}>
       <form
         className="form"
         onSubmit={(event) => {
@@ -52,7 +52,7 @@ export function DeleteCollection({ collection, onClose, onDone }: Props) {
         </Field>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="danger" type="submit" icon="trash" busy={busy} disabled={typed !== collection.name}>
             Delete the collection
           </Button>

@@ -294,7 +294,7 @@ function ChangePermissions({ collection, document, onClose }: ChangeProps) {
     </label>
   );
   return (
-    <Dialog title="Who may see the document" onClose={onClose}>
+    <Dialog title="Who may see the document" onClose={onClose} busy={busy}>
       <form className="form" onSubmit={(event) => void save(event)}>
         <fieldset className="choices">
           <legend className="visually-hidden">Who may see it</legend>
@@ -315,7 +315,7 @@ function ChangePermissions({ collection, document, onClose }: ChangeProps) {
         </fieldset>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy} disabled={audience === "listed" && principals.length === 0}>
             Save
           </Button>

@@ -227,10 +227,10 @@ interface ReadSourceProps {
   onClose: () => void;
   onStarted: (job: string) => void;
 }
-  const submitJob = useSubmitJob();
 
 function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
   const client = useQueryClient();
+  const submitJob = useSubmitJob();
   const [type, setType] = useState<"folder" | "s3">("folder");
   const [path, setPath] = useState("");
   const [pattern, setPattern] = useState("**/*");
@@ -277,7 +277,7 @@ function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
     }
   };
   return (
-    <Dialog title="Read a folder or a bucket" onClose={onClose}>
+    <Dialog title="Read a folder or a bucket" onClose={onClose} busy={busy}>
       <form className="form" onSubmit={(event) => void submit(event)}>
         <Field label="From">
           <select value={type} onChange={(event) => setType(event.target.value === "s3" ? "s3" : "folder")}>
@@ -329,7 +329,7 @@ function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
         </div>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy} disabled={!ready}>
             {every === "" ? "Read now" : "Follow"}
           </Button>

@@ -206,7 +206,7 @@ function Reindex({ collection, onClose, onDone }: ReindexProps) {
     }
   };
   return (
-    <Dialog title="Build another version" onClose={onClose}>
+    <Dialog title="Build another version" onClose={onClose} busy={busy}>
       <form className="form" onSubmit={(event) => void submit(event)}>
         <p className="faint">It is built from the originals of the documents. What is left empty stays as in {collection.version}.</p>
         <Field label="Name" hint="Left empty, the next number.">
@@ -229,7 +229,7 @@ function Reindex({ collection, onClose, onDone }: ReindexProps) {
         </label>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy}>
             Build
           </Button>

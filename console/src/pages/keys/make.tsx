@@ -67,7 +67,7 @@ export function MakeKey({ onMade, onClose }: { onMade: (issued: IssuedKey) => vo
     setActions((chosen) => (on ? [...chosen, action] : chosen.filter((one) => one !== action)));
 
   return (
-    <Dialog title="Make a key" onClose={onClose} wide>
+    <Dialog title="Make a key" onClose={onClose} wide busy={busy}>
       <form className="make-key" onSubmit={(event) => void submit(event)}>
         <Field label="Name" hint="Whose it is or what for. The audit log and jobs show it.">
           <input value={name} maxLength={100} required autoFocus onChange={(event) => setName(event.target.value)} />
@@ -118,7 +118,7 @@ export function MakeKey({ onMade, onClose }: { onMade: (issued: IssuedKey) => vo
         </details>
         {error !== null && <Problem error={error} />}
         <div className="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
+          <Button disabled={busy} onClick={onClose}>Cancel</Button>
           <Button kind="primary" type="submit" busy={busy} disabled={name.trim() === "" || actions.length === 0}>
             Make the key
           </Button>

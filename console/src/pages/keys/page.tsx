@@ -215,7 +215,7 @@ function Rotate({ apiKey, onRotated, onClose }: { apiKey: ApiKey; onRotated: (is
     }
   };
   return (
-    <Dialog title={`Rotate ${printable(apiKey.name)}`} onClose={onClose}>
+    <Dialog title={`Rotate ${printable(apiKey.name)}`} onClose={onClose} busy={busy}>
       <p>The key gets a new secret. What it allows stays the same.</p>
       <Field label="The secret from before">
         <select value={grace} onChange={(event) => setGrace(Number(event.target.value))}>
@@ -228,7 +228,7 @@ function Rotate({ apiKey, onRotated, onClose }: { apiKey: ApiKey; onRotated: (is
       </Field>
       {error !== null && <Problem error={error} />}
       <div className="dialog-actions">
-        <Button onClick={onClose}>Cancel</Button>
+        <Button disabled={busy} onClick={onClose}>Cancel</Button>
         <Button kind="primary" busy={busy} onClick={() => void rotate()}>
           Rotate
         </Button>
