@@ -142,8 +142,9 @@ function useFreshAfterUploads(collection: string, running: boolean): void {
 
 function Settings({ collection, onClose }: { collection: Collection; onClose: () => void }) {
   const client = useQueryClient();
-  const [description, setDescription] = useState(collection.description);
-  const [pipeline, setPipeline] = useState(collection.pipeline ?? "");
+  const [before] = useState(collection);
+  const [description, setDescription] = useState(before.description);
+  const [pipeline, setPipeline] = useState(before.pipeline ?? "");
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const pipelines = useQuery({
@@ -160,7 +161,11 @@ function Settings({ collection, onClose }: { collection: Collection; onClose: ()
       const changed = await read(
         api.PATCH("/v1/collections/{collection}", {
           params: { path: { collection: collection.name } },
-          body: { description, pipeline: pipeline || null },
+          // What somebody else has changed meanwhile stays.
+          body: {
+            ...(description !== before.description ? { description } : {}),
+            ...(pipeline !== (before.pipeline ?? "") ? { pipeline: pipeline || null } : {}),
+          },
         }),
       );
       client.setQueryData(["collection", collection.name], changed);
