@@ -38,7 +38,8 @@ export function useUsualCollection(): string {
 /** Where a question is written, with what it is asked of beside it. */
 export function Composer({ given, options, onOptions, busy, onAsk, onStop }: Props) {
   const [text, setText] = useState(given);
-  const [open, setOpen] = useState(false);
+  // A filter that a link brings may be no filter, which only its field says.
+  const [open, setOpen] = useState(() => faultOf(options.filter) !== "");
   const field = useRef<HTMLTextAreaElement>(null);
   const filterFault = faultOf(options.filter);
   const ready = text.trim() !== "" && !busy && filterFault === "";

@@ -24,20 +24,21 @@ const TABS = [
 /** A collection: its documents, the versions of its index, and where its documents come from. */
 export function CollectionView({ name }: { name: string }) {
   const [search] = useSearchParams();
-  const tab = search.get("tab") ?? "documents";
+  const wanted = search.get("tab");
+  const tab = TABS.find(([key]) => key === wanted)?.[0] ?? "documents";
   const transfers = useTransfers(name);
   const collection = useCollection(name, transfers.running);
   const mayWrite = useMay("write");
   const mayAsk = useMay("query");
   const navigate = useNavigate();
-  const [open, setOpen] = useState<"delete" | "settings" | null>(null);
   const go = useGo();
+  const [open, setOpen] = useState<"delete" | "settings" | null>(null);
   useFreshAfterUploads(name, transfers.running);
 
   if (collection.isPending) return <Loading label="Reading the collection" />;
   if (collection.error && problemOf(collection.error).status === 404) {
     return (
-      <Empty icon="documents" title={`There is no collection ${name}`}>
+      <Empty icon="documents" title={`There is no collection ${printable(name)}`}>
         <p>
           It may have been deleted. <Link to="/documents">Look at all collections</Link>.
         </p>

@@ -42,6 +42,13 @@ export function CollectionsView() {
           {mayWrite ? <p>Drop documents below, and name the collection that they make.</p> : <p>This key cannot make one.</p>}
         </Empty>
       )}
+      {page.isSuccess && collections.length === 0 && after !== "" && (
+        <Empty icon="search" title="There are no more collections">
+          <p>
+            <Link to="/documents">Go to the first ones</Link>
+          </p>
+        </Empty>
+      )}
       {collections.length > 0 && (
         <section className="panel scroller" aria-label="Collections" aria-busy={page.isPlaceholderData}>
           <table>

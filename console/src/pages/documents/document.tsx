@@ -173,7 +173,7 @@ const PASSAGES = 20;
 
 function Passages({ collection, document }: { collection: string; document: DocumentRecord }) {
   const [search, setSearch] = useSearchParams();
-  const first = Math.max(0, Math.min(document.chunks, Number(search.get("passage")) || 1) - 1);
+  const first = Math.max(0, Math.min(document.chunks, Math.floor(Number(search.get("passage"))) || 1) - 1);
   const pages = useInfiniteQuery({
     queryKey: ["passages", collection, document.id, document.sha256, document.indexed_at, first],
     initialPageParam: { start: first, limit: PASSAGES },
@@ -234,7 +234,7 @@ function GoTo({ most, first, onGo }: { most: number; first: number; onGo: (posit
       className="go-to"
       onSubmit={(event) => {
         event.preventDefault();
-        onGo(Math.max(0, Math.min(most, Number(typed) || 1) - 1));
+        onGo(Math.max(0, Math.min(most, Math.floor(Number(typed)) || 1) - 1));
       }}
     >
       <label>

@@ -12,7 +12,8 @@ const PAGE = 50;
 /** Work that failed for good, newest first. */
 export function DeadLettersPage() {
   const [search, setSearch] = useSearchParams();
-  const after = Number(search.get("after")) || null;
+  const place = Number(search.get("after"));
+  const after = Number.isSafeInteger(place) && place > 0 ? place : null;
   const letters = useQuery({
     queryKey: ["dead-letters", after],
     queryFn: ({ signal }) => read(api.GET("/v1/dead-letters", { params: { query: { limit: PAGE, after } }, signal })),

@@ -24,6 +24,7 @@ export default function JobsPages() {
       <Route path="schedules/new" element={may ? <EditSchedule /> : <NotAllowed />} />
       <Route path="schedules/:name" element={<EditSchedule />} />
       <Route path=":job" element={<JobPage />} />
+      <Route path="*" element={<Empty icon="search" title="There is no such page" />} />
     </Routes>
   );
 }
