@@ -335,10 +335,12 @@ function Replace({ collection, document, onClose }: ChangeProps) {
   const [metadata, setMetadata] = useState(Object.keys(given).length > 0 ? JSON.stringify(given) : "");
   const [file, setFile] = useState<File | null>(null);
   const field = useRef<HTMLInputElement>(null);
+  const sent = useRef(false);
   const fault = metadataFault(metadata);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
-    if (file === null || fault) return;
+    if (file === null || fault || sent.current) return;
+    sent.current = true;
     const chosen = [{ name: document.name, file, fault: "" }];
     addTransfers(collection, chosen, 0, { metadata: metadata.trim(), allowed: "" });
     void client.invalidateQueries({ queryKey: ["documents", collection] });
