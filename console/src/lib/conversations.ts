@@ -37,6 +37,8 @@ interface Store {
   save(changed: Conversation): void;
   remove(id: string): void;
   clear(): void;
+  /** Another store takes its place. */
+  close(): void;
 }
 
 /** An exchange as somebody kept it, perhaps another version of the console, with all that the page reads of one. */
@@ -58,6 +60,18 @@ function exchangeOf(kept: Partial<Exchange>, place: number): Exchange {
   };
 }
 
+function conversationOf(kept: Partial<Conversation>): Conversation {
+  const text = (value: unknown) => (typeof value === "string" ? value : "");
+  return {
+    id: text(kept.id),
+    title: text(kept.title),
+    collection: text(kept.collection),
+    pipeline: text(kept.pipeline),
+    changedAt: typeof kept.changedAt === "number" ? kept.changedAt : 0,
+    exchanges: Array.isArray(kept.exchanges) ? kept.exchanges.map(exchangeOf) : [],
+  };
+}
+
 const listeners = new Set<() => void>();
 const tell = () => listeners.forEach((listener) => listener());
 let owner = "";
@@ -68,6 +82,7 @@ export function openConversations(of: string, where: "browser" | "server"): void
   const wanted = `${where}.${of}`;
   if (wanted === owner) return;
   owner = wanted;
+  store.close();
   store = where === "server" ? serverStore() : browserStore(`sluice.conversations.${of}`);
 }
 
@@ -89,47 +104,74 @@ export function useConversation(id: string | undefined): { conversation: Convers
   return { conversation, pending };
 }
 
-export const saveConversation = (changed: Conversation): void => store.save(changed);
+/** Those that were deleted here; the answer to a question in one may still be on its way. */
+const deleted = new Set<string>();
 
-export const deleteConversation = (id: string): void => store.remove(id);
+export function saveConversation(changed: Conversation): void {
+  if (!deleted.has(changed.id)) store.save(changed);
+}
 
-export const deleteConversations = (): void => store.clear();
+export function deleteConversation(id: string): void {
+  deleted.add(id);
+  store.remove(id);
+}
+
+export function deleteConversations(): void {
+  for (const { id } of store.summaries()) deleted.add(id);
+  store.clear();
+}
 
 const MOST_IN_BROWSER = 60;
 
 function browserStore(place: string): Store {
-  let conversations: Conversation[] = [];
-  try {
-    const stored: unknown = JSON.parse((place && localStorage.getItem(place)) || "[]");
-    if (Array.isArray(stored)) conversations = stored as Conversation[];
-  } catch {
-    // What cannot be read is written anew.
-  }
+  const stored = (): Conversation[] => {
+    try {
+      const found: unknown = JSON.parse((place && localStorage.getItem(place)) || "[]");
+      if (Array.isArray(found)) return found.map(conversationOf);
+    } catch {
+      // What cannot be read is written anew.
+    }
+    return [];
+  };
+  let conversations = stored();
+  let kept = true;
+  /** Another window keeps conversations in the same place. */
+  const look = (event: StorageEvent) => {
+    if (event.key !== place && event.key !== null) return;
+    conversations = stored();
+    tell();
+  };
+  if (place) window.addEventListener("storage", look);
   const write = (changed: Conversation[]) => {
     conversations = changed;
-    let kept = changed;
-    for (;;) {
+    kept = false;
+    // Where the browser's store is full, the oldest conversation makes room.
+    for (let most = changed.length; !kept && most >= 0; most--) {
       try {
-        localStorage.setItem(place, JSON.stringify(kept));
-        break;
+        localStorage.setItem(place, JSON.stringify(changed.slice(0, most)));
+        kept = true;
       } catch {
-        // The browser's store is full: the oldest conversation makes room.
-        if (kept.length < 2) break;
-        kept = kept.slice(0, -1);
+        if (most < 2) break;
       }
     }
     tell();
   };
-  const without = (id: string) => conversations.filter((one) => one.id !== id);
+  /** As they are now: another window may have kept one a moment ago. */
+  const newest = () => (kept ? stored() : conversations);
+  const without = (id: string) => newest().filter((one) => one.id !== id);
   return {
     summaries: () => conversations,
     conversation: (id) => conversations.find((one) => one.id === id),
     pending: () => false,
     failure: () => "",
     load: () => undefined,
-    save: (changed) => write([changed, ...without(changed.id)].slice(0, MOST_IN_BROWSER)),
+    save: (changed) => {
+      const other = newest().find((one) => one.id === changed.id);
+      write([other ? merged(changed, other) : changed, ...without(changed.id)].slice(0, MOST_IN_BROWSER));
+    },
     remove: (id) => write(without(id)),
     clear: () => write([]),
+    close: () => window.removeEventListener("storage", look),
   };
 }
 
@@ -208,6 +250,7 @@ function serverStore(): Store {
   });
 
   return {
+    close: () => undefined,
     summaries: () => summaries,
     conversation: (id) => known.get(id) ?? undefined,
     pending: (id) => !known.has(id),
