@@ -1,5 +1,5 @@
 import type { Nodes, Parent, PhrasingContent, Root, Text } from "mdast";
-import { memo } from "react";
+import { memo, useEffect, useMemo, useRef, type RefObject } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import type { Done } from "../../api/client";
@@ -25,12 +25,26 @@ const ELSEWHERE = /^(https?:\/\/|mailto:)/i;
 /** An answer as Markdown. Raw HTML stays text, images become their description, and links leave by a new tab. */
 export const AnswerText = memo(function AnswerText({ text, supported, onCite, known }: Props) {
   const ranges = unsupportedRanges(text, supported);
-  const components: Components = {
+  const cite = useRef(onCite);
+  useEffect(() => void (cite.current = onCite), [onCite]);
+  const components = useMemo(() => componentsFor(known, cite), [known]);
+  return (
+    <div className="answer" dir="auto">
+      <ReactMarkdown remarkPlugins={[remarkGfm, [marks, ranges]]} components={components}>
+        {printable(text)}
+      </ReactMarkdown>
+    </div>
+  );
+});
+
+/** Made once: with other components React would make a citation anew that has the focus. */
+function componentsFor(known: number, cite: RefObject<(index: number) => void>): Components {
+  return {
     a({ href, children }) {
       const index = href?.startsWith(CITED) ? Number(href.slice(CITED.length)) : 0;
       if (index > 0 && index <= known) {
         return (
-          <button type="button" className="citation" aria-label={`Source ${index}`} onClick={() => onCite(index)}>
+          <button type="button" className="citation" aria-label={`Source ${index}`} onClick={() => cite.current(index)}>
             {index}
           </button>
         );
@@ -49,14 +63,7 @@ export const AnswerText = memo(function AnswerText({ text, supported, onCite, kn
       </div>
     ),
   };
-  return (
-    <div className="answer" dir="auto">
-      <ReactMarkdown remarkPlugins={[remarkGfm, [marks, ranges]]} components={components}>
-        {printable(text)}
-      </ReactMarkdown>
-    </div>
-  );
-});
+}
 
 /** Python counts code points, JavaScript UTF-16 units. */
 function unsupportedRanges(text: string, supported: Done["supported"]): Range[] {

@@ -13,7 +13,16 @@ const MORE = 5;
 export function SourcePanel({ source, collection, onClose }: { source: Source; collection: string; onClose: () => void }) {
   const mayRead = useMay("read", "write", "jobs", "system", "admin");
   const close = useRef<HTMLDivElement>(null);
+  const opener = useRef<Element | null>(null);
+  useEffect(
+    () => () => {
+      // The focus was in the panel, and goes back to the citation.
+      if (document.activeElement === document.body && opener.current instanceof HTMLElement) opener.current.focus();
+    },
+    [],
+  );
   useEffect(() => {
+    if (!close.current?.parentElement?.contains(document.activeElement)) opener.current = document.activeElement;
     close.current?.focus();
     const escape = (event: KeyboardEvent) => event.key === "Escape" && onClose();
     document.addEventListener("keydown", escape);
