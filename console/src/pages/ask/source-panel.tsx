@@ -1,7 +1,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
-import { api, read, type Source } from "../../api/client";
+import { api, problemOf, read, type Source } from "../../api/client";
 import { percent, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Button, IconButton, Loading, Problem } from "../../ui/basics";
@@ -90,27 +90,38 @@ function Surroundings({ source, collection }: { source: Source; collection: stri
       start > 0 ? { start: Math.max(0, start - MORE), limit: Math.min(MORE, start) } : null,
     staleTime: Infinity,
   });
+  const cited = <Passage position={source.position} text={source.text} marked />;
   if (pages.isPending) return <Loading label="Reading the document" />;
   if (pages.error) {
     return (
       <>
-        <Passage position={source.position} text={source.text} marked />
-        <Problem error={pages.error} retry={() => void pages.refetch()} />
+        {cited}
+        {problemOf(pages.error).status === 404 ? (
+          <p className="note">The document is no longer there. This is the passage as the answer had it.</p>
+        ) : (
+          <Problem error={pages.error} retry={() => void pages.refetch()} />
+        )}
       </>
     );
   }
   const passages = pages.data.pages.flatMap((page) => page.passages);
-  const found = passages.some((passage) => passage.position === source.position);
+  // What stands at its place may be another text, where the document was indexed anew.
+  const place = passages.find((passage) => passage.position === source.position && passage.text === source.text) ?? passages.find((passage) => passage.text === source.text);
   return (
     <>
+      {!place && (
+        <>
+          {cited}
+          <p className="note">The document has been indexed anew since this answer, which had the passage above. Below is what stands there now.</p>
+        </>
+      )}
       {pages.hasPreviousPage && (
         <Button kind="quiet" busy={pages.isFetchingPreviousPage} onClick={() => void pages.fetchPreviousPage()}>
           Earlier passages
         </Button>
       )}
-      {!found && <Passage position={source.position} text={source.text} marked />}
       {passages.map((passage) => (
-        <Passage key={passage.position} {...passage} marked={passage.position === source.position} />
+        <Passage key={passage.position} {...passage} marked={passage === place} />
       ))}
       {pages.hasNextPage && (
         <Button kind="quiet" busy={pages.isFetchingNextPage} onClick={() => void pages.fetchNextPage()}>
