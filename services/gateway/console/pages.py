@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 __all__ = ["CONTENT_SECURITY_POLICY", "STATIC", "VIEWS", "console_routes"]
 
@@ -84,11 +86,24 @@ class _File:
         media_type = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return cls(media_type, data, gzip.compress(data, 9, mtime=0))
 
-    def response(self, request: Request, headers: dict[str, str]) -> Response:
+    def response(self, request: Request, headers: dict[str, str], status: int = 200) -> Response:
         headers = {**headers, "Content-Type": self.media_type}
         if "gzip" in request.headers.get("accept-encoding", "") and len(self.compressed) < len(self.data):
-            return Response(self.compressed, headers={**headers, "Content-Encoding": "gzip"})
-        return Response(self.data, headers=headers)
+            return Response(self.compressed, status, {**headers, "Content-Encoding": "gzip"})
+        return Response(self.data, status, headers)
+
+
+class _MistypedAddress(Route):
+    """What a person types who looks for a page that is not there. The page says so.
+
+    It is for nobody else: all other requests find what they would find without it.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+            return Match.NONE, {}
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
 
 
 def console_routes(folder: Path = STATIC) -> list[BaseRoute]:
@@ -101,6 +116,9 @@ def console_routes(folder: Path = STATIC) -> list[BaseRoute]:
         if "text/html" not in request.headers.get("accept", ""):
             raise HTTPException(404)
         return page.response(request, PAGE_HEADERS)
+
+    async def show_no_such_page(request: Request) -> Response:
+        return page.response(request, PAGE_HEADERS, 404)
 
     async def show_file(request: Request) -> Response:
         file = files.get(request.path_params["name"])
@@ -117,4 +135,5 @@ def console_routes(folder: Path = STATIC) -> list[BaseRoute]:
         *views,
         Route("/assets/{name}", show_file, include_in_schema=False),
         Route("/favicon.svg", show_icon, include_in_schema=False),
+        _MistypedAddress("/{name}", show_no_such_page, include_in_schema=False),
     ]
