@@ -1,8 +1,9 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState, type FormEvent, type ReactNode } from "react";
+import { useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Link } from "react-router";
 import { api, read, type Job, type Schedule } from "../../api/client";
 import { plural, printable } from "../../lib/format";
+import { saveSchedule } from "../../lib/schedules";
 import { useMay } from "../../lib/session";
 import { useSubmitJob } from "../../lib/submit";
 import { Bar, Button, Empty, Field, Loading, Problem, State, Time } from "../../ui/basics";
@@ -231,6 +232,7 @@ interface ReadSourceProps {
 function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
   const client = useQueryClient();
   const submitJob = useSubmitJob();
+  const made = useRef<Schedule | null>(null);
   const [type, setType] = useState<"folder" | "s3">("folder");
   const [path, setPath] = useState("");
   const [pattern, setPattern] = useState("**/*");
@@ -265,7 +267,9 @@ function ReadSource({ collection, onClose, onStarted }: ReadSourceProps) {
       if (every === "") {
         onStarted((await submitJob({ spec })).id);
       } else {
-        await read(api.PUT("/v1/schedules/{name}", { params: { path: { name } }, body: { spec, every, overlap: "skip" } }));
+        // Where only its first run could not be started, the next try is about the same schedule.
+        const seen = made.current?.name === name ? made.current : null;
+        made.current = await saveSchedule(name, { spec, every, overlap: "skip" }, seen);
         const { job } = await read(api.POST("/v1/schedules/{name}/trigger", { params: { path: { name } } }));
         onStarted(job.id);
         await client.invalidateQueries({ queryKey: ["schedules"] });

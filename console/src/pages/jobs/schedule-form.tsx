@@ -3,6 +3,7 @@ import { useEffect, useState, type FormEvent } from "react";
 import { useParams, Link } from "react-router";
 import { api, read, type Schedule } from "../../api/client";
 import { useGo } from "../../lib/go";
+import { saveSchedule } from "../../lib/schedules";
 import { useMay } from "../../lib/session";
 import { Button, Facts, Field, Loading, PageHead, Problem, State } from "../../ui/basics";
 import { type Spec } from "./data";
@@ -50,6 +51,7 @@ export function EditSchedule() {
 
 function ScheduleForm({ known }: { known: Schedule | undefined }) {
   const may = useMay("jobs");
+  const [seen] = useState(known);
   const [name, setName] = useState(known?.name ?? "");
   const [timing, setTiming] = useState<Timing>(() => timingFrom(known));
   const [draft, setDraft] = useState<Draft>(() => (known ? draftOf(known.spec as unknown as Spec) : startOf("ingest")));
@@ -73,7 +75,7 @@ function ScheduleForm({ known }: { known: Schedule | undefined }) {
         overlap: timing.overlap,
         paused: timing.paused,
       };
-      await read(api.PUT("/v1/schedules/{name}", { params: { path: { name } }, body: body as never }));
+      await saveSchedule(name, body, seen ?? null);
       await client.invalidateQueries({ queryKey: ["schedules"] });
       client.removeQueries({ queryKey: ["schedule", name] });
       go("/jobs/schedules");
