@@ -97,7 +97,7 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
   const [before, setBefore] = useState<Before | null>(null);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
-  const [resetting, setResetting] = useState(false);
+  const [resetting, setResetting] = useState<number | null>(null);
   const shares = draft?.shares ?? sharesOf(route);
   const shadows = draft?.shadows ?? shadowsOf(route);
   const stale = draft !== null && draft.revision !== route.revision;
@@ -166,7 +166,7 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
         )}
         <span className="spacer" />
         {changes && route.revision > 0 && (
-          <Button kind="quiet" icon="history" onClick={() => setResetting(true)}>
+          <Button kind="quiet" icon="history" onClick={() => setResetting(route.revision)}>
             Send all to default
           </Button>
         )}
@@ -222,13 +222,13 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
           )}
         </form>
       )}
-      {resetting && (
+      {resetting !== null && (
         <Confirm
           title={`Send all queries of ${route.stage} to default?`}
           action="Send all to default"
-          onClose={() => setResetting(false)}
+          onClose={() => setResetting(null)}
           onConfirm={async () => {
-            await read(api.DELETE("/v1/routes/{stage}", { params: params(route.revision) }));
+            await read(api.DELETE("/v1/routes/{stage}", { params: params(resetting) }));
             setDraft(null);
             setBefore(null);
             await client.invalidateQueries({ queryKey: ROUTES });
