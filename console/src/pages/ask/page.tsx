@@ -51,6 +51,10 @@ export function AskPage() {
   useEffect(() => {
     document.title = `${conversation?.title ?? "Ask"} · Sluice`;
   }, [conversation?.title]);
+  const forgotten = running !== null && !conversations.some((one) => one.id === running.id);
+  useEffect(() => {
+    if (forgotten) stop();
+  }, [forgotten, stop]);
   useEffect(() => {
     setOpened(null);
     if (kept) setOptions((before) => ({ ...before, collection: kept.collection, pipeline: kept.pipeline }));
