@@ -35,6 +35,7 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
         <AnswerText text={exchange.answer} supported={done?.supported ?? []} onCite={onCite} known={sources.length} />
       )}
       {exchange.stopped && <p className="note">You stopped this answer.</p>}
+      {!running && !done && !exchange.problem && !exchange.stopped && <NoAnswer {...(last ? { onRetry } : {})} />}
       {exchange.problem && <Problem error={new ProblemError({ ...exchange.problem, trace_id: exchange.problem.traceId })} {...(last ? { retry: onRetry } : {})} />}
       {done && (
         <div className="verdict">
@@ -68,6 +69,20 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
       )}
       {done && <Searched exchange={exchange} done={done} onCite={onCite} />}
     </article>
+  );
+}
+
+/** The page was reloaded or left while the answer was written, or another window is about to get it. */
+function NoAnswer({ onRetry }: { onRetry?: () => void }) {
+  return (
+    <div className="note">
+      <span>The answer was not kept: the page was left before it was complete, or another window waits for it.</span>
+      {onRetry && (
+        <Button kind="quiet" icon="retry" onClick={onRetry}>
+          Ask again
+        </Button>
+      )}
+    </div>
   );
 }
 

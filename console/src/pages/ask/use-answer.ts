@@ -22,6 +22,10 @@ function turns(exchanges: Exchange[]): Turn[] {
     ]);
 }
 
+let leaving = false;
+window.addEventListener("pagehide", () => (leaving = true));
+window.addEventListener("pageshow", () => (leaving = false));
+
 const newExchangeId = () => crypto.getRandomValues(new Uint32Array(2)).join("");
 
 /** Asks in a conversation: one answer at a time, which `stop` ends. An exchange that is tried again keeps its id. */
@@ -81,7 +85,8 @@ export function useAnswer() {
       );
     } catch (error) {
       if (own.signal.aborted) exchange.stopped = true;
-      else {
+      // A browser that leaves the page ends its requests as if there were no gateway.
+      else if (!leaving) {
         const problem = problemOf(error);
         exchange.problem = { title: problem.title, detail: problem.message, traceId: problem.traceId };
       }
