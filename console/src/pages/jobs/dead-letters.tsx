@@ -119,6 +119,11 @@ function LetterBody({ letter, onReplayed }: { letter: DeadLetter; onReplayed: (w
   });
   const text = message.data?.payload == null ? null : pretty(message.data.payload);
   const renew = () => client.invalidateQueries({ queryKey: ["dead-letters"] });
+  // Where it failed, somebody else may have been faster.
+  const close = () => {
+    setAsked(null);
+    void renew();
+  };
   const replay = async () => {
     const found = await read(api.POST("/v1/dead-letters/{seq}/replay", params));
     onReplayed("answer" in found ? `The query was answered: ${found.answer}` : `The work is on its queue again: ${found.subject}`);
@@ -175,7 +180,7 @@ function LetterBody({ letter, onReplayed }: { letter: DeadLetter; onReplayed: (w
         </details>
       )}
       {asked === "replay" && (
-        <Confirm title={`Replay dead letter ${seq}?`} action="Replay" onConfirm={replay} onClose={() => setAsked(null)}>
+        <Confirm title={`Replay dead letter ${seq}?`} action="Replay" onConfirm={replay} onClose={close}>
           <p>{job ? "The job goes back on its queue." : "The work is tried again with a fresh deadline."} If it fails again, it becomes a dead letter again.</p>
         </Confirm>
       )}
@@ -183,7 +188,7 @@ function LetterBody({ letter, onReplayed }: { letter: DeadLetter; onReplayed: (w
         <Confirm
           title={`Discard dead letter ${seq}?`}
           action="Discard"
-          onClose={() => setAsked(null)}
+          onClose={close}
           onConfirm={async () => {
             await read(api.DELETE("/v1/dead-letters/{seq}", params));
             await renew();
