@@ -31,24 +31,28 @@ export class Boundary extends Component<{ children: ReactNode }, { failure: Erro
     if (failure === null) return this.props.children;
     if (failure instanceof NotLoadedError) {
       return (
-        <div className="problem" role="alert" key={this.state.tries}>
-          <div>
-            <strong>This page could not be loaded</strong>
-            <p>{this.state.tries === 0 ? "The gateway did not send it." : "The gateway still cannot be reached."} Check that Sluice is running, and try again.</p>
+        <div className="page">
+          <div className="problem" role="alert" key={this.state.tries}>
+            <div>
+              <strong>This page could not be loaded</strong>
+              <p>{this.state.tries === 0 ? "The gateway did not send it." : "The gateway still cannot be reached."} Check that Sluice is running, and try again.</p>
+            </div>
+            <Button icon="retry" onClick={() => void loadAnew().then((loads) => loads || this.setState({ tries: this.state.tries + 1 }))}>
+              Try again
+            </Button>
           </div>
-          <Button icon="retry" onClick={() => void loadAnew().then((loads) => loads || this.setState({ tries: this.state.tries + 1 }))}>
-            Try again
-          </Button>
         </div>
       );
     }
     return (
-      <div className="problem" role="alert">
-        <div>
-          <strong>This page has a defect</strong>
-          <p>{failure.message}</p>
+      <div className="page">
+        <div className="problem" role="alert">
+          <div>
+            <strong>This page has a defect</strong>
+            <p>{failure.message}</p>
+          </div>
+          <Button onClick={() => this.setState({ failure: null })}>Try again</Button>
         </div>
-        <Button onClick={() => this.setState({ failure: null })}>Try again</Button>
       </div>
     );
   }
