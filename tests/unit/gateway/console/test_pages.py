@@ -34,6 +34,16 @@ async def test_other_clients_find_no_page() -> None:
     assert (await _get("/", accept="application/json")).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/Documents", "/nonsense"])
+async def test_a_mistyped_address_is_not_found_in_words_and_by_people_alone(path: str) -> None:
+    response = await _get(path, **HTML)
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "content-security-policy" in response.headers
+    assert (await _get(path, accept="application/json")).headers["content-type"] != "text/html; charset=utf-8"
+    assert (await _get(f"/v1{path}", **HTML)).headers["content-type"] != "text/html; charset=utf-8"
+
+
 def _assets() -> list[Any]:
     return sorted(path.name for path in (STATIC / "assets").iterdir())
 
