@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.http.pattern_words import message_of
 from shared.contracts.problems import JSON, Problem, ProblemDetails, ProblemType
 from shared.nats.errors import is_storage_full
 from shared.service.storage import StorageWatch, storage_full
@@ -103,7 +104,7 @@ def _body(details: ProblemDetails) -> bytes:
 
 def invalid_request(errors: Iterable[ErrorDetails]) -> Problem:
     """INVALID_REQUEST for what Pydantic found; `errors` of the problem names each place."""
-    return invalid_members((error["loc"], error["msg"]) for error in errors)
+    return invalid_members((error["loc"], message_of(error)) for error in errors)
 
 
 def invalid_members(errors: Iterable[tuple[tuple[int | str, ...], str]]) -> Problem:
