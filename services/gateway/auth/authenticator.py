@@ -73,6 +73,10 @@ class Authenticator:
         if self.required and not before:
             log.info("there are API keys on the broker, so every request needs one")
 
+    def note(self, key: ApiKey) -> None:
+        """Know a key as this gateway has just changed it: whoever made the change uses it at once."""
+        self._known[key.id] = self._known_key(key)
+
     @property
     def ready(self) -> bool:
         """Whether the keys have been read from the broker."""

@@ -40,11 +40,12 @@ async def create(
     keys: KeysDependency,
     principal: PrincipalDependency,
 ) -> api.IssuedKey:
-    """The secret is shown this once. In force at every gateway within a second."""
+    """The secret is shown this once. In force here at once, and at every gateway within a second."""
     body = await read_json(request, NewKey, MAX_BODY)
     _refuse_if_open(authenticator)
     key, written = issue_key(body, principal.by(""))
     await keys.create(key)
+    authenticator.note(key)
     response.headers["Location"] = f"/v1/keys/{key.id}"
     return _issued(response, key, written)
 
@@ -70,7 +71,9 @@ async def get(key: KeyId, keys: KeysDependency) -> api.ApiKey:
     responses=problems(ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE),
 )
 @requires(Action.ADMIN)
-async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDependency) -> api.IssuedKey:
+async def rotate(
+    key: KeyId, request: Request, response: Response, authenticator: AuthenticatorDependency, keys: KeysDependency
+) -> api.IssuedKey:
     """The new secret is shown this once; the one from before goes on for `grace_seconds`."""
     body = await read_json(request, Rotation, MAX_BODY)
     _, written = new_key(key)
@@ -79,14 +82,22 @@ async def rotate(key: KeyId, request: Request, response: Response, keys: KeysDep
         check_rotation(known)
         return known.rotated(hashed(written), time.time(), body.grace_seconds)
 
-    return _issued(response, await keys.change(key, rotated), written)
+    changed = await keys.change(key, rotated)
+    authenticator.note(changed)
+    return _issued(response, changed, written)
 
 
 @router.delete("/v1/keys/{key}", summary="Revoke an API key", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.ADMIN)
-async def revoke(key: KeyId, keys: KeysDependency, principal: PrincipalDependency) -> api.ApiKey:
-    """Ends the key for good, at every gateway within a second. It stays in the list, and its jobs go on."""
-    return describe_key(await keys.revoke(key, principal.by("")))
+async def revoke(
+    key: KeyId, authenticator: AuthenticatorDependency, keys: KeysDependency, principal: PrincipalDependency
+) -> api.ApiKey:
+    """Ends the key for good, here at once, and at every gateway within a second. It stays in the list, and its jobs go
+    on.
+    """
+    revoked = await keys.revoke(key, principal.by(""))
+    authenticator.note(revoked)
+    return describe_key(revoked)
 
 
 def _issued(response: Response, key: ApiKey, written: str) -> api.IssuedKey:

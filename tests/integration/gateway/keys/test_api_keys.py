@@ -63,6 +63,18 @@ def code(response: httpx.Response) -> str:
     return str((body["error"]["sluice"] if "error" in body else body)["type"].rpartition(":")[2])
 
 
+def test_a_change_of_a_key_is_in_force_at_once_where_it_was_made(gateway: AuthenticatedGateway) -> None:
+    for _ in range(10):
+        issued = gateway.issue("acme", "read")
+        path = f"/v1/keys/{issued['key']['id']}"
+        assert gateway.client(issued["secret"]).get("/v1/collections").status_code == 200
+        rotated = gateway.admin.post(f"{path}/rotate", json={"grace_seconds": 0}).json()["secret"]
+        assert gateway.client(issued["secret"]).get("/v1/collections").status_code == 401
+        assert gateway.client(rotated).get("/v1/collections").status_code == 200
+        assert gateway.admin.delete(path).status_code == 200
+        assert gateway.client(rotated).get("/v1/collections").status_code == 401
+
+
 def test_a_key_is_in_force_and_out_of_it_again_without_a_restart(gateway: AuthenticatedGateway) -> None:
     issued = gateway.issue("acme", "read")
     client = gateway.client(issued["secret"])
