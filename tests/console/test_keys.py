@@ -71,7 +71,7 @@ def test_a_key_with_a_hostile_name_is_text_and_a_refusal_is_said_in_words(visit:
     dialog = page.get_by_role("dialog", name="Make a key")
     dialog.get_by_role("textbox", name=re.compile("^Name")).fill("näme")
     dialog.get_by_role("button", name="Make the key").click()
-    expect(dialog.get_by_role("alert")).to_be_visible()
+    expect(dialog.get_by_role("alert")).to_contain_text("Use letters without accents")
     visit.check_accessibility(page)
 
 

@@ -79,7 +79,7 @@ async def read_json(request: Request, model: type[Model], limit: int) -> Model:
         if UNUSUAL_NUMBER.search(body):
             json.loads(body, parse_constant=_reject_number, parse_float=_finite_number)
     except ValidationError as error:
-        raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+        raise invalid_request(error.errors(include_url=False, include_input=False)) from None
     return parsed
 
 

@@ -28,6 +28,10 @@ WORDS: Final[Mapping[str, str]] = {
     _pattern(VersionName): "Use a-z, 0-9, ., - and _, at most 48, beginning with a letter or a digit",
     _pattern(Name): "Use a-z, 0-9 and -, at most 32, beginning with a letter",
     r"^[A-Za-z0-9_-]{1,64}$": "Use letters without accents, digits, - and _, at most 64",
+    r"^[a-z0-9][a-z0-9_-]{0,62}$": "Use a-z, 0-9, - and _, at most 63, beginning with a letter or a digit",
+    r"^[a-z][a-z0-9_]{0,40}$": "Use a-z, 0-9 and _, at most 41, beginning with a letter",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "Use letters without accents, digits and _, beginning with no digit",
+    r"^[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?$": "Use a number such as 4, 500m or 16Gi",
 }
 """By pattern."""
 
@@ -36,4 +40,4 @@ def message_of(error: ErrorDetails) -> str:
     """What is wrong, in words."""
     if error["type"] != "string_pattern_mismatch":
         return error["msg"]
-    return WORDS.get(error["ctx"]["pattern"], error["msg"])
+    return WORDS.get(error.get("ctx", {}).get("pattern", ""), error["msg"])

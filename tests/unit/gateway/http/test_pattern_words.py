@@ -8,6 +8,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from services.gateway.http.problems import invalid_request
 from services.gateway.keys.service import NewKey
 from shared.contracts.collections import VersionName
+from shared.contracts.jobs.kinds.command import CommandSpec
+from shared.contracts.jobs.kinds.pipeline import PipelineSpec
 from shared.contracts.principals import ListedPrincipal
 
 
@@ -26,6 +28,10 @@ def detail_of(kind: Any, value: object) -> str:
     [
         (Allowed, {"allowed": ["somebody"]}, "user:alice"),
         (VersionName, "New Version", "a-z, 0-9"),
+        (PipelineSpec, {"kind": "pipeline", "name": "My Pipeline", "steps": {"First": {}}}, "at most 63"),
+        (PipelineSpec, {"kind": "pipeline", "name": "mine", "steps": {"First": {}}}, "at most 41"),
+        (CommandSpec, {"kind": "command", "command": ["a"], "env": {"1": ""}}, "no digit"),
+        (CommandSpec, {"kind": "command", "command": ["a"], "resources": {"memory": "much"}}, "16Gi"),
         (NewKey, {"name": "Zoë"}, "without accents"),
         (NewKey, {"name": "zoe", "tenant": "my tenant"}, "at most 64"),
         (NewKey, {"name": "zoe", "collections": ["My Docs"]}, "wildcards"),
