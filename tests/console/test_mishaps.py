@@ -176,14 +176,27 @@ def test_an_answer_that_comes_late_does_not_bring_a_deleted_conversation_back(vi
     expect(page.get_by_text("Is this forgotten?")).to_have_count(0)
 
 
-def test_a_question_whose_answer_was_left_says_so_and_can_be_asked_again(visit: Visit, collection: str) -> None:
+def reload(page: Page) -> None:
+    page.reload()
+
+
+def look_at_documents(page: Page) -> None:
+    page.get_by_role("link", name="Documents", exact=True).click()
+    expect(page.get_by_role("heading", name="Documents")).to_be_visible()
+    page.go_back()
+
+
+@pytest.mark.parametrize("leave", [reload, look_at_documents])
+def test_a_question_whose_answer_was_left_says_so_and_can_be_asked_again(
+    visit: Visit, collection: str, leave: Callable[[Page], None]
+) -> None:
     visit.expected.append(REFUSED)
     page = visit.open(f"/ask?collection={collection}")
     hold(page, "**/v1/query")
     ask(page, "When is the kestrel launch?")
     expect(page.get_by_text("Searching")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("article")).to_contain_text("The answer was not kept")
+    leave(page)
+    expect(page.get_by_role("article")).to_contain_text("There is no answer: the page was left")
     page.unroute("**/v1/query")
     page.get_by_role("button", name="Ask again").click()
     expect(page.get_by_role("article")).to_contain_text("4 May")

@@ -35,7 +35,7 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
         <AnswerText text={exchange.answer} supported={done?.supported ?? []} onCite={onCite} known={sources.length} />
       )}
       {exchange.stopped && <p className="note">You stopped this answer.</p>}
-      {!running && !done && !exchange.problem && !exchange.stopped && <NoAnswer {...(last ? { onRetry } : {})} />}
+      {!running && !done && !exchange.problem && !exchange.stopped && <NoAnswer partly={exchange.answer !== ""} {...(last && exchange.answer === "" ? { onRetry } : {})} />}
       {exchange.problem && <Problem error={new ProblemError({ ...exchange.problem, trace_id: exchange.problem.traceId })} {...(last ? { retry: onRetry } : {})} />}
       {done && (
         <div className="verdict">
@@ -73,10 +73,14 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
 }
 
 /** The page was reloaded or left while the answer was written, or another window is about to get it. */
-function NoAnswer({ onRetry }: { onRetry?: () => void }) {
+function NoAnswer({ partly, onRetry }: { partly: boolean; onRetry?: () => void }) {
   return (
     <div className="note">
-      <span>The answer was not kept: the page was left before it was complete, or another window waits for it.</span>
+      <span>
+        {partly
+          ? "This answer is not complete: the page was left while it was written."
+          : "There is no answer: the page was left before it came, or another window waits for it."}
+      </span>
       {onRetry && (
         <Button kind="quiet" icon="retry" onClick={onRetry}>
           Ask again

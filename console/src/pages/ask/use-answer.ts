@@ -22,6 +22,9 @@ function turns(exchanges: Exchange[]): Turn[] {
     ]);
 }
 
+/** Why an answer ends that nobody has stopped: its reader has gone to another page of the console. */
+const LEFT = "left";
+
 let leaving = false;
 window.addEventListener("pagehide", () => (leaving = true));
 window.addEventListener("pageshow", () => (leaving = false));
@@ -33,7 +36,7 @@ export function useAnswer() {
   const [running, setRunning] = useState<Conversation | null>(null);
   const controller = useRef<AbortController | null>(null);
   const stop = useCallback(() => controller.current?.abort(), []);
-  useEffect(() => stop, [stop]);
+  useEffect(() => () => controller.current?.abort(LEFT), []);
 
   const start = useCallback(async (conversation: Conversation, question: string, options: AskOptions, id = newExchangeId()) => {
     controller.current?.abort();
@@ -84,7 +87,7 @@ export function useAnswer() {
         own.signal,
       );
     } catch (error) {
-      if (own.signal.aborted) exchange.stopped = true;
+      if (own.signal.aborted) exchange.stopped = own.signal.reason !== LEFT;
       // A browser that leaves the page ends its requests as if there were no gateway.
       else if (!leaving) {
         const problem = problemOf(error);
