@@ -3,10 +3,14 @@ import { Button } from "./basics";
 
 class NotLoadedError extends Error {}
 
+const LONGEST_MS = 30_000;
+
+const tooLate = () => new Promise<never>((_, reject) => setTimeout(() => reject(new Error("no answer in time")), LONGEST_MS));
+
 /** A page that is loaded when it is first opened. */
 export const lazyPage = (load: () => Promise<{ default: ComponentType }>) =>
   lazy(() =>
-    load().catch((failure: unknown) => {
+    Promise.race([load(), tooLate()]).catch((failure: unknown) => {
       throw new NotLoadedError(String(failure));
     }),
   );
