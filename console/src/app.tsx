@@ -7,6 +7,7 @@ import { applyTheme, theme, type Theme } from "./lib/theme";
 import { AskPage } from "./pages/ask/page";
 import { SignIn } from "./pages/sign-in";
 import { Empty, IconButton, Loading, Problem } from "./ui/basics";
+import { Dialog } from "./ui/dialog";
 import { Boundary, lazyPage } from "./ui/boundary";
 import { Icon, Logo, type IconName } from "./ui/icon";
 
@@ -122,6 +123,7 @@ function NothingAllowed() {
 function Identity() {
   const session = useSession();
   const signOut = useSignOut();
+  const [failure, setFailure] = useState<unknown>(null);
   return (
     <div className="identity">
       {session.keys_required && (
@@ -131,7 +133,12 @@ function Identity() {
         </div>
       )}
       <ThemeSwitch />
-      {session.keys_required && <IconButton label="Sign out" icon="out" onClick={() => void signOut()} />}
+      {session.keys_required && <IconButton label="Sign out" icon="out" onClick={() => void signOut().catch(setFailure)} />}
+      {failure !== null && (
+        <Dialog title="You are still signed in" onClose={() => setFailure(null)}>
+          <Problem error={failure} />
+        </Dialog>
+      )}
     </div>
   );
 }

@@ -100,6 +100,18 @@ def test_whoever_has_no_session_any_more_is_asked_to_sign_in(
     visit.context.close()
 
 
+def test_who_could_not_be_signed_out_is_told_so(visit: Visit) -> None:
+    visit.expected.append(REFUSED)
+    page = visit.open("/ask")
+    page.route("**/v1/session", lambda route: route.abort())
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("dialog", name="You are still signed in")).to_contain_text("The gateway cannot be reached")
+    page.unroute("**/v1/session")
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+
+
 def test_a_page_that_could_not_be_loaded_is_loaded_later(visit: Visit) -> None:
     visit.expected += [REFUSED, "Unable to preload", "dynamically imported module"]
     page = visit.open("/ask")

@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, useContext, type ReactNode } from "react";
-import { api, read, type Action, type Session } from "../api/client";
+import { api, problemOf, read, type Action, type Session } from "../api/client";
 
 const SessionContext = createContext<Session | null>(null);
 
@@ -34,10 +34,15 @@ export function useMay(...actions: Action[]): boolean {
   return actions.some((action) => allowed.includes(action));
 }
 
+/** Throws ProblemError where the session goes on. */
 export function useSignOut(): () => Promise<void> {
   const client = useQueryClient();
   return async () => {
-    await api.DELETE("/v1/session").catch(() => undefined);
+    try {
+      await read(api.DELETE("/v1/session"));
+    } catch (error) {
+      if (problemOf(error).status !== 401) throw error;
+    }
     client.clear();
     await client.invalidateQueries({ queryKey: SESSION });
     window.location.assign("/");
