@@ -34,6 +34,11 @@ export type StageStatus = Schemas["StageStatus"];
 export type NewKey = Schemas["NewKey"];
 export type Turn = Schemas["Turn"];
 export type ProblemDetails = Schemas["ProblemDetails"];
+export type Rating = "" | "up" | "down";
+export interface SourceJudgement {
+  index: number;
+  relevant: boolean;
+}
 export type Action = Session["actions"][number];
 
 /** What the gateway wants to see on each request of the console: pages of other sites cannot send it. */
