@@ -1,4 +1,4 @@
-"""What the HTTP API says of answers that are kept, and of what their readers say of them, as typed, immutable models."""
+"""What the HTTP API says of kept answers and of what their readers say of them, as typed, immutable models."""
 
 from typing import Annotated
 
@@ -57,8 +57,8 @@ class SourceJudgement(Schema):
 class Feedback(Schema):
     """What one reader says of one answer: a `rating`, "" for none, the answer as it should have been, and more.
 
-    `opened` are the indexes of the sources whose citations the reader has opened; `copied` says whether they have copied
-    the answer. `kept` is the answer as it was, and stays with the feedback.
+    `opened` are the indexes of the sources whose citations the reader has opened; `copied` says whether they have
+    copied the answer. `kept` is the answer as it was, and stays with the feedback.
     """
 
     answer: str
