@@ -96,6 +96,7 @@ function FeedbackForm({ id, exchange, voice, focus, onClose }: { id: string; exc
         <textarea
           ref={text}
           dir="auto"
+          maxLength={20_000}
           rows={Math.min(12, Math.max(3, Math.ceil(correction.length / 80)))}
           value={correction}
           onChange={(event) => setCorrection(event.target.value)}
@@ -103,7 +104,7 @@ function FeedbackForm({ id, exchange, voice, focus, onClose }: { id: string; exc
       </label>
       <label className="field">
         <span className="field-label">Comment</span>
-        <textarea dir="auto" rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
+        <textarea dir="auto" maxLength={4_000} rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
       </label>
       <div className="feedback-actions">
         <Button onClick={onClose}>Cancel</Button>
@@ -119,11 +120,7 @@ function FeedbackForm({ id, exchange, voice, focus, onClose }: { id: string; exc
 export function SourceJudge({ index, voice, small = false }: { index: number; voice: Voice; small?: boolean }) {
   const { said, say } = voice;
   const known = said.sources.find((one) => one.index === index)?.relevant;
-  const judge = (relevant: boolean) => {
-    const others = said.sources.filter((one) => one.index !== index);
-    const judged = known === relevant ? others : [...others, { index, relevant }];
-    void say({ sources: judged.sort((one, other) => one.index - other.index) });
-  };
+  const judge = (relevant: boolean) => void say({ sources: [{ index, relevant: known === relevant ? null : relevant }] });
   const choices: [boolean, IconName, string][] = [
     [true, "check", "Belongs here"],
     [false, "close", "Does not belong"],

@@ -1,13 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { Link, useParams } from "react-router";
-import type { Route, Source } from "../../api/client";
-import { readComparisons, takesFeedback, type Comparison, type KeptAnswer } from "../../api/feedback";
+import { api, read, type Comparison, type KeptAnswer, type Route, type Source } from "../../api/client";
 import { count, milliseconds, percent, printable } from "../../lib/format";
-import { useSession } from "../../lib/session";
+import { useSeesEverything, useSession } from "../../lib/session";
 import { Bar, Empty, Facts, Loading, PageHead, Problem, Time } from "../../ui/basics";
 import { TraceLink } from "../../ui/trace-link";
-import { KeepAnswers, SourceName, Turns } from "./feedback";
+import { KeepAnswers, NothingHere, SourceName, Turns } from "./feedback";
 import { Older, useBefore } from "./older";
 import { SideBySide } from "./side-by-side";
 
@@ -15,9 +14,10 @@ const PAGE = 10;
 
 /** The ways from a route to the answers of its shadows. */
 export function CompareLinks({ route }: { route: Route }) {
-  const taken = takesFeedback(useSession());
+  const { feedback: taken } = useSession();
+  const seesAll = useSeesEverything();
   const shadows = route.variants.filter((one) => one.shadow > 0);
-  if (shadows.length === 0) return null;
+  if (shadows.length === 0 || !seesAll) return null;
   if (!taken) {
     return (
       <div className="faint">
@@ -40,11 +40,10 @@ export function CompareLinks({ route }: { route: Route }) {
 export function ComparePage() {
   const { stage = "", variant = "" } = useParams();
   const before = useBefore();
-  const taken = takesFeedback(useSession());
   const page = useQuery({
     queryKey: ["comparisons", stage, variant, before],
-    queryFn: () => readComparisons({ stage, variant, limit: PAGE, ...(before ? { before } : {}) }),
-    refetchInterval: before ? false : 10_000,
+    queryFn: () => read(api.GET("/v1/comparisons", { params: { query: { stage, variant, limit: PAGE, before } } })),
+    refetchInterval: before === undefined ? 10_000 : false,
     placeholderData: (known) => known,
   });
   const found = page.data?.comparisons ?? [];
@@ -60,10 +59,10 @@ export function ComparePage() {
       </PageHead>
       {page.error && <Problem error={page.error} retry={() => void page.refetch()} />}
       {page.isPending && <Loading label="Reading the answers" />}
-      {page.data && found.length === 0 && <NoComparison stage={stage} variant={variant} older={before !== undefined} taken={taken} />}
+      {page.data && found.length === 0 && <NoComparison stage={stage} variant={variant} older={before !== undefined} more={page.data.next !== null} />}
       <div className="entries">
         {found.map((pair) => (
-          <Pair key={pair.live.id} pair={pair} />
+          <Pair key={`${pair.live.id}.${pair.variant}`} pair={pair} />
         ))}
       </div>
       {page.data && <Older label="Pages of answers" next={page.data.next} busy={page.isPlaceholderData} />}
@@ -71,7 +70,9 @@ export function ComparePage() {
   );
 }
 
-function NoComparison({ stage, variant, older, taken }: { stage: string; variant: string; older: boolean; taken: boolean }) {
+function NoComparison({ stage, variant, older, more }: { stage: string; variant: string; older: boolean; more: boolean }) {
+  const { feedback: taken } = useSession();
+  if (more) return <NothingHere />;
   if (older) return <Empty icon="history" title="There is nothing older" />;
   return (
     <Empty icon="operate" title="There are no answers to compare yet">
@@ -99,16 +100,17 @@ function Pair({ pair }: { pair: Comparison }) {
             </>
           )}
         </span>
+        {live.trace_id && <TraceLink id={live.trace_id}>Trace</TraceLink>}
       </div>
-      <h2 dir="auto">{printable(live.question)}</h2>
+      <h2 dir="auto">{printable(live.question) || "No question"}</h2>
       <Turns messages={live.messages} />
       <div className="overlaps">
         <Overlap label="Words in common" share={pair.text_overlap} title="F1 of the words of both answers" />
         <Overlap label="Sources in common" share={pair.source_overlap} title="Jaccard index of the sources of both answers" />
       </div>
       <SideBySide
-        one={{ title: <>Live: {printable(used)}</>, text: live.answer, children: <Origin answer={live} other={shadow} /> }}
-        other={{ title: <>Shadow: {printable(variant)}</>, text: shadow.answer, children: <Origin answer={shadow} other={live} /> }}
+        one={{ title: <>Live: {printable(used)}</>, text: live.answer, children: <Origin answer={live} pair={pair} /> }}
+        other={{ title: <>Shadow: {printable(variant)}</>, text: shadow.answer, children: <Origin answer={shadow} pair={pair} /> }}
       />
     </article>
   );
@@ -124,21 +126,24 @@ function Overlap({ label, share, title }: { label: string; share: number; title:
 
 const passageOf = ({ document, document_id, position }: Source): string => `${document_id || document}#${position}`;
 
-/** What an answer rests on and what it took. */
-function Origin({ answer, other }: { answer: KeptAnswer; other: KeptAnswer }) {
-  const others = new Set(other.sources.map(passageOf));
+/** What one answer of a pair rests on and what it took. */
+function Origin({ answer, pair: { stage, live, shadow } }: { answer: KeptAnswer; pair: Comparison }) {
+  const others = new Set((answer === live ? shadow : live).sources.map(passageOf));
   const facts: [string, ReactNode][] = [];
   if (answer.confidence != null) facts.push(["Confidence", percent(answer.confidence)]);
-  facts.push(["Time", answer.trace_id ? <TraceLink id={answer.trace_id}>{milliseconds(answer.timings.total_ms)}</TraceLink> : milliseconds(answer.timings.total_ms)]);
+  facts.push(["Time", milliseconds(answer.timings.total_ms)]);
+  const hop = answer.timings.stages.find((one) => one.stage === stage);
+  if (hop) facts.push([`In ${printable(stage)}`, <span title={`After a wait of ${milliseconds(hop.waited_ms)}`}>{milliseconds(hop.worked_ms)}</span>]);
   facts.push(["Tokens", <span title="Of the prompt and of the answer">{`${count(answer.usage.prompt_tokens)} + ${count(answer.usage.completion_tokens)}`}</span>]);
   if (answer.model || answer.engine) facts.push(["Model", printable(answer.model || answer.engine)]);
+  if (answer !== live && answer.trace_id && answer.trace_id !== live.trace_id) facts.push(["Trace", <TraceLink id={answer.trace_id}>open</TraceLink>]);
   return (
     <>
       <ul className="source-list" aria-label="Sources">
         {answer.sources.map((source) => (
           <li key={source.index}>
             <span className="citation static">{source.index}</span>
-            <SourceName source={source} collection={answer.collection} />
+            <SourceName source={source} collection={live.collection} />
             {others.has(passageOf(source)) && <span className="pill">in both</span>}
           </li>
         ))}

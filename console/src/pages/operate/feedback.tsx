@@ -1,15 +1,15 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
-import type { Rating, Source } from "../../api/client";
-import { readFeedback, takesFeedback, type Feedback, type KeptAnswer } from "../../api/feedback";
+import { api, read, type Feedback, type KeptAnswer, type Rating, type Source } from "../../api/client";
 import { plural, printable } from "../../lib/format";
-import { useSession } from "../../lib/session";
+import { useSeesEverything, useSession } from "../../lib/session";
 import { tagWords } from "../../lib/tags";
 import { Empty, Facts, Loading, PageHead, Problem, Time } from "../../ui/basics";
 import { Icon, type IconName } from "../../ui/icon";
 import { TraceLink } from "../../ui/trace-link";
 import { Older, useBefore } from "./older";
+import { useKeyNames } from "./usage";
 import { Clipped, SideBySide } from "./side-by-side";
 
 const PAGE = 20;
@@ -20,38 +20,47 @@ const RATINGS: Record<Rating, { words: string; icon: IconName | null; tone: stri
   "": { words: "Not rated", icon: null, tone: "" },
 };
 
+const FILTERS = { up: "good answers", down: "poor answers", none: "not rated" } as const;
+type Filter = keyof typeof FILTERS;
+
+const isFilter = (value: string | null): value is Filter => value !== null && value in FILTERS;
+
 /** What readers say of answers. */
 export function FeedbackPage() {
   const [search, setSearch] = useSearchParams();
   const wanted = search.get("rating");
-  const rating: Rating = wanted === "up" || wanted === "down" ? wanted : "";
+  const rating = isFilter(wanted) ? wanted : undefined;
   const before = useBefore();
-  const taken = takesFeedback(useSession());
+  const seesAll = useSeesEverything();
   const page = useQuery({
     queryKey: ["feedback", rating, before],
-    queryFn: () => readFeedback({ limit: PAGE, ...(before ? { before } : {}), ...(rating ? { rating } : {}) }),
-    refetchInterval: before ? false : 10_000,
+    queryFn: () => read(api.GET("/v1/feedback", { params: { query: { limit: PAGE, rating, before } } })),
+    refetchInterval: before === undefined ? 10_000 : false,
     placeholderData: (known) => known,
   });
   const found = page.data?.feedback ?? [];
+  const names = useKeyNames(found.length > 0);
   return (
     <>
-      <PageHead title="Feedback" lead="What readers say of answers, the last said first.">
+      <PageHead title="Feedback" lead={seesAll ? "What readers say of answers, the last said first." : "What was said of your own answers, the last said first."}>
         <label className="choice">
           <span>Rating</span>
-          <select value={rating} onChange={(event) => setSearch(event.target.value ? { rating: event.target.value } : {})}>
+          <select value={rating ?? ""} onChange={(event) => setSearch(event.target.value ? { rating: event.target.value } : {})}>
             <option value="">all</option>
-            <option value="up">good answers</option>
-            <option value="down">poor answers</option>
+            {Object.entries(FILTERS).map(([value, words]) => (
+              <option key={value} value={value}>
+                {words}
+              </option>
+            ))}
           </select>
         </label>
       </PageHead>
       {page.error && <Problem error={page.error} retry={() => void page.refetch()} />}
       {page.isPending && <Loading label="Reading the feedback" />}
-      {page.data && found.length === 0 && <NoFeedback rating={rating} older={before !== undefined} taken={taken} />}
+      {page.data && found.length === 0 && <NoFeedback filtered={rating !== undefined} older={before !== undefined} more={page.data.next !== null} />}
       <div className="entries">
         {found.map((one) => (
-          <Entry key={`${one.answer}.${one.reader}`} feedback={one} />
+          <Entry key={`${one.answer}.${one.reader}`} feedback={one} reader={names.get(one.reader) ?? one.reader} />
         ))}
       </div>
       {page.data && <Older label="Pages of feedback" next={page.data.next} busy={page.isPlaceholderData} />}
@@ -59,9 +68,11 @@ export function FeedbackPage() {
   );
 }
 
-function NoFeedback({ rating, older, taken }: { rating: Rating; older: boolean; taken: boolean }) {
+function NoFeedback({ filtered, older, more }: { filtered: boolean; older: boolean; more: boolean }) {
+  const { feedback: taken } = useSession();
+  if (more) return <NothingHere />;
   if (older) return <Empty icon="history" title="There is nothing older" />;
-  if (rating) return <Empty icon={rating === "up" ? "good" : "poor"} title={`No answer was called ${rating === "up" ? "good" : "poor"} yet`} />;
+  if (filtered) return <Empty icon="search" title="There is no such feedback yet" />;
   return (
     <Empty icon="good" title="Nobody has said anything of an answer yet">
       {taken ? (
@@ -75,6 +86,13 @@ function NoFeedback({ rating, older, taken }: { rating: Rating; older: boolean; 
   );
 }
 
+/** Of a page that the server ended early. */
+export const NothingHere = () => (
+  <Empty icon="history" title="There is nothing among the newer ones">
+    <p>Look among older ones.</p>
+  </Empty>
+);
+
 /** What to set so that answers are kept. */
 export function KeepAnswers({ children }: { children: ReactNode }) {
   return (
@@ -84,7 +102,7 @@ export function KeepAnswers({ children }: { children: ReactNode }) {
   );
 }
 
-function Entry({ feedback }: { feedback: Feedback }) {
+function Entry({ feedback, reader }: { feedback: Feedback; reader: string }) {
   const { kept, correction, comment, rating } = feedback;
   const { words, icon, tone } = RATINGS[rating];
   const variants = [...new Set(kept.timings.stages.filter((one) => one.variant !== "default").map((one) => `${one.stage}/${one.variant}`))];
@@ -107,16 +125,19 @@ function Entry({ feedback }: { feedback: Feedback }) {
           </span>
         ))}
         <span className="faint">
-          {feedback.reader && (
+          {reader && (
             <>
-              <span dir="auto">{printable(feedback.reader)}</span>,{" "}
+              <span dir="auto" title={feedback.reader}>
+                {printable(reader)}
+              </span>
+              ,{" "}
             </>
           )}
           <Time at={feedback.changed_at} />
         </span>
         {kept.trace_id && <TraceLink id={kept.trace_id}>Trace</TraceLink>}
       </div>
-      <h2 dir="auto">{printable(kept.question)}</h2>
+      <h2 dir="auto">{printable(kept.question) || "No question"}</h2>
       <Turns messages={kept.messages} />
       {correction ? (
         <SideBySide one={{ title: "Answer", text: kept.answer }} other={{ title: "Correction", text: correction }} corrected />
