@@ -106,15 +106,21 @@ function SourceChips({ sources, done, opened, onCite, judged }: ChipProps) {
           <button type="button" className="chip" aria-pressed={opened === source.index} onClick={() => onCite(source.index)}>
             <span className="citation static">{source.index}</span>
             <span className="chip-name" dir="auto">{printable(source.document)}</span>
-            {marks.has(source.index) && (
-              <span className={`mark ${marks.get(source.index) ? "yes" : "no"}`} title={marks.get(source.index) ? "You said it belongs here" : "You said it does not belong"}>
-                <Icon name={marks.get(source.index) ? "check" : "close"} size={14} />
-              </span>
-            )}
+            {marks.has(source.index) && <Mark relevant={marks.get(source.index) === true} />}
           </button>
         </li>
       ))}
     </ul>
+  );
+}
+
+function Mark({ relevant }: { relevant: boolean }) {
+  const words = relevant ? "belongs here" : "does not belong";
+  return (
+    <span className={`mark ${relevant ? "yes" : "no"}`} title={`You said that it ${words}`}>
+      <Icon name={relevant ? "check" : "close"} size={14} />
+      <span className="visually-hidden">{words}</span>
+    </span>
   );
 }
 

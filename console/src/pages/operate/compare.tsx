@@ -43,7 +43,7 @@ export function ComparePage() {
   const page = useQuery({
     queryKey: ["comparisons", stage, variant, before],
     queryFn: () => read(api.GET("/v1/comparisons", { params: { query: { stage, variant, limit: PAGE, before } } })),
-    refetchInterval: before === undefined ? 10_000 : false,
+    refetchInterval: before === undefined ? 30_000 : false,
     placeholderData: (known) => known,
   });
   const found = page.data?.comparisons ?? [];
@@ -100,12 +100,12 @@ function Pair({ pair }: { pair: Comparison }) {
             </>
           )}
         </span>
-        {live.trace_id && <TraceLink id={live.trace_id}>Trace</TraceLink>}
       </div>
       <h2 dir="auto">{printable(live.question) || "No question"}</h2>
       <Turns messages={live.messages} />
       <div className="overlaps">
         <Overlap label="Words in common" share={pair.text_overlap} title="F1 of the words of both answers" />
+        {live.answer === shadow.answer && <span className="pill good">The same text</span>}
         <Overlap label="Sources in common" share={pair.source_overlap} title="Jaccard index of the sources of both answers" />
       </div>
       <SideBySide
@@ -131,12 +131,12 @@ function Origin({ answer, pair: { stage, live, shadow } }: { answer: KeptAnswer;
   const others = new Set((answer === live ? shadow : live).sources.map(passageOf));
   const facts: [string, ReactNode][] = [];
   if (answer.confidence != null) facts.push(["Confidence", percent(answer.confidence)]);
-  facts.push(["Time", milliseconds(answer.timings.total_ms)]);
+  const time = milliseconds(answer.timings.total_ms);
+  facts.push(["Time", answer.trace_id ? <TraceLink id={answer.trace_id}>{time}</TraceLink> : time]);
   const hop = answer.timings.stages.find((one) => one.stage === stage);
   if (hop) facts.push([`In ${printable(stage)}`, <span title={`After a wait of ${milliseconds(hop.waited_ms)}`}>{milliseconds(hop.worked_ms)}</span>]);
   facts.push(["Tokens", <span title="Of the prompt and of the answer">{`${count(answer.usage.prompt_tokens)} + ${count(answer.usage.completion_tokens)}`}</span>]);
   if (answer.model || answer.engine) facts.push(["Model", printable(answer.model || answer.engine)]);
-  if (answer !== live && answer.trace_id && answer.trace_id !== live.trace_id) facts.push(["Trace", <TraceLink id={answer.trace_id}>open</TraceLink>]);
   return (
     <>
       <ul className="source-list" aria-label="Sources">

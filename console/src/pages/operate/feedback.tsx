@@ -35,7 +35,7 @@ export function FeedbackPage() {
   const page = useQuery({
     queryKey: ["feedback", rating, before],
     queryFn: () => read(api.GET("/v1/feedback", { params: { query: { limit: PAGE, rating, before } } })),
-    refetchInterval: before === undefined ? 10_000 : false,
+    refetchInterval: before === undefined ? 30_000 : false,
     placeholderData: (known) => known,
   });
   const found = page.data?.feedback ?? [];
