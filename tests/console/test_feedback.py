@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from sluice import Client
 from tests.console.conftest import ADMIN
@@ -208,6 +208,51 @@ def test_what_is_opened_and_copied_is_noted(reader: Visit) -> None:
 
     eventually(noted, "what was opened and copied")
     expect(state(page)).to_have_text("")
+
+
+def test_what_is_said_while_the_next_answer_is_on_its_way_is_not_lost(reader: Visit) -> None:
+    page = ask(reader)
+    first, second = page.get_by_role("article").first, page.get_by_role("article").nth(1)
+    held: list[Route] = []
+    page.route("**/v1/query", lambda route: held.append(route))
+    page.get_by_role("textbox", name="Question").fill("How deep is berth 4?")
+    page.keyboard.press("Enter")
+    expect(second).to_contain_text("Searching")
+    good = first.get_by_role("button", name="Good answer")
+    good.click()
+    expect(first.get_by_role("status")).to_have_text("Sent")
+    held[0].continue_()
+    expect(second).to_contain_text("seven metres")
+    expect(second.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "false")
+    expect(good).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(good).to_have_attribute("aria-pressed", "true")
+
+
+def test_of_quick_clicks_the_last_one_counts(reader: Visit) -> None:
+    page = ask(reader)
+    for name in ("Good answer", "Poor answer", "Good answer", "Poor answer", "Good answer"):
+        thumb(page, name).click()
+    expect(state(page)).to_have_text("Sent")
+    eventually(lambda: said(reader)["rating"] == "up", "the last click")
+    expect(thumb(page, "Good answer")).to_have_attribute("aria-pressed", "true")
+    expect(thumb(page, "Poor answer")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_form_that_cannot_be_sent_stays_open_with_its_words(reader: Visit) -> None:
+    reader.expected.append("ERR_FAILED")
+    page = ask(reader)
+    page.route("**/v1/feedback", lambda route: route.abort())
+    page.get_by_role("button", name="Correct it").click()
+    form(page).get_by_label("Comment").fill("Ask the harbour master.")
+    form(page).get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("The gateway cannot be reached")
+    expect(page.get_by_role("alert")).to_be_in_viewport()
+    expect(form(page).get_by_label("Comment")).to_have_value("Ask the harbour master.")
+    page.unroute("**/v1/feedback")
+    form(page).get_by_role("button", name="Send").click()
+    expect(state(page)).to_have_text("Sent · a comment")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_an_answer_that_is_no_longer_kept_says_so_and_the_thumb_goes_back(reader: Visit) -> None:

@@ -49,8 +49,22 @@ export function AnswerFeedback({ exchange, voice }: { exchange: Exchange; voice:
         </span>
       </div>
       {open && <FeedbackForm id={id} exchange={exchange} voice={voice} focus={open === "asked"} onClose={close} />}
-      {error != null && <Problem error={error} />}
+      {!open && <Fault error={error} />}
     </section>
+  );
+}
+
+/** Why the gateway has not taken it, brought into view. */
+function Fault({ error }: { error: unknown }) {
+  const place = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    place.current?.scrollIntoView({ block: "nearest" });
+  }, [error]);
+  if (error == null) return null;
+  return (
+    <div ref={place} className="feedback-fault">
+      <Problem error={error} />
+    </div>
   );
 }
 
@@ -106,6 +120,7 @@ function FeedbackForm({ id, exchange, voice, focus, onClose }: { id: string; exc
         <span className="field-label">Comment</span>
         <textarea dir="auto" maxLength={4_000} rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
       </label>
+      <Fault error={voice.error} />
       <div className="feedback-actions">
         <Button onClick={onClose}>Cancel</Button>
         <Button kind="primary" type="submit" busy={sending}>
