@@ -148,9 +148,11 @@ def _show_comparisons(found: "Iterable[Comparison]") -> None:
     for one in found:
         shown = True
         same = f"[dim]words {one.text_overlap:.0%}, sources {one.source_overlap:.0%} the same[/]"
-        terminal.print(f"[bold]{escape(one.live.question)}[/]  {same}")
+        terminal.print(f"[bold]{escape(one.live.question)}[/]  {same}", soft_wrap=True)
         for name, side in (("live", one.live), (one.variant, one.shadow)):
-            terminal.print(f"[dim]{escape(name)}, {side.timings.total_ms:,.0f} ms:[/] {escape(side.answer)}")
+            terminal.print(
+                f"[dim]{escape(name)}, {side.timings.total_ms:,.0f} ms:[/] {escape(side.answer)}", soft_wrap=True
+            )
         terminal.print()
     if not shown:
         terminal.print("[dim]No shadow has answered a query whose answer is kept.[/]")
