@@ -121,14 +121,6 @@ export function useConversation(id: string | undefined): { conversation: Convers
 
 export const saveConversation = (changed: Conversation): void => store.save(changed);
 
-/** Keep what the reader has said of an answer with its exchange. */
-export function keepSaid(conversation: string, exchange: string, said: Said): void {
-  const known = store.conversation(conversation);
-  if (!known) return;
-  const exchanges = known.exchanges.map((one) => (one.id === exchange ? { ...one, said } : one));
-  store.save({ ...known, exchanges, changedAt: Date.now() / 1000 });
-}
-
 export const deleteConversation = (id: string): void => store.remove(id);
 
 export const deleteConversations = (): void => store.clear();
@@ -317,6 +309,14 @@ function serverStore(): Store {
       });
     },
   };
+}
+
+/** Keep what the reader has said of an answer with its exchange. */
+export function keepSaid(conversation: string, exchange: string, said: Said): void {
+  const known = store.conversation(conversation);
+  if (!known) return;
+  const exchanges = known.exchanges.map((one) => (one.id === exchange ? { ...one, said } : one));
+  store.save({ ...known, exchanges, changedAt: Date.now() / 1000 });
 }
 
 export function asMarkdown(conversation: Conversation): string {
