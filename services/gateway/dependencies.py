@@ -5,9 +5,12 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
+from services.gateway.answers.recorder import AnswerRecorder
+from services.gateway.answers.store import AnswerStore
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.collections.cache import CollectionCache
 from services.gateway.conversations.store import Conversations
+from services.gateway.feedback.store import FeedbackStore
 from services.gateway.http.object_writer import ObjectStage
 from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys
@@ -37,6 +40,8 @@ __all__ = [
     "SelectorDependency",
     "NotifierDependency",
     "AuthenticatorDependency",
+    "AnswerRecorderDependency",
+    "AnswersDependency",
     "ArtifactObjectsDependency",
     "ArtifactsDependency",
     "BatchesDependency",
@@ -48,6 +53,7 @@ __all__ = [
     "DeadLettersDependency",
     "DocumentIndexDependency",
     "DocumentsDependency",
+    "FeedbackDependency",
     "FilesDependency",
     "JobsDependency",
     "KeysDependency",
@@ -95,6 +101,8 @@ DeadLettersDependency = Annotated[DeadLetters, Depends(_capability(lambda backen
 RoutesDependency = Annotated[Routes, Depends(_capability(lambda backend: backend.routes))]
 ConversationsDependency = Annotated[Conversations, Depends(_capability(lambda backend: backend.conversations))]
 UsageStoreDependency = Annotated[UsageStore, Depends(_capability(lambda backend: backend.usage))]
+AnswersDependency = Annotated[AnswerStore, Depends(_capability(lambda backend: backend.answers))]
+FeedbackDependency = Annotated[FeedbackStore, Depends(_capability(lambda backend: backend.feedback))]
 KeysDependency = Annotated[Keys, Depends(_capability(lambda backend: backend.keys))]
 ModelsDependency = Annotated[ModelRegistry, Depends(_capability(lambda backend: backend.models))]
 SettingsDependency = Annotated[GatewaySettings, Depends(_of_state(lambda state: state.settings))]
@@ -102,4 +110,5 @@ PipelinesDependency = Annotated[Pipelines, Depends(_of_state(lambda state: state
 SelectorDependency = Annotated[Router, Depends(_of_state(lambda state: state.selector))]
 NotifierDependency = Annotated[JobNotifier, Depends(_of_state(lambda state: state.notifier))]
 UsageRecorderDependency = Annotated[UsageRecorder, Depends(_of_state(lambda state: state.usage))]
+AnswerRecorderDependency = Annotated[AnswerRecorder, Depends(_of_state(lambda state: state.answers))]
 AuthenticatorDependency = Annotated[Authenticator, Depends(_of_state(lambda state: state.authenticator))]

@@ -3,10 +3,12 @@
 from typing import Final
 
 from services.gateway.admin.router import router as admin
+from services.gateway.answers.router import router as answers
 from services.gateway.artifacts.router import router as artifacts
 from services.gateway.collections.router import router as collections
 from services.gateway.conversations.router import router as conversations
 from services.gateway.documents.router import router as documents
+from services.gateway.feedback.router import router as feedback
 from services.gateway.jobs.router import router as jobs
 from services.gateway.keys.router import router as keys
 from services.gateway.openai.batches.router import router as batches
@@ -45,4 +47,6 @@ ROUTERS: Final = (
     sessions,
     conversations,
     usage,
+    answers,
+    feedback,
 )

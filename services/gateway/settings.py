@@ -1,11 +1,12 @@
 """Settings of the gateway."""
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ImportString, SecretStr, field_validator, model_validator
 
 from services.gateway.usage.prices import Price
 from shared.contracts.envelope import Tenant
@@ -120,6 +121,17 @@ class GatewaySettings(ServiceSettings):
         description="Where the console keeps conversations: in the browser alone, or on the server, apart for each key "
         "and person.",
     )
+    keep_answers: bool = Field(
+        False, description="Keep answers with their questions and sources, so that readers may give feedback on them."
+    )
+    keep_answers_tenants: str = Field(
+        "", description="Tenants whose answers are kept, separated by commas; empty: all."
+    )
+    redactor: ImportString[Callable[[str], str]] | None = Field(
+        None,
+        description="Function that takes out of each text what must not be kept, such as "
+        "services.gateway.answers.redaction.contacts; none: texts are kept as they are.",
+    )
     public_url: str = Field(
         "",
         description="Address under which browsers reach the gateway, such as https://sluice.example.com; empty: the "
@@ -186,6 +198,11 @@ class GatewaySettings(ServiceSettings):
     def origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`."""
         return tuple(origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip())
+
+    @property
+    def kept_tenants(self) -> frozenset[str]:
+        """The tenants of `keep_answers_tenants`."""
+        return frozenset(name for part in self.keep_answers_tenants.split(",") if (name := part.strip()))
 
     @property
     def host_names(self) -> frozenset[str]:

@@ -12,9 +12,13 @@ import anyio
 from fastapi import Request
 
 from services.gateway.admin.discovery import discover_services
+from services.gateway.answers.recorder import AnswerRecorder
+from services.gateway.answers.service import keep_shadow
+from services.gateway.answers.store import AnswerStore
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.collections.cache import CollectionCache
 from services.gateway.conversations.store import Conversations
+from services.gateway.feedback.store import FeedbackStore
 from services.gateway.http.object_writer import ObjectStage
 from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys, watch_keys
@@ -87,6 +91,8 @@ class Backend:
     keys: Keys
     conversations: Conversations
     usage: UsageStore
+    answers: AnswerStore
+    feedback: FeedbackStore
     models: ModelRegistry
 
 
@@ -100,6 +106,7 @@ class GatewayState:
         self.selector = Router()
         self.throttle = BatchThrottle(yields=settings.batch_yields)
         self.usage = UsageRecorder()
+        self.answers = AnswerRecorder(settings)
         self.authenticator = Authenticator(settings)
         self.planner = QueryPlanner(settings, pipelines, self.selector)
         self.storage: StorageWatch | None = None
@@ -113,7 +120,8 @@ class GatewayState:
         """
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
-        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows)
+        keep = partial(keep_shadow, self.answers)
+        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows, keep)
         documents = Documents(bus.jetstream)
         window = QueryWindow(self.settings)
         service.window = lambda: window.status
@@ -138,6 +146,8 @@ class GatewayState:
             keys=Keys(bus.jetstream),
             conversations=Conversations(bus.jetstream),
             usage=UsageStore(bus.jetstream),
+            answers=AnswerStore(bus.jetstream),
+            feedback=FeedbackStore(bus.jetstream),
             models=ModelRegistry(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
         )
         await replies.open()
@@ -149,7 +159,8 @@ class GatewayState:
         patience = self.settings.broker_patience
         looked_after = background(look_after(bus, lambda: queries.in_flight, patience, self._unavailable))
         recorded = background(write_regularly(self.usage, backend.usage, bus))
-        async with routes, keys, shadows.running(), backend.models.running(), looked_after, recorded:
+        kept = self.answers.running(backend.answers)
+        async with routes, keys, shadows.running(), backend.models.running(), looked_after, recorded, kept:
             self._backend = backend
             try:
                 yield stages

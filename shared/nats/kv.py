@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -15,8 +15,10 @@ from nats.js.kv import KeyValue
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import delivered, end_watching
 from shared.nats.errors import CHANGED
+from shared.nats.paging import last_messages
+from shared.nats.subjects import bucket_stream
 
-__all__ = ["TRIES", "Repository", "Stored", "snapshot"]
+__all__ = ["TRIES", "Repository", "Stored", "is_removal", "snapshot"]
 
 Record = TypeVar("Record")
 
@@ -29,6 +31,10 @@ PAUSE: Final = 0.01
 
 KEY: Final = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 """What the broker allows as a key."""
+
+
+OPERATIONS: Final = ("KV-Operation", "Nats-Marker-Reason")
+"""Headers of a message that removes a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,22 @@ class Repository(Generic[Record]):
         """All records whose keys match, in no order. Raises TimeoutError as `snapshot` does."""
         return [self._decode(value) async for _, value in snapshot(await self._open(), keys)]
 
+    async def newest(self, keys: str, limit: int, *, before: int | None = None) -> Sequence[Stored[Record]]:
+        """The records whose keys match, the last written first: of all, or of those written before the revision
+        `before`. Raises TimeoutError if the broker falls silent.
+        """
+        found: tuple[Stored[Record], ...] = ()
+        stream, subject = bucket_stream(self._name), f"$KV.{self._name}.{keys}"
+        while (wanted := limit - len(found)) > 0:
+            messages = await last_messages(self._js, stream, subject, wanted, before=before)
+            for message in messages:
+                before = message.metadata.sequence.stream
+                if not is_removal(message.headers):
+                    found += (Stored(self._decode(message.data), before),)
+            if len(messages) < wanted:
+                break
+        return found
+
     async def entries(self, keys: str = ">") -> AsyncGenerator[tuple[str, bytes], None]:
         """The keys that match with their values, not decoded. Raises TimeoutError as `snapshot` does."""
         async with aclosing(snapshot(await self._open(), keys)) as entries:
@@ -206,6 +228,11 @@ class Repository(Generic[Record]):
         if self._bucket is None:
             self._bucket = await self._js.key_value(self._name)
         return self._bucket
+
+
+def is_removal(headers: Mapping[str, str] | None) -> bool:
+    """Whether a message with these headers removes a record."""
+    return any(name in (headers or {}) for name in OPERATIONS)
 
 
 async def snapshot(bucket: KeyValue, keys: str) -> AsyncGenerator[tuple[str, bytes], None]:

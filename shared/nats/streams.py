@@ -6,9 +6,11 @@ from nats.js.api import DiscardPolicy, KeyValueConfig, ObjectStoreConfig, Retent
 
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import (
+    ANSWERS,
     ARTIFACTS,
     CONVERSATIONS,
     DEAD_LETTERS,
+    FEEDBACK,
     JOB_EVENTS,
     JOBS,
     LASTING,
@@ -22,6 +24,8 @@ from shared.nats.subjects import (
 )
 
 __all__ = ["MAX_CONSUMERS", "buckets", "durable_streams", "query_stream", "stores"]
+
+DAY: Final = 86400.0
 
 MAX_CONSUMERS: Final = 100_000
 """Consumers that one stream may have. Where a stream names no number, the broker allows 1,000. A stream of jobs has one
@@ -90,14 +94,21 @@ def buckets(settings: QueueSettings) -> tuple[KeyValueConfig, ...]:
         ),
         *(KeyValueConfig(bucket=bucket, history=1, replicas=replicas) for bucket in LASTING),
         KeyValueConfig(bucket=CONVERSATIONS, history=1, ttl=settings.conversation_seconds, replicas=replicas),
-        KeyValueConfig(bucket=USAGE, history=1, ttl=settings.usage_days * 86400.0, replicas=replicas),
+        *(
+            KeyValueConfig(bucket=bucket, history=1, ttl=days * DAY, replicas=replicas)
+            for bucket, days in (
+                (USAGE, settings.usage_days),
+                (ANSWERS, settings.answer_days),
+                (FEEDBACK, settings.feedback_days),
+            )
+        ),
     )
 
 
 def stores(settings: QueueSettings) -> tuple[ObjectStoreConfig, ...]:
     return (
         ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
-        ObjectStoreConfig(bucket=VECTORS, ttl=86400, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=VECTORS, ttl=DAY, replicas=settings.replicas),
         ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
         ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
     )

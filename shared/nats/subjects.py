@@ -6,6 +6,7 @@ from typing import Final
 from shared.contracts.envelope import Lane, Query
 
 __all__ = [
+    "ANSWERS",
     "ARTIFACTS",
     "BATCHES",
     "BUCKETS",
@@ -17,6 +18,7 @@ __all__ = [
     "DOCUMENTS",
     "DUE",
     "EVERYTHING",
+    "FEEDBACK",
     "FILES",
     "JOBS",
     "JOB_EVENTS",
@@ -65,6 +67,8 @@ FILES = "files"
 BATCHES = "batches"
 CONVERSATIONS = "conversations"
 USAGE = "usage"
+ANSWERS = "answers"
+FEEDBACK = "feedback"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
@@ -76,7 +80,7 @@ PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES
 """Buckets whose entries go with the history of jobs."""
 
 LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
-BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS, USAGE)
+BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS, USAGE, ANSWERS, FEEDBACK)
 STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS)
 
 DUE = "due"

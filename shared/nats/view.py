@@ -16,6 +16,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from shared.nats.client import end_reading
+from shared.nats.kv import is_removal
 from shared.nats.subjects import bucket_stream
 
 __all__ = ["BucketView", "BucketViews"]
@@ -33,8 +34,6 @@ READ_AGAIN: Final = 3600.0
 """Seconds after which all is read anew, whatever became of the bucket: it may have been restored from a backup."""
 
 LEFT_BEHIND: Final = 5.0
-OPERATIONS: Final = ("KV-Operation", "Nats-Marker-Reason")
-"""Headers of a message that removes a record."""
 
 
 class BucketView(Generic[Record]):
@@ -88,8 +87,7 @@ class BucketView(Generic[Record]):
             self._records[key] = record
 
     def _note(self, subject: str, revision: int, headers: Mapping[str, str] | None, data: bytes | None) -> None:
-        removed = any(name in (headers or {}) for name in OPERATIONS)
-        self._set(subject.removeprefix(self._prefix), None if removed else self._read(data or b""))
+        self._set(subject.removeprefix(self._prefix), None if is_removal(headers) else self._read(data or b""))
         self.revision = revision
 
     async def _step(self) -> bool:

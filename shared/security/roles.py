@@ -11,6 +11,7 @@ from typing import Final
 
 from shared.contracts.envelope import Lane
 from shared.nats.subjects import (
+    ANSWERS,
     ARTIFACTS,
     BATCHES,
     BUILT_IN_QUEUES,
@@ -20,6 +21,7 @@ from shared.nats.subjects import (
     DOCUMENTS,
     DUE,
     EVERYTHING,
+    FEEDBACK,
     FILES,
     JOB_SPECS,
     JOB_STATUS,
@@ -200,7 +202,18 @@ def _gateway(deployment: Deployment) -> tuple[Permission, ...]:
         reads_dead_letters(),
         keeps_timers("timer.cron.*.*"),
         writes_buckets(
-            JOB_STATUS, JOB_SPECS, COLLECTIONS, ROUTES, KEYS, SCHEDULES, FILES, BATCHES, CONVERSATIONS, USAGE
+            JOB_STATUS,
+            JOB_SPECS,
+            COLLECTIONS,
+            ROUTES,
+            KEYS,
+            SCHEDULES,
+            FILES,
+            BATCHES,
+            CONVERSATIONS,
+            USAGE,
+            ANSWERS,
+            FEEDBACK,
         ),
         reads_buckets(DOCUMENTS, CHECKPOINTS),
         writes_objects(UPLOADS, ARTIFACTS),

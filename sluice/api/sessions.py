@@ -13,7 +13,7 @@ class Session(Schema):
 
     `keys_required` says whether the gateway asks for keys; where it does not, everybody may do everything, and `key`
     and `name` are empty. `documents_hidden` says whether documents may be hidden from the caller. `conversations` says
-    where the console keeps conversations.
+    where the console keeps conversations. `feedback` says whether answers are kept, so that readers may judge them.
     """
 
     keys_required: bool = True
@@ -24,3 +24,4 @@ class Session(Schema):
     collections: tuple[str, ...] = ()
     documents_hidden: bool = False
     conversations: Annotated[str, closed_set("browser", "server")] = "browser"
+    feedback: bool = False

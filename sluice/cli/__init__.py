@@ -9,6 +9,7 @@ from sluice.cli import (
     ask,
     backup,
     evaluate,
+    feedback,
     ingest,
     jobs,
     keys,
@@ -48,6 +49,7 @@ app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
 app.command("evaluate", rich_help_panel="Documents and answers")(evaluate.evaluate)
 app.command("tune", rich_help_panel="Documents and answers")(tune.tune)
+app.add_typer(feedback.feedback, name="feedback", rich_help_panel="Documents and answers")
 app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)

@@ -8,6 +8,7 @@ import typer
 from sluice.cli.options import AsJson, Url, apply_group_options, client, user_name
 
 if TYPE_CHECKING:
+    from sluice.api.feedback import Comparison
     from sluice.api.models import Route
     from sluice.client import Client
 
@@ -20,6 +21,8 @@ A stage without weights sends everything to `default`. Changes hold within a sec
     sluice routes set generate default=90 canary=10
 
     sluice routes shadow generate canary=5
+
+    sluice routes compare generate canary
 
     sluice routes reset generate
 """
@@ -100,6 +103,27 @@ def set_shadows(
     print_json(after) if as_json else _show([after])
 
 
+@routes.command("compare")
+def compare(
+    stage: StageArgument,
+    variant: Annotated[
+        str | None, typer.Argument(metavar="[VARIANT]", help="A shadow; all of the stage if none.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many at most.")] = 5,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last answers of a stage's shadows beside the live ones.
+
+    The gateway has to keep answers: SLUICE_KEEP_ANSWERS=true.
+    """
+    from sluice.cli.output import print_json
+
+    with client(url) as sluice:
+        found = sluice.comparisons(stage, variant, limit=limit).comparisons
+    print_json(found) if as_json else _show_comparisons(found)
+
+
 @routes.command("reset")
 def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> None:
     """Send everything to `default` again, without shadows."""
@@ -113,6 +137,25 @@ def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> Non
         print_json({"stage": stage, "reset": bool(before.revision)})
     else:
         typer.echo(f"Stage {stage} sends everything to {DEFAULT}.")
+
+
+def _show_comparisons(found: "Iterable[Comparison]") -> None:
+    from rich.markup import escape
+
+    from sluice.cli.output import console
+
+    terminal, shown = console(), False
+    for one in found:
+        shown = True
+        same = f"[dim]words {one.text_overlap:.0%}, sources {one.source_overlap:.0%} the same[/]"
+        terminal.print(f"[bold]{escape(one.live.question)}[/]  {same}", soft_wrap=True)
+        for name, side in (("live", one.live), (one.variant, one.shadow)):
+            terminal.print(
+                f"[dim]{escape(name)}, {side.timings.total_ms:,.0f} ms:[/] {escape(side.answer)}", soft_wrap=True
+            )
+        terminal.print()
+    if not shown:
+        terminal.print("[dim]No shadow has answered a query whose answer is kept.[/]")
 
 
 def _current(sluice: "Client", stage: str) -> "Route":

@@ -12,7 +12,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from sluice.api.base import Listing
 from sluice.api.models import Collection, Document, Done, Event, Job
-from sluice.client import calls, job_calls, key_calls, wire
+from sluice.client import calls, feedback_calls, job_calls, key_calls, wire
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
 from sluice.client.progress import job_display
@@ -121,6 +121,14 @@ class Client:
     key = _operation(key_calls.key)
     rotate_key = _operation(key_calls.rotate_key)
     revoke_key = _operation(key_calls.revoke_key)
+    give_feedback = _operation(feedback_calls.give_feedback)
+    feedback = _operation(feedback_calls.feedback)
+    kept_answers = _operation(feedback_calls.kept_answers)
+    kept_answer = _operation(feedback_calls.kept_answer)
+    delete_answer = _operation(feedback_calls.delete_answer)
+    comparisons = _operation(feedback_calls.comparisons)
+    export_reader = _operation(feedback_calls.export_reader)
+    erase_reader = _operation(feedback_calls.erase_reader)
     status = _operation(calls.status)
     usage = _operation(calls.usage)
     trace = _operation(calls.trace)

@@ -33,6 +33,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterato
 
 
 @pytest.fixture(scope="package")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that keeps answers, and conversations on the server."""
+    chromium()
+    folder = tmp_path_factory.mktemp("keeping")
+    with Platform(folder, admin_key=ADMIN, conversations="server", keep_answers=True) as running:
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
 def client(platform: Platform) -> Iterator[Client]:
     with Client(platform.url, api_key=ADMIN, timeout=60.0) as client:
         yield client

@@ -121,6 +121,20 @@ BODIES: Final = (
             "requests_per_minute": 9,
         },
     ),
+    Operation(
+        "POST",
+        "/v1/feedback",
+        {
+            "answer": "00000000001aaaaaaaaaaaa",
+            "rating": "up",
+            "correction": "c",
+            "comment": "c",
+            "tags": ["t"],
+            "sources": [{"index": 1, "relevant": True}],
+            "opened": [1],
+            "copied": True,
+        },
+    ),
     Operation("POST", "/v1/keys/{}/rotate", {"grace_seconds": 60.0}),
 )
 
@@ -142,6 +156,11 @@ READS: Final = tuple(
             "/v1/dead-letters",
             "/v1/traces",
             "/v1/usage",
+            "/v1/answers",
+            "/v1/answers/{}",
+            "/v1/comparisons?stage={}",
+            "/v1/feedback",
+            "/v1/readers/{}",
             "/v1/dead-letters/{}",
             "/v1/traces/{}",
             "/v1/keys",
@@ -170,7 +189,14 @@ WRITES: Final = (
     ),
     *(
         Operation("DELETE", path)
-        for path in ("/v1/schedules/{}", "/v1/routes/{}", "/v1/keys/{}", "/v1/dead-letters/{}")
+        for path in (
+            "/v1/schedules/{}",
+            "/v1/routes/{}",
+            "/v1/keys/{}",
+            "/v1/dead-letters/{}",
+            "/v1/answers/{}",
+            "/v1/readers/{}",
+        )
     ),
     *(
         Operation("POST", path)

@@ -88,7 +88,13 @@ class Platform:
 
     def __init__(self, broker: SecuredBroker, folder: Path) -> None:
         self.broker = broker
-        shared = {"data_dir": folder / "data", "ack_wait": 1.0, "reader_workers": 1, "commands": "process"}
+        shared = {
+            "data_dir": folder / "data",
+            "ack_wait": 1.0,
+            "reader_workers": 1,
+            "commands": "process",
+            "keep_answers": True,
+        }
         self.processes = {
             name: ServiceProcess(f"services.{name}", folder, **shared, **broker.settings(name)) for name in SERVICES
         }

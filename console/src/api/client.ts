@@ -34,6 +34,12 @@ export type StageStatus = Schemas["StageStatus"];
 export type NewKey = Schemas["NewKey"];
 export type Turn = Schemas["Turn"];
 export type ProblemDetails = Schemas["ProblemDetails"];
+export type Feedback = Schemas["Feedback"];
+export type NewFeedback = Schemas["NewFeedback"];
+export type KeptAnswer = Schemas["KeptAnswer"];
+export type Comparison = Schemas["Comparison"];
+export type SourceJudgement = Schemas["SourceJudgement"];
+export type Rating = Feedback["rating"];
 export type Action = Session["actions"][number];
 
 /** What the gateway wants to see on each request of the console: pages of other sites cannot send it. */

@@ -1,5 +1,17 @@
 import { useEffect, useSyncExternalStore } from "react";
-import { api, problemOf, read, type Done, type Source } from "../api/client";
+import { api, problemOf, read, type Done, type Rating, type Source, type SourceJudgement } from "../api/client";
+
+/** What the reader has said of an answer, as the gateway has it. */
+export interface Said {
+  /** The id of the answer: one that is asked for again is another. */
+  answer: string;
+  rating: Rating;
+  correction: string;
+  comment: string;
+  tags: string[];
+  sources: SourceJudgement[];
+  changedAt: number;
+}
 
 export interface Exchange {
   id: string;
@@ -11,6 +23,7 @@ export interface Exchange {
   stopped: boolean;
   filter?: string;
   askedAt: number;
+  said?: Said | null;
 }
 
 export interface Summary {
@@ -41,9 +54,25 @@ interface Store {
   close(): void;
 }
 
+const text = (value: unknown) => (typeof value === "string" ? value : "");
+const list = <T>(value: readonly T[] | undefined): T[] => (Array.isArray(value) ? [...value] : []);
+
+function saidOf(kept: Partial<Said> | null | undefined): Said | null {
+  if (!kept || !text(kept.answer)) return null;
+  const { rating } = kept;
+  return {
+    answer: text(kept.answer),
+    rating: rating === "up" || rating === "down" ? rating : "",
+    correction: text(kept.correction),
+    comment: text(kept.comment),
+    tags: list(kept.tags).filter((tag) => typeof tag === "string"),
+    sources: list(kept.sources).filter((one) => typeof one?.index === "number" && typeof one.relevant === "boolean"),
+    changedAt: typeof kept.changedAt === "number" ? kept.changedAt : 0,
+  };
+}
+
 /** An exchange as somebody kept it, perhaps another version of the console, with all that the page reads of one. */
 function exchangeOf(kept: Partial<Exchange>, place: number): Exchange {
-  const text = (value: unknown) => (typeof value === "string" ? value : "");
   const { done, problem } = kept;
   const lists: unknown[] = [done?.supported, done?.cited, done?.context?.dropped, done?.context?.shortened, done?.timings?.stages];
   const sources = Array.isArray(kept.sources) ? kept.sources : [];
@@ -57,6 +86,7 @@ function exchangeOf(kept: Partial<Exchange>, place: number): Exchange {
     stopped: kept.stopped === true,
     filter: text(kept.filter),
     askedAt: typeof kept.askedAt === "number" ? kept.askedAt : 0,
+    said: saidOf(kept.said),
   };
 }
 
@@ -121,6 +151,27 @@ export function deleteConversations(): void {
   store.clear();
 }
 
+const ended = (exchange: Exchange): boolean => exchange.done !== null || exchange.problem !== null || exchange.stopped;
+
+/** An exchange with the last that was said of its answer, there or in another copy of it. */
+function withLastSaid(exchange: Exchange, copy: Exchange): Exchange {
+  const [own, other] = [exchange.said, copy.said].map((said) => (said && said.answer === exchange.done?.id ? said : null));
+  const said = other && (!own || other.changedAt > own.changedAt) ? other : (own ?? null);
+  return said === (exchange.said ?? null) ? exchange : { ...exchange, said };
+}
+
+/** The exchanges of both, each once, in the order in which they were asked. Of one in both, the last try that ended. */
+function merged(mine: Conversation, theirs: Conversation): Conversation {
+  const exchanges = new Map(theirs.exchanges.map((one) => [one.id, one]));
+  for (const one of mine.exchanges) {
+    const other = exchanges.get(one.id);
+    if (!other) exchanges.set(one.id, one);
+    else if (!ended(other) || (ended(one) && one.askedAt >= other.askedAt)) exchanges.set(one.id, withLastSaid(one, other));
+    else exchanges.set(one.id, withLastSaid(other, one));
+  }
+  return { ...mine, exchanges: [...exchanges.values()].sort((a, b) => a.askedAt - b.askedAt) };
+}
+
 const MOST_IN_BROWSER = 60;
 
 function browserStore(place: string): Store {
@@ -166,6 +217,7 @@ function browserStore(place: string): Store {
     failure: () => "",
     load: () => undefined,
     save: (changed) => {
+      // What began before may have ended or been rated since.
       const other = newest().find((one) => one.id === changed.id);
       write([other ? merged(changed, other) : changed, ...without(changed.id)].slice(0, MOST_IN_BROWSER));
     },
@@ -179,18 +231,6 @@ const MOST_TRIES = 5;
 
 /** The tag of what the server does not have. */
 const NO_TAG = '"0"';
-
-const ended = (exchange: Exchange): boolean => exchange.done !== null || exchange.problem !== null || exchange.stopped;
-
-/** The exchanges of both, each once, in the order in which they were asked. Of one in both, the last try that ended. */
-function merged(mine: Conversation, theirs: Conversation): Conversation {
-  const exchanges = new Map(theirs.exchanges.map((one) => [one.id, one]));
-  for (const one of mine.exchanges) {
-    const other = exchanges.get(one.id);
-    if (!other || !ended(other) || (ended(one) && one.askedAt >= other.askedAt)) exchanges.set(one.id, one);
-  }
-  return { ...mine, exchanges: [...exchanges.values()].sort((a, b) => a.askedAt - b.askedAt) };
-}
 
 function serverStore(): Store {
   let summaries: Summary[] = [];
@@ -309,6 +349,14 @@ function serverStore(): Store {
       });
     },
   };
+}
+
+/** Keep what the reader has said of an answer with its exchange. */
+export function keepSaid(conversation: string, exchange: string, said: Said): void {
+  const known = store.conversation(conversation);
+  if (!known) return;
+  const exchanges = known.exchanges.map((one) => (one.id === exchange ? { ...one, said } : one));
+  store.save({ ...known, exchanges, changedAt: Date.now() / 1000 });
 }
 
 export function asMarkdown(conversation: Conversation): string {

@@ -34,6 +34,12 @@ export function useMay(...actions: Action[]): boolean {
   return actions.some((action) => allowed.includes(action));
 }
 
+/** Whether the key may look at all of the tenant: each collection and each document. */
+export function useSeesEverything(): boolean {
+  const { actions, collections, documents_hidden: hidden } = useSession();
+  return actions.includes("read") && collections.includes("*") && !hidden;
+}
+
 /** Throws ProblemError where the session goes on. */
 export function useSignOut(): () => Promise<void> {
   const client = useQueryClient();

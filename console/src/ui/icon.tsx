@@ -26,6 +26,9 @@ const PATHS = {
   pause: "M8 5v14M16 5v14",
   play: "M7 5l11 7-11 7z",
   history: "M12 7v5l3 2M4 12a8 8 0 1 0 2.6-5.9M4 4v4h4",
+  good: "M4 11h3v9H4zM7 11l4-7a2 2 0 0 1 3 2l-1 4h5a2 2 0 0 1 2 2.4l-1.4 6a2 2 0 0 1-2 1.6H7",
+  poor: "M4 13h3V4H4zM7 13l4 7a2 2 0 0 0 3-2l-1-4h5a2 2 0 0 0 2-2.4l-1.4-6A2 2 0 0 0 16.6 4H7",
+  pencil: "M4 20l1-5L16 4l4 4L9 19zM14 6l4 4",
   options: "M4 7h9M17 7h3M15 5v4M4 17h3M11 17h9M9 15v4",
 } as const;
 

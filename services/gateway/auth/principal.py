@@ -139,6 +139,11 @@ class Principal:
         """Who asks, where the request says so: `user:alice`."""
         return next((one for one in self.identity or () if one.startswith(USER)), "")
 
+    @property
+    def reader(self) -> str:
+        """Whose questions these are: the user where the request says who asks, or else the key; "" for nobody's."""
+        return self.user or self.key
+
     def spend(self, tokens: int) -> None:
         """Count the tokens of an answer against the key's limit."""
         if self.limits is not None:

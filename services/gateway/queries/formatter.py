@@ -7,22 +7,21 @@ from pydantic_core import to_json
 from services.gateway.http.models import sources_from
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import Event
-from services.gateway.queries.assembler import Ended, NewSources, NewText, Part
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewSources, NewText, Part
 from services.gateway.queries.session import QuerySession
+from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem
 from shared.telemetry.tracing import trace_id
 from sluice.api.models import Answer, Done, Sources, Timings
 
-__all__ = ["QueryFormatter", "timings_of"]
+__all__ = ["QueryFormatter", "answer_of", "timings_of"]
 
 
 class QueryFormatter:
     """The platform's own form. The reasoning of a model is left out."""
 
     def whole(self, session: QuerySession, ended: Ended) -> bytes:
-        answer = session.answer
-        done = _done(session, ended)
-        return to_json(Answer(**dict(done), answer=answer.text, sources=sources_from(answer.sources)))
+        return to_json(answer_of(session.query, session.answer, ended, timings_of(session, ended)))
 
     def part(self, session: QuerySession, part: Part) -> Iterable[Event]:
         match part:
@@ -32,7 +31,7 @@ class QueryFormatter:
                 body = Sources(id=session.query.id, sources=sources_from(passages))
                 yield Event(to_json(body), "sources")
             case Ended():
-                yield Event(to_json(_done(session, part)), "done")
+                yield Event(to_json(_done(session.query, part, timings_of(session, part))), "done")
 
     def problem(self, problem: Problem) -> Event:
         return Event(problem_body(problem), "error")
@@ -42,11 +41,17 @@ def timings_of(session: QuerySession, ended: Ended) -> Timings:
     return Timings(total_ms=session.elapsed_ms, first_delta_ms=session.first_delta_ms, stages=ended.trail)
 
 
-def _done(session: QuerySession, ended: Ended) -> Done:
+def answer_of(query: Query, answer: AnswerAssembler, ended: Ended, timings: Timings) -> Answer:
+    """A whole answer."""
+    done = _done(query, ended, timings)
+    return Answer(**dict(done), answer=answer.text, sources=sources_from(answer.sources))
+
+
+def _done(query: Query, ended: Ended, timings: Timings) -> Done:
     return Done(
-        id=session.query.id,
+        id=query.id,
         usage=ended.usage,
-        timings=timings_of(session, ended),
+        timings=timings,
         engine=ended.engine,
         model=ended.model,
         finish=ended.finish,

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.answers.service import keep_answer
 from services.gateway.context import charge_tokens
 from services.gateway.http.problems import ClientLeftError
 from services.gateway.http.sse import PING_SECONDS, Channel, Event, client_disconnect
@@ -47,12 +48,21 @@ class AnswerFormatter(Protocol):
 
 
 async def answer(
-    request: Request, queries: Queries, query: Query, formatter: AnswerFormatter, *, streamed: bool
+    request: Request,
+    queries: Queries,
+    query: Query,
+    formatter: AnswerFormatter,
+    *,
+    streamed: bool,
+    collection: str | None = None,
 ) -> Response:
-    """The answer in the form that the client asks for. Raises as `whole_answer` does."""
+    """The answer in the form that the client asks for, which may be kept as one from this collection.
+
+    Raises as `whole_answer` does.
+    """
     if streamed:
-        return StreamedAnswer(queries, query, formatter)
-    return await whole_answer(request, queries, query, formatter)
+        return StreamedAnswer(queries, query, formatter, collection)
+    return await whole_answer(request, queries, query, formatter, collection=collection)
 
 
 async def whole_answer(
@@ -61,6 +71,8 @@ async def whole_answer(
     query: Query,
     formatter: AnswerFormatter,
     submitted: Callable[[], Awaitable[None]] | None = None,
+    *,
+    collection: str | None = None,
 ) -> Response:
     """The whole answer as JSON. `submitted` is called once the query is on its queue.
 
@@ -74,15 +86,16 @@ async def whole_answer(
             await submitted()
         while session.ended is None:
             await session.parts()
-    _charge(request.scope, session)
+    _account(request.scope, session, collection)
     return Response(formatter.whole(session, session.ended), media_type="application/json")
 
 
-def _charge(scope: Scope, session: QuerySession) -> None:
-    """Count the tokens of an answer, also of one that broke off; nothing where there is none."""
+def _account(scope: Scope, session: QuerySession, collection: str | None) -> None:
+    """Count the tokens of an answer, also of one that broke off; nothing where there is none. Keep a complete one."""
     usage = session.usage
     if session.ended is not None:
         charge_tokens(scope, session.ended.model, usage)
+        keep_answer(scope, session, session.ended, collection)
     elif usage.completion_tokens:
         charge_tokens(scope, "", usage)
 
@@ -90,11 +103,14 @@ def _charge(scope: Scope, session: QuerySession) -> None:
 class StreamedAnswer(Response):
     """The answer as it comes. Raises the Problem with which the query ended before its first event."""
 
-    def __init__(self, queries: Queries, query: Query, formatter: AnswerFormatter) -> None:
+    def __init__(
+        self, queries: Queries, query: Query, formatter: AnswerFormatter, collection: str | None = None
+    ) -> None:
         super().__init__()
         self._queries = queries
         self._query = query
         self._formatter = formatter
+        self._collection = collection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         channel = Channel(send)
@@ -107,7 +123,7 @@ class StreamedAnswer(Response):
                     while session.ended is None:
                         await self._pass_on(session, channel)
                 finally:
-                    _charge(scope, session)
+                    _account(scope, session, self._collection)
         except ClientLeftError:
             if not channel.started:
                 raise

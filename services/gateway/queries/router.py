@@ -95,4 +95,4 @@ async def ask(request: Request) -> Response:
     )
     query = state.planner.plan(context, plan)
     streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    return await answer(request, backend.queries, query, QueryFormatter(), streamed=streamed)
+    return await answer(request, backend.queries, query, QueryFormatter(), streamed=streamed, collection=name)

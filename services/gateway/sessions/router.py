@@ -4,12 +4,13 @@ from typing import Final
 
 from fastapi import Request, Response, status
 
+from services.gateway.answers.recorder import AnswerRecorder
 from services.gateway.auth.authenticator import Authenticator, api_key_of
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.auth.sessions import Session
 from services.gateway.context import PrincipalDependency
-from services.gateway.dependencies import AuthenticatorDependency, SettingsDependency
+from services.gateway.dependencies import AnswerRecorderDependency, AuthenticatorDependency, SettingsDependency
 from services.gateway.http.openapi import problems
 from services.gateway.settings import ConversationPlace, GatewaySettings
 from shared.contracts.keys import Action
@@ -26,10 +27,13 @@ PEOPLE: Final = tuple(action for action in Action if action is not Action.METRIC
 @router.get("/v1/session", summary="See who the caller is", responses=problems())
 @requires(*PEOPLE)
 async def get(
-    principal: PrincipalDependency, authenticator: AuthenticatorDependency, settings: SettingsDependency
+    principal: PrincipalDependency,
+    authenticator: AuthenticatorDependency,
+    settings: SettingsDependency,
+    recorder: AnswerRecorderDependency,
 ) -> SessionBody:
     """What the API key allows, or the session of the console."""
-    return _session(principal, authenticator, settings)
+    return _session(principal, authenticator, settings, recorder)
 
 
 @router.post("/v1/session", summary="Sign in to the console", responses=problems())
@@ -40,12 +44,13 @@ async def create(
     principal: PrincipalDependency,
     authenticator: AuthenticatorDependency,
     settings: SettingsDependency,
+    recorder: AnswerRecorderDependency,
 ) -> SessionBody:
     """Puts the API key of the request into a cookie that scripts cannot read. It ends after twelve hours."""
     key = api_key_of(request.scope["headers"])
     if authenticator.required and key is not None:
         authenticator.sessions.begin(request, response, Session(key=key))
-    return _session(principal, authenticator, settings)
+    return _session(principal, authenticator, settings, recorder)
 
 
 @router.delete(
@@ -57,7 +62,9 @@ async def delete(request: Request, response: Response, authenticator: Authentica
     authenticator.sessions.end(request, response)
 
 
-def _session(principal: Principal, authenticator: Authenticator, settings: GatewaySettings) -> SessionBody:
+def _session(
+    principal: Principal, authenticator: Authenticator, settings: GatewaySettings, recorder: AnswerRecorder
+) -> SessionBody:
     return SessionBody(
         keys_required=authenticator.required,
         key=principal.key,
@@ -68,4 +75,5 @@ def _session(principal: Principal, authenticator: Authenticator, settings: Gatew
         documents_hidden=not principal.sees_all,
         # Without a key nobody could tell whose they are.
         conversations=(settings.conversations if principal.key else ConversationPlace.BROWSER).value,
+        feedback=recorder.keeps(principal.tenant) and principal.may(Action.QUERY, Action.READ),
     )

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.abc
@@ -31,7 +31,7 @@ from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
 
-__all__ = ["SHADOW_OF", "Shadows"]
+__all__ = ["SHADOW_OF", "KeepShadow", "Shadows"]
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,27 @@ CANCELLED: Final = "cancelled"
 SKIPPED: Final = "skipped"
 
 
+class KeepShadow(Protocol):
+    """Keeps what a shadow of a stage has answered to the live query."""
+
+    def __call__(
+        self, live: Query, answer: AnswerAssembler, ended: Ended, run: Run, /, *, stage: str, variant: str
+    ) -> None: ...
+
+
 class _Shadow:
     """One copy in flight."""
 
-    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy) -> None:
+    def __init__(
+        self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy, keep: KeepShadow
+    ) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
         self._bus = bus
         self._replies = replies
+        self._live_query = live
+        self._keep = keep
         self._query = live.model_copy(
             update={
                 "id": name,
@@ -105,6 +117,8 @@ class _Shadow:
             seconds = time.perf_counter() - self._began
             run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)
             self.comparison.note("shadow", run)
+            stage, variant = self.copy.stage, self.copy.variant
+            self._keep(self._live_query, self._answer, ended, run, stage=stage, variant=variant)
             return ANSWERED
         if self._stopped:
             return CANCELLED
@@ -127,14 +141,17 @@ class _Shadow:
 
 
 class Shadows:
-    """All shadows of this gateway, `most` at once; the rest are left out."""
+    """All shadows of this gateway, `most` at once; the rest are left out. `keep` is called with each answer."""
 
-    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int) -> None:
+    def __init__(
+        self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int, keep: KeepShadow
+    ) -> None:
         self._bus = bus
         self._instance = instance
         self._replies = replies
         self._router = router
         self._most = most
+        self._keep = keep
         self._running: set[_Shadow] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
         IN_FLIGHT.set_function(lambda: len(self._running))
@@ -173,7 +190,7 @@ class Shadows:
         if len(self._running) >= self._most:
             OUTCOMES.labels(copy.stage, copy.variant, SKIPPED).inc()
             return None
-        shadow = _Shadow(self._bus, self._instance, self._replies, live, copy)
+        shadow = _Shadow(self._bus, self._instance, self._replies, live, copy, self._keep)
         self._running.add(shadow)
         self._tasks.start_soon(self._run, shadow)
         return shadow

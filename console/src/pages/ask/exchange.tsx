@@ -1,10 +1,12 @@
 import { exchangeMarkdown, type Exchange } from "../../lib/conversations";
 import { milliseconds, percent, plural, printable } from "../../lib/format";
 import { Bar, Button, CopyButton, Problem, Spinner } from "../../ui/basics";
-import { ProblemError, type Done, type Source } from "../../api/client";
+import { ProblemError, type Done, type Source, type SourceJudgement } from "../../api/client";
 import { Icon } from "../../ui/icon";
 import { TraceLink } from "../../ui/trace-link";
+import { AnswerFeedback, SourceJudge } from "./feedback";
 import { AnswerText } from "./markdown";
+import type { Voice } from "./use-feedback";
 
 interface Props {
   exchange: Exchange;
@@ -13,12 +15,15 @@ interface Props {
   opened: number | null;
   onCite: (index: number) => void;
   onRetry: () => void;
+  onCopy: () => void;
+  /** What the reader says of the answer, null where nothing may be said. */
+  voice: Voice | null;
   /** An address under which the question can be asked again. */
   link: () => string;
 }
 
 /** A question and its answer. */
-export function ExchangeView({ exchange, running, last, opened, onCite, onRetry, link }: Props) {
+export function ExchangeView({ exchange, running, last, opened, onCite, onRetry, onCopy, voice, link }: Props) {
   const { done, sources } = exchange;
   const unsupported = done?.supported.filter((sentence) => !sentence.supported).length ?? 0;
   return (
@@ -32,7 +37,9 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
         </p>
       )}
       {exchange.answer !== "" && (
-        <AnswerText text={exchange.answer} supported={done?.supported ?? []} onCite={onCite} known={sources.length} />
+        <div onCopy={onCopy}>
+          <AnswerText text={exchange.answer} supported={done?.supported ?? []} onCite={onCite} known={sources.length} />
+        </div>
       )}
       {exchange.stopped && <p className="note">You stopped this answer.</p>}
       {!running && !done && !exchange.problem && !exchange.stopped && <NoAnswer partly={exchange.answer !== ""} {...(last && exchange.answer === "" ? { onRetry } : {})} />}
@@ -49,10 +56,11 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
           {done.finish === "length" && <span className="pill warn">Cut off at its limit</span>}
         </div>
       )}
-      {sources.length > 0 && <SourceChips sources={sources} done={done} opened={opened} onCite={onCite} />}
+      {sources.length > 0 && <SourceChips sources={sources} done={done} opened={opened} onCite={onCite} judged={voice?.said.sources ?? []} />}
+      {!running && voice && <AnswerFeedback key={voice.said.answer} exchange={exchange} voice={voice} />}
       {!running && (exchange.answer !== "" || exchange.stopped) && (
         <div className="exchange-tools">
-          <CopyButton text={() => exchangeMarkdown(exchange)} label="Copy as Markdown" />
+          <CopyButton text={() => (onCopy(), exchangeMarkdown(exchange))} label="Copy as Markdown" />
           <CopyButton text={link} label="Copy link to the question" />
           {last && (
             <Button kind="quiet" icon="retry" onClick={onRetry}>
@@ -67,7 +75,7 @@ export function ExchangeView({ exchange, running, last, opened, onCite, onRetry,
           )}
         </div>
       )}
-      {done && <Searched exchange={exchange} done={done} onCite={onCite} />}
+      {done && <Searched exchange={exchange} done={done} onCite={onCite} voice={running ? null : voice} />}
     </article>
   );
 }
@@ -99,7 +107,14 @@ function Confidence({ value }: { value: number }) {
   );
 }
 
-function SourceChips({ sources, done, opened, onCite }: { sources: Source[]; done: Done | null; opened: number | null; onCite: (index: number) => void }) {
+interface ChipProps extends Pick<Props, "opened" | "onCite"> {
+  sources: Source[];
+  done: Done | null;
+  judged: SourceJudgement[];
+}
+
+function SourceChips({ sources, done, opened, onCite, judged }: ChipProps) {
+  const marks = new Map(judged.map((one) => [one.index, one.relevant]));
   const cited = new Set(done?.cited ?? []);
   const shown = done ? sources.filter((source) => cited.has(source.index)) : sources;
   const listed = shown.length > 0 ? shown : sources.slice(0, 3);
@@ -110,6 +125,7 @@ function SourceChips({ sources, done, opened, onCite }: { sources: Source[]; don
           <button type="button" className="chip" aria-pressed={opened === source.index} onClick={() => onCite(source.index)}>
             <span className="citation static">{source.index}</span>
             <span className="chip-name" dir="auto">{printable(source.document)}</span>
+            {marks.has(source.index) && <Mark relevant={marks.get(source.index) === true} />}
           </button>
         </li>
       ))}
@@ -117,8 +133,18 @@ function SourceChips({ sources, done, opened, onCite }: { sources: Source[]; don
   );
 }
 
+function Mark({ relevant }: { relevant: boolean }) {
+  const words = relevant ? "belongs here" : "does not belong";
+  return (
+    <span className={`mark ${relevant ? "yes" : "no"}`} title={`You said that it ${words}`}>
+      <Icon name={relevant ? "check" : "close"} size={14} />
+      <span className="visually-hidden">{words}</span>
+    </span>
+  );
+}
+
 /** What was searched for, every passage that was found with its scores, and where the time went. */
-function Searched({ exchange, done, onCite }: { exchange: Exchange; done: Done; onCite: (index: number) => void }) {
+function Searched({ exchange, done, onCite, voice }: Pick<Props, "exchange" | "onCite" | "voice"> & { done: Done }) {
   const cited = new Set(done.cited);
   const dropped = new Set(done.context.dropped);
   const shortened = new Set(done.context.shortened);
@@ -149,6 +175,7 @@ function Searched({ exchange, done, onCite }: { exchange: Exchange; done: Done; 
               <th scope="col" className="number wide-only">Meaning</th>
               <th scope="col" className="number wide-only">Words</th>
               <th scope="col">Use</th>
+              {voice && <th scope="col" className="wide-only">Belongs</th>}
             </tr>
           </thead>
           <tbody>
@@ -170,6 +197,11 @@ function Searched({ exchange, done, onCite }: { exchange: Exchange; done: Done; 
                 <td className="nowrap">
                   {cited.has(source.index) ? "cited" : dropped.has(source.index) ? "did not fit" : shortened.has(source.index) ? "shortened" : "read"}
                 </td>
+                {voice && (
+                  <td className="wide-only">
+                    <SourceJudge index={source.index} voice={voice} small />
+                  </td>
+                )}
               </tr>
             ))}
           </tbody>

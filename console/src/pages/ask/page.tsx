@@ -20,6 +20,7 @@ import { Composer, useCollections, useUsualCollection } from "./composer";
 import { ExchangeView } from "./exchange";
 import { SourcePanel } from "./source-panel";
 import { useAnswer, type AskOptions } from "./use-answer";
+import { useFeedback, useSignals } from "./use-feedback";
 
 const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map((value) => value.toString(36).padStart(2, "0")).join("");
 
@@ -44,7 +45,11 @@ export function AskPage() {
   }));
   const options: AskOptions = { ...chosen, collection: chosen.collection ?? usual };
   const end = useRef<HTMLDivElement>(null);
-  const exchanges = conversation?.exchanges ?? [];
+  // What was said of the answers before is not in the conversation as it was when the question was asked.
+  const said = new Map(kept?.exchanges.map((one) => [one.id, one.said]));
+  const exchanges = (conversation?.exchanges ?? []).map((one) => (one.said === said.get(one.id) ? one : { ...one, said: said.get(one.id) ?? null }));
+  const voiceOf = useFeedback(wanted);
+  const signals = useSignals();
   const missing = wanted !== undefined && conversation === undefined && !pending;
   const last = exchanges.at(-1);
 
@@ -75,7 +80,13 @@ export function AskPage() {
     ask(last.question, { ...conversation, exchanges: exchanges.slice(0, -1) }, last.id);
   };
   const close = useCallback(() => setOpened(null), []);
-  const shown = opened && exchanges.find((one) => one.id === opened.exchange)?.sources.find((one) => one.index === opened.index);
+  const openedIn = opened ? exchanges.find((one) => one.id === opened.exchange) : undefined;
+  const shown = openedIn?.sources.find((one) => one.index === opened?.index);
+  const reading = shown && openedIn?.done?.id;
+  useEffect(() => {
+    // An answer whose source is open before it ends is known to the gateway at its end.
+    if (reading) signals.opened(openedIn, shown.index);
+  }, [reading, shown?.index]);
 
   return (
     <div className={`ask ${shown ? "with-source" : ""}`}>
@@ -111,6 +122,8 @@ export function AskPage() {
               opened={opened?.exchange === exchange.id ? opened.index : null}
               onCite={(index) => setOpened({ exchange: exchange.id, index })}
               onRetry={retry}
+              onCopy={() => signals.copied(exchange)}
+              voice={voiceOf(exchange)}
               link={() => linkTo(exchange, conversation)}
             />
           ))}
@@ -118,7 +131,7 @@ export function AskPage() {
         </div>
         <Composer given={wanted ? "" : (search.get("question") ?? "")} options={options} onOptions={setOptions} busy={running !== null} onAsk={(question) => ask(question)} onStop={stop} />
       </section>
-      {shown && <SourcePanel source={shown} collection={conversation?.collection ?? "default"} onClose={close} />}
+      {shown && <SourcePanel source={shown} collection={conversation?.collection ?? "default"} voice={voiceOf(openedIn!)} onClose={close} />}
     </div>
   );
 }

@@ -5,12 +5,14 @@ import { api, problemOf, read, type Source } from "../../api/client";
 import { percent, plural, printable } from "../../lib/format";
 import { useMay } from "../../lib/session";
 import { Button, IconButton, Loading, Problem } from "../../ui/basics";
+import { SourceJudge } from "./feedback";
+import type { Voice } from "./use-feedback";
 
 const AROUND = 2;
 const MORE = 5;
 
 /** The passage of a citation among those around it in its document. */
-export function SourcePanel({ source, collection, onClose }: { source: Source; collection: string; onClose: () => void }) {
+export function SourcePanel({ source, collection, voice, onClose }: { source: Source; collection: string; voice: Voice | null; onClose: () => void }) {
   const mayRead = useMay("read", "write", "jobs", "system", "admin");
   const close = useRef<HTMLDivElement>(null);
   const opener = useRef<Element | null>(null);
@@ -49,6 +51,12 @@ export function SourcePanel({ source, collection, onClose }: { source: Source; c
         <span title="How well the passage fits the question">Score {percent(source.score)}</span>
         {source.copies.length > 0 && <span>{plural(source.copies.length, "more copy", "more copies")}</span>}
       </div>
+      {voice && (
+        <div className="judge-line">
+          <SourceJudge index={source.index} voice={voice} />
+          {voice.error != null && <Problem error={voice.error} />}
+        </div>
+      )}
       <Metadata metadata={source.metadata} />
       {mayRead && source.document_id ? (
         <Surroundings key={`${source.document_id}.${source.position}`} source={source} collection={collection} />

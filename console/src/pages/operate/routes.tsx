@@ -6,6 +6,7 @@ import { useMay } from "../../lib/session";
 import { Button, Empty, Field, Loading, PageHead, Problem, Time } from "../../ui/basics";
 import { Confirm } from "../../ui/dialog";
 import { Icon } from "../../ui/icon";
+import { CompareLinks } from "./compare";
 import { failedShare, mean, percentile, perMinute } from "./overview";
 import { byStage, keyOf, type Live, type StageFigures, type Work } from "./status";
 
@@ -175,6 +176,7 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
         <p className="faint">It follows the route of generate until it has one of its own.</p>
       )}
       <VariantTable route={route} live={live} since={since} />
+      <CompareLinks route={route} />
       {changes && route.variants.length > 1 && (
         <form
           className="weights"
@@ -314,7 +316,7 @@ function Weight({ stage, variant, share, shadow, onShare, onShadow }: WeightProp
             step="any"
             value={shadow}
             aria-label={`Shadow of ${stage}/${variant} in percent`}
-            title="Of so many queries it gets a copy, whose answer is dropped"
+            title="Of so many queries it gets a copy, whose answer the reader does not get"
             onChange={(event) => onShadow(bounded(event.target.value))}
           />
         </Field>

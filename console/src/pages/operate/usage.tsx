@@ -190,7 +190,7 @@ const mostFirst = (one: UsageRow, other: UsageRow): number =>
   (other.cost ?? 0) - (one.cost ?? 0) || tokens(other) - tokens(one) || other.requests - one.requests;
 
 /** Names of keys by their ids, where the session may know them. */
-function useKeyNames(wanted: boolean): Map<string, string> {
+export function useKeyNames(wanted: boolean): Map<string, string> {
   const may = useMay("admin");
   const keys = useQuery({
     queryKey: ["keys"],

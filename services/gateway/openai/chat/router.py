@@ -44,4 +44,5 @@ async def chat(request: Request) -> Response:
     planner, queries = await openai_planner(request)
     body = await read_json(request, ChatRequest, MAX_BODY)
     query, format_context = await planner.plan_chat(body)
-    return await answer(request, queries, query, ChatFormatter(format_context), streamed=body.stream)
+    formatter = ChatFormatter(format_context)
+    return await answer(request, queries, query, formatter, streamed=body.stream, collection=format_context.collection)

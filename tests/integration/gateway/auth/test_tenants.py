@@ -14,10 +14,13 @@ import httpx
 import nats
 import pytest
 
+from services.gateway.answers.store import AnswerStore
+from services.gateway.feedback.store import FeedbackStore
 from shared.contracts.documents import Document, document_id
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
+from sluice.api.feedback import Feedback, KeptAnswer
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
 
@@ -30,6 +33,7 @@ NO_WORKER = 503
 
 MARK = "a7f3acme"
 """In the names of all that the tenant `acme` has, so that it shows in whatever tells of it."""
+ANSWER = "00000000001aaaaaaaaaaaa"
 
 JSON: dict[str, Any] = {"json": {}}
 SPEC = {"kind": "command", "args": ["true"]}
@@ -113,6 +117,14 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "POST /v1/session": (200, {}),
     "DELETE /v1/session": (204, {}),
     "GET /v1/usage": (200, {}),
+    "GET /v1/answers": (200, {}),
+    "GET /v1/answers/{answer}": (HIDDEN, {}),
+    "DELETE /v1/answers/{answer}": (HIDDEN, {}),
+    "GET /v1/comparisons": (200, {"params": {"stage": "generate"}}),
+    "POST /v1/feedback": (HIDDEN, {"json": {"answer": "{answer}", "rating": "up"}}),
+    "GET /v1/feedback": (200, {}),
+    "GET /v1/readers/{reader}": (ADMINS, {}),
+    "DELETE /v1/readers/{reader}": (ADMINS, {}),
     # They are of one key, and this gateway keeps none.
     "GET /v1/conversations": (HIDDEN, {}),
     "DELETE /v1/conversations": (HIDDEN, {}),
@@ -161,6 +173,8 @@ class Acme:
             "/v1/batches",
             "/v1/schedules",
             "/v1/models",
+            "/v1/answers",
+            "/v1/feedback",
             "/v1/artifacts/{folder}/{file}",
             "/v1/files/{file}/content",
         )
@@ -170,7 +184,7 @@ class Acme:
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
     folder = tmp_path_factory.mktemp("tenants")
-    with NatsServer(folder / "nats") as broker, authenticated_gateway(broker, folder) as gateway:
+    with NatsServer(folder / "nats") as broker, authenticated_gateway(broker, folder, keep_answers=True) as gateway:
         http = gateway.of("acme")
         yield Acme(gateway=gateway, http=http, ids=furnish(broker, gateway, http))
 
@@ -192,6 +206,8 @@ def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Clien
         assert response.is_success, response.text
     asyncio.run(bury_and_index(broker, collection, name))
     return {
+        "answer": ANSWER,
+        "reader": "user:ines",
         "collection": collection,
         "conversation": "conversation1",
         "document": document_id(name),
@@ -210,7 +226,7 @@ def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Clien
 
 
 async def bury_and_index(broker: NatsServer, collection: str, name: str) -> None:
-    """A dead letter of the tenant's, and a document in the index."""
+    """A dead letter of the tenant's, a document in the index, and an answer that is kept with its feedback."""
     connection = await nats.connect(broker.url)
     jetstream = connection.jetstream()
     await DeadLetters(connection, jetstream).bury(
@@ -221,6 +237,10 @@ async def bury_and_index(broker: NatsServer, collection: str, name: str) -> None
         id=document_id(name), name=name, sha256="0", bytes=1, chunks=1, indexed_at=time.time(), revision=1, job="j"
     )
     await Documents(jetstream).put(record.table, document, owner=record.owner)
+    kept = KeptAnswer(id=ANSWER, answer=MARK, question="Whose?", collection=collection, reader="user:ines", key="k")
+    await AnswerStore(jetstream).put("acme", kept)
+    said = Feedback(answer=ANSWER, reader="user:ines", rating="up", kept=kept)
+    await FeedbackStore(jetstream).change("acme", ANSWER, "user:ines", lambda _: said)
     await connection.close()
 
 

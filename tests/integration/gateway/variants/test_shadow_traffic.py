@@ -250,3 +250,32 @@ async def test_a_shadow_ends_with_the_broker_and_the_live_query_does_not(
         own_broker.kill()
         own_broker.start()
         assert (await pending)["answer"] == "Hello world"
+
+
+async def test_the_answers_of_a_shadow_can_be_read_beside_the_live_ones(own_broker: NatsServer, tmp_path: Path) -> None:
+    does = answer_with("Hello ", "moon")
+    async with platform(own_broker, tmp_path, does, keep_answers=True) as it:
+        answers = [await it.ask(), await it.ask(question="Where?")]
+        await it.ended("answered", 2)
+        pairs: list[dict[str, Any]] = []
+
+        async def kept() -> bool:
+            found = await it.http.get("/v1/comparisons", params={"stage": "generate", "variant": "canary"})
+            pairs[:] = found.json()["comparisons"]
+            return len(pairs) == 2
+
+        await until(kept, "two comparisons")
+        others = await it.http.get("/v1/comparisons", params={"stage": "generate", "variant": "other"})
+        lists = (await it.http.get("/v1/answers")).json()["answers"]
+        await it.http.delete(f"/v1/answers/{answers[0]['id']}")
+        left = (await it.http.get("/v1/comparisons", params={"stage": "generate"})).json()["comparisons"]
+    assert {pair["live"]["id"] for pair in pairs} == {answer["id"] for answer in answers}
+    for pair in pairs:
+        assert pair["live"]["id"] == pair["shadow"]["id"]
+        assert (pair["live"]["answer"], pair["shadow"]["answer"]) == ("Hello world", "Hello moon")
+        assert (pair["text_overlap"], pair["source_overlap"]) == (0.5, 1.0)
+        assert (pair["shadow"]["stage"], pair["shadow"]["variant"]) == ("generate", "canary")
+        assert pair["shadow"]["timings"]["stages"][-1]["variant"] == "canary"
+    assert others.json()["comparisons"] == []
+    assert len(lists) == 2
+    assert [pair["live"]["question"] for pair in left] == ["Where?"]

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.anyio
 
 STREAMS = {"QUERIES", "JOBS", "JOB_EVENTS", "DEAD_LETTERS", "TIMERS"}
 STORES = {
+    "KV_answers",
+    "KV_feedback",
     "KV_batches",
     "KV_checkpoints",
     "KV_collections",

@@ -60,6 +60,8 @@ SECRETS = (
     "batches",
     "conversations",
     "usage",
+    "answers",
+    "feedback",
 )
 
 
@@ -136,10 +138,17 @@ async def test_the_platform_does_all_its_work_with_restricted_credentials(
         "/v1/routes",
         "/v1/schedules",
         "/v1/usage",
+        "/v1/answers",
+        "/v1/feedback",
+        "/v1/comparisons?stage=generate",
     ):
         assert (await http.get(page)).status_code == 200, page
     assert (await http.get(f"/v1/jobs/{job['id']}/audit")).status_code == 200
     assert (await http.get("/v1/usage")).json()["total"]["requests"] == 1
+    (kept,) = (await http.get("/v1/answers")).json()["answers"]
+    judged = await http.post("/v1/feedback", json={"answer": kept["id"], "rating": "up"})
+    assert judged.status_code == 200, judged.text
+    assert (await http.delete(f"/v1/answers/{kept['id']}")).status_code == 204
     assert platform.violations == []
 
 
