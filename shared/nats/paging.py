@@ -5,7 +5,7 @@ from typing import Final
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamState
 
 from shared.nats.client import end_reading
 
@@ -14,6 +14,9 @@ __all__ = ["last_messages"]
 NARROWEST: Final = 64
 WIDER: Final = 4
 """Messages of any subject that are looked through at first, and how many times more the next time."""
+
+TRIES: Final = 5
+"""Times that a stream is read which changes meanwhile, and seems to hold too little."""
 
 PORTION: Final = 100
 SILENCE: Final = 10.0
@@ -30,18 +33,33 @@ async def last_messages(
     TimeoutError if the broker falls silent.
     """
     state = (await jetstream.stream_info(stream)).state
+    for _ in range(TRIES):
+        found = await _widening(jetstream, stream, subject, limit, before, state)
+        now = (await jetstream.stream_info(stream)).state
+        if len(found) >= limit or now.last_seq == state.last_seq:
+            break
+        # For a moment the broker counts a message that takes the place of another one nowhere.
+        state = now
+    return found
+
+
+async def _widening(
+    jetstream: JetStreamContext, stream: str, subject: str, limit: int, before: int | None, state: StreamState
+) -> list[Msg]:
     first, last = max(state.first_seq, 1), state.last_seq if before is None else min(state.last_seq, before - 1)
     width = max(limit, NARROWEST)
+    # What is written anew meanwhile has its place behind the end as it was.
+    end = None if before is None else last
     while last >= first:
         start = max(first, last - width + 1)
-        found = await _messages(jetstream, stream, subject, start, last)
+        found = await _messages(jetstream, stream, subject, start, end)
         if len(found) >= limit or start == first:
             return found[::-1][:limit]
         width *= WIDER
     return []
 
 
-async def _messages(jetstream: JetStreamContext, stream: str, subject: str, start: int, last: int) -> list[Msg]:
+async def _messages(jetstream: JetStreamContext, stream: str, subject: str, start: int, last: int | None) -> list[Msg]:
     config = ConsumerConfig(
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=start,
@@ -60,7 +78,7 @@ async def _messages(jetstream: JetStreamContext, stream: str, subject: str, star
             except NatsTimeout:
                 raise TimeoutError("the broker did not send the end of a stream") from None
             for message in portion:
-                if message.metadata.sequence.stream > last:
+                if last is not None and message.metadata.sequence.stream > last:
                     return found
                 found.append(message)
                 left = message.metadata.num_pending

@@ -367,7 +367,7 @@ class Job(Schema):
     """A job succeeds even where single documents failed: look at `progress.failed` and `errors`.
     `warnings` say what of its documents is not in the index.
 
-    `outputs` are small results; `artifacts` are files that it has made.
+    `outputs` are small results; `artifacts` are files that it has made. `name` is that of a pipeline.
     """
 
     id: str
@@ -375,6 +375,7 @@ class Job(Schema):
     state: JobState = JobState.QUEUED
     tenant: str | None = None
     collection: str | None = None
+    name: str = ""
     created_at: Timestamp | None = None
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None

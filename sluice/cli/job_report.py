@@ -48,7 +48,7 @@ def print_job(job: Job) -> None:
     """The job, how far it is, what it has made, and a line for everything that failed."""
     terminal = console()
     style = STYLES.get(job.state, "cyan")
-    into = f" in {job.collection}" if job.collection else ""
+    into = f" in {job.collection}" if job.collection else f" {job.name}" if job.name else ""
     terminal.print(
         f"[bold]{escape(job.id)}[/] {escape(job.kind + into)} [{style}]{job.state}[/] [dim]{ago(job.created_at)}[/]",
         soft_wrap=True,

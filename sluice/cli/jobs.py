@@ -77,7 +77,7 @@ def list_jobs(
     rows = [
         (
             j.id,
-            j.kind,
+            f"{j.kind} {j.name}" if j.name else j.kind,
             j.state,
             units(j),
             j.progress.failed or "",

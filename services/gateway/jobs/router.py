@@ -204,7 +204,8 @@ async def steps(
         return StepList(steps=[])
     state = await Checkpoints(bus.jetstream).pipeline(principal.tenant, job)
     spec = await jobs.specs.get(principal.tenant, job)
-    return StepList(steps=await asyncio.to_thread(pipeline_steps, spec, state))  # a check takes a while
+    # A check takes a while.
+    return StepList(steps=await asyncio.to_thread(pipeline_steps, spec, state, ended=found.state.ended))
 
 
 @router.get(

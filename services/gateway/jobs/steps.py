@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Final
 
 from shared.contracts.jobs import JobSpec, PipelineSpec
-from shared.contracts.pipelines import PipelineError, PipelineState, StepState, check_pipeline
+from shared.contracts.pipelines import PipelineError, PipelineState, StepState, StepStatus, check_pipeline
 from sluice.api.jobs import Step
 
 __all__ = ["pipeline_steps"]
@@ -20,16 +20,20 @@ _known: OrderedDict[bytes, Needs] = OrderedDict()
 _lock: Final = Lock()
 
 
-def pipeline_steps(spec: JobSpec, state: PipelineState | None) -> list[Step]:
-    """Each step in an order in which they may run; before the pipeline's first step all of them wait."""
+def pipeline_steps(spec: JobSpec, state: PipelineState | None, *, ended: bool = False) -> list[Step]:
+    """Each step in an order in which they may run; before the pipeline's first step all of them wait.
+
+    No step of a pipeline that has `ended` waits: its turn never came.
+    """
     if not isinstance(spec, PipelineSpec):
         return []
     needs = _needs(spec)
     states = state.steps if state else {}
-    return [
+    steps = [
         _step(name, states.get(name) or StepState(kind=str(spec.steps[name].job.get("kind", ""))), before)
         for name, before in needs.items()
     ]
+    return [_without_turn(step) if ended and step.status == StepStatus.WAITING else step for step in steps]
 
 
 def _needs(spec: PipelineSpec) -> Needs:
@@ -54,3 +58,7 @@ def _needs(spec: PipelineSpec) -> Needs:
 def _step(name: str, state: StepState, needs: tuple[str, ...]) -> Step:
     members = state.model_dump(include=set(Step.model_fields) - {"cached", "needs"})
     return Step(step=name, needs=needs, cached=len(state.cached), **members)
+
+
+def _without_turn(step: Step) -> Step:
+    return step.model_copy(update={"status": "skipped", "reason": step.reason or "the pipeline ended before its turn"})

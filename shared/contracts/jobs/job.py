@@ -114,7 +114,8 @@ class ItemWarning(Wire):
 
 
 class Job(Wire):
-    """A job. Times are Unix seconds. `errors` and `warnings` hold the first hundred each.
+    """A job. Times are Unix seconds. `name` is that of a pipeline, empty for other kinds. `errors` and `warnings` hold
+    the first hundred each.
 
     `attempt` counts the tries that were begun, `crashes` the workers that died in one. `given_back` says that no worker
     has it though it runs, `cancel_requested` that it is to end. `outputs` are small results, `artifacts` the names of
@@ -127,6 +128,7 @@ class Job(Wire):
     state: JobState = JobState.QUEUED
     tenant: str = "default"
     collection: str = ""
+    name: str = ""
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None

@@ -73,6 +73,7 @@ def fresh_job(spec: JobSpec, *, job: str, tenant: str, options: JobOptions, crea
         kind=spec.kind,
         tenant=tenant,
         collection=getattr(spec, "collection", ""),
+        name=getattr(spec, "name", ""),
         created_at=created_at,
         options=options,
         progress=JobProgress(documents=documents),

@@ -39,7 +39,7 @@ function JobDetails({ job }: { job: Job }) {
     <div className="page jobs-page">
       {parent ? <Back to={`/jobs/${parent}`} label="The pipeline" /> : <Back />}
       <PageHead
-        title={[kindName(job.kind), job.collection || nameOf(spec.data)].filter(Boolean).join(": ")}
+        title={[kindName(job.kind), job.collection || job.name || nameOf(spec.data)].filter(Boolean).join(": ")}
         lead={<span className="mono job-title-id">{job.id}</span>}
       >
         <Actions job={job} />

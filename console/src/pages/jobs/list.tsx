@@ -138,7 +138,7 @@ function JobRow({ job }: { job: Job }) {
   return (
     <tr>
       <td className="job-what">
-        <Link to={`/jobs/${job.id}`}>{kindName(job.kind)}</Link> <span dir="auto">{job.collection}</span>
+        <Link to={`/jobs/${job.id}`}>{kindName(job.kind)}</Link> <span dir="auto">{job.collection || job.name}</span>
         <span className="job-id faint mono">{job.id}</span>
       </td>
       <td className="nowrap">

@@ -1,5 +1,7 @@
 """The last messages of a stream, on a real broker."""
 
+import asyncio
+
 import pytest
 
 from shared.nats.kv import Repository
@@ -37,3 +39,17 @@ async def test_removed_records_are_passed_over_and_changed_ones_come_first(harne
     await records.put("mine.2", b"2 again")
     newest = [stored.record for stored in await records.newest("mine.*", 4)]
     assert newest == [b"2 again", b"8", b"7", b"6"]
+
+
+async def test_a_record_that_is_written_again_and_again_is_on_every_page(harness: StageHarness) -> None:
+    records = repository(harness)
+    await records.put("mine.1", b"")
+
+    async def write() -> None:
+        for _ in range(300):
+            await records.put("mine.1", b"")
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        assert len(await records.newest("mine.*", 1)) == 1
+    await writing

@@ -37,6 +37,19 @@ def test_a_step_is_shown_as_the_pipeline_has_saved_it() -> None:
     assert score.status == "waiting"
 
 
+def test_no_step_of_a_pipeline_that_has_ended_waits() -> None:
+    saved = {
+        "first": StepState(kind="reindex", status=StepStatus.FAILED, reason="no room"),
+        "score": StepState(kind="evaluate", status=StepStatus.SKIPPED, reason="first has failed"),
+    }
+    steps = pipeline_steps(SPEC, PipelineState(name="p", steps=saved), ended=True)
+    assert [(step.status, step.reason) for step in steps] == [
+        ("failed", "no room"),
+        ("skipped", "first has failed"),
+        ("skipped", "the pipeline ended before its turn"),
+    ]
+
+
 def test_a_pipeline_that_cannot_run_shows_what_it_says_of_its_steps() -> None:
     steps = {name: step.model_copy(update={"needs": ("first", "nobody")}) for name, step in SPEC.steps.items()}
     found = pipeline_steps(SPEC.model_copy(update={"steps": steps}), None)
