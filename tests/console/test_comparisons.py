@@ -60,7 +60,7 @@ def compared(keeping: Platform, operator: Client, shadow: str) -> int:
 
 
 @pytest.fixture
-def desk(browser: Browser, keeping: Platform) -> Iterator[Visit]:
+def window(browser: Browser, keeping: Platform) -> Iterator[Visit]:
     yield from visiting(browser, keeping, DESKTOP)
 
 
@@ -85,8 +85,8 @@ def side(pair: Locator, title: str) -> Locator:
     return pair.locator(".text-side").filter(has=pair.page.get_by_role("heading", name=title))
 
 
-def test_an_answer_of_a_shadow_stands_beside_the_live_one(desk: Visit, compared: int) -> None:
-    page = desk.open("/operate/routes")
+def test_an_answer_of_a_shadow_stands_beside_the_live_one(window: Visit, compared: int) -> None:
+    page = window.open("/operate/routes")
     page.get_by_role("region", name="Route of generate").get_by_role("link", name="Compare answers").click()
     expect(page.get_by_role("heading", name="Answers of generate/terse")).to_be_visible()
     pair = page.get_by_role("article", name=f"Answers to {QUESTION}")
@@ -104,12 +104,12 @@ def test_an_answer_of_a_shadow_stands_beside_the_live_one(desk: Visit, compared:
             expect(column.get_by_role("term").get_by_text(fact, exact=True)).to_be_visible()
     places = [column.bounding_box() for column in (live, shadow)]
     assert len({place["y"] for place in places if place}) == 1, "they do not stand beside each other"
-    desk.check_width(page)
-    desk.check_accessibility(page)
+    window.check_width(page)
+    window.check_accessibility(page)
 
 
-def test_older_answers_come_page_by_page(desk: Visit, compared: int) -> None:
-    page = desk.open("/operate/routes/generate/terse")
+def test_older_answers_come_page_by_page(window: Visit, compared: int) -> None:
+    page = window.open("/operate/routes/generate/terse")
     expect(page.get_by_role("article")).to_have_count(10)
     page.get_by_role("button", name="Older").click()
     expect(page.get_by_role("article")).to_have_count(compared - 10)
@@ -129,11 +129,11 @@ def test_on_a_phone_one_answer_stands_below_the_other(pocket: Visit, compared: i
     pocket.check_accessibility(page)
 
 
-def test_where_nothing_was_compared_the_page_says_what_it_takes(desk: Visit) -> None:
-    page = desk.open("/operate/routes/generate/nobody")
+def test_where_nothing_was_compared_the_page_says_what_it_takes(window: Visit) -> None:
+    page = window.open("/operate/routes/generate/nobody")
     expect(page.get_by_role("heading", name="There are no answers to compare yet")).to_be_visible()
     expect(page.get_by_text("a shadow percentage")).to_be_visible()
-    desk.check_accessibility(page)
+    window.check_accessibility(page)
 
 
 def test_a_key_for_one_collection_compares_nothing(browser: Browser, keeping: Platform, compared: int) -> None:

@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 1af52b8c7e0b1d14033f18ac876a115960d239b38be411160d1d349e1efc7216
+// Made by scripts/types.mjs of openapi.json, sha256 9fadfb7e85d7aee7cd54e46241bfc044fd90ed275b8e23acea5050b2856591e2
 export interface paths {
     "/v1/answers": {
         parameters: {
@@ -1709,6 +1709,8 @@ export interface components {
             given_back?: boolean;
             id: string;
             kind: string;
+            /** @default  */
+            name?: string;
             /**
              * @default {
              *       "by": "",

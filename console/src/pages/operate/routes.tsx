@@ -34,7 +34,7 @@ export function RoutesPage({ live }: { live: Live }) {
           <label className="choice">
             <span>Figures</span>
             <select value={since} onChange={(event) => setSince(event.target.value === "start" ? "start" : "opened")}>
-              <option value="opened">of the last minutes, while you watch</option>
+              <option value="opened">since you opened this page</option>
               <option value="start">since the workers started</option>
             </select>
           </label>
