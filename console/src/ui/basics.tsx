@@ -37,8 +37,15 @@ export function Loading({ label = "Loading" }: { label?: string }) {
   );
 }
 
+interface ProblemProps {
+  error: unknown;
+  retry?: () => void;
+  /** What `retry` does. */
+  action?: string;
+}
+
 /** A failed request in the gateway's own words. */
-export function Problem({ error, retry }: { error: unknown; retry?: () => void }) {
+export function Problem({ error, retry, action = "Try again" }: ProblemProps) {
   const problem = problemOf(error);
   return (
     <div className="problem" role="alert">
@@ -54,7 +61,7 @@ export function Problem({ error, retry }: { error: unknown; retry?: () => void }
       </div>
       {retry && (
         <Button icon="retry" onClick={retry}>
-          Try again
+          {action}
         </Button>
       )}
     </div>

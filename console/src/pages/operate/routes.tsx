@@ -199,7 +199,7 @@ function RouteCard({ route, live, since }: { route: Route; live: Live; since: "o
               />
             ))}
           {stale && <p className="hint bad">Somebody has changed this route since you began.</p>}
-          {error !== null && <Problem error={error} {...(conflict(error) ? { retry: forget } : {})} />}
+          {error !== null && <Problem error={error} {...(conflict(error) ? { retry: forget, action: "Read it again" } : {})} />}
           {(draft ?? before) && (
             <div className="route-actions">
               {draft && <span className="faint draft">{inWords(shares)}</span>}
