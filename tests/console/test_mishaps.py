@@ -103,6 +103,7 @@ def test_whoever_has_no_session_any_more_is_asked_to_sign_in(
 def test_who_could_not_be_signed_out_is_told_so(visit: Visit) -> None:
     visit.expected.append(REFUSED)
     page = visit.open("/ask")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     page.route("**/v1/session", lambda route: route.abort())
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("dialog", name="You are still signed in")).to_contain_text("The gateway cannot be reached")

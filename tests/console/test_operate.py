@@ -80,7 +80,7 @@ def test_a_route_that_somebody_else_has_changed_is_not_overwritten(
     route(page).get_by_role("button", name="Apply").click()
     expect(route(page).get_by_role("alert")).to_contain_text("has changed since you read it")
     assert client.route("generate").weights == {"default": 90, "canary": 10}
-    route(page).get_by_role("button", name="Try again").click()
+    route(page).get_by_role("button", name="Read it again").click()
     expect(share(page, "canary")).to_have_text("10 %")
     expect(route(page).get_by_role("slider", name="Share of generate/canary")).to_have_value("10")
     expect(route(page).get_by_role("alert")).to_have_count(0)
