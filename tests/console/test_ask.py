@@ -73,6 +73,22 @@ def test_the_same_on_a_phone_in_the_dark(phone: Visit, collection: str) -> None:
     phone.check_accessibility(page)
 
 
+def test_the_keyboard_stays_in_a_source_that_covers_the_page(phone: Visit, collection: str) -> None:
+    page = phone.open(f"/ask?collection={collection}")
+    ask(page, "Who built the blue lamp of the harbour?")
+    citation = page.get_by_role("article").get_by_role("button", name="Source 1", exact=True).first
+    citation.click()
+    panel = page.get_by_role("complementary", name="Source 1")
+    expect(panel.locator("mark")).to_contain_text("Ottilie Brandt")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('aside')")
+    phone.check_accessibility(page)
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(citation).to_be_focused()
+
+
 def test_a_follow_up_is_asked_with_the_turns_before_it_and_both_are_still_there_after_a_reload(
     visit: Visit, collection: str
 ) -> None:

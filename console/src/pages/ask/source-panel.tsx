@@ -16,6 +16,8 @@ export function SourcePanel({ source, collection, voice, onClose }: { source: So
   const mayRead = useMay("read", "write", "jobs", "system", "admin");
   const close = useRef<HTMLDivElement>(null);
   const opener = useRef<Element | null>(null);
+  // Its end comes before the focus goes back.
+  useEffect(() => coverOthers(close.current!.parentElement!), []);
   useEffect(
     () => () => {
       // The focus was in the panel, and goes back to the citation.
@@ -26,7 +28,8 @@ export function SourcePanel({ source, collection, voice, onClose }: { source: So
   useEffect(() => {
     if (!close.current?.parentElement?.contains(document.activeElement)) opener.current = document.activeElement;
     close.current?.focus();
-    const escape = (event: KeyboardEvent) => event.key === "Escape" && onClose();
+    // A dialog above takes the key for itself.
+    const escape = (event: KeyboardEvent) => event.key === "Escape" && !document.querySelector('[role="dialog"]') && onClose();
     document.addEventListener("keydown", escape);
     return () => document.removeEventListener("keydown", escape);
   }, [source, onClose]);
@@ -65,6 +68,27 @@ export function SourcePanel({ source, collection, voice, onClose }: { source: So
       )}
     </aside>
   );
+}
+
+const NARROW = "(max-width: 760px)";
+
+/** On a narrow screen the panel lies above all others: nobody may reach these with the keyboard. Returns what ends it. */
+function coverOthers(panel: HTMLElement): () => void {
+  const narrow = window.matchMedia(NARROW);
+  const others: HTMLElement[] = [];
+  for (let inner: HTMLElement = panel; inner.parentElement && inner !== document.body; inner = inner.parentElement) {
+    for (const other of inner.parentElement.children) {
+      if (other !== inner && other instanceof HTMLElement && !other.inert) others.push(other);
+    }
+  }
+  const cover = (covers: boolean) => others.forEach((other) => (other.inert = covers));
+  const follow = () => cover(narrow.matches);
+  follow();
+  narrow.addEventListener("change", follow);
+  return () => {
+    narrow.removeEventListener("change", follow);
+    cover(false);
+  };
 }
 
 function Metadata({ metadata }: { metadata: Source["metadata"] }) {
