@@ -5,12 +5,14 @@ however many records there are. So it is as fresh as reading them all, in any nu
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
@@ -18,8 +20,11 @@ from nats.js.errors import NotFoundError
 from shared.nats.client import end_reading
 from shared.nats.kv import is_removal
 from shared.nats.subjects import bucket_stream
+from shared.tasks import TaskSet
 
 __all__ = ["BucketView", "BucketViews"]
+
+log = logging.getLogger(__name__)
 
 Record = TypeVar("Record")
 View = TypeVar("View", bound="BucketView[Any]")
@@ -31,7 +36,8 @@ SILENCE: Final = 10.0
 """Seconds for the broker to deliver the next record."""
 
 READ_AGAIN: Final = 3600.0
-"""Seconds after which all is read anew, whatever became of the bucket: it may have been restored from a backup."""
+"""Seconds after which all is read anew, whatever became of the bucket: it may have been restored from a backup, and
+records may have expired."""
 
 LEFT_BEHIND: Final = 5.0
 
@@ -39,7 +45,7 @@ LEFT_BEHIND: Final = 5.0
 class BucketView(Generic[Record]):
     """The records whose keys match, each as what `read` makes of its bytes. Use it from one event loop.
 
-    Records that expire stay in it until they are written again or all is read anew.
+    Records that expire stay in it until they are written again.
     """
 
     def __init__(self, jetstream: JetStreamContext, bucket: str, keys: str, read: Callable[[bytes], Record]) -> None:
@@ -50,7 +56,6 @@ class BucketView(Generic[Record]):
         self._read = read
         self._records: dict[str, Record] = {}
         self._lock = asyncio.Lock()
-        self._began = time.monotonic()
         self.revision = 0
         """The number of the last write that it knows; 0 where there was none."""
 
@@ -65,19 +70,11 @@ class BucketView(Generic[Record]):
     async def look(self) -> None:
         """Take in what has changed. Raises nats errors, and TimeoutError if the broker falls silent."""
         async with self._lock:
-            if time.monotonic() - self._began > READ_AGAIN:
-                self.clear()
             if self.revision:
                 for _ in range(STEPS):
                     if not await self._step():
                         return
             await self._follow()
-
-    def clear(self) -> None:
-        """Know nothing; the next look reads all."""
-        self._began = time.monotonic()
-        self.revision = 0
-        self._records.clear()
 
     def _set(self, key: str, record: Record | None) -> None:
         """Note a record, or that there is none."""
@@ -120,19 +117,41 @@ class BucketView(Generic[Record]):
 
 
 class BucketViews(Generic[View]):
-    """Views by their keys: those that were used last, of at most so many records together, or the last one alone."""
+    """Views by their keys: those that were used last, of at most so many records together, or the last one alone.
 
-    def __init__(self, make: Callable[[str], View], *, most: int) -> None:
+    Every `read_again` seconds another view takes the place of one in use, once it has read all.
+    """
+
+    def __init__(self, make: Callable[[str], View], *, most: int, read_again: float = READ_AGAIN) -> None:
         self._make = make
         self._most = most
+        self._read_again = read_again
         self._views: OrderedDict[str, View] = OrderedDict()
+        self._began: dict[str, float] = {}
+        self._renewals = TaskSet()
 
     async def look(self, keys: str) -> View:
         """A view after a look at the broker. Raises as `BucketView.look` does."""
         if (view := self._views.get(keys)) is None:
             view = self._views[keys] = self._make(keys)
+            self._began[keys] = time.monotonic()
+        elif time.monotonic() - self._began[keys] > self._read_again:
+            self._began[keys] = time.monotonic()
+            self._renewals.start(self._renew(keys, view))
         self._views.move_to_end(keys)
         await view.look()
         while len(self._views) > 1 and sum(map(len, self._views.values())) > self._most:
-            self._views.popitem(last=False)
+            gone, _ = self._views.popitem(last=False)
+            del self._began[gone]
         return view
+
+    async def _renew(self, keys: str, known: View) -> None:
+        """Whoever looks meanwhile gets the view that is known, as reading all may take seconds."""
+        fresh = self._make(keys)
+        try:
+            await fresh.look()
+        except (NatsError, TimeoutError, OSError) as error:
+            log.warning("records are not read anew", extra={"keys": keys, "reason": str(error) or type(error).__name__})
+            return
+        if self._views.get(keys) is known:
+            self._views[keys] = fresh

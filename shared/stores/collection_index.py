@@ -24,10 +24,6 @@ class _Names(BucketView[bool]):
         super().__init__(jetstream, COLLECTIONS, keys, _restricted)
         self.ordered: list[str] = []
 
-    def clear(self) -> None:
-        super().clear()
-        self.ordered.clear()
-
     def _set(self, key: str, record: bool | None) -> None:
         name = key.partition(".")[2]
         place = bisect.bisect_left(self.ordered, name)

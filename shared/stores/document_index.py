@@ -65,13 +65,6 @@ class _Table(BucketView[_Entry]):
         self._ordered: list[_Entry] = []
         self._changed: dict[str, _Entry | None] = {}
 
-    def clear(self) -> None:
-        super().clear()
-        self.documents.clear()
-        self.chunks.clear()
-        self._ordered.clear()
-        self._changed.clear()
-
     def ordered(self) -> list[_Entry]:
         """By name, as of the last look."""
         if len(self._changed) > FEW:

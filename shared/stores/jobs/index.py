@@ -57,10 +57,6 @@ class JobList(BucketView[IndexedJob]):
         self._ordered: list[tuple[float, str]] = []
         """Their times of creation and keys, oldest first."""
 
-    def clear(self) -> None:
-        super().clear()
-        self._ordered.clear()
-
     def newest(self, after: IndexedJob | None = None) -> Iterator[IndexedJob]:
         """Newest first, as they are now: what changes meanwhile does not matter. `after` begins behind that job."""
         end = len(self._ordered)

@@ -88,3 +88,41 @@ async def test_the_views_that_were_used_last_are_kept(harness: StageHarness) -> 
     large = await alone.look(">")
     assert await alone.look(">") is large
     assert len(large) == 9
+
+
+async def test_a_view_in_use_is_read_anew_while_it_serves(harness: StageHarness) -> None:
+    bucket = await made(harness)
+    for number in range(9):
+        await bucket.put(f"t.{number}", b"v")
+    views = BucketViews(lambda keys: view(harness, keys), most=100, read_again=0.0)
+    first = await views.look("t.>")
+    # As a record that has expired, it leaves no trace.
+    await harness.jetstream.purge_stream("KV_b", subject="$KV.b.t.3")
+    assert await views.look("t.>") is first
+    assert len(first) == 9
+
+    async def renewed() -> bool:
+        return len(await views.look("t.>")) == 8
+
+    await until(renewed, "a view without the record")
+
+
+async def test_a_view_that_cannot_be_read_anew_goes_on_serving(harness: StageHarness) -> None:
+    bucket = await made(harness)
+    await bucket.put("t.1", b"v")
+    made_views: list[BucketView[str]] = []
+
+    def make(keys: str) -> BucketView[str]:
+        made_views.append(view(harness, keys) if not made_views else BucketView(harness.jetstream, "none", keys, str))
+        return made_views[-1]
+
+    views = BucketViews(make, most=100, read_again=0.0)
+    first = await views.look("t.>")
+
+    async def tried() -> bool:
+        assert await views.look("t.>") is first
+        return len(made_views) > 3
+
+    await until(tried, "three tries")
+    await bucket.put("t.2", b"v")
+    assert len(await views.look("t.>")) == 2
