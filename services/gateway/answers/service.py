@@ -36,11 +36,13 @@ def keep_answer(scope: Scope, session: QuerySession, ended: Ended, collection: s
     principal = context.principal
     answer = _kept(session.query, session.answer, ended, timings_of(session, ended))
     about = {"collection": collection or "", "reader": principal.reader, "key": principal.key}
-    recorder.keep(context.tenant, answer.model_copy(update=about))
+    session.kept = answer.model_copy(update=about)
+    recorder.keep(context.tenant, session.kept)
 
 
 def keep_shadow(
     recorder: AnswerRecorder,
+    beside: KeptAnswer,
     live: Query,
     answer: AnswerAssembler,
     ended: Ended,
@@ -49,12 +51,12 @@ def keep_shadow(
     stage: str,
     variant: str,
 ) -> None:
-    """Keep what a shadow has answered to a live query, where the settings say so."""
-    if recorder.keeps(live.tenant):
-        first = None if run.first_delta is None else run.first_delta * 1e3
-        timings = Timings(total_ms=run.seconds * 1e3, first_delta_ms=first, stages=ended.trail)
-        kept = _kept(live, answer, ended, timings)
-        recorder.keep(live.tenant, kept.model_copy(update={"stage": stage, "variant": variant}))
+    """Keep what a shadow has answered to a live query, as one of whoever has asked."""
+    first = None if run.first_delta is None else run.first_delta * 1e3
+    timings = Timings(total_ms=run.seconds * 1e3, first_delta_ms=first, stages=ended.trail)
+    whose = {"collection": beside.collection, "reader": beside.reader, "key": beside.key}
+    kept = _kept(live, answer, ended, timings)
+    recorder.keep(live.tenant, kept.model_copy(update={**whose, "stage": stage, "variant": variant}))
 
 
 def _kept(query: Query, answer: AnswerAssembler, ended: Ended, timings: Timings) -> KeptAnswer:

@@ -53,11 +53,23 @@ class AnswerStore:
         await self._records.purge(f"{tenant}.{answer}")
 
     async def of_reader(self, tenant: str, reader: str) -> AsyncIterator[KeptAnswer]:
-        """The answers to one reader, as they come. Reads all of the tenant's."""
-        async for _, value in self._records.entries(f"{tenant}.*"):
+        """The answers to one reader, and of shadows to them, as they come. Reads all of the tenant's."""
+        async for _, answer in self._of_reader(tenant, reader):
+            yield answer
+
+    async def erase(self, tenant: str, reader: str) -> int:
+        """Remove the answers to one reader, and of shadows to them. Returns how many there were without the latter."""
+        answers = 0
+        async for key, answer in self._of_reader(tenant, reader):
+            await self._records.purge(key)
+            answers += not answer.stage
+        return answers
+
+    async def _of_reader(self, tenant: str, reader: str) -> AsyncIterator[tuple[str, KeptAnswer]]:
+        async for key, value in self._records.entries(f"{tenant}.>"):
             answer = KeptAnswer.model_validate_json(value)
             if reader in (answer.reader, answer.key):
-                yield answer
+                yield key, answer
 
 
 def _encode(answer: KeptAnswer) -> bytes:

@@ -147,15 +147,13 @@ async def erase(
 ) -> Erased:
     """Their questions with the answers, those of shadows too, and all feedback on them and of theirs. Another reader's
     takes the action `admin`. Conversations of the console are not among it: `DELETE /v1/conversations`."""
-    name, erased = _reader(principal, reader), [0, 0]
+    name, judged = _reader(principal, reader), 0
     await recorder.written()
-    async for answer in answers.of_reader(principal.tenant, name):
-        await answers.delete(principal.tenant, answer.id)
-        erased[0] += 1
+    asked = await answers.erase(principal.tenant, name)
     async for said in feedback.about_reader(principal.tenant, name):
         await feedback.delete(principal.tenant, said)
-        erased[1] += 1
-    return Erased(answers=erased[0], feedback=erased[1])
+        judged += 1
+    return Erased(answers=asked, feedback=judged)
 
 
 def _reader(principal: Principal, named: str) -> str:

@@ -86,7 +86,7 @@ async def whole_answer(
             await submitted()
         while session.ended is None:
             await session.parts()
-    _account(request.scope, session, collection)
+        _account(request.scope, session, collection)
     return Response(formatter.whole(session, session.ended), media_type="application/json")
 
 

@@ -30,6 +30,7 @@ from shared.service.bus import Bus
 from shared.service.http_protocol import Departure
 from shared.stores.documents import Documents
 from shared.telemetry.metrics import SECONDS, exemplar
+from sluice.api.feedback import KeptAnswer
 
 __all__ = ["QuerySession", "Queries"]
 
@@ -54,7 +55,7 @@ MOST_PARTS_LOST: Final = 3
 
 
 class QuerySession:
-    """One query in flight. `ended` is set once its answer is complete."""
+    """One query in flight. `ended` is set once its answer is complete, and `kept` if that is to be kept."""
 
     def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: AnswerAssembler) -> None:
         self.query = query
@@ -63,6 +64,7 @@ class QuerySession:
         self.ended: Ended | None = None
         self.first_delta_ms: float | None = None
         self.problem: Problem | None = None
+        self.kept: KeptAnswer | None = None
         self._failure: Problem | None = None
         self.disconnected = False
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)

@@ -30,6 +30,7 @@ from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
+from sluice.api.feedback import KeptAnswer
 
 __all__ = ["SHADOW_OF", "KeepShadow", "Shadows"]
 
@@ -44,10 +45,19 @@ SKIPPED: Final = "skipped"
 
 
 class KeepShadow(Protocol):
-    """Keeps what a shadow of a stage has answered to the live query."""
+    """Keeps what a shadow of a stage has answered, beside the live answer that is kept."""
 
     def __call__(
-        self, live: Query, answer: AnswerAssembler, ended: Ended, run: Run, /, *, stage: str, variant: str
+        self,
+        beside: KeptAnswer,
+        live: Query,
+        answer: AnswerAssembler,
+        ended: Ended,
+        run: Run,
+        /,
+        *,
+        stage: str,
+        variant: str,
     ) -> None: ...
 
 
@@ -80,12 +90,19 @@ class _Shadow:
         self._first_delta: float | None = None
         self._stopped = False
         self._reached = False
+        self._run: tuple[Ended, Run] | None = None
+        self._beside: KeptAnswer | None = None
         self._live = trace.get_current_span().get_span_context()
 
     def stop(self) -> None:
         """Drop it."""
         self._stopped = True
         self._scope.cancel()
+
+    def keep_beside(self, live: KeptAnswer | None) -> None:
+        """Keep its answer too once there is one, if the live answer is kept: without it nobody could tell whose."""
+        self._beside = live
+        self._keep_pair()
 
     async def run(self) -> str:
         """Submit it and read its answer. Returns how it ended."""
@@ -117,13 +134,18 @@ class _Shadow:
             seconds = time.perf_counter() - self._began
             run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)
             self.comparison.note("shadow", run)
-            stage, variant = self.copy.stage, self.copy.variant
-            self._keep(self._live_query, self._answer, ended, run, stage=stage, variant=variant)
+            self._run = ended, run
+            self._keep_pair()
             return ANSWERED
         if self._stopped:
             return CANCELLED
         late = ProblemType.DEADLINE_EXCEEDED if self._reached else ProblemType.STAGE_UNAVAILABLE
         return late.code
+
+    def _keep_pair(self) -> None:
+        if self._run is not None and self._beside is not None:
+            stage, variant = self.copy.stage, self.copy.variant
+            self._keep(self._beside, self._live_query, self._answer, *self._run, stage=stage, variant=variant)
 
     async def _next(self, mailbox: Mailbox) -> Ended | None:
         event = await mailbox.receive(max(self._query.remaining, 0.0) + 1)
@@ -209,5 +231,6 @@ def _compare(shadow: _Shadow, session: QuerySession) -> None:
         first_delta = None if first_ms is None else first_ms / 1e3
         run = Run.of(session.answer, session.ended, shadow.copy.stage, seconds=seconds, first_delta=first_delta)
         shadow.comparison.note("live", run)
+        shadow.keep_beside(session.kept)
     elif session.disconnected:
         shadow.stop()

@@ -1,12 +1,15 @@
 """Shadow traffic through a real gateway: measured, bounded, and never seen by a client."""
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from httpx_sse import aconnect_sse
 
@@ -279,3 +282,31 @@ async def test_the_answers_of_a_shadow_can_be_read_beside_the_live_ones(own_brok
     assert others.json()["comparisons"] == []
     assert len(lists) == 2
     assert [pair["live"]["question"] for pair in left] == ["Where?"]
+
+
+async def test_the_answer_of_a_shadow_is_kept_as_one_of_the_reader_or_not_at_all(
+    own_broker: NatsServer, tmp_path: Path
+) -> None:
+    secret = "a secret of the application, which signs who asks"
+    token = jwt.encode({"sub": "alice", "exp": time.time() + 600}, secret, algorithm="HS256")
+    asks = {"json": {"question": "Whose?"}, "headers": {"X-Sluice-Identity": token}}
+    async with platform(own_broker, tmp_path, answer_with("Hello"), keep_answers=True, identity_secret=secret) as it:
+        answers, it.live.does["generate"] = it.live.does["generate"], fails
+        assert (await it.http.post("/v1/query", **asks)).status_code != 200
+        await it.ended("answered")
+        it.live.does["generate"] = answers
+        assert (await it.http.post("/v1/query", **asks)).status_code == 200
+        exported: list[dict[str, Any]] = []
+
+        async def kept() -> bool:
+            lines = (await it.http.get("/v1/readers/user:alice")).text.splitlines()
+            exported[:] = [json.loads(line)["answer"] for line in lines]
+            return len(exported) == 2
+
+        await until(kept, "both answers to alice")
+        erased = (await it.http.delete("/v1/readers/user:alice")).json()
+        left = (await it.http.get("/v1/readers/user:alice")).text
+        metrics = (await it.http.get("/metrics")).text
+    assert sorted((one["stage"], one["answer"]) for one in exported) == [("", "Hello world"), ("generate", "Hello")]
+    assert (erased, left) == ({"answers": 1, "feedback": 0}, "")
+    assert 'sluice_gateway_answers_kept_total{outcome="kept"} 2.0' in metrics
