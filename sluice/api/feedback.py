@@ -27,7 +27,8 @@ class KeptAnswer(Answer):
     answered alone.
 
     `reader` is who asked, such as `user:alice`, or else the id of their API key; empty where nobody could tell. `key`
-    is that of the request. A shadow's answer names the `stage` and `variant` that it is of, and no reader.
+    is that of the request, and `principals` are those that documents were looked at with. A shadow's answer names the
+    `stage` and `variant` that it is of.
     """
 
     question: str = ""
@@ -36,6 +37,7 @@ class KeptAnswer(Answer):
     asked_at: Sent[Timestamp] = None
     reader: str = ""
     key: str = ""
+    principals: tuple[str, ...] = ()
     stage: str = ""
     variant: str = ""
 

@@ -13,11 +13,12 @@ from services.gateway.queries.formatter import answer_of, timings_of
 from services.gateway.queries.session import QuerySession
 from services.gateway.variants.shadow_metrics import Run, source_overlap, text_overlap
 from shared.contracts.envelope import Lane, Query
+from shared.contracts.principals import covers
 from shared.nats.kv import Stored
 from sluice.api.feedback import Comparison, KeptAnswer
 from sluice.api.models import Timings
 
-__all__ = ["compare", "keep_answer", "keep_shadow", "may_see", "page_of"]
+__all__ = ["compare", "keep_answer", "keep_shadow", "may_judge", "may_see", "page_of"]
 
 Record = TypeVar("Record")
 
@@ -69,6 +70,7 @@ def _kept(query: Query, answer: AnswerAssembler, ended: Ended, timings: Timings)
             "question": question,
             "messages": tuple({"role": turn.role, "content": turn.content} for turn in turns),
             "asked_at": query.asked_at,
+            "principals": query.principals,
         }
     )
 
@@ -76,11 +78,18 @@ def _kept(query: Query, answer: AnswerAssembler, ended: Ended, timings: Timings)
 def may_see(principal: Principal, answer: KeptAnswer) -> bool:
     """Whether the caller has asked for this answer, or may look at everything of the tenant.
 
-    An application may see what it has asked for its users, where it does not say for which of them it calls.
+    An application may see what it has asked for its users, where it does not say for which of them it calls. The
+    sources hold the text of documents: who may see less by now than the answer was made from does not see it.
     """
     if principal.sees_everything:
         return True
-    return principal.key == answer.key and principal.reader in (answer.reader, answer.key)
+    asked = principal.key == answer.key and principal.reader in (answer.reader, answer.key)
+    return asked and principal.sees(answer.collection) and covers(principal.reads_as, answer.principals)
+
+
+def may_judge(principal: Principal, answer: KeptAnswer) -> bool:
+    """Whether the caller may say what the answer is worth: also an application that sees less than its user."""
+    return may_see(principal, answer) or (principal.identity is None and principal.key == answer.key)
 
 
 async def page_of(

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from services.gateway.answers.recorder import AnswerRecorder
 from services.gateway.answers.router import Before, Limit, no_answer
-from services.gateway.answers.service import may_see, page_of
+from services.gateway.answers.service import may_judge, may_see, page_of
 from services.gateway.answers.store import AnswerStore, answer_id
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
@@ -79,6 +79,8 @@ async def create(
         principal.tenant, name, reader, lambda known: merged(known, redacted, kept, reader)
     )
     count_rating(before, after)
+    if not may_see(principal, after.kept):
+        return after.model_copy(update={"kept": KeptAnswer(id=name, answer="")})
     return after
 
 
@@ -124,14 +126,17 @@ async def list_all(
 async def export(
     reader: Reader, answers: AnswersDependency, feedback: FeedbackDependency, principal: PrincipalDependency
 ) -> StreamingResponse:
-    """Their questions with the answers, and their feedback. Another reader's takes the action `admin`."""
-    name = _reader(principal, reader)
+    """Their questions with the answers, and their feedback. Another reader's takes the action `admin`. Others than an
+    admin get of their own what the key and the permissions of this request let them see."""
+    name, whole = _reader(principal, reader), principal.may(Action.ADMIN)
 
     async def lines() -> AsyncIterator[bytes]:
         async for answer in answers.of_reader(principal.tenant, name):
-            yield to_json({"answer": answer}) + b"\n"
+            if whole or may_see(principal, answer):
+                yield to_json({"answer": answer}) + b"\n"
         async for said in feedback.about_reader(principal.tenant, name):
-            yield to_json({"feedback": said}) + b"\n"
+            if whole or may_see(principal, said.kept):
+                yield to_json({"feedback": said}) + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -162,7 +167,11 @@ def _reader(principal: Principal, named: str) -> str:
         principal.need(Action.ADMIN)
         return named
     if not principal.reader:
-        raise Problem(ProblemType.NOT_FOUND, "Without API keys nobody can tell readers apart: name one.")
+        detail = "Without API keys nobody can tell readers apart. Name one, or remove answers by their ids."
+        raise Problem(ProblemType.NOT_FOUND, detail)
+    if principal.identity is not None and not principal.user:
+        # By its groups alone it would be taken for the application, with the answers to everybody.
+        raise Problem(ProblemType.NOT_FOUND, "The identity of this request names no user, so nothing is its own.")
     return principal.reader
 
 
@@ -178,7 +187,7 @@ async def _kept(
         found = await answers.get(principal.tenant, name)
     if found is None and (said := await feedback.get(principal.tenant, name, principal.reader)) is not None:
         found = said.kept
-    return found if found is not None and may_see(principal, found) else None
+    return found if found is not None and may_judge(principal, found) else None
 
 
 def _is_new(name: str) -> bool:

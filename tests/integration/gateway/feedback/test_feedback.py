@@ -38,10 +38,12 @@ async def asked(gateway: AuthenticatedGateway, broker: NatsServer, client: httpx
 
 
 @asynccontextmanager
-async def asynchronous(client: httpx.Client, user: str = "") -> AsyncIterator[httpx.AsyncClient]:
+async def asynchronous(
+    client: httpx.Client, user: str = "", groups: tuple[str, ...] = ()
+) -> AsyncIterator[httpx.AsyncClient]:
     headers = dict(client.headers)
-    if user:
-        claims = {"sub": user, "exp": time.time() + 600}
+    if user or groups:
+        claims = {"groups": groups, "exp": time.time() + 600} | ({"sub": user} if user else {})
         headers["X-Sluice-Identity"] = jwt.encode(claims, SECRET, algorithm="HS256")
     async with httpx.AsyncClient(base_url=client.base_url, headers=headers, trust_env=False, timeout=60) as http:
         yield http
@@ -172,6 +174,40 @@ async def test_an_applications_users_are_told_apart_and_it_may_speak_for_them(
         assert (await bob.get("/v1/answers")).json()["answers"] == []
         spoken = await say(application, answer, comment="She said so")
         assert (spoken["reader"], spoken["rating"], spoken["comment"]) == ("user:alice", "up", "She said so")
+
+
+async def test_no_answer_is_read_by_who_may_see_less_than_it_was_made_from(
+    gateway: AuthenticatedGateway, broker: NatsServer
+) -> None:
+    gateway.of("lists", "write").post("/v1/collections", json={"name": "default"})
+    client, narrow = gateway.of("lists", "query"), gateway.of("lists", "query", collections=["other"])
+    async with (
+        Stages(broker.url).running(),
+        asynchronous(client, "alice", ("hr",)) as alice,
+        asynchronous(client, "alice") as left_hr,
+        asynchronous(client, groups=("staff",)) as nobody,
+        asynchronous(client) as application,
+        asynchronous(narrow, "alice", ("hr",)) as elsewhere,
+    ):
+        answer = (await ask(alice))["id"]
+        said = await say(alice, answer, rating="down")
+        assert said["kept"]["sources"]
+        for caller in (left_hr, nobody, application, elsewhere):
+            assert (await caller.get("/v1/answers")).json()["answers"] == []
+            assert (await caller.get(f"/v1/answers/{answer}")).status_code == 404
+            assert (await caller.get("/v1/feedback")).json()["feedback"] == []
+        for caller in (left_hr, application, elsewhere):
+            assert (await caller.get("/v1/readers/me")).text == ""
+        for refused in (await nobody.get("/v1/readers/me"), await nobody.delete("/v1/readers/me")):
+            assert refused.status_code == 404
+            assert "names no user" in refused.json()["detail"]
+        # An application without rights of its own still speaks for its user, but is not told what they have read.
+        spoken = await say(application, answer, rating="up")
+        assert (spoken["reader"], spoken["rating"]) == ("user:alice", "up")
+        assert (spoken["kept"]["id"], spoken["kept"]["sources"], spoken["kept"]["question"]) == (answer, [], "")
+        (listed,) = (await alice.get("/v1/feedback")).json()["feedback"]
+        assert (listed["rating"], listed["kept"]) == ("up", said["kept"])
+        assert len((await alice.get("/v1/readers/me")).text.splitlines()) == 2
 
 
 async def test_all_of_a_reader_is_exported_and_erased(gateway: AuthenticatedGateway, broker: NatsServer) -> None:
