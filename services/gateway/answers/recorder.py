@@ -7,6 +7,7 @@ worth less than one that comes late.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,9 +15,10 @@ import anyio
 from nats.errors import Error as NatsError
 from prometheus_client import Counter
 
-from services.gateway.answers.redaction import Redactor, redact
+from services.gateway.answers.redaction import Redactor, redact, redacted
 from services.gateway.answers.store import AnswerStore
 from services.gateway.settings import GatewaySettings
+from shared.contracts.problems import Problem, ProblemType
 from shared.tasks import task_group
 from sluice.api.feedback import KeptAnswer
 from sluice.api.models import Source
@@ -58,6 +60,8 @@ class AnswerRecorder:
         self._enabled = settings.keep_answers
         self._tenants = settings.kept_tenants
         self._redactor: Redactor | None = settings.redactor
+        # Its own threads, as a slow redactor would hold up whatever else waits for one.
+        self._threads = ThreadPoolExecutor(WRITERS, "redactor")
         self._waiting: asyncio.Queue[tuple[str, KeptAnswer]] = asyncio.Queue(ROOM)
 
     def keeps(self, tenant: str) -> bool:
@@ -76,8 +80,15 @@ class AnswerRecorder:
         await self._waiting.join()
 
     async def redacted(self, text: str) -> str:
-        """A text as it may be kept. Raises what the redactor raises."""
-        return text if self._redactor is None else await asyncio.to_thread(self._redactor, text)
+        """A text as it may be kept. Raises Problem INTERNAL where the redactor fails."""
+        if self._redactor is None:
+            return text
+        try:
+            return await asyncio.to_thread(redacted, text, self._redactor)
+        except Exception:
+            log.exception("the redactor has failed")
+            detail = "The gateway's SLUICE_REDACTOR has failed, so nothing was kept. Its log says more."
+            raise Problem(ProblemType.INTERNAL, detail) from None
 
     @asynccontextmanager
     async def running(self, store: AnswerStore) -> AsyncIterator[None]:
@@ -92,6 +103,7 @@ class AnswerRecorder:
             finally:
                 for writer in writers:
                     writer.cancel()
+                self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _write(self, store: AnswerStore) -> None:
         while True:
@@ -106,9 +118,12 @@ class AnswerRecorder:
                 self._waiting.task_done()
 
     async def _written(self, store: AnswerStore, tenant: str, answer: KeptAnswer) -> str:
-        answer = _bounded(answer)
+        answer = answer.model_copy(update={"messages": answer.messages[-MOST_TURNS:]})
         if self._redactor is not None:
-            answer = await asyncio.to_thread(redact, answer, self._redactor)
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, redact, answer, self._redactor)
+        # Only then: half of an address at the end of a text would not be known as one.
+        answer = _bounded(answer)
         if len(answer.model_dump_json(exclude_defaults=True).encode()) > LARGEST:
             return "too-large"
         for left in reversed(range(TRIES)):
@@ -125,10 +140,9 @@ class AnswerRecorder:
 
 
 def _bounded(answer: KeptAnswer) -> KeptAnswer:
-    """The answer with the last turns before it, and with the beginnings of long texts."""
+    """The answer with the beginnings of long texts."""
     turns = tuple(
-        {"role": turn.get("role"), "content": str(turn.get("content") or "")[:LONGEST_TURN]}
-        for turn in answer.messages[-MOST_TURNS:]
+        {"role": turn.get("role"), "content": str(turn.get("content") or "")[:LONGEST_TURN]} for turn in answer.messages
     )
     return answer.model_copy(update={"messages": turns, "sources": tuple(map(_source, answer.sources))})
 

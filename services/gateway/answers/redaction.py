@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sluice.api.feedback import KeptAnswer
+from sluice.api.models import Source
 
-__all__ = ["Redactor", "contacts", "redact"]
+__all__ = ["Redactor", "contacts", "redact", "redacted"]
 
 Redactor = Callable[[str], str]
 """Returns a text without what must not be kept. It is called in a thread, and may raise: then nothing is kept."""
@@ -25,26 +26,46 @@ def contacts(text: str) -> str:
     return text
 
 
+def redacted(text: str, redactor: Redactor) -> str:
+    """What the redactor makes of a text. Raises what it raises, and TypeError or ValueError where that is no text."""
+    left: object = redactor(text)
+    if not isinstance(left, str):
+        raise TypeError(f"the redactor has returned {type(left).__name__}, and no text")
+    left.encode()  # half of a surrogate pair could not be written
+    return left
+
+
 def redact(answer: KeptAnswer, redactor: Redactor) -> KeptAnswer:
     """The answer with the question, the turns, the answer's text and the sources redacted; names of documents too.
 
     What was searched for and the sentences that were judged repeat those texts: they are left out, and so is what
     other tools were called with.
     """
+
+    def without(text: str) -> str:
+        return redacted(text, redactor)
+
     members: dict[str, Any] = {
-        "question": redactor(answer.question),
-        "answer": redactor(answer.answer),
+        "question": without(answer.question),
+        "answer": without(answer.answer),
         "messages": tuple(
-            {"role": message.get("role"), "content": redactor(str(message.get("content") or ""))}
+            {"role": message.get("role"), "content": without(str(message.get("content") or ""))}
             for message in answer.messages
         ),
-        "sources": tuple(
-            source.model_copy(
-                update={"text": redactor(source.text), "document": redactor(source.document), "metadata": {}}
-            )
-            for source in answer.sources
-        ),
+        "sources": tuple(_source(source, without) for source in answer.sources),
         "supported": (),
         "searched": None,
     }
     return answer.model_copy(update=members)
+
+
+def _source(source: Source, without: Redactor) -> Source:
+    copies = tuple(copy.model_copy(update={"document": without(copy.document)}) for copy in source.copies)
+    update = {
+        "text": without(source.text),
+        "document": without(source.document),
+        "copies": copies,
+        "context": (),
+        "metadata": {},
+    }
+    return source.model_copy(update=update)

@@ -1,10 +1,12 @@
 """What the built-in redactor takes out, and of which texts."""
 
+from typing import Any
+
 import pytest
 
 from services.gateway.answers.redaction import contacts, redact
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Searched, SentenceSupport, Source
+from sluice.api.models import Searched, SentenceSupport, Source, SourceCopy, SourceNeighbour
 
 
 @pytest.mark.parametrize(
@@ -34,8 +36,32 @@ def test_no_text_of_an_answer_is_left_out() -> None:
         question=secret,
         answer=secret,
         messages=({"role": "user", "content": secret, "name": secret},),
-        sources=(Source(index=1, document=secret, text=secret, metadata={"author": secret}),),
+        sources=(
+            Source(
+                index=1,
+                document=secret,
+                text=secret,
+                metadata={"author": secret},
+                copies=(SourceCopy(document=secret),),
+                context=(SourceNeighbour(position=2, text=secret),),
+            ),
+        ),
         supported=(SentenceSupport(sentence=secret),),
         searched=Searched(question=secret),
     )
     assert secret not in redact(answer, contacts).model_dump_json()
+
+
+async def _later(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize(
+    "redactor",
+    [lambda _: None, str.encode, len, lambda text: f"{text}\ud800", _later],
+    ids=["nothing", "bytes", "number", "half a character", "coroutine"],
+)
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_what_is_no_text_is_never_kept(redactor: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        redact(KeptAnswer(id="0" * 23, question="Who?", answer="Ines"), redactor)
