@@ -111,7 +111,7 @@ async def list_all(
 
 
 @router.get(
-    "/v1/readers/{reader}",
+    "/v1/readers/{reader:path}",
     summary="Export what is kept of a reader",
     response_class=StreamingResponse,
     responses={
@@ -141,7 +141,7 @@ async def export(
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-@router.delete("/v1/readers/{reader}", summary="Erase what is kept of a reader", responses=problems())
+@router.delete("/v1/readers/{reader:path}", summary="Erase what is kept of a reader", responses=problems())
 @requires(Action.QUERY, Action.READ)
 async def erase(
     reader: Reader,

@@ -11,6 +11,8 @@ import httpx
 import jwt
 import pytest
 
+from sluice import Client
+from sluice.api.feedback import KeptAnswer
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import until
@@ -238,6 +240,26 @@ async def test_all_of_a_reader_is_exported_and_erased(gateway: AuthenticatedGate
         assert (await alice.get("/v1/readers/me")).text == ""
         assert (await alice.get("/v1/answers")).json()["answers"] == []
         assert len(await kept(bob)) == 1
+
+
+async def test_a_reader_of_any_name_is_exported_and_erased_by_it(
+    gateway: AuthenticatedGateway, broker: NatsServer
+) -> None:
+    client, admin = gateway.of("names", "query", "write"), gateway.of("names", "admin")
+    client.post("/v1/collections", json={"name": "default"})
+    names = ("https://id.example/users/1?a=b&c#d", "auth0|7", "Zoë / 50 %", "..", "a" * 155)
+    async with Stages(broker.url).running():
+        for name in names:
+            async with asynchronous(client, name) as http:
+                await ask(http)
+                await kept(http)
+    with Client(str(admin.base_url), api_key=admin.headers["Authorization"].split()[1]) as head:
+        for name in names:
+            (exported,) = head.export_reader(f"user:{name}")
+            assert isinstance(exported, KeptAnswer)
+            assert exported.reader == f"user:{name}"
+            assert head.erase_reader(f"user:{name}").answers == 1
+            assert head.export_reader(f"user:{name}") == []
 
 
 async def test_pages_go_back_to_the_first(gateway: AuthenticatedGateway, broker: NatsServer) -> None:
