@@ -1,10 +1,13 @@
 """The last messages of a stream, on a real broker."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from shared.nats.kv import Repository
+from shared.nats.paging import last_messages
 from shared.nats.subjects import ROUTES
 from tests.harness.stage_harness import StageHarness
 
@@ -53,3 +56,25 @@ async def test_a_record_that_is_written_again_and_again_is_on_every_page(harness
     while not writing.done():
         assert len(await records.newest("mine.*", 1)) == 1
     await writing
+
+
+async def test_many_removals_in_a_row_are_passed_over_in_few_steps(
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portions: list[int] = []
+
+    async def counted(*args: Any, **named: Any) -> list[Msg]:
+        portions.append(args[3])
+        return await last_messages(*args, **named)
+
+    monkeypatch.setattr("shared.nats.kv.last_messages", counted)
+    records = repository(harness)
+    await records.put("mine.kept", b"kept")
+    for number in range(700):
+        await records.purge(f"mine.{number}")
+    await records.put("mine.new", b"new")
+    newest = await records.newest("mine.*", 10)
+    assert [stored.record for stored in newest] == [b"new", b"kept"]
+    older = await records.newest("mine.*", 1, before=newest[0].revision)
+    assert [stored.record for stored in older] == [b"kept"]
+    assert len(portions) <= 12
