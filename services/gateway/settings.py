@@ -218,6 +218,7 @@ class GatewaySettings(ServiceSettings):
         "metrics_port",
         "openid_client_secret",
         "openid_client_secret_file",
+        "redactor",
         mode="before",
     )
     @classmethod

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.gateway.answers.redaction import contacts, redact
+from services.gateway.settings import GatewaySettings
 from sluice.api.feedback import KeptAnswer
 from sluice.api.models import Searched, SentenceSupport, Source, SourceCopy, SourceNeighbour
 
@@ -65,3 +66,8 @@ async def _later(text: str) -> str:
 def test_what_is_no_text_is_never_kept(redactor: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         redact(KeptAnswer(id="0" * 23, question="Who?", answer="Ines"), redactor)
+
+
+def test_an_empty_variable_names_no_redactor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_REDACTOR", "")
+    assert GatewaySettings().redactor is None
