@@ -126,7 +126,10 @@ def export(
     if output is None:
         sys.stdout.write(lines)
     else:
-        output.write_text(lines)
+        try:
+            output.write_text(lines, encoding="utf-8")
+        except OSError as error:
+            raise typer.BadParameter(f"{output}: {error.strerror}", param_hint="--output") from None
         typer.echo(f"{output}: {len(found)} records", err=True)
 
 
@@ -167,5 +170,6 @@ def _table(found: "list[Feedback]") -> None:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    # What a reader writes may hold sequences that a terminal obeys.
+    line = "".join(filter(str.isprintable, " ".join(text.split())))
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"

@@ -23,7 +23,7 @@ SOURCES = tuple(Source(index=index, document=f"doc{index}.txt", text="text") for
 LIVE = KeptAnswer(
     id="00000000001aaaaaaaaaaaa", answer="36 months", question="How long?", sources=SOURCES, reader="user:ines", key="k"
 )
-SHADOW = LIVE.model_copy(update={"answer": "24 months", "stage": "generate", "variant": "canary", "reader": ""})
+SHADOW = LIVE.model_copy(update={"answer": "24 months", "stage": "generate", "variant": "canary"})
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,11 @@ def test_feedback_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str,
     assert said in " ".join(errors.replace("│", " ").split())
 
 
+def test_a_comment_does_nothing_to_the_terminal_of_who_reads_it(run: Run, client: sluice.Client) -> None:
+    client.give_feedback(LIVE.id, comment="\x1b]0;owned\x07 no\r\n\x9b31m \u202e good")
+    assert run("feedback", "list")[1].rstrip("\n").split("\t")[-1] == "]0;owned no 31m  good"
+
+
 def test_an_unknown_answer_says_what_to_set(run: Run) -> None:
     status, _, errors = run("feedback", "give", "0" * 23, "--up")
     assert status == 1
@@ -110,10 +115,12 @@ def test_a_readers_data_are_exported_and_erased(run: Run, client: sluice.Client,
     client.give_feedback(LIVE.id, rating="up")
     status, _, errors = run("feedback", "export", "user:ines", "-o", str(tmp_path / "ines.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "ines.jsonl").read_text().splitlines()]
-    assert (status, errors) == (0, f"{tmp_path / 'ines.jsonl'}: 2 records\n")
-    assert [list(line) for line in lines] == [["answer"], ["feedback"]]
-    assert lines[0]["answer"]["answer"] == "36 months"
-    assert [type(record) for record in client.export_reader("user:ines")] == [KeptAnswer, Feedback]
+    assert (status, errors) == (0, f"{tmp_path / 'ines.jsonl'}: 3 records\n")
+    assert [list(line) for line in lines] == [["answer"], ["answer"], ["feedback"]]
+    assert [line["answer"]["answer"] for line in lines[:2]] == ["36 months", "24 months"]
+    assert [type(record) for record in client.export_reader("user:ines")] == [KeptAnswer, KeptAnswer, Feedback]
+    status, _, errors = run("feedback", "export", "user:ines", "-o", str(tmp_path / "missing" / "ines.jsonl"))
+    assert (status, "No such file" in errors) == (2, True)
     assert run("feedback", "erase", "user:ines", "--yes")[1] == "Erased 1 answers and 1 feedback.\n"
     assert client.export_reader("user:ines") == []
     assert client.kept_answers().answers == ()
