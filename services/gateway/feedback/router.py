@@ -39,7 +39,11 @@ LOOK: Final = 0.1
 
 Reader = Annotated[
     str,
-    Path(max_length=300, description="Who has asked, such as `user:alice` or the id of a key; `me` is the caller."),
+    Path(
+        min_length=1,
+        max_length=300,
+        description="Who has asked, such as `user:alice` or the id of a key; `me` is the caller.",
+    ),
 ]
 
 

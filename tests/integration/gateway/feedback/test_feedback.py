@@ -260,6 +260,7 @@ async def test_a_reader_of_any_name_is_exported_and_erased_by_it(
             assert exported.reader == f"user:{name}"
             assert head.erase_reader(f"user:{name}").answers == 1
             assert head.export_reader(f"user:{name}") == []
+    assert admin.delete("/v1/readers/").status_code == 422
 
 
 async def test_pages_go_back_to_the_first(gateway: AuthenticatedGateway, broker: NatsServer) -> None:
