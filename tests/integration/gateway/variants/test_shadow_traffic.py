@@ -289,7 +289,7 @@ async def test_the_answer_of_a_shadow_is_kept_as_one_of_the_reader_or_not_at_all
 ) -> None:
     secret = "a secret of the application, which signs who asks"
     token = jwt.encode({"sub": "alice", "exp": time.time() + 600}, secret, algorithm="HS256")
-    asks = {"json": {"question": "Whose?"}, "headers": {"X-Sluice-Identity": token}}
+    asks: dict[str, Any] = {"json": {"question": "Whose?"}, "headers": {"X-Sluice-Identity": token}}
     async with platform(own_broker, tmp_path, answer_with("Hello"), keep_answers=True, identity_secret=secret) as it:
         answers, it.live.does["generate"] = it.live.does["generate"], fails
         assert (await it.http.post("/v1/query", **asks)).status_code != 200
