@@ -97,10 +97,11 @@ async def kept_answer(answers: AnswerStore, principal: Principal, given: str) ->
     return found
 
 
-def no_answer(given: str) -> Problem:
-    """NOT_FOUND for an answer that is not kept."""
+def no_answer(given: str, *, soon: bool = False) -> Problem:
+    """NOT_FOUND for an answer that is not kept, or may be `soon`."""
+    later = " If you have just asked, try again in a moment." if soon else ""
     detail = (
         f"No answer '{given[:80]}' is kept for you. Answers are kept where SLUICE_KEEP_ANSWERS is true, for "
-        "SLUICE_ANSWER_DAYS."
+        f"SLUICE_ANSWER_DAYS.{later}"
     )
     return Problem(ProblemType.NOT_FOUND, detail)

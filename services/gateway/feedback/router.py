@@ -69,7 +69,7 @@ async def create(
         raise no_answer(body.answer)
     kept = await _kept(answers, feedback, recorder, principal, name)
     if kept is None:
-        raise no_answer(body.answer)
+        raise no_answer(body.answer, soon=recorder.keeps(principal.tenant) and _is_new(name))
     # An application that does not say for whom it calls speaks for whoever has asked.
     reader = kept.reader if principal.reader == kept.key else principal.reader
     redacted = body.model_copy(
@@ -185,12 +185,12 @@ async def _kept(
     """The answer that the caller may judge; None for any other."""
     patience = time.monotonic() + SOON
     found = await answers.get(principal.tenant, name)
+    if found is None and (said := await feedback.get(principal.tenant, name, principal.reader)) is not None:
+        found = said.kept
     while found is None and recorder.keeps(principal.tenant) and time.monotonic() < patience and _is_new(name):
         # It may be on its way to the broker, from here or from another gateway.
         await asyncio.sleep(LOOK)
         found = await answers.get(principal.tenant, name)
-    if found is None and (said := await feedback.get(principal.tenant, name, principal.reader)) is not None:
-        found = said.kept
     return found if found is not None and may_judge(principal, found) else None
 
 

@@ -242,6 +242,20 @@ async def test_all_of_a_reader_is_exported_and_erased(gateway: AuthenticatedGate
         assert len(await kept(bob)) == 1
 
 
+async def test_an_answer_may_be_judged_again_at_once_when_it_was_removed(
+    gateway: AuthenticatedGateway, broker: NatsServer
+) -> None:
+    async with asked(gateway, broker, gateway.of("removes")) as (http, answer):
+        await say(http, answer["id"], rating="up")
+        assert (await http.delete(f"/v1/answers/{answer['id']}")).status_code == 204
+        began = time.monotonic()
+        assert (await say(http, answer["id"], rating="down"))["rating"] == "down"
+        assert time.monotonic() - began < 2
+        unknown = f"{answer['id'][:11]}{0:012}"
+        refused = await http.post("/v1/feedback", json={"answer": unknown, "rating": "up"})
+    assert (refused.status_code, "try again" in refused.json()["detail"]) == (404, True)
+
+
 async def test_a_reader_of_any_name_is_exported_and_erased_by_it(
     gateway: AuthenticatedGateway, broker: NatsServer
 ) -> None:
