@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 9fadfb7e85d7aee7cd54e46241bfc044fd90ed275b8e23acea5050b2856591e2
+// Made by scripts/types.mjs of openapi.json, sha256 68208ee9c008ba692756660418ffca1c29e728fa5543c6b16271b8494c4eaf0b
 export interface paths {
     "/v1/answers": {
         parameters: {
@@ -1849,6 +1849,7 @@ export interface components {
                 [key: string]: components["schemas"]["JsonValue"];
             }[];
             model: string;
+            principals: string[];
             question: string;
             reader: string;
             searched: components["schemas"]["sluice__api__models__Searched"] | null;

@@ -5,29 +5,24 @@ from typing import Annotated, Final
 
 from fastapi import Path, Query, status
 
-from services.gateway.answers.service import compare, may_see, page_of
-from services.gateway.answers.store import AnswerStore, answer_id
+from services.gateway.answers.service import compare, kept_answer, may_see
 from services.gateway.auth.dependencies import authenticated_router, requires
-from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
 from services.gateway.dependencies import AnswersDependency
 from services.gateway.http.openapi import problems
+from services.gateway.http.paging import Before, Limit, page_of
 from shared.contracts.envelope import Name
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from sluice.api.feedback import AnswerPage, ComparisonPage, KeptAnswer
 
-__all__ = ["Before", "Limit", "kept_answer", "no_answer", "router"]
+__all__ = ["router"]
 
 router = authenticated_router("feedback")
 
 ANY: Final = "*"
 
 AnswerId = Annotated[str, Path(description="The id of an answer; `chatcmpl-` before it is no part of it.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
-Before = Annotated[
-    int | None, Query(ge=1, le=2**53, description="The `next` of the page before; without it, the newest.")
-]
 
 
 @router.get("/v1/answers", summary="List the answers that are kept", responses=problems())
@@ -86,22 +81,3 @@ async def comparisons(
     live = await asyncio.gather(*(answers.get(tenant, shadow.id) for shadow in shadows))
     pairs = (compare(one, shadow) for one, shadow in zip(live, shadows, strict=True) if one is not None)
     return ComparisonPage(comparisons=tuple(pairs), next=following)
-
-
-async def kept_answer(answers: AnswerStore, principal: Principal, given: str) -> KeptAnswer:
-    """The answer with this id. Raises Problem NOT_FOUND, also for one that the caller may not see."""
-    name = answer_id(given)
-    found = await answers.get(principal.tenant, name) if name is not None else None
-    if found is None or not may_see(principal, found):
-        raise no_answer(given)
-    return found
-
-
-def no_answer(given: str, *, soon: bool = False) -> Problem:
-    """NOT_FOUND for an answer that is not kept, or may be `soon`."""
-    later = " If you have just asked, try again in a moment." if soon else ""
-    detail = (
-        f"No answer '{given[:80]}' is kept for you. Answers are kept where SLUICE_KEEP_ANSWERS is true, for "
-        f"SLUICE_ANSWER_DAYS.{later}"
-    )
-    return Problem(ProblemType.NOT_FOUND, detail)

@@ -1,11 +1,9 @@
 """What is kept of an answer, and who may look at it."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
-
 from starlette.types import Scope
 
 from services.gateway.answers.recorder import AnswerRecorder
+from services.gateway.answers.store import AnswerStore, answer_id
 from services.gateway.auth.principal import Principal
 from services.gateway.context import REQUEST_CONTEXT, RequestContext
 from services.gateway.queries.assembler import AnswerAssembler, Ended
@@ -14,18 +12,11 @@ from services.gateway.queries.session import QuerySession
 from services.gateway.variants.shadow_metrics import Run, source_overlap, text_overlap
 from shared.contracts.envelope import Lane, Query
 from shared.contracts.principals import covers
-from shared.nats.kv import Stored
+from shared.contracts.problems import Problem, ProblemType
 from sluice.api.feedback import Comparison, KeptAnswer
 from sluice.api.models import Timings
 
-__all__ = ["compare", "keep_answer", "keep_shadow", "may_judge", "may_see", "page_of"]
-
-Record = TypeVar("Record")
-
-MOST_LOOKED: Final = 2000
-"""Records that one page looks through for those that it shows."""
-
-PORTION: Final = 50
+__all__ = ["compare", "keep_answer", "keep_shadow", "kept_answer", "may_judge", "may_see", "no_answer"]
 
 
 def keep_answer(scope: Scope, session: QuerySession, ended: Ended, collection: str | None) -> None:
@@ -92,31 +83,23 @@ def may_judge(principal: Principal, answer: KeptAnswer) -> bool:
     return may_see(principal, answer) or (principal.identity is None and principal.key == answer.key)
 
 
-async def page_of(
-    read: Callable[[int, int | None], Awaitable[Sequence[Stored[Record]]]],
-    limit: int,
-    before: int | None,
-    admits: Callable[[Record], bool],
-) -> tuple[list[Record], int | None]:
-    """Up to `limit` records that are admitted, and before which one the next page begins, None at the end.
+async def kept_answer(answers: AnswerStore, principal: Principal, given: str) -> KeptAnswer:
+    """The answer with this id. Raises Problem NOT_FOUND, also for one that the caller may not see."""
+    name = answer_id(given)
+    found = await answers.get(principal.tenant, name) if name is not None else None
+    if found is None or not may_see(principal, found):
+        raise no_answer(given)
+    return found
 
-    `read` returns so many records before a revision, the newest first. A page that has looked through many records
-    ends early.
-    """
-    found: list[Record] = []
-    looked = 0
-    while looked < MOST_LOOKED:
-        portion = await read(PORTION, before)
-        for stored in portion:
-            if admits(stored.record):
-                if len(found) == limit:
-                    return found, before
-                found.append(stored.record)
-            before = stored.revision
-        looked += len(portion)
-        if len(portion) < PORTION:
-            return found, None
-    return found, before
+
+def no_answer(given: str, *, soon: bool = False) -> Problem:
+    """NOT_FOUND for an answer that is not kept, or may be `soon`."""
+    later = " If you have just asked, try again in a moment." if soon else ""
+    detail = (
+        f"No answer '{given[:80]}' is kept for you. Answers are kept where SLUICE_KEEP_ANSWERS is true, for "
+        f"SLUICE_ANSWER_DAYS.{later}"
+    )
+    return Problem(ProblemType.NOT_FOUND, detail)
 
 
 def compare(live: KeptAnswer, shadow: KeptAnswer) -> Comparison:

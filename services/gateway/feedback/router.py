@@ -10,8 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
 from services.gateway.answers.recorder import AnswerRecorder
-from services.gateway.answers.router import Before, Limit, no_answer
-from services.gateway.answers.service import may_judge, may_see, page_of
+from services.gateway.answers.service import may_judge, may_see, no_answer
 from services.gateway.answers.store import AnswerStore, answer_id
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
@@ -22,6 +21,7 @@ from services.gateway.feedback.service import count_rating, merged
 from services.gateway.feedback.store import FeedbackStore
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
+from services.gateway.http.paging import Before, Limit, page_of
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from sluice.api.feedback import Erased, Feedback, FeedbackPage, KeptAnswer
