@@ -29,10 +29,6 @@ TRIES: Final = 50
 PAUSE: Final = 0.01
 """Seconds between two of them."""
 
-WIDER: Final = 4
-LARGEST_PORTION: Final = 500
-"""Times that a portion of messages gets larger while all of them are removals, and the most messages of one."""
-
 KEY: Final = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 """What the broker allows as a key."""
 
@@ -173,23 +169,16 @@ class Repository(Generic[Record]):
         """The records whose keys match, the last written first: of all, or of those written before the revision
         `before`. Raises TimeoutError if the broker falls silent.
         """
-        found: list[Stored[Record]] = []
-        stream, subject = bucket_stream(self._name), f"$KV.{self._name}.{keys}"
-        portion = limit
-        while len(found) < limit:
-            messages = await last_messages(self._js, stream, subject, portion, before=before)
-            for message in messages:
-                before = message.metadata.sequence.stream
-                if not is_removal(message.headers):
-                    found.append(Stored(self._decode(message.data), before))
-                    if len(found) == limit:
-                        break
-            if len(messages) < portion:
-                break
+        messages = await last_messages(
+            self._js,
+            bucket_stream(self._name),
+            f"$KV.{self._name}.{keys}",
+            limit,
+            before=before,
             # What was removed leaves traces, thousands in a row where a reader was erased.
-            removed = not any(not is_removal(message.headers) for message in messages)
-            portion = min(portion * WIDER, LARGEST_PORTION) if removed else limit
-        return found
+            wanted=lambda message: not is_removal(message.headers),
+        )
+        return [Stored(self._decode(message.data), message.metadata.sequence.stream) for message in messages]
 
     async def entries(self, keys: str = ">") -> AsyncGenerator[tuple[str, bytes], None]:
         """The keys that match with their values, not decoded. Raises TimeoutError as `snapshot` does."""

@@ -1,5 +1,6 @@
 """Reading a stream from its end: the last messages on some subjects, page by page."""
 
+from collections.abc import Callable
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -24,17 +25,23 @@ SILENCE: Final = 10.0
 
 
 async def last_messages(
-    jetstream: JetStreamContext, stream: str, subject: str, limit: int, *, before: int | None = None
+    jetstream: JetStreamContext,
+    stream: str,
+    subject: str,
+    limit: int,
+    *,
+    wanted: Callable[[Msg], bool],
+    before: int | None = None,
 ) -> list[Msg]:
-    """The last messages on a subject, with wildcards or without, the newest first: of all, or of those before the one
-    with the number `before`.
+    """The last messages on a subject, with wildcards or without, that are wanted, the newest first: of all, or of those
+    before the one with the number `before`.
 
     The broker reads forwards only, so a window at the end is widened until it holds enough. Raises nats errors, and
     TimeoutError if the broker falls silent.
     """
     state = (await jetstream.stream_info(stream)).state
     for _ in range(TRIES):
-        found = await _widening(jetstream, stream, subject, limit, before, state)
+        found = await _widening(jetstream, stream, subject, limit, wanted, before, state)
         now = (await jetstream.stream_info(stream)).state
         if len(found) >= limit or now.last_seq == state.last_seq:
             break
@@ -44,7 +51,13 @@ async def last_messages(
 
 
 async def _widening(
-    jetstream: JetStreamContext, stream: str, subject: str, limit: int, before: int | None, state: StreamState
+    jetstream: JetStreamContext,
+    stream: str,
+    subject: str,
+    limit: int,
+    wanted: Callable[[Msg], bool],
+    before: int | None,
+    state: StreamState,
 ) -> list[Msg]:
     first, last = max(state.first_seq, 1), state.last_seq if before is None else min(state.last_seq, before - 1)
     width = max(limit, NARROWEST)
@@ -52,7 +65,7 @@ async def _widening(
     end = None if before is None else last
     while last >= first:
         start = max(first, last - width + 1)
-        found = await _messages(jetstream, stream, subject, start, end)
+        found = [message for message in await _messages(jetstream, stream, subject, start, end) if wanted(message)]
         if len(found) >= limit or start == first:
             return found[::-1][:limit]
         width *= WIDER
