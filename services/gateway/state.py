@@ -13,7 +13,6 @@ from fastapi import Request
 
 from services.gateway.admin.discovery import discover_services
 from services.gateway.answers.recorder import AnswerRecorder
-from services.gateway.answers.service import keep_shadow
 from services.gateway.answers.store import AnswerStore
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.collections.cache import CollectionCache
@@ -120,8 +119,7 @@ class GatewayState:
         """
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
-        keep = partial(keep_shadow, self.answers)
-        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows, keep)
+        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows, self.answers.keep)
         documents = Documents(bus.jetstream)
         window = QueryWindow(self.settings)
         service.window = lambda: window.status

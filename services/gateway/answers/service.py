@@ -6,17 +6,16 @@ from services.gateway.answers.recorder import AnswerRecorder
 from services.gateway.answers.store import AnswerStore, answer_id
 from services.gateway.auth.principal import Principal
 from services.gateway.context import REQUEST_CONTEXT, RequestContext
-from services.gateway.queries.assembler import AnswerAssembler, Ended
+from services.gateway.queries.assembler import Ended
 from services.gateway.queries.formatter import answer_of, timings_of
 from services.gateway.queries.session import QuerySession
-from services.gateway.variants.shadow_metrics import Run, source_overlap, text_overlap
-from shared.contracts.envelope import Lane, Query
+from services.gateway.variants.shadow_metrics import source_overlap, text_overlap
+from shared.contracts.envelope import Lane
 from shared.contracts.principals import covers
 from shared.contracts.problems import Problem, ProblemType
 from sluice.api.feedback import Comparison, KeptAnswer
-from sluice.api.models import Timings
 
-__all__ = ["compare", "keep_answer", "keep_shadow", "kept_answer", "may_judge", "may_see", "no_answer"]
+__all__ = ["compare", "keep_answer", "kept_answer", "may_judge", "may_see", "no_answer"]
 
 
 def keep_answer(scope: Scope, session: QuerySession, ended: Ended, collection: str | None) -> None:
@@ -25,45 +24,23 @@ def keep_answer(scope: Scope, session: QuerySession, ended: Ended, collection: s
     recorder: AnswerRecorder = scope["app"].state.gateway.answers
     if session.query.lane is not Lane.INTERACTIVE or not recorder.keeps(context.tenant):
         return
-    principal = context.principal
-    answer = _kept(session.query, session.answer, ended, timings_of(session, ended))
-    about = {"collection": collection or "", "reader": principal.reader, "key": principal.key}
-    session.kept = answer.model_copy(update=about)
-    recorder.keep(context.tenant, session.kept)
-
-
-def keep_shadow(
-    recorder: AnswerRecorder,
-    beside: KeptAnswer,
-    live: Query,
-    answer: AnswerAssembler,
-    ended: Ended,
-    run: Run,
-    *,
-    stage: str,
-    variant: str,
-) -> None:
-    """Keep what a shadow has answered to a live query, as one of whoever has asked."""
-    first = None if run.first_delta is None else run.first_delta * 1e3
-    timings = Timings(total_ms=run.seconds * 1e3, first_delta_ms=first, stages=ended.trail)
-    whose = {"collection": beside.collection, "reader": beside.reader, "key": beside.key}
-    kept = _kept(live, answer, ended, timings)
-    recorder.keep(live.tenant, kept.model_copy(update={**whose, "stage": stage, "variant": variant}))
-
-
-def _kept(query: Query, answer: AnswerAssembler, ended: Ended, timings: Timings) -> KeptAnswer:
+    query, principal = session.query, context.principal
     question, turns = query.question, list(query.messages)
     if not question and turns:  # a chat with a model alone
         question = turns.pop().content or ""
-    return KeptAnswer.model_validate(
+    session.kept = KeptAnswer.model_validate(
         {
-            **dict(answer_of(query, answer, ended, timings)),
+            **dict(answer_of(query, session.answer, ended, timings_of(session, ended))),
             "question": question,
             "messages": tuple({"role": turn.role, "content": turn.content} for turn in turns),
+            "collection": collection or "",
             "asked_at": query.asked_at,
+            "reader": principal.reader,
+            "key": principal.key,
             "principals": query.principals,
         }
     )
+    recorder.keep(context.tenant, session.kept)
 
 
 def may_see(principal: Principal, answer: KeptAnswer) -> bool:

@@ -7,9 +7,9 @@ no client sees its answer.
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 import anyio.abc
@@ -18,6 +18,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
+from services.gateway.queries.formatter import answer_of
 from services.gateway.queries.session import QuerySession
 from services.gateway.variants.selector import Copy, Router
 from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Comparison, Run
@@ -31,8 +32,9 @@ from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
 from sluice.api.feedback import KeptAnswer
+from sluice.api.models import Answer, Timings
 
-__all__ = ["SHADOW_OF", "KeepShadow", "Shadows"]
+__all__ = ["SHADOW_OF", "Shadows"]
 
 log = logging.getLogger(__name__)
 
@@ -44,35 +46,19 @@ CANCELLED: Final = "cancelled"
 SKIPPED: Final = "skipped"
 
 
-class KeepShadow(Protocol):
-    """Keeps what a shadow of a stage has answered, beside the live answer that is kept."""
-
-    def __call__(
-        self,
-        beside: KeptAnswer,
-        live: Query,
-        answer: AnswerAssembler,
-        ended: Ended,
-        run: Run,
-        /,
-        *,
-        stage: str,
-        variant: str,
-    ) -> None: ...
+Keep = Callable[[str, KeptAnswer], None]
+"""Keeps an answer for a tenant."""
 
 
 class _Shadow:
     """One copy in flight."""
 
-    def __init__(
-        self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy, keep: KeepShadow
-    ) -> None:
+    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy, keep: Keep) -> None:
         name = f"shadow-{secrets.token_hex(8)}"
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
         self._bus = bus
         self._replies = replies
-        self._live_query = live
         self._keep = keep
         self._query = live.model_copy(
             update={
@@ -90,7 +76,7 @@ class _Shadow:
         self._first_delta: float | None = None
         self._stopped = False
         self._reached = False
-        self._run: tuple[Ended, Run] | None = None
+        self._whole: Answer | None = None
         self._beside: KeptAnswer | None = None
         self._live = trace.get_current_span().get_span_context()
 
@@ -134,7 +120,9 @@ class _Shadow:
             seconds = time.perf_counter() - self._began
             run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)
             self.comparison.note("shadow", run)
-            self._run = ended, run
+            first = None if run.first_delta is None else run.first_delta * 1e3
+            timings = Timings(total_ms=run.seconds * 1e3, first_delta_ms=first, stages=ended.trail)
+            self._whole = answer_of(self._query, self._answer, ended, timings)
             self._keep_pair()
             return ANSWERED
         if self._stopped:
@@ -143,9 +131,9 @@ class _Shadow:
         return late.code
 
     def _keep_pair(self) -> None:
-        if self._run is not None and self._beside is not None:
-            stage, variant = self.copy.stage, self.copy.variant
-            self._keep(self._beside, self._live_query, self._answer, *self._run, stage=stage, variant=variant)
+        if self._whole is not None and self._beside is not None:
+            pair = {"id": self._beside.id, "stage": self.copy.stage, "variant": self.copy.variant}
+            self._keep(self._query.tenant, self._beside.model_copy(update={**dict(self._whole), **pair}))
 
     async def _next(self, mailbox: Mailbox) -> Ended | None:
         event = await mailbox.receive(max(self._query.remaining, 0.0) + 1)
@@ -165,9 +153,7 @@ class _Shadow:
 class Shadows:
     """All shadows of this gateway, `most` at once; the rest are left out. `keep` is called with each answer."""
 
-    def __init__(
-        self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int, keep: KeepShadow
-    ) -> None:
+    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int, keep: Keep) -> None:
         self._bus = bus
         self._instance = instance
         self._replies = replies
