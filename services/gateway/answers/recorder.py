@@ -6,10 +6,10 @@ worth less than one that comes late.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from nats.errors import Error as NatsError
@@ -26,6 +26,8 @@ from sluice.api.models import Source
 __all__ = ["AnswerRecorder"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 OUTCOMES = Counter(
     "sluice_gateway_answers_kept_total",
@@ -84,11 +86,14 @@ class AnswerRecorder:
         if self._redactor is None:
             return text
         try:
-            return await asyncio.to_thread(redacted, text, self._redactor)
+            return await self._in_thread(redacted, text, self._redactor)
         except Exception:
             log.exception("the redactor has failed")
             detail = "The gateway's SLUICE_REDACTOR has failed, so nothing was kept. Its log says more."
             raise Problem(ProblemType.INTERNAL, detail) from None
+
+    async def _in_thread(self, redacting: Callable[[T, Redactor], T], given: T, redactor: Redactor) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, redacting, given, redactor)
 
     @asynccontextmanager
     async def running(self, store: AnswerStore) -> AsyncIterator[None]:
@@ -120,8 +125,7 @@ class AnswerRecorder:
     async def _written(self, store: AnswerStore, tenant: str, answer: KeptAnswer) -> str:
         answer = answer.model_copy(update={"messages": answer.messages[-MOST_TURNS:]})
         if self._redactor is not None:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, redact, answer, self._redactor)
+            answer = await self._in_thread(redact, answer, self._redactor)
         # Only then: half of an address at the end of a text would not be known as one.
         answer = _bounded(answer)
         if len(answer.model_dump_json(exclude_defaults=True).encode()) > LARGEST:
