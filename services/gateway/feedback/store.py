@@ -33,11 +33,6 @@ class FeedbackStore:
         """The last changed first."""
         return await self._records.newest(f"{tenant}.>", limit, before=before)
 
-    async def of_reader(self, tenant: str, reader: str) -> AsyncIterator[Feedback]:
-        """All that one reader has said, as it comes."""
-        async for _, value in self._records.entries(f"{tenant}.*.{_hash(reader)}"):
-            yield Feedback.model_validate_json(value)
-
     async def about_reader(self, tenant: str, reader: str) -> AsyncIterator[Feedback]:
         """All that anybody has said of answers to one reader, and what the reader has said. Reads all of the tenant."""
         async for _, value in self._records.entries(f"{tenant}.>"):
