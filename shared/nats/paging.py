@@ -63,13 +63,14 @@ async def _widening(
     width = max(limit, NARROWEST)
     # What is written anew meanwhile has its place behind the end as it was.
     end = None if before is None else last
-    while last >= first:
+    found: list[Msg] = []
+    while last >= first and len(found) < limit:
         start = max(first, last - width + 1)
-        found = [message for message in await _messages(jetstream, stream, subject, start, end) if wanted(message)]
-        if len(found) >= limit or start == first:
-            return found[::-1][:limit]
+        messages = await _messages(jetstream, stream, subject, start, end)
+        found = [message for message in messages if wanted(message)] + found
+        end = last = start - 1
         width *= WIDER
-    return []
+    return found[::-1][:limit]
 
 
 async def _messages(jetstream: JetStreamContext, stream: str, subject: str, start: int, last: int | None) -> list[Msg]:
