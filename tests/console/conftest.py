@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from sluice import Client
-from tests.harness.browser import DESKTOP, PATIENCE_MS, PHONE, Visit, chromium, open_browser
+from tests.harness.browser import PATIENCE_MS, PHONE, Visit, chromium, open_browser, visiting
 from tests.harness.platform import Platform
 
 ADMIN: Final = "sk-sluice-admin-of-the-console-tests"
@@ -57,26 +57,16 @@ def browser(platform: Platform) -> Iterator[Browser]:
 @pytest.fixture
 def visit(browser: Browser, platform: Platform) -> Iterator[Visit]:
     """A window at a desk, signed in with the admin key."""
-    yield from _visiting(browser, platform, DESKTOP)
+    yield from visiting(browser, platform.url, ADMIN)
 
 
 @pytest.fixture
 def phone(browser: Browser, platform: Platform) -> Iterator[Visit]:
     """A window of a phone, in dark mode, signed in with the admin key."""
-    yield from _visiting(browser, platform, PHONE, dark=True)
+    yield from visiting(browser, platform.url, ADMIN, PHONE, dark=True)
 
 
 @pytest.fixture
 def page(visit: Visit) -> Page:
     """The console's first page."""
     return visit.open()
-
-
-def _visiting(browser: Browser, platform: Platform, size: tuple[int, int], *, dark: bool = False) -> Iterator[Visit]:
-    visit = Visit.begin(browser, platform.url, size=size, dark=dark)
-    try:
-        visit.sign_in(ADMIN)
-        yield visit
-        visit.check()
-    finally:
-        visit.context.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, expect
 
 from sluice import Client, SluiceError
 from tests.console.conftest import ADMIN
-from tests.harness.browser import DESKTOP, PHONE, Visit
+from tests.harness.browser import PHONE, Visit, visiting
 from tests.harness.platform import Platform, eventually
 from tests.harness.processes import ServiceProcess
 
@@ -61,24 +61,12 @@ def compared(keeping: Platform, operator: Client, shadow: str) -> int:
 
 @pytest.fixture
 def window(browser: Browser, keeping: Platform) -> Iterator[Visit]:
-    yield from visiting(browser, keeping, DESKTOP)
+    yield from visiting(browser, keeping.url, ADMIN)
 
 
 @pytest.fixture
 def pocket(browser: Browser, keeping: Platform) -> Iterator[Visit]:
-    yield from visiting(browser, keeping, PHONE, dark=True)
-
-
-def visiting(
-    browser: Browser, keeping: Platform, size: tuple[int, int], *, dark: bool = False, key: str = ADMIN
-) -> Iterator[Visit]:
-    visit = Visit.begin(browser, keeping.url, size=size, dark=dark)
-    try:
-        visit.sign_in(key)
-        yield visit
-        visit.check()
-    finally:
-        visit.context.close()
+    yield from visiting(browser, keeping.url, ADMIN, PHONE, dark=True)
 
 
 def side(pair: Locator, title: str) -> Locator:
@@ -139,7 +127,7 @@ def test_where_nothing_was_compared_the_page_says_what_it_takes(window: Visit) -
 def test_a_key_for_one_collection_compares_nothing(browser: Browser, keeping: Platform, compared: int) -> None:
     with Client(keeping.url, api_key=ADMIN, timeout=60) as client:
         secret = client.create_key("of berths", ["read", "query"], collections=["berths"]).secret
-    for visit in visiting(browser, keeping, DESKTOP, key=secret):
+    for visit in visiting(browser, keeping.url, secret):
         visit.expected.append("403")
         page = visit.open("/operate/routes")
         expect(page.get_by_role("region", name="Route of generate")).to_be_visible()

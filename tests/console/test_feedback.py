@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from sluice import Client
 from tests.console.conftest import ADMIN
-from tests.harness.browser import DESKTOP, PHONE, Visit
+from tests.harness.browser import PHONE, Visit, visiting
 from tests.harness.platform import Platform, eventually
 
 QUESTION: Final = "Who built the blue lamp of the harbour?"
@@ -30,30 +30,18 @@ def collection(keeping: Platform) -> str:
 
 @pytest.fixture
 def reader(browser: Browser, keeping: Platform, collection: str) -> Iterator[Visit]:
-    yield from visiting(browser, keeping)
+    yield from visiting(browser, keeping.url, ADMIN)
 
 
 @pytest.fixture
 def other_reader(browser: Browser, keeping: Platform, collection: str) -> Iterator[Visit]:
     """The same person in another browser."""
-    yield from visiting(browser, keeping)
+    yield from visiting(browser, keeping.url, ADMIN)
 
 
 @pytest.fixture
 def reader_on_a_phone(browser: Browser, keeping: Platform, collection: str) -> Iterator[Visit]:
-    yield from visiting(browser, keeping, PHONE, dark=True)
-
-
-def visiting(
-    browser: Browser, keeping: Platform, size: tuple[int, int] = DESKTOP, *, dark: bool = False, key: str = ADMIN
-) -> Iterator[Visit]:
-    visit = Visit.begin(browser, keeping.url, size=size, dark=dark)
-    try:
-        visit.sign_in(key)
-        yield visit
-        visit.check()
-    finally:
-        visit.context.close()
+    yield from visiting(browser, keeping.url, ADMIN, PHONE, dark=True)
 
 
 def ask(visit: Visit, question: str = QUESTION) -> Page:
@@ -311,7 +299,7 @@ def test_a_key_that_may_only_ask_rates_its_answers_and_sees_no_list(
 ) -> None:
     with Client(keeping.url, api_key=ADMIN, timeout=60) as client:
         secret = client.create_key("asker", ["query"]).secret
-    for visit in visiting(browser, keeping, key=secret):
+    for visit in visiting(browser, keeping.url, secret):
         page = ask(visit)
         thumb(page, "Good answer").click()
         expect(state(page)).to_have_text("Sent")

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-__all__ = ["DESKTOP", "PHONE", "Visit", "chromium", "open_browser"]
+__all__ = ["DESKTOP", "PHONE", "Visit", "chromium", "open_browser", "visiting"]
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -133,3 +133,16 @@ class Visit:
         where = message.location["url"]
         if message.type == "error" and (not where or where.startswith(self.url)):
             self.faults.append(f"console: {message.text}")
+
+
+def visiting(
+    browser: Browser, url: str, key: str, size: tuple[int, int] = DESKTOP, *, dark: bool = False
+) -> Iterator[Visit]:
+    """For a fixture: a window of whoever has this key, in which nothing may have gone wrong at the end."""
+    visit = Visit.begin(browser, url, size=size, dark=dark)
+    try:
+        visit.sign_in(key)
+        yield visit
+        visit.check()
+    finally:
+        visit.context.close()
