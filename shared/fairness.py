@@ -10,10 +10,11 @@ holds none takes one of these, so a newcomer need not wait for the end of what o
 """
 
 import asyncio
+import heapq
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,9 @@ Clock = Callable[[], float]
 
 Weights = Mapping[str, float]
 """Tenants of another weight than 1."""
+
+FEW: Final = 8
+"""One in so many is few: those are looked at one by one, and else all in their order until one is among them."""
 
 REMEMBERED: Final = 1000
 """Tenants without a slot whose account is kept before the first look for those that can be forgotten."""
@@ -49,13 +53,20 @@ def parse_weights(text: str) -> dict[str, float]:
 
 @dataclass(slots=True)
 class _Account:
-    """Slot-seconds over weight, `held` slots now, the sum of the times at which these were taken, and the last turn."""
+    """Slot-seconds over weight, `held` slots now, the sum of the times at which these were taken, the last turn, and
+    the number of the arrival among those that wait."""
 
     weight: float
     used: float = 0.0
     held: int = 0
     began: float = 0.0
     turn: int = 0
+    arrival: int = 0
+
+    @property
+    def idle_key(self) -> tuple[float, int, int]:
+        """The order of those that hold nothing: it stands still."""
+        return self.used, self.turn, self.arrival
 
     def served(self, now: float) -> float:
         return self.used + (self.held * now - self.began) / self.weight
@@ -63,6 +74,8 @@ class _Account:
 
 class FairShare:
     """Who may take one of `size` slots, and who is next. Pure: it does not wait, and knows nobody who does.
+
+    All costs little, however many tenants wait.
 
     A tenant without a slot may also take one of `spare` further slots.
     """
@@ -78,6 +91,9 @@ class FairShare:
         self._accounts: dict[str, _Account] = {}
         self._holders: dict[str, _Account] = {}
         self._waiting: dict[str, _Account] = {}
+        self._idle: list[tuple[tuple[float, int, int], str]] = []
+        """A heap of those that wait and hold nothing, in their order, which stands still. Some no longer do."""
+        self._arrivals = 0
         self._floor = 0.0
         self._turn = 0
         self._forget_at = REMEMBERED
@@ -87,18 +103,25 @@ class FairShare:
         room = self.size - reserved - self.taken
         return room > 0 or (room + self.spare > 0 and tenant not in self._holders)
 
-    def choose(self, waiting: Collection[str]) -> Collection[str]:
-        """Those of the tenants that may take a slot now."""
-        if self.taken < self.size:
-            return waiting
-        if self.taken >= self.size + self.spare:
-            return ()
-        return [tenant for tenant in waiting if tenant not in self._holders]
+    def next(self, *, reserved: int = 0, among: Set[str] | None = None) -> str | None:
+        """The next of those that wait and may take a slot now, where `reserved` slots are kept from them; None where
+        there is none. `among` are those to choose from, if not all."""
+        room = self.size - reserved - self.taken
+        found = []
+        if room > 0:
+            found = [name for name in self._holders if name in self._waiting and (among is None or name in among)]
+        if room + self.spare > 0 and (idle := self._first_idle(among)) is not None:
+            found.append(idle)
+        return min(found, key=self.order(), default=None)
 
     def join(self, tenant: str) -> None:
         """Note that the tenant waits. Again is the same as once."""
         if tenant not in self._waiting:
-            self._waiting[tenant] = self._holders.get(tenant) or self._arrive(tenant, self._clock())
+            self._waiting[tenant] = account = self._holders.get(tenant) or self._arrive(tenant, self._clock())
+            self._arrivals += 1
+            account.arrival = self._arrivals
+            if not account.held:
+                self._note_idle(tenant, account)
 
     def leave(self, tenant: str) -> None:
         """Note that the tenant does not wait any more."""
@@ -143,6 +166,8 @@ class FairShare:
         if not account.held:
             account.began = 0.0
             del self._holders[tenant]
+            if tenant in self._waiting:
+                self._note_idle(tenant, account)
 
     def _arrive(self, tenant: str, now: float) -> _Account:
         """The account of a tenant that neither held nor waited: it begins where the others are, or behind them."""
@@ -162,13 +187,45 @@ class FairShare:
 
     def _least(self, now: float) -> float:
         """The least time of those that hold or wait, and never less than before."""
-        least = math.inf
-        for active in (self._holders, self._waiting):
-            for one in active.values():
-                least = min(least, one.used + (one.held * now - one.began) / one.weight)
+        held = (one.used + (one.held * now - one.began) / one.weight for one in self._holders.values())
+        least = min(held, default=math.inf)
+        self._drop_gone()
+        if self._idle:
+            (used, _, _), _ = self._idle[0]
+            least = min(least, used)
         if self._floor < least < math.inf:
             self._floor = least
         return self._floor
+
+    def _first_idle(self, among: Set[str] | None) -> str | None:
+        """The first of those that wait and hold nothing."""
+        if among is not None and len(among) * FEW < len(self._waiting):
+            idle = [name for name in among if name in self._waiting and name not in self._holders]
+            return min(idle, key=lambda name: self._waiting[name].idle_key, default=None)
+        passed = []
+        self._drop_gone()
+        while self._idle and among is not None and self._idle[0][1] not in among:
+            passed.append(heapq.heappop(self._idle))
+            self._drop_gone()
+        first = self._idle[0][1] if self._idle else None
+        for entry in passed:
+            heapq.heappush(self._idle, entry)
+        return first
+
+    def _drop_gone(self) -> None:
+        """Have one at the top of the heap that waits and holds nothing."""
+        while self._idle:
+            key, tenant = self._idle[0]
+            account = self._waiting.get(tenant)
+            if account is not None and not account.held and account.idle_key == key:
+                return
+            heapq.heappop(self._idle)
+
+    def _note_idle(self, tenant: str, account: _Account) -> None:
+        if len(self._idle) > REMEMBERED + 2 * len(self._waiting):
+            self._idle = [(one.idle_key, name) for name, one in self._waiting.items() if not one.held]
+            heapq.heapify(self._idle)
+        heapq.heappush(self._idle, (account.idle_key, tenant))
 
 
 class FairSlots:
@@ -222,8 +279,7 @@ class FairSlots:
     def release(self, tenant: str, taken: float) -> None:
         """Give a slot back, to whoever is next."""
         self._share.give(tenant, taken)
-        while candidates := self._share.choose(self._waiting):
-            following = min(candidates, key=self._share.order())
+        while (following := self._share.next()) is not None:
             turn = self._waiting[following][0]
             if not turn.done():
                 turn.set_result(self._share.take(following))

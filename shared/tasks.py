@@ -1,13 +1,16 @@
 """Work beside other work, with an end that is certain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["TaskSet", "background", "task_group"]
+__all__ = ["TaskSet", "background", "for_each", "task_group"]
 
 AGAIN: Final = 0.05
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @asynccontextmanager
@@ -56,3 +59,17 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def for_each(
+    items: Iterable[Item], function: Callable[[Item], Awaitable[Result]], *, at_once: int
+) -> list[Result]:
+    """The results for items, in their order, of which so many are in work at once. Raises the first error, and the
+    others go on."""
+    room = asyncio.Semaphore(at_once)
+
+    async def run(item: Item) -> Result:
+        async with room:
+            return await function(item)
+
+    return await asyncio.gather(*map(run, items))

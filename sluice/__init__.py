@@ -12,19 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sluice.api.models import (
-        Answer,
-        Collection,
-        Delta,
-        Document,
-        Done,
-        Job,
-        JobState,
-        Source,
-        Sources,
-        Status,
-        Timings,
-    )
+    from sluice.api.collections import Collection
+    from sluice.api.documents import Document
+    from sluice.api.jobs import Job, JobState
+    from sluice.api.queries import Answer, Delta, Done, Source, Sources, Timings
+    from sluice.api.status import Status
     from sluice.client import AsyncClient, Client
     from sluice.client.errors import SluiceError, UnreachableError
     from sluice.client.pipeline import Pipeline
@@ -54,10 +46,15 @@ _HOME = {
     "SluiceError": "client.errors",
     "UnreachableError": "client.errors",
     "Pipeline": "client.pipeline",
+    "Collection": "api.collections",
+    "Document": "api.documents",
+    "Job": "api.jobs",
+    "JobState": "api.jobs",
+    "Status": "api.status",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'sluice' has no attribute {name!r}")
-    return getattr(import_module(f"sluice.{_HOME.get(name, 'api.models')}"), name)
+    return getattr(import_module(f"sluice.{_HOME.get(name, 'api.queries')}"), name)

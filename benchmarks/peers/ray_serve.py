@@ -5,21 +5,18 @@ user code on the replica's own event loop, buffered logs; RAY_SERVE_ENABLE_HA_PR
 starts this sets in the environment; without access logs, dashboard and usage reports, and with room for all queries.
 """
 
-import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import ray
 from ray import serve
-from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import LoggingConfig
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from benchmarks.peers.constants import EMBEDDING, PASSAGES, TOKENS, event, pieces
+from benchmarks.peers.ray_process import serve_until_stopped
 
 ROOM = {"max_ongoing_requests": 1024, "ray_actor_options": {"num_cpus": 0}}
 
@@ -77,28 +74,6 @@ class Gateway:
         yield event("done", {"id": query_id, "usage": {"completion_tokens": len(TOKENS)}})
 
 
-def main() -> None:
-    port, folder = sys.argv[1:]
-    # More CPUs than there are: here they only say how many actors may be placed.
-    ray.init(
-        address="local",
-        num_cpus=16,
-        object_store_memory=128 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        _temp_dir=folder,
-    )
-    serve.start(
-        http_options=HTTPOptions(host="127.0.0.1", port=int(port)),
-        logging_config=LoggingConfig(enable_access_log=False),
-    )
-    quiet = LoggingConfig(enable_access_log=False, log_level="ERROR")
-    serve.run(Gateway.bind(Embed.bind(), Retrieve.bind(), Generate.bind()), logging_config=quiet)
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    ray.shutdown()
-
-
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    main()
+    port, folder = sys.argv[1:]
+    serve_until_stopped(Gateway.bind(Embed.bind(), Retrieve.bind(), Generate.bind()), int(port), folder)

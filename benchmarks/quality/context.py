@@ -31,7 +31,6 @@ from benchmarks.quality.measures import difference, interval
 from services.embedder.model.model import Kind as TextKind
 from services.generator.engines.base import Prompt, TextDelta
 from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
-from services.generator.grounding.sentences import SentenceKind, split_sentences
 from services.generator.prompting.context import disjoint_contexts, prompt_passages
 from services.generator.prompting.tokens import approximate_tokens
 from services.retriever.stages.retrieve import Retrieve
@@ -39,6 +38,7 @@ from services.retriever.stores.base import Chunk, IndexedDocument
 from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.ingestion.chunking.chunker import Chunker
 from services.scheduler.ingestion.parsing.registry import parse
+from shared.analysis.sentences import SentenceKind, split_sentences
 from shared.contracts.envelope import Query, Stop, pack_vector
 
 Vector = npt.NDArray[np.float32]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from services.embedder.model.loader import check_installed
 from services.embedder.model.model import EmbeddingModel
+from services.embedder.model.priority_lock import PriorityLock
 from services.embedder.model.torch_extra import TorchMissingError, require_torch
+from services.embedder.pool.stored_model import StoredModels, stored_models
 from services.embedder.reranking import (
     CrossEncoderConfig,
     LateInteractionConfig,
@@ -16,12 +18,15 @@ from services.embedder.reranking import (
     create_reranker,
 )
 from services.embedder.settings import EmbedderSettings
-from services.embedder.stages.embed import Embedding
+from services.embedder.stages.embed import STAGE, Embedding
 from services.embedder.stages.rerank import Reranking
 from shared.contracts.envelope import Passage, Query, Stop
+from shared.runtime.device import SharedDevice
 from shared.runtime.stage import Stage
 from shared.service.imports import uncollected
 from shared.service.service import ASGIApp, Service
+from shared.stores.model_folder import ModelFolder, writable_folder
+from shared.stores.models import ModelStore
 
 __all__ = ["make"]
 
@@ -45,15 +50,25 @@ def make(settings: EmbedderSettings) -> tuple[Service, ASGIApp]:
         raise SystemExit(f"embedder: {error}") from None
 
     @asynccontextmanager
-    async def setup(_: Service) -> AsyncIterator[Sequence[Stage]]:
+    async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
         model = await _model(settings) if _needs_model(settings, config) else None
+        turns = PriorityLock() if model is None else model.turns
+        device = SharedDevice(STAGE)
+        pool = _models(settings, ModelStore(service.bus.jetstream), turns, device)
         async with AsyncExitStack() as stack:
+            models = await stack.enter_async_context(pool.running())
             stages = []
             if model is not None and settings.embedder_serves.embeds:
-                embedding = Embedding(model, cache_bytes=settings.embedding_cache_mb * 2**20)
+                embedding = Embedding(
+                    model,
+                    models,
+                    device=device,
+                    cache_bytes=settings.embedding_cache_mb * 2**20,
+                    room=settings.embedder_room,
+                )
                 stages.append(_embed(settings, model, await stack.enter_async_context(embedding.running())))
             if config is not None:
-                stages.append(await stack.enter_async_context(_rerank(settings, config, model)))
+                stages.append(await stack.enter_async_context(_rerank(settings, config, model, models)))
             yield stages
 
     service = Service("embedder", settings, setup)
@@ -87,6 +102,12 @@ async def _model(settings: EmbedderSettings) -> EmbeddingModel:
     return model
 
 
+def _models(settings: EmbedderSettings, store: ModelStore, turns: PriorityLock, device: SharedDevice) -> StoredModels:
+    root = writable_folder(settings.model_cache, settings.data_dir)
+    folder = ModelFolder(store, root, max_bytes=settings.model_cache_mb * 2**20)
+    return stored_models(folder, settings.model, most=settings.embedder_models, turns=turns, device=device)
+
+
 def _embed(settings: EmbedderSettings, model: EmbeddingModel, embed: Embedding) -> Stage:
     return Stage(
         name="embed",
@@ -100,13 +121,20 @@ def _embed(settings: EmbedderSettings, model: EmbeddingModel, embed: Embedding) 
 
 @asynccontextmanager
 async def _rerank(
-    settings: EmbedderSettings, config: RerankerConfig, model: EmbeddingModel | None
+    settings: EmbedderSettings, config: RerankerConfig, model: EmbeddingModel | None, models: StoredModels
 ) -> AsyncIterator[Stage]:
     reranker = create_reranker(config, model)
     variant = settings.rerank_variant or settings.embedding_variant
     # A remote server that is away must not keep the process from embedding.
     canary = None if isinstance(config, RemoteConfig) else CANARY.model_copy(update={"slip": _canary_slip(variant)})
-    reranking = Reranking(reranker, budget=settings.rerank_budget, retrieval_weight=settings.retrieval_weight)
+    reranking = Reranking(
+        reranker,
+        models,
+        budget=settings.rerank_budget,
+        retrieval_weight=settings.retrieval_weight,
+        stored_weights=settings.stored_weights,
+        room=settings.rerank_room,
+    )
     async with reranking.running() as rerank:
         yield Stage(
             name="rerank",

@@ -1,6 +1,8 @@
 """Settings of the embedder."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +18,7 @@ from services.embedder.reranking import (
     RerankerName,
 )
 from services.embedder.reranking.late_interaction import RETRIEVAL_WEIGHT
+from shared.contracts.models import ModelKind
 from shared.service.settings import ServiceSettings
 
 __all__ = ["EmbedderSettings", "Served"]
@@ -86,6 +89,13 @@ class EmbedderSettings(RerankSettings, ServiceSettings):
     )
 
     embedding_cache_mb: int = Field(16, ge=0, description="MiB of question vectors that are kept; 0: none.")
+    embedder_models: int = Field(
+        2, ge=1, description="Models of the store in memory beside the process's own; those used longest ago leave."
+    )
+    model_cache: Path | None = Field(
+        None, description="Folder for files of models of the store; none: `model-cache` in the data folder."
+    )
+    model_cache_mb: int = Field(10_240, ge=0, description="MiB of them that stay; those used longest ago are removed.")
 
     @property
     def model(self) -> ModelConfig:
@@ -102,9 +112,20 @@ class EmbedderSettings(RerankSettings, ServiceSettings):
 
     @property
     def retrieval_weight(self) -> float:
+        return self._weight(late_interaction=self.reranker is RerankerName.LATE_INTERACTION)
+
+    @property
+    def stored_weights(self) -> Mapping[ModelKind, float]:
+        """The share of the retrieval score where a model of the store reranks."""
+        return {
+            ModelKind.EMBEDDER: self._weight(late_interaction=True),
+            ModelKind.RERANKER: self._weight(late_interaction=False),
+        }
+
+    def _weight(self, *, late_interaction: bool) -> float:
         if self.rerank_retrieval_weight is not None:
             return self.rerank_retrieval_weight
-        return RETRIEVAL_WEIGHT if self.reranker is RerankerName.LATE_INTERACTION else 0.0
+        return RETRIEVAL_WEIGHT if late_interaction else 0.0
 
     @property
     def reranker_config(self) -> RerankerConfig:

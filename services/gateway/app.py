@@ -1,13 +1,15 @@
 """The gateway: HTTP in, events out. It publishes `query.*` and `job.*`, and receives `reply.*` and `event.job.*`."""
 
 import logging
+import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Final
 
 import anyio
+from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from faststream.asgi import make_asyncapi_asgi
@@ -22,6 +24,7 @@ from services.gateway.console.pages import console_routes
 from services.gateway.http.direct_routes import DirectRoutes
 from services.gateway.http.openapi import describe_api
 from services.gateway.http.problems import handle_problems
+from services.gateway.inference.errors import DIALECTS
 from services.gateway.middleware.audit import audit_middleware
 from services.gateway.middleware.telemetry import TelemetryMiddleware
 from services.gateway.openai.errors import DIALECT
@@ -77,7 +80,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
         title="Sluice",
         version=VERSION,
         description="Answers from your own documents.",
-        lifespan=lambda _: _lifespan(service, state, serve_metrics(open_pages, settings)),
+        lifespan=lambda _: _lifespan(service, state, serve_metrics(open_pages, settings), grpc()),
         redirect_slashes=False,
         telemetry=FRAMEWORK_TELEMETRY,
         redoc_url=None,
@@ -86,7 +89,7 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     requests.app = app
     for router in ROUTERS:
         app.include_router(router)
-    handle_problems(app, DIALECT)
+    handle_problems(app, *DIALECTS, DIALECT)
     describe_api(app)
     specification = AsyncAPI(service.bus.broker, title="Sluice gateway", version=VERSION)
     pages = service.pages()
@@ -97,9 +100,27 @@ def make(settings: GatewaySettings) -> tuple[Service, ASGIApp]:
     )
     if settings.console:
         app.router.routes.extend([*_sign_in_routes(settings, state), *console_routes()])
-    return service, TelemetryMiddleware(
-        audit_middleware(DirectRoutes(app, DIRECT), state.authenticator, settings), service.draining
-    )
+
+    def surrounded(inner: ASGIApp) -> ASGIApp:
+        return TelemetryMiddleware(audit_middleware(inner, state.authenticator, settings), service.draining)
+
+    def grpc() -> AbstractAsyncContextManager[None]:
+        return _grpc_server(service, settings, app, surrounded)
+
+    return service, surrounded(DirectRoutes(app, DIRECT))
+
+
+def _grpc_server(
+    service: Service, settings: GatewaySettings, app: FastAPI, surrounded: Callable[[ASGIApp], ASGIApp]
+) -> AbstractAsyncContextManager[None]:
+    if settings.grpc_port is None:
+        return nullcontext()
+    # Logs are lines of JSON, which gRPC's own are not: what it has to say are the statuses of its calls.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Every other gateway would carry its library for nothing.
+    from services.gateway.inference.grpc.server import serve_grpc
+
+    return serve_grpc(service, settings, app, surrounded)
 
 
 def _sign_in_routes(settings: GatewaySettings, state: GatewayState) -> list[BaseRoute]:
@@ -114,17 +135,21 @@ def _sign_in_routes(settings: GatewaySettings, state: GatewayState) -> list[Base
 
 @asynccontextmanager
 async def _lifespan(
-    service: Service, state: GatewayState, metrics_port: AbstractAsyncContextManager[None]
+    service: Service,
+    state: GatewayState,
+    metrics_port: AbstractAsyncContextManager[None],
+    grpc_port: AbstractAsyncContextManager[None],
 ) -> AsyncIterator[None]:
     """The service beside the HTTP server. It connects in the background: /livez answers without the broker."""
     async with metrics_port, service.lifespan():
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_connect, service)
-                yield
+                async with grpc_port:
+                    yield
                 tasks.cancel_scope.cancel()
         finally:
-            await state.write_usage()
+            await state.write_counts()
             await service.bus.broker.stop()
 
 

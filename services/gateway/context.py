@@ -11,19 +11,24 @@ from services.gateway.usage.recorder import UsageRecorder
 from shared.contracts.envelope import Lane
 from shared.contracts.events import Usage
 
-__all__ = ["REQUEST_CONTEXT", "PrincipalDependency", "RequestContext", "charge_tokens", "context_of"]
+__all__ = ["AUDIT_DETAILS", "REQUEST_CONTEXT", "PrincipalDependency", "RequestContext", "charge_tokens", "context_of"]
 
 REQUEST_CONTEXT: Final = "sluice.request_context"
 """Member of an ASGI scope: the `RequestContext`."""
 
+AUDIT_DETAILS: Final = "sluice.audit_details"
+"""The same: a dict of what else the audit log says of the request."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """A `deadline` (Unix seconds) takes precedence over any timeout that the request names."""
+    """A `deadline` (Unix seconds) takes precedence over any timeout that the request names. `latest` only bounds it:
+    then the client stops waiting."""
 
     lane: Lane = Lane.INTERACTIVE
     principal: Principal = ANONYMOUS
     deadline: float | None = None
+    latest: float | None = None
 
     @property
     def tenant(self) -> str:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from services.gateway.answers.recorder import AnswerRecorder
 from services.gateway.answers.store import AnswerStore
 from services.gateway.auth.authenticator import Authenticator
+from services.gateway.canaries.recorder import CanaryRecorder
 from services.gateway.collections.cache import CollectionCache
 from services.gateway.conversations.store import Conversations
 from services.gateway.feedback.store import FeedbackStore
@@ -16,13 +17,13 @@ from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys
 from services.gateway.openai.batches.service import Batches
 from services.gateway.openai.models.model_registry import ModelRegistry
+from services.gateway.payloads.recorder import PayloadRecorder
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.session import Queries
 from services.gateway.settings import GatewaySettings
 from services.gateway.state import Backend, GatewayState, state_of
 from services.gateway.usage.recorder import UsageRecorder
 from services.gateway.usage.store import UsageStore
-from services.gateway.variants.routes import Routes
 from services.gateway.variants.selector import Router
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
@@ -33,6 +34,10 @@ from shared.stores.document_index import DocumentIndex
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
+from shared.stores.models import ModelStore
+from shared.stores.payload_log import PayloadLog
+from shared.stores.releases import ReleaseStore
+from shared.stores.routes import Routes
 
 __all__ = [
     "SettingsDependency",
@@ -46,6 +51,7 @@ __all__ = [
     "ArtifactsDependency",
     "BatchesDependency",
     "BusDependency",
+    "CanaryRecorderDependency",
     "CollectionCacheDependency",
     "CollectionIndexDependency",
     "CollectionsDependency",
@@ -57,8 +63,12 @@ __all__ = [
     "FilesDependency",
     "JobsDependency",
     "KeysDependency",
+    "ModelStoreDependency",
     "ModelsDependency",
+    "PayloadRecorderDependency",
+    "PayloadsDependency",
     "QueriesDependency",
+    "ReleasesDependency",
     "RoutesDependency",
     "UploadObjectsDependency",
     "UsageRecorderDependency",
@@ -103,12 +113,17 @@ ConversationsDependency = Annotated[Conversations, Depends(_capability(lambda ba
 UsageStoreDependency = Annotated[UsageStore, Depends(_capability(lambda backend: backend.usage))]
 AnswersDependency = Annotated[AnswerStore, Depends(_capability(lambda backend: backend.answers))]
 FeedbackDependency = Annotated[FeedbackStore, Depends(_capability(lambda backend: backend.feedback))]
+PayloadsDependency = Annotated[PayloadLog, Depends(_capability(lambda backend: backend.payloads))]
 KeysDependency = Annotated[Keys, Depends(_capability(lambda backend: backend.keys))]
 ModelsDependency = Annotated[ModelRegistry, Depends(_capability(lambda backend: backend.models))]
+ModelStoreDependency = Annotated[ModelStore, Depends(_capability(lambda backend: backend.model_store))]
+ReleasesDependency = Annotated[ReleaseStore, Depends(_capability(lambda backend: backend.releases))]
 SettingsDependency = Annotated[GatewaySettings, Depends(_of_state(lambda state: state.settings))]
 PipelinesDependency = Annotated[Pipelines, Depends(_of_state(lambda state: state.pipelines))]
 SelectorDependency = Annotated[Router, Depends(_of_state(lambda state: state.selector))]
 NotifierDependency = Annotated[JobNotifier, Depends(_of_state(lambda state: state.notifier))]
 UsageRecorderDependency = Annotated[UsageRecorder, Depends(_of_state(lambda state: state.usage))]
 AnswerRecorderDependency = Annotated[AnswerRecorder, Depends(_of_state(lambda state: state.answers))]
+PayloadRecorderDependency = Annotated[PayloadRecorder, Depends(_of_state(lambda state: state.payloads))]
+CanaryRecorderDependency = Annotated[CanaryRecorder, Depends(_of_state(lambda state: state.canaries))]
 AuthenticatorDependency = Annotated[Authenticator, Depends(_of_state(lambda state: state.authenticator))]

@@ -9,6 +9,9 @@ from services.gateway.collections.router import router as collections
 from services.gateway.conversations.router import router as conversations
 from services.gateway.documents.router import router as documents
 from services.gateway.feedback.router import router as feedback
+from services.gateway.inference.generate.router import router as generate
+from services.gateway.inference.router import direct as inferences
+from services.gateway.inference.router import router as inference
 from services.gateway.jobs.router import router as jobs
 from services.gateway.keys.router import router as keys
 from services.gateway.openai.batches.router import router as batches
@@ -18,8 +21,13 @@ from services.gateway.openai.embeddings.router import router as embeddings
 from services.gateway.openai.files.router import router as files
 from services.gateway.openai.models.router import router as models
 from services.gateway.passages.router import router as passages
+from services.gateway.payloads.router import router as payloads
 from services.gateway.queries.router import router as queries
+from services.gateway.registry.router import router as registry
+from services.gateway.releases.archives.router import router as release_archives
+from services.gateway.releases.router import router as releases
 from services.gateway.rerank.router import router as rerank
+from services.gateway.runs.router import router as runs
 from services.gateway.schedules.router import router as schedules
 from services.gateway.sessions.router import router as sessions
 from services.gateway.usage.router import router as usage
@@ -27,18 +35,24 @@ from services.gateway.variants.router import router as variants
 
 __all__ = ["DIRECT", "ROUTERS"]
 
-DIRECT: Final = (queries, chat, completions, embeddings, rerank)
+QUERY_PATH: Final = (queries, chat, completions, embeddings, rerank)
+
+DIRECT: Final = (*QUERY_PATH, inferences)
 """The routers of the query path, whose endpoints are called without FastAPI's layers."""
 
 ROUTERS: Final = (
-    *DIRECT,
+    *QUERY_PATH,
     models,
+    registry,
+    release_archives,
+    releases,
     files,
     batches,
     collections,
     documents,
     passages,
     jobs,
+    runs,
     artifacts,
     schedules,
     admin,
@@ -49,4 +63,7 @@ ROUTERS: Final = (
     usage,
     answers,
     feedback,
+    inference,
+    generate,
+    payloads,
 )

@@ -8,12 +8,13 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ImportString, SecretStr, field_validator, model_validator
 
+from services.gateway.releases.archives.signatures import parse_keys
 from services.gateway.usage.prices import Price
 from shared.contracts.envelope import Tenant
 from shared.contracts.keys import EVERY_COLLECTION, Action, CollectionPattern
 from shared.service.settings import ServiceSettings
 
-__all__ = ["Audit", "ConversationPlace", "GatewaySettings", "OpenIdGrant"]
+__all__ = ["Audit", "ConversationPlace", "GatewaySettings", "OpenIdGrant", "PayloadLogging"]
 
 SHORTEST_SECRET: Final = 32
 KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -48,8 +49,21 @@ class ConversationPlace(StrEnum):
     SERVER = "server"
 
 
+class PayloadLogging(StrEnum):
+    """What of inferences is logged."""
+
+    NONE = "none"
+    REQUESTS = "requests"
+    RESPONSES = "responses"
+    ALL = "all"
+
+
 class GatewaySettings(ServiceSettings):
     http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes any free one.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for inferences by gRPC; 0 takes any free one, none: none."
+    )
+    grpc_calls: int = Field(1024, ge=1, description="Calls by gRPC in work at once; more are refused.")
     pipelines: Path | None = Field(None, description="YAML file of named pipelines; none: only the built-in default.")
     default_timeout: float = Field(30.0, ge=0.1, description="Seconds that a query may take unless it says otherwise.")
     openai_timeout: float = Field(
@@ -63,13 +77,22 @@ class GatewaySettings(ServiceSettings):
     )
     max_question_chars: int = Field(8000, ge=1, description="Characters in a question.")
     max_body_bytes: int = Field(256 * 2**20, ge=1, description="Bytes in the body of one upload.")
+    max_model_mb: int = Field(2048, ge=1, description="MiB of one model that is uploaded.")
+    release_keys: Path | None = Field(
+        None, description="File of PEM public keys; one of them must have signed a release that is imported. None: any."
+    )
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Bytes in one uploaded file.")
     max_files: int = Field(1000, ge=1, description="Documents in one upload.")
     max_texts_bytes: int = Field(32 * 2**20, ge=1, description="Bytes in one upload of documents as JSON texts.")
+    max_tensor_bytes: int = Field(
+        32 * 2**20, ge=1, description="Bytes of the tensors of one request to a model of the repository."
+    )
     max_batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Bytes in one file for the Files API.")
     batch_concurrency: int = Field(32, ge=1, le=256, description="Lines of one batch in work at once.")
     batch_yields: bool = Field(
-        False, description="Lines of batches wait while queries are in flight: for when all stages share a few CPUs."
+        False,
+        description="Lines of batches, and shadows, wait while queries are in flight: for when all stages share a few "
+        "CPUs.",
     )
     request_room: int = Field(64, ge=1, description="Lines of batches in work at once.")
     query_window: int = Field(
@@ -131,6 +154,21 @@ class GatewaySettings(ServiceSettings):
         None,
         description="Function that takes out of each text what must not be kept, such as "
         "services.gateway.answers.redaction.contacts; none: texts are kept as they are.",
+    )
+    payloads: PayloadLogging = Field(
+        PayloadLogging.NONE,
+        description="What of inferences by the Open Inference Protocol is logged: none, requests, responses, or all.",
+    )
+    payload_tenants: str = Field(
+        "", description="Tenants whose inferences are logged, separated by commas; empty: all."
+    )
+    payload_models: str = Field("", description="Models whose inferences are logged, separated by commas; empty: all.")
+    payload_sample: float = Field(1.0, ge=0, le=1, description="Share of the inferences that are logged.")
+    payload_metadata_only: bool = Field(
+        False, description="Log names, types and shapes of tensors alone, and no elements and parameters."
+    )
+    max_payload_bytes: int = Field(
+        64 * 1024, ge=0, le=128 * 1024, description="Bytes of the tensors of one payload that are logged."
     )
     public_url: str = Field(
         "",
@@ -202,7 +240,17 @@ class GatewaySettings(ServiceSettings):
     @property
     def kept_tenants(self) -> frozenset[str]:
         """The tenants of `keep_answers_tenants`."""
-        return frozenset(name for part in self.keep_answers_tenants.split(",") if (name := part.strip()))
+        return _names(self.keep_answers_tenants)
+
+    @property
+    def logged_tenants(self) -> frozenset[str]:
+        """The tenants of `payload_tenants`."""
+        return _names(self.payload_tenants)
+
+    @property
+    def logged_models(self) -> frozenset[str]:
+        """The models of `payload_models`."""
+        return _names(self.payload_models)
 
     @property
     def host_names(self) -> frozenset[str]:
@@ -215,10 +263,12 @@ class GatewaySettings(ServiceSettings):
         "identity_secret",
         "identity_secret_file",
         "identity_keys_file",
+        "grpc_port",
         "metrics_port",
         "openid_client_secret",
         "openid_client_secret_file",
         "redactor",
+        "release_keys",
         mode="before",
     )
     @classmethod
@@ -295,7 +345,20 @@ class GatewaySettings(ServiceSettings):
         return self
 
     @model_validator(mode="after")
+    def _release_keys_fit(self) -> Self:
+        if self.release_keys is not None:
+            try:
+                parse_keys(self.release_keys.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"release_keys, the file {self.release_keys}, cannot be used: {error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:
         if self.default_timeout > self.longest_deadline:
             raise ValueError("default_timeout is longer than longest_deadline")
         return self
+
+
+def _names(separated: str) -> frozenset[str]:
+    return frozenset(name for part in separated.split(",") if (name := part.strip()))

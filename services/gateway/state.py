@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,6 +15,8 @@ from services.gateway.admin.discovery import discover_services
 from services.gateway.answers.recorder import AnswerRecorder
 from services.gateway.answers.store import AnswerStore
 from services.gateway.auth.authenticator import Authenticator
+from services.gateway.canaries.recorder import CanaryRecorder
+from services.gateway.canaries.shadows import VersionShadows
 from services.gateway.collections.cache import CollectionCache
 from services.gateway.conversations.store import Conversations
 from services.gateway.feedback.store import FeedbackStore
@@ -23,16 +25,18 @@ from services.gateway.jobs.notifier import JobNotifier
 from services.gateway.keys.store import Keys, watch_keys
 from services.gateway.openai.batches.service import Batches
 from services.gateway.openai.models.model_registry import ModelRegistry
+from services.gateway.payloads.recorder import PayloadRecorder
+from services.gateway.quality.recorder import record_quality
 from services.gateway.queries.batch_throttle import BatchThrottle
 from services.gateway.queries.lost_queries import look_after
 from services.gateway.queries.pipelines import Pipelines
 from services.gateway.queries.planner import QueryPlanner
-from services.gateway.queries.session import Queries
+from services.gateway.queries.session import Queries, QuerySession
 from services.gateway.queries.window import QueryWindow
+from services.gateway.releases.archives.signatures import ReleaseKeys
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.recorder import UsageRecorder, write_regularly
 from services.gateway.usage.store import UsageStore
-from services.gateway.variants.routes import Routes, watch_routes
 from services.gateway.variants.selector import Router
 from services.gateway.variants.shadows import Shadows
 from shared.contracts.events import Done, encode_event
@@ -44,6 +48,7 @@ from shared.service.bus import Bus
 from shared.service.service import Service
 from shared.service.storage import StorageWatch
 from shared.stores.artifacts import Artifacts
+from shared.stores.canaries import CanaryStore
 from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
@@ -51,6 +56,11 @@ from shared.stores.document_index import DocumentIndex
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
+from shared.stores.models import ModelStore
+from shared.stores.payload_log import PayloadLog
+from shared.stores.releases import ReleaseStore
+from shared.stores.routes import Routes, watch_routes
+from shared.stores.tensors import TensorStore
 from shared.tasks import background
 
 __all__ = ["Backend", "GatewayState", "state_of"]
@@ -61,11 +71,14 @@ START_TIMEOUT: Final = 1.0
 RECONNECT_TIMEOUT: Final = 5.0
 """Seconds that a request which is no query waits for the broker while it is away."""
 
+MODEL_TRANSFERS: Final = 2
+"""Models that are uploaded at once, and that are downloaded."""
+
 LOOK: Final = 0.05
 CANARY_TIMEOUT: Final = 10.0
 
 LAST_WRITE: Final = 2.0
-"""Seconds that the end of the process waits for the broker to take the usage."""
+"""Seconds that the end of the process waits for the broker to take what is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +105,11 @@ class Backend:
     usage: UsageStore
     answers: AnswerStore
     feedback: FeedbackStore
+    payloads: PayloadLog
     models: ModelRegistry
+    tensors: TensorStore
+    model_store: ModelStore
+    releases: ReleaseStore
 
 
 class GatewayState:
@@ -106,10 +123,22 @@ class GatewayState:
         self.throttle = BatchThrottle(yields=settings.batch_yields)
         self.usage = UsageRecorder()
         self.answers = AnswerRecorder(settings)
+        self.payloads = PayloadRecorder(settings)
+        self.canaries = CanaryRecorder()
+        self.version_shadows = VersionShadows(self.canaries, settings.instance, self.throttle, settings.max_shadows)
         self.authenticator = Authenticator(settings)
-        self.planner = QueryPlanner(settings, pipelines, self.selector)
+        self.planner = QueryPlanner(settings, pipelines, self.selector, self.version_shadows.plan)
+        # Each model on its way takes its size on the disk meanwhile.
+        self.model_uploads = asyncio.Semaphore(MODEL_TRANSFERS)
+        self.model_downloads = asyncio.Semaphore(MODEL_TRANSFERS)
+        self.release_keys = None if settings.release_keys is None else ReleaseKeys(settings.release_keys)
         self.storage: StorageWatch | None = None
         self._backend: Backend | None = None
+
+    def _ended(self, session: QuerySession, problem: Problem | None) -> None:
+        """Count a question that has ended."""
+        self.canaries.ended(session, problem)
+        record_quality(session, problem)
 
     @asynccontextmanager
     async def setup(self, stages: Sequence[Stage], service: Service) -> AsyncIterator[Sequence[Stage]]:
@@ -119,11 +148,18 @@ class GatewayState:
         """
         bus, instance = service.bus, self.settings.instance
         replies = ReplyRouter(bus.client, instance)
-        shadows = Shadows(bus, instance, replies, self.selector, self.settings.max_shadows, self.answers.keep)
+        most = self.settings.max_shadows
+        shadows = Shadows(bus, instance, replies, self.selector, self.throttle, most, self.answers.keep)
         documents = Documents(bus.jetstream)
         window = QueryWindow(self.settings)
         service.window = lambda: window.status
-        queries = Queries(bus, instance, replies, shadows.shadow, self.throttle, window, documents)
+
+        @contextmanager
+        def shadowed(session: QuerySession) -> Iterator[None]:
+            with shadows.shadow(session), self.version_shadows.shadow(session):
+                yield
+
+        queries = Queries(bus, instance, replies, shadowed, self.throttle, window, documents, self._ended)
         collections, collection_index = Collections(bus.jetstream), CollectionIndex(bus.jetstream)
         backend = Backend(
             bus=bus,
@@ -146,7 +182,11 @@ class GatewayState:
             usage=UsageStore(bus.jetstream),
             answers=AnswerStore(bus.jetstream),
             feedback=FeedbackStore(bus.jetstream),
+            payloads=PayloadLog(bus.jetstream),
+            model_store=ModelStore(bus.jetstream),
+            releases=ReleaseStore(bus.jetstream),
             models=ModelRegistry(partial(discover_services, bus.client, longest=1.0, quiet=0.25)),
+            tensors=TensorStore(bus.jetstream),
         )
         await replies.open()
         await queries.open()
@@ -157,8 +197,13 @@ class GatewayState:
         patience = self.settings.broker_patience
         looked_after = background(look_after(bus, lambda: queries.in_flight, patience, self._unavailable))
         recorded = background(write_regularly(self.usage, backend.usage, bus))
-        kept = self.answers.running(backend.answers)
-        async with routes, keys, shadows.running(), backend.models.running(), looked_after, recorded, kept:
+        kept, logged = self.answers.running(backend.answers), self.payloads.running(backend.payloads)
+        counted = background(self.canaries.write_regularly(CanaryStore(bus.jetstream), bus))
+        recorders = (looked_after, recorded, kept, logged, counted)
+        copies = self.version_shadows.running(bus, replies)
+        async with routes, keys, shadows.running(), copies, backend.models.running(), AsyncExitStack() as stack:
+            for recorder in recorders:
+                await stack.enter_async_context(recorder)
             self._backend = backend
             try:
                 yield stages
@@ -186,11 +231,12 @@ class GatewayState:
             await asyncio.sleep(LOOK)
         return self._backend
 
-    async def write_usage(self) -> None:
+    async def write_counts(self) -> None:
         """Write what is counted and not written yet. Called once no request is in work any more."""
         if self._backend is not None:
             with anyio.move_on_after(LAST_WRITE):
                 await self.usage.write(self._backend.usage)
+                await self.canaries.write(CanaryStore(self._backend.bus.jetstream))
 
     def _unavailable(self) -> Problem:
         return Problem(

@@ -10,9 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.generator.engines import EngineConfig, EngineName, ExtractiveConfig, OpenAIConfig, VLLMConfig
 from services.generator.engines.vllm.packaged import PACKAGED, PackagedModel, PackagedName
-from services.generator.prompting.templating import Templates
 from shared.contracts.envelope import Name
 from shared.contracts.generation import Unsupported
+from shared.prompting.templating import Templates
 from shared.service.settings import ServiceSettings
 
 __all__ = ["GeneratorSettings"]
@@ -51,8 +51,12 @@ class VLLMSettings(BaseSettings):
     vllm_model: str = Field("", description="vllm: folder of the model, or its name on the Hugging Face hub.")
     vllm_served_name: str = Field("", description="vllm: name under which the model is served; empty: its own.")
     vllm_adapters: dict[Name, str] = Field(
-        {}, description='vllm: LoRA adapters, {"name": "folder"}; each is a variant.'
+        {}, description='vllm: LoRA adapters, {"name": "folder"}; m-… is one of the store. Each is a variant.'
     )
+    vllm_stored_adapters: int = Field(
+        0, ge=0, le=1000, description="vllm: adapters of the store in memory at once, for collections; 0: none."
+    )
+    vllm_lora_rank: int = Field(64, ge=1, le=512, description="vllm: the highest rank of such an adapter.")
     vllm_max_tokens: int = Field(1024, ge=1, description="vllm: default token limit of an answer.")
     vllm_max_model_len: int | None = Field(None, ge=1, description="vllm: tokens of the context window.")
     vllm_max_num_seqs: int | None = Field(
@@ -108,6 +112,10 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
     support_seconds: float = Field(
         1.0, ge=0, description="Seconds to wait for the vectors of an answer's sentences; 0: compare words alone."
     )
+    model_cache: Path | None = Field(
+        None, description="Folder for files of models of the store; none: `model-cache` in the data folder."
+    )
+    model_cache_mb: int = Field(10_240, ge=0, description="MiB of them that stay; those used longest ago are removed.")
     extract_sentences: int = Field(3, ge=1, description="extractive: sentences to quote at most.")
     extract_characters: int = Field(800, ge=80, description="extractive: characters to quote at most.")
 
@@ -182,6 +190,8 @@ class GeneratorSettings(VLLMSettings, OpenAISettings, ServiceSettings):
             model=self.vllm_model,
             served_name=self.vllm_served_name,
             adapters=self.vllm_adapters,
+            added_adapters=self.vllm_stored_adapters,
+            adapter_rank=self.vllm_lora_rank,
             max_tokens=self.vllm_max_tokens,
             max_model_len=self.vllm_max_model_len,
             max_num_seqs=self.vllm_max_num_seqs,

@@ -13,6 +13,7 @@ from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.base import Chunk, IndexedDocument, Store
 from services.retriever.stores.lance.store import LanceStore
 from services.retriever.stores.maintenance_scheduler import MaintenanceScheduler
+from services.retriever.stores.qdrant.address import is_qdrant
 from shared.contracts.envelope import Lane, Query, Stop, pack_vector
 from shared.contracts.indexing import IndexChange
 from shared.contracts.problems import Problem, ProblemType
@@ -31,7 +32,7 @@ CANARY = "canary"
 def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
     @asynccontextmanager
     async def setup(service: Service) -> AsyncIterator[Sequence[Stage]]:
-        store = await _open(settings)
+        store = await _open(settings, service)
         await _write_canary(store)
         maintenance = MaintenanceScheduler(
             store,
@@ -54,7 +55,9 @@ def make(settings: RetrieverSettings) -> tuple[Service, ASGIApp]:
     return service, service.asgi()
 
 
-async def _open(settings: RetrieverSettings) -> Store:
+async def _open(settings: RetrieverSettings, service: Service) -> Store:
+    if is_qdrant(settings.uri):
+        return await _open_qdrant(settings, service)
     disk = await LanceStore.open(
         settings.uri,
         consistency=timedelta(seconds=settings.index_freshness),
@@ -66,6 +69,20 @@ async def _open(settings: RetrieverSettings) -> Store:
     return ServingStore(
         disk, memory=settings.index_memory_mb, freshness=settings.index_freshness, cache=settings.cache_dir
     )
+
+
+async def _open_qdrant(settings: RetrieverSettings, service: Service) -> Store:
+    """Wait for the server. Raises RefusedError where it cannot be used, Problem where it stays away."""
+    # Only here: the client is installed where it is needed, and takes time to import.
+    from services.retriever.stores.qdrant.store import QdrantStore
+
+    store = QdrantStore.open(
+        settings.uri, api_key=settings.index_api_key.get_secret_value(), freshness=settings.index_freshness
+    )
+    service.starting("connecting to Qdrant")
+    await store.connect(service.starting)
+    service.obstacle = store.obstacle
+    return store
 
 
 def _retrieve(settings: RetrieverSettings, process: Retrieve) -> Stage:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.service.settings import ServiceSettings
 
@@ -10,7 +10,11 @@ __all__ = ["RetrieverSettings"]
 
 
 class RetrieverSettings(ServiceSettings):
-    index_uri: str = Field("", description="Folder or object-store URI of the index; empty: <data_dir>/index.")
+    index_uri: str = Field(
+        "",
+        description="Folder or object-store URI of the index, or qdrant://host:6333/prefix; empty: <data_dir>/index.",
+    )
+    index_api_key: SecretStr = Field(SecretStr(""), description="API key of Qdrant, where it wants one.")
     index_storage_options: dict[str, str] = Field({}, description="Object-store options as JSON, as Lance names them.")
     index_from_rows: int = Field(2_000, ge=256, description="Chunks from which a vector index replaces the exact scan.")
     index_freshness: float = Field(1.0, ge=0, description="Seconds after which other replicas' commits are seen.")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from services.scheduler.clients.embed import PassageEmbedder
 from services.scheduler.clients.requests import Requests
 from services.scheduler.collections.index_check import IndexCheck
 from services.scheduler.collections.index_scan import scan_indices
@@ -19,6 +20,13 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.ticker import Ticker
 from services.scheduler.schedules.timers import TimerWorker
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.tracking.facts import FactRecorder
+from services.scheduler.tracking.mlflow_client import MLflowClient
+from services.scheduler.tracking.mlflow_registry import MLflowRegistry
+from services.scheduler.tracking.release_mirror import ReleaseMirror
+from services.scheduler.tracking.release_worker import ReleaseCopyWorker
+from services.scheduler.tracking.run_mirror import RunMirror
+from services.scheduler.tracking.run_worker import RunCopyWorker
 from shared.fairness import FairShare
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.delivery import Delivery
@@ -34,6 +42,11 @@ from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore, cancel_subject
+from shared.stores.kept_questions import KeptQuestions
+from shared.stores.lease import Lease
+from shared.stores.models import ModelStore
+from shared.stores.payload_log import PayloadLog
+from shared.stores.releases import ReleaseStore
 from shared.tasks import background
 
 __all__ = ["make"]
@@ -45,12 +58,49 @@ def make(settings: SchedulerSettings) -> tuple[Service, ASGIApp]:
         async with _reader(settings) as reader:
             parts = await _parts(service.bus, settings, reader)
             scan = scan_indices(parts.collections, IndexCheck(parts.stages, parts.documents))
-            async with collect_garbage(settings, parts.job_store, service.bus.jetstream), background(scan):
-                yield await _workers(parts)
+            async with (
+                collect_garbage(settings, parts.job_store, service.bus.jetstream),
+                background(scan),
+                _watching_drift(service.bus, settings),
+                _watching_questions(parts),
+                _mirrors(parts) as mirrors,
+            ):
+                yield [*await _workers(parts), *mirrors]
 
     service = Service("scheduler", settings, setup, storage=Storage.NEEDED)
     describe_jobs(service.bus.broker)
     return service, service.asgi()
+
+
+@asynccontextmanager
+async def _watching_drift(bus: Bus, settings: SchedulerSettings) -> AsyncIterator[None]:
+    if not settings.drift:
+        yield
+        return
+    from services.scheduler.drift.watch import watch_drift  # NumPy is loaded by those alone who watch
+
+    async with background(watch_drift(PayloadLog(bus.jetstream), settings)):
+        yield
+
+
+@asynccontextmanager
+async def _watching_questions(parts: JobDependencies) -> AsyncIterator[None]:
+    settings, jetstream = parts.settings, parts.bus.jetstream
+    if not settings.question_drift:
+        yield
+        return
+    from services.scheduler.drift.question_watch import QuestionWatch  # NumPy, as above
+
+    watch = QuestionWatch(
+        questions=KeptQuestions(jetstream),
+        collections=parts.collections,
+        embedder=PassageEmbedder(parts.stages, most=settings.embed_passages, weights=settings.weights),
+        embed_stop=parts.indexer.embed_stop,
+        lease=Lease(jetstream, "question-drift"),
+        settings=settings,
+    )
+    async with background(watch.run()):
+        yield
 
 
 def _reader(settings: SchedulerSettings) -> DocumentReader:
@@ -103,8 +153,29 @@ async def _parts(bus: Bus, settings: SchedulerSettings, reader: DocumentReader) 
         ),
         artifacts=artifacts,
         files=Files(bus.jetstream),
+        models=ModelStore(bus.jetstream),
         uploads=await bus.jetstream.object_store(UPLOADS),
     )
+
+
+@asynccontextmanager
+async def _mirrors(dependencies: JobDependencies) -> AsyncIterator[Sequence[Worker]]:
+    """What copies experiment runs to MLflow, where that is set."""
+    settings, bus = dependencies.settings, dependencies.bus
+    if settings.mlflow_uri is None:
+        yield ()
+        return
+    client = MLflowClient(settings)
+    try:
+        runs = RunMirror(client, settings, dependencies.job_store, dependencies.artifacts, bus.jetstream)
+        workers: list[Worker] = [RunCopyWorker(bus, dependencies.job_store, runs, settings, ack_wait=settings.ack_wait)]
+        if settings.mlflow_model:
+            registry, store = MLflowRegistry(client), ReleaseStore(bus.jetstream)
+            releases = ReleaseMirror(registry, settings, store, dependencies.collections, runs)
+            workers.append(ReleaseCopyWorker(bus, releases, settings, ack_wait=settings.ack_wait))
+        yield workers
+    finally:
+        await client.close()
 
 
 async def _workers(dependencies: JobDependencies) -> list[Worker]:
@@ -119,6 +190,13 @@ async def _workers(dependencies: JobDependencies) -> list[Worker]:
         max_crashes=settings.job_max_crashes,
         instance=settings.instance,
         ack_wait=settings.ack_wait,
+        facts=FactRecorder(
+            dependencies.artifacts,
+            dependencies.collections,
+            dependencies.documents,
+            revision=settings.revision,
+            image=settings.image,
+        ),
     )
     await bus.client.subscribe(cancel_subject("*"), cb=runner.hear_cancel)
     queue = JobQueue(
@@ -130,6 +208,7 @@ async def _workers(dependencies: JobDependencies) -> list[Worker]:
             Pool.SHORT: settings.job_room,
             Pool.LONG: settings.job_long_room,
             Pool.FLOW: settings.job_flow_room,
+            Pool.SWEEP: settings.job_sweep_room,
         },
         ack_wait=settings.ack_wait,
         spare=settings.job_spare,

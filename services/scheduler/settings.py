@@ -5,15 +5,19 @@ from pathlib import Path
 from pydantic import Field
 
 from services.scheduler.commands.settings import CommandSettings
+from services.scheduler.drift.settings import DriftSettings
+from services.scheduler.tracking.settings import TrackingSettings
+from services.scheduler.training.settings import TrainingSettings
 from shared.service.settings import ServiceSettings
 
 __all__ = ["SchedulerSettings"]
 
 
-class SchedulerSettings(ServiceSettings, CommandSettings):
+class SchedulerSettings(ServiceSettings, CommandSettings, DriftSettings, TrackingSettings, TrainingSettings):
     job_room: int = Field(8, ge=1, description="Short jobs in work at once; a quarter is kept for high priority.")
     job_long_room: int = Field(32, ge=1, description="Long jobs in work at once: they mostly wait for others.")
     job_flow_room: int = Field(64, ge=1, description="Pipelines in work at once.")
+    job_sweep_room: int = Field(64, ge=1, description="Sweeps in work at once.")
     job_spare: int = Field(
         16, ge=0, description="Further jobs of each of these sorts in work, each of a tenant that has none in work."
     )

@@ -12,14 +12,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from shared.contracts.envelope import Name
+from shared.contracts.models import OptionalModelName
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import RetrievalFields, RetrievalOptions
 from shared.contracts.wire import Wire
 
-__all__ = ["WRITABLE", "Collection", "CollectionVersion", "Owner", "VersionName", "VersionState", "table_name"]
+__all__ = [
+    "WRITABLE",
+    "Collection",
+    "CollectionVersion",
+    "Owner",
+    "VersionCanary",
+    "VersionName",
+    "VersionState",
+    "readable_name",
+    "table_name",
+]
 
 VersionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
 """What a version is called within its collection."""
@@ -53,6 +64,11 @@ def table_name(collection: str) -> str:
     return f"{collection[:READABLE]}-{secrets.token_hex(16)}"
 
 
+def readable_name(table: str) -> str:
+    """As much of a collection's name as the name of its table has: the first 31 characters."""
+    return table.rpartition("-")[0]
+
+
 class VersionState(StrEnum):
     """`building`: a job fills it. `ready`: complete when its job ended, and never live so far. `following`: on its way
     to be live, so that every job that changes the collection changes it too. `retired`: was live, and stays for a
@@ -73,8 +89,11 @@ WRITABLE: Final = frozenset({VersionState.LIVE, VersionState.FOLLOWING, VersionS
 class CollectionVersion(Wire):
     """One version. Chunk sizes are in tokens, None for the scheduler's settings of the day. `retrieval` is how it is
     searched where a request says nothing else; `rerank_candidates` is how many passages the stage `rerank` then chooses
-    from, 0 where it is not asked. `documents` and `chunks` count what was in it when `job` had made it. `period` names
-    the time for which it has followed the live version, and then been live, without a break. Times are Unix seconds."""
+    from, 0 where it is not asked. The models are those of the tenant's in the store that embed and rerank; empty for
+    those that the embedder has of its own. `adapter` is one of them for the generator's language model, empty for none.
+    `release` is the release that it is with its settings of now. `documents`
+    and `chunks` count what was in it when `job` had made it. `period` names the time for which it has followed the live
+    version, and then been live, without a break. Times are Unix seconds."""
 
     name: str
     table: str
@@ -84,12 +103,51 @@ class CollectionVersion(Wire):
     chunk_tokens: int | None = None
     chunk_overlap: int | None = None
     embedding_variant: Name = "default"
+    embedding_model: OptionalModelName = ""
     retrieval: RetrievalOptions = RetrievalOptions()
     rerank_candidates: Annotated[int, Field(ge=0, le=200)] = 0
+    rerank_model: OptionalModelName = ""
+    adapter: OptionalModelName = ""
+    release: str = ""
     documents: int = 0
     chunks: int = 0
     retired_at: float | None = None
     period: str = ""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models of the store that it needs."""
+        return frozenset({self.embedding_model, self.rerank_model, self.adapter} - {""})
+
+    @property
+    def embed_params(self) -> dict[str, JsonValue]:
+        """Parameters of a stop `embed` whose vectors fit those of this version."""
+        return {"model": self.embedding_model} if self.embedding_model else {}
+
+    @property
+    def rerank_params(self) -> dict[str, JsonValue]:
+        """Parameters of a stop `rerank` that ranks what was found in this version."""
+        return {"model": self.rerank_model} if self.rerank_model else {}
+
+    @property
+    def generate_params(self) -> dict[str, JsonValue]:
+        """Parameters of a stop `generate` that answers from this version."""
+        return {"adapter": self.adapter} if self.adapter else {}
+
+
+class VersionCanary(Wire):
+    """A version that `percent` of the conversations are answered from, to see how it does, while `job` watches it. Of
+    `shadow` percent it gets copies, whose answers nobody sees.
+
+    Gateways go by it until the Unix time `until`, which the job puts off again and again. So nobody is left with a
+    version that nobody watches any more.
+    """
+
+    version: VersionName
+    percent: Annotated[float, Field(ge=0, le=100)]
+    shadow: Annotated[float, Field(ge=0, le=100)] = 0.0
+    job: str
+    until: float
 
 
 class Collection(Wire):
@@ -97,7 +155,7 @@ class Collection(Wire):
     empty. `id` stays the same through all versions. `embedding_variant` is the variant of the stage `embed` that
     questions need to find what is in `table`. `versions` holds them all, the live one among them, oldest first.
     `restricted` says that a document has had a list of principals. `chosen` is the version that a question asks instead
-    of the live one; it is never stored.
+    of the live one; it is never stored. `canary` is the version that shares the questions with the live one.
     """
 
     name: str
@@ -109,6 +167,7 @@ class Collection(Wire):
     description: str = ""
     pipeline: str | None = None
     restricted: bool = False
+    canary: VersionCanary | None = None
     created_at: float
     chosen: Annotated[str | None, Field(exclude=True)] = None
 
@@ -203,15 +262,27 @@ class Collection(Wire):
         *,
         description: str | None = None,
         retrieval: RetrievalFields | None = None,
+        rerank_candidates: int | None = None,
+        embedding_model: str | None = None,
+        rerank_model: str | None = None,
+        adapter: str | None = None,
         **pipeline: str | None,
     ) -> Self:
-        """With these settings. The options of retrieval are the live version's; a `pipeline` may become None."""
+        """With these settings. Those of retrieval and the models are the live version's; a `pipeline` may become
+        None."""
         settings = pipeline if description is None else {**pipeline, "description": description}
         changed = self.model_copy(update=settings)
-        if retrieval is None:
-            return changed
-        options = RetrievalOptions.model_validate(retrieval.as_params())
-        return changed.changed(self.live.name, retrieval=options)
+        of_version = {
+            "retrieval": None if retrieval is None else RetrievalOptions.model_validate(retrieval.as_params()),
+            "rerank_candidates": rerank_candidates,
+            "embedding_model": embedding_model,
+            "rerank_model": rerank_model,
+            "adapter": adapter,
+        }
+        said = {name: value for name, value in of_version.items() if value is not None}
+        if any(getattr(self.live, name) != value for name, value in said.items()):
+            said["release"] = ""  # it is not what was released any more
+        return changed.changed(self.live.name, **said) if said else changed
 
     def changed(self, name: str, /, **members: object) -> Self:
         """With these members of one version changed, if it is there."""
@@ -224,11 +295,12 @@ class Collection(Wire):
         return self.model_copy(update={"versions": tuple(v for v in self.versions if v.name != name)})
 
     def switched(self, name: str, *, keep: int) -> Self:
-        """With this version as the live one. Of the others, those beyond `keep` are on their way out."""
+        """With this version as the live one, and no canary. Of the others, those beyond `keep` are on their way out."""
         new = self.version(name)
         old = self.changed(self.live.name, state=VersionState.RETIRED, retired_at=time.time())
         live = old.changed(name, state=VersionState.LIVE, retired_at=None)
-        return live.model_copy(update={"table": new.table, "embedding_variant": new.embedding_variant}).pruned(keep)
+        used = {"table": new.table, "embedding_variant": new.embedding_variant, "canary": None}
+        return live.model_copy(update=used).pruned(keep)
 
     def pruned(self, keep: int, *, sparing: str = "") -> Self:
         """With at most `keep` versions for a rollback and as many that were never live, the latest of each, and the

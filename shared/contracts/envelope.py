@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, JsonValue
 
 from shared.contracts.results import Expansion, Results, SearchOutcome
+from shared.contracts.tensors import InferenceOutcome
 from shared.contracts.wire import Wire
 
 __all__ = [
@@ -73,19 +74,26 @@ class Stop(Wire):
     variant: Name = "default"
     params: dict[str, JsonValue] = Field(default_factory=dict)
 
+    @property
+    def place(self) -> dict[str, str]:
+        """The stage and the variant."""
+        return {"stage": self.stage, "variant": self.variant}
+
     def with_params(self, **params: JsonValue) -> Self:
         """A copy in which these parameters replace those of the same name."""
         return self.model_copy(update={"params": {**self.params, **params}})
 
 
 class Hop(Wire):
-    """One visited stage: how long the query waited in its queue and how long the work took."""
+    """One visited stage: how long the query waited in its queue and how long the work took. `branch` names the branches
+    of ensembles that it was in, the outermost first."""
 
     stage: str
     variant: str
     worker: str
     waited_ms: float
     worked_ms: float
+    branch: str = ""
 
 
 class PassageCopy(Wire):
@@ -142,10 +150,14 @@ class Query(Wire):
     `slip[0]` is the stop that the holder of the envelope is to do. `deadline` and `asked_at` are Unix seconds.
     `attempt` is raised when the same query is submitted again; stages never change it. `messages` is the
     conversation that led to the question, oldest turn first. `collection` is the table that is searched, and
-    `collection_id` the collection that it belongs to. `results` are those of stages beside retrieval and
-    generation. `notes` is for what a stage finds out that has no member of its own: a verdict, a count. `joined`
-    says that the reader on `reply` takes several events in one message, a line each. `principals` are what the reader
-    of the answer carries; only documents that they permit may be looked at.
+    `collection_id` the collection that it belongs to; `collection_version` is the version that is asked, `release` what
+    that was released as, and `canary` the job of a canary that this was chosen in. `shares` says of each stage whose
+    variant was drawn by weight how likely that variant was, 0 to 1. `results` are those of stages beside retrieval and
+    generation. `notes` is for what a stage finds out that has no member of its own: a verdict, a count. `joined` says
+    that the reader on `reply` takes several events in one message, a line each. `branch` tells envelopes of one query
+    apart that are on their way at once; it is empty where there is one. `metadata` is the caller's own, for the
+    conditions of a pipeline. `principals` are what the reader of the
+    answer carries; only documents that they permit may be looked at.
     """
 
     version: int = 1
@@ -158,10 +170,16 @@ class Query(Wire):
     joined: bool = False
     slip: tuple[Stop, ...]
     attempt: int = 1
+    branch: str = ""
     question: str = ""
     messages: tuple[Message, ...] = ()
+    metadata: dict[str, Scalar] = Field(default_factory=dict)
     collection: str = ""
     collection_id: str = ""
+    collection_version: str = ""
+    release: str = ""
+    canary: str = ""
+    shares: dict[str, float] = Field(default_factory=dict)
     principals: tuple[str, ...] = ()
     embedding: Vector | None = None
     passages: tuple[Passage, ...] = ()
@@ -196,6 +214,10 @@ class Query(Wire):
 
     def with_search(self, outcome: SearchOutcome) -> Self:
         results = (self.results or Results()).model_copy(update={"search": outcome})
+        return self.model_copy(update={"results": results})
+
+    def with_inference(self, outcome: InferenceOutcome) -> Self:
+        results = (self.results or Results()).model_copy(update={"inference": outcome})
         return self.model_copy(update={"results": results})
 
     def with_result(self, result: Literal["index", "response"], value: Wire) -> Self:

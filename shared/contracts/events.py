@@ -25,6 +25,7 @@ __all__ = [
     "SentenceSupport",
     "Sources",
     "Usage",
+    "Waiting",
     "decode_event",
     "encode_event",
     "join_events",
@@ -58,13 +59,16 @@ class _Event(Wire):
     """`attempt` and `delivery` order the tries at one query: events of an older try are stale.
 
     `message` is the broker's number of the message that a try works on. The same work published twice makes two tries
-    at once with the same attempt and delivery: the one whose event comes first counts.
+    at once with the same attempt and delivery: the one whose event comes first counts. `visit` tells the visits of one
+    stage apart: 0 for the first, later ones have higher numbers. `branch` is the envelope's.
     """
 
     attempt: int = 1
     delivery: int = 1
     message: int = 0
     stage: str = ""
+    visit: int = 0
+    branch: str = ""
 
 
 class Progress(_Event):
@@ -72,6 +76,15 @@ class Progress(_Event):
 
     type: Literal["progress"] = "progress"
     worker: str = ""
+
+
+class Waiting(_Event):
+    """The query waits for its next stage as the message of this number, and its pipeline gives the stage until this
+    Unix time."""
+
+    type: Literal["waiting"] = "waiting"
+    sequence: int
+    until: float
 
 
 class Sources(_Event):
@@ -140,7 +153,7 @@ class Failed(_Event):
     trail: tuple[Hop, ...] = ()
 
 
-AnyEvent = Progress | Sources | Resumed | Delta | Done | Result | Failed
+AnyEvent = Progress | Waiting | Sources | Resumed | Delta | Done | Result | Failed
 Event = Annotated[AnyEvent, Field(discriminator="type")]
 _events: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 

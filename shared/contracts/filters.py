@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from shared.contracts.envelope import Scalar
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.wire import is_unicode
 
 __all__ = [
     "RESERVED_FIELDS",
@@ -260,7 +261,7 @@ def _scalar(kind: ProblemType, value: object, path: str) -> Scalar:
     if isinstance(value, str):
         if len(value) > MAX_STRING:
             raise _problem(kind, path, f"is {len(value)} characters long; at most {MAX_STRING} are allowed")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_unicode(value):
             raise _problem(kind, path, "holds a lone surrogate, which is not a Unicode character; remove it")
     elif isinstance(value, float):
         if not math.isfinite(value):

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from shared.contracts.models import OptionalModelName
+from shared.contracts.moderation import Moderation
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.wire import Wire
 
@@ -60,7 +62,8 @@ class OutputFormat(Wire):
 
 class GenerateParams(Wire):
     """Parameters of the stop `generate`. None leaves the choice to the engine, that is to the model's own defaults, and
-    `unsupported` to the generator's settings.
+    `unsupported` to the generator's settings. `adapter` is one of the store of models, which writes the
+    answer. `moderation` is looked for in an answer before it is sent.
 
     `tools` are function tools in OpenAI's shape; `tool_choice` is `auto`, `none`, `required` or the name of a
     function behind `function:`. `logprobs` is how many alternatives to report for each token, 0 for the token alone.
@@ -70,6 +73,7 @@ class GenerateParams(Wire):
 
     mode: Mode = Mode.ANSWER
     model: str | None = None
+    adapter: OptionalModelName = ""
     max_tokens: int | None = Field(None, ge=1)
     min_tokens: int = Field(0, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -86,6 +90,7 @@ class GenerateParams(Wire):
     output: OutputFormat | None = None
     decline: bool | None = None
     unsupported: Unsupported | None = None
+    moderation: Moderation | None = None
     tools: Annotated[tuple[dict[str, JsonValue], ...], Field(max_length=128)] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True

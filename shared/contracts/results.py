@@ -1,9 +1,22 @@
 """What stages hand on beside an embedding and passages."""
 
+from pydantic import JsonValue
+
 from shared.contracts.problems import ProblemDetails
+from shared.contracts.tensors import InferenceOutcome
 from shared.contracts.wire import Wire
 
-__all__ = ["Expansion", "IndexOutcome", "IndexSummary", "Payload", "Response", "Results", "SearchOutcome", "Searched"]
+__all__ = [
+    "BranchResult",
+    "Expansion",
+    "IndexOutcome",
+    "IndexSummary",
+    "Payload",
+    "Response",
+    "Results",
+    "SearchOutcome",
+    "Searched",
+]
 
 
 class Payload(Wire):
@@ -58,10 +71,24 @@ class SearchOutcome(Wire):
     absent: tuple[str, ...] = ()
 
 
+class BranchResult(Wire):
+    """How a branch of an ensemble ended: how many passages it brought and their best score, what its model answered and
+    what its stages noted; or, where it has `failed`, the stage, its variant and the code of the
+    problem."""
+
+    failed: dict[str, JsonValue] = {}
+    passages: int = 0
+    best: float = 0.0
+    inference: InferenceOutcome | None = None
+    notes: dict[str, JsonValue] = {}
+
+
 class Results(Wire):
-    """The results of the stages `expand`, `retrieve`, `index` and `request`."""
+    """The results of the stages `expand`, `retrieve`, `index`, `request` and `predict`, and of branches by name."""
 
     expansion: Expansion | None = None
     search: SearchOutcome | None = None
     index: IndexOutcome | None = None
     response: Response | None = None
+    inference: InferenceOutcome | None = None
+    branches: dict[str, BranchResult] = {}

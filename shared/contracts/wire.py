@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-__all__ = ["Wire", "texts_in"]
+__all__ = ["Wire", "is_unicode", "texts_in"]
 
 
 class Wire(BaseModel):
@@ -13,6 +13,11 @@ class Wire(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="allow", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
     )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogate, half a character, which no message can carry."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def texts_in(value: JsonValue) -> Iterator[str]:

@@ -12,6 +12,7 @@ No other module touches private members of nats-py; `pyproject.toml` allows the 
 
 import asyncio
 import itertools
+import json
 import math
 import random
 import ssl
@@ -30,6 +31,7 @@ from nats.js.kv import KeyValue
 
 __all__ = [
     "Connection",
+    "SEQUENCE",
     "connect",
     "delivered",
     "end_reading",
@@ -37,6 +39,7 @@ __all__ = [
     "is_connected",
     "is_refusal",
     "max_payload",
+    "read_messages",
     "server_version",
 ]
 
@@ -46,6 +49,12 @@ LONGEST_PAUSE: Final = 2.0
 
 LASTING: Final = 5.0
 """Seconds after which a connection counts as good, so that pauses begin anew once it is lost."""
+
+SEQUENCE: Final = "Nats-Sequence"
+"""Header of a message that is read without a consumer: its number."""
+
+END_OF_BATCH: Final = "204"
+NOT_FOUND: Final = "404"
 
 GOES_ON: Final = ("permissions violation", "invalid subject", "invalid publish subject", "maximum subscriptions")
 """Errors after which the broker keeps the connection."""
@@ -124,6 +133,14 @@ class Connection(Client):
             else:
                 self._current_server = server
                 return None
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            # The connection broke meanwhile, and nothing can be written to it any more: the rest of closing is left.
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
 
     async def _process_connect_init(self) -> None:
         try:
@@ -295,6 +312,35 @@ async def _forget(subscription: JetStreamContext.PullSubscription | JetStreamCon
     """Remove the consumer. Nobody waits for the answer: a consumer that stays goes by itself after a while."""
     stream, consumer = subscription._stream, subscription._consumer
     await subscription._js._nc.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+
+
+async def read_messages(
+    jetstream: JetStreamContext, stream: str, subject: str, *, start: int, most: int, timeout: float
+) -> list[Msg]:
+    """The messages on a subject from the number `start` on, `most` at most, of a stream that allows direct reading, as
+    object stores do. It takes one request, and no reading position at the broker. Each message has its number in the
+    header SEQUENCE.
+
+    Any node of a cluster may answer, also one that does not have the last messages yet. Raises nats errors, also where
+    the broker falls silent for `timeout` seconds.
+    """
+    client = jetstream._nc
+    request = json.dumps({"seq": start, "batch": most, "next_by_subj": subject}).encode()
+    replies = await client.subscribe(client.new_inbox())
+    found: list[Msg] = []
+    try:
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=replies.subject)
+        while True:
+            message = await replies.next_msg(timeout)
+            headers = message.headers or {}
+            if SEQUENCE in headers:
+                found.append(message)
+            elif headers.get("Status") in (END_OF_BATCH, NOT_FOUND):
+                return found
+            else:
+                raise NatsError(f"nats: {headers.get('Status')} {headers.get('Description')}")
+    finally:
+        await replies.unsubscribe()
 
 
 def max_payload(jetstream: JetStreamContext) -> int:

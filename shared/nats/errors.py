@@ -4,7 +4,17 @@ from typing import Final
 
 from nats.js.errors import APIError
 
-__all__ = ["CHANGED", "CHANGING", "IN_PROCESS", "OUTDATED", "QUEUE_FULL", "STORAGE_FULL", "is_storage_full"]
+__all__ = [
+    "CHANGED",
+    "CHANGING",
+    "IN_PROCESS",
+    "MEMORY_RESERVED",
+    "NO_MESSAGE",
+    "OUTDATED",
+    "QUEUE_FULL",
+    "STORAGE_FULL",
+    "is_storage_full",
+]
 
 QUEUE_FULL: Final = frozenset({10077, 10023, 10028, 10047, 10122, 10167})
 """The broker's refusals for want of room: per subject, of memory, and of the stream as a whole."""
@@ -21,6 +31,13 @@ CHANGING: Final = 10164
 CHANGED: Final = frozenset({OUTDATED, CHANGING})
 """The refusals of a write that names an older revision than the last."""
 
+MEMORY_RESERVED: Final = 10028
+"""The refusal of a stream in memory for which the broker has none left to set aside. Of several processes that make one
+stream at once, the broker sets memory aside for each, until all but one have found that it is there."""
+
+NO_MESSAGE: Final = 10037
+"""The answer of a stream that has no message such as the request names. No stream is another one."""
+
 STORAGE_FULL: Final = frozenset({10023, 10047})
 """The refusals of a stream in files for want of room: the broker's limit is reached, or set aside for other streams."""
 
@@ -29,4 +46,6 @@ NO_SPACE: Final = "no space left on device"
 
 def is_storage_full(error: APIError) -> bool:
     """Whether this is the refusal of a stream in files for want of room. One in memory has 10023 too."""
-    return error.err_code in STORAGE_FULL or NO_SPACE in (error.description or "").lower()
+    # The client's own errors of records have neither.
+    code, description = getattr(error, "err_code", None), getattr(error, "description", None)
+    return code in STORAGE_FULL or NO_SPACE in (description or "").lower()

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
 from shared.contracts.problems import Problem, ProblemType
@@ -100,8 +100,20 @@ class Repository(Generic[Record]):
             if revision == 0:
                 return await bucket.create(key, value)
             return await bucket.update(key, value, last=revision)
-        except KeyWrongLastSequenceError:
+        except (KeyWrongLastSequenceError, KeyNotFoundError):
+            # Not found is a record of somebody else's on which the nodes of a cluster have not agreed yet.
             return None
+
+    async def create(self, key: str, record: Record) -> tuple[Record, bool]:
+        """Write a record where there is none. Returns the one that is there, and whether it is new. Raises Problem
+        CONFLICT after many changes by others."""
+        for _ in range(TRIES):
+            if await self.put(key, record, revision=0) is not None:
+                return record, True
+            if (known := await self.get(key)) is not None:
+                return known, False
+            await asyncio.sleep(PAUSE)
+        raise self.conflict(key)
 
     async def change(
         self, key: str, change: Callable[[Record | None], Record | None]
@@ -138,6 +150,10 @@ class Repository(Generic[Record]):
             # The node of the broker that was asked may be behind the one that wrote.
             await asyncio.sleep(PAUSE)
         raise self.conflict(key)
+
+    async def note(self, key: str) -> bytes:
+        """What `change_noting` has left where there is no record."""
+        return (await self._last(key))[1]
 
     async def update(self, key: str, change: Callable[[Record], Record]) -> Record | None:
         """Change a record that is there, as `change` does. Returns it as it is then; None where there is no record."""
@@ -179,6 +195,14 @@ class Repository(Generic[Record]):
             wanted=lambda message: not is_removal(message.headers),
         )
         return [Stored(self._decode(message.data), message.metadata.sequence.stream) for message in messages]
+
+    async def revision(self, keys: str) -> int:
+        """The number of the last write or removal among the keys that match; 0 where there was none."""
+        try:
+            message = await self._js.get_msg(bucket_stream(self._name), subject=f"$KV.{self._name}.{keys}")
+        except NotFoundError:
+            return 0
+        return message.seq or 0
 
     async def entries(self, keys: str = ">") -> AsyncGenerator[tuple[str, bytes], None]:
         """The keys that match with their values, not decoded. Raises TimeoutError as `snapshot` does."""

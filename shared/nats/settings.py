@@ -69,6 +69,15 @@ class QueueSettings(BaseSettings):
     history_bytes: int = Field(
         2**30, ge=2**20, description="Bytes that job events, and dead letters, may take; the broker sets them aside."
     )
+    payload_days: int = Field(
+        7, ge=1, description="Days for which payloads of models stay, where SLUICE_PAYLOADS says that they are logged."
+    )
+    payload_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="Bytes that they may take, and never more than history_bytes; the broker sets them aside, and the "
+        "oldest go first.",
+    )
     conversation_seconds: float = Field(
         90 * 86400.0, gt=0, description="Seconds for which a conversation stays that nobody goes on with."
     )

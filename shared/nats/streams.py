@@ -8,24 +8,33 @@ from shared.nats.settings import QueueSettings
 from shared.nats.subjects import (
     ANSWERS,
     ARTIFACTS,
+    CACHE,
     CONVERSATIONS,
     DEAD_LETTERS,
     FEEDBACK,
     JOB_EVENTS,
     JOBS,
+    JOINS,
     LASTING,
+    MODEL_FILES,
     ORIGINALS,
     PASSING,
+    PAYLOADS,
     QUERIES,
+    TENSORS,
     TIMERS,
+    TRAINING,
     UPLOADS,
     USAGE,
     VECTORS,
 )
 
-__all__ = ["MAX_CONSUMERS", "buckets", "durable_streams", "query_stream", "stores"]
+__all__ = ["MAX_CONSUMERS", "buckets", "cache_stream", "durable_streams", "join_bucket", "query_stream", "stores"]
 
 DAY: Final = 86400.0
+
+CHECKPOINT_DAYS: Final = 7
+"""Days after which the checkpoints of a training that did not end are gone."""
 
 MAX_CONSUMERS: Final = 100_000
 """Consumers that one stream may have. Where a stream names no number, the broker allows 1,000. A stream of jobs has one
@@ -46,6 +55,35 @@ def query_stream(settings: QueueSettings) -> StreamConfig:
         duplicate_window=min(120.0, settings.longest_deadline),
         num_replicas=settings.replicas,
         max_consumers=MAX_CONSUMERS,
+    )
+
+
+def cache_stream(settings: QueueSettings) -> StreamConfig:
+    """What steps of pipelines have found, each for as long as its message says; the oldest make room."""
+    return StreamConfig(
+        name=CACHE,
+        subjects=["cache.*"],
+        storage=StorageType.MEMORY,
+        discard=DiscardPolicy.OLD,
+        max_msgs_per_subject=1,
+        max_bytes=settings.queue_bytes // 8,
+        max_age=DAY,
+        allow_msg_ttl=True,
+        allow_direct=True,
+        num_replicas=settings.replicas,
+        max_consumers=MAX_CONSUMERS,
+    )
+
+
+def join_bucket(settings: QueueSettings) -> KeyValueConfig:
+    """What is known of queries that are in parallel branches: as volatile as the queries."""
+    return KeyValueConfig(
+        bucket=JOINS,
+        history=1,
+        ttl=settings.longest_deadline,
+        max_bytes=settings.queue_bytes // 8,
+        storage=StorageType.MEMORY,
+        replicas=settings.replicas,
     )
 
 
@@ -82,6 +120,13 @@ def durable_streams(settings: QueueSettings) -> tuple[StreamConfig, ...]:
             allow_msg_schedules=True,
             **durable,
         ),
+        StreamConfig(
+            name=PAYLOADS,
+            subjects=["payload.*.*.*"],
+            max_age=settings.payload_days * DAY,
+            max_bytes=min(settings.payload_bytes, settings.history_bytes),
+            **durable,
+        ),
     )
 
 
@@ -111,4 +156,7 @@ def stores(settings: QueueSettings) -> tuple[ObjectStoreConfig, ...]:
         ObjectStoreConfig(bucket=VECTORS, ttl=DAY, replicas=settings.replicas),
         ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
         ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=TENSORS, ttl=2 * settings.longest_deadline, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=MODEL_FILES, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=TRAINING, ttl=CHECKPOINT_DAYS * DAY, replicas=settings.replicas),
     )

@@ -11,6 +11,8 @@ __all__ = [
     "BATCHES",
     "BUCKETS",
     "BUILT_IN_QUEUES",
+    "CACHE",
+    "CANARIES",
     "CHECKPOINTS",
     "COLLECTIONS",
     "CONVERSATIONS",
@@ -24,25 +26,34 @@ __all__ = [
     "JOB_EVENTS",
     "JOB_SPECS",
     "JOB_STATUS",
+    "JOINS",
     "KEYS",
     "LASTING",
+    "MODELS",
+    "RELEASES",
+    "MODEL_FILES",
     "ORIGINALS",
     "PASSING",
+    "PAYLOADS",
     "QUERIES",
     "ROUTES",
     "SCHEDULES",
     "STEP_CACHE",
     "STORES",
     "STREAMS",
+    "TENSORS",
     "TIMERS",
+    "TRAINING",
     "UPLOADS",
     "USAGE",
     "VECTORS",
+    "VOLATILE",
     "StreamOwnership",
     "StageQueue",
     "bucket_stream",
     "cancel_subject",
     "delivered_subject",
+    "payload_subject",
     "query_subject",
     "reply_subject",
     "store_stream",
@@ -53,6 +64,8 @@ JOBS = "JOBS"
 JOB_EVENTS = "JOB_EVENTS"
 DEAD_LETTERS = "DEAD_LETTERS"
 TIMERS = "TIMERS"
+CACHE = "CACHE"
+PAYLOADS = "PAYLOADS"
 
 JOB_STATUS = "jobs"
 JOB_SPECS = "job-specs"
@@ -65,23 +78,30 @@ STEP_CACHE = "step-cache"
 CHECKPOINTS = "checkpoints"
 FILES = "files"
 BATCHES = "batches"
+CANARIES = "canaries"
 CONVERSATIONS = "conversations"
 USAGE = "usage"
 ANSWERS = "answers"
 FEEDBACK = "feedback"
+MODELS = "models"
+RELEASES = "releases"
+JOINS = "joins"
 
 UPLOADS = "uploads"
 VECTORS = "vectors"
 ORIGINALS = "originals"
 ARTIFACTS = "artifacts"
+TENSORS = "tensors"
+MODEL_FILES = "models"
+TRAINING = "training"
 
-STREAMS: Final = (QUERIES, JOBS, JOB_EVENTS, DEAD_LETTERS, TIMERS)
-PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES)
+STREAMS: Final = (QUERIES, JOBS, JOB_EVENTS, DEAD_LETTERS, TIMERS, PAYLOADS, CACHE)
+PASSING: Final = (JOB_STATUS, JOB_SPECS, CHECKPOINTS, STEP_CACHE, FILES, BATCHES, CANARIES)
 """Buckets whose entries go with the history of jobs."""
 
-LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES)
+LASTING: Final = (COLLECTIONS, DOCUMENTS, ROUTES, KEYS, SCHEDULES, MODELS, RELEASES)
 BUCKETS: Final = (*PASSING, *LASTING, CONVERSATIONS, USAGE, ANSWERS, FEEDBACK)
-STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS)
+STORES: Final = (UPLOADS, VECTORS, ORIGINALS, ARTIFACTS, MODEL_FILES, TRAINING, TENSORS)
 
 DUE = "due"
 """The consumer of what the timers have made due."""
@@ -100,6 +120,11 @@ def reply_subject(asker: str, query_id: str) -> str:
 def delivered_subject(reply: str) -> str:
     """Where to ask how much of an answer its reader has been given; `reply` is the query's reply subject."""
     return f"{reply}.delivered"
+
+
+def payload_subject(tenant: str, model: str, kind: str) -> str:
+    """Where a payload of a model is logged; `*` is any model or kind. A dot in the model's name is `%2E`."""
+    return f"payload.{tenant}.{model.replace('.', '%2E')}.{kind}"
 
 
 def cancel_subject(query_id: str) -> str:
@@ -127,7 +152,7 @@ class StageQueue:
 BUILT_IN_QUEUES: Final = (
     *(
         StageQueue(stage=stage, variant="default", lane=lane)
-        for stage in ("condense", "expand", "embed", "retrieve", "rerank", "generate")
+        for stage in ("condense", "expand", "embed", "retrieve", "rerank", "generate", "predict")
         for lane in Lane
     ),
     StageQueue(stage="index", variant="default", lane=Lane.BATCH, exclusive=True),
@@ -146,8 +171,11 @@ def store_stream(store: str) -> str:
     return f"OBJ_{store}"
 
 
-EVERYTHING: Final = frozenset({*STREAMS, *map(bucket_stream, BUCKETS), *map(store_stream, STORES)})
+EVERYTHING: Final = frozenset({*STREAMS, *map(bucket_stream, (*BUCKETS, JOINS)), *map(store_stream, STORES)})
 """Every stream of the topology."""
+
+VOLATILE: Final = frozenset({QUERIES, CACHE, bucket_stream(JOINS)})
+"""The streams that live in the broker's memory, and go with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

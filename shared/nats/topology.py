@@ -8,19 +8,22 @@ for it.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig, ObjectStoreConfig, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
+from shared.nats.errors import MEMORY_RESERVED
 from shared.nats.settings import QueueSettings
-from shared.nats.streams import MAX_CONSUMERS, buckets, durable_streams, query_stream, stores
+from shared.nats.streams import MAX_CONSUMERS, buckets, cache_stream, durable_streams, join_bucket, query_stream, stores
 from shared.nats.subjects import (
     ARTIFACTS,
     BATCHES,
+    CACHE,
     CHECKPOINTS,
     COLLECTIONS,
     DEAD_LETTERS,
@@ -32,6 +35,7 @@ from shared.nats.subjects import (
     JOB_SPECS,
     JOB_STATUS,
     JOBS,
+    JOINS,
     KEYS,
     ORIGINALS,
     QUERIES,
@@ -74,6 +78,7 @@ __all__ = [
     "MissingStreamError",
     "StageQueue",
     "Topology",
+    "job_consumer",
     "query_subject",
 ]
 
@@ -81,6 +86,9 @@ NAME_IN_USE = 10058
 MAX_WAITING_PULLS = 8192
 MAX_IN_FLIGHT = 65_536
 IDLE_JOB_CONSUMER = 3600.0
+
+DUPLICATE_WINDOW: Final = 120.0
+"""Seconds for which the client has the broker know messages of a bucket by their ids."""
 
 LOOK: Final = 0.2
 """Seconds between looks for what others make."""
@@ -123,7 +131,7 @@ class Topology:
         await self._rounds.run()
 
     async def ensure_queries(self) -> None:
-        """Create the stream of queries and its known consumers, which a broker that restarts may have lost. Raises as
+        """Create what a broker that restarts may have lost: the stream of queries, and its known consumers. Raises as
         `ensure` does.
 
         Many calls at once are one round of requests, or two.
@@ -133,19 +141,45 @@ class Topology:
     async def ensure_queues(self, queues: Iterable[StageQueue]) -> None:
         """Create these queues' consumers, and remember them for the next `ensure`. Raises as that does."""
         give_up = time.monotonic() + ANSWER_TIMEOUT
-        if QUERIES in self._ownership.makes:
-            await self._ensure_queries()
+        await self._ensure_volatile()
         for queue in queues:
             self._queues[queue.consumer] = queue
             await self._ensure_queue(queue, give_up)
 
-    async def ensure_job_consumer(self, subject: str) -> str:
-        """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long."""
-        name = subject.removeprefix("job.").replace(".", "_")
+    async def ensure_job_consumer(self, subject: str, *, lasting: bool = True) -> str:
+        """Create the consumer of the jobs on `job.<kind>.<priority>.<tenant>`; it goes when nobody uses it for long.
+
+        One that is not `lasting` is kept in the broker's memory, at a quarter of the cost. A broker that restarts
+        forgets it, and delivers jobs that are in work once more.
+        """
+        name = job_consumer(subject)
         config = self._consumer(name, subject)
         config.inactive_threshold = IDLE_JOB_CONSUMER
-        await self._ensure_consumer(JOBS, config)
+        config.mem_storage = not lasting
+        try:
+            await self._ensure_consumer(JOBS, config)
+        except APIError:
+            if lasting:
+                raise
+            # An earlier release has made it, on disk. The broker moves none.
+            config.mem_storage = False
+            await self._ensure_consumer(JOBS, config)
         return name
+
+    async def ensure_event_consumer(self, name: str) -> None:
+        """Create a durable consumer of the events of all jobs, from the oldest on; it goes when nobody has used it for
+        as long as the events are kept."""
+        config = self._consumer(name, "event.job.*.*")
+        config.inactive_threshold = self._settings.history_seconds
+        await self._ensure_consumer(JOB_EVENTS, config)
+
+    async def ensure_record_consumer(self, bucket: str, name: str) -> None:
+        """Create a durable consumer of a bucket's records, as they are and as they change; it goes when nobody has used
+        it for as long as events are kept."""
+        config = self._consumer(name, f"$KV.{bucket}.>")
+        config.deliver_policy = DeliverPolicy.LAST_PER_SUBJECT
+        config.inactive_threshold = self._settings.history_seconds
+        await self._ensure_consumer(bucket_stream(bucket), config)
 
     async def _make_all(self) -> None:
         await self._make()
@@ -162,8 +196,7 @@ class Topology:
         makes = self._ownership.makes
         if JOBS in makes:
             await self._check_restored()
-        if QUERIES in makes:
-            await self._ensure_queries()
+        await self._ensure_volatile()
         for stream in durable_streams(self._settings):
             if stream.name in makes:
                 await self._ensure_stream(stream)
@@ -206,6 +239,14 @@ class Topology:
     async def _ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
         await self._js.add_consumer(stream, config)
 
+    async def _ensure_volatile(self) -> None:
+        if QUERIES in self._ownership.makes:
+            await self._ensure_queries()
+        if bucket_stream(JOINS) in self._ownership.makes:
+            await self._ensure_bucket(join_bucket(self._settings))
+        if CACHE in self._ownership.makes:
+            await self._ensure_stream(cache_stream(self._settings))
+
     async def _ensure_queries(self) -> None:
         """Create the stream of queries with numbers that no message has had before, or update it.
 
@@ -214,24 +255,29 @@ class Topology:
         faster than messages can come.
         """
         config = query_stream(self._settings)
-        try:
-            config.first_seq = (await self._js.stream_info(QUERIES)).config.first_seq
-        except NotFoundError:
-            config.first_seq = time.time_ns() // 1000
+        config.first_seq = time.time_ns() // 1000
         await self._ensure_stream(config)
 
     async def _ensure_stream(self, config: StreamConfig) -> None:
-        try:
-            await self._js.add_stream(config)
-        except BadRequestError as error:
-            if error.err_code != NAME_IN_USE:
-                raise
-            await self._js.update_stream(config)
+        """The broker asks for room for a stream before it looks whether it has it already, so it is asked for none that
+        is there."""
+        if not await self._update_stream(config):
+            try:
+                await _with_memory(partial(self._js.add_stream, config))
+            except BadRequestError as error:
+                if error.err_code != NAME_IN_USE:
+                    raise
+                await self._update_stream(config)
+
+    async def _update_stream(self, config: StreamConfig) -> bool:
+        """As `_adapt`, by all that the configuration names. Where its numbers begin is decided when it is made."""
+        named = {each.name: getattr(config, each.name) for each in fields(config) if each.name != "first_seq"}
+        return await self._adapt(str(config.name), {name: value for name, value in named.items() if value is not None})
 
     async def _ensure_bucket(self, config: KeyValueConfig) -> None:
         stream = bucket_stream(config.bucket)
-        if not await self._update_store(stream, config.ttl):
-            await self._tolerate_race(self._js.create_key_value(config))
+        if not await self._update_store(stream, config.ttl, config.max_bytes):
+            await self._tolerate_race(_with_memory(partial(self._js.create_key_value, config)))
             await self._update_store(stream, config.ttl)  # the client names no number of consumers
 
     async def _ensure_store(self, config: ObjectStoreConfig) -> None:
@@ -240,17 +286,23 @@ class Topology:
             await self._tolerate_race(self._js.create_object_store(str(config.bucket), config))
             await self._update_store(stream, config.ttl)
 
-    async def _update_store(self, stream: str, ttl: float | None) -> bool:
-        """Bring a bucket's stream in line with the settings; returns whether there is one."""
+    async def _update_store(self, stream: str, ttl: float | None, max_bytes: int | None = None) -> bool:
+        wanted: dict[str, object] = {
+            "max_age": float(ttl or 0),
+            "num_replicas": self._settings.replicas,
+            "max_consumers": MAX_CONSUMERS,
+            **({"max_bytes": max_bytes} if max_bytes else {}),
+            # The broker keeps no ids of messages for longer than the messages.
+            **({"duplicate_window": min(DUPLICATE_WINDOW, ttl)} if ttl else {}),
+        }
+        return await self._adapt(stream, wanted)
+
+    async def _adapt(self, stream: str, wanted: Mapping[str, object]) -> bool:
+        """Bring a stream in line with the settings; returns whether there is one."""
         try:
             config = (await self._js.stream_info(stream)).config
         except NotFoundError:
             return False
-        wanted = {
-            "max_age": float(ttl or 0),
-            "num_replicas": self._settings.replicas,
-            "max_consumers": MAX_CONSUMERS,
-        }
         if any(getattr(config, name) != value for name, value in wanted.items()):
             await self._js.update_stream(config, **wanted)
         return True
@@ -263,6 +315,11 @@ class Topology:
         except APIError as error:
             if error.err_code != NAME_IN_USE:
                 raise
+
+
+def job_consumer(subject: str) -> str:
+    """The name of the consumer of a subject of jobs."""
+    return subject.removeprefix("job.").replace(".", "_")
 
 
 class _Rounds:
@@ -291,6 +348,20 @@ class _Rounds:
                 self._ended, self._error = begun, error
                 raise
             self._ended = begun  # unless it was cancelled: then whoever is next makes another round
+
+
+async def _with_memory(make: Callable[[], Awaitable[object]]) -> None:
+    """Make a stream, again where others that make it at the same moment take the memory for it meanwhile."""
+    give_up = time.monotonic() + ANSWER_TIMEOUT
+    while True:
+        try:
+            await make()
+        except APIError as error:
+            if error.err_code != MEMORY_RESERVED or time.monotonic() > give_up:
+                raise
+            await asyncio.sleep(LOOK)
+        else:
+            return
 
 
 async def _there(look: Callable[[], Awaitable[object]], stream: str, give_up: float) -> None:

@@ -6,6 +6,7 @@ however many records there are. So it is as fresh as reading them all, in any nu
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -18,11 +19,12 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from shared.nats.client import end_reading
+from shared.nats.errors import NO_MESSAGE
 from shared.nats.kv import is_removal
 from shared.nats.subjects import bucket_stream
 from shared.tasks import TaskSet
 
-__all__ = ["BucketView", "BucketViews"]
+__all__ = ["BucketChanges", "BucketView", "BucketViews"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ READ_AGAIN: Final = 3600.0
 records may have expired."""
 
 LEFT_BEHIND: Final = 5.0
+
+MOST_CHANGES: Final = 1_000
+"""Changes between two looks that are told one by one."""
 
 
 class BucketView(Generic[Record]):
@@ -70,10 +75,10 @@ class BucketView(Generic[Record]):
     async def look(self) -> None:
         """Take in what has changed. Raises nats errors, and TimeoutError if the broker falls silent."""
         async with self._lock:
-            if self.revision:
-                for _ in range(STEPS):
-                    if not await self._step():
-                        return
+            # So a first look at few records, or none, needs no reading position of its own on the broker.
+            for _ in range(STEPS):
+                if not await self._step():
+                    return
             await self._follow()
 
     def _set(self, key: str, record: Record | None) -> None:
@@ -91,7 +96,9 @@ class BucketView(Generic[Record]):
         """Take in the next change; returns whether there is one."""
         try:
             message = await self._js.get_msg(self._stream, self.revision + 1, self._subject, next=True)
-        except NotFoundError:
+        except NotFoundError as error:
+            if not self.revision and error.err_code != NO_MESSAGE:
+                raise  # there is no bucket, which is not the same as an empty one
             return False
         self._note(str(message.subject), int(message.seq or 0), message.headers, message.data)
         return True
@@ -116,8 +123,47 @@ class BucketView(Generic[Record]):
             await end_reading(messages)
 
 
+class BucketChanges(BucketView[None]):
+    """Which keys of a bucket were written to, between looks."""
+
+    def __init__(self, jetstream: JetStreamContext, bucket: str, *, read_again: float = READ_AGAIN) -> None:
+        super().__init__(jetstream, bucket, ">", lambda _: None)
+        self._read_again = read_again
+        self._began = -math.inf
+        self._changed: dict[str, None] = {}
+
+    async def changed(self) -> set[str] | None:
+        """The keys that were written to, or removed, since the last look; None where that is not known: at the first
+        look, after very many changes, and every now and then. One look at a time. Raises as `look` does."""
+        if time.monotonic() - self._began > self._read_again:
+            self.revision = await self._last()
+            self._began = time.monotonic()
+            return None
+        if await self._step():
+            if (last := await self._last()) - self.revision >= MOST_CHANGES:
+                self._changed.clear()
+                self.revision = last
+                return None
+            await self.look()
+        changed, self._changed = set(self._changed), {}
+        return changed
+
+    def _set(self, key: str, record: None) -> None:
+        self._changed[key] = record
+
+    async def _last(self) -> int:
+        """The number of the last write."""
+        try:
+            return int((await self._js.get_msg(self._stream, subject=self._subject)).seq or 0)
+        except NotFoundError as error:
+            if error.err_code != NO_MESSAGE:
+                raise
+            return 0
+
+
 class BucketViews(Generic[View]):
     """Views by their keys: those that were used last, of at most so many records together, or the last one alone.
+    A view without records counts as one record. A look costs the same however many views there are.
 
     Every `read_again` seconds another view takes the place of one in use, once it has read all.
     """
@@ -128,6 +174,9 @@ class BucketViews(Generic[View]):
         self._read_again = read_again
         self._views: OrderedDict[str, View] = OrderedDict()
         self._began: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        """Records of each view as of its last look."""
+        self._records = 0
         self._renewals = TaskSet()
 
     async def look(self, keys: str) -> View:
@@ -140,10 +189,22 @@ class BucketViews(Generic[View]):
             self._renewals.start(self._renew(keys, view))
         self._views.move_to_end(keys)
         await view.look()
-        while len(self._views) > 1 and sum(map(len, self._views.values())) > self._most:
+        if keys in self._views:  # another look may have let go of it meanwhile
+            self._count(keys, max(len(view), 1))
+        while len(self._views) > 1 and self._records > self._most:
             gone, _ = self._views.popitem(last=False)
             del self._began[gone]
+            self._count(gone, 0)
         return view
+
+    def get(self, keys: str) -> View | None:
+        """A view as of its last look, if it is remembered."""
+        return self._views.get(keys)
+
+    def _count(self, keys: str, size: int) -> None:
+        self._records += size - self._sizes.pop(keys, 0)
+        if size:
+            self._sizes[keys] = size
 
     async def _renew(self, keys: str, known: View) -> None:
         """Whoever looks meanwhile gets the view that is known, as reading all may take seconds."""

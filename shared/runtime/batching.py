@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from shared.contracts.envelope import Lane
+from shared.panics import is_panic
 from shared.tasks import background
 from shared.telemetry.metrics import BATCH_ITEMS, BATCH_TIME
 from shared.telemetry.tracing import tracer
@@ -114,10 +115,11 @@ class Batcher(Generic[T, R]):
         try:
             with self._span(batch), BATCH_TIME.labels(self._name).time():
                 results = await self._run([entry.item for entry in batch])
-        except (asyncio.CancelledError, StopIteration) as error:
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        except BaseException as error:
+            broken_off = isinstance(error, asyncio.CancelledError) and (task is None or not task.cancelling())
+            if not (broken_off or isinstance(error, StopIteration) or is_panic(error)):
                 raise
-            # Neither fits into a future as it is.
+            # None of these fits into a future as it is.
             raise RuntimeError(f"the batch '{self._name}' was broken off: {error!r}") from error
         if len(results) != len(batch):
             raise RuntimeError(f"the batch '{self._name}' of {len(batch)} items gave {len(results)} results")

@@ -1,7 +1,8 @@
 """Does a stage's work on one query, and reports its outcome.
 
 The result goes to the next queue or to the reader before the input is acknowledged, so a crash in between is a
-redelivery. A problem goes to the reader. Any other exception is another try, and in the end a dead letter.
+redelivery. A problem goes to the reader. Any other exception is another try, and in the end a dead letter. Where the
+stop is a step of a fallback, the query takes the other way instead of ending with a problem.
 """
 
 import asyncio
@@ -27,8 +28,9 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.nats.client import Connection
 from shared.nats.subjects import QUERIES, delivered_subject
 from shared.nats.topology import Topology
+from shared.panics import is_end
 from shared.runtime.event_publisher import EventPublisher
-from shared.runtime.forward import forward
+from shared.runtime.onward import Onward, StrandedError
 from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.pull import Delivery
 from shared.runtime.replies import open_mailbox
@@ -56,6 +58,7 @@ class Outcome(StrEnum):
     RETRIED = "retried"
     DEAD_LETTER = "dead_letter"
     DUPLICATE = "duplicate"
+    FALLBACK = "fallback"
 
 
 class StageExecutor:
@@ -75,41 +78,58 @@ class StageExecutor:
     ) -> None:
         self._stage = stage
         self._client = client
-        self._js = jetstream
-        self._topology = topology
         self._max_deliver = max_deliver
         self._instance = instance
         self._inbox = inbox
         self._options = options
-        self._held_up = 0
+        self._onward = Onward(jetstream, topology, options, room=stage.room)
         self._dead_letters = DeadLetters(client, jetstream)
 
     async def attempt(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
         """Work on a query that waited so many seconds, and settle its delivery. Cancelled, it leaves that undone."""
+        began = time.perf_counter()
         try:
             outcome = await self._perform(query, self._origin(query, delivery), waited)
+        except StrandedError as stranded:
+            outcome = _outcome(await self._end(stranded.query, delivery, stranded.problem, None))
         except Problem as problem:
             if problem.kind is ProblemType.BROKER_UNAVAILABLE:
                 # It passes, and the queue still has the query.
-                return await self._try_again(query, delivery, problem)
-            failed(trace.get_current_span(), problem.kind.code)
-            await self._fail(query, delivery, problem)
-            outcome = Outcome.PROBLEM
+                return await self._try_again(query, delivery, problem, waited)
+            outcome = _outcome(await self._end(query, delivery, problem, self._hop(waited, began)))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # Nobody cancelled this work: something that it waited for was cancelled.
-            return await self._try_again(query, delivery, error)
-        except Exception as error:  # noqa: BLE001  (it ends as a dead letter)
-            return await self._try_again(query, delivery, error)
+            return await self._try_again(query, delivery, error, waited)
+        except BaseException as error:
+            if is_end(error):
+                raise
+            return await self._try_again(query, delivery, error, waited)
+        await delivery.ack()
+        return outcome
+
+    async def overtake(self, query: Query, delivery: Delivery, waited: float, worked: float) -> Outcome:
+        """Settle the delivery of a query that has taken longer than the fallback allows which it is a step of."""
+        detail = f"Stage '{self._stage.name}' did not end in the time that the pipeline gives it."
+        problem = Problem(ProblemType.DEADLINE_EXCEEDED, detail)
+        hop = self._hop(waited, time.perf_counter() - worked)
+        outcome = _outcome(await self._end(query, delivery, problem, hop))
         await delivery.ack()
         return outcome
 
     async def bury(
-        self, delivery: Delivery, query: Query | None, reason: str, *, shown: str = "", details: str = ""
+        self,
+        delivery: Delivery,
+        query: Query | None,
+        reason: str,
+        *,
+        shown: str = "",
+        details: str = "",
+        waited: float = 0.0,
     ) -> Outcome:
-        """Keep the message as a dead letter, tell the reader, and take it off the queue, in this order.
+        """Keep the message as a dead letter, fall back or tell the reader, and take it off the queue, in this order.
 
         The reader is told what is `shown`, if not the reason itself: the words of an exception may name paths, tables
         or other people's data.
@@ -127,7 +147,8 @@ class StageExecutor:
         if query is not None:
             detail = f"Stage '{self._stage.name}' failed {delivery.deliveries} times and gave up: {shown or reason}"
             with suppress(NatsError):  # a reader who cannot be reached does not keep the message in the queue
-                await self._fail(query, delivery, Problem(ProblemType.STAGE_FAILED, detail))
+                hop = self._hop(waited, time.perf_counter())
+                await self._end(query, delivery, Problem(ProblemType.STAGE_FAILED, detail), hop)
         await delivery.ack()
         return Outcome.DEAD_LETTER
 
@@ -154,7 +175,7 @@ class StageExecutor:
                 if isinstance(event, Failed):
                     raise Problem.from_details(event.problem)
 
-    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException) -> Outcome:
+    async def _try_again(self, query: Query, delivery: Delivery, error: BaseException, waited: float) -> Outcome:
         log.error("stage %s failed", self._stage.name, exc_info=error, extra={"query": query.id})
         span = trace.get_current_span()
         span.record_exception(error)
@@ -162,7 +183,7 @@ class StageExecutor:
         if delivery.deliveries >= self._max_deliver:
             name, details = type(error).__name__, "".join(traceback.format_exception(error))
             shown = f"{name}. The stage's log and the dead letter of query '{query.id}' say more."
-            return await self.bury(delivery, query, f"{name}: {error}", shown=shown, details=details)
+            return await self.bury(delivery, query, f"{name}: {error}", shown=shown, details=details, waited=waited)
         await delivery.nak(min(5.0, 0.1 * 2**delivery.deliveries) * random.uniform(0.5, 1.0))  # noqa: S311
         return Outcome.RETRIED
 
@@ -171,57 +192,46 @@ class StageExecutor:
         counted = (
             {"delivery": 1} if delivery is None else {"delivery": delivery.deliveries, "message": delivery.sequence}
         )
-        return {"attempt": query.attempt, "stage": self._stage.name, **counted}
+        visited = any(hop.stage == self._stage.name for hop in query.trail)
+        visit = {"visit": len(query.trail)} if visited else {}
+        branch = {"branch": query.branch} if query.branch else {}
+        return {"attempt": query.attempt, "stage": self._stage.name, **counted, **visit, **branch}
 
     async def _perform(self, query: Query, origin: dict[str, Any], waited: float) -> Outcome:
         """Run the stage and send what it made on its way."""
         began = time.perf_counter()
-
-        def hop() -> Hop:
-            return Hop(
-                stage=self._stage.name,
-                variant=self._stage.variant,
-                worker=self._instance,
-                waited_ms=round(max(0.0, waited) * 1e3, 3),
-                worked_ms=round((time.perf_counter() - began) * 1e3, 3),
-            )
-
         async with self._publisher(query) as publisher:
             await publisher.send(Progress(worker=self._instance, **origin))
             context = Context(
                 query,
                 origin=origin,
-                hop=hop,
+                hop=partial(self._hop, waited, began),
                 send=publisher.send,
                 delivered=partial(self._delivered, query, origin),
             )
             made = await self._stage.process(query, context)
-            if made is None:
+            if made is None and not query.branch:
                 return Outcome.ANSWERED
-            made = made.advance(hop())
-            if not made.slip:
-                await publisher.send(Result(query=made, **origin))
-                return Outcome.ANSWERED
-        await self._forward(made)
-        return Outcome.FORWARDED
+            made = made or query
+            forwarded = await self._onward.go_on(made.advance(self._hop(waited, began)), publisher, origin)
+            return Outcome.FORWARDED if forwarded else Outcome.ANSWERED
 
-    async def _forward(self, query: Query) -> None:
-        """Raises as `forward` does. A full queue ahead is waited for in half of the room at most.
+    async def _end(self, query: Query, delivery: Delivery, problem: Problem, hop: Hop | None) -> Problem | None:
+        """Fall back, or tell the reader the problem that is left, and return it. `hop` is as in `Onward.fall_back`."""
+        origin, publisher = self._origin(query, delivery), self._publisher(query)
+        left = await self._onward.fall_back(query, problem, hop, publisher, origin)
+        if left is not None:
+            await publisher.send(Failed(problem=left.details, trail=query.trail, **origin))
+        return left
 
-        What waits there holds room, and a queue is full for one tenant: the others' work goes on in the other half.
-        """
-        try:
-            await forward(self._js, self._topology, query)
-        except Problem as problem:
-            if problem.kind is not ProblemType.QUEUE_FULL or self._held_up >= max(1, self._stage.room // 2):
-                raise
-        else:
-            return
-        self._held_up += 1
-        try:
-            await forward(self._js, self._topology, query, room_timeout=self._options.forward_timeout)
-        finally:
-            self._held_up -= 1
+    def _hop(self, waited: float, began: float) -> Hop:
+        return Hop(
+            stage=self._stage.name,
+            variant=self._stage.variant,
+            worker=self._instance,
+            waited_ms=round(max(0.0, waited) * 1e3, 3),
+            worked_ms=round((time.perf_counter() - began) * 1e3, 3),
+        )
 
     def _publisher(self, query: Query) -> EventPublisher:
         # If nobody listens, the broker says so to the inbox.
@@ -238,6 +248,10 @@ class StageExecutor:
         except (NoRespondersError, NatsTimeout, ValidationError):
             return None
 
-    async def _fail(self, query: Query, delivery: Delivery, problem: Problem) -> None:
-        failed = Failed(problem=problem.details, trail=query.trail, **self._origin(query, delivery))
-        await self._publisher(query).send(failed)
+
+def _outcome(left: Problem | None) -> Outcome:
+    """That of work which a problem was left of, noted with its span; None: a fallback has helped."""
+    if left is None:
+        return Outcome.FALLBACK
+    failed(trace.get_current_span(), left.kind.code)
+    return Outcome.PROBLEM

@@ -8,7 +8,7 @@ from typing import Final
 from nats.errors import ConnectionReconnectingError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
@@ -20,7 +20,7 @@ from shared.stores.dead_letters import HEADERS
 from shared.telemetry.messaging import sending
 from shared.telemetry.tracing import inject_trace
 
-__all__ = ["forward"]
+__all__ = ["forward", "message_id", "recover"]
 
 UNAVAILABLE: Final = 503
 """The broker's own code for JetStream that is not ready: it starts, or elects a leader."""
@@ -40,19 +40,22 @@ REPAIR_TIMEOUT: Final = 0.5
 """Seconds for the queues to be made again before the message is tried again all the same."""
 
 
-async def forward(jetstream: JetStreamContext, topology: Topology, query: Query, *, room_timeout: float = 0.0) -> int:
+async def forward(
+    jetstream: JetStreamContext, topology: Topology, query: Query, *, room_timeout: float = 0.0, known_as: str = ""
+) -> int:
     """Returns once the broker has stored the query, and under which number; storing it twice has no effect.
 
+    `known_as` is the id of the message, where the next stop is one of several that the query may go to from here.
     Waits up to `room_timeout` seconds for room in a full queue, and until the query's deadline for a broker that is
     away. Raises Problem QUEUE_FULL and BROKER_UNAVAILABLE after that, and TOO_LARGE for an envelope that fits into no
     message.
     """
     stop = query.stop
-    subject, message_id = query_subject(query), _message_id(query)
+    subject, known_as = query_subject(query), known_as or message_id(query)
     with sending(
-        f"query.{stop.stage}", subject=subject, message_id=message_id, conversation=query.id, tenant=query.tenant
+        f"query.{stop.stage}", subject=subject, message_id=known_as, conversation=query.id, tenant=query.tenant
     ) as span:
-        headers = {"Nats-Msg-Id": message_id}
+        headers = {"Nats-Msg-Id": known_as}
         inject_trace(headers)
         payload = query.encode()
         span.set_attribute("messaging.message.body.size", len(payload))
@@ -96,17 +99,17 @@ async def _store(
             if time.monotonic() > give_up:
                 detail = "The message broker does not answer. Try again in a moment."
                 raise Problem(ProblemType.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "1"}) from error
-            await _recover(topology, error)
+            await recover(topology, error)
         else:
             return int(ack.seq)
 
 
-async def _recover(topology: Topology, error: Exception) -> None:
+async def recover(topology: Topology, error: Exception) -> None:
     """Wait a moment, and have the queues made again where the broker may have lost them."""
     if getattr(error, "err_code", None) == IN_PROCESS:
         await asyncio.sleep(FIRST_PAUSE)
         return
-    if isinstance(error, NoStreamResponseError):
+    if isinstance(error, NoStreamResponseError | NotFoundError):
         # They live in the broker's memory, and whoever comes first makes them again. Or they only have no leader now:
         # then nobody answers this either.
         with suppress(NatsError, TimeoutError, OSError):
@@ -130,9 +133,14 @@ def _check_size(payload: bytes, limit: int) -> None:
         )
 
 
-def _message_id(query: Query) -> str:
-    # The number of the hop tells two visits of one stage apart.
-    return f"{query.id}:{len(query.trail)}.{query.stop.stage}:{query.attempt}"
+def message_id(query: Query) -> str:
+    """The id of the message by which a query reaches the head of its slip: that of a control, before it is resolved.
+
+    So it is the same whichever way the query takes, and a redelivery that decides otherwise adds no second way.
+    """
+    # The number of the hop tells two visits of one stage apart, and the branch those that are on their way at once.
+    branch = f"{query.branch}:" if query.branch else ""
+    return f"{query.id}:{branch}{len(query.trail)}.{query.stop.stage}:{query.attempt}"
 
 
 def _queue_full(query: Query) -> Problem:

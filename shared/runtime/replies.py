@@ -62,6 +62,11 @@ class Mailbox:
         if self._arrival is not None and not self._arrival.done() and not (self._quiet and type(event) is Progress):
             self._arrival.set_result(None)
 
+    async def send(self, event: AnyEvent, /) -> bool:
+        """Take in an event that its reader's own process has."""
+        self.put(event)
+        return True
+
     async def receive(self, timeout: float | None) -> AnyEvent:
         """The next event. Raises TimeoutError after `timeout` seconds, and never where that is None."""
         while not self._events:

@@ -27,6 +27,7 @@ from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.envelope import Lane, Query
+from shared.contracts.graphs import limit
 from shared.nats.client import Connection
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
@@ -162,7 +163,7 @@ class StageWorker:
         self._topology = topology
         self._settings = settings
         self._options = options
-        self._working: dict[tuple[str, int, int], _Work] = {}
+        self._working: dict[tuple[str, int, int, str], _Work] = {}
         self._totals = _Totals()
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._lost_reader_inbox = client.new_inbox()
@@ -295,6 +296,10 @@ class StageWorker:
             await delivery.ack()
             return Outcome.CANCELLED
         with self._span(delivery, query, started, context) as span:
+            if time.time() >= limit(query):
+                outcome = await self._executor.overtake(query, delivery, started - delivery.stored_at, 0.0)
+                span.set_attribute("sluice.outcome", outcome.value)
+                return outcome
             if delivery.deliveries > self._settings.max_deliver:
                 tries = self._settings.max_deliver
                 failed(span, "worker_lost")
@@ -326,12 +331,15 @@ class StageWorker:
     async def _work(self, query: Query, delivery: Delivery, waited: float) -> Outcome:
         work = self._working[_key(query)] = _Work()
         outcome = Outcome.EXPIRED
+        began = time.perf_counter()
         try:
             with work.scope as scope:
-                scope.deadline = anyio.current_time() + query.remaining
+                scope.deadline = anyio.current_time() + limit(query) - time.time()
                 outcome = await self._executor.attempt(query, delivery, waited)
             if scope.cancelled_caught:
                 outcome = work.outcome
+                if not work.withdrawn_at and query.remaining > 0:
+                    outcome = await self._executor.overtake(query, delivery, waited, time.perf_counter() - began)
                 await delivery.ack()
         finally:
             del self._working[_key(query)]
@@ -355,9 +363,9 @@ class StageWorker:
                 work.scope.cancel()
 
 
-def _key(query: Query) -> tuple[str, int, int]:
-    """What is one piece of work: a redelivery has the same key, another attempt or visit has not."""
-    return query.id, query.attempt, len(query.trail)
+def _key(query: Query) -> tuple[str, int, int, str]:
+    """What is one piece of work: a redelivery has the same key, another attempt, visit or branch has not."""
+    return query.id, query.attempt, len(query.trail), query.branch
 
 
 def _held(consumer: PullConsumer) -> float:

@@ -15,12 +15,17 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import bcrypt
 import yaml
 
+from shared.contracts.graphs.nodes import Cache, Ensemble
+from shared.contracts.graphs.reranking import reranked
+from shared.contracts.graphs.walk import END, controls, following, is_graph, stages
+from shared.contracts.graphs.written import read_pipelines as parse_pipelines
 from shared.security.certificates import Authority
 from shared.security.passwords import new_password, passwords_in
 from shared.security.roles import ADMIN, Deployment, Role, roles
@@ -76,13 +81,35 @@ def table(known: Sequence[Role]) -> str:
     return "\n".join(["| user | may do this and nothing else |", "|---|---|", *rows])
 
 
-def read_pipelines(path: Path) -> tuple[tuple[str, ...], ...]:
-    """The stages of each pipeline in a gateway's pipelines file. Raises ValueError for a file of another shape."""
+def read_pipelines(path: Path) -> Deployment:
+    """What a gateway's pipelines file says of a deployment. Raises ValueError for a file of another shape."""
     try:
-        named = yaml.safe_load(path.read_text(encoding="utf-8"))["pipelines"].values()
-        return tuple(tuple(stop if isinstance(stop, str) else str(stop["stage"]) for stop in stops) for stops in named)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no pipelines file: {error!r}") from error
+        named = parse_pipelines(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no pipelines file: {error}") from error
+    pipelines: list[tuple[str, ...]] = []
+    follows: set[tuple[str, str]] = set()
+    joined: set[str] = set()
+    cached: set[str] = set()
+    for steps in named.values():
+        if not is_graph(steps):
+            pipelines.append(tuple(stop.stage for stop in steps))
+            continue
+        # A request may have the passages reranked, and a step that decides may come right after that.
+        ways = (steps, reranked(steps))
+        pairs = following(steps) | following(ways[1])
+        # A question that others came before may go to the first stages from the one that makes it stand alone.
+        pipelines += [(second,) for first, second in pairs if first == END and second != END]
+        follows |= {pair for pair in pairs if END not in pair}
+        visited = {stop.stage for way in ways for stop in stages(way)}
+        joined |= visited if any(controls(steps, Ensemble)) else set()
+        cached |= visited if any(controls(steps, Cache)) else set()
+    return Deployment(
+        pipelines=tuple(pipelines),
+        follows=frozenset(follows),
+        joined=frozenset(joined),
+        cached=frozenset(cached),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stage, _, variant in (given.partition("=") for given in options.variant):
         variants.setdefault(stage, []).append(variant or "default")
     try:
-        pipelines = read_pipelines(options.pipelines) if options.pipelines else ()
-        deployment = Deployment(variants=variants, pipelines=pipelines)
+        deployment = read_pipelines(options.pipelines) if options.pipelines else Deployment()
+        deployment = replace(deployment, variants=variants)
         _change(options)
         write_secrets(options.out, deployment, tls=options.tls.split(",") if options.tls else ())
     except ValueError as error:

@@ -13,6 +13,7 @@ from shared.nats.subjects import (
     BUILT_IN_QUEUES,
     DEAD_LETTERS,
     JOB_EVENTS,
+    PAYLOADS,
     QUERIES,
     TIMERS,
     StageQueue,
@@ -26,13 +27,16 @@ __all__ = [
     "backs_up",
     "inbox_prefix",
     "keeps_job_events",
+    "keeps_payloads",
     "keeps_timers",
     "looks_at",
+    "looks_up_records",
     "makes",
     "names",
     "reads_buckets",
     "reads_dead_letters",
     "reads_objects",
+    "reads_payloads",
     "works_on",
     "writes_buckets",
     "writes_objects",
@@ -88,6 +92,17 @@ def keeps_job_events() -> Permission:
     )
 
 
+def keeps_payloads() -> Permission:
+    return Permission(
+        says="logs payloads of models, reads and removes them",
+        publish=("payload.*.*.*", *_reads(PAYLOADS), f"{API}.STREAM.MSG.DELETE.{PAYLOADS}"),
+    )
+
+
+def reads_payloads() -> Permission:
+    return Permission(says="reads payloads of models", publish=_reads(PAYLOADS))
+
+
 def reads_dead_letters() -> Permission:
     return Permission(
         says="reads and removes dead letters",
@@ -102,7 +117,8 @@ def keeps_timers(*subjects: str) -> Permission:
 
 def reads_buckets(*buckets: str) -> Permission:
     reading = tuple(chain.from_iterable(_reads(bucket_stream(bucket)) for bucket in buckets))
-    return Permission(says=f"reads the buckets {names(buckets)}", publish=reading)
+    noun = "bucket" if len(buckets) == 1 else "buckets"
+    return Permission(says=f"reads the {noun} {names(buckets)}", publish=reading)
 
 
 def writes_buckets(*buckets: str) -> Permission:
@@ -110,6 +126,16 @@ def writes_buckets(*buckets: str) -> Permission:
     return Permission(
         says=f"reads and writes the buckets {names(buckets)}",
         publish=(*reads_buckets(*buckets).publish, *writing),
+    )
+
+
+def looks_up_records(bucket: str) -> Permission:
+    """Single records by their keys. No readers of one's own, which would be given all of them."""
+    stream = bucket_stream(bucket)
+    calls = (f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}", f"DIRECT.GET.{stream}", f"DIRECT.GET.{stream}.>")
+    return Permission(
+        says=f"looks up and writes single records of the bucket {names((bucket,))}",
+        publish=(*(f"{API}.{call}" for call in calls), f"$KV.{bucket}.>"),
     )
 
 

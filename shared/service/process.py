@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 QUIET_SECONDS: Final = 1.0
 """Seconds in which open connections may still bring a request after the server has stopped to accept new ones."""
 
+KEEP_ALIVE_SECONDS: Final = 75
+"""Seconds for which a connection without a request stays open: longer than proxies keep theirs, mostly 60 s. Whoever
+gives up a connection first must not be the server, as a request may be on its way to it."""
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to the service, and closes no connection under a request that is on its way."""
@@ -71,6 +75,7 @@ async def _serve(make: Callable[[], tuple[Service, ASGIApp]]) -> int:
         access_log=False,
         lifespan="on",
         backlog=2048,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.grace_seconds),
     )
     server = _Server(config)

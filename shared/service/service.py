@@ -128,6 +128,8 @@ class Service:
         self.draining = asyncio.Event()
         self.before_scrape: list[Callable[[], Awaitable[None]]] = []
         self.window: Callable[[], WindowStatus] | None = None
+        # What keeps a started service from being ready, besides the broker; empty where nothing does.
+        self.obstacle: Callable[[], str] = str
         self._setup = setup
         self._state = WAITING
         self._started_at = time.time()
@@ -145,7 +147,7 @@ class Service:
             # What it serves over HTTP waits for the broker, and needs no work that is pulled.
             return self.bus.away <= self._patience
         works = self.bus.connected and all(w.pulling for w in self._workers)
-        return works and not (self._needs_storage and self._storage_full)
+        return works and not self.obstacle() and not (self._needs_storage and self._storage_full)
 
     @property
     def _storage_full(self) -> str:
@@ -329,6 +331,8 @@ class Service:
             full = {"storage": self._storage_full} if self._storage_full else {}
             return _json({"status": "ready", "service": self.name, "instance": self.settings.instance, **full})
         state = self._state if self._state != "ready" else "the broker is away, or work is not pulled"
+        if self._state == "ready" and (obstacle := self.obstacle()):
+            state = obstacle
         if self._storage_full:
             state = f"the broker cannot store anything: {self._storage_full}"
         elif self._state == WAITING and self.bus.waits_for:

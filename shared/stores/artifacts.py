@@ -3,30 +3,39 @@
 An artifact's name is `<tenant>/<owner>/<file>`; the owner is a job or an upload.
 """
 
+import asyncio
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ObjectInfo
+from nats.js.api import ObjectInfo
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 from pydantic import JsonValue
 
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.wire import texts_in
-from shared.nats.client import end_reading
+from shared.nats.client import SEQUENCE, read_messages
 from shared.nats.objects import read_object
-from shared.nats.subjects import ARTIFACTS
+from shared.nats.subjects import ARTIFACTS, store_stream
 
 __all__ = ["Artifacts", "BrokenArtifactError", "check_artifact", "names_in"]
 
 FETCHED: Final = 16
 """Chunks, 128 kB each, that are asked for at once."""
+
+SILENCE: Final = 10.0
+"""Seconds for the broker to send the next one."""
+
+PAUSES: Final = (0.05, 0.2, 1.0, 0.0)
+"""Seconds before chunks are asked for again that were not there."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -77,42 +86,60 @@ class Artifacts:
             except ObjectNotFoundError:
                 raise _missing(name) from None
 
-    async def chunks(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
-        """The bytes of an artifact piece by piece, no faster than they are taken. Raises Problem NOT_FOUND at once.
+    async def open(self, tenant: str, name: str) -> tuple[int, AsyncGenerator[bytes, None]]:
+        """The size of an artifact, and its bytes piece by piece, no faster than they are taken. Raises Problem
+        NOT_FOUND at once.
 
-        Raises nats errors and BrokenArtifactError, also where the artifact is replaced or removed meanwhile. The last
-        piece comes only once all bytes are those that were stored: what breaks off never looks whole.
+        The pieces raise nats errors and BrokenArtifactError, also where the artifact is replaced or removed meanwhile.
+        The last piece comes only once all bytes are those that were stored: what breaks off never looks whole.
         """
         info = await self._info(tenant, name)
-        return self._read(info)
+        return info.size or 0, self._read(info)
 
     async def _read(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
         left, held, digest = info.size or 0, b"", sha256()
-        if left == 0:
+        async with aclosing(self._chunks(info)) as chunks:
+            async for chunk in chunks:
+                if held:
+                    yield held
+                held = chunk
+                left -= len(held)
+                digest.update(held)
+        if not info.size:
             return
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=300.0,
-            num_replicas=1,
-            mem_storage=True,
-        )
-        subject = f"$O.{ARTIFACTS}.C.{info.nuid}"
-        chunks = await self._js.pull_subscribe(subject, stream=f"OBJ_{ARTIFACTS}", config=config)
-        try:
-            while left > 0:
-                for message in await chunks.fetch(FETCHED, timeout=10.0):
-                    if held:
-                        yield held
-                    held = message.data
-                    left -= len(held)
-                    digest.update(held)
-        finally:
-            await end_reading(chunks)
         expected = f"SHA-256={urlsafe_b64encode(digest.digest()).decode()}"
-        if left < 0 or (info.digest and info.digest.rstrip("=") != expected.rstrip("=")):
+        if left or (info.digest and info.digest.rstrip("=") != expected.rstrip("=")):
             raise BrokenArtifactError(str(info.name))
         yield held
+
+    async def _chunks(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
+        """The chunks of an object. Raises nats errors, and BrokenArtifactError where some are missing."""
+        left, after = info.chunks or 0, 0
+        while left > 0:
+            some = await self._next_chunks(info, after)
+            if not some:
+                raise BrokenArtifactError(str(info.name))
+            for chunk in some:
+                yield chunk.data
+            left -= len(some)
+            after = int((some[-1].headers or {})[SEQUENCE])
+
+    async def _next_chunks(self, info: ObjectInfo, after: int) -> list[Msg]:
+        """Asked again while there are none: a node of a cluster that has the object's record may not have all of the
+        object yet."""
+        for pause in PAUSES:
+            found = await read_messages(
+                self._js,
+                store_stream(ARTIFACTS),
+                f"$O.{ARTIFACTS}.C.{info.nuid}",
+                start=after + 1,
+                most=FETCHED,
+                timeout=SILENCE,
+            )
+            if found:
+                return found
+            await asyncio.sleep(pause)
+        return []
 
     async def size(self, tenant: str, name: str) -> int:
         """Raises Problem NOT_FOUND."""

@@ -32,6 +32,9 @@ class Collections:
         description: str = "",
         pipeline: str | None = None,
         retrieval: RetrievalFields = NO_OPTIONS,
+        embedding_model: str = "",
+        rerank_model: str = "",
+        adapter: str = "",
     ) -> tuple[Collection, bool]:
         """Returns the collection and whether it is new. Raises Problem INVALID_NAME, or CONFLICT when it exists
         with other settings."""
@@ -50,14 +53,13 @@ class Collections:
                 "pipeline": pipeline,
                 "created_at": time.time(),
             }
-        ).with_settings(retrieval=retrieval)
-        if await self._records.put(f"{tenant}.{name}", record, revision=0) is None:
-            existing = await self.get(tenant, name)
-            settings = (existing.description, existing.pipeline, existing.live.retrieval.as_params())
-            if settings != (description, pipeline, retrieval.as_params()):
-                raise Problem(ProblemType.CONFLICT, f"The collection '{name}' exists already with other settings.")
-            return existing, False
-        return record, True
+        ).with_settings(
+            retrieval=retrieval, embedding_model=embedding_model, rerank_model=rerank_model, adapter=adapter
+        )
+        known, new = await self._records.create(f"{tenant}.{name}", record)
+        if _settings(known) != _settings(record):
+            raise Problem(ProblemType.CONFLICT, f"The collection '{name}' exists already with other settings.")
+        return known, new
 
     async def get(self, tenant: str, name: str) -> Collection:
         """Raises Problem COLLECTION_NOT_FOUND."""
@@ -96,6 +98,13 @@ class Collections:
         record = await self.get(tenant, name)
         await self._records.delete(f"{tenant}.{name}")
         return record
+
+
+def _settings(collection: Collection) -> tuple[object, ...]:
+    live = collection.live
+    options = live.retrieval.as_params()
+    models = (live.embedding_model, live.rerank_model, live.adapter)
+    return collection.description, collection.pipeline, options, models
 
 
 def _missing(name: str) -> Problem:

@@ -17,6 +17,7 @@ from nats.js.errors import APIError, NotFoundError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.envelope import Query
+from shared.contracts.graphs import Join, control_of
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.errors import QUEUE_FULL
 from shared.nats.subjects import DEAD_LETTERS
@@ -176,8 +177,12 @@ def _renewed(data: bytes, reply: str | None) -> Query:
     except ValidationError:
         raise Problem(ProblemType.INVALID_REQUEST, "This dead letter is no query: it cannot be replayed.") from None
     now = time.time()
+    # The other branches of an ensemble are over: what comes back is that of this one.
+    alone = tuple(stop for stop in query.slip if not isinstance(control_of(stop), Join))
     return query.resubmitted().model_copy(
         update={
+            "slip": alone,
+            "branch": "",
             "asked_at": now,
             "deadline": now + (query.deadline - query.asked_at),
             "reply": reply or query.reply,

@@ -7,9 +7,9 @@ alone, and a table's name proves nothing.
 Where a record is removed, the revision of the removal stays: an earlier job may come to its record only afterwards.
 """
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from nats.js import JetStreamContext
@@ -20,6 +20,7 @@ from shared.contracts.principals import Principals, is_permitted
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.kv import Repository
 from shared.nats.subjects import DOCUMENTS
+from shared.tasks import for_each
 
 __all__ = ["Documents"]
 
@@ -39,13 +40,8 @@ class Documents:
 
     async def get_each(self, table: str, documents: Iterable[str], *, owner: Owner) -> list[Document]:
         """The records of several documents, in their order; those that are not there are left out."""
-        room = asyncio.Semaphore(READ_AT_ONCE)
-
-        async def read(document: str) -> Document | None:
-            async with room:
-                return await self.get(table, document, owner=owner)
-
-        return [found for found in await asyncio.gather(*map(read, documents)) if found is not None]
+        read = partial(self.get, table, owner=owner)
+        return [found for found in await for_each(documents, read, at_once=READ_AT_ONCE) if found is not None]
 
     async def put(self, table: str, record: Document, *, owner: Owner) -> Document | None:
         """Write a record as the owner's, unless a later job has written or removed one already. Returns the one of the
@@ -94,6 +90,26 @@ class Documents:
         before, after = await self._records.change_noting(f"{table}.{document}", left)
         return before if after is None else None
 
+    async def note_removal(self, table: str, document: str, revision: int, *, owner: Owner) -> bool:
+        """Note that a document without a record is removed, for earlier jobs that bring it only afterwards. Returns
+        whether it has none; a record stays as it is. Raises as `put` does."""
+
+        def noted(known: Document | None, removed: bytes) -> tuple[Document | None, bytes]:
+            _check(known, owner)
+            return known, b"" if known is not None else str(max(revision, _removal(removed))).encode()
+
+        before, _ = await self._records.change_noting(f"{table}.{document}", noted)
+        return before is None
+
+    async def removals(self, table: str, documents: Iterable[str]) -> dict[str, int]:
+        """Of documents that were removed, or were to be when they had no record: the latest revision that did so."""
+
+        async def read(document: str) -> tuple[str, bytes]:
+            return document, await self._records.note(f"{table}.{document}")
+
+        found = await for_each(documents, read, at_once=READ_AT_ONCE)
+        return {document: _removal(note) for document, note in found if note}
+
     async def forget(self, table: str, *, owner: Owner) -> None:
         """Remove all records of a table that are the owner's."""
         async for key, value in self._records.entries(f"{table}.>"):
@@ -112,6 +128,10 @@ class Documents:
                 if looked_at == LOOKED_AT:
                     break
         return False
+
+    async def revision(self, table: str) -> int:
+        """A number that grows with every change of a table's records; 0 where there was none."""
+        return await self._records.revision(f"{table}.>")
 
     async def list(self, table: str, *, owner: Owner) -> list[Document]:
         """All records of a table by name."""

@@ -13,11 +13,14 @@ from prometheus_client.exposition import choose_encoder
 
 __all__ = [
     "BATCH_ITEMS",
+    "BoundedLabel",
     "BATCH_TIME",
     "CANCEL_LATENCY",
     "DEAD_LETTERS",
     "DEVICE_TIME",
     "IN_FLIGHT",
+    "JOINED",
+    "PIPELINE_CACHE",
     "OUTCOMES",
     "QUEUE_WAIT",
     "REDELIVERIES",
@@ -27,7 +30,6 @@ __all__ = [
     "TENANT_WORK",
     "WORK_TIME",
     "MetricsPage",
-    "Tenants",
     "exemplar",
     "tenants",
 ]
@@ -50,6 +52,16 @@ WORK_TIME = Histogram(
 IN_FLIGHT = Gauge("sluice_stage_in_flight", "Messages in work.", STAGE)
 ROOM = Gauge("sluice_stage_room", "Messages that may be in work at once.", STAGE)
 OUTCOMES = Counter("sluice_stage_messages_total", "Messages by how they ended in this stage.", (*STAGE, "outcome"))
+JOINED = Counter(
+    "sluice_ensembles_total",
+    "Parallel branches that were joined here: merged, failed; and branches that came late, when the query had gone on.",
+    ("outcome",),
+)
+PIPELINE_CACHE = Counter(
+    "sluice_pipeline_cache_total",
+    "Queries that came to a cache in their pipeline, hit or miss; and what was kept, or not.",
+    ("outcome",),
+)
 REDELIVERIES = Counter(
     "sluice_stage_redeliveries_total", "Deliveries of messages that had been delivered before.", STAGE
 )
@@ -79,8 +91,8 @@ DEVICE_TIME = Counter(
 )
 
 
-class Tenants:
-    """The label `tenant`: the first `most` names that a process meets are their own labels, all others `other`."""
+class BoundedLabel:
+    """The first `most` names that a process meets are labels of their own, all others `other`."""
 
     OTHER: Final = "other"
 
@@ -88,16 +100,16 @@ class Tenants:
         self.most = most
         self._known: set[str] = set()
 
-    def label(self, tenant: str) -> str:
-        if tenant in self._known:
-            return tenant
+    def label(self, name: str) -> str:
+        if name in self._known:
+            return name
         if len(self._known) >= self.most:
             return self.OTHER
-        self._known.add(tenant)
-        return tenant
+        self._known.add(name)
+        return name
 
 
-tenants = Tenants(100)
+tenants = BoundedLabel(100)
 """Shared by all metrics of the process, so that a tenant is named in all of them or in none."""
 
 

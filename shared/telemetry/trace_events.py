@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.tasks import background
 from shared.telemetry.messaging import CONVERSATION, TENANT
+from shared.telemetry.span_owners import Ancestry, spans_of
 from shared.telemetry.trace_memory import TraceMemory
 
 __all__ = [
@@ -185,7 +186,7 @@ def _latest(memory: TraceMemory, most: int, tenant: str) -> Iterator[TraceSummar
         return attributes.get(TENANT) == tenant and bool(attributes.get(CONVERSATION))
 
     for spans in memory.latest(most, theirs):
-        own = [span for span in spans if (span.attributes or {}).get(TENANT, tenant) == tenant]
+        own = spans_of(tenant, spans, _ancestry)
         first = min(own, key=lambda span: span.start_time or 0)
         ends = [span.end_time for span in own]
         yield TraceSummary(
@@ -197,6 +198,12 @@ def _latest(memory: TraceMemory, most: int, tenant: str) -> Iterator[TraceSummar
             spans=len(own),
             error=next((_error(span) for span in own if _has_failed(span)), None),
         )
+
+
+def _ancestry(span: ReadableSpan) -> Ancestry:
+    named = (span.attributes or {}).get(TENANT)
+    parent = None if span.parent is None else span.parent.span_id
+    return Ancestry(span.context.span_id, parent, None if named is None else str(named))
 
 
 def _meant(memory: TraceMemory | None, named: str) -> Iterable[int]:

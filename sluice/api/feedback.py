@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import JsonValue
 
 from sluice.api.base import Schema, Sent, Timestamp, closed_set
-from sluice.api.models import Answer
+from sluice.api.queries import Answer
 
 __all__ = [
     "RATINGS",
@@ -28,7 +28,8 @@ class KeptAnswer(Answer):
 
     `reader` is who asked, such as `user:alice`, or else the id of their API key; empty where nobody could tell. `key`
     is that of the request, and `principals` are those that documents were looked at with. A shadow's answer names the
-    `stage` and `variant` that it is of.
+    `stage` and `variant` that it is of. `canary` is the job of a canary that the answer was part of. `shares`
+    says of each stage whose variant was drawn by weight how likely that variant was, 0 to 1.
     """
 
     question: str = ""
@@ -40,6 +41,8 @@ class KeptAnswer(Answer):
     principals: tuple[str, ...] = ()
     stage: str = ""
     variant: str = ""
+    canary: str = ""
+    shares: dict[str, float] = {}
 
 
 class AnswerPage(Schema):
@@ -110,3 +113,4 @@ class Erased(Schema):
 
     answers: int = 0
     feedback: int = 0
+    payloads: int = 0

@@ -8,17 +8,25 @@ from sluice.cli import (
     artifacts,
     ask,
     backup,
+    dataset,
     evaluate,
     feedback,
     ingest,
     jobs,
     keys,
+    models,
+    payloads,
+    pipelines,
+    releases,
     resources,
     routes,
     run,
+    runs,
     schedules,
+    sweep,
     system,
     trace,
+    train,
     tune,
     up,
     usage,
@@ -48,20 +56,27 @@ app.command("restore", rich_help_panel="This machine")(backup.restore)
 app.command("ingest", rich_help_panel="Documents and answers")(ingest.ingest)
 app.command("ask", rich_help_panel="Documents and answers")(ask.ask)
 app.command("evaluate", rich_help_panel="Documents and answers")(evaluate.evaluate)
+app.command("train", rich_help_panel="Documents and answers")(train.train)
+app.command("sweep", rich_help_panel="Documents and answers")(sweep.sweep)
 app.command("tune", rich_help_panel="Documents and answers")(tune.tune)
+app.command("dataset", rich_help_panel="Documents and answers")(dataset.dataset)
 app.add_typer(feedback.feedback, name="feedback", rich_help_panel="Documents and answers")
 app.add_typer(versions.collections, name="collections", rich_help_panel="Documents and answers")
 app.add_typer(resources.documents, name="documents", rich_help_panel="Documents and answers")
+app.add_typer(models.models, name="models", rich_help_panel="Documents and answers")
+app.add_typer(releases.releases, name="releases", rich_help_panel="Documents and answers")
 app.command("run", rich_help_panel="Jobs")(run.run)
 app.add_typer(jobs.jobs, name="jobs", rich_help_panel="Jobs")
+app.add_typer(runs.runs, name="runs", rich_help_panel="Jobs")
 app.add_typer(schedules.schedules, name="schedules", rich_help_panel="Jobs")
 app.add_typer(artifacts.artifacts, name="artifacts", rich_help_panel="Jobs")
 app.command("status", rich_help_panel="Operations")(system.status)
 app.command("usage", rich_help_panel="Operations")(usage.usage)
 app.command("trace", rich_help_panel="Operations")(trace.trace)
+app.add_typer(payloads.payloads, name="payloads", rich_help_panel="Operations")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operations")
 app.add_typer(routes.routes, name="routes", rich_help_panel="Operations")
-app.command("pipelines", rich_help_panel="Operations")(resources.pipelines)
+app.add_typer(pipelines.pipelines, name="pipelines", rich_help_panel="Operations")
 app.add_typer(resources.dead_letters, name="dead-letters", rich_help_panel="Operations")
 app.command("version", rich_help_panel="Operations")(system.version)
 

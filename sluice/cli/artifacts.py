@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, client
+from sluice.cli.plain import say
 
 __all__ = ["artifacts"]
 
@@ -34,7 +35,7 @@ def put_artifact(
     _check(name)
     with client(url) as sluice:
         stored = sluice.put_artifact(name, file)
-    print_json(stored) if as_json else typer.echo(f"{stored.name}: {file_size(stored.bytes)}")
+    print_json(stored) if as_json else say(f"{stored.name}: {file_size(stored.bytes)}")
 
 
 @artifacts.command("get")
@@ -59,7 +60,7 @@ def delete_artifact(name: Name, url: Url = None) -> None:
     _check(name)
     with client(url) as sluice:
         sluice.delete_artifact(name)
-    typer.echo(f"There is no {name} any more.")
+    say(f"There is no {name} any more.")
 
 
 def _check(name: str) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from sluice.api.models import Done, Event, Source
+    from sluice.api.queries import Done, Event, Source
 
 __all__ = ["ask"]
 
@@ -69,7 +69,7 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
 
 
 def _show(events: "Iterator[Event]") -> None:
-    from sluice.api.models import Delta, Done, Sources
+    from sluice.api.queries import Delta, Done, Sources
     from sluice.cli.output import console
 
     terminal = console()

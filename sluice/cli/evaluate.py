@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sluice import Client
-    from sluice.api.models import Job
+    from sluice.api.jobs import Job
 
 __all__ = ["artifact_name", "evaluate", "followed", "say_where"]
 
@@ -111,9 +112,9 @@ def _generate(
         print_json({"job": job.id, "questions": str(file), **job.outputs})
         return
     for line in lines.splitlines()[:SHOWN]:
-        typer.echo(f"  {json.loads(line)['question']}")
+        say(f"  {json.loads(line)['question']}")
     outputs = job.outputs
-    typer.echo(
+    say(
         f"{outputs['questions']} questions about {outputs['documents']} documents are in {file}; "
         f"{outputs['left_out']} replies were left out. Read them, then: sluice evaluate {file} -c {collection}"
     )
@@ -164,7 +165,7 @@ def finished(sluice: "Client", job: "Job", result: str, *, as_json: bool) -> "tu
 def say_where(job: "Job", output: Path | None) -> None:
     """Where the report is."""
     where = f"Report: {output}" if output else f"Report: sluice jobs artifacts {job.id} report.html"
-    typer.echo(f"Job {job.id}. {where}")
+    say(f"Job {job.id}. {where}")
 
 
 def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_json: bool) -> None:
@@ -189,7 +190,7 @@ def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_jso
         )
     print_table(("metric", ">value", "95 % interval", "against the baseline"), rows, empty="")
     if comparison := shown.get("comparison"):
-        typer.echo(f"{len(comparison['better'])} questions are better, {len(comparison['worse'])} are worse.")
+        say(f"{len(comparison['better'])} questions are better, {len(comparison['worse'])} are worse.")
     say_where(job, output)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from sluice.api.feedback import Feedback
@@ -115,14 +116,13 @@ def export(
     """Write all that is kept of a reader, one JSON object a line. Another reader's takes an admin's key."""
     import sys
 
-    from sluice.api.feedback import KeptAnswer
+    from sluice.api.feedback import Feedback, KeptAnswer
+    from sluice.api.payloads import Payload
 
+    names = {KeptAnswer: "answer", Feedback: "feedback", Payload: "payload"}
     with client(url) as sluice:
         found = sluice.export_reader(reader)
-    lines = "".join(
-        f'{{"{"answer" if isinstance(record, KeptAnswer) else "feedback"}": {record.model_dump_json()}}}\n'
-        for record in found
-    )
+    lines = "".join(f'{{"{names[type(record)]}": {record.model_dump_json()}}}\n' for record in found)
     if output is None:
         sys.stdout.write(lines)
     else:
@@ -130,7 +130,7 @@ def export(
             output.write_text(lines, encoding="utf-8")
         except OSError as error:
             raise typer.BadParameter(f"{output}: {error.strerror}", param_hint="--output") from None
-        typer.echo(f"{output}: {len(found)} records", err=True)
+        say(f"{output}: {len(found)} records", err=True)
 
 
 @feedback.command("erase")
@@ -140,14 +140,15 @@ def erase(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Erase all that is kept of a reader: answers to them, and feedback. Another reader's takes an admin's key."""
+    """Erase all that is kept of a reader: answers, feedback, logged payloads. Another reader's takes an admin's key."""
     from sluice.cli.output import print_json
 
     if not yes:
         typer.confirm(f"Erase all that is kept of {reader}? It cannot be undone", abort=True)
     with client(url) as sluice:
         erased = sluice.erase_reader(reader)
-    print_json(erased) if as_json else typer.echo(f"Erased {erased.answers} answers and {erased.feedback} feedback.")
+    said = f"Erased {erased.answers} answers, {erased.feedback} feedback and {erased.payloads} payloads."
+    print_json(erased) if as_json else say(said)
 
 
 def _table(found: "list[Feedback]") -> None:

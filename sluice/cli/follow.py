@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -13,10 +12,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from sluice.api.jobs import Step
-from sluice.api.models import Job, JobState
+from sluice.api.jobs import Job, JobState, Step
 from sluice.cli.job_report import STYLES, now, units
 from sluice.cli.output import console, errors, took
+from sluice.cli.plain import say
 from sluice.client.errors import SluiceError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def print_steps(steps: Sequence[Step]) -> None:
         return
     for step in steps:
         cells = (step.step, step.kind, step.status, _count(step), took(step.started_at, step.finished_at), step.reason)
-        typer.echo("\t".join(cells))
+        say("\t".join(cells))
 
 
 @dataclass(slots=True)

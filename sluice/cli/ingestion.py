@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from sluice.api.models import Job, JobState, Progress
+from sluice.api.jobs import Job, JobState, Progress
 from sluice.cli.files import LARGEST_FILE, LONGEST_NAME, Picked, batches, called, grouped, still_there
 from sluice.client import AsyncClient, Upload
 from sluice.client.errors import SluiceError

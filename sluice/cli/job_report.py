@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from sluice.api.models import Job, JobState
+from sluice.api.jobs import Job, JobState
 from sluice.cli.output import ago, console, counted, file_size, print_json
 
 __all__ = ["STYLES", "failed", "now", "print_failures", "print_job", "print_warnings", "report", "units", "why"]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client, pairs, user_name
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
-    from sluice.api.models import JobState
+    from sluice.api.jobs import JobState
 
 __all__ = ["jobs"]
 
@@ -161,9 +162,9 @@ def cancel_job(job_id: JobId, reason: Reason = "", url: Url = None, as_json: AsJ
     if as_json:
         print_json(job)
     elif job.finished:
-        typer.echo(f"Job {job.id} is {job.state}.")
+        say(f"Job {job.id} is {job.state}.")
     else:
-        typer.echo(f"Job {job.id} has been asked to end.")
+        say(f"Job {job.id} has been asked to end.")
 
 
 @jobs.command("retry")
@@ -184,7 +185,7 @@ def retry_job(
     elif as_json:
         print_json(job)
     else:
-        typer.echo(f"Job {job.id} is queued again; follow it with: sluice jobs follow {job.id}")
+        say(f"Job {job.id} is queued again; follow it with: sluice jobs follow {job.id}")
 
 
 @jobs.command("audit")
@@ -263,11 +264,11 @@ def replay_jobs(
             job_ids = list(dict.fromkeys(letter.job for letter in letters if letter.job))
         for job_id in job_ids or []:
             sluice.retry_job(job_id, reason="replayed", by=user_name())
-            typer.echo(f"Job {job_id} is queued again.")
+            say(f"Job {job_id} is queued again.")
 
 
 def _state(text: str | None) -> "JobState | None":
-    from sluice.api.models import JobState
+    from sluice.api.jobs import JobState
 
     try:
         return JobState(text) if text else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from sluice.api.keys import ApiKey, IssuedKey
@@ -104,7 +105,7 @@ def revoke_key(key: KeyId, url: Url = None, as_json: AsJson = False) -> None:
 
     with client(url) as sluice:
         revoked = sluice.revoke_key(key)
-    print_json(revoked) if as_json else typer.echo(f"Key {revoked.id} ({revoked.name}) lets nobody in any more.")
+    print_json(revoked) if as_json else say(f"Key {revoked.id} ({revoked.name}) lets nobody in any more.")
 
 
 def _seconds(text: str, option: str) -> float:
@@ -126,7 +127,7 @@ def _show(issued: "IssuedKey", as_json: bool) -> None:
     key = issued.key
     about = f"Key {key.id} ({key.name}) of tenant {key.tenant}: {', '.join(key.actions)}. Not shown again:"
     errors().print(escape(about), soft_wrap=True)
-    typer.echo(issued.secret)
+    say(issued.secret)
 
 
 def _table(found: "Iterable[ApiKey]") -> None:

@@ -1,17 +1,21 @@
 """How the command line prints: tables, JSON, sizes, and errors with their exit status."""
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from sluice.cli.plain import CONTROLS, printable
 from sluice.units import ago, counted, file_size, moment, took
 
 if TYPE_CHECKING:
@@ -33,18 +37,36 @@ __all__ = [
 
 UNREACHABLE = 3
 
+UNESCAPED = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON allows within a text."""
+
+
+class _SafeConsole(Console):
+    """A console whose text commands no terminal: only styles and live displays write escape sequences."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)  # before its width is measured
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not CONTROLS.search(segment.text):
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
 
 def console() -> Console:
-    return Console(highlight=False)
+    return _SafeConsole(highlight=False)
 
 
 def errors() -> Console:
-    return Console(stderr=True, highlight=False)
+    return _SafeConsole(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
     """Print a model, or a list or mapping of models, as one JSON value. Times are in ISO 8601."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    sys.stdout.write(UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -56,7 +78,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     terminal = console()
     if not terminal.is_terminal:
         for row in shown:
-            sys.stdout.write("\t".join(row) + "\n")
+            sys.stdout.write("\t".join(re.sub(r"[\t\n]", " ", printable(cell)) for cell in row) + "\n")
         return
     if not shown:
         terminal.print(f"[dim]{escape(empty)}[/]")

@@ -1,15 +1,16 @@
-"""`sluice collections`, `documents`, `dead-letters` and `pipelines`."""
+"""`sluice collections`, `documents` and `dead-letters`."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
-    from sluice.api.models import Job
+    from sluice.api.jobs import Job
 
-__all__ = ["collections", "dead_letters", "documents", "pipelines"]
+__all__ = ["collections", "dead_letters", "documents"]
 
 collections = typer.Typer(help="List, create and delete collections.", invoke_without_command=True)
 documents = typer.Typer(help="List and delete documents, and say who may see them.", invoke_without_command=True)
@@ -45,6 +46,9 @@ def create_collection(
     name: Annotated[str, typer.Argument(help="The new collection's name.")],
     description: Annotated[str, typer.Option(help="What it holds.")] = "",
     pipeline: Annotated[str | None, typer.Option(help="The pipeline of its queries.")] = None,
+    embedding_model: Annotated[str, typer.Option(help="Model of the store that embeds.", metavar="MODEL")] = "",
+    rerank_model: Annotated[str, typer.Option(help="Model of the store that reranks.", metavar="MODEL")] = "",
+    adapter: Annotated[str, typer.Option(help="Adapter of the store that answers.", metavar="MODEL")] = "",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,8 +56,15 @@ def create_collection(
     from sluice.cli.output import print_json
 
     with client(url) as sluice:
-        created = sluice.create_collection(name, description=description, pipeline=pipeline)
-    print_json(created) if as_json else typer.echo(f"Collection {created.name} is there.")
+        created = sluice.create_collection(
+            name,
+            description=description,
+            pipeline=pipeline,
+            embedding_model=embedding_model,
+            rerank_model=rerank_model,
+            adapter=adapter,
+        )
+    print_json(created) if as_json else say(f"Collection {created.name} is there.")
 
 
 @collections.command("delete")
@@ -169,7 +180,7 @@ def replay_dead_letter(
     if as_json:
         print_json({"replayed": seq, "answer": answer})
     else:
-        typer.echo(answer.answer if answer else f"Dead letter {seq} is on its way again.")
+        say(answer.answer if answer else f"Dead letter {seq} is on its way again.")
 
 
 @dead_letters.command("show")
@@ -184,8 +195,8 @@ def show_dead_letter(
     if as_json:
         print_json(letter)
         return
-    typer.echo(f"{letter.subject}, {letter.deliveries} tries: {letter.reason}")
-    typer.echo("The key does not allow its message." if letter.payload is None else letter.payload)
+    say(f"{letter.subject}, {letter.deliveries} tries: {letter.reason}")
+    say("The key does not allow its message." if letter.payload is None else letter.payload)
 
 
 @dead_letters.command("discard")
@@ -200,19 +211,7 @@ def discard_dead_letter(
     if as_json:
         print_json({"discarded": seq})
     else:
-        typer.echo(f"Dead letter {seq} is forgotten.")
-
-
-def pipelines(url: Url = None, as_json: AsJson = False) -> None:
-    """List the pipelines that a query can name."""
-    from sluice.cli.output import print_json, print_table
-
-    with client(url) as sluice:
-        found = sluice.pipelines()
-    if as_json:
-        print_json(found)
-        return
-    print_table(("pipeline",), [(pipeline.name,) for pipeline in found], empty="There are no pipelines.")
+        say(f"Dead letter {seq} is forgotten.")
 
 
 def _readers(allowed: tuple[str, ...] | None) -> str:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client, user_name
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from sluice.api.feedback import Comparison
-    from sluice.api.models import Route
+    from sluice.api.routing import Route
     from sluice.client import Client
 
 __all__ = ["routes"]
@@ -23,6 +24,8 @@ A stage without weights sends everything to `default`. Changes hold within a sec
     sluice routes shadow generate canary=5
 
     sluice routes compare generate canary
+
+    sluice routes bandit generate --dry-run
 
     sluice routes reset generate
 """
@@ -124,6 +127,40 @@ def compare(
     print_json(found) if as_json else _show_comparisons(found)
 
 
+@routes.command("bandit")
+def bandit(
+    stage: StageArgument,
+    days: Annotated[float, typer.Option(min=0.001, max=400, help="Ratings of so many days count.")] = 30.0,
+    floor: Annotated[float, typer.Option(min=0.001, max=0.5, help="Least share of a variant, of 1.")] = 0.05,
+    max_change: Annotated[float, typer.Option(min=0.001, max=1, help="Most that a share changes at once, of 1.")] = 0.2,
+    min_ratings: Annotated[int, typer.Option(min=1, help="Ratings that each variant needs.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, and what for.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the weights of a stage's variants follow readers' ratings, once.
+
+    The share of a variant becomes the probability that it is the best, by Thompson sampling. The gateways have to keep
+    answers (SLUICE_KEEP_ANSWERS=true), and the route needs weights for two variants or more. To do it every night, make
+    a schedule of a job of the kind `bandit`.
+    """
+    from sluice.cli.follow import follow
+    from sluice.cli.job_report import report
+
+    spec = {
+        "kind": "bandit",
+        "stage": stage,
+        "days": days,
+        "floor": floor,
+        "max_change": max_change,
+        "min_ratings": min_ratings,
+        "apply": not dry_run,
+    }
+    with client(url) as sluice:
+        job = follow(sluice, sluice.submit_job(spec).id, quiet=as_json)
+    report(job, as_json=as_json)
+
+
 @routes.command("reset")
 def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> None:
     """Send everything to `default` again, without shadows."""
@@ -136,7 +173,7 @@ def reset(stage: StageArgument, url: Url = None, as_json: AsJson = False) -> Non
     if as_json:
         print_json({"stage": stage, "reset": bool(before.revision)})
     else:
-        typer.echo(f"Stage {stage} sends everything to {DEFAULT}.")
+        say(f"Stage {stage} sends everything to {DEFAULT}.")
 
 
 def _show_comparisons(found: "Iterable[Comparison]") -> None:
@@ -160,7 +197,7 @@ def _show_comparisons(found: "Iterable[Comparison]") -> None:
 
 def _current(sluice: "Client", stage: str) -> "Route":
     """The route as it is; that of nothing but `default` for a stage that nobody knows yet."""
-    from sluice.api.models import Route, Variant
+    from sluice.api.routing import Route, Variant
     from sluice.client.errors import SluiceError
 
     try:

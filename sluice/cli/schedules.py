@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Url, apply_group_options, client, pairs, user_name
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from sluice.api.jobs import Schedule
@@ -120,7 +121,7 @@ def delete_schedule(name: Name, url: Url = None) -> None:
     """Remove a schedule; what it has submitted goes on."""
     with client(url) as sluice:
         sluice.delete_schedule(name)
-    typer.echo(f"There is no schedule {name} any more.")
+    say(f"There is no schedule {name} any more.")
 
 
 @schedules.command("trigger")
@@ -144,7 +145,7 @@ def trigger_schedule(
     elif as_json:
         print_json(job)
     else:
-        typer.echo(f"Job {job.id} is {job.state}; follow it with: sluice jobs follow {job.id}")
+        say(f"Job {job.id} is {job.state}; follow it with: sluice jobs follow {job.id}")
 
 
 def _when(schedule: "Schedule") -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from sluice.cli.options import client
+from sluice.cli.plain import say
 from sluice.cli.yaml_files import YamlFile, YamlFileError, read_scalar, read_yaml
 from sluice.client.errors import SluiceError
 
@@ -82,7 +83,7 @@ def submit(wanted: Wanted, url: str | None, *, key: str | None, wait: bool, as_j
     elif as_json:
         print_json(job)
     else:
-        typer.echo(f"Job {job.id} is {job.state}; follow it with: sluice jobs follow {job.id}")
+        say(f"Job {job.id} is {job.state}; follow it with: sluice jobs follow {job.id}")
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def _refused(file: YamlFile, place: str, message: str) -> typer.Exit:
 
 def _wrong(message: str) -> typer.Exit:
     """On one line, as compilers and the server's own findings come, so that editors can jump to the place."""
-    typer.echo(message, err=True)
+    say(message, err=True)
     return typer.Exit(2)
 
 

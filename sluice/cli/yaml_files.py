@@ -1,16 +1,20 @@
 """YAML files of jobs: read with the place of every member, so that what is wrong can be pointed at."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-__all__ = ["YamlFile", "YamlFileError", "read_scalar", "read_yaml"]
+__all__ = ["YamlFile", "YamlFileError", "read_documents", "read_scalar", "read_yaml"]
+
+T = TypeVar("T")
 
 Place = tuple[str | int, ...]
 
+MOST_DOCUMENTS = 1000
 MOST_VALUES = 100_000
 DEEPEST = 100
 """Bounds of a file with its aliases written out: a few lines of them can stand for billions of values."""
@@ -60,13 +64,23 @@ class YamlFile:
 
 def read_yaml(path: Path) -> YamlFile:
     """Raises YamlFileError for what is no YAML, or none that JSON could say."""
+    value, marks = _parsed(path, _read)
+    return YamlFile(name=str(path), value=value, marks=marks)
+
+
+def read_documents(path: Path) -> list[YamlFile]:
+    """Each document of a file that may have several. Raises as `read_yaml` does."""
+    return [YamlFile(name=str(path), value=value, marks=marks) for value, marks in _parsed(path, _read_all)]
+
+
+def _parsed(path: Path, read: Callable[[str, str], T]) -> T:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise YamlFileError(f"{path}: cannot be read: {reason}") from None
     try:
-        value, marks = _read(text, str(path))
+        return read(text, str(path))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -75,7 +89,21 @@ def read_yaml(path: Path) -> YamlFile:
         raise YamlFileError(f"{path}: {error}") from None
     except RecursionError:
         raise YamlFileError(f"{path}: it is nested too deeply") from None
-    return YamlFile(name=str(path), value=value, marks=marks)
+
+
+def _read_all(text: str, name: str) -> list[tuple[Any, dict[Place, tuple[int, int]]]]:
+    loader = _Loader(text)
+    found: list[tuple[Any, dict[Place, tuple[int, int]]]] = []
+    try:
+        while loader.check_node():
+            if len(found) == MOST_DOCUMENTS:
+                raise YamlFileError(f"{name}: more than {MOST_DOCUMENTS} documents")
+            marks: dict[Place, tuple[int, int]] = {}
+            node = loader.get_node()
+            found.append((_value(loader, node, (), marks, name) if node is not None else None, marks))
+    finally:
+        loader.dispose()
+    return found
 
 
 def _read(text: str, name: str) -> tuple[Any, dict[Place, tuple[int, int]]]:

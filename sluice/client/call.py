@@ -1,7 +1,7 @@
 """A `Call`: one request and the way to read its response, without I/O."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +22,8 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One request. `safe` says that sending it twice does no more than sending it once."""
+    """One request. `chunks` gives the body piece by piece, anew for each try. `safe` says that sending it twice does
+    no more than sending it once."""
 
     method: str
     path: str
@@ -30,6 +31,7 @@ class Call(Generic[T]):
     params: tuple[tuple[str, str], ...] = ()
     body: Any = None
     content: bytes | None = None
+    chunks: Callable[[], Iterator[bytes]] | None = None
     files: tuple[Upload, ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)

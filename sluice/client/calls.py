@@ -12,20 +12,15 @@ from typing import Any
 
 import httpx
 
-from sluice.api.models import (
-    Answer,
-    Collection,
-    CollectionPage,
-    DeadLetter,
-    DeadLetterMessage,
-    Document,
-    DocumentPage,
-    Job,
-    ModelBody,
-    Pipeline,
-    Route,
-    Status,
-)
+from sluice.api.collections import Collection, CollectionPage
+from sluice.api.dead_letters import DeadLetter, DeadLetterMessage
+from sluice.api.documents import Document, DocumentPage
+from sluice.api.jobs import Job
+from sluice.api.openai import ModelBody
+from sluice.api.pipelines import Pipeline
+from sluice.api.queries import Answer
+from sluice.api.routing import Route
+from sluice.api.status import Status
 from sluice.api.traces import Trace
 from sluice.api.usage import UsageReport
 from sluice.client.call import Call, Upload
@@ -133,12 +128,17 @@ def create_collection(
     description: str = "",
     pipeline: str | None = None,
     retrieval: Mapping[str, Any] | None = None,
+    embedding_model: str = "",
+    rerank_model: str = "",
+    adapter: str = "",
 ) -> Call[Collection]:
     """Create a collection, or return the existing one where its settings are the same. `retrieval` is how it is
-    searched where a query says nothing else, such as {"dense_weight": 0.6}."""
+    searched where a query says nothing else, such as {"dense_weight": 0.6}. The models are those of the store, such as
+    m-0123456789ab; empty for the embedder's own. The `adapter` is one for the generator."""
     body: dict[str, Any] = {"name": name, "description": description, "pipeline": pipeline}
     if retrieval is not None:
         body["retrieval"] = dict(retrieval)
+    body |= _said(embedding_model=embedding_model or None, rerank_model=rerank_model or None, adapter=adapter or None)
     return Call(method="POST", path="/v1/collections", body=body, parse=model(Collection))
 
 

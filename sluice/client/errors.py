@@ -1,8 +1,8 @@
 """What the client raises: one exception that carries the problem (RFC 9457) that Sluice reported."""
 
-from sluice.api.models import ProblemDetails
+from sluice.api.problems import ProblemDetails
 
-__all__ = ["SluiceError", "UnreachableError"]
+__all__ = ["ModelSourceError", "SluiceError", "UnreachableError"]
 
 
 class SluiceError(Exception):
@@ -33,3 +33,11 @@ class UnreachableError(SluiceError):
 
     def __init__(self, detail: str, *, title: str = "Sluice cannot be reached") -> None:
         super().__init__(ProblemDetails(type="urn:sluice:problem:unreachable", title=title, detail=detail))
+
+
+class ModelSourceError(SluiceError):
+    """A model to import cannot be read, or is not what its checksums say."""
+
+    def __init__(self, detail: str) -> None:
+        title = "The model cannot be read"
+        super().__init__(ProblemDetails(type="urn:sluice:problem:model-source", title=title, detail=detail))

@@ -8,6 +8,7 @@ import httpx
 
 from sluice.api.base import Listing
 from sluice.api.feedback import AnswerPage, ComparisonPage, Erased, Feedback, FeedbackPage, KeptAnswer
+from sluice.api.payloads import Payload
 from sluice.client.call import Call
 from sluice.client.read import get, model, nothing, pairs, segment
 
@@ -85,8 +86,9 @@ def comparisons(
     return get("/v1/comparisons", params=params, parse=model(ComparisonPage))
 
 
-def export_reader(reader: str = "me") -> Call[list[KeptAnswer | Feedback]]:
-    """All that is kept of a reader, such as `user:alice` or the id of a key: answers to them, and feedback.
+def export_reader(reader: str = "me") -> Call[list[KeptAnswer | Feedback | Payload]]:
+    """All that is kept of a reader, such as `user:alice` or the id of a key: answers to them, feedback, and payloads of
+    models.
 
     Another reader than `me`, who calls, takes an admin's key.
     """
@@ -98,12 +100,14 @@ def erase_reader(reader: str = "me") -> Call[Erased]:
     return Call(method="DELETE", path=f"/v1/readers/{segment(reader)}", parse=model(Erased), safe=True)
 
 
-def _exported(response: httpx.Response) -> list[KeptAnswer | Feedback]:
-    found: Listing[KeptAnswer | Feedback] = Listing()
+def _exported(response: httpx.Response) -> list[KeptAnswer | Feedback | Payload]:
+    found: Listing[KeptAnswer | Feedback | Payload] = Listing()
     for line in response.content.splitlines():
         record = json.loads(line)
         if "answer" in record:
             found.append(KeptAnswer.model_validate(record["answer"]))
         elif "feedback" in record:
             found.append(Feedback.model_validate(record["feedback"]))
+        elif "payload" in record:
+            found.append(Payload.model_validate(record["payload"]))
     return found

@@ -2,14 +2,15 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from sluice.api.datasets import DatasetManifest
 from sluice.api.evaluations import EvaluationReport
-from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
-from sluice.api.models import Job, JobState
+from sluice.api.jobs import Artifact, AuditEvent, Job, JobState, Schedule, Step
 from sluice.client.call import Call
 from sluice.client.read import get, listing, model, nothing, pairs, segment, submitted
 
@@ -17,6 +18,7 @@ __all__ = [
     "artifact",
     "cancel_job",
     "create_schedule",
+    "dataset",
     "delete_artifact",
     "delete_schedule",
     "evaluation",
@@ -27,6 +29,7 @@ __all__ = [
     "job_spec",
     "job_steps",
     "jobs",
+    "make_dataset",
     "pause_schedule",
     "put_artifact",
     "resume_schedule",
@@ -35,6 +38,8 @@ __all__ = [
     "schedules",
     "submit_job",
     "trigger_schedule",
+    "train",
+    "sweep",
     "tune",
 ]
 
@@ -65,6 +70,91 @@ def submit_job(
         parse=submitted,
         safe=True,
     )
+
+
+def train(
+    dataset: str,
+    target: str = "embedder",
+    *,
+    base: str = "",
+    epochs: float = 1.0,
+    steps: int | None = None,
+    batch: int = 32,
+    learning_rate: float | None = None,
+    loss: str = "auto",
+    negatives: int = 4,
+    patience: int | None = 5,
+    seed: int = 0,
+    processes: int = 1,
+    seconds: float | None = None,
+    description: str = "",
+    by: str = "",
+    idempotency_key: str | None = None,
+    **members: Any,
+) -> Call[Job]:
+    """Submit the training of a model: an `embedder`, a `reranker`, or an `adapter` of a language model.
+
+    `dataset` is the job that made the data set, or the owner of uploaded artifacts of the same names. Training begins
+    with `base`, by default the bundled model, and ends after `epochs` or `steps`, after `patience` looks that found
+    nothing better, or after `seconds`. `members` are any others of the job, such as the `adapter` to go on from or the
+    `teacher` to learn from. The job's outputs name the `model`.
+    """
+    spec = {
+        "kind": "train",
+        "target": target,
+        "dataset": dataset,
+        "base": base,
+        "description": description,
+        "epochs": epochs,
+        "batch": batch,
+        "loss": loss,
+        "negatives": negatives,
+        "patience": patience,
+        "seed": seed,
+        "processes": processes,
+        **({"steps": steps} if steps is not None else {}),
+        **({"learning_rate": learning_rate} if learning_rate is not None else {}),
+        **({"max_seconds": seconds} if seconds is not None else {}),
+        **members,
+    }
+    return submit_job(spec, by=by, idempotency_key=idempotency_key)
+
+
+def sweep(
+    dataset: str,
+    target: str = "embedder",
+    *,
+    space: Mapping[str, Any],
+    trials: int = 12,
+    parallel: int = 1,
+    seconds: float | None = None,
+    seed: int = 0,
+    prune: bool = False,
+    prune_after: int | None = None,
+    by: str = "",
+    idempotency_key: str | None = None,
+    **members: Any,
+) -> Call[Job]:
+    """Submit a search for the hyper-parameters of a training; the best model is kept.
+
+    `space` says what is searched: `learning_rate`, `temperature` and `beta` between bounds, `{"low": …, "high": …}`,
+    and `steps`, `batch`, `negatives`, `rank`, `loss` and `matryoshka` among lists. `members` are those of the training,
+    as for `train`. At most `trials` are made, `parallel` at once, and none begins later than `seconds` after the sweep.
+    With `prune`, trials that do badly at their looks end early, once `prune_after` have succeeded, by default 5. The
+    job's outputs name the `model`.
+    """
+    spec = {
+        "kind": "sweep",
+        "train": {"kind": "train", "target": target, "dataset": dataset, **members},
+        "space": dict(space),
+        "trials": trials,
+        "parallel": parallel,
+        "seed": seed,
+        **({"prune": True} if prune else {}),
+        **({"prune_after": prune_after} if prune_after is not None else {}),
+        **({"seconds": seconds} if seconds is not None else {}),
+    }
+    return submit_job(spec, by=by, idempotency_key=idempotency_key)
 
 
 def tune(
@@ -98,6 +188,47 @@ def tune(
         "adopt": adopt,
         **({"seconds": seconds} if seconds is not None else {}),
         **({"chunks": [{"tokens": tokens, "overlap": overlap} for tokens, overlap in chunks]} if chunks else {}),
+        **({"version": version} if version is not None else {}),
+    }
+    return submit_job(spec, by=by, idempotency_key=idempotency_key)
+
+
+def make_dataset(
+    collection: str,
+    questions: Sequence[str] = (),
+    *,
+    feedback: bool = True,
+    since: date | str | None = None,
+    days: int | None = None,
+    version: str | None = None,
+    negatives: int = 4,
+    relative_margin: float = 0.05,
+    test_share: float = 0.3,
+    seed: int = 0,
+    limit: int = 10_000,
+    by: str = "",
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Submit a job that makes training and test data for a collection.
+
+    `questions` name artifacts, as for `put_artifact`: JSON lines of a `question` and its `sources`. With `feedback`,
+    what readers said of answers is used too: all of it, or since a day, or of the last `days`. Each question gets up to
+    `negatives` passages that look right and are not, whose similarity is below that of the right one by the margin.
+    About `test_share` of the documents are for the test data, and in no training data. The job's id names the data set:
+    `dataset` reads what is in it.
+    """
+    spec = {
+        "kind": "dataset",
+        "collection": collection,
+        "questions": list(questions),
+        "feedback": feedback,
+        "negatives": negatives,
+        "relative_margin": relative_margin,
+        "test_share": test_share,
+        "seed": seed,
+        "limit": limit,
+        **({"since": str(since)} if since is not None else {}),
+        **({"days": days} if days is not None else {}),
         **({"version": version} if version is not None else {}),
     }
     return submit_job(spec, by=by, idempotency_key=idempotency_key)
@@ -166,6 +297,11 @@ def evaluation(job_id: str) -> Call[EvaluationReport]:
     """The report of a job of the kind `evaluate` that has succeeded."""
     path = _artifact_path(f"{job_id}/report.json")
     return get(path, parse=model(EvaluationReport), timeout=TRANSFER_TIMEOUT)
+
+
+def dataset(job_id: str) -> Call[DatasetManifest]:
+    """What is in the data set that a job of the kind `dataset` has made."""
+    return get(_artifact_path(f"{job_id}/dataset.json"), parse=model(DatasetManifest), timeout=TRANSFER_TIMEOUT)
 
 
 def artifact(name: str) -> Call[bytes]:

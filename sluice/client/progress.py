@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from sluice.kernel import in_notebook
 
 __all__ = ["job_display"]

@@ -8,8 +8,9 @@ import httpx
 from pydantic import TypeAdapter
 
 from sluice.api.base import Listing
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from sluice.client.call import Call
+from sluice.client.encode import check_text
 
 __all__ = ["get", "listing", "model", "nothing", "pairs", "segment", "submitted"]
 
@@ -28,7 +29,8 @@ def get(
 
 
 def segment(text: str) -> str:
-    """A text as one segment of a path."""
+    """A text as one segment of a path. Raises a `SluiceError` for one that is not valid UTF-8."""
+    check_text(text)
     return quote(text, safe="")
 
 

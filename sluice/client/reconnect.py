@@ -4,7 +4,7 @@ import time
 
 from httpx_sse import ServerSentEvent
 
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from sluice.client.errors import SluiceError, UnreachableError
 
 __all__ = ["RECONNECT_DELAY", "OUTAGE_LIMIT", "SILENCE", "ReconnectPolicy", "update"]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -11,12 +11,26 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from sluice.api.base import Listing
-from sluice.api.models import Collection, Document, Done, Event, Job
-from sluice.client import calls, feedback_calls, job_calls, key_calls, wire
+from sluice.api.collections import Collection
+from sluice.api.documents import Document
+from sluice.api.jobs import Job
+from sluice.api.queries import Done, Event
+from sluice.client import (
+    calls,
+    feedback_calls,
+    job_calls,
+    key_calls,
+    payload_calls,
+    registry_calls,
+    release_calls,
+    run_calls,
+    wire,
+)
 from sluice.client.call import Call, as_method
 from sluice.client.errors import SluiceError
 from sluice.client.progress import job_display
 from sluice.client.reconnect import OUTAGE_LIMIT, RECONNECT_DELAY, SILENCE, ReconnectPolicy, update
+from sluice.client.run_comparison import RunComparison, compare
 
 __all__ = ["Client"]
 
@@ -95,8 +109,28 @@ class Client:
     document = _operation(calls.document)
     permit = _operation(calls.permit)
     delete_documents = _operation(calls.delete_documents)
+    registered_models = _operation(registry_calls.registered_models)
+    registered_model = _operation(registry_calls.registered_model)
+    import_model = _operation(registry_calls.import_model)
+    delete_model = _operation(registry_calls.delete_model)
+    releases = _operation(release_calls.releases)
+    release = _operation(release_calls.release)
+    create_release = _operation(release_calls.create_release)
+    delete_release = _operation(release_calls.delete_release)
+    promote_release = _operation(release_calls.promote_release)
+    rollback_release = _operation(release_calls.rollback_release)
+    set_release_alias = _operation(release_calls.set_release_alias)
+    remove_release_alias = _operation(release_calls.remove_release_alias)
+    release_lineage = _operation(release_calls.release_lineage)
+    answer_lineage = _operation(release_calls.answer_lineage)
+    import_release = _operation(release_calls.import_release)
+    release_statement = _operation(release_calls.release_statement)
     submit_job = _operation(job_calls.submit_job)
+    train = _operation(job_calls.train)
+    sweep = _operation(job_calls.sweep)
     tune = _operation(job_calls.tune)
+    make_dataset = _operation(job_calls.make_dataset)
+    dataset = _operation(job_calls.dataset)
     jobs = _operation(job_calls.jobs)
     job = _operation(job_calls.job)
     job_spec = _operation(job_calls.job_spec)
@@ -116,6 +150,9 @@ class Client:
     pause_schedule = _operation(job_calls.pause_schedule)
     resume_schedule = _operation(job_calls.resume_schedule)
     trigger_schedule = _operation(job_calls.trigger_schedule)
+    runs = _operation(run_calls.runs)
+    run = _operation(run_calls.run)
+    run_metrics = _operation(run_calls.run_metrics)
     create_key = _operation(key_calls.create_key)
     keys = _operation(key_calls.keys)
     key = _operation(key_calls.key)
@@ -129,6 +166,7 @@ class Client:
     comparisons = _operation(feedback_calls.comparisons)
     export_reader = _operation(feedback_calls.export_reader)
     erase_reader = _operation(feedback_calls.erase_reader)
+    payloads = _operation(payload_calls.payloads)
     status = _operation(calls.status)
     usage = _operation(calls.usage)
     trace = _operation(calls.trace)
@@ -190,6 +228,13 @@ class Client:
             except SluiceError as error:
                 time.sleep(policy.pause(error))
 
+    def compare_runs(self, *run_ids: str) -> RunComparison:
+        """Experiment runs beside each other: what differs in their parameters and versions, and their metrics.
+
+        Raises ValueError for fewer than two.
+        """
+        return compare([self.run(one) for one in run_ids])
+
     def wait(self, job_id: str, *, timeout: float | None = None, progress: bool = True) -> Job:
         """Wait for a job to end, in whatever state, and return it; `TimeoutError` after `timeout` seconds.
 
@@ -206,7 +251,23 @@ class Client:
 
     def save_artifact(self, name: str, path: Path) -> int:
         """Write a file of jobs, called `<job or folder>/<file>`, to disk. Returns its size in bytes."""
-        arguments = wire.request_arguments(job_calls.artifact(name), self._timeout)
+        return self._save(job_calls.artifact(name), path)
+
+    def save_model(self, name: str, path: Path) -> int:
+        """Write a model as a tar archive to disk. Returns its size in bytes."""
+        return self._save(registry_calls.model_content(name), path)
+
+    def save_release(self, name: str, path: Path, *, format: str = "tar", signatures: Sequence[str] = ()) -> int:  # noqa: A002
+        """Write a release to disk, with signatures of its statement. Returns its size in bytes.
+
+        `format` is `tar` for an archive with checksums, `oci` for a folder with an OCI image layout, which must not be
+        there yet, or `oci-archive` for a tar archive of one.
+        """
+        with release_calls.release_target(path, format) as (asked, file):
+            return self._save(release_calls.release_content(name, format=asked, signatures=signatures), file)
+
+    def _save(self, call: Call[bytes], path: Path) -> int:
+        arguments = wire.request_arguments(call, self._timeout)
         size = 0
         try:
             with self._http.stream(**arguments) as response:

@@ -1,20 +1,26 @@
 """From calls to HTTP requests, from HTTP responses to values or errors, and when to try again. No I/O."""
 
+import asyncio
 import ipaddress
 import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import httpx
 from httpx_sse import ServerSentEvent
 from pydantic import ValidationError
 
-from sluice.api.models import Delta, Done, Event, ProblemDetails, Sources
+from sluice.api.problems import ProblemDetails
+from sluice.api.queries import Delta, Done, Event, Sources
 from sluice.client.call import Call
+from sluice.client.encode import check_header, check_text, json_bytes
 from sluice.client.errors import SluiceError, UnreachableError
 
 __all__ = [
     "DEFAULT_URL",
     "RETRIES",
+    "asynchronous",
     "cut_short",
     "event",
     "fault",
@@ -41,7 +47,15 @@ _TEMPORARY = frozenset({502, 503, 504})
 
 
 def request_arguments(call: Call[Any], default_timeout: float) -> dict[str, Any]:
-    """The keyword arguments with which `httpx` builds the request of a call."""
+    """The keyword arguments with which `httpx` builds the request of a call. Raises a `SluiceError` for what no request
+    can hold: numbers that JSON does not have, and text that UTF-8 does not."""
+    for text in (
+        call.path,
+        *chain.from_iterable(call.params),
+        *call.form.values(),
+        *(file.name for file in call.files),
+    ):
+        check_text(text)
     arguments: dict[str, Any] = {
         "method": call.method,
         "url": call.path,
@@ -53,11 +67,20 @@ def request_arguments(call: Call[Any], default_timeout: float) -> dict[str, Any]
     if call.files:
         arguments["files"] = [("files", (file.name, file.content)) for file in call.files]
         arguments["data"] = dict(call.form)
+    elif call.chunks is not None:
+        arguments["content"] = call.chunks()
     elif call.content is not None:
         arguments["content"] = call.content
     elif call.body is not None:
-        arguments["json"] = call.body
+        arguments["content"] = json_bytes(call.body)
+        arguments["headers"] |= {"Content-Type": "application/json"}
     return arguments
+
+
+async def asynchronous(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces, each read in a thread."""
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
 
 
 def result(call: Call[T], response: httpx.Response) -> T:
@@ -141,8 +164,10 @@ def not_a_stream(url: str) -> SluiceError:
 
 def headers(api_key: str | None, identity: str | None = None) -> dict[str, str]:
     """The headers of every request; the key is the environment's SLUICE_API_KEY where none is given. `identity` is a
-    signed token of who asks."""
+    signed token of who asks. Raises a `SluiceError` for one that no header can hold."""
     key = api_key or os.environ.get("SLUICE_API_KEY")
+    check_header("the API key", key or "")
+    check_header("the identity", identity or "")
     found = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return found if identity is None else {**found, "X-Sluice-Identity": identity}
 

@@ -84,7 +84,10 @@ def broker_alone(data: Path) -> Iterator[dict[str, str]]:
             guard.add(process.pid, gentle=True)
             try:
                 _wait(broker, process, log)
-                yield _local(broker.url or "", data) | {"SLUICE_HISTORY_BYTES": str(broker.history_bytes)}
+                yield _local(broker.url or "", data) | {
+                    "SLUICE_HISTORY_BYTES": str(broker.history_bytes),
+                    "SLUICE_PAYLOAD_BYTES": str(broker.payload_bytes),
+                }
             finally:
                 _stop(process)
                 guard.remove(process.pid)

@@ -85,6 +85,7 @@ class Broker:
         self._ran_full = False
         self._port: int | None = None
         self.history_bytes = 0
+        self.payload_bytes = 0
         self._password = ""
         self.password_file = data / "nats.password"
 
@@ -109,6 +110,7 @@ class Broker:
         budget = StorageBudget.of(self._store)
         budget.check(self._store.parent)
         self.history_bytes = budget.history
+        self.payload_bytes = budget.payloads
         write_private(
             self._config,
             "# Written by `sluice up` at every start.\n"

@@ -36,8 +36,10 @@ TELEMETRY: Final = ("OTEL_",)
 PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "embedder": MODELS,
     "generator": MODELS,
+    "predictor": (*MODELS, "AWS_", "AZURE_", "GOOGLE_"),
     "retriever": STORAGE,
-    "scheduler": ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "AWS_", "KUBECONFIG", "KUBERNETES_"),
+    # Trainings are processes that the scheduler starts.
+    "scheduler": (*MODELS, "AWS_", "KUBECONFIG", "KUBERNETES_"),
 }
 """Beginnings of names, by service."""
 
@@ -47,11 +49,15 @@ SECRETS: Final[Mapping[str, str]] = {
     "SLUICE_API_KEY": "",
     "SLUICE_IDENTITY_SECRET": "gateway",
     "SLUICE_IDENTITY_SECRET_FILE": "gateway",
+    "SLUICE_INDEX_API_KEY": "retriever",
     "SLUICE_INDEX_STORAGE_OPTIONS": "retriever",
+    "SLUICE_MLFLOW_PASSWORD": "scheduler",
+    "SLUICE_MLFLOW_TOKEN": "scheduler",
     "SLUICE_OPENAI_API_KEY": "generator",
     "SLUICE_OPENID_CLIENT_SECRET": "gateway",
     "SLUICE_OPENID_CLIENT_SECRET_FILE": "gateway",
     "SLUICE_RERANK_API_KEY": "embedder",
+    "SLUICE_TRAINING_PASSWORD_FILE": "scheduler",
 }
 """The service that a setting is for, where the others must not know it. "": the client's, for no service."""
 

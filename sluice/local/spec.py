@@ -43,15 +43,18 @@ class ServiceSpec:
 class LocalSettings:
     """The options of `sluice up`; `host` and `port` are the gateway's, port 0 takes a free one.
 
-    `llm` is a language model that comes as a package, and sets the engine. `passed` are names of variables that all
-    services get besides those that they are known to need.
+    With a `grpc_port` the gateway serves gRPC too. `llm` is a language model that comes as a package, and sets the
+    engine. `models` is a model repository, which a predictor serves. `passed` are names of variables that all services
+    get besides those that they are known to need.
     """
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int | None = None
     pipelines: Path | None = None
     llm: str | None = None
+    models: str | None = None
     verbose: bool = False
     passed: tuple[str, ...] = ()
 
@@ -71,6 +74,7 @@ class LocalSettings:
             "SLUICE_QUERY_WINDOW": str(QUERIES_PER_CPU * cpus),
             "SLUICE_QUERY_SPARE": str(SPARE_PER_CPU * cpus),
             "SLUICE_HISTORY_BYTES": str(broker.history_bytes),
+            "SLUICE_PAYLOAD_BYTES": str(broker.payload_bytes),
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         ours = {
@@ -82,6 +86,10 @@ class LocalSettings:
         }
         if self.pipelines is not None:
             ours["SLUICE_PIPELINES"] = str(self.pipelines)
+        if self.models is not None:
+            ours["SLUICE_MODEL_REPOSITORY"] = self.models
+        if self.grpc_port is not None:
+            ours["SLUICE_GRPC_PORT"] = str(self.grpc_port)
         if self.llm is not None:
             ours |= {"SLUICE_LLM": self.llm, "SLUICE_ENGINE": "vllm"}
         return {"HF_HUB_OFFLINE": "1", **sharing, **service_environment(service, own, self.passed), **ours}
@@ -95,12 +103,16 @@ class LocalSettings:
             return 20.0 + DRAIN_MARGIN
 
 
-def default_services(host: str, port: int) -> tuple[ServiceSpec, ...]:
-    """The five services; `-P` keeps a folder named `services` where the user stands from taking their place."""
+def default_services(host: str, port: int, *, models: bool = False) -> tuple[ServiceSpec, ...]:
+    """The five services, and with `models` the predictor, which needs a model repository.
+
+    `-P` keeps a folder named `services` where the user stands from taking their place.
+    """
     waves = {
         "embedder": Wave.STAGE,
         "retriever": Wave.STAGE,
         "generator": Wave.STAGE,
+        **({"predictor": Wave.STAGE} if models else {}),
         "scheduler": Wave.SCHEDULER,
         "gateway": Wave.GATEWAY,
     }

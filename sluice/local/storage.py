@@ -20,6 +20,10 @@ LEAST_HISTORY: Final = 16 * 2**20
 
 HISTORY_SHARE: Final = 8
 
+PAYLOADS: Final = 256 * 2**20
+PAYLOADS_SHARE: Final = 16
+"""The same for the stream of logged payloads, whose oldest may go for want of room."""
+
 STREAMS: Final = ("JOB_EVENTS", "DEAD_LETTERS")
 
 
@@ -29,11 +33,13 @@ class DiskFullError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageBudget:
-    """All in bytes: what is free now, what JetStream may use in total, and the most that each history may take."""
+    """All in bytes: what is free now, what JetStream may use in total, and the most that each history may take, and
+    that the payloads may."""
 
     free: int
     total: int
     history: int
+    payloads: int
 
     @classmethod
     def of(cls, store: Path) -> Self:
@@ -45,7 +51,8 @@ class StorageBudget:
         # What is there already stays: a smaller bound would remove the oldest events.
         kept = max(_size(store / "jetstream" / "$G" / "streams" / name) for name in STREAMS)
         history = min(HISTORY, max(LEAST_HISTORY, total // HISTORY_SHARE, kept))
-        return cls(free=free, total=total, history=history)
+        payloads = min(PAYLOADS, max(LEAST_HISTORY, total // PAYLOADS_SHARE))
+        return cls(free=free, total=total, history=history, payloads=payloads)
 
     def check(self, data: Path) -> None:
         """Raises DiskFullError with what to do."""

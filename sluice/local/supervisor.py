@@ -33,7 +33,11 @@ def run(settings: LocalSettings, view: View, specs: Sequence[ServiceSpec] | None
     before anything was started. The socket, the lock and the guard live as long as the call. `settings.data` must be
     absolute.
     """
-    chosen = tuple(specs if specs is not None else default_services(settings.host, settings.port))
+    chosen = tuple(
+        specs
+        if specs is not None
+        else default_services(settings.host, settings.port, models=settings.models is not None)
+    )
     make_private(settings.data)
     settings.logs.mkdir(exist_ok=True)
     with ExitStack() as stack:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
-from sluice.api.models import Answer, Source, Sources
+from sluice.api.queries import Answer, Source, Sources
 from sluice.notebook.markup import Markup, badge, cut, element, foreign, join, muted, numbers
 from sluice.units import counted
 

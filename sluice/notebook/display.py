@@ -1,8 +1,12 @@
 """Which display an object has."""
 
+from sluice.api.collections import Collection, CollectionPage
+from sluice.api.documents import DocumentPage
 from sluice.api.evaluations import EvaluationReport
-from sluice.api.models import Answer, Collection, CollectionPage, DocumentPage, Job, Source, Sources, Status
+from sluice.api.jobs import Job
 from sluice.api.passages import PassagePage
+from sluice.api.queries import Answer, Source, Sources
+from sluice.api.status import Status
 from sluice.notebook.answer import answer, passage, results
 from sluice.notebook.evaluations import evaluation
 from sluice.notebook.jobs import job

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from sluice.notebook.markup import Cell, Markup, badge, element, foreign, join, muted, table
 from sluice.units import counted, file_size, took
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterable, Iterable
 from importlib import import_module
 from typing import Any, Final
 
-from sluice.api.models import Answer, Delta, Done, Event, Job, Source
+from sluice.api.jobs import Job
+from sluice.api.queries import Answer, Delta, Done, Event, Source
 from sluice.kernel import in_notebook
 from sluice.notebook.answer import answer
 from sluice.notebook.jobs import line

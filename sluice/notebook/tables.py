@@ -5,22 +5,17 @@ from datetime import datetime
 from itertools import compress
 from typing import Any, Final
 
-from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
+from sluice.api.collections import Collection, CollectionVersion
+from sluice.api.dead_letters import DeadLetter
+from sluice.api.documents import Document
+from sluice.api.jobs import Artifact, AuditEvent, Job, Schedule, Step
 from sluice.api.keys import ApiKey
-from sluice.api.models import (
-    Collection,
-    CollectionVersion,
-    DeadLetter,
-    Document,
-    Job,
-    ModelBody,
-    Pipeline,
-    Route,
-    ServiceStatus,
-    Source,
-    Status,
-)
+from sluice.api.openai import ModelBody
 from sluice.api.passages import DocumentPassage
+from sluice.api.pipelines import Pipeline
+from sluice.api.queries import Source
+from sluice.api.routing import Route
+from sluice.api.status import ServiceStatus, Status
 from sluice.notebook.jobs import state
 from sluice.notebook.markup import MOST_ROWS, Cell, Markup, badge, cut, element, foreign, join, muted, table
 from sluice.units import counted, file_size, moment, took

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
-import nats
 from nats.errors import Error as NatsError
 
+from shared.nats.client import connect
 from tests.chaos.deployment import ADMIN, Deployment
 
 __all__ = ["Base", "check_growth", "check_jobs", "drained", "ends_of", "look"]
@@ -43,7 +43,7 @@ async def look(deployment: Deployment) -> Base:
 async def drained(url: str) -> tuple[bool, dict[str, int]]:
     """Wait until no query, no job and no timer is left. Returns whether it came to that, and what each stream holds."""
     give_up = time.monotonic() + PATIENCE
-    client = await nats.connect(url)
+    client = await connect(url)
     try:
         while True:
             held: dict[str, int] = {}
@@ -65,7 +65,7 @@ async def check_jobs(
     url: str, accepted: set[str], poisoned: set[str], unsure: set[str]
 ) -> tuple[list[str], dict[str, int]]:
     """What is wrong with the jobs: each accepted one has left its mark once and ended once."""
-    client = await nats.connect(url)
+    client = await connect(url)
     try:
         jetstream = client.jetstream(timeout=30.0)
         found = (await jetstream.stream_info("KV_marks", subjects_filter="$KV.marks.>")).state.subjects

@@ -5,10 +5,10 @@ import random
 from contextlib import suppress
 from typing import Any, Final
 
-import nats
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from shared.nats.client import connect
 from tests.chaos.expected_answers import DIE, FAIL, LONG
 from tests.chaos.http import RefusedError
 from tests.chaos.load import FLOODER, TENANTS, Load
@@ -89,7 +89,7 @@ async def duplicates(url: str, seconds: float, seed: int) -> int:
     Returns how many there were.
     """
     dice, made = random.Random(seed), 0
-    client = await nats.connect(url, max_reconnect_attempts=3, error_cb=_ignore)
+    client = await connect(url, max_reconnect_attempts=3, error_cb=_ignore)
     tasks: set[asyncio.Task[None]] = set()
 
     async def again(message: Msg, pause: float, headers: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ class Load:
                     self.oracle.accuse(f"one key made two jobs: {job} and {answer['job']['id']}")
                 job = answer["job"]["id"]
                 copies -= 1
-            elif status not in (0, 429, 503):
+            elif status not in (0, 429, 503, 507):  # 507 while the disk is full
                 self.oracle.accuse(f"a job was refused: {status} {answer}")
                 return job
             else:

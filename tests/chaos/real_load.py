@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import lancedb
-import nats
 
+from shared.nats.client import connect
 from tests.chaos.bounds import ends_of
 from tests.chaos.expected_answers import POISON_JOB
 from tests.chaos.load import FLOODER, PROBE, TENANTS, Load
@@ -81,7 +81,7 @@ class RealLoad(Load):
 
     async def check(self, url: str) -> tuple[list[str], dict[str, int]]:
         """Each accepted upload has succeeded once, and its document is in the index once."""
-        client = await nats.connect(url)
+        client = await connect(url)
         try:
             jetstream = client.jetstream(timeout=30.0)
             succeeded, runs = await ends_of(jetstream, "succeeded"), await ends_of(jetstream, "running")

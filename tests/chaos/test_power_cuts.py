@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 import pytest
 from nats.errors import Error as NatsError
 from nats.js.api import StreamConfig
 
+from shared.nats.client import connect
 from tests.chaos.ledger import Fate, Ledger, digest
 from tests.chaos.nodes import SYNCED, Node, free_ports
 from tests.chaos.power_cuts import power_cuts
@@ -46,7 +46,7 @@ def test_what_was_not_synced_is_lost(disk: VolatileDisk) -> None:
 async def acknowledged(node: Node, first: int) -> set[int]:
     """Publish until enough is acknowledged. Others are on their way at the end."""
     told: set[int] = set()
-    client = await nats.connect(node.url, allow_reconnect=False)
+    client = await connect(node.url, allow_reconnect=False)
     jetstream = client.jetstream(timeout=5.0)
     await jetstream.add_stream(StreamConfig(name="numbers", subjects=["numbers"]))
 
@@ -64,7 +64,7 @@ async def acknowledged(node: Node, first: int) -> set[int]:
 
 
 async def kept(node: Node) -> set[int]:
-    client = await nats.connect(node.url)
+    client = await connect(node.url)
     found = set()
     try:
         subscription = await client.jetstream().pull_subscribe("numbers", stream="numbers")

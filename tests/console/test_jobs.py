@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from sluice import Client
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from tests.harness.browser import Visit
 from tests.harness.platform import Platform, eventually
 

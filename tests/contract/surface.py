@@ -24,13 +24,16 @@ from pydantic_settings import BaseSettings
 import sluice
 from services.embedder.settings import EmbedderSettings
 from services.embedder.stages.embed import EmbedParams
+from services.embedder.stages.rerank import RerankParams
 from services.gateway.app import make as make_gateway
+from services.gateway.inference.errors import InferenceError
 from services.gateway.openai.batches.service import BatchRecord
 from services.gateway.openai.errors import ErrorBody
 from services.gateway.openai.responses import ChatChunk
 from services.gateway.settings import GatewaySettings
-from services.gateway.variants.routes import Route
 from services.generator.settings import GeneratorSettings
+from services.predictor.peers.messages import LoadedModels, PeerAnswer, PeerCall
+from services.predictor.settings import PredictorSettings
 from services.retriever.settings import RetrieverSettings
 from services.retriever.stages.retrieve import RetrieveParams
 from services.scheduler.batches.batch import _Checkpoint as BatchCheckpoint
@@ -38,21 +41,32 @@ from services.scheduler.collections.reindex import BuildPlan as ReindexCheckpoin
 from services.scheduler.evaluation.questions import Judged, Question
 from services.scheduler.jobs.retry import submit_later
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.sweeps.state import SweepState
+from services.scheduler.tracking.run_mirror import RunCopy
 from services.scheduler.tuning.state import TuneState
+from shared.contracts.canaries import CanaryCounts
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Lane, Query, Stop
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
+from shared.contracts.graphs.caching import Kept
+from shared.contracts.graphs.joins import JoinRecord
+from shared.contracts.graphs.nodes import CONTROLS
 from shared.contracts.indexing import IndexChange
+from shared.contracts.inference import Call, Unload
 from shared.contracts.jobs.job import Job, JobOptions
 from shared.contracts.jobs.specs import KINDS, decode_spec
 from shared.contracts.keys import Action, ApiKey
+from shared.contracts.models import AdapterBase, Model
 from shared.contracts.pipelines.state import PipelineState
 from shared.contracts.problems import ProblemDetails, ProblemType
+from shared.contracts.releases import Release, ReleaseImport
 from shared.contracts.requests import Request
 from shared.contracts.results import IndexOutcome, Response
+from shared.contracts.routes import Route
 from shared.contracts.schedules.schedule import Schedule
+from shared.contracts.training import TrainingMetrics, TrainingOrder
 from shared.contracts.wire import Wire
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, query_subject, reply_subject
@@ -69,13 +83,20 @@ from shared.stores.jobs.store import JobStore, job_subject
 from shared.stores.jobs.store import cancel_subject as job_cancel_subject
 from shared.stores.schedules import Schedules
 from shared.telemetry.trace_events import KEEP, TRACE, TraceReport, TraceRequest
+from sluice.api.collections import CollectionPage
+from sluice.api.dead_letters import DeadLetter
+from sluice.api.documents import DocumentPage
 from sluice.api.jobs import Artifact, AuditEvent, Step
 from sluice.api.jobs import Schedule as ClientSchedule
 from sluice.api.keys import ApiKey as ClientKey
 from sluice.api.keys import IssuedKey
-from sluice.api.models import CollectionPage, DeadLetter, Delta, DocumentPage, Done, Sources
-from sluice.api.models import Pipeline as ListedPipeline
-from sluice.api.models import Route as ClientRoute
+from sluice.api.pipelines import Pipeline as ListedPipeline
+from sluice.api.queries import Delta, Done, Sources
+from sluice.api.registry import RegisteredModel
+from sluice.api.releases import ImportedRelease, Lineage
+from sluice.api.releases import Release as ClientRelease
+from sluice.api.routing import Route as ClientRoute
+from sluice.api.runs import MetricSeries, Run
 from sluice.api.traces import Trace
 from sluice.cli import app as command_line
 from sluice.client.pipeline import ITEM
@@ -101,6 +122,7 @@ SETTINGS: Final[dict[str, type[BaseSettings]]] = {
     "embedder": EmbedderSettings,
     "gateway": GatewaySettings,
     "generator": GeneratorSettings,
+    "predictor": PredictorSettings,
     "retriever": RetrieverSettings,
     "scheduler": SchedulerSettings,
 }
@@ -128,16 +150,27 @@ STREAMED: Final[dict[str, type[BaseModel]]] = {
 }
 """What comes in server-sent events."""
 
-REFUSALS: Final[dict[str, type[BaseModel]]] = {"problem": ProblemDetails, "OpenAI error": ErrorBody}
+REFUSALS: Final[dict[str, type[BaseModel]]] = {
+    "problem": ProblemDetails,
+    "OpenAI error": ErrorBody,
+    "inference error": InferenceError,
+}
 """The bodies of responses that most operations have."""
 
 WIRE: Final[dict[str, Any]] = {
     "query": Query,
     "cancel of a query": Cancel,
+    "unload of a model": Unload,
+    "models of a predictor": LoadedModels,
+    "call of a predictor": PeerCall,
+    "answer of a predictor": PeerAnswer,
     "delivered": Delivered,
     "params embed": EmbedParams,
+    "params rerank": RerankParams,
     "params retrieve": RetrieveParams,
     "params generate": GenerateParams,
+    "params predict": Call,
+    **{f"params graph {kind}": control for kind, control in CONTROLS.items()},
     "params request": Request,
     "response to a request": Response,
     "index change": IndexChange,
@@ -150,18 +183,29 @@ WIRE: Final[dict[str, Any]] = {
     "trace report": TraceReport,
     "record api key": ApiKey,
     "record batch": BatchRecord,
+    "record canary": CanaryCounts,
     "record collection": Collection,
     "record document": Document,
     "record file": FileRecord,
+    "record join": JoinRecord,
+    "record of a pipeline's cache": Kept,
+    "record model": Model,
     "record pipeline state": PipelineState,
+    "record release": Release,
+    "record import of a release": ReleaseImport,
     "record route": Route,
     "record schedule": Schedule,
     "checkpoint batch": BatchCheckpoint,
     "checkpoint reindex": ReindexCheckpoint,
+    "checkpoint sweep": SweepState,
     "checkpoint tune": TuneState,
+    "checkpoint copy of a run": RunCopy,
     "line evaluation question": Question,
     "line evaluation judged": Judged,
     **{f"event {model.model_fields['type'].default}": model for model in typing.get_args(AnyEvent)},
+    "base of an adapter": AdapterBase,
+    "training order": TrainingOrder,
+    "training metrics": TrainingMetrics,
     **{f"spec {model.model_fields['kind'].default}": model for model in KINDS.values()},
 }
 """What passes over the broker or lies on it, with the files that users write for jobs."""
@@ -175,8 +219,14 @@ RESULTS: Final[dict[str, type[BaseModel]]] = {
     "document page": DocumentPage,
     "issued key": IssuedKey,
     "listed pipeline": ListedPipeline,
+    "metrics by step": MetricSeries,
     "route": ClientRoute,
+    "run": Run,
     "schedule": ClientSchedule,
+    "imported release": ImportedRelease,
+    "lineage": Lineage,
+    "model": RegisteredModel,
+    "release": ClientRelease,
     "step": Step,
     "trace": Trace,
 }
@@ -197,6 +247,8 @@ OTHERS: Final = QueueSettings(
     job_tenant_limit=12,
     history_seconds=1234.0,
     history_bytes=2**21,
+    payload_days=2,
+    payload_bytes=2**20,
     upload_seconds=4321.0,
 )
 

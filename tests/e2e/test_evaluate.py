@@ -1,8 +1,6 @@
 """Evaluations through the front door: with answers, and from the command line to a switch."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,8 @@ QUESTIONS = [
 ]
 
 
-def sluice(platform: Platform, *arguments: str) -> str:
-    command = [sys.executable, "-m", "sluice", *arguments, "--url", platform.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
 def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client, documents_folder: Path) -> None:
-    sluice(platform, "ingest", str(documents_folder), "--collection", "judged", "--json")
+    platform.sluice("ingest", str(documents_folder), "--collection", "judged", "--json")
     client.put_artifact("judged/questions.jsonl", "\n".join(map(json.dumps, QUESTIONS)).encode())
     spec = {"kind": "evaluate", "collection": "judged", "input": "judged/questions.jsonl", "answers": True}
     job = client.wait(client.submit_job(spec).id, timeout=200)
@@ -43,17 +34,17 @@ def test_answers_are_judged_as_users_get_them(platform: Platform, client: Client
 def test_the_command_line_evaluates_compares_and_writes_the_report(
     platform: Platform, documents_folder: Path, tmp_path: Path
 ) -> None:
-    sluice(platform, "ingest", str(documents_folder), "--collection", "compared", "--json")
+    platform.sluice("ingest", str(documents_folder), "--collection", "compared", "--json")
     questions, page = tmp_path / "questions.jsonl", tmp_path / "report.html"
     unanswerable = {"question": "What does a ticket to Mars cost?", "answerable": False}
     questions.write_text("\n".join(map(json.dumps, [*QUESTIONS, unanswerable])))
     command = ("evaluate", str(questions), "--collection", "compared", "--answers")
-    first = json.loads(sluice(platform, *command, "--json"))
+    first = json.loads(platform.sluice(*command, "--json"))
     assert first["intervals"]["mrr"]["low"] <= first["metrics"]["mrr"] <= first["intervals"]["mrr"]["high"]
     assert 0 < first["metrics"]["answer_similarity"] <= 1
     assert first["metrics"]["false_declined"] == 0
     assert {"false_answered"} <= set(first["metrics"])
-    told = sluice(platform, *command, "--baseline", first["job"], "--output", str(page))
+    told = platform.sluice(*command, "--baseline", first["job"], "--output", str(page))
     assert "0 questions are better, 0 are worse." in told
     assert "Evaluation of compared" in page.read_text()
 
@@ -61,22 +52,21 @@ def test_the_command_line_evaluates_compares_and_writes_the_report(
 def test_a_version_is_built_listed_and_switched_to_from_the_command_line(
     platform: Platform, client: Client, documents_folder: Path
 ) -> None:
-    sluice(platform, "ingest", str(documents_folder), "--collection", "lines", "--json")
+    platform.sluice("ingest", str(documents_folder), "--collection", "lines", "--json")
     built = ("collections", "reindex", "lines", "--chunk-tokens", "64", "--version", "small", "--no-switch")
-    assert "succeeded" in sluice(platform, *built)
-    listed = json.loads(sluice(platform, "collections", "versions", "lines", "--json"))
+    assert "succeeded" in platform.sluice(*built)
+    listed = json.loads(platform.sluice("collections", "versions", "lines", "--json"))
     assert [(version["name"], version["state"]) for version in listed] == [("v1", "live"), ("small", "ready")]
     assert listed[1]["chunk_tokens"] == 64
-    sluice(platform, "collections", "switch", "lines", "small")
-    table = sluice(platform, "collections", "versions", "lines")
+    platform.sluice("collections", "switch", "lines", "small")
+    table = platform.sluice("collections", "versions", "lines")
     assert "small" in table
     assert client.collection("lines").version == "small"
-    sluice(platform, "collections", "switch", "lines")
+    platform.sluice("collections", "switch", "lines")
     assert client.collection("lines").version == "v1"
 
 
 def test_without_a_language_model_the_command_says_what_is_missing(platform: Platform, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sluice", "evaluate", str(tmp_path / "new.jsonl"), "--url", platform.url]
+    command = ("evaluate", str(tmp_path / "new.jsonl"))
     for more, said in (((), "there is no file"), (("--generate", "3"), "no language model is there")):
-        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, said in " ".join(done.stderr.replace("│", " ").split())) == (2, True), done.stderr
+        assert said in " ".join(platform.sluice(*command, *more, ends=2).replace("│", " ").split())

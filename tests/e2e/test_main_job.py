@@ -1,8 +1,6 @@
 """The main job through the front door: documents in, answers with sources out."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -20,15 +18,10 @@ QUESTIONS = [
 ]
 
 
-def sluice(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sluice", *arguments, "--url", platform.url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def ingest(platform: Platform, folder: Path, collection: str, *more: str) -> dict[str, int]:
-    done = sluice(platform, "ingest", str(folder), "--collection", collection, "--json", *more)
-    assert done.returncode == 0, done.stderr + done.stdout
-    summary: dict[str, int] = json.loads(done.stdout)
+    summary: dict[str, int] = json.loads(
+        platform.sluice("ingest", str(folder), "--collection", collection, "--json", *more)
+    )
     return summary
 
 
@@ -60,9 +53,7 @@ def test_a_trace_shows_every_service_that_worked_on_a_question_or_a_job(
             lambda named=named, services=services: {span.service for span in client.trace(named).spans} == services,
             f"the trace of {named}",
         )
-    drawn = sluice(platform, "trace", answer.id)
-    assert drawn.returncode == 0, drawn.stderr
-    assert "process query.generate" in drawn.stdout
+    assert "process query.generate" in platform.sluice("trace", answer.id)
 
 
 def test_an_unchanged_folder_is_skipped_and_one_edit_indexes_one_document(
@@ -94,9 +85,8 @@ def test_a_deleted_file_leaves_the_answers_with_prune(
 
 def test_ask_streams_the_answer_and_then_lists_the_sources(platform: Platform, documents_folder: Path) -> None:
     ingest(platform, documents_folder, "asked")
-    done = sluice(platform, "ask", "Who built the blue lamp?", "--collection", "asked")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.index("Ottilie Brandt") < done.stdout.index("library/lamps/blue.md")
+    shown = platform.sluice("ask", "Who built the blue lamp?", "--collection", "asked")
+    assert shown.index("Ottilie Brandt") < shown.index("library/lamps/blue.md")
 
 
 def test_a_stream_is_sources_then_deltas_then_done(platform: Platform, documents_folder: Path) -> None:
@@ -150,9 +140,7 @@ def test_one_bad_document_fails_alone_with_its_reason(
     (folder / name).write_bytes(content)
     (folder / "good.txt").write_text("The good document says that herons nest in May.")
     collection = f"bad-{code}"
-    done = sluice(platform, "ingest", str(folder), "--collection", collection)
-    assert done.returncode == 1
-    assert name in done.stdout
+    assert name in platform.sluice("ingest", str(folder), "--collection", collection, ends=1)
     job = client.jobs(limit=1)[0]
     assert (job.progress.indexed, job.progress.failed) == (1, 1)
     assert job.errors[0].type.endswith(code)

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.generator.engines.vllm.packaged import PACKAGED, PackagedName, convert
-from sluice.api.models import Answer, Delta, Done, Sources
+from sluice.api.queries import Answer, Delta, Done, Sources
 from sluice.cli import app
 from tests.harness.platform import Platform
 
@@ -34,8 +34,8 @@ pytestmark = [
 PATIENCE = 400.0
 """Seconds until the generator is ready, beside other tests: the libraries alone take a minute."""
 
-TIMEOUT = 290.0
-"""Seconds for an answer, with a restart of the generator in it."""
+TIMEOUT = 590.0
+"""Seconds for an answer, with a restart of the generator in it: as long as its first start, and the answer."""
 
 DOCUMENTS = {
     "blue.md": "The blue lamp was built by Ottilie Brandt in 1911. It stands at the harbour of Sundsholm.",
@@ -84,7 +84,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, converted: Converted) -> 
     pipelines.write_text(
         "pipelines:\n  expanded: [{stage: expand, params: {seconds: 90}}, embed, retrieve, generate]\n"
     )
-    with Platform(folder, pipelines=pipelines, patience=PATIENCE, llm="smollm2") as running:
+    with Platform(folder, pipelines=pipelines, patience=PATIENCE, llm="smollm2", longest_deadline=600) as running:
         with running.client() as client:
             client.create_collection("lamps")
             assert client.wait(client.add_texts("lamps", DOCUMENTS).id).state == "succeeded"

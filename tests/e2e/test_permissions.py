@@ -26,6 +26,17 @@ QUESTION = "What is the annual salary of the director?"
 HIDDEN = f"The annual salary of the director is 90,000 crowns. It was agreed on in {MARK}."
 OPEN = "The annual report is printed in green. The director signs it in May."
 
+CACHED = """
+pipelines:
+  cached: [{cache: [embed, retrieve], seconds: 3600, key: tenant}, generate]
+  joined:
+    - ensemble:
+        - {name: kept, then: [{cache: [embed, retrieve], seconds: 3600, key: tenant}]}
+        - {name: own, then: [embed]}
+    - generate
+"""
+"""Pipelines whose caches take all questions of a tenant for the same one."""
+
 JUDGED = {"question": QUESTION, "sources": ["salaries.txt"], "answer": f"90,000 crowns, agreed on in {MARK}"}
 
 
@@ -53,7 +64,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedPlatform
     folder = tmp_path_factory.mktemp("permissions")
     (folder / "sources").mkdir()
     settings = {"admin_key": ADMIN, "identity_secret": SECRET, "source_roots": folder / "sources"}
-    with KeyedPlatform(folder, **settings) as running:
+    (folder / "pipelines.yaml").write_text(CACHED)
+    with KeyedPlatform(folder, pipelines=folder / "pipelines.yaml", **settings) as running:
         yield running
 
 
@@ -170,6 +182,23 @@ def test_no_way_of_asking_finds_it(collection: str, outsiders: list[httpx.Client
             assert answer.status_code == 200, answer.text
             assert MARK not in answer.text
             assert "salaries" not in answer.text
+
+
+@pytest.mark.parametrize("pipeline", ["cached", "joined"])
+def test_what_a_cache_has_for_some_readers_it_does_not_give_to_others(
+    pipeline: str, platform: KeyedPlatform, collection: str, outsiders: list[httpx.Client], insiders: list[httpx.Client]
+) -> None:
+    for _ in range(2):
+        for reader in insiders:
+            assert MARK in asked(reader, collection, pipeline=pipeline)
+        for reader in outsiders:
+            assert MARK not in asked(reader, collection, pipeline=pipeline)
+    eventually(lambda: '"cache"' in asked(insiders[0], collection, pipeline=pipeline), "the cache is used")
+    stranger = platform.reader(platform.key("query", "read", "write", tenant="other"))
+    stranger.post("/v1/collections", json={"name": collection})  # the other pipeline's test may have made it
+    body = {"question": QUESTION, "collection": collection, "pipeline": pipeline}
+    answer = stranger.post("/v1/query", json=body)
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:sluice:problem:collection-empty")
 
 
 def test_the_document_is_not_there_for_others(

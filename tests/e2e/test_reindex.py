@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sluice import Client
-from sluice.api.models import Answer, Job
+from sluice.api.jobs import Job
+from sluice.api.queries import Answer
 from sluice.client.errors import SluiceError
 from tests.harness.platform import Platform, eventually
 

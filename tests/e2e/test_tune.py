@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +30,17 @@ def by_words(client: Client, name: str) -> str:
     return name
 
 
-def sluice(platform: Platform, *arguments: str) -> str:
-    command = [sys.executable, "-m", "sluice", *arguments, "--url", platform.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
 def test_the_command_line_tunes_and_says_how_to_adopt_what_is_better(
     platform: Platform, client: Client, questions: Path, tmp_path: Path
 ) -> None:
     by_words(client, "tuned")
     page = tmp_path / "report.html"
-    said = sluice(platform, "tune", str(questions), "-c", "tuned", *SEARCH, "-o", str(page))
+    said = platform.sluice("tune", str(questions), "-c", "tuned", *SEARCH, "-o", str(page))
     assert "The best trial is better than the default: nDCG@10 +" in said
     assert "sluice collections switch tuned v2" in said
     assert "Tuning of tuned, version v1" in page.read_text()
     assert client.collection("tuned").version == "v1"
-    sluice(platform, "collections", "switch", "tuned", "v2")
+    platform.sluice("collections", "switch", "tuned", "v2")
     changed = client.collection("tuned")
     assert changed.version == "v2"
     assert changed.versions[1].retrieval.mode in ("hybrid", "vector")
@@ -58,7 +49,7 @@ def test_the_command_line_tunes_and_says_how_to_adopt_what_is_better(
     )
 
 
-def test_a_search_whose_scheduler_is_killed_goes_on_with_its_trials(
+def test_a_search_goes_on_with_its_trials_after_the_scheduler_and_the_broker_were_killed(
     platform: Platform, client: Client, questions: Path
 ) -> None:
     by_words(client, "killed")
@@ -67,6 +58,8 @@ def test_a_search_whose_scheduler_is_killed_goes_on_with_its_trials(
     job = client.tune("killed", "set/questions.jsonl", trials=5, seed=3, rerank=False, version="again", adopt=True)
     eventually(lambda: client.job(job.id).progress.done >= 2, "two trials")
     platform.signal("scheduler", signal.SIGKILL)
+    eventually(lambda: client.job(job.id).progress.done >= 3, "a third trial")
+    platform.signal("nats", signal.SIGKILL)
     ended = client.wait(job.id)
     assert (whole.state, ended.state) == ("succeeded", "succeeded"), (whole.error, ended.error)
     assert [one["setting"] for one in _trials(client, ended.id)] == [
@@ -76,6 +69,13 @@ def test_a_search_whose_scheduler_is_killed_goes_on_with_its_trials(
     assert scores[0] == pytest.approx(scores[1], abs=0.02), "but for the last bits of vectors"
     assert (ended.outputs["better"], ended.outputs["version"], ended.outputs["live"]) == (True, "again", True)
     assert client.collection("killed").version == "again"
+    for run in (whole, ended):
+        score, *_ = client.run_metrics(run.id)
+        assert (score.name, score.steps) == ("ndcg_at_10", (1, 2, 3, 4, 5)), "each trial is logged once"
+        assert list(score.values) == [one["score"] for one in _trials(client, run.id)]
+    compared = client.compare_runs(whole.id, ended.id)
+    assert compared.parameters == {"adopt": (False, True), "version": (None, "again")}
+    assert compared.runs[1].data.version == "v1"
 
 
 def _trials(client: Client, job: str) -> list[dict[str, Any]]:

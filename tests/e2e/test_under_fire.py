@@ -12,7 +12,7 @@ import lancedb
 import pytest
 
 from sluice import Client
-from sluice.api.models import Job
+from sluice.api.jobs import Job
 from tests.harness.platform import Platform, eventually
 
 SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["BODIES", "OPENAI", "READS", "WRITES", "Operation"]
+__all__ = ["BODIES", "INFERENCE", "OPENAI", "READS", "WRITES", "Operation"]
 
 OPENAI: Final = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
 """Paths whose problems have OpenAI's shape."""
+
+INFERENCE: Final = ("/v2/models", "/v2/repository", "/v2/health")
+"""Paths whose problems have the shape of the Open Inference Protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,13 @@ class Operation:
 TOOL: Final = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SAID: Final = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Say hello."}]
 SPEC: Final = {"kind": "evaluate", "input": "a/q.jsonl", "collection": "default"}
+TEXTS_SEED: Final = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}
+INFERENCE_SEED: Final = {
+    "id": "7",
+    "parameters": {"binary_data_output": False, "timeout": 5_000_000},
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]], "parameters": {}}],
+    "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
+}
 PIPELINE: Final = {
     "kind": "pipeline",
     "name": "p",
@@ -136,6 +146,26 @@ BODIES: Final = (
         },
     ),
     Operation("POST", "/v1/keys/{}/rotate", {"grace_seconds": 60.0}),
+    Operation("POST", "/v2/models/doubler/infer", INFERENCE_SEED),
+    Operation("POST", "/v2/models/embed/infer", {"inputs": [TEXTS_SEED], "parameters": {"input_type": "query"}}),
+    Operation("POST", "/v2/models/doubler/generate", {"id": "7", "x": [1, 2, 3], "parameters": {"timeout": 5_000_000}}),
+    Operation("POST", "/v2/models/embed/generate_stream", {"text": ["a", "b"], "input_type": "query"}),
+    Operation("POST", "/v1/models/doubler:predict", {"instances": [[1, 2, 3], {"x": [4, 5, 6]}]}),
+    Operation("POST", "/v2/repository/index", {"ready": True}),
+    Operation("POST", "/v2/repository/models/doubler/load", {"parameters": {}}),
+    Operation(
+        "POST",
+        "/v1/releases",
+        {
+            "collection": "default",
+            "version": "v1",
+            "description": "d",
+            "evaluations": ["job-1"],
+            "templates": {"answer_user.jinja": "t"},
+        },
+    ),
+    Operation("POST", "/v1/releases/{}/promote", {"keep": 1, "force": False, "reason": "r"}),
+    Operation("POST", "/v1/releases/rollback", {"collection": "default", "reason": "r"}),
 )
 
 READS: Final = tuple(
@@ -145,6 +175,9 @@ READS: Final = tuple(
         *("/v1/collections/default/documents/{}", "/v1/jobs", "/v1/jobs/{}", "/v1/jobs/{}/spec", "/v1/jobs/{}/steps"),
         *(
             "/v1/jobs/{}/audit",
+            "/v1/runs",
+            "/v1/runs/{}",
+            "/v1/runs/{}/metrics?name={}",
             "/v1/jobs/{}/artifacts",
             "/v1/jobs/a/artifacts/{}",
             "/v1/jobs/{}/events",
@@ -154,10 +187,22 @@ READS: Final = tuple(
         *(
             "/v1/status",
             "/v1/dead-letters",
+            "/v1/payloads",
+            "/v1/payloads?id={}",
             "/v1/traces",
             "/v1/usage",
             "/v1/answers",
             "/v1/answers/{}",
+            "/v1/answers/{}/lineage",
+            "/v1/registry/models",
+            "/v1/registry/models/{}",
+            "/v1/registry/models/{}/content",
+            "/v1/releases",
+            "/v1/releases?collection={}",
+            "/v1/releases/{}",
+            "/v1/releases/{}/lineage",
+            "/v1/releases/{}/statement",
+            "/v1/releases/{}/content?format={}&signature={}",
             "/v1/comparisons?stage={}",
             "/v1/feedback",
             "/v1/readers/{}",
@@ -167,6 +212,12 @@ READS: Final = tuple(
             "/v1/keys/{}",
             "/v1/models",
             "/v1/models/{}",
+            "/v2",
+            "/v2/health/ready",
+            "/v2/models/{}",
+            "/v2/models/{}/ready",
+            "/v2/models/doubler/versions/{}",
+            "/v2/models/doubler/versions/{}/ready",
         ),
         *(
             "/v1/files",
@@ -196,6 +247,9 @@ WRITES: Final = (
             "/v1/dead-letters/{}",
             "/v1/answers/{}",
             "/v1/readers/{}",
+            "/v1/registry/models/{}",
+            "/v1/releases/{}",
+            "/v1/releases/{}/aliases/a",
         )
     ),
     *(
@@ -203,6 +257,10 @@ WRITES: Final = (
         for path in ("/v1/schedules/{}/pause", "/v1/schedules/{}/resume", "/v1/schedules/{}/trigger")
     ),
     *(Operation("POST", path) for path in ("/v1/dead-letters/{}/replay", "/v1/batches/{}/cancel")),
+    *(Operation("POST", f"/v2/repository/models/{{}}/{verb}") for verb in ("load", "unload")),
     Operation("PUT", "/v1/artifacts/a/{}", "content"),
+    Operation("POST", "/v1/registry/models?kind={}", "content"),
+    Operation("POST", "/v1/releases/content", "content"),
+    Operation("PUT", "/v1/releases/{}/aliases/{}", None),
     Operation("PUT", "/v1/artifacts/{}/a", "content"),
 )

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from shared.contracts.envelope import Query, pack_vector
 from shared.runtime.stage import Context
 from tests.fuzz.hypothesis_runner import example_began, fuzzed, saw
-from tests.fuzz.operations import BODIES, OPENAI, READS, WRITES, Operation
+from tests.fuzz.operations import BODIES, INFERENCE, OPENAI, READS, WRITES, Operation
 from tests.fuzz.raw_http import Answer, Closed, Connection, request
 from tests.fuzz.values import bent_bytes, damaged, deep, json_bytes, odd_texts
 from tests.harness.broker import NatsServer
+from tests.harness.models import write_doubler
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import ALL, Stages
 
@@ -66,6 +67,10 @@ class Gateway:
         if method == "HEAD":
             return
         problem = json.loads(answer.body, parse_constant=_no_json)
+        if isinstance(problem.get("error"), str) and (path.startswith(INFERENCE) or path.endswith(":predict")):
+            assert answer.media_type == "application/json"
+            assert problem["error"]
+            return
         if "error" in problem and path.startswith(OPENAI):
             assert answer.media_type == "application/json"
             assert {"message", "type", "param", "code"} <= problem["error"].keys()
@@ -115,7 +120,11 @@ def gateway(broker: NatsServer, folder: Path) -> Iterator[Gateway]:
             max_texts_bytes=100_000,
             max_batch_file_bytes=100_000,
         )
-        with portal.wrap_async_context_manager(stages.running(("condense", *ALL))), process:
+        write_doubler(folder / "models" / "doubler" / "1")
+        predictor = ServiceProcess(
+            "services.predictor", folder, nats_url=broker.url, model_repository=folder / "models"
+        )
+        with portal.wrap_async_context_manager(stages.running(("condense", *ALL))), process, predictor:
             made = httpx.post(f"{process.url}/v1/collections", json={"name": "default"}, trust_env=False)
             assert made.status_code == 201
             yield Gateway(process, next(folder.glob("gateway-*.log")))

@@ -18,7 +18,6 @@ from services.embedder.settings import EmbedderSettings
 from services.gateway.auth.authenticator import Authenticator
 from services.gateway.queries.pipelines import PipelinesError, load_pipelines
 from services.gateway.settings import GatewaySettings
-from services.gateway.variants.routes import Route
 from services.gateway.variants.selector import Router
 from services.generator.settings import GeneratorSettings
 from services.retriever.settings import RetrieverSettings
@@ -26,6 +25,7 @@ from services.scheduler.settings import SchedulerSettings
 from shared.contracts.envelope import Stop
 from shared.contracts.keys import ApiKey, Secret, hashed, new_key, permitted
 from shared.contracts.problems import Problem
+from shared.contracts.routes import Route
 from shared.service.settings import describe
 from sluice.cli.yaml_files import YamlFileError, read_scalar, read_yaml
 from tests.fuzz.hypothesis_runner import example_began, fuzzed, outcome, saw

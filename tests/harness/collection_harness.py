@@ -14,6 +14,7 @@ from services.retriever.ranking.ranker import RankOptions
 from services.retriever.stages.index import Index
 from services.retriever.stages.retrieve import Retrieve
 from services.retriever.stores.lance.store import LanceStore
+from services.scheduler.canaries.canary import CanaryJob
 from services.scheduler.clients.requests import Requests
 from services.scheduler.collections.delete import DeleteJob
 from services.scheduler.collections.index_check import IndexCheck
@@ -21,12 +22,14 @@ from services.scheduler.collections.permit import PermitJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
 from services.scheduler.collections.sync import CollectionSync
+from services.scheduler.datasets.dataset import DatasetJob
 from services.scheduler.evaluation import EvaluateJob, GenerateQuestionsJob
 from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.ingestion.ingest import IngestJob
 from services.scheduler.ingestion.originals import Originals
 from services.scheduler.ingestion.reader.reader import DocumentReader
 from services.scheduler.jobs.kinds import JobFunction
+from services.scheduler.releases.promote import PromoteJob
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.tuning.tune import TuneJob
 from services.scheduler.tuning.versions import TuneVersions
@@ -39,8 +42,12 @@ from shared.nats.objects import owned_name
 from shared.nats.subjects import UPLOADS, VECTORS
 from shared.runtime.requester import Requester
 from shared.runtime.stage import Context, Process
+from shared.stores.canaries import CanaryStore
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
+from shared.stores.feedback import ReadersFeedback
+from shared.stores.models import ModelStore
+from shared.stores.releases import ReleaseStore
 from tests.harness.job_harness import JobHarness, open_job_harness
 from tests.harness.stage_harness import PATIENCE, open_stage_harness
 
@@ -221,6 +228,7 @@ async def _kinds(
         sync=sync,
         check=check,
         longest_query=0.1 - GATEWAY_MEMORY,  # no gateway, no query
+        releases=ReleaseStore(bus.jetstream),
     )
     removal = DeleteJob(
         stages=stages,
@@ -230,6 +238,7 @@ async def _kinds(
         originals=collection_harness.originals,
     )
     reindexing = ReindexJob(
+        models=ModelStore(bus.jetstream),
         job_store=collection_harness.job_harness.job_store,
         stages=stages,
         collections=collection_harness.collections,
@@ -251,7 +260,19 @@ async def _kinds(
         "permit": PermitJob(indexer=indexer, collections=collection_harness.collections),
         "drop": removal.drop,
         "switch": switching,
+        "canary": CanaryJob(
+            releases=ReleaseStore(bus.jetstream),
+            collections=collection_harness.collections,
+            counts=CanaryStore(bus.jetstream),
+            switching=switching,
+        ),
         "reindex": reindexing,
+        "promote": PromoteJob(
+            collections=collection_harness.collections,
+            models=ModelStore(bus.jetstream),
+            releases=ReleaseStore(bus.jetstream),
+            switching=switching,
+        ),
         "evaluate": EvaluateJob(
             stages=stages,
             requests=Requests(stages, collection_harness.job_harness.artifacts, room=FairShare(4), seconds=30),
@@ -266,8 +287,14 @@ async def _kinds(
             artifacts=collection_harness.job_harness.artifacts,
             indexer=indexer,
         ),
+        "dataset": DatasetJob(
+            stages=stages,
+            collections=collection_harness.collections,
+            artifacts=collection_harness.job_harness.artifacts,
+            indexer=indexer,
+            feedback=ReadersFeedback(bus.jetstream),
+        ),
         "tune": TuneJob(
-            job_store=collection_harness.job_harness.job_store,
             stages=stages,
             collections=collection_harness.collections,
             artifacts=collection_harness.job_harness.artifacts,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
 
@@ -16,14 +17,14 @@ from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
-from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, RetryPolicy
+from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobSpec, JobState, RetryPolicy
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.jobs.store import JobStore
 from shared.tasks import background
 from tests.harness.paths import PROGRAMS, ROOT
-from tests.harness.stage_harness import StageHarness, until
+from tests.harness.stage_harness import PATIENCE, StageHarness, until
 
 __all__ = ["CommandHarness", "WorkerProcess"]
 
@@ -34,6 +35,9 @@ QUICK = RetryPolicy(limit=3, delay=0.05, max_delay=0.05)
 
 class CommandHarness:
     """Submits commands and runs them with the settings of a test."""
+
+    patience = PATIENCE
+    """Seconds for a job to end."""
 
     def __init__(self, harness: StageHarness, **settings: Any) -> None:
         self.harness = harness
@@ -47,15 +51,20 @@ class CommandHarness:
             ),
         )
 
+    def kinds(self) -> dict[str, JobKind]:
+        """What the queue's jobs are done by."""
+        return {"command": JobKind(name="command", pool=Pool.LONG, perform=Command(self.settings))}
+
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[JobQueue]:
-        """Run jobs meanwhile. At the end the worker stops as a process would: what runs is given back."""
-        kinds = {"command": JobKind(name="command", pool=Pool.LONG, perform=Command(self.settings))}
+    async def working(self, *, room: int = 8) -> AsyncIterator[JobQueue]:
+        """Run jobs meanwhile, `room` of a pool at once. At the end the worker stops as a process would: what runs is
+        given back."""
+        kinds = self.kinds()
         dead_letters = DeadLetters(self.harness.client, self.harness.jetstream)
         runner = JobRunner(
             self._bus, self.job_store, self.artifacts, dead_letters, kinds, max_crashes=5, instance="w", ack_wait=1.0
         )
-        slots = dict.fromkeys(Pool, 8)
+        slots = dict.fromkeys(Pool, room)
         queue = JobQueue(self._bus, kinds, handle=runner.handle, give_back=runner.give_back, slots=slots, ack_wait=1.0)
         due = TimerWorker(self._bus, {"retry": partial(forward_due_retry, self.harness.jetstream)}, ack_wait=1.0)
         hearing = await self.harness.client.subscribe("control.job.*.cancel", cb=runner.hear_cancel)
@@ -67,7 +76,7 @@ class CommandHarness:
                 await due.drain(0.0)
         await hearing.unsubscribe()
 
-    async def submit(self, spec: CommandSpec, job: str = "j1", **options: Any) -> str:
+    async def submit(self, spec: JobSpec, job: str = "j1", **options: Any) -> str:
         chosen = JobOptions(**({"retry": QUICK} | options))
         await self.job_store.submit(spec, job=job, tenant="t", options=chosen)
         return job
@@ -80,7 +89,7 @@ class CommandHarness:
             found = await self.job(job)
             return found if found.state.ended else None
 
-        result: Job = await until(entry, f"job {job} ended")
+        result: Job = await until(entry, f"job {job} ended", patience=self.patience)
         return result
 
     async def says(self, message: str, job: str = "j1") -> Job:
@@ -94,10 +103,10 @@ class CommandHarness:
         result: Job = await until(entry, f"job {job} to say {message!r}")
         return result
 
-    async def run(self, spec: CommandSpec, **options: Any) -> Job:
+    async def run(self, spec: JobSpec, job: str = "j1", **options: Any) -> Job:
         """Submit a command and see it to its end."""
         async with self.working():
-            return await self.ended(await self.submit(spec, **options))
+            return await self.ended(await self.submit(spec, job, **options))
 
     async def succeeds(self, spec: CommandSpec, **options: Any) -> Job:
         job = await self.run(spec, **options)
@@ -111,8 +120,8 @@ class CommandHarness:
 class WorkerProcess:
     """A worker for commands as a process that can be killed; a context manager."""
 
-    def __init__(self, url: str, **settings: object) -> None:
-        self._command = [sys.executable, str(PROGRAM), url, json.dumps(settings, default=str)]
+    def __init__(self, url: str, program: Path = PROGRAM, **settings: object) -> None:
+        self._command = [sys.executable, str(program), url, json.dumps(settings, default=str)]
 
     def kill(self) -> None:
         self._process.kill()

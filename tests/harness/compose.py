@@ -13,7 +13,7 @@ from tests.harness.paths import ROOT
 
 __all__ = ["EDGE", "SERVICES", "Compose", "has_image", "why_not"]
 
-SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
+SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "predictor", "scheduler")
 EDGE: Final = "deploy/compose/edge.yaml"
 PATIENCE: Final = 300.0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.harness.broker import BINARY
 from tests.harness.manifests import SERVICES, Manifests
 from tests.harness.nats_nodes import NatsNode, nodes
 from tests.harness.processes import ServiceProcess
@@ -16,6 +17,9 @@ __all__ = ["Deployed", "deployed", "pod_settings"]
 
 ELSEWHERE = ("SLUICE_HTTP_HOST", "SLUICE_HTTP_PORT", "SLUICE_METRICS_HOST", "SLUICE_METRICS_PORT")
 """Settings of a container that a process beside others cannot have."""
+
+FREE_PORT = {"SLUICE_GRPC_PORT": "0"}
+"""Ports that a container has to itself."""
 
 
 class Deployed:
@@ -38,11 +42,13 @@ class Deployed:
 
 
 @contextmanager
-def deployed(manifests: Manifests, folder: Path, **settings: object) -> Iterator[Deployed]:
+def deployed(
+    manifests: Manifests, folder: Path, *, nats_server: Path = BINARY, **settings: object
+) -> Iterator[Deployed]:
     """One replica of each service, all ready, with further settings for all of them."""
     (folder / "admin-key").write_text(secrets.token_hex(32))
     with ExitStack() as stack:
-        broker = stack.enter_context(nodes(manifests, folder))
+        broker = stack.enter_context(nodes(manifests, folder, nats_server))
         running = {}
         for name in SERVICES:
             given = pod_settings(manifests, name, broker, folder) | settings
@@ -66,6 +72,6 @@ def pod_settings(manifests: Manifests, service: str, broker: Sequence[NatsNode],
     }
     return {
         name.removeprefix("SLUICE_").lower(): here.get(value, value)
-        for name, value in given.items()
+        for name, value in (given | {name: port for name, port in FREE_PORT.items() if name in given}).items()
         if name not in ELSEWHERE
     }

@@ -196,7 +196,7 @@ def build(fake: FakeGateway) -> FastAPI:
 
     @app.get("/v1/pipelines")
     async def _pipelines() -> Any:
-        return {"pipelines": [{"name": "default"}, {"name": "precise"}]}
+        return {"pipelines": [{"name": "default", "steps": ["embed"]}, {"name": "precise", "steps": []}]}
 
     @app.get("/v1/dead-letters")
     async def _dead_letters() -> Any:

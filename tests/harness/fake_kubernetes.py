@@ -31,7 +31,17 @@ __all__ = ["ROLE", "FakeKubernetes", "FakePod", "Hold"]
 ROLE = DEPLOY / "k8s" / "base" / "commands" / "scheduler-rbac.yaml"
 TOKEN = "let-me-in"
 NAMESPACE = "team"
-KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod"), "events": ("v1", "Event")}
+KINDS = {
+    "jobs": ("batch/v1", "Job"),
+    "pods": ("v1", "Pod"),
+    "events": ("v1", "Event"),
+    "services": ("v1", "Service"),
+    "trainjobs": ("trainer.kubeflow.org/v1alpha1", "TrainJob"),
+    "rayjobs": ("ray.io/v1", "RayJob"),
+}
+WORKLOADS = ("jobs", "trainjobs", "rayjobs")
+JOB_NAME = "batch.kubernetes.io/job-name"
+POD_LABELS = {"trainjobs": "jobset.sigs.k8s.io/jobset-name"}
 
 Object = dict[str, Any]
 
@@ -67,9 +77,10 @@ class Hold:
 class FakePod:
     """A Pod of a Job, whose life the test tells."""
 
-    def __init__(self, server: "FakeKubernetes", name: str) -> None:
+    def __init__(self, server: "FakeKubernetes", name: str, container: str = "command") -> None:
         self._server = server
         self.name = name
+        self.container = container
         self.lines: list[tuple[int, str]] = []
         self.ended = False
 
@@ -82,13 +93,15 @@ class FakePod:
         condition = {"type": "PodScheduled", "status": "True"}
         status = {"phase": "Pending", "conditions": [condition]}
         waiting = {"reason": "ContainerCreating"}
-        self._status({**status, **_container({"waiting": waiting})})
+        self._status({**status, **_container({"waiting": waiting}, self.container)})
 
     def waits(self, reason: str, message: str) -> None:
-        self._status({"phase": "Pending", **_container({"waiting": {"reason": reason, "message": message}})})
+        self._status(
+            {"phase": "Pending", **_container({"waiting": {"reason": reason, "message": message}}, self.container)}
+        )
 
     def runs(self) -> Self:
-        self._status({"phase": "Running", **_container({"running": {"startedAt": _now()}})})
+        self._status({"phase": "Running", **_container({"running": {"startedAt": _now()}}, self.container)})
         return self
 
     def says(self, line: str, *, together: bool = False) -> None:
@@ -100,7 +113,7 @@ class FakePod:
     def ends(self, code: int, reason: str | None = None, **members: Any) -> None:
         self.ended = True
         ended = {"exitCode": code, "reason": reason or ("Error" if code else "Completed"), **members}
-        self._status({"phase": "Failed" if code else "Succeeded", **_container({"terminated": ended})})
+        self._status({"phase": "Failed" if code else "Succeeded", **_container({"terminated": ended}, self.container)})
 
     def _status(self, status: Object) -> None:
         self._server.update("pods", self.name, lambda pod: pod.update(status=status))
@@ -110,7 +123,9 @@ class FakeKubernetes:
     """An async context manager. `url` is where it listens; `kubeconfig` writes a file that leads there."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Object]] = {"jobs": {}, "pods": {}, "events": {}}
+        self.objects: dict[str, dict[str, Object]] = {kind: {} for kind in KINDS}
+        self.operators: set[str] = set()
+        """Of `trainjobs` and `rayjobs`, those whose operator is there."""
         self.pods: dict[str, FakePod] = {}
         self.created: list[str] = []
         self.served: Counter[str] = Counter()
@@ -258,13 +273,16 @@ class FakeKubernetes:
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard])
-        jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
         pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
         events = f"/api/v1/namespaces/{NAMESPACE}/events"
-        app.router.add_post(jobs, self._create)
-        app.router.add_get(jobs, self._list)
-        app.router.add_get(jobs + "/{name}", self._get)
-        app.router.add_delete(jobs + "/{name}", self._delete)
+        for kind in WORKLOADS:
+            place = f"/apis/{KINDS[kind][0]}/namespaces/{NAMESPACE}/{kind}"
+            app.router.add_post(place, self._create)
+            app.router.add_get(place, self._list)
+            app.router.add_get(place + "/{name}", self._get)
+            app.router.add_delete(place + "/{name}", self._delete)
+            app.router.add_get(f"/apis/{KINDS[kind][0]}", self._discover)
+        app.router.add_post(f"/api/v1/namespaces/{NAMESPACE}/services", self._create)
         app.router.add_get(pods, self._list)
         app.router.add_get(events, self._list)
         app.router.add_get(pods + "/{name}/log", self._log)
@@ -319,16 +337,26 @@ class FakeKubernetes:
 
     async def _create(self, request: web.Request) -> web.Response:
         job = json.loads(await request.read())
+        kind = request.path.rpartition("/")[2]
         name = job["metadata"]["name"]
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
             return _status(422, "Invalid", f"{name!r} is no name")
-        if name in self.objects["jobs"]:
-            return _status(409, "AlreadyExists", f'jobs.batch "{name}" already exists')
-        self.created.append(name)
-        return web.json_response(self._put("jobs", {**job, "status": {}}, "ADDED"), status=201)
+        if name in self.objects[kind]:
+            return _status(409, "AlreadyExists", f'{kind} "{name}" already exists')
+        if kind in WORKLOADS:
+            self.created.append(name)
+        return web.json_response(self._put(kind, {**job, "status": {}}, "ADDED"), status=201)
+
+    async def _discover(self, request: web.Request) -> web.Response:
+        version = request.path.removeprefix("/apis/")
+        served = [kind for kind in ("jobs", *self.operators) if KINDS[kind][0] == version]
+        if not served:
+            return _status(404, "NotFound", "the server could not find the requested resource")
+        resources = [{"name": kind, "kind": KINDS[kind][1], "namespaced": True} for kind in served]
+        return web.json_response({"kind": "APIResourceList", "groupVersion": version, "resources": resources})
 
     async def _get(self, request: web.Request) -> web.Response:
-        found = self.objects["jobs"].get(request.match_info["name"])
+        found = self.objects[request.path.split("/")[-2]].get(request.match_info["name"])
         return _status(404, "NotFound", "not found") if found is None else web.json_response(found)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
@@ -363,21 +391,34 @@ class FakeKubernetes:
         return response
 
     async def _delete(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self.objects["jobs"]:
+        kind, name = request.path.split("/")[-2], request.match_info["name"]
+        if name not in self.objects[kind]:
             return _status(404, "NotFound", "not found")
         assert request.query["propagationPolicy"] == "Foreground"
-        self.update("jobs", name, lambda job: job["metadata"].update(deletionTimestamp=_now()))
+        self.update(kind, name, lambda job: job["metadata"].update(deletionTimestamp=_now()))
         if not self.keeps_deleted:
-            self.finish_deletion(name)
+            self.finish_deletion(name, kind)
         return web.json_response({"kind": "Status", "status": "Success"})
 
-    def finish_deletion(self, job: str) -> None:
+    def finish_deletion(self, job: str, kind: str = "jobs") -> None:
         for name, pod in list(self.objects["pods"].items()):
-            if pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == job:
+            if pod["metadata"]["labels"].get(POD_LABELS.get(kind, JOB_NAME)) == job:
                 self.pods[name].ended = True
                 self.remove("pods", name)
-        self.remove("jobs", job)
+        for name, service in list(self.objects["services"].items()):
+            if service["metadata"]["ownerReferences"][0]["name"] == job:
+                self.remove("services", name)
+        self.remove(kind, job)
+
+    def make_operator_pod(self, kind: str, job: str, container: str, index: int | None = None) -> FakePod:
+        """A Pod that an operator makes for a TrainJob or a RayJob."""
+        labels = {POD_LABELS.get(kind, JOB_NAME): job}
+        annotations = {} if index is None else {"batch.kubernetes.io/job-completion-index": str(index)}
+        name = f"{job}-{index or 0}-{len(self.pods):05}"
+        self.pods[name] = FakePod(self, name, container)
+        metadata = {"name": name, "labels": labels, "annotations": annotations}
+        self._put("pods", {"metadata": metadata, "spec": {}, "status": {"phase": "Pending"}}, "ADDED")
+        return self.pods[name]
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         pod = self.pods.get(request.match_info["name"])
@@ -385,7 +426,7 @@ class FakeKubernetes:
             return _status(404, "NotFound", "not found")
         if self.objects["pods"][pod.name]["status"]["phase"] == "Pending":
             return _status(400, "BadRequest", "container is waiting to start")
-        assert request.query["container"] == "command"
+        assert request.query["container"] == pod.container
         assert request.query["timestamps"] == "true"
         response = await self._open(request, "log", "text/plain")
         since = time.time_ns() - int(request.query.get("sinceSeconds", "1000000")) * 10**9
@@ -446,7 +487,8 @@ def _allowed() -> set[str]:
     """What the role that is shipped allows, in the words of `_what`."""
     role = next(thing for thing in yaml.safe_load_all(ROLE.read_text()) if thing["kind"] == "Role")
     pairs = [(verb, name) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]]
-    return {"log" if name == "pods/log" else f"{verb} {name}" for verb, name in pairs}
+    # Whoever has a service account may ask what is served.
+    return {"log" if name == "pods/log" else f"{verb} {name}" for verb, name in pairs} | {"discover"}
 
 
 def _what(request: web.Request) -> str:
@@ -454,6 +496,8 @@ def _what(request: web.Request) -> str:
     kind = next((kind for kind in KINDS if kind in parts[-2:]), "pods")
     if parts[-1] == "log":
         return "log"
+    if "namespaces" not in parts:
+        return "discover"
     if request.method != "GET":
         return f"{'create' if request.method == 'POST' else 'delete'} {kind}"
     if parts[-1] != kind:
@@ -478,8 +522,8 @@ def _status(code: int, reason: str, message: str, **headers: str) -> web.Respons
     return web.json_response({**body, "code": code}, status=code, headers=headers)
 
 
-def _container(state: Object) -> Object:
-    return {"containerStatuses": [{"name": "command", "state": state, "restartCount": 0}]}
+def _container(state: Object, name: str) -> Object:
+    return {"containerStatuses": [{"name": name, "state": state, "restartCount": 0}]}
 
 
 def _now() -> str:

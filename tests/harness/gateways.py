@@ -1,5 +1,6 @@
 """A gateway as a process of its own, with collections from the start, and the OpenAI SDK pointed at it."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import openai
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 
-__all__ = ["MODEL", "openai_client", "openai_client_async", "running_gateway"]
+__all__ = ["MODEL", "grpc_address_of", "openai_client", "openai_client_async", "running_gateway"]
 
 MODEL = "tiny-1"
 """The model that the tests' generator says it runs."""
@@ -25,6 +26,12 @@ def running_gateway(
         for record in collections:
             httpx.post(f"{gateway.url}/v1/collections", json=record, trust_env=False).raise_for_status()
         yield gateway
+
+
+def grpc_address_of(gateway: ServiceProcess) -> str:
+    """Where a gateway with `grpc_port=0` serves gRPC."""
+    (line,) = (line for line in gateway.log.splitlines() if '"serving gRPC"' in line)
+    return f"127.0.0.1:{json.loads(line)['port']}"
 
 
 def openai_client(gateway: ServiceProcess, retries: int = 0) -> openai.OpenAI:

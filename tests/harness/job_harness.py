@@ -15,6 +15,7 @@ from services.scheduler.jobs.queue import JobQueue
 from services.scheduler.jobs.retry import forward_due_retry
 from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
+from services.scheduler.tracking.facts import FactRecorder
 from shared.contracts.jobs import Job, JobOptions, JobSpec
 from shared.contracts.problems import Problem
 from shared.nats.client import connect
@@ -23,7 +24,9 @@ from shared.nats.subjects import DEAD_LETTERS, JOB_EVENTS, JOB_SPECS, JOB_STATUS
 from shared.nats.topology import Topology
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
+from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
+from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
 from shared.tasks import background
 from tests.harness.stage_harness import PATIENCE, until
@@ -58,6 +61,9 @@ class JobHarness:
             max_crashes=5,
             instance=instance,
             ack_wait=1.0,
+            facts=FactRecorder(
+                self.artifacts, Collections(self.bus.jetstream), Documents(self.bus.jetstream), revision="abc123"
+            ),
         )
         queue = JobQueue(
             self.bus,

@@ -21,15 +21,15 @@ SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
 EXPLICIT: Final = ("Deployment", "StatefulSet")
 COMPOSITIONS: Final = {
     "all components": (
-        "quota", "gpu", "gpu-mig", "keda", "index-s3", "outside", "tracing", "priorities",
-        "ingress", "cert-manager", "podmonitor", "prometheusrule", "external-secrets",
+        "predictor", "predictor-gpu", "quota", "gpu", "gpu-mig", "keda", "predictor-keda", "index-s3", "outside",
+        "tracing", "priorities", "ingress", "cert-manager", "podmonitor", "prometheusrule", "external-secrets",
     ),
     "other components": (
-        "canary/embedder", "canary/retriever", "canary/generator", "gpu", "gpu-dra", "index-rwx", "priorities",
-        "gateway-api", "cert-manager", "cert-manager-nats", "podmonitor",
+        "canary/embedder", "canary/retriever", "canary/generator", "predictor", "predictor-gpu", "gpu", "gpu-dra",
+        "index-rwx", "priorities", "gateway-api", "cert-manager", "cert-manager-nats", "podmonitor",
     ),
-    "few replicas": ("requests", "gpu", "gpu-hami", "keda", "index-rwo"),
-    "shared GPUs": ("gpu", "gpu-time-slicing", "index-rwo"),
+    "few replicas": ("predictor", "predictor-gpu", "requests", "gpu", "gpu-hami", "keda", "index-rwo"),
+    "shared GPUs": ("predictor", "predictor-gpu", "gpu", "gpu-time-slicing", "index-rwo"),
 }  # fmt: skip
 """Components that go together, so that each rule is checked over many of them at once."""
 

@@ -27,12 +27,19 @@ PATIENCE: Final = 40.0
 
 
 class NatsNode:
-    """One Pod of the StatefulSet `nats` as a process."""
+    """One Pod of the StatefulSet `nats` as a process. `program` is the nats-server that its next start runs."""
 
     def __init__(
-        self, folder: Path, name: str, environment: dict[str, str], ports: dict[str, int], pre_stop: Sequence[str] = ()
+        self,
+        folder: Path,
+        name: str,
+        environment: dict[str, str],
+        ports: dict[str, int],
+        pre_stop: Sequence[str] = (),
+        program: Path = BINARY,
     ) -> None:
         self.name = name
+        self.program = program
         self.ports = ports
         self._pre_stop = pre_stop
         self._folder = folder
@@ -46,7 +53,7 @@ class NatsNode:
     def start(self) -> None:
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [BINARY, "--config", self._folder / "nats.conf"],
+                [self.program, "--config", self._folder / "nats.conf"],
                 env={**os.environ, **self._environment},
                 stdout=log,
                 stderr=log,
@@ -77,7 +84,7 @@ class NatsNode:
         """As the Pod is stopped: its preStop command, SIGTERM, and as long as it takes."""
         assert self._process is not None
         if self._pre_stop:
-            subprocess.run([BINARY, *self._pre_stop[1:]], check=True, capture_output=True)
+            subprocess.run([self.program, *self._pre_stop[1:]], check=True, capture_output=True)
         self._process.terminate()
         self._process.wait(120)
         self._process = None
@@ -105,7 +112,7 @@ class NatsNode:
 
 
 @contextmanager
-def nodes(manifests: Manifests, folder: Path) -> Iterator[list[NatsNode]]:
+def nodes(manifests: Manifests, folder: Path, program: Path = BINARY) -> Iterator[list[NatsNode]]:
     """All nodes that the manifests ask for, ready; what `make secrets` makes is in `folder / "secrets"`."""
     statefulset = manifests.get("StatefulSet", "nats")
     (container,) = statefulset["spec"]["template"]["spec"]["containers"]
@@ -126,7 +133,7 @@ def nodes(manifests: Manifests, folder: Path) -> Iterator[list[NatsNode]]:
             own_environment = {**environment, "POD_NAME": f"nats-{number}"}
             pid_file = str(home / "nats.pid")
             pre_stop = [part.replace("/tmp/nats.pid", pid_file) for part in _pre_stop(container)]
-            started.append(NatsNode(home, f"nats-{number}", own_environment, own, pre_stop))
+            started.append(NatsNode(home, f"nats-{number}", own_environment, own, pre_stop, program))
         for node in started:
             stack.callback(node.stop)
             node.start()

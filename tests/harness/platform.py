@@ -20,6 +20,8 @@ from sluice.local.state import UpState
 __all__ = ["Platform", "eventually"]
 
 PATIENCE = 200.0
+COMMAND = 600.0
+"""Seconds that a command may take."""
 
 
 def eventually(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
@@ -67,6 +69,13 @@ class Platform:
 
     def client(self, timeout: float = 60.0) -> Client:
         return Client(self.url, timeout=timeout)
+
+    def sluice(self, *words: str, ends: int = 0) -> str:
+        """Run the command line against this platform. Returns what it prints; fails unless it ends with that code."""
+        command = [sys.executable, "-m", "sluice", *words, "--url", self.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND, check=False)
+        assert done.returncode == ends, done.stdout + done.stderr
+        return done.stdout if ends == 0 else done.stdout + done.stderr
 
     @property
     def is_running(self) -> bool:

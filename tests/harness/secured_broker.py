@@ -1,4 +1,4 @@
-"""A broker that knows its users, and the five services on it, each with a credential of its own."""
+"""A broker that knows its users, and the services on it, each with a credential of its own."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -10,11 +10,12 @@ from nats.aio.client import Client
 from shared.security.broker_config import write_secrets
 from shared.security.roles import Deployment, inbox_prefix
 from tests.harness.broker import NatsServer
+from tests.harness.models import write_doubler
 from tests.harness.processes import ServiceProcess
 
 __all__ = ["SERVICES", "SecuredBroker", "Platform", "secured_broker", "secured_platform"]
 
-SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")
+SERVICES = ("gateway", "embedder", "retriever", "generator", "predictor", "scheduler")
 
 
 class SecuredBroker:
@@ -84,9 +85,9 @@ def secured_broker(folder: Path, roles: Deployment | None = None) -> Iterator[Se
 
 
 class Platform:
-    """The service processes by name."""
+    """The service processes by name. `settings` are further ones, for all of them."""
 
-    def __init__(self, broker: SecuredBroker, folder: Path) -> None:
+    def __init__(self, broker: SecuredBroker, folder: Path, **settings: object) -> None:
         self.broker = broker
         shared = {
             "data_dir": folder / "data",
@@ -94,7 +95,10 @@ class Platform:
             "reader_workers": 1,
             "commands": "process",
             "keep_answers": True,
+            "model_repository": folder / "models",
+            **settings,
         }
+        write_doubler(folder / "models" / "doubler" / "1")
         self.processes = {
             name: ServiceProcess(f"services.{name}", folder, **shared, **broker.settings(name)) for name in SERVICES
         }
@@ -112,9 +116,9 @@ class Platform:
 
 
 @contextmanager
-def secured_platform(broker: SecuredBroker, folder: Path) -> Iterator[Platform]:
-    """All five services, started at once: in whatever order they come up, each waits for what others make."""
-    platform = Platform(broker, folder)
+def secured_platform(broker: SecuredBroker, folder: Path, **settings: object) -> Iterator[Platform]:
+    """All services, started at once: in whatever order they come up, each waits for what others make."""
+    platform = Platform(broker, folder, **settings)
     with ExitStack() as stack:
         for process in platform.processes.values():
             stack.push(process.__exit__)

@@ -21,11 +21,12 @@ from shared.nats.client import Connection, connect
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue, reply_subject
 from shared.nats.topology import Topology
-from shared.runtime.forward import forward
+from shared.runtime.onward import Onward
 from shared.runtime.options import DEFAULTS, RuntimeOptions
 from shared.runtime.replies import Mailbox, open_mailbox
 from shared.runtime.stage import Context, Process, Stage
 from shared.runtime.worker import StageWorker
+from shared.telemetry.metrics import OUTCOMES
 
 __all__ = [
     "PATIENCE",
@@ -54,7 +55,7 @@ async def until(
 
 
 def outcomes(stage: str, outcome: str, lane: Lane = Lane.INTERACTIVE) -> float:
-    """How many messages of a stage ended so in this process."""
+    """How many messages of a stage ended so in this process, since a stage harness was opened."""
     labels = {"stage": stage, "variant": "default", "lane": lane.value, "outcome": outcome}
     return REGISTRY.get_sample_value("sluice_stage_messages_total", labels) or 0.0
 
@@ -133,6 +134,13 @@ async def listening(client: Connection) -> AsyncIterator[ReplyRecorder]:
     await subscription.unsubscribe()
 
 
+class _Unread:
+    """A reader of nothing that the submitter of a query says itself."""
+
+    async def send(self, event: AnyEvent, /) -> bool:
+        return True
+
+
 @dataclass
 class StageHarness:
     """The test's connection and topology, and the stage workers that it runs."""
@@ -156,15 +164,16 @@ class StageHarness:
             **{"joined": True, **members},
         )
 
-    async def submit(self, query: Query) -> Query:
-        await forward(self.jetstream, self.topology, query)
+    async def submit(self, query: Query, mailbox: Mailbox | None = None) -> Query:
+        onward = Onward(self.jetstream, self.topology, DEFAULTS, room=0)
+        await onward.begin(query, mailbox or _Unread())
         return query
 
     @asynccontextmanager
     async def replies_to(self, query: Query) -> AsyncIterator[Mailbox]:
         """Submit a query and listen to its events."""
         async with open_mailbox(self.client, self.asker, query.id) as mailbox:
-            await self.submit(query)
+            await self.submit(query, mailbox)
             yield mailbox
 
     async def ask(self, query: Query) -> list[AnyEvent]:
@@ -253,7 +262,8 @@ async def _ignore(_: Exception) -> None:
 
 @asynccontextmanager
 async def open_stage_harness(url: str, **settings: Any) -> AsyncIterator[StageHarness]:
-    """A stage harness on a broker, whose topology is made."""
+    """A stage harness on a broker, whose topology is made, with the counts of `outcomes` at zero."""
+    OUTCOMES.clear()
     client = await connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
     chosen = QueueSettings(**{"ack_wait": 1.0, **settings})
     jetstream = client.jetstream()

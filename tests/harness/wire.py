@@ -12,18 +12,19 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from services.gateway.variants.routes import Route
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Cancel, Delivered
 from shared.contracts.generation import GenerateParams
+from shared.contracts.graphs.nodes import CONTROLS
 from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import KINDS, Job, JobOptions
 from shared.contracts.pipelines import PipelineState
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.requests import Request
 from shared.contracts.results import IndexOutcome, Response
+from shared.contracts.routes import Route
 from shared.contracts.schedules.schedule import Schedule
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord
@@ -38,6 +39,7 @@ ROOTS: tuple[type[BaseModel], ...] = (
     Cancel,
     Delivered,
     *get_args(AnyEvent),
+    *CONTROLS.values(),
     *KINDS.values(),
     Job,
     JobOptions,

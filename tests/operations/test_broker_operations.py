@@ -18,7 +18,10 @@ import nats
 import pytest
 from httpx_sse import aconnect_sse
 
+from shared.nats.client import connect
 from shared.security.broker_config import main as broker_config
+from tests.chaos.old_broker import AVAILABLE, OLD_BROKER
+from tests.harness.broker import BINARY
 from tests.harness.deployed import Deployed, deployed
 from tests.harness.manifests import render
 from tests.harness.nats_nodes import NatsNode, admin
@@ -135,7 +138,9 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="class")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed(render("base"), tmp_path_factory.mktemp("three")) as platform:
+    """Three nodes of an older release of the broker, until a test brings a newer one."""
+    program = OLD_BROKER if OLD_BROKER.exists() else BINARY
+    with deployed(render("base"), tmp_path_factory.mktemp("three"), nats_server=program) as platform:
         fill(platform)
         yield platform
 
@@ -200,7 +205,7 @@ async def new_password(
 async def accepts(node: NatsNode, platform: Deployed, user: str, password: str) -> bool:
     given = admin(platform.secrets.parent) | {"user": user, "password": password, "allow_reconnect": False}
     try:
-        client = await nats.connect(node.url, error_cb=_quiet, **given)
+        client = await connect(node.url, error_cb=_quiet, **given)
     except nats.errors.Error:
         return False
     await client.close()
@@ -240,11 +245,16 @@ class TestOneNode:
 
 
 class TestThreeNodes:
-    async def test_a_rolling_restart_of_three_nodes(self, three_nodes: Deployed) -> None:
-        async with load(three_nodes, "rolling restart of three nodes") as running:
+    async def test_a_rolling_upgrade_of_three_nodes(self, three_nodes: Deployed) -> None:
+        before = three_nodes.nodes[0].ask("/varz")["version"]
+        async with load(three_nodes, f"rolling upgrade of three nodes from {before}") as running:
             for node in three_nodes.nodes:
+                node.program = BINARY
                 await restart(node)
                 await settle(running)
+        versions = {node.ask("/varz")["version"] for node in three_nodes.nodes}
+        assert len(versions) == 1
+        assert before not in versions or not AVAILABLE
 
     async def test_the_death_of_each_of_three_nodes(self, three_nodes: Deployed) -> None:
         async with load(three_nodes, "kill -9 of each of three nodes") as running:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.harness.manifests import compose
 from tests.harness.model_server import WORDS, ModelServer, chunk, event
+from tests.harness.models import write_doubler
 from tests.harness.processes import ServiceProcess
 from tests.harness.secured_broker import SERVICES, secured_broker
 from tests.harness.stage_harness import until
@@ -69,7 +70,7 @@ class PatientLoad(Load):
 
 def drain_settings() -> dict[str, dict[str, object]]:
     """The drain times of the component, by service."""
-    manifests = compose("spot")
+    manifests = compose("predictor", "spot")
     found: dict[str, dict[str, object]] = {}
     for name in SERVICES:
         settings = manifests.settings(manifests.deployment(name))
@@ -125,6 +126,8 @@ async def test_each_service_in_turn_is_taken_away_under_load_and_nothing_is_lost
         model = await stack.enter_async_context(SlowModel().run())
         broker = stack.enter_context(secured_broker(tmp_path / "broker"))
         shared = {"data_dir": tmp_path / "data", "ack_wait": 3.0, "reader_workers": 1, "commands": "process"}
+        shared["model_repository"] = tmp_path / "models"
+        write_doubler(tmp_path / "models" / "doubler" / "1")
         engine: dict[str, object] = {"engine": "openai", "openai_base_url": model.base_url, "openai_api_key": model.key}
         engine |= {"openai_model": "tiny", "openai_resumes": True}
         engine |= {"openai_first_token": 280, "openai_silence": 280}  # the long answer waits for all the interruptions

@@ -23,7 +23,7 @@ PATH = re.compile(r"(?<![\w/.<-])(?:benchmarks|deploy|docs|examples|services|sha
 """A path of the repository, where no longer path or placeholder begins before it."""
 NO_FILES = {"deploy/nats/secrets", "deploy/nats/secrets/kubernetes.yaml", "docs/guide/a.md"}
 """What commands make, and the name of a document in an example."""
-IMAGES = re.compile(r"sluice/(?:embedder|gateway|generator|retriever|scheduler)")
+IMAGES = re.compile(r"sluice/(?:embedder|gateway|generator|predictor|retriever|scheduler)")
 GIVEN = {"folder": "/srv/docs"}
 """Parameters that the documentation tells to give."""
 

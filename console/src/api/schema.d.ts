@@ -1,4 +1,4 @@
-// Made by scripts/types.mjs of openapi.json, sha256 68208ee9c008ba692756660418ffca1c29e728fa5543c6b16271b8494c4eaf0b
+// Made by scripts/types.mjs of openapi.json, sha256 00f675f2ab2dd96644fe16551cb5fad0cf3c363e03d8e1bdd01e44cc8275e64e
 export interface paths {
     "/v1/answers": {
         parameters: {
@@ -27,6 +27,22 @@ export interface paths {
         put?: never;
         post?: never;
         delete: operations["delete_v1_answers__answer__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/answers/{answer}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["answer_lineage_v1_answers__answer__lineage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -496,6 +512,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/models/{model}:predict": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["predict_v1_models__model__predict_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payloads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_all_v1_payloads_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/pipelines": {
         parameters: {
             query?: never;
@@ -544,6 +592,198 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/registry/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_all_v1_registry_models_get"];
+        put?: never;
+        post: operations["upload_v1_registry_models_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/registry/models/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["get_v1_registry_models__model__get"];
+        put?: never;
+        post?: never;
+        delete: operations["delete_v1_registry_models__model__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/registry/models/{model}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["download_v1_registry_models__model__content_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_all_v1_releases_get"];
+        put?: never;
+        post: operations["create_v1_releases_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["upload_v1_releases_content_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["rollback_v1_releases_rollback_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["get_v1_releases__release__get"];
+        put?: never;
+        post?: never;
+        delete: operations["delete_v1_releases__release__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}/aliases/{alias}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put: operations["set_alias_v1_releases__release__aliases__alias__put"];
+        post?: never;
+        delete: operations["remove_alias_v1_releases__release__aliases__alias__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["download_v1_releases__release__content_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["lineage_v1_releases__release__lineage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["promote_v1_releases__release__promote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release}/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["statement_v1_releases__release__statement_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/routes": {
         parameters: {
             query?: never;
@@ -571,6 +811,54 @@ export interface paths {
         put: operations["put_v1_routes__stage__put"];
         post?: never;
         delete: operations["delete_v1_routes__stage__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_newest_v1_runs_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["get_v1_runs__run__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{run}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["metrics_v1_runs__run__metrics_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -736,6 +1024,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v2": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["server_v2_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -754,15 +1058,19 @@ export interface components {
             answer: string;
             answerable: boolean | null;
             cited: number[];
+            collection_version: string;
             confidence: number | null;
-            context: components["schemas"]["sluice__api__models__ContextReport"];
+            context: components["schemas"]["sluice__api__queries__ContextReport"];
+            embedding_model: string;
             engine: string;
             finish: string;
             id: string;
             model: string;
-            searched: components["schemas"]["sluice__api__models__Searched"] | null;
+            release: string;
+            rerank_model: string;
+            searched: components["schemas"]["sluice__api__queries__Searched"] | null;
             sources: components["schemas"]["Source"][];
-            supported: components["schemas"]["sluice__api__models__SentenceSupport"][];
+            supported: components["schemas"]["sluice__api__queries__SentenceSupport"][];
             supported_by: string;
             timings: components["schemas"]["Timings"];
             trace_id: string;
@@ -816,6 +1124,8 @@ export interface components {
             /** @enum {string} */
             version: "1" | "2";
         };
+        /** @enum {string} */
+        ArchiveFormat: "tar" | "oci";
         Artifact: {
             bytes: number;
             file: string;
@@ -834,6 +1144,26 @@ export interface components {
         };
         AuditList: {
             events: components["schemas"]["AuditEvent"][];
+        };
+        BanditSpec: {
+            /** @default true */
+            apply?: boolean;
+            /** @default 30 */
+            days?: number;
+            /** @default 0.05 */
+            floor?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bandit";
+            /** @default 0.2 */
+            max_change?: number;
+            /** @default 30 */
+            min_ratings?: number;
+            /** @default 0 */
+            seed?: number;
+            stage: string;
         };
         BatchBody: {
             cancelled_at: number | null;
@@ -888,8 +1218,49 @@ export interface components {
         BilledUnits: {
             search_units: number;
         };
+        Bounds: {
+            high: number;
+            low: number;
+        };
         BrokerStatus: {
             url: string;
+            version: string;
+        };
+        CanarySpec: {
+            collection: string;
+            /** @default false */
+            force?: boolean;
+            /** @default 1 */
+            keep?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "canary";
+            /** @default 0.05 */
+            max_declined?: number;
+            /** @default 0.1 */
+            max_disliked?: number;
+            /** @default 0.02 */
+            max_failed?: number;
+            /** @default 1.5 */
+            max_slower?: number;
+            /** @default 100 */
+            min_answers?: number;
+            /** @default 0 */
+            shadow?: number;
+            /** @default 600 */
+            step_seconds?: number;
+            /** @default 86400 */
+            step_timeout?: number;
+            /**
+             * @default [
+             *       5,
+             *       25,
+             *       50
+             *     ]
+             */
+            steps?: number[];
             version: string;
         };
         Cancel: {
@@ -1074,6 +1445,7 @@ export interface components {
             tokens: number;
         };
         Collection: {
+            canary: components["schemas"]["VersionCanary"] | null;
             chunks: number;
             created_at: number;
             description: string;
@@ -1085,9 +1457,15 @@ export interface components {
         };
         CollectionChange: {
             /** @default null */
+            adapter?: string | null;
+            /** @default null */
             description?: string | null;
             /** @default null */
             pipeline?: string | null;
+            /** @default null */
+            rerank_candidates?: number | null;
+            /** @default null */
+            rerank_model?: string | null;
             /** @default null */
             retrieval?: components["schemas"]["Retrieval"] | null;
         };
@@ -1096,17 +1474,21 @@ export interface components {
             next?: string | null;
         };
         CollectionVersion: {
+            adapter: string;
             chunk_overlap: number | null;
             chunk_tokens: number | null;
             chunks: number;
             created_at: number;
             documents: number;
+            embedding_model: string;
             embedding_variant: string;
             job: string;
             name: string;
+            release: string;
             rerank_candidates: number;
+            rerank_model: string;
             retired_at: number | null;
-            retrieval: components["schemas"]["sluice__api__models__RetrievalOptions"];
+            retrieval: components["schemas"]["sluice__api__collections__RetrievalOptions"];
             /** @enum {string} */
             state: "building" | "ready" | "following" | "live" | "retired" | "leaving";
         };
@@ -1274,6 +1656,46 @@ export interface components {
             pipeline: string;
             title: string;
         };
+        DatasetOrigin: {
+            hash: string;
+            job: string;
+            manifest: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        DatasetSpec: {
+            collection: string;
+            /** @default 8 */
+            concurrency?: number;
+            days?: number | null;
+            /** @default true */
+            feedback?: boolean;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "dataset";
+            /** @default 10000 */
+            limit?: number;
+            /** @default 4 */
+            negatives?: number;
+            /** @default [] */
+            questions?: string[];
+            /** @default 50 */
+            range_max?: number;
+            /** @default 0 */
+            range_min?: number;
+            /** @default 0.05 */
+            relative_margin?: number;
+            /** @default 0 */
+            seed?: number;
+            since?: string | null;
+            /** @default 0.3 */
+            test_share?: number;
+            version?: string | null;
+        };
+        /** @enum {string} */
+        Datatype: "BOOL" | "UINT8" | "UINT16" | "UINT32" | "UINT64" | "INT8" | "INT16" | "INT32" | "INT64" | "FP16" | "BF16" | "FP32" | "FP64" | "BYTES";
         DeadLetter: {
             deliveries: number;
             failed_at: number;
@@ -1370,6 +1792,8 @@ export interface components {
             answerable?: boolean | null;
             /** @default [] */
             cited?: number[];
+            /** @default  */
+            collection_version?: string;
             /** @default null */
             confidence?: number | null;
             /**
@@ -1382,7 +1806,9 @@ export interface components {
              *       "window": 0
              *     }
              */
-            context?: components["schemas"]["sluice__api__models__ContextReport"];
+            context?: components["schemas"]["sluice__api__queries__ContextReport"];
+            /** @default  */
+            embedding_model?: string;
             /** @default  */
             engine?: string;
             /** @default stop */
@@ -1391,10 +1817,14 @@ export interface components {
             id?: string;
             /** @default  */
             model?: string;
+            /** @default  */
+            release?: string;
+            /** @default  */
+            rerank_model?: string;
             /** @default null */
-            searched?: components["schemas"]["sluice__api__models__Searched"] | null;
+            searched?: components["schemas"]["sluice__api__queries__Searched"] | null;
             /** @default [] */
-            supported?: components["schemas"]["sluice__api__models__SentenceSupport"][];
+            supported?: components["schemas"]["sluice__api__queries__SentenceSupport"][];
             /** @default  */
             supported_by?: string;
             /**
@@ -1481,6 +1911,7 @@ export interface components {
         Erased: {
             answers: number;
             feedback: number;
+            payloads: number;
         };
         ErrorBody: {
             error: components["schemas"]["ErrorDetails"];
@@ -1516,6 +1947,12 @@ export interface components {
             /** @default 10 */
             top_k?: number;
             version?: string | null;
+        };
+        Evaluation: {
+            job: string;
+            metrics: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         EventReport: {
             at: number;
@@ -1607,6 +2044,18 @@ export interface components {
         };
         /** @enum {string} */
         Fusion: "scores" | "rrf";
+        GenerateBody: {
+            /** @default  */
+            id?: string;
+            /** @default {} */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** @default null */
+            text_input?: components["schemas"]["JsonValue"];
+        } & {
+            [key: string]: unknown;
+        };
         GenerateQuestionsSpec: {
             /** @default default */
             collection?: string;
@@ -1623,6 +2072,15 @@ export interface components {
             /** @default 0 */
             seed?: number;
             version?: string | null;
+        };
+        GenerateResponseBody: {
+            /** @default  */
+            id?: string;
+            model_name: string;
+            model_version: string;
+            text_output?: components["schemas"]["JsonValue"];
+        } & {
+            [key: string]: unknown;
         };
         Generation: {
             /** @default null */
@@ -1655,6 +2113,44 @@ export interface components {
             top_p?: number | null;
             /** @default null */
             unsupported?: components["schemas"]["Unsupported"] | null;
+        };
+        ImportedRelease: {
+            content: components["schemas"]["ReleaseContent"];
+            models: components["schemas"]["RegisteredModel"][];
+            name: string;
+            signed_by: components["schemas"]["ReleaseSigner"][];
+        };
+        IndexedModel: {
+            name: string;
+            reason: string;
+            /** @enum {string} */
+            state: "READY" | "UNAVAILABLE";
+            version: string;
+        };
+        InferBody: {
+            /** @default  */
+            id?: string;
+            inputs: components["schemas"]["RequestInput"][];
+            /** @default [] */
+            outputs?: components["schemas"]["RequestOutput"][];
+            /** @default {} */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        InferResponseBody: {
+            /** @default  */
+            id?: string;
+            model_name: string;
+            model_version: string;
+            outputs: components["schemas"]["ResponseOutput"][];
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+        };
+        InferenceError: {
+            error: string;
+            sluice: components["schemas"]["ProblemDetails"];
         };
         IngestSpec: {
             allowed?: string[] | null;
@@ -1704,6 +2200,7 @@ export interface components {
             errors?: components["schemas"]["DocumentError"][];
             /** @default 0 */
             event?: number;
+            facts?: components["schemas"]["RunFacts"] | null;
             finished_at?: number | null;
             /** @default false */
             given_back?: boolean;
@@ -1837,10 +2334,13 @@ export interface components {
             answer: string;
             answerable: boolean | null;
             asked_at: number;
+            canary: string;
             cited: number[];
             collection: string;
+            collection_version: string;
             confidence: number | null;
-            context: components["schemas"]["sluice__api__models__ContextReport"];
+            context: components["schemas"]["sluice__api__queries__ContextReport"];
+            embedding_model: string;
             engine: string;
             finish: string;
             id: string;
@@ -1852,10 +2352,15 @@ export interface components {
             principals: string[];
             question: string;
             reader: string;
-            searched: components["schemas"]["sluice__api__models__Searched"] | null;
+            release: string;
+            rerank_model: string;
+            searched: components["schemas"]["sluice__api__queries__Searched"] | null;
+            shares: {
+                [key: string]: number;
+            };
             sources: components["schemas"]["Source"][];
             stage: string;
-            supported: components["schemas"]["sluice__api__models__SentenceSupport"][];
+            supported: components["schemas"]["sluice__api__queries__SentenceSupport"][];
             supported_by: string;
             timings: components["schemas"]["Timings"];
             trace_id: string;
@@ -1869,10 +2374,50 @@ export interface components {
             batch: number;
             interactive: number;
         };
+        Lineage: {
+            answer: string;
+            collection: string;
+            evaluations: components["schemas"]["Evaluation"][];
+            models: components["schemas"]["ModelOrigin"][];
+            release: components["schemas"]["Release"] | null;
+            trace_id: string;
+            version: string;
+        };
+        LiveBody: {
+            /**
+             * @default true
+             * @constant
+             */
+            live?: true;
+        };
+        LoadBody: {
+            /** @default {} */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /** @enum {string} */
+        Loss: "auto" | "ranking" | "cached-ranking" | "cross-entropy" | "lambda" | "kl-divergence" | "margin-mse" | "mse" | "sft" | "dpo";
         Meta: {
             api_version: components["schemas"]["ApiVersion"];
             billed_units: components["schemas"]["BilledUnits"];
             tokens: components["schemas"]["TokenCount"];
+        };
+        MetadataBody: {
+            inputs: components["schemas"]["TensorMetadata"][];
+            name: string;
+            outputs: components["schemas"]["TensorMetadata"][];
+            platform: string;
+            versions: string[];
+        };
+        MetricList: {
+            metrics: components["schemas"]["MetricSeries"][];
+        };
+        MetricSeries: {
+            name: string;
+            steps: number[];
+            times: number[];
+            values: (number | null)[];
         };
         /** @enum {string} */
         Missed: "skip" | "run_once";
@@ -1884,6 +2429,8 @@ export interface components {
             owned_by: string;
             sluice: components["schemas"]["ModelPlace"];
         };
+        /** @enum {string} */
+        ModelKind: "embedder" | "reranker" | "adapter";
         ModelList: {
             data: components["schemas"]["ModelBody"][];
             /**
@@ -1891,6 +2438,22 @@ export interface components {
              * @constant
              */
             object?: "list";
+        };
+        ModelOrigin: {
+            base: string;
+            by: string;
+            created_at: number;
+            dataset: components["schemas"]["DatasetOrigin"];
+            hash: string;
+            job: string;
+            kind: string;
+            metrics: {
+                [key: string]: number;
+            };
+            name: string;
+            train: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         ModelPlace: {
             /** @enum {string} */
@@ -1908,10 +2471,16 @@ export interface components {
         };
         NewCollection: {
             /** @default  */
+            adapter?: string;
+            /** @default  */
             description?: string;
+            /** @default  */
+            embedding_model?: string;
             name: string;
             /** @default null */
             pipeline?: string | null;
+            /** @default  */
+            rerank_model?: string;
             /**
              * @default {
              *       "context": null,
@@ -1958,7 +2527,7 @@ export interface components {
              *     }
              */
             retry?: components["schemas"]["RetryPolicy"];
-            spec: components["schemas"]["BatchSpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
+            spec: components["schemas"]["BanditSpec"] | components["schemas"]["BatchSpec"] | components["schemas"]["CanarySpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DatasetSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["PromoteSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["TrainSpec"] | components["schemas"]["SweepSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
             /** @default null */
             timeout?: number | null;
         };
@@ -1981,6 +2550,21 @@ export interface components {
             tenant?: string;
             /** @default null */
             tokens_per_minute?: number | null;
+        };
+        NewRelease: {
+            collection: string;
+            /** @default  */
+            description?: string;
+            /** @default [] */
+            evaluations?: string[];
+            /** @default  */
+            imported_from?: string;
+            /** @default {} */
+            templates?: {
+                [key: string]: string;
+            };
+            /** @default null */
+            version?: string | null;
         };
         NewRoute: {
             /** @default  */
@@ -2021,7 +2605,7 @@ export interface components {
              *     }
              */
             retry?: components["schemas"]["RetryPolicy"];
-            spec: components["schemas"]["BatchSpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
+            spec: components["schemas"]["BanditSpec"] | components["schemas"]["BatchSpec"] | components["schemas"]["CanarySpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DatasetSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["PromoteSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["TrainSpec"] | components["schemas"]["SweepSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
             /** @default null */
             timeout?: number | null;
             /** @default null */
@@ -2048,6 +2632,26 @@ export interface components {
             document: string;
             passages: components["schemas"]["DocumentPassage"][];
         };
+        Payload: {
+            at: number;
+            data: components["schemas"]["JsonValue"];
+            id: string;
+            key: string;
+            /** @enum {string} */
+            kind: "request" | "response";
+            model: string;
+            reader: string;
+            seq: number;
+            size: number;
+            truncated: boolean;
+            version: string;
+        };
+        /** @enum {string} */
+        PayloadKind: "request" | "response";
+        PayloadPage: {
+            next: number | null;
+            payloads: components["schemas"]["Payload"][];
+        };
         Permissions: {
             allowed: string[];
         };
@@ -2064,6 +2668,7 @@ export interface components {
         PipelineBody: {
             name: string;
             stages: components["schemas"]["Stop"][];
+            steps: components["schemas"]["JsonValue"][];
         };
         PipelineList: {
             pipelines: components["schemas"]["PipelineBody"][];
@@ -2104,6 +2709,12 @@ export interface components {
             timeout?: number | null;
             when?: string | null;
         };
+        PredictBody: {
+            instances: unknown[];
+        };
+        PredictResponseBody: {
+            predictions: unknown[];
+        };
         /** @enum {string} */
         Priority: "high" | "normal" | "low";
         ProblemDetails: {
@@ -2115,6 +2726,29 @@ export interface components {
             type: string;
         } & {
             [key: string]: unknown;
+        };
+        PromoteSpec: {
+            collection: string;
+            /** @default false */
+            force?: boolean;
+            /** @default 1 */
+            keep?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "promote";
+            /** @default  */
+            reason?: string;
+            release?: string | null;
+        };
+        Promotion: {
+            /** @default false */
+            force?: boolean;
+            /** @default 1 */
+            keep?: number;
+            /** @default  */
+            reason?: string;
         };
         QueryRequest: {
             /** @default null */
@@ -2149,6 +2783,10 @@ export interface components {
             generate?: components["schemas"]["Generation"];
             /** @default [] */
             messages?: components["schemas"]["Turn"][];
+            /** @default {} */
+            metadata?: {
+                [key: string]: string | boolean | number;
+            };
             /** @default null */
             pipeline?: string | null;
             question: string;
@@ -2182,10 +2820,50 @@ export interface components {
             variant: string;
             waiting: number;
         };
+        ReadyBody: {
+            ready: boolean;
+        };
+        ReadyModelBody: {
+            name: string;
+            ready: boolean;
+            /** @default  */
+            reason?: string;
+            /** @default  */
+            version?: string;
+        };
+        RegisteredModel: {
+            base: string;
+            by: string;
+            created_at: number;
+            dataset: string;
+            description: string;
+            dimensions: number | null;
+            files: components["schemas"]["RegisteredModelFile"][];
+            hash: string;
+            job: string;
+            /** @enum {string} */
+            kind: "embedder" | "reranker" | "adapter";
+            metrics: {
+                [key: string]: number;
+            };
+            name: string;
+            size: number;
+            used_by: string[];
+        };
+        RegisteredModelFile: {
+            path: string;
+            sha256: string;
+            size: number;
+        };
+        RegisteredModelList: {
+            models: components["schemas"]["RegisteredModel"][];
+        };
         ReindexSpec: {
+            adapter?: string | null;
             chunk_overlap?: number | null;
             chunk_tokens?: number | null;
             collection: string;
+            embedding_model?: string | null;
             embedding_variant?: string | null;
             /** @default false */
             force?: boolean;
@@ -2196,13 +2874,95 @@ export interface components {
              * @enum {string}
              */
             kind: "reindex";
+            rerank_model?: string | null;
             retrieval?: components["schemas"]["shared__contracts__retrieval__RetrievalOptions"] | null;
             /** @default true */
             switch?: boolean;
             version?: string | null;
         };
+        Release: {
+            aliases: string[];
+            by: string;
+            content: components["schemas"]["ReleaseContent"];
+            created_at: number;
+            description: string;
+            evaluations: components["schemas"]["Evaluation"][];
+            events: components["schemas"]["ReleaseEvent"][];
+            hash: string;
+            imported_from: string;
+            models: components["schemas"]["ModelOrigin"][];
+            name: string;
+            signed_by: components["schemas"]["ReleaseSigner"][];
+            /** @enum {string} */
+            stage: "candidate" | "canary" | "live" | "archived";
+        };
+        ReleaseContent: {
+            adapter: string;
+            adapter_hash: string;
+            chunk_overlap: number | null;
+            chunk_tokens: number | null;
+            collection: string;
+            embedding_hash: string;
+            embedding_model: string;
+            embedding_variant: string;
+            generators: components["schemas"]["ReleaseGenerator"][];
+            pipeline: string | null;
+            rerank_candidates: number;
+            rerank_hash: string;
+            rerank_model: string;
+            retrieval: components["schemas"]["sluice__api__collections__RetrievalOptions"];
+            stops: {
+                [key: string]: unknown;
+            }[];
+            templates: {
+                [key: string]: string;
+            };
+            version: string;
+        };
+        ReleaseEvent: {
+            at: number;
+            by: string;
+            job: string;
+            reason: string;
+            /** @enum {string} */
+            stage: "candidate" | "canary" | "live" | "archived";
+        };
+        ReleaseGenerator: {
+            model: string;
+            variant: string;
+            weight: number;
+        };
+        ReleaseList: {
+            releases: components["schemas"]["Release"][];
+        };
+        ReleaseSigner: {
+            key: string;
+            name: string;
+        };
         Replayed: {
             subject: string;
+        };
+        RepositoryIndexBody: {
+            /** @default false */
+            ready?: boolean;
+        };
+        RequestInput: {
+            /** @default null */
+            data?: unknown[] | null;
+            datatype: components["schemas"]["Datatype"];
+            name: string;
+            /** @default {} */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            shape: number[];
+        };
+        RequestOutput: {
+            name: string;
+            /** @default {} */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         RerankRequest: {
             /** @default null */
@@ -2271,6 +3031,15 @@ export interface components {
             /** @enum {string} */
             type: "text" | "json_object" | "json_schema";
         };
+        ResponseOutput: {
+            data?: unknown[] | null;
+            datatype: components["schemas"]["Datatype"];
+            name: string;
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+            shape: number[];
+        };
         Retrieval: {
             /** @default null */
             context?: number | null;
@@ -2315,6 +3084,15 @@ export interface components {
             /** @default 300 */
             max_delay?: number;
         };
+        Rollback: {
+            collection: string;
+            /** @default false */
+            force?: boolean;
+            /** @default 1 */
+            keep?: number;
+            /** @default  */
+            reason?: string;
+        };
         Rotation: {
             /** @default 3600 */
             grace_seconds?: number;
@@ -2329,6 +3107,65 @@ export interface components {
         };
         RouteList: {
             routes: components["schemas"]["Route"][];
+        };
+        Run: {
+            artifacts: string[];
+            attempt: number;
+            by: string;
+            code: components["schemas"]["sluice__api__runs__CodeVersion"];
+            collection: string;
+            created_at: number | null;
+            data: components["schemas"]["sluice__api__runs__DataVersion"];
+            error: string;
+            finished_at: number | null;
+            id: string;
+            kind: string;
+            labels: {
+                [key: string]: string;
+            };
+            main_metrics: string[];
+            metrics: {
+                [key: string]: number;
+            };
+            name: string;
+            outputs: {
+                [key: string]: string | boolean | number;
+            };
+            parameters: {
+                [key: string]: string | boolean | number;
+            };
+            parent: string | null;
+            schedule: string | null;
+            started_at: number | null;
+            state: components["schemas"]["JobState"];
+            trace_id: string;
+        };
+        RunFacts: {
+            /**
+             * @default {
+             *       "image": "",
+             *       "revision": "",
+             *       "version": ""
+             *     }
+             */
+            code?: components["schemas"]["shared__contracts__jobs__facts__CodeVersion"];
+            /**
+             * @default {
+             *       "documents": 0,
+             *       "files": {},
+             *       "index": "",
+             *       "version": ""
+             *     }
+             */
+            data?: components["schemas"]["shared__contracts__jobs__facts__DataVersion"];
+            /** @default  */
+            trace?: string;
+        } & {
+            [key: string]: unknown;
+        };
+        RunPage: {
+            next: string | null;
+            runs: components["schemas"]["Run"][];
         };
         S3Source: {
             bucket: string;
@@ -2354,7 +3191,7 @@ export interface components {
             overlap: components["schemas"]["Overlap"];
             paused: boolean;
             skipped_at: number | null;
-            spec: components["schemas"]["BatchSpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
+            spec: components["schemas"]["BanditSpec"] | components["schemas"]["BatchSpec"] | components["schemas"]["CanarySpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DatasetSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["PromoteSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["TrainSpec"] | components["schemas"]["SweepSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
             timeout: number | null;
             zone: string | null;
         };
@@ -2363,6 +3200,28 @@ export interface components {
         };
         /** @enum {string} */
         SearchMode: "hybrid" | "vector" | "text";
+        SearchSpace: {
+            /** @default [] */
+            batch?: number[];
+            beta?: components["schemas"]["Bounds"] | null;
+            learning_rate?: components["schemas"]["Bounds"] | null;
+            /** @default [] */
+            loss?: components["schemas"]["Loss"][];
+            /** @default [] */
+            matryoshka?: number[][];
+            /** @default [] */
+            negatives?: number[];
+            /** @default [] */
+            rank?: number[];
+            /** @default [] */
+            steps?: number[];
+            temperature?: components["schemas"]["Bounds"] | null;
+        };
+        ServerBody: {
+            extensions: string[];
+            name: string;
+            version: string;
+        };
         ServiceStatus: {
             instance: string;
             ready: boolean;
@@ -2470,6 +3329,7 @@ export interface components {
             work: components["schemas"]["StageWork"] | null;
         };
         StageTiming: {
+            branch: string;
             stage: string;
             variant: string;
             waited_ms: number;
@@ -2550,6 +3410,26 @@ export interface components {
             /** @default null */
             regex?: string | null;
         };
+        SweepSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "sweep";
+            /** @default 1 */
+            parallel?: number;
+            /** @default false */
+            prune?: boolean;
+            /** @default 5 */
+            prune_after?: number;
+            seconds?: number | null;
+            /** @default 0 */
+            seed?: number;
+            space: components["schemas"]["SearchSpace"];
+            train: components["schemas"]["TrainSpec"];
+            /** @default 12 */
+            trials?: number;
+        };
         SwitchSpec: {
             collection: string;
             /** @default false */
@@ -2567,6 +3447,11 @@ export interface components {
             index: number;
             score: number;
             text?: string | null;
+        };
+        TensorMetadata: {
+            datatype: components["schemas"]["Datatype"];
+            name: string;
+            shape: number[];
         };
         TextDocument: {
             /** @default null */
@@ -2642,6 +3527,73 @@ export interface components {
         };
         TraceList: {
             traces: components["schemas"]["TraceEntry"][];
+        };
+        TrainSpec: {
+            /** @default  */
+            adapter?: string;
+            /** @default  */
+            base?: string;
+            /** @default 32 */
+            batch?: number;
+            /** @default 0.1 */
+            beta?: number;
+            dataset: string;
+            /** @default  */
+            description?: string;
+            /** @default 1 */
+            epochs?: number;
+            eval_steps?: number | null;
+            /** @default auto */
+            executor?: components["schemas"]["Executor"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "train";
+            learning_rate?: number | null;
+            /** @default auto */
+            loss?: components["schemas"]["Loss"];
+            /** @default [] */
+            matryoshka?: number[];
+            max_seconds?: number | null;
+            max_tokens?: number | null;
+            /** @default 4 */
+            negatives?: number;
+            /** @default {} */
+            node_selector?: {
+                [key: string]: string;
+            };
+            /** @default 5 */
+            patience?: number | null;
+            /** @default 1 */
+            processes?: number;
+            /** @default 16 */
+            rank?: number;
+            /**
+             * @default {
+             *       "gpu": "nvidia.com/gpu",
+             *       "gpus": 0
+             *     }
+             */
+            resources?: components["schemas"]["Resources"];
+            /** @default 0 */
+            seed?: number;
+            steps?: number | null;
+            /** @enum {string} */
+            target: "embedder" | "reranker" | "adapter";
+            /** @default  */
+            teacher?: string;
+            temperature?: number | null;
+            /** @default [] */
+            tolerations?: components["schemas"]["Toleration"][];
+            /** @default 3600 */
+            ttl_seconds?: number;
+            /** @default 0.1 */
+            validation?: number;
+            /** @default 0.1 */
+            warmup?: number;
+            /** @default 0.01 */
+            weight_decay?: number;
         };
         TuneSpec: {
             /** @default false */
@@ -2731,6 +3683,12 @@ export interface components {
             variant: string;
             weight: number;
             workers: number;
+        };
+        VersionCanary: {
+            job: string;
+            percent: number;
+            shadow: number;
+            version: string;
         };
         WindowStatus: {
             in_flight: {
@@ -2825,6 +3783,30 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        shared__contracts__jobs__facts__CodeVersion: {
+            /** @default  */
+            image?: string;
+            /** @default  */
+            revision?: string;
+            /** @default  */
+            version?: string;
+        } & {
+            [key: string]: unknown;
+        };
+        shared__contracts__jobs__facts__DataVersion: {
+            /** @default 0 */
+            documents?: number;
+            /** @default {} */
+            files?: {
+                [key: string]: string;
+            };
+            /** @default  */
+            index?: string;
+            /** @default  */
+            version?: string;
+        } & {
+            [key: string]: unknown;
+        };
         shared__contracts__results__Searched: {
             /** @default [] */
             paraphrases?: string[];
@@ -2845,15 +3827,7 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        sluice__api__models__ContextReport: {
-            dropped: number[];
-            dropped_turns: number;
-            joined: number[];
-            prompt_tokens: number;
-            shortened: number[];
-            window: number;
-        };
-        sluice__api__models__RetrievalOptions: {
+        sluice__api__collections__RetrievalOptions: {
             context?: number | null;
             dense_weight?: number | null;
             diversity?: number | null;
@@ -2863,18 +3837,39 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        sluice__api__models__Searched: {
+        sluice__api__queries__ContextReport: {
+            dropped: number[];
+            dropped_turns: number;
+            joined: number[];
+            prompt_tokens: number;
+            shortened: number[];
+            window: number;
+        };
+        sluice__api__queries__Searched: {
             paraphrases: string[];
             passage: string;
             question: string;
         };
-        sluice__api__models__SentenceSupport: {
+        sluice__api__queries__SentenceSupport: {
             end: number;
             score: number;
             sentence: string;
             sources: number[];
             start: number;
             supported: boolean;
+        };
+        sluice__api__runs__CodeVersion: {
+            image: string;
+            revision: string;
+            version: string;
+        };
+        sluice__api__runs__DataVersion: {
+            documents: number;
+            files: {
+                [key: string]: string;
+            };
+            index: string;
+            version: string;
         };
     };
     responses: never;
@@ -3081,6 +4076,100 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    answer_lineage_v1_answers__answer__lineage_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                answer: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
+                };
             };
             /** @description A valid API key is needed */
             401: {
@@ -3586,7 +4675,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description There is no such pipeline */
+            /** @description There is no such pipeline. There is no such model */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -3910,7 +4999,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description There is no such collection. There is no such pipeline */
+            /** @description There is no such collection. There is no such pipeline. There is no such model */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -4607,7 +5696,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description No worker took the query in time. The message broker cannot be reached */
+            /** @description The index cannot be reached. No worker took the query in time. The message broker cannot be reached */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5951,6 +7040,7 @@ export interface operations {
     list_newest_v1_jobs_get: {
         parameters: {
             query?: {
+                limit?: number;
                 state?: components["schemas"]["JobState"] | null;
                 kind?: string | null;
                 collection?: string | null;
@@ -5958,7 +7048,6 @@ export interface operations {
                 steps?: boolean;
                 label?: string[];
                 after?: string | null;
-                limit?: number;
             };
             header?: never;
             path?: never;
@@ -6894,7 +7983,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["BatchSpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
+                    "application/json": components["schemas"]["BanditSpec"] | components["schemas"]["BatchSpec"] | components["schemas"]["CanarySpec"] | components["schemas"]["CommandSpec"] | components["schemas"]["DatasetSpec"] | components["schemas"]["DeleteSpec"] | components["schemas"]["DropSpec"] | components["schemas"]["EvaluateSpec"] | components["schemas"]["GenerateQuestionsSpec"] | components["schemas"]["IngestSpec"] | components["schemas"]["PermitSpec"] | components["schemas"]["PipelineSpec"] | components["schemas"]["PromoteSpec"] | components["schemas"]["ReindexSpec"] | components["schemas"]["TrainSpec"] | components["schemas"]["SweepSpec"] | components["schemas"]["SwitchSpec"] | components["schemas"]["TuneSpec"];
                 };
             };
             /** @description A valid API key is needed */
@@ -7770,6 +8859,229 @@ export interface operations {
             };
         };
     };
+    predict_v1_models__model__predict_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictBody"];
+            };
+        };
+        responses: {
+            /** @description One prediction for each row */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PredictResponseBody"];
+                };
+            };
+            /** @description `invalid-request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `unauthenticated`: A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `forbidden`: The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `model-not-found`: There is no such model */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `too-slow`: The body took too long to arrive */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `too-large`: The body is larger than allowed */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `queue-full`: Too many queries are waiting. `rate-limited`: The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `stage-failed`: A stage failed. `internal-error`: Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `model-unavailable`: The model cannot be loaded. `stage-unavailable`: No worker took the query in time. `broker-unavailable`: The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `deadline-exceeded`: The query did not finish by its deadline */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description `storage-full`: The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceError"];
+                };
+            };
+        };
+    };
+    list_all_v1_payloads_get: {
+        parameters: {
+            query?: {
+                model?: string | null;
+                kind?: components["schemas"]["PayloadKind"] | null;
+                id?: string | null;
+                limit?: number;
+                before?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PayloadPage"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     pipelines_v1_pipelines_get: {
         parameters: {
             query?: never;
@@ -7966,7 +9278,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description No worker took the query in time. The message broker cannot be reached */
+            /** @description The index cannot be reached. No worker took the query in time. The message broker cannot be reached */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8006,7 +9318,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description One JSON object a line: a KeptAnswer as `answer`, or Feedback as `feedback` */
+            /** @description One JSON object a line: a KeptAnswer as `answer`, Feedback as `feedback`, or a Payload as `payload` */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -8111,6 +9423,1682 @@ export interface operations {
             };
             /** @description The API key does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_all_v1_registry_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisteredModelList"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    upload_v1_registry_models_post: {
+        parameters: {
+            query?: {
+                kind?: components["schemas"]["ModelKind"];
+                hash?: string;
+                base?: string;
+                description?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-tar": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisteredModel"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body took too long to arrive */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is larger than allowed */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_v1_registry_models__model__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisteredModel"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such model */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    delete_v1_registry_models__model__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such model */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The resource exists already with other settings */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    download_v1_registry_models__model__content_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A tar archive of its files, with its record and checksums */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tar": string;
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such model */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many queries are waiting. The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_all_v1_releases_get: {
+        parameters: {
+            query?: {
+                collection?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReleaseList"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    create_v1_releases_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRelease"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such collection. There is no such resource. There is no such model. There is no such pipeline */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body took too long to arrive */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The version cannot become the live one */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is larger than allowed */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    upload_v1_releases_content_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-tar": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedRelease"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body took too long to arrive */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is larger than allowed */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    rollback_v1_releases_rollback_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Rollback"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobBody"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such collection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The resource exists already with other settings */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many queries are waiting. The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_v1_releases__release__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    delete_v1_releases__release__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The resource exists already with other settings */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    set_alias_v1_releases__release__aliases__alias__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The name is not valid. The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    remove_alias_v1_releases__release__aliases__alias__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    download_v1_releases__release__content_get: {
+        parameters: {
+            query?: {
+                format?: components["schemas"]["ArchiveFormat"];
+                signature?: string[];
+            };
+            header?: never;
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A tar archive of its settings, templates and models, in the format that was asked for */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tar": string;
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource. There is no such model */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many queries are waiting. The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    lineage_v1_releases__release__lineage_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    promote_v1_releases__release__promote_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Promotion"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobBody"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The resource exists already with other settings */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many queries are waiting. The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    statement_v1_releases__release__statement_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                release: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An in-toto statement */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.in-toto+json": Record<string, never>;
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource. There is no such model */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8508,6 +11496,297 @@ export interface operations {
             };
             /** @description The resource has changed meanwhile */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_newest_v1_runs_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                state?: components["schemas"]["JobState"] | null;
+                kind?: string | null;
+                collection?: string | null;
+                parent?: string | null;
+                steps?: boolean;
+                label?: string[];
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunPage"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_v1_runs__run__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    metrics_v1_runs__run__metrics_get: {
+        parameters: {
+            query?: {
+                name?: string[];
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MetricList"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such resource */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9768,6 +13047,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UsageReport"];
+                };
+            };
+            /** @description A valid API key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The API key does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The limit of the API key is reached */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something went wrong on our side */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message broker has no room to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    server_v2_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerBody"];
                 };
             };
             /** @description A valid API key is needed */

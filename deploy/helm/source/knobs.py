@@ -3,14 +3,14 @@
 import re
 from typing import Any, Final
 
-from deploy.helm.source.options import GPU
+from deploy.helm.source.options import CANARY, GPU, PREDICTOR_GPU
 from deploy.helm.source.renderings import Key
 from deploy.helm.source.settings import FIXED, environment, settings_data
-from deploy.helm.source.trees import ABSENT, Block, Choice, Inline, Lines, Tree
+from deploy.helm.source.trees import ABSENT, Block, Choice, Inline, Lines, Tree, more
 
 __all__ = ["SERVICES", "with_values"]
 
-SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler")
+SERVICES: Final = ("gateway", "embedder", "retriever", "generator", "scheduler", "predictor")
 
 TEXTS: Final = (
     (re.compile(r"(?<=[\w-])\.sluice\.svc\b"), ".{{ .Release.Namespace }}.svc"),
@@ -76,9 +76,13 @@ def _text(value: str) -> Tree:
 
 
 def _deployment(name: str, tree: Tree) -> Tree:
-    values = f".Values.{name}"
-    replicas = Choice(f"not {values}.autoscaling.enabled", Inline(f"{{{{ {values}.replicas }}}}"))
-    tree = {**tree, "spec": {"replicas": replicas, **tree["spec"]}}
+    """The Deployment of a service, or of a stage's canary, which has the values of its stage and some of its own."""
+    service = name.removesuffix(f"-{CANARY}")
+    values = f".Values.{service}"
+    own = f".Values.{CANARY}.{service}" if name != service else ""
+    replicas = Inline(f"{{{{ {own or values}.replicas }}}}")
+    fixed = replicas if own else Choice(f"not {values}.autoscaling.enabled", replicas)
+    tree = {**tree, "spec": {**tree["spec"], "replicas": fixed}}
     template = dict(tree["spec"]["template"])
     template["metadata"] = _template_metadata(values, template["metadata"], "settings", "settings.yaml")
     pod = _placed(values, template["spec"])
@@ -86,18 +90,21 @@ def _deployment(name: str, tree: Tree) -> Tree:
     pod["terminationGracePeriodSeconds"] = Choice(
         grace, Inline(f"{{{{ {grace} }}}}"), pod["terminationGracePeriodSeconds"]
     )
-    pod["containers"] = [_container(name, c) if _name(c) == name else c for c in pod["containers"]]
-    pod["volumes"] = [*pod["volumes"], _more(f"{values}.extraVolumes")]
+    pod["containers"] = [_container(service, own, c) if _name(c) == service else c for c in pod["containers"]]
+    pod["volumes"] = [*pod["volumes"], more(f"{values}.extraVolumes")]
     return {**tree, "spec": {**tree["spec"], "template": {**template, "spec": pod}}}
 
 
-def _container(name: str, container: Tree) -> Tree:
-    """The container of a service; one beside it stays as it is."""
-    image = Inline(f'{{{{ include "sluice.image" (list . "{name}") }}}}')
-    mounts = [*container["volumeMounts"], _more(f".Values.{name}.extraVolumeMounts")]
+def _container(name: str, own: str, container: Tree) -> Tree:
+    """The container of a service, or of its canary with values of its own; one beside it stays as it is."""
+    variant = f' "{CANARY}"' if own else ""
+    image = Inline(f'{{{{ include "sluice.image" (list . "{name}"{variant}) }}}}')
+    mounts = [*container["volumeMounts"], more(f".Values.{name}.extraVolumeMounts")]
     resources = _resources(name, container["resources"])
+    if own:
+        resources = Choice(f"{own}.resources", Block(f"{own}.resources"), resources)
     changed = {"image": image, "imagePullPolicy": PULL_POLICY, "resources": resources, "volumeMounts": mounts}
-    return {**container, **changed, "env": environment(name, container["env"])}
+    return {**container, **changed, "env": environment(name, container["env"], own)}
 
 
 def _name(item: Tree) -> str:
@@ -113,8 +120,8 @@ def _template_metadata(values: str, metadata: Tree, checksum: str, file: str) ->
     annotations = metadata.get("annotations", {})
     if isinstance(annotations, Choice):
         annotations = {key: Choice(annotations.condition, value) for key, value in annotations.then.items()}
-    annotations = {f"checksum/{checksum}": hashed, **annotations, _more(f"{values}.podAnnotations"): None}
-    labels = {**metadata["labels"], _more(f"{values}.podLabels"): None}
+    annotations = {f"checksum/{checksum}": hashed, **annotations, more(f"{values}.podAnnotations"): None}
+    labels = {**metadata["labels"], more(f"{values}.podLabels"): None}
     return {**metadata, "annotations": annotations, "labels": labels}
 
 
@@ -132,12 +139,8 @@ def _resources(name: str, resources: Tree) -> Tree:
     own = Block(f".Values.{name}.resources")
     # A GPU comes with more memory and cores, so the option has resources of its own.
     changed = any(isinstance(value, Choice) for kind in resources.values() for value in kind.values())
-    return Choice(GPU, Block(f".Values.gpu.{name}.resources"), own) if changed else own
-
-
-def _more(expression: str) -> Lines:
-    """Further items of a list, or members of a mapping."""
-    return Lines((f"{{{{- with {expression} }}}}", "{{- toYaml . | nindent INDENT }}", "{{- end }}"))
+    enabled = PREDICTOR_GPU if name == "predictor" else GPU
+    return Choice(enabled, Block(f".Values.gpu.{name}.resources"), own) if changed else own
 
 
 def _broker(_: str, tree: Tree) -> Tree:
@@ -218,7 +221,12 @@ def _backup_credential(entry: Tree) -> Tree:
     return Choice(values, {**entry, "valueFrom": {"secretKeyRef": reference}})
 
 
-VOLUMES: Final = {"index": ".Values.index", "models": ".Values.gpu.models", "backups": ".Values.backup"}
+VOLUMES: Final = {
+    "index": ".Values.index",
+    "models": ".Values.gpu.models",
+    "backups": ".Values.backup",
+    "repository": ".Values.predictor.repository",
+}
 
 
 def _volume(name: str, tree: Tree) -> Tree:
@@ -265,8 +273,9 @@ def _settings(_: str, tree: Tree) -> Tree:
     return {**tree, "data": settings_data(tree["data"])}
 
 
-def _ingress(_: str, tree: Tree) -> Tree:
-    metadata = {**tree["metadata"], "annotations": Block(".Values.ingress.annotations")}
+def _ingress(name: str, tree: Tree) -> Tree:
+    values = ".Values.ingress.annotations" if name == "gateway" else ".Values.ingress.grpcAnnotations"
+    metadata = {**tree["metadata"], "annotations": Block(values)}
     return {
         **tree,
         "metadata": metadata,
@@ -284,7 +293,7 @@ def _certificate(_: str, tree: Tree) -> Tree:
 
 def _monitored(_: str, tree: Tree) -> Tree:
     values = ".Values.podMonitor" if tree["kind"] == "PodMonitor" else ".Values.prometheusRule"
-    labels = {**tree["metadata"]["labels"], _more(f"{values}.labels"): None}
+    labels = {**tree["metadata"]["labels"], more(f"{values}.labels"): None}
     return {**tree, "metadata": {**tree["metadata"], "labels": labels}}
 
 
@@ -306,7 +315,7 @@ KINDS: Final = {
     ("NetworkPolicy", "scheduler-to-api-server"): _api_server,
     ("Namespace", ""): _namespace,
     ("ConfigMap", "sluice-settings"): _settings,
-    ("Ingress", "gateway"): _ingress,
+    ("Ingress", ""): _ingress,
     ("Gateway", "sluice"): _gateway,
     ("Certificate", "sluice-gateway"): _certificate,
     ("PodMonitor", ""): _monitored,

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from deploy.helm.source.options import GPU, KEDA, OPTIONS, S3, TRACING
-from deploy.helm.source.trees import ABSENT, Choice, Inline, Lines, Tree
+from deploy.helm.source.options import GPU, KEDA, OPTIONS, PREDICTOR_GPU, QDRANT, S3, TRACING
+from deploy.helm.source.trees import ABSENT, Choice, Inline, Lines, Tree, more
 
 __all__ = ["DERIVED", "FIXED", "environment", "settings_data"]
 
@@ -16,12 +16,18 @@ DERIVED: Final = {
 }
 """Settings that follow from another value."""
 
-INDEX_SECRET: Final = "sluice-index-s3"  # noqa: S105 - the name of a Secret
+INDEX_SECRETS: Final = {
+    "sluice-index-s3": ".Values.index.s3.secret",
+    "sluice-index-qdrant": ".Values.index.qdrant.secret",
+}
+"""The values with the names of the index's Secrets."""
 
 SOURCES: Final = {
     KEDA: ".Values.keda.settings",
     GPU: ".Values.gpu.{service}.settings",
+    PREDICTOR_GPU: ".Values.gpu.predictor.settings",
     S3: ".Values.index.s3.settings",
+    QDRANT: ".Values.index.qdrant.settings",
     TRACING: ".Values.tracing.settings",
 }
 """The values with the settings of an option. Those of other options are in the template."""
@@ -32,33 +38,39 @@ def settings_data(data: Tree) -> Tree:
     return {_range(data, ".Values.settings", "", ("{{ $name }}: {{ $value | quote }}",)): None}
 
 
-def environment(service: str, entries: list[Tree]) -> list[Tree]:
-    """The variables of a container: settings by name, and what is not a plain value as it is."""
+def environment(service: str, entries: list[Tree], canary: str = "") -> list[Tree]:
+    """The variables of a container: settings by name, and what is not a plain value as it is.
+
+    `canary` are the values of a canary: its settings come before all others.
+    """
     plain: dict[str, Tree] = {}
     others: list[Tree] = []
     for entry in entries:
         inner = entry.then if isinstance(entry, Choice) else entry
         if inner["name"] in FIXED or "value" not in inner:
-            others.append(_credential(entry) if INDEX_SECRET in repr(inner) else entry)
+            others.append(_credential(entry))
         else:
             plain[inner["name"]] = (
                 Choice(entry.condition, inner["value"]) if isinstance(entry, Choice) else inner["value"]
             )
     lines = ("- name: {{ $name }}", "  value: {{ $value | quote }}")
-    settings = _range(plain, f".Values.{service}.settings", service, lines)
-    extra = f".Values.{service}.extraEnv"
-    more = Lines((f"{{{{- with {extra} }}}}", "{{- toYaml . | nindent INDENT }}", "{{- end }}"))
-    return [*others, settings, more]
+    settings = _range(plain, f".Values.{service}.settings", service, lines, canary)
+    extra = [more(f"{values}.extraEnv") for values in (f".Values.{service}", canary) if values]
+    return [*others, settings, *extra]
 
 
-def _credential(entry: Choice) -> Choice:
-    """A variable from the Secret of the index: none where the account of the Pod has a role."""
-    reference = {**entry.then["valueFrom"]["secretKeyRef"], "name": Inline("{{ .Values.index.s3.secret }}")}
-    kept = {**entry.then, "valueFrom": {"secretKeyRef": reference}}
-    return Choice(f"and ({entry.condition}) .Values.index.s3.secret", kept)
+def _credential(entry: Tree) -> Tree:
+    """A variable from a Secret of the index: none where there is no key. Any other one is as it was."""
+    inner = entry.then if isinstance(entry, Choice) else entry
+    found = inner.get("valueFrom", {}).get("secretKeyRef", {})
+    values = INDEX_SECRETS.get(found.get("name", ""))
+    if values is None or not isinstance(entry, Choice):
+        return entry
+    kept = {**inner, "valueFrom": {"secretKeyRef": {**found, "name": Inline(f"{{{{ {values} }}}}")}}}
+    return Choice(f"and ({entry.condition}) {values}", kept)
 
 
-def _range(plain: dict[str, Tree], values: str, service: str, each: tuple[str, ...]) -> Lines:
+def _range(plain: dict[str, Tree], values: str, service: str, each: tuple[str, ...], canary: str = "") -> Lines:
     lines = [f"{{{{- $settings := {values} }}}}"]
     if derived := [name for name in plain if name in DERIVED]:
         pairs = " ".join(f'"{name}" {DERIVED[name]}' for name in derived)
@@ -66,6 +78,9 @@ def _range(plain: dict[str, Tree], values: str, service: str, each: tuple[str, .
     for condition, named in _by_condition({k: v for k, v in plain.items() if k not in DERIVED}).items():
         source = SOURCES.get(condition, "").format(service=service) or _literal(named)
         lines += [f"{{{{- if {condition} }}}}", f"{{{{- $settings = merge (dict) {source} $settings }}}}", "{{- end }}"]
+    if canary:
+        variant = {name: value for name, value in plain.items() if name.endswith("_VARIANT")}
+        lines.append(f"{{{{- $settings = merge {_literal(variant)} {canary}.settings $settings }}}}")
     return Lines((*lines, "{{- range $name, $value := $settings }}", *each, "{{- end }}"))
 
 

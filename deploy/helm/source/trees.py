@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["ABSENT", "Absent", "Block", "Choice", "Inline", "Lines", "merge"]
+__all__ = ["ABSENT", "Absent", "Block", "Choice", "Inline", "Lines", "merge", "more"]
 
 Tree = Any
 """A mapping, list or scalar as in YAML, or one of the nodes below at any depth."""
@@ -47,6 +47,11 @@ class Lines:
     """Lines of a template in place of the members of a mapping or a list, with their own actions of Helm."""
 
     lines: tuple[str, ...]
+
+
+def more(expression: str) -> Lines:
+    """Further items of a list, or members of a mapping."""
+    return Lines((f"{{{{- with {expression} }}}}", "{{- toYaml . | nindent INDENT }}", "{{- end }}"))
 
 
 def merge(before: Tree, after: Tree, tree: Tree, condition: str) -> Tree:

@@ -37,17 +37,22 @@ def _line(line: str) -> str:
     return "\n".join(indent + each for each in text.rstrip("\n").splitlines())
 
 
+BEFORE: Final = {"predictor-gpu": ("predictor",)}
+"""Components that go before one."""
+
+
 def _object(component: str, kind: str, name: str) -> dict[str, Any]:
-    objects = kustomize() if component == "base" else kustomize(component)
+    objects = kustomize() if component == "base" else kustomize(*BEFORE.get(component, ()), component)
     (thing,) = (thing for (of, _, called), thing in objects.items() if (of, called) == (kind, name))
     return thing
 
 
 def _settings(thing: dict[str, Any], component: str, kind: str, name: str) -> dict[str, str]:
     settings = {key: value for key, value in _plain(thing).items() if key not in (*FIXED, *DERIVED)}
-    if component == "base":
+    if component in ("base", "predictor"):
         return settings
-    base = _plain(_object("base", kind, name))
+    before = BEFORE.get(component, ("base",))[-1]
+    base = _plain(_object(before, kind, name))
     return {key: value for key, value in settings.items() if base.get(key) != value}
 
 

@@ -31,15 +31,18 @@ class Encoded(NamedTuple):
 
 
 class EmbeddingModel:
-    """A loaded model. Every method may be called from any thread; one forward pass runs at a time."""
+    """A loaded model. Every method may be called from any thread; one forward pass runs at a time, also of all models
+    that share their `turns`."""
 
-    def __init__(self, loaded: Loaded, config: ModelConfig) -> None:
+    def __init__(
+        self, loaded: Loaded, config: ModelConfig, *, name: str = "", turns: PriorityLock | None = None
+    ) -> None:
         encoder = loaded.encoder
         self._encoder = encoder
-        self._turns = PriorityLock()
+        self.turns = turns or PriorityLock()
         self._rows = config.batch_rows
         self.batch_tokens = loaded.batch_tokens
-        self.name = config.name
+        self.name = name or config.name
         self.device = encoder.device
         self.backend = encoder.backend
         self.dtype = encoder.dtype
@@ -48,9 +51,12 @@ class EmbeddingModel:
         self.truncated = 0  # texts cut at `max_tokens` since the start
 
     @classmethod
-    def load(cls, config: ModelConfig) -> Self:
-        """Load a model; takes seconds, so call it off the event loop. See `loader.load` for where it looks."""
-        return cls(load(config), config)
+    def load(cls, config: ModelConfig, *, name: str = "", turns: PriorityLock | None = None) -> Self:
+        """Load a model; takes seconds, so call it off the event loop. See `loader.load` for where it looks.
+
+        `name` is what it is called, if not as in the configuration.
+        """
+        return cls(load(config), config, name=name, turns=turns)
 
     def embed(self, texts: Sequence[str], kind: Kind = Kind.PASSAGE, *, urgent: bool = False) -> Vectors:
         """Vectors of `texts`, (n, dimension), in their order, each of length 1.
@@ -102,7 +108,7 @@ class EmbeddingModel:
         if not texts:
             return
         clean = [compose(encodable(text)) for text in texts]
-        with self._turns.take(urgent=urgent):
+        with self.turns.take(urgent=urgent):
             features = self._encoder.preprocess(clean, kind)
         lengths.extend(lengths_of(features, len(clean)))
         self._count_truncated(clean, lengths, self._encoder.prompt(kind))
@@ -112,7 +118,7 @@ class EmbeddingModel:
             longest = lengths[rows[0]]
             if longest:
                 batch = rows_of(features, rows, longest, left=self._encoder.pads_left)
-                with self._turns.take(urgent=urgent):
+                with self.turns.take(urgent=urgent):
                     made = forward(batch, kind)
                 yield rows, batch, made
 

@@ -26,11 +26,15 @@ QUESTION_VECTORS = Counter(
 
 
 class Question(NamedTuple):
-    """What is embedded together, for whom. A tenant never sees by the time it takes what another one has asked."""
+    """What is embedded together, for whom. A tenant never sees by the time it takes what another one has asked.
+
+    `model` is a model of the store, empty for the process's own.
+    """
 
     tenant: str
     kind: Kind
     texts: tuple[str, ...]
+    model: str = ""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from shared.contracts.envelope import Lane
 from shared.nats.client import server_version
 from shared.nats.subjects import JOBS, QUERIES
 from shared.service.service import PING, ServiceStatus
-from sluice.api import models as api
+from sluice.api import status as api
 
 __all__ = [
     "ask_all",

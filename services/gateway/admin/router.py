@@ -30,11 +30,15 @@ from services.gateway.http.openapi import problems
 from services.gateway.queries.formatter import QueryFormatter
 from services.gateway.queries.responses import whole_answer
 from services.gateway.variants.service import warnings
+from shared.contracts.graphs import stages
+from shared.contracts.graphs.written import written
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
 from shared.nats.subjects import reply_subject
 from shared.telemetry.trace_events import MOST_TRACES
-from sluice.api.models import Answer, DeadLetter, DeadLetterMessage, Status
+from sluice.api.dead_letters import DeadLetter, DeadLetterMessage
+from sluice.api.queries import Answer
+from sluice.api.status import Status
 
 __all__ = ["router"]
 
@@ -80,7 +84,8 @@ async def status(
 async def pipelines(pipelines: PipelinesDependency) -> PipelineList:
     """What a query may name as its `pipeline`."""
     named = sorted(pipelines.named.items())
-    return PipelineList(pipelines=[PipelineBody(name=name, stages=list(stops)) for name, stops in named])
+    bodies = [PipelineBody(name=name, stages=list(stages(stops)), steps=written(stops)) for name, stops in named]
+    return PipelineList(pipelines=bodies)
 
 
 @router.get("/v1/traces", summary="List the latest traces", responses=problems())

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.gateway.admin.discovery import ask_all
 from shared.contracts.problems import Problem, ProblemType
 from shared.telemetry.messaging import TENANT
+from shared.telemetry.span_owners import Ancestry, spans_of
 from shared.telemetry.trace_events import TRACE, SpanReport, TraceReport, TraceRequest, TraceSummary
 
 __all__ = ["SpanBody", "TraceBody", "TraceEntry", "TraceList", "collect_trace", "latest_traces"]
@@ -154,11 +155,16 @@ def _spans(reports: Iterable[TraceReport], traces: set[str]) -> list[SpanBody]:
 
 
 def _visible(spans: Sequence[SpanBody], traces: set[str], tenant: str) -> list[SpanBody]:
-    """A tenant sees its own spans, and in a trace with such a span those of no tenant too: calls of a model."""
+    """A tenant sees its own spans, and those below them that name no tenant, such as calls of a model."""
     owners = {span.trace_id for span in spans if span.attributes.get(TENANT) == tenant}
     if not owners & traces:
         return []
-    return [span for span in spans if span.attributes.get(TENANT, tenant) == tenant]
+    return spans_of(tenant, spans, _ancestry)
+
+
+def _ancestry(span: SpanBody) -> Ancestry:
+    named = span.attributes.get(TENANT)
+    return Ancestry(span.span_id, span.parent_id, None if named is None else str(named))
 
 
 def _body(wanted: str, spans: list[SpanBody], omitted: int) -> TraceBody:

@@ -1,27 +1,22 @@
-"""Keeps answers in the background, so that no query waits for it.
-
-What there is no room for, and what the broker does not take, is left out and counted: an answer that is not kept is
-worth less than one that comes late.
-"""
+"""Keeps answers, as they may be kept: redacted, and of a bounded size."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
-import anyio
-from nats.errors import Error as NatsError
 from prometheus_client import Counter
 
 from services.gateway.answers.redaction import Redactor, redact, redacted
 from services.gateway.answers.store import AnswerStore
+from services.gateway.background import BackgroundWriter, persistently
 from services.gateway.settings import GatewaySettings
 from shared.contracts.problems import Problem, ProblemType
-from shared.tasks import task_group
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Source
+from sluice.api.queries import Source
 
 __all__ = ["AnswerRecorder"]
 
@@ -39,9 +34,6 @@ ROOM: Final = 500
 """Answers that wait to be written."""
 
 WRITERS: Final = 8
-TRIES: Final = 3
-PAUSE: Final = 1.0
-"""Tries to write an answer, and seconds between two of them."""
 
 LONGEST_SOURCE: Final = 8000
 LONGEST_TURN: Final = 8000
@@ -50,9 +42,6 @@ MOST_TURNS: Final = 20
 
 LARGEST: Final = 512 * 1024
 """Bytes of one answer; the broker takes messages of 1 MiB."""
-
-LAST_WRITES: Final = 2.0
-"""Seconds that the end of the process gives to answers that are not written yet."""
 
 
 class AnswerRecorder:
@@ -64,7 +53,10 @@ class AnswerRecorder:
         self._redactor: Redactor | None = settings.redactor
         # Its own threads, as a slow redactor would hold up whatever else waits for one.
         self._threads = ThreadPoolExecutor(WRITERS, "redactor")
-        self._waiting: asyncio.Queue[tuple[str, KeptAnswer]] = asyncio.Queue(ROOM)
+        writers = WRITERS if self._enabled else 0
+        self._writer = BackgroundWriter[tuple[str, KeptAnswer]](
+            "an answer", room=ROOM, writers=writers, outcomes=OUTCOMES
+        )
 
     def keeps(self, tenant: str) -> bool:
         """Whether answers of this tenant are kept."""
@@ -72,14 +64,11 @@ class AnswerRecorder:
 
     def keep(self, tenant: str, answer: KeptAnswer) -> None:
         """Write an answer soon, unless too many wait already."""
-        try:
-            self._waiting.put_nowait((tenant, answer))
-        except asyncio.QueueFull:
-            OUTCOMES.labels("no-room").inc()
+        self._writer.put((tenant, answer))
 
     async def written(self) -> None:
         """Wait until what waits now is written, or has failed."""
-        await self._waiting.join()
+        await self._writer.written()
 
     async def redacted(self, text: str) -> str:
         """A text as it may be kept. Raises Problem INTERNAL where the redactor fails."""
@@ -98,31 +87,15 @@ class AnswerRecorder:
     @asynccontextmanager
     async def running(self, store: AnswerStore) -> AsyncIterator[None]:
         """Write for as long as the block runs, and a moment longer what waits at its end."""
-        async with task_group() as tasks:
-            writers = [tasks.create_task(self._write(store)) for _ in range(WRITERS if self._enabled else 0)]
-            try:
+        try:
+            async with self._writer.running(partial(self._write, store)):
                 yield
-                if writers:
-                    with anyio.move_on_after(LAST_WRITES):
-                        await self.written()
-            finally:
-                for writer in writers:
-                    writer.cancel()
-                self._threads.shutdown(wait=False, cancel_futures=True)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _write(self, store: AnswerStore) -> None:
-        while True:
-            tenant, answer = await self._waiting.get()
-            try:
-                OUTCOMES.labels(await self._written(store, tenant, answer)).inc()
-            except Exception:
-                # Of what cannot be redacted nothing is kept.
-                log.exception("an answer is not kept", extra={"answer": answer.id})
-                OUTCOMES.labels("failed").inc()
-            finally:
-                self._waiting.task_done()
-
-    async def _written(self, store: AnswerStore, tenant: str, answer: KeptAnswer) -> str:
+    async def _write(self, store: AnswerStore, kept: tuple[str, KeptAnswer]) -> str:
+        """Of what cannot be redacted nothing is kept."""
+        tenant, answer = kept
         answer = answer.model_copy(update={"messages": answer.messages[-MOST_TURNS:]})
         if self._redactor is not None:
             answer = await self._in_thread(redact, answer, self._redactor)
@@ -130,16 +103,7 @@ class AnswerRecorder:
         answer = _bounded(answer)
         if len(answer.model_dump_json(exclude_defaults=True).encode()) > LARGEST:
             return "too-large"
-        for left in reversed(range(TRIES)):
-            try:
-                await store.put(tenant, answer)
-            except (NatsError, TimeoutError, OSError) as error:
-                if not left:
-                    log.warning("an answer is not kept", extra={"reason": str(error) or type(error).__name__})
-                    return "failed"
-                await asyncio.sleep(PAUSE)
-            else:
-                break
+        await persistently(partial(store.put, tenant, answer))
         return "kept"
 
 

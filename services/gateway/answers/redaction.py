@@ -1,29 +1,21 @@
 """What is taken out of texts before they are kept."""
 
-import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
+from shared.personal_data import without
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Source
+from sluice.api.queries import Source
 
 __all__ = ["Redactor", "contacts", "redact", "redacted"]
 
 Redactor = Callable[[str], str]
 """Returns a text without what must not be kept. It is called in a thread, and may raise: then nothing is kept."""
 
-PATTERNS: Final = (
-    ("email", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")),
-    ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")),
-    ("number", re.compile(r"(?<![\w.-])\+?\d(?:[ ().-]{0,2}\d){8,18}(?![\w-])")),
-)
-
 
 def contacts(text: str) -> str:
     """A redactor: e-mail addresses, bank accounts, and numbers of 9 to 19 digits (telephones, cards) by their kind."""
-    for kind, pattern in PATTERNS:
-        text = pattern.sub(f"[{kind}]", text)
-    return text
+    return without(text)
 
 
 def redacted(text: str, redactor: Redactor) -> str:
@@ -42,28 +34,28 @@ def redact(answer: KeptAnswer, redactor: Redactor) -> KeptAnswer:
     other tools were called with.
     """
 
-    def without(text: str) -> str:
+    def clean(text: str) -> str:
         return redacted(text, redactor)
 
     members: dict[str, Any] = {
-        "question": without(answer.question),
-        "answer": without(answer.answer),
+        "question": clean(answer.question),
+        "answer": clean(answer.answer),
         "messages": tuple(
-            {"role": message.get("role"), "content": without(str(message.get("content") or ""))}
+            {"role": message.get("role"), "content": clean(str(message.get("content") or ""))}
             for message in answer.messages
         ),
-        "sources": tuple(_source(source, without) for source in answer.sources),
+        "sources": tuple(_source(source, clean) for source in answer.sources),
         "supported": (),
         "searched": None,
     }
     return answer.model_copy(update=members)
 
 
-def _source(source: Source, without: Redactor) -> Source:
-    copies = tuple(copy.model_copy(update={"document": without(copy.document)}) for copy in source.copies)
+def _source(source: Source, clean: Redactor) -> Source:
+    copies = tuple(copy.model_copy(update={"document": clean(copy.document)}) for copy in source.copies)
     update = {
-        "text": without(source.text),
-        "document": without(source.document),
+        "text": clean(source.text),
+        "document": clean(source.document),
         "copies": copies,
         "context": (),
         "metadata": {},

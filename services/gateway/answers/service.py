@@ -38,6 +38,8 @@ def keep_answer(scope: Scope, session: QuerySession, ended: Ended, collection: s
             "reader": principal.reader,
             "key": principal.key,
             "principals": query.principals,
+            "canary": query.canary,
+            "shares": query.shares,
         }
     )
     recorder.keep(context.tenant, session.kept)

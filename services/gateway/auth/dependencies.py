@@ -18,6 +18,7 @@ __all__ = [
     "AuthenticatedPage",
     "AuthenticatedRoute",
     "DirectRoute",
+    "authenticate",
     "authenticated_router",
     "direct_router",
     "requires",
@@ -68,7 +69,7 @@ class AuthenticatedRoute(APIRoute):
         handle, any_of = self._endpoint_handler(), self.required
 
         async def authenticated(request: Request) -> Response:
-            await _authenticate(request.scope, any_of)
+            await authenticate(request.scope, any_of)
             return await handle(request)
 
         return authenticated
@@ -105,11 +106,11 @@ class AuthenticatedPage:
         self._any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _authenticate(scope, self._any_of, any_host=self._any_host)
+        await authenticate(scope, self._any_of, any_host=self._any_host)
         await self._page(scope, receive, send)
 
 
-async def _authenticate(scope: Scope, any_of: tuple[Action, ...], *, any_host: bool = False) -> None:
+async def authenticate(scope: Scope, any_of: tuple[Action, ...], *, any_host: bool = False) -> None:
     """Put the context of a request into its scope. Raises Problem."""
     if REQUEST_CONTEXT in scope:
         # It came over the bus, for a job whose submitter was authenticated.

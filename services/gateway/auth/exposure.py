@@ -7,7 +7,7 @@ from typing import Final
 
 from services.gateway.settings import GatewaySettings
 
-__all__ = ["check_exposure", "is_local_host", "is_same_origin", "name_of"]
+__all__ = ["check_exposure", "is_local_host", "is_same_origin", "listening_address", "name_of"]
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 def check_exposure(settings: GatewaySettings) -> None:
     """Log who has access. Exits with a message where anyone on other machines would have it unintentionally."""
-    address = _address(settings)
+    address = listening_address(settings)
     if settings.admin_secret is not None:
         log.info("every request needs an API key", extra={"address": address})
         return
@@ -64,7 +64,7 @@ def is_same_origin(origin: str, host: str) -> bool:
     return port is not None and place.removesuffix(port) == host.lower().removesuffix(port)
 
 
-def _address(settings: GatewaySettings) -> str:
+def listening_address(settings: GatewaySettings) -> str:
     """Where the HTTP port listens; a path for a socket in the file system."""
     if settings.http_fd is None:
         return settings.http_host

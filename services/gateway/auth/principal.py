@@ -5,6 +5,7 @@ from typing import Final
 
 from services.gateway.auth.limits import Limits
 from shared.contracts.documents import Document
+from shared.contracts.feedback import no_feedback
 from shared.contracts.jobs import KINDS, EvaluateSpec, IngestSpec, JobOptions, JobSpec, PipelineSpec
 from shared.contracts.keys import EVERY_COLLECTION, Action, permitted
 from shared.contracts.principals import ALL, USER, is_permitted
@@ -94,11 +95,13 @@ class Principal:
         """
         self._need_kind(spec.kind, sourced=isinstance(spec, IngestSpec) and spec.source is not None)
         self._need_all_documents(spec.kind)
+        self._need_all_feedback(spec.kind, feedback=getattr(spec, "feedback", True))
         self.need_collection(getattr(spec, "collection", ""))
         for step in spec.steps.values() if isinstance(spec, PipelineSpec) else ():
             kind = str(step.job.get("kind"))
             self._need_kind(kind, sourced="source" in step.job)
             self._need_all_documents(kind)
+            self._need_all_feedback(kind, feedback=step.job.get("feedback", True))
             named = step.job.get("collection", DEFAULT_COLLECTION if kind == "evaluate" else "")
             if isinstance(named, str) and PLACEHOLDER not in named:
                 self.need_collection(named)
@@ -111,6 +114,13 @@ class Principal:
                 f"A caller who does not see every document submits no job '{kind}': use the document's own address."
             )
             raise Problem(ProblemType.FORBIDDEN, detail)
+
+    def _need_all_feedback(self, kind: str, *, feedback: object) -> None:
+        """Raises Problem FORBIDDEN for a job that reads what everybody said, as the scheduler does for one whose
+        `feedback` is known only as its pipeline runs."""
+        spec = KINDS.get(kind)
+        if spec is not None and spec.reads_feedback and feedback is True and not self.sees_everything:
+            raise no_feedback()
 
     def _need_kind(self, kind: str, *, sourced: bool) -> None:
         spec = KINDS.get(kind)

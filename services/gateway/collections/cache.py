@@ -59,7 +59,9 @@ class CollectionCache:
         if known and now - known[0] < CACHED_SECONDS:
             return known[1]
         record = await _ask(lambda: self._collections.get(tenant, name), known and known[1], give_up)
-        self._known[tenant, name] = now, record
+        known = self._known.get((tenant, name))
+        if known is None or known[0] <= now:  # of two look-ups at once the one that began later knows more
+            self._known[tenant, name] = now, record
         if len(self._known) > CACHED_COLLECTIONS:
             self._known.popitem(last=False)
         return record

@@ -1,6 +1,6 @@
 """/v1/collections"""
 
-import asyncio
+import time
 from typing import Annotated, Final
 
 from fastapi import Query, Request, Response, status
@@ -14,6 +14,7 @@ from services.gateway.dependencies import (
     CollectionsDependency,
     DocumentIndexDependency,
     JobsDependency,
+    ModelStoreDependency,
     PipelinesDependency,
 )
 from services.gateway.http.body import read_json
@@ -24,16 +25,16 @@ from services.gateway.jobs.service import accepted
 from shared.contracts.collections import Collection
 from shared.contracts.jobs import DropSpec, JobOptions, JobState
 from shared.contracts.keys import Action
+from shared.contracts.models import ADAPTS, EMBEDS, RERANKS
 from shared.contracts.problems import Problem, ProblemType
-from shared.stores.document_index import DocumentIndex
-from sluice.api import models as api
+from shared.stores.document_index import Counts, DocumentIndex
+from sluice.api import collections as api
 
 __all__ = ["router"]
 
 router = authenticated_router("collections")
 
 MAX_BODY: Final = 64 * 1024
-LISTED_AT_ONCE: Final = 16
 
 
 @router.post(
@@ -45,7 +46,11 @@ LISTED_AT_ONCE: Final = 16
     responses={
         200: {"model": api.Collection, "description": "It exists already, with the same settings"},
         **problems(
-            ProblemType.INVALID_NAME, ProblemType.PIPELINE_NOT_FOUND, ProblemType.CONFLICT, ProblemType.TOO_LARGE
+            ProblemType.INVALID_NAME,
+            ProblemType.PIPELINE_NOT_FOUND,
+            ProblemType.MODEL_NOT_FOUND,
+            ProblemType.CONFLICT,
+            ProblemType.TOO_LARGE,
         ),
     },
 )
@@ -57,29 +62,37 @@ async def create(
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
     documents: DocumentIndexDependency,
+    models: ModelStoreDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     body = await read_json(request, NewCollection, MAX_BODY)
     if body.pipeline is not None:
         pipelines.get(body.pipeline)
+    name = principal.need_collection(body.name)
+    await models.require(principal.tenant, body.embedding_model, *EMBEDS)
+    await models.require(principal.tenant, body.rerank_model, *RERANKS)
+    await models.require(principal.tenant, body.adapter, *ADAPTS)
     record, new = await collections.create(
         principal.tenant,
-        principal.need_collection(body.name),
+        name,
         description=body.description,
         pipeline=body.pipeline,
         retrieval=body.retrieval,
+        embedding_model=body.embedding_model,
+        rerank_model=body.rerank_model,
+        adapter=body.adapter,
     )
     collection_cache.forget(principal.tenant, record.name)
     response.headers["Location"] = f"/v1/collections/{record.name}"
-    if not new:
-        response.status_code = status.HTTP_200_OK
+    if new:
+        return _shown(principal, record, Counts(documents=0, chunks=0))
+    response.status_code = status.HTTP_200_OK
     return await _described(documents, principal, record)
 
 
 @router.get("/v1/collections", summary="List the collections", responses=problems())
 @requires(Action.READ)
 async def list_all(
-    collections: CollectionsDependency,
     index: CollectionIndexDependency,
     documents: DocumentIndexDependency,
     principal: PrincipalDependency,
@@ -87,19 +100,11 @@ async def list_all(
     limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where it is left out.")] = None,
 ) -> CollectionList:
     """One page of the collections that the key may use, by name."""
-    names, more = await index.page(principal.tenant, after=after, limit=limit, sees=principal.sees)
-    room = asyncio.Semaphore(LISTED_AT_ONCE)
-
-    async def described(name: str) -> api.Collection | None:
-        async with room:
-            try:
-                record = await collections.get(principal.tenant, name)
-            except Problem:
-                return None  # it was deleted a moment ago
-            return await _described(documents, principal, record)
-
-    found = await asyncio.gather(*map(described, names))
-    return CollectionList(collections=[each for each in found if each], next=names[-1] if more else None)
+    page, more = await index.page(principal.tenant, after=after, limit=limit, sees=principal.sees)
+    tables = [(record.table, record.owner) for record in page]
+    counts = await documents.counts_each(tables, principals=principal.reads_as)
+    found = [_shown(principal, record, counted) for record, counted in zip(page, counts, strict=True)]
+    return CollectionList(collections=found, next=page[-1].name if more else None)
 
 
 @router.get(
@@ -120,7 +125,12 @@ async def get(
     "/v1/collections/{collection}",
     summary="Change a collection's settings",
     openapi_extra=request_body(json=CollectionChange),
-    responses=problems(ProblemType.COLLECTION_NOT_FOUND, ProblemType.PIPELINE_NOT_FOUND, ProblemType.TOO_LARGE),
+    responses=problems(
+        ProblemType.COLLECTION_NOT_FOUND,
+        ProblemType.PIPELINE_NOT_FOUND,
+        ProblemType.MODEL_NOT_FOUND,
+        ProblemType.TOO_LARGE,
+    ),
 )
 @requires(Action.WRITE)
 async def change(
@@ -130,6 +140,7 @@ async def change(
     collection_cache: CollectionCacheDependency,
     collections: CollectionsDependency,
     documents: DocumentIndexDependency,
+    models: ModelStoreDependency,
     principal: PrincipalDependency,
 ) -> api.Collection:
     """Takes effect for new queries, at other gateways within seconds."""
@@ -137,6 +148,8 @@ async def change(
     if body.pipeline is not None:
         pipelines.get(body.pipeline)
     known = await collections.get(principal.tenant, principal.need_collection(collection))
+    await models.require(principal.tenant, body.rerank_model or "", *RERANKS)
+    await models.require(principal.tenant, body.adapter or "", *ADAPTS)
     given = {name: getattr(body, name) for name in body.model_fields_set}
     record = await collections.update(known, lambda current: current.with_settings(**given))
     collection_cache.forget(principal.tenant, collection)
@@ -187,6 +200,10 @@ async def _described(documents: DocumentIndex, principal: Principal, record: Col
     them when they were built or retired.
     """
     found = await documents.counts(record.table, owner=record.owner, principals=principal.reads_as)
+    return _shown(principal, record, found)
+
+
+def _shown(principal: Principal, record: Collection, found: Counts) -> api.Collection:
     if record.restricted and not principal.sees_all:
         for version in record.versions:
             record = record.changed(version.name, documents=0, chunks=0)
@@ -199,5 +216,13 @@ async def _described(documents: DocumentIndex, principal: Principal, record: Col
         chunks=found.chunks,
         created_at=record.created_at,
         version=record.live.name,
+        canary=_canary(record),
         versions=tuple(api.CollectionVersion.model_validate(version) for version in counted.versions),
     )
+
+
+def _canary(record: Collection) -> api.VersionCanary | None:
+    canary = record.canary
+    if canary is None or time.time() >= canary.until:
+        return None
+    return api.VersionCanary(version=canary.version, percent=canary.percent, shadow=canary.shadow, job=canary.job)

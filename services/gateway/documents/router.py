@@ -33,7 +33,7 @@ from shared.contracts.problems import Problem, ProblemType
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
-from sluice.api.models import Document, DocumentPage
+from sluice.api.documents import Document, DocumentPage
 
 __all__ = ["router"]
 

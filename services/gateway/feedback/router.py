@@ -15,13 +15,21 @@ from services.gateway.answers.store import AnswerStore, answer_id
 from services.gateway.auth.dependencies import authenticated_router, requires
 from services.gateway.auth.principal import Principal
 from services.gateway.context import PrincipalDependency
-from services.gateway.dependencies import AnswerRecorderDependency, AnswersDependency, FeedbackDependency
+from services.gateway.dependencies import (
+    AnswerRecorderDependency,
+    AnswersDependency,
+    CanaryRecorderDependency,
+    FeedbackDependency,
+    PayloadRecorderDependency,
+    PayloadsDependency,
+)
 from services.gateway.feedback.models import MAX_BODY, NewFeedback
 from services.gateway.feedback.service import count_rating, merged
 from services.gateway.feedback.store import FeedbackStore
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.http.paging import Before, Limit, page_of
+from services.gateway.payloads.service import shown
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from sluice.api.feedback import Erased, Feedback, FeedbackPage, KeptAnswer
@@ -59,6 +67,7 @@ async def create(
     answers: AnswersDependency,
     feedback: FeedbackDependency,
     recorder: AnswerRecorderDependency,
+    canaries: CanaryRecorderDependency,
     principal: PrincipalDependency,
 ) -> Feedback:
     """Of one's own answer; who may `read` everything of the tenant says it of any. What the same reader says later is
@@ -83,6 +92,7 @@ async def create(
         principal.tenant, name, reader, lambda known: merged(known, redacted, kept, reader)
     )
     count_rating(before, after)
+    canaries.rated(principal.tenant, before, after)
     if not may_see(principal, after.kept):
         return after.model_copy(update={"kept": KeptAnswer(id=name, answer="")})
     return after
@@ -120,7 +130,8 @@ async def list_all(
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "One JSON object a line: a KeptAnswer as `answer`, or Feedback as `feedback`",
+            "description": "One JSON object a line: a KeptAnswer as `answer`, Feedback as `feedback`, or a Payload as "
+            "`payload`",
             "content": {"application/x-ndjson": {}},
         },
         **problems(),
@@ -128,10 +139,15 @@ async def list_all(
 )
 @requires(Action.QUERY, Action.READ)
 async def export(
-    reader: Reader, answers: AnswersDependency, feedback: FeedbackDependency, principal: PrincipalDependency
+    reader: Reader,
+    answers: AnswersDependency,
+    feedback: FeedbackDependency,
+    payloads: PayloadsDependency,
+    principal: PrincipalDependency,
 ) -> StreamingResponse:
-    """Their questions with the answers, and their feedback. Another reader's takes the action `admin`. Others than an
-    admin get of their own what the key and the permissions of this request let them see."""
+    """Their questions with the answers, their feedback, and what of their calls of models is logged. Another reader's
+    takes the action `admin`. Others than an admin get of their own what the key and the permissions of this request let
+    them see."""
     name, whole = _reader(principal, reader), principal.may(Action.ADMIN)
 
     async def lines() -> AsyncIterator[bytes]:
@@ -141,6 +157,10 @@ async def export(
         async for said in feedback.about_reader(principal.tenant, name):
             if whole or may_see(principal, said.kept):
                 yield to_json({"feedback": said}) + b"\n"
+        async for stored in payloads.of_reader(principal.tenant, name):
+            # What one has sent oneself, and got, hides nothing from the same key.
+            if whole or stored.record.key == principal.key:
+                yield to_json({"payload": shown(stored)}) + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -152,17 +172,21 @@ async def erase(
     answers: AnswersDependency,
     feedback: FeedbackDependency,
     recorder: AnswerRecorderDependency,
+    payloads: PayloadsDependency,
+    payload_recorder: PayloadRecorderDependency,
     principal: PrincipalDependency,
 ) -> Erased:
-    """Their questions with the answers, those of shadows too, and all feedback on them and of theirs. Another reader's
-    takes the action `admin`. Conversations of the console are not among it: `DELETE /v1/conversations`."""
+    """Their questions with the answers, those of shadows too, all feedback on them and of theirs, and what of their
+    calls of models is logged. Another reader's takes the action `admin`. Conversations of the console are not among it:
+    `DELETE /v1/conversations`."""
     name, judged = _reader(principal, reader), 0
     await recorder.written()
+    await payload_recorder.written()
     asked = await answers.erase(principal.tenant, name)
     async for said in feedback.about_reader(principal.tenant, name):
         await feedback.delete(principal.tenant, said)
         judged += 1
-    return Erased(answers=asked, feedback=judged)
+    return Erased(answers=asked, feedback=judged, payloads=await payloads.erase(principal.tenant, name))
 
 
 def _reader(principal: Principal, named: str) -> str:

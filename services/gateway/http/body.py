@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
+from anyio import to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +21,8 @@ from shared.contracts.problems import Problem, ProblemType
 __all__ = ["read_bounded", "media_type", "read_json", "refuse_other_sites"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+SMALL: Final = 64 * 1024
 
 UNUSUAL_NUMBER: Final = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
 """Only a body that matches can hold a number that JSON or a double does not have; the others are parsed once. Digits
@@ -74,6 +77,11 @@ async def read_json(request: Request, model: type[Model], limit: int) -> Model:
     if media_type(request) != "application/json":
         raise Problem(ProblemType.INVALID_REQUEST, "Send the body as JSON, with 'Content-Type: application/json'.")
     body = b"".join([chunk async for chunk in read_bounded(request, limit)])
+    # Parsing a large one takes long, and others would wait.
+    return _parsed(model, body) if len(body) <= SMALL else await to_thread.run_sync(_parsed, model, body)
+
+
+def _parsed(model: type[Model], body: bytes) -> Model:
     try:
         parsed = validated(model, body)
         if UNUSUAL_NUMBER.search(body):

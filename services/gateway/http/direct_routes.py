@@ -4,10 +4,12 @@ FastAPI and Starlette put a dozen layers around every endpoint, for parameters, 
 A `DirectRoute` needs only one of them: errors become responses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.auth.dependencies import DirectRoute
@@ -16,24 +18,34 @@ from services.gateway.http.problems import response_to
 __all__ = ["DirectRoutes"]
 
 
+class _Direct(NamedTuple):
+    route: DirectRoute
+    handle: Callable[[Request], Awaitable[Response]]
+
+
 class DirectRoutes:
     """An ASGI app that serves the direct routes of these routers, and passes all other requests to `app`.
 
-    Raises TypeError for a route that is not a `DirectRoute` or has parameters in its path.
+    Raises TypeError for a route that is not a `DirectRoute`.
     """
 
     def __init__(self, app: FastAPI, routers: Iterable[APIRouter]) -> None:
         self._app = app
-        self._routes = {}
+        self._routes: dict[tuple[str, str], _Direct] = {}
+        self._patterns: dict[tuple[str, str], list[_Direct]] = {}
         for route in (route for router in routers for route in router.routes):
-            if not isinstance(route, DirectRoute) or route.param_convertors:
+            if not isinstance(route, DirectRoute):
                 raise TypeError(f"{route} cannot be called directly")
+            direct = _Direct(route, route.get_route_handler())
             for method in route.methods or ():
-                self._routes[method, route.path] = route, route.get_route_handler()
+                if route.param_convertors:
+                    self._patterns.setdefault((method, _kind(route.path)), []).append(direct)
+                else:
+                    self._routes[method, route.path] = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if found is None or scope.get("root_path"):
+        found = self._find(scope) if scope["type"] == "http" and not scope.get("root_path") else None
+        if found is None:
             await self._app(scope, receive, send)
             return
         route, handle = found
@@ -54,3 +66,22 @@ class DirectRoutes:
                 raise
             response = await response_to(request, error)
             await response(scope, receive, send_response)
+
+    def _find(self, scope: Scope) -> _Direct | None:
+        """The route of a request; parameters of its path come into the scope."""
+        method, path = scope["method"], scope["path"]
+        if (exact := self._routes.get((method, path))) is not None:
+            return exact
+        for direct in self._patterns.get((method, _kind(path)), ()):
+            if (match := direct.route.path_regex.match(path)) is not None:
+                convertors: dict[str, Any] = direct.route.param_convertors
+                scope["path_params"] = {
+                    name: convertors[name].convert(text) for name, text in match.groupdict().items()
+                }
+                return direct
+        return None
+
+
+def _kind(path: str) -> str:
+    """What tells most paths apart without a pattern: the last word of a path, behind its parameters."""
+    return path.rpartition("/")[2].rpartition(":")[2]

@@ -16,8 +16,7 @@ async def download(artifacts: Artifacts, tenant: str, name: str) -> StreamingRes
 
     Raises Problem NOT_FOUND or INVALID_NAME, and nats errors.
     """
-    size = await artifacts.size(tenant, name)
-    chunks = await artifacts.chunks(tenant, name)
+    size, chunks = await artifacts.open(tenant, name)
     # Before the response begins: what the broker refuses is a problem, and not a response without a body.
     first = await anext(chunks, b"")
     file = name.rpartition("/")[2]

@@ -6,15 +6,18 @@ Times are Unix seconds, durations are milliseconds where the name says so.
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 from services.gateway.queries.generation_options import Generation
 from services.gateway.queries.retrieval_options import Retrieval
 from shared.contracts.collections import VersionName
 from shared.contracts.envelope import Message, Passage, Stop
 from shared.contracts.jobs import Job
+from shared.contracts.models import OptionalModelName
 from shared.contracts.principals import Allowed
-from sluice.api.models import Collection, DeadLetter, Source, SourceCopy, SourceNeighbour
+from sluice.api.collections import Collection
+from sluice.api.dead_letters import DeadLetter
+from sluice.api.queries import Source, SourceCopy, SourceNeighbour
 
 __all__ = [
     "CollectionChange",
@@ -89,6 +92,9 @@ class QueryRequest(_Request):
     )
     retrieval: Retrieval = Field(Retrieval(), description="How passages are searched and ranked.")
     generate: Generation = Field(Generation(), description="How the answer is written.")
+    metadata: Annotated[dict[str, str | bool | int | FiniteFloat], Field(max_length=64)] = Field(
+        {}, description="The caller's own, for the conditions of a pipeline: texts, numbers, true and false."
+    )
 
 
 class NewCollection(_Request):
@@ -96,6 +102,9 @@ class NewCollection(_Request):
     description: str = Field("", max_length=1000)
     pipeline: str | None = Field(None, description="The pipeline of queries that name none.")
     retrieval: Retrieval = Field(Retrieval(), description="How it is searched where a request says nothing else.")
+    embedding_model: OptionalModelName = Field("", description="A model of the store; empty: the embedder's own.")
+    rerank_model: OptionalModelName = Field("", description="A model of the store; empty: the reranker's own.")
+    adapter: OptionalModelName = Field("", description="An adapter of the store for the generator; empty: none.")
 
 
 class CollectionChange(_Request):
@@ -104,6 +113,15 @@ class CollectionChange(_Request):
     description: str | None = Field(None, max_length=1000)
     pipeline: str | None = Field(None, description="The pipeline of queries that name none; null for `default`.")
     retrieval: Retrieval | None = Field(None, description="How the live version is searched; replaces all options.")
+    rerank_candidates: int | None = Field(
+        None, ge=0, le=200, description="Passages that the stage `rerank` chooses from; 0: only where it is asked for."
+    )
+    rerank_model: OptionalModelName | None = Field(
+        None, description="A model of the store that reranks in the live version; empty: the reranker's own."
+    )
+    adapter: OptionalModelName | None = Field(
+        None, description="An adapter of the store that answers from the live version; empty: none."
+    )
 
 
 class CollectionList(_Response):
@@ -150,8 +168,11 @@ class JobList(_Response):
 
 
 class PipelineBody(_Response):
+    """`stages` are all that a query may visit; `steps` say how it comes to them, as in the file of pipelines."""
+
     name: str
     stages: list[Stop]
+    steps: list[JsonValue]
 
 
 class PipelineList(_Response):

@@ -30,11 +30,11 @@ def problems(*kinds: ProblemType) -> Responses:
     return {status: _documented(members) for status, members in sorted(by_status.items())}
 
 
-def request_body(**media: type[BaseModel]) -> dict[str, Any]:
+def request_body(*, required: bool = True, **media: type[BaseModel]) -> dict[str, Any]:
     """A request body; `json` and `multipart` name the model of each form it may have."""
     types = {"json": "application/json", "multipart": "multipart/form-data"}
     content = {types[form]: {"schema": _reference(model)} for form, model in media.items()}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:

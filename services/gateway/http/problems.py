@@ -68,9 +68,10 @@ class ClientLeftError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The form of problems for paths with these prefixes. `render` gets the details and the headers."""
+    """The form of problems for paths with these prefixes and that ending. `render` gets the details and headers."""
 
     paths: tuple[str, ...]
+    ending: str = ""
     render: Callable[[ProblemDetails, Mapping[str, str]], Response]
 
 
@@ -138,7 +139,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 def _response(request: Request, details: ProblemDetails, headers: Mapping[str, str]) -> Response:
     for dialect in request.app.state.dialects:
-        if request.url.path.startswith(dialect.paths):
+        if request.url.path.startswith(dialect.paths) and request.url.path.endswith(dialect.ending):
             rendered: Response = dialect.render(details, headers)
             return rendered
     return Response(_body(details), details.status, headers, JSON)
@@ -165,7 +166,8 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _broker(request: Request, error: Exception) -> Response:
     if why := await _storage_full(request, error):
         return await _problem(request, storage_full(why))
-    if isinstance(error, APIError) and error.code is not None and error.code < 500:
+    code = getattr(error, "code", None)
+    if isinstance(error, APIError) and (code is None or code < 500):
         return await _unknown(request, error)
     log.warning("the broker did not answer a request: %r", error, extra={"path": request.url.path})
     detail = "The message broker cannot be reached or does not answer. Try again in a moment."

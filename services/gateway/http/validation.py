@@ -26,6 +26,8 @@ MOST_UNKNOWN: Final = 100
 
 COLLECTIONS: Final = frozenset({"list", "tuple", "set", "frozenset", "dict"})
 
+EXTRA: Final = ("extra_behavior", "extra_fields_behavior")
+
 Place = tuple[str | int, ...]
 
 
@@ -36,7 +38,8 @@ def validated(model: type[Model], body: bytes) -> Model:
     """
     if len(body) > SMALL:
         found = []
-        for place in _unknown(_brief(model).validate_json(body), ()):
+        brief = _brief(model).validate_json(body)
+        for place in _unknown(brief, ()) if _forbids(model.__pydantic_core_schema__) else ():
             found.append(place)
             if len(found) > MOST_UNKNOWN:
                 raise invalid_members((place, "Extra inputs are not permitted") for place in found)
@@ -49,6 +52,16 @@ def _brief(model: type[BaseModel]) -> SchemaValidator:
     return SchemaValidator(_shortened(model.__pydantic_core_schema__), _use_prebuilt=False)
 
 
+def _forbids(schema: Any) -> bool:
+    """Whether a model anywhere in it takes no unknown members."""
+    if isinstance(schema, list | tuple):
+        return any(map(_forbids, schema))
+    if not isinstance(schema, dict):
+        return False
+    forbids = any(schema.get(name) == "forbid" for name in EXTRA)
+    return forbids or any(map(_forbids, schema.values()))
+
+
 def _shortened(schema: Any) -> Any:
     """The schema, but a collection ends at its first error, and unknown members are kept and are no errors."""
     if isinstance(schema, list | tuple):
@@ -59,7 +72,7 @@ def _shortened(schema: Any) -> Any:
     kind = changed.get("type")  # a model may have a field of this name
     if isinstance(kind, str) and kind in COLLECTIONS:
         changed["fail_fast"] = True
-    for name in ("extra_behavior", "extra_fields_behavior"):
+    for name in EXTRA:
         if changed.get(name) == "forbid":
             changed[name] = "allow"
     return changed

@@ -9,8 +9,7 @@ from nats.js import JetStreamContext
 
 from shared.contracts.jobs.job import Job
 from shared.stores.jobs.events import stored_events
-from sluice.api.jobs import AuditEvent
-from sluice.api.models import JobState
+from sluice.api.jobs import AuditEvent, JobState
 
 __all__ = ["audit_entries"]
 

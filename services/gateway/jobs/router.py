@@ -1,7 +1,6 @@
 """/v1/jobs"""
 
 import asyncio
-import re
 from typing import Annotated, Final
 
 from fastapi import Depends, Query, Request, Response, status
@@ -23,9 +22,9 @@ from services.gateway.http.body import read_json, refuse_other_sites
 from services.gateway.http.downloads import download
 from services.gateway.http.models import JobBody, JobList
 from services.gateway.http.openapi import event_stream, problems, request_body
-from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.audit import audit_entries
 from services.gateway.jobs.event_stream import JobEventStream
+from services.gateway.jobs.filters import JobListingDependency, check_job_id
 from services.gateway.jobs.idempotency import IdempotencyKey, job_id_for
 from services.gateway.jobs.service import (
     ArtifactList,
@@ -39,8 +38,8 @@ from services.gateway.jobs.service import (
     submit,
 )
 from services.gateway.jobs.steps import pipeline_steps
-from services.gateway.jobs.visibility import get_job, need_artifact, visible_jobs
-from shared.contracts.jobs import AnyJobSpec, Job, JobState
+from services.gateway.jobs.visibility import get_job, need_artifact
+from shared.contracts.jobs import AnyJobSpec, Job
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import Artifacts
@@ -53,13 +52,8 @@ __all__ = ["router"]
 
 router = authenticated_router("jobs")
 
-JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_BODY: Final = 512 * 1024
 """Bytes; an event may have a megabyte."""
-
-LabelFilter = Annotated[
-    list[str], Query(description="`key=value`; may be repeated: jobs that have all of them.", max_length=32)
-]
 
 
 @router.post(
@@ -86,35 +80,10 @@ async def create(
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems(ProblemType.NOT_FOUND))
 @requires(Action.READ)
-async def list_newest(
-    jobs: JobsDependency,
-    cache: CollectionCacheDependency,
-    principal: PrincipalDependency,
-    state: JobState | None = None,
-    kind: str | None = None,
-    collection: str | None = None,
-    parent: Annotated[str | None, Query(description="Only the steps of this pipeline job.")] = None,
-    steps: Annotated[bool, Query(description="Whether to list the steps of pipelines too.")] = True,
-    label: LabelFilter = [],  # noqa: B006  (FastAPI copies it)
-    after: Annotated[str | None, Query(description="Only jobs that are listed after the one with this id.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> JobList:
+async def list_newest(listing: JobListingDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
     """One page of the jobs, newest first."""
-    labels = dict(_label(text) for text in label)
-    found = await jobs.list(
-        principal.tenant,
-        state=state,
-        kind=kind,
-        collection=collection,
-        labels=labels,
-        parent=parent,
-        steps=steps,
-        after=None if after is None else _checked(after),
-        sees=principal.sees,
-        shows=await visible_jobs(cache, principal),
-        limit=limit + 1,
-    )
-    return JobList(jobs=found[:limit], next=found[limit - 1].id if len(found) > limit else None)
+    found, next_page = await listing.newest(limit)
+    return JobList(jobs=found, next=next_page)
 
 
 @router.get("/v1/jobs/{job}", summary="Look at a job", responses=problems(ProblemType.NOT_FOUND))
@@ -257,7 +226,7 @@ async def artifact(
     cache: CollectionCacheDependency,
     principal: PrincipalDependency,
 ) -> Response:
-    await need_artifact(jobs, cache, principal, _checked(job))
+    await need_artifact(jobs, cache, principal, check_job_id(job))
     return await download(artifacts, principal.tenant, f"{job}/{file}")
 
 
@@ -287,13 +256,7 @@ async def follow(
 
 async def _job(jobs: JobStore, cache: CollectionCache, principal: Principal, job: str) -> Job:
     """Raises Problem NOT_FOUND, or FORBIDDEN for a job with a collection that the caller has no key for."""
-    return await get_job(jobs, cache, principal, _checked(job))
-
-
-def _checked(job: str) -> str:
-    if JOB_ID.fullmatch(job) is None:
-        raise Problem(ProblemType.NOT_FOUND, f"There is no job '{job[:80]}'.")
-    return job
+    return await get_job(jobs, cache, principal, check_job_id(job))
 
 
 async def _size(artifacts: Artifacts, principal: Principal, name: str) -> int | None:
@@ -305,10 +268,3 @@ async def _size(artifacts: Artifacts, principal: Principal, name: str) -> int | 
 
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise invalid_member("label", f"write key=value, not {text[:80]!r}")
-    return key, value

@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Final
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.auth.principal import Principal
 from services.gateway.collections.cache import CollectionCache
@@ -14,7 +14,6 @@ from services.gateway.http.problems import invalid_member
 from services.gateway.jobs.visibility import need_artifacts, visible_jobs
 from shared.contracts.jobs import (
     AnyJobSpec,
-    CommandSpec,
     DropSpec,
     IngestSpec,
     Job,
@@ -27,6 +26,7 @@ from shared.contracts.jobs import (
 from shared.contracts.keys import Action
 from shared.contracts.pipelines import PipelineError, check_pipeline
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.runs import without_secrets
 from shared.stores.jobs.store import JobStore
 from sluice.api.jobs import Artifact, AuditEvent, Step
 
@@ -115,9 +115,6 @@ class ArtifactList(BaseModel):
     artifacts: list[Artifact]
 
 
-HIDDEN: Final = "***"
-"""In place of the value of an environment variable."""
-
 INTERNAL: Final = "documents are uploaded to /v1/collections/<collection>/documents"
 
 
@@ -148,25 +145,7 @@ def _check_pipeline(spec: PipelineSpec, at: str) -> None:
 def shown_spec(principal: Principal, spec: JobSpec) -> JobSpec:
     """The spec as the caller may see it: only who may run commands sees the values of their environment, which often
     are secrets."""
-    if principal.may(Action.SYSTEM):
-        return spec
-    match spec:
-        case CommandSpec():
-            return spec.model_copy(update={"env": dict.fromkeys(spec.env, HIDDEN)})
-        case PipelineSpec():
-            steps = {
-                name: step.model_copy(update={"job": {**step.job, "env": _hidden(step.job["env"])}})
-                if "env" in step.job
-                else step
-                for name, step in spec.steps.items()
-            }
-            return spec.model_copy(update={"steps": steps})
-        case _:
-            return spec
-
-
-def _hidden(env: JsonValue) -> JsonValue:
-    return dict.fromkeys(env, HIDDEN) if isinstance(env, dict) else HIDDEN
+    return spec if principal.may(Action.SYSTEM) else without_secrets(spec)
 
 
 async def submit(
@@ -177,7 +156,10 @@ async def submit(
     Raises Problem INVALID_REQUEST, FORBIDDEN, QUEUE_FULL, NOT_FOUND for a file of a job that is not there for the
     caller, or CONFLICT where the key stands for something else.
     """
-    await asyncio.to_thread(check_spec, spec)  # a pipeline takes a while
+    if isinstance(spec, PipelineSpec):
+        await asyncio.to_thread(check_spec, spec)  # it takes a while
+    else:
+        check_spec(spec)
     principal.need_spec(spec)
     await need_artifacts(jobs, cache, principal, spec)
     made, new = await jobs.submit(spec, job=job, tenant=principal.tenant, options=principal.options(options))

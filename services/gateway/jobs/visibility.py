@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from services.gateway.auth.principal import Principal
 from services.gateway.collections.cache import CollectionCache
-from shared.contracts.jobs import Job, JobSpec
-from shared.contracts.keys import EVERY_COLLECTION
+from shared.contracts.jobs import Job, JobSpec, may_hold_feedback
 from shared.contracts.problems import Problem, ProblemType
 from shared.stores.artifacts import names_in
 from shared.stores.jobs.index import IndexedJob
@@ -16,13 +15,15 @@ __all__ = ["get_job", "need_artifact", "need_artifacts", "visible_jobs"]
 
 async def visible_jobs(cache: CollectionCache, principal: Principal) -> Callable[[Job | IndexedJob], bool]:
     """Whether a job is there for the caller."""
-    if principal.sees_all:
+    if principal.sees_everything:
         return lambda _: True
     known, reads_as = await cache.restrictions(principal.tenant), principal.reads_as
 
     def visible(job: Job | IndexedJob) -> bool:
-        looked_as = job.principals if isinstance(job, IndexedJob) else job.options.principals
-        return known.show_work(job.collection, looked_as, reads_as)
+        options = job if isinstance(job, IndexedJob) else job.options
+        if may_hold_feedback(job.kind, sees_everything=options.sees_everything):
+            return False
+        return known.show_work(job.collection, options.principals, reads_as)
 
     return visible
 
@@ -38,7 +39,7 @@ async def get_job(jobs: JobStore, cache: CollectionCache, principal: Principal, 
 
 async def need_artifact(jobs: JobStore, cache: CollectionCache, principal: Principal, owner: str) -> None:
     """Raises Problem as `get_job` does for a file of a job that is not there for the caller."""
-    if principal.collections == EVERY_COLLECTION and principal.sees_all:
+    if principal.sees_everything:
         return
     try:
         await jobs.get(principal.tenant, owner)
@@ -49,9 +50,10 @@ async def need_artifact(jobs: JobStore, cache: CollectionCache, principal: Princ
 
 async def need_artifacts(jobs: JobStore, cache: CollectionCache, principal: Principal, spec: JobSpec) -> None:
     """Raises Problem as `need_artifact` does for files that a job is to read."""
-    if principal.collections == EVERY_COLLECTION and principal.sees_all:
+    if principal.sees_everything:
         return
-    for owner in sorted({name.partition("/")[0] for name in names_in(spec.model_dump(mode="json"))}):
+    owners = {name.partition("/")[0] for name in names_in(spec.model_dump(mode="json"))}
+    for owner in sorted(owners.union(spec.folders)):
         await need_artifact(jobs, cache, principal, owner)
 
 

@@ -1,6 +1,7 @@
 """CORS, the headers about rate limits, and the audit log."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth.authenticator import Authenticator, api_key_of
 from services.gateway.auth.principal import Principal
-from services.gateway.context import REQUEST_CONTEXT, RequestContext
+from services.gateway.context import AUDIT_DETAILS, REQUEST_CONTEXT, RequestContext
 from services.gateway.http.problems import CLIENT_LEFT
 from services.gateway.settings import Audit, GatewaySettings
 from shared.contracts.keys import key_id
@@ -28,6 +29,12 @@ QUERY_PATHS: Final = (
     "/v2/rerank",
 )
 """Paths whose POST changes nothing."""
+
+INFERENCE: Final = re.compile(
+    r"/v2/models/[^/]+(/versions/[^/]+)?/(infer|generate|generate_stream)|/v1/models/[^/]+:predict"
+    r"|/inference\.GRPCInferenceService/(?!RepositoryModel(Load|Unload)$)\w+"
+)
+"""The same, of models; and methods of gRPC."""
 
 REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
@@ -111,7 +118,11 @@ class _AuditMiddleware:
             return False
         if self._audit is Audit.ALL or status in REFUSED:
             return True
-        return scope["method"] not in READS and scope["path"] not in QUERY_PATHS
+        return scope["method"] not in READS and not _is_query(scope["path"])
+
+
+def _is_query(path: str) -> bool:
+    return path in QUERY_PATHS or INFERENCE.fullmatch(path) is not None
 
 
 def _principal(scope: Scope) -> Principal | None:
@@ -138,5 +149,6 @@ def _log(scope: Scope, status: int, created: str) -> None:
             "object": created or path[:LONGEST_OBJECT],
             "status": status,
             "client": client[0] if client else "",
+            **scope.get(AUDIT_DETAILS, {}),
         },
     )

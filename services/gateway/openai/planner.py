@@ -1,5 +1,6 @@
 """From requests in OpenAI's form to queries: the collection, the model and the question."""
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -20,10 +21,12 @@ from shared.contracts.collections import Collection
 from shared.contracts.envelope import Passage, Query, Stop
 from shared.contracts.filters import parse
 from shared.contracts.generation import GenerateParams, Mode
+from shared.contracts.models import EMBEDS, MODEL_NAME, RERANKS
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS
+from shared.stores.models import ModelStore
 
-__all__ = ["RAG", "OpenAIPlanner", "openai_planner", "timeout_of"]
+__all__ = ["RAG", "OpenAIPlanner", "model_stop", "openai_planner", "timeout_of"]
 
 RAG: Final = "rag"
 """The model that is the collection `default`; `rag/<collection>` is any other."""
@@ -35,12 +38,18 @@ class OpenAIPlanner:
     """Plans the queries of one request. Methods raise the Problem that the request has."""
 
     def __init__(
-        self, planner: QueryPlanner, collections: CollectionCache, models: ModelRegistry, context: RequestContext
+        self,
+        planner: QueryPlanner,
+        collections: CollectionCache,
+        models: ModelRegistry,
+        stored: ModelStore,
+        context: RequestContext,
     ) -> None:
         self._planner = planner
         self._settings = planner.settings
         self._collections = collections
         self._models = models
+        self._stored = stored
         self._context = context
 
     async def plan_chat(self, body: ChatRequest) -> tuple[Query, FormatContext]:
@@ -78,9 +87,9 @@ class OpenAIPlanner:
     async def plan_embeddings(self, body: EmbeddingRequest) -> Callable[[tuple[Passage, ...]], Query]:
         """A function that writes the envelope for some of the texts."""
         timeout = timeout_of(body.sluice.timeout, self._settings)
-        variant = await self._models.variant(EMBED, body.model)
         kind = "query" if body.sluice.input_type == "query" else "passage"
-        stop = Stop(stage=EMBED, variant=variant, params={"target": "passages", "kind": kind})
+        stop = await model_stop(EMBED, body.model, self._context.tenant, self._models, self._stored)
+        stop = stop.with_params(target="passages", kind=kind)
         return lambda passages: self._planner.envelope(self._context, (stop,), timeout=timeout, passages=passages)
 
     async def _generate(self, model: str, params: GenerateParams) -> Stop:
@@ -135,8 +144,19 @@ async def openai_planner(request: Request) -> tuple[OpenAIPlanner, Queries]:
     """The planner of a request and what submits its queries. Raises Problem BROKER_UNAVAILABLE."""
     state = state_of(request)
     backend = await state.backend(hold=False)
-    planner = OpenAIPlanner(state.planner, backend.cache, backend.models, context_of(request))
+    planner = OpenAIPlanner(state.planner, backend.cache, backend.models, backend.model_store, context_of(request))
     return planner, backend.queries
+
+
+async def model_stop(stage: str, model: str, tenant: str, models: ModelRegistry, stored: ModelStore) -> Stop:
+    """The stop of a stage that a model by its name does: one that a worker runs, or one of the tenant's in the store.
+
+    Raises Problem MODEL_NOT_FOUND, INVALID_REQUEST for one of another kind, STAGE_UNAVAILABLE, nats errors.
+    """
+    if re.fullmatch(MODEL_NAME, model):
+        await stored.require(tenant, model, *(EMBEDS if stage == EMBED else RERANKS))
+        return Stop(stage=stage, params={"model": model})
+    return Stop(stage=stage, variant=await models.variant(stage, model))
 
 
 def timeout_of(timeout: float | None, settings: GatewaySettings) -> float:

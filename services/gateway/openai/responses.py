@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from shared.contracts.events import SentenceSupport, Usage
 from shared.contracts.generation import ContextReport, TokenLogprob
 from shared.contracts.results import Searched
-from sluice.api.models import ModelBody, Source, Timings
+from sluice.api.openai import ModelBody
+from sluice.api.queries import Source, Timings
 
 __all__ = [
     "Annotation",

@@ -25,6 +25,7 @@ router = authenticated_router("documents")
     responses=problems(
         ProblemType.COLLECTION_NOT_FOUND,
         ProblemType.NOT_FOUND,
+        ProblemType.INDEX_UNAVAILABLE,
         ProblemType.QUEUE_FULL,
         ProblemType.STAGE_UNAVAILABLE,
         ProblemType.STAGE_FAILED,

@@ -34,7 +34,7 @@ async def read_passages(
     wanted: dict[str, JsonValue] = {"document_id": document.id, "position": {"$gte": start, "$lt": start + limit}}
     restricted = collection.restricted and not context.principal.sees_all
     slip = (
-        Stop(stage=EMBED, variant=collection.embedding_variant),
+        Stop(stage=EMBED, variant=collection.embedding_variant, params=collection.queried.embed_params),
         Stop(
             stage=RETRIEVE,
             params={

@@ -24,10 +24,11 @@ from shared.contracts.events import (
     SentenceSupport,
     Sources,
     Usage,
+    Waiting,
 )
 from shared.contracts.generation import ContextReport, TokenLogprob, ToolCallDelta
 from shared.contracts.problems import Problem, ProblemType
-from shared.contracts.results import Searched
+from shared.contracts.results import Results, Searched
 
 __all__ = [
     "AnswerAssembler",
@@ -79,7 +80,7 @@ class NewToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """`notes` are those of the envelope, where no stage streamed an answer."""
+    """`notes` and `results` are those of the envelope, where no stage streamed an answer."""
 
     usage: Usage = field(default_factory=Usage)
     engine: str = ""
@@ -94,6 +95,7 @@ class Ended:
     searched: Searched | None = None
     trail: tuple[Hop, ...] = ()
     notes: Mapping[str, JsonValue] = field(default_factory=dict)
+    results: Results | None = None
 
 
 Part = NewSources | NewText | NewReasoning | NewToolCall | Ended
@@ -153,13 +155,14 @@ class _Call:
 
 @dataclass(slots=True)
 class _Try:
-    """Which try it is and how many deltas it has sent. `tokens` is None where the text came without."""
+    """Which try of which visit it is and how many deltas it has sent. `tokens` is None where the text came without."""
 
     attempt: int = 0
     delivery: int = 0
     stage: str = ""
     deltas: int = 0
     tokens: list[int] | None = field(default_factory=list)
+    visit: int = 0
 
 
 class AnswerAssembler:
@@ -172,7 +175,7 @@ class AnswerAssembler:
         self._append_only = append_only
         self._try = _Try()
         self._attempt = 1
-        self._deliveries: dict[str, tuple[int, int]] = {}
+        self._deliveries: dict[tuple[str, int, str], tuple[int, int]] = {}
         self._sources: tuple[Passage, ...] | None = None
         self._text = _Text()
         self._reasoning = _Text()
@@ -246,11 +249,11 @@ class AnswerAssembler:
                 self._resume(event.characters)
                 return ()
             case Result():
-                ended = Ended(trail=event.query.trail, notes=event.query.notes)
+                ended = Ended(trail=event.query.trail, notes=event.query.notes, results=event.query.results)
                 return (*self._take_sources(event.query.passages), ended)
             case Failed():
                 raise _failure(event)
-            case Progress():
+            case Progress() | Waiting():
                 return ()
 
     def _is_stale(self, event: AnyEvent) -> bool:
@@ -258,10 +261,19 @@ class AnswerAssembler:
             if event.attempt < self._attempt:
                 return True
             self.expect(event.attempt)
-        # Deliveries of different stages are counted apart: only those of one stage can be compared.
-        known, message = self._deliveries.get(event.stage, (0, 0))
+        if event.branch and isinstance(event, Delta | Done | Resumed | Sources):
+            return True  # the answer is what comes after the branches
+        if (
+            isinstance(event, Delta | Done | Resumed)
+            and event.stage == self._try.stage
+            and event.visit < self._try.visit
+        ):
+            return True  # the pipeline gave up on that visit, and the stage has answered in a later one
+        # Deliveries of different stages and visits are counted apart: only those of one visit can be compared.
+        visit = event.stage, event.visit, event.branch
+        known, message = self._deliveries.get(visit, (0, 0))
         if event.delivery > known:
-            self._deliveries[event.stage] = event.delivery, event.message
+            self._deliveries[visit] = event.delivery, event.message
             return False
         return event.delivery < known or event.message != message
 
@@ -331,14 +343,19 @@ class AnswerAssembler:
     def _follow(self, event: Delta | Done | Resumed) -> None:
         """Restart the texts where the event belongs to another try than the one before it."""
         current = self._try
-        if (event.attempt, event.delivery, event.stage) == (current.attempt, current.delivery, current.stage):
+        if (event.attempt, event.delivery, event.stage, event.visit) == (
+            current.attempt,
+            current.delivery,
+            current.stage,
+            current.visit,
+        ):
             return
         for writing in self._texts():
             writing.restart(append_only=self._append_only)
         if not self._append_only:
             self._calls.clear()
         self._logprobs = []
-        self._try = _Try(event.attempt, event.delivery, event.stage)
+        self._try = _Try(event.attempt, event.delivery, event.stage, visit=event.visit)
 
     def _resume(self, characters: int) -> None:
         """The newest try continues after this many characters of what was handed over."""

@@ -1,4 +1,4 @@
-"""When the next line of a batch may start, where batches and interactive queries share processors.
+"""When the next line of a batch, or copy of a query, may start, where these and interactive queries share processors.
 
 Each stage gives the batch lane only the room that its interactive queries leave. That is enough where the stages have
 machines of their own. Where all of them share a few CPUs, a line in work in any stage slows an interactive query in any
@@ -32,6 +32,11 @@ class BatchThrottle:
         self._last_query = -math.inf
         self._changed = asyncio.Event()
         self._order = asyncio.Lock()
+
+    def most(self, copies: int) -> int:
+        """Of so many copies, how many may wait or be in work at once. Where they wait it is few: each has a deadline,
+        and behind many others it would not begin before that."""
+        return min(copies, 2 * self._most) if self._yields else copies
 
     @contextmanager
     def query(self) -> Iterator[None]:

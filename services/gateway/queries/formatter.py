@@ -8,11 +8,12 @@ from services.gateway.http.models import sources_from
 from services.gateway.http.problems import problem_body
 from services.gateway.http.sse import Event
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewSources, NewText, Part
+from services.gateway.queries.pipelines import EMBED, RERANK
 from services.gateway.queries.session import QuerySession
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem
 from shared.telemetry.tracing import trace_id
-from sluice.api.models import Answer, Done, Sources, Timings
+from sluice.api.queries import Answer, Done, Sources, Timings
 
 __all__ = ["QueryFormatter", "answer_of", "timings_of"]
 
@@ -62,5 +63,14 @@ def _done(query: Query, ended: Ended, timings: Timings) -> Done:
         answerable=ended.answerable,
         searched=ended.searched,
         context=ended.context,
+        collection_version=query.collection_version,
         trace_id=trace_id(),
+        embedding_model=_stored_model(query, EMBED),
+        rerank_model=_stored_model(query, RERANK),
+        release=query.release,
     )
+
+
+def _stored_model(query: Query, stage: str) -> str:
+    """The model of the store by which a stage works on the query; none where it uses its own."""
+    return next((str(stop.params.get("model", "")) for stop in query.slip if stop.stage == stage), "")

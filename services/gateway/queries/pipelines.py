@@ -8,19 +8,22 @@
         - {stage: generate, variant: canary}
 
 A pipeline named `default` replaces the built-in one, which is embed, retrieve, generate; and so does `rerank`, which is
-embed, retrieve, rerank, generate.
+embed, retrieve, rerank, generate. Steps may also decide which stage comes next: `shared/contracts/graphs/written.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Final
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
-from shared.contracts.envelope import Name, Stop
+from shared.contracts.envelope import Stop
 from shared.contracts.filters import guarded
+from shared.contracts.graphs import rewritten, stages
+from shared.contracts.graphs.reranking import GENERATE, RERANK, RETRIEVE, reranked, visits
+from shared.contracts.graphs.written import read_pipelines
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RERANK_CANDIDATES, RetrievalFields
 
@@ -28,11 +31,7 @@ __all__ = ["DEFAULT", "EMBED", "GENERATE", "RERANK", "RETRIEVE", "Pipelines", "P
 
 DEFAULT: Final = "default"
 EMBED: Final = "embed"
-RETRIEVE: Final = "retrieve"
-RERANK: Final = "rerank"
-GENERATE: Final = "generate"
 CONDENSE: Final = "condense"
-MAX_VALUES: Final = 10_000
 SCALAR_ERRORS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """What PyYAML raises for a scalar that is not what its tag says, such as the date 2026-13-45."""
 
@@ -93,7 +92,7 @@ class Pipelines:
         no stop would apply it.
         """
         stops = self.get(name)
-        retrieves = any(stop.stage == RETRIEVE for stop in stops)
+        retrieves = visits(stops, RETRIEVE)
         if rerank or (rerank is None and collection_candidates and retrieves):
             stops = _with_rerank(name, stops)
         if request_filter and not retrieves:
@@ -119,7 +118,7 @@ def _condense_stop(slip: tuple[Stop, ...]) -> tuple[Stop, ...]:
 
     It names no variant: an adapter of the stop `generate` serves that stage alone.
     """
-    named = {stop.stage for stop in slip}
+    named = {stop.stage for stop in stages(slip)}
     return (Stop(stage=CONDENSE),) if {GENERATE, RETRIEVE} <= named and CONDENSE not in named else ()
 
 
@@ -137,14 +136,14 @@ class _RetrieveRequest:
     collection_candidates: int
 
     def applied_to(self, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
-        reranks = any(stop.stage == RERANK for stop in stops)
-        made = []
-        for stop in stops:
+        reranks = visits(stops, RERANK)
+
+        def applied(stop: Stop) -> Stop:
             if stop.stage == RETRIEVE:
-                made.append(self._retrieve(stop, self._candidates(stop) if reranks else self._top_k(stop)))
-            else:
-                made.append(stop.with_params(top_k=self._top_k(stop)) if stop.stage == RERANK else stop)
-        return tuple(made)
+                return self._retrieve(stop, self._candidates(stop) if reranks else self._top_k(stop))
+            return stop.with_params(top_k=self._top_k(stop)) if stop.stage == RERANK else stop
+
+        return rewritten(stops, lambda steps: tuple(map(applied, steps)))
 
     def _retrieve(self, stop: Stop, top_k: JsonValue) -> Stop:
         own: JsonValue = stop.params.get("filter")
@@ -166,37 +165,10 @@ class _RetrieveRequest:
 
 def _with_rerank(name: str, stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
     """The stops with one that reranks right after the last that retrieves, whose `top_k` it takes, unless one does."""
-    if any(stop.stage == RERANK for stop in stops):
-        return stops
-    last = max((i for i, stop in enumerate(stops) if stop.stage == RETRIEVE), default=None)
-    if last is None:
+    if not (visits(stops, RERANK) or visits(stops, RETRIEVE)):
         detail = f"The pipeline '{name}' does not retrieve, so it has nothing to rerank."
         raise Problem(ProblemType.INVALID_REQUEST, detail, param="rerank")
-    params = dict(stops[last].params)
-    kept = {"top_k": params.pop("top_k")} if "top_k" in params else {}
-    retrieve = stops[last].model_copy(update={"params": params})
-    return (*stops[:last], retrieve, Stop(stage=RERANK, params=kept), *stops[last + 1 :])
-
-
-class _StopEntry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    stage: Name
-    variant: Name = "default"
-    params: dict[str, JsonValue] = {}
-
-
-def _expand_stop(entry: Any) -> Any:
-    return {"stage": entry} if isinstance(entry, str) else entry
-
-
-_Stops = Annotated[list[Annotated[_StopEntry, BeforeValidator(_expand_stop)]], Field(min_length=1, max_length=16)]
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    pipelines: dict[Name, _Stops]
+    return reranked(stops)
 
 
 def load_pipelines(path: Path | None) -> Pipelines:
@@ -204,33 +176,12 @@ def load_pipelines(path: Path | None) -> Pipelines:
     if path is None:
         return Pipelines()
     try:
-        entries = _File.model_validate(_check_size(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PipelinesError(f"cannot read the pipelines file {path}: {error.strerror}") from error
-    except ValidationError as error:
-        mistakes = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors())
-        raise PipelinesError(f"the pipelines file {path} is not valid: {mistakes}") from error
     except (yaml.YAMLError, RecursionError, *SCALAR_ERRORS) as error:
         raise PipelinesError(f"the pipelines file {path} is not YAML: {error}") from error
-    return Pipelines(
-        {
-            name: tuple(Stop(stage=e.stage, variant=e.variant, params=e.params) for e in stops)
-            for name, stops in entries.pipelines.items()
-        }
-    )
-
-
-def _check_size(value: Any) -> Any:
-    """The value. Raises ValueError where it has too many values once aliases are expanded, or contains itself."""
-    waiting, count = [value], 0
-    while waiting:
-        item, count = waiting.pop(), count + 1
-        if count > MAX_VALUES:
-            raise ValueError(f"it has more than {MAX_VALUES:,} values, with its aliases written out")
-        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-    return value
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    named = [f"stop {part + 1}" if isinstance(part, int) else part for part in location if part != "[key]"]
-    return " > ".join(named) or "the file"
+    try:
+        return Pipelines(read_pipelines(content))
+    except (ValueError, RecursionError) as error:
+        raise PipelinesError(f"the pipelines file {path} is not valid: {error}") from error

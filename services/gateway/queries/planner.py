@@ -1,26 +1,29 @@
 """From a client's request to the envelope of its query, for every face of the API."""
 
+import math
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import JsonValue
 
+from services.gateway.canaries.selection import choose_version, shadowed_version
 from services.gateway.context import RequestContext
-from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE, Pipelines
+from services.gateway.queries.pipelines import DEFAULT, EMBED, GENERATE, RERANK, Pipelines
 from services.gateway.settings import GatewaySettings
 from services.gateway.variants.selector import Router
 from shared.contracts.collections import Collection
-from shared.contracts.envelope import Message, Passage, Query, Stop
+from shared.contracts.envelope import Lane, Message, Passage, Query, Scalar, Stop
 from shared.contracts.generation import GenerateParams
+from shared.contracts.graphs import resolved, rewritten
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import NO_OPTIONS, RetrievalFields
 from shared.nats.subjects import reply_subject
 
-__all__ = ["Countdown", "QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
+__all__ = ["SHORTEST_TIMEOUT", "Countdown", "QueryPlan", "QueryPlanner", "validate_question", "validate_timeout"]
 
 SHORTEST_TIMEOUT: Final = 0.1
 
@@ -32,6 +35,8 @@ DEEPEST: Final = 128
 
 ANY: Final = "default"
 """The variant of a stop that leaves the choice to the collection and the routes."""
+
+NO_METADATA: Final[Mapping[str, Scalar]] = {}
 
 SPOKEN: Final = frozenset({"user", "assistant"})
 """Roles whose turns a later question may refer to."""
@@ -85,18 +90,42 @@ class QueryPlan:
     retrieval: RetrievalFields = NO_OPTIONS
     generate: GenerateParams = GenerateParams()
     generator: str | None = None
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 class QueryPlanner:
     """Writes the envelopes of queries, for every face of the API."""
 
-    def __init__(self, settings: GatewaySettings, pipelines: Pipelines, selector: Router) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        pipelines: Pipelines,
+        selector: Router,
+        shadow: Callable[[str, Callable[[], Query], float], None],
+    ) -> None:
+        """`shadow` is told the id of a question of which a copy is to be sent, what writes that, and the seconds that
+        the question may take."""
         self.settings = settings
         self._pipelines = pipelines
         self._selector = selector
+        self._shadow = shadow
 
     def plan(self, context: RequestContext, plan: QueryPlan) -> Query:
-        """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER."""
+        """The envelope of a question. Raises Problem PIPELINE_NOT_FOUND or INVALID_FILTER.
+
+        A share of the conversations of the interactive lane goes to the version that is a canary, or is copied to it.
+        """
+        query_id, canary = _new_id(), ""
+        if context.lane is not Lane.INTERACTIVE:
+            return self._planned(context, plan, query_id, canary)
+        key = plan.conversation or query_id
+        collection, canary = choose_version(plan.collection, key)
+        if (shadowed := shadowed_version(plan.collection, key)) is not None:
+            copied = replace(plan, collection=shadowed)
+            self._shadow(query_id, lambda: self._planned(context, copied, query_id, canary), plan.timeout)
+        return self._planned(context, replace(plan, collection=collection), query_id, canary)
+
+    def _planned(self, context: RequestContext, plan: QueryPlan, query_id: str, canary: str) -> Query:
         slip = self._pipelines.slip(
             plan.pipeline or plan.collection.pipeline or DEFAULT,
             top_k=plan.top_k,
@@ -112,13 +141,18 @@ class QueryPlanner:
         )
         return self.envelope(
             context,
-            tuple(_with_plan(stop, plan) for stop in slip),
+            rewritten(slip, lambda steps: tuple(_with_plan(stop, plan) for stop in steps)),
             timeout=plan.timeout,
             conversation=plan.conversation,
             question=plan.question,
             messages=plan.messages,
+            metadata=plan.metadata,
+            query_id=query_id,
             collection=plan.collection.table,
             collection_id=plan.collection.id,
+            collection_version=plan.collection.queried.name,
+            release=plan.collection.queried.release,
+            canary=canary,
         )
 
     def envelope(
@@ -130,36 +164,59 @@ class QueryPlanner:
         conversation: str | None = None,
         question: str = "",
         messages: tuple[Message, ...] = (),
+        metadata: Mapping[str, Scalar] = NO_METADATA,
+        query_id: str = "",
         collection: str = "",
         collection_id: str = "",
+        collection_version: str = "",
+        release: str = "",
+        canary: str = "",
         passages: tuple[Passage, ...] = (),
     ) -> Query:
         """An envelope with this slip, which this gateway receives the reply to within `timeout` seconds from now.
 
         The context names the lane, and may name another deadline. A stop that names no variant gets one by the routes,
-        the same for all queries of a `conversation`. Raises Problem INVALID_REQUEST for JSON that is nested too deep.
+        the same for all queries of a `conversation`. Raises Problem INVALID_REQUEST for JSON that is nested too deep or
+        a pipeline that has no stage for the question, and INVALID_QUESTION where the pipeline refuses it.
         """
         now = time.time()
-        # Sorts by time, which makes logs easier to read.
-        query_id = f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+        query_id = query_id or _new_id()
         for part in (*(stop.params for stop in slip), *(message.model_extra for message in messages)):
             _check_depth(part)
-        return Query(
+        routed = self._selector.route(slip, conversation or query_id)
+        query = Query(
             id=query_id,
             tenant=context.tenant,
             lane=context.lane,
             asked_at=now,
-            deadline=context.deadline or now + timeout,
+            deadline=min(context.deadline or now + timeout, context.latest or math.inf),
             reply=reply_subject(self.settings.instance, query_id),
             joined=True,
-            slip=self._selector.route(slip, conversation or query_id),
+            slip=routed,
+            shares=self._selector.shares(slip, routed),
             question=question,
             messages=messages,
+            metadata=dict(metadata),
             collection=collection,
             collection_id=collection_id,
+            collection_version=collection_version,
+            release=release,
+            canary=canary,
             principals=context.principal.reads_as,
             passages=passages,
         )
+        query = resolved(query)
+        if not query.slip:
+            detail = (
+                "The pipeline has no step for this question: none of its cases holds, and nothing comes after them."
+            )
+            raise Problem(ProblemType.INVALID_REQUEST, detail)
+        return query
+
+
+def _new_id() -> str:
+    """It sorts by time, which makes logs easier to read."""
+    return f"{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
 
 
 def _check_depth(part: object, left: int = DEEPEST) -> None:
@@ -173,11 +230,16 @@ def _check_depth(part: object, left: int = DEEPEST) -> None:
 
 
 def _with_plan(stop: Stop, plan: QueryPlan) -> Stop:
+    version = plan.collection.queried
     if stop.stage == EMBED and stop.variant == ANY:
-        # Only the variant that embedded the collection's passages can find them.
-        return stop.model_copy(update={"variant": plan.collection.embedding_variant})
+        # Only the variant and the model that embedded the collection's passages can find them.
+        stop = stop.model_copy(update={"variant": plan.collection.embedding_variant})
+        return stop.with_params(**version.embed_params)
+    if stop.stage == RERANK:
+        return stop.model_copy(update={"params": version.rerank_params | stop.params})
     if stop.stage != GENERATE:
         return stop
+    stop = stop.model_copy(update={"params": version.generate_params | stop.params})
     stop = stop.with_params(**plan.generate.encode())
     return stop.model_copy(update={"variant": plan.generator}) if plan.generator else stop
 

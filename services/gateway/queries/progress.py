@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from shared.contracts.envelope import Stop
 from shared.contracts.events import AnyEvent, Progress
+from shared.contracts.graphs import GRAPH, is_graph, stages
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["QueryProgress", "QueueState", "overdue"]
@@ -25,12 +26,27 @@ class QueueState:
 
 
 class QueryProgress:
-    """The last stop of the slip that a worker has started on, in the newest attempt."""
+    """The last stop of the slip that a worker has started on, in the newest attempt.
+
+    Of a slip that decides on the way, those stops count that are written in it, and nobody knows which comes next.
+    """
 
     def __init__(self, slip: Sequence[Stop]) -> None:
-        self.slip = tuple(slip)
+        self.slip = tuple(stages(slip))
+        self._decides = (
+            len(self.slip) if not is_graph(slip) else next(at for at, stop in enumerate(slip) if stop.stage == GRAPH)
+        )
         self._attempt = 1
         self._started = -1
+        self._is_graph = is_graph(slip)
+        self._begun: set[str] = set()
+
+    @property
+    def not_begun(self) -> tuple[str, ...]:
+        """The stages of a slip that decides on which no worker has started, in the order in which they are written."""
+        if not self._is_graph:
+            return ()
+        return tuple(dict.fromkeys(stop.stage for stop in self.slip if stop.stage not in self._begun))
 
     @property
     def started(self) -> Stop | None:
@@ -38,15 +54,17 @@ class QueryProgress:
 
     @property
     def ahead(self) -> Stop | None:
-        """The stop after the last started one; the first where none is."""
+        """The stop after the last started one; the first where none is. None also where the slip decides."""
         following = self._started + 1
-        return self.slip[following] if following < len(self.slip) else None
+        return self.slip[following] if following < self._decides else None
 
     def note(self, event: AnyEvent) -> None:
         if event.attempt > self._attempt:
             self._attempt, self._started = event.attempt, -1
+            self._begun.clear()
         if type(event) is not Progress or event.attempt < self._attempt:
             return
+        self._begun.add(event.stage)
         for at in range(self._started + 1, len(self.slip)):
             if self.slip[at].stage == event.stage:
                 self._started = at
@@ -65,10 +83,15 @@ def overdue(progress: QueryProgress, timeout: float, queue: QueueState | None) -
     if started is None and ahead is not None:
         load = f"{queue.in_work} queries in work, {queue.waiting} waiting" if queue else ""
         return _unavailable(ahead, f"The workers of stage '{ahead.stage}' did not get to it ({load})", timeout)
+    others = ", ".join(f"'{stage}'" for stage in progress.not_begun)
+    if started is None and others:
+        return _unavailable(progress.slip[0], f"No worker has begun on it, of the stages {others}", timeout)
     stage = started.stage if started else ""
     where = f"Stage '{stage}' had begun on it"
     if ahead is not None:
         where += f", stage '{ahead.stage}' had not yet"
+    elif others:
+        where += f", and none of the stages {others} yet, some of which its pipeline may pass by"
     return Problem(
         ProblemType.DEADLINE_EXCEEDED,
         f"The query did not finish within {timeout:g} s. {where}. Allow it more time, or run more workers.",

@@ -17,7 +17,7 @@ from services.gateway.state import state_of
 from shared.contracts.filters import parse
 from shared.contracts.keys import Action
 from shared.contracts.problems import ProblemType
-from sluice.api.models import Answer, Delta, Done, Sources
+from sluice.api.queries import Answer, Delta, Done, Sources
 
 __all__ = ["router"]
 
@@ -53,6 +53,7 @@ MAX_BODY: Final = 512 * 1024
             ProblemType.VERSION_NOT_READY,
             ProblemType.COLLECTION_EMPTY,
             ProblemType.INDEX_DAMAGED,
+            ProblemType.INDEX_UNAVAILABLE,
             ProblemType.CONTEXT_EXCEEDED,
             ProblemType.TOO_LARGE,
             ProblemType.QUEUE_FULL,
@@ -92,6 +93,7 @@ async def ask(request: Request) -> Response:
         conversation=body.conversation,
         retrieval=body.retrieval,
         generate=body.generate.params_at("generate"),
+        metadata=body.metadata,
     )
     query = state.planner.plan(context, plan)
     streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")

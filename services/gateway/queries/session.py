@@ -15,15 +15,17 @@ from pydantic import ValidationError
 from services.gateway.http.problems import ClientLeftError
 from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, Part, PartLostError
 from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.late_steps import LateSteps
 from services.gateway.queries.lost_index import explain_empty
 from services.gateway.queries.progress import QueryProgress, overdue
 from services.gateway.queries.queue_states import QueueStates
 from services.gateway.queries.window import QueryWindow
 from shared.contracts.envelope import Lane, Query
-from shared.contracts.events import AnyEvent, Done, Progress, Usage, decode_event
+from shared.contracts.events import AnyEvent, Done, Progress, Usage, Waiting, decode_event
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.subjects import BUILT_IN_QUEUES, delivered_subject, reply_subject
-from shared.runtime.forward import forward
+from shared.runtime.onward import Onward
+from shared.runtime.options import DEFAULTS
 from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
@@ -47,6 +49,9 @@ HANDED_OVER = Counter(
 
 CHARS_PER_TOKEN: Final = 4
 
+Observer = Callable[["QuerySession", Problem | None], None]
+"""Is told of a query that has ended, with the problem if it was one."""
+
 WAKE: Final = Done(attempt=0, deltas=0)
 """An event of no attempt, which makes a session look whether to submit its query again."""
 
@@ -57,7 +62,7 @@ MOST_PARTS_LOST: Final = 3
 class QuerySession:
     """One query in flight. `ended` is set once its answer is complete, and `kept` if that is to be kept."""
 
-    def __init__(self, bus: Bus, query: Query, mailbox: Mailbox, answer: AnswerAssembler) -> None:
+    def __init__(self, bus: Bus, onward: Onward, query: Query, mailbox: Mailbox, answer: AnswerAssembler) -> None:
         self.query = query
         self.answer = answer
         self.progress = QueryProgress(query.slip)
@@ -68,7 +73,7 @@ class QuerySession:
         self._failure: Problem | None = None
         self.disconnected = False
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + query.remaining)
-        self._bus = bus
+        self._onward = onward
         self._client = bus.client
         self._mailbox = mailbox
         self._began = time.perf_counter()
@@ -76,6 +81,7 @@ class QuerySession:
         self._submitting: anyio.CancelScope | None = None
         self._lost = False
         self._parts_lost = 0
+        self._late = LateSteps(bus, onward, mailbox)
         self.sequence = 0
 
     @property
@@ -126,6 +132,8 @@ class QuerySession:
 
     def _take(self, event: AnyEvent) -> tuple[Part, ...]:
         self.progress.note(event)
+        if isinstance(event, Waiting) and event.attempt == self.query.attempt:
+            self._late.watch(event)
         try:
             parts = self.answer.take(event)
         except PartLostError:
@@ -151,7 +159,7 @@ class QuerySession:
         while True:
             self._reconnects, self._lost = self._reconnections, False
             with anyio.CancelScope() as self._submitting:
-                self.sequence = await forward(self._bus.jetstream, self._bus.topology, self.query)
+                self.sequence = await self._onward.begin(self.query, self._mailbox)
             interrupted = self._submitting.cancelled_caught
             self._submitting = None
             if not interrupted:
@@ -166,6 +174,10 @@ class QuerySession:
         else:
             self._lost = True
             self._mailbox.put(WAKE)
+
+    def close(self) -> None:
+        """Nothing is to happen for this query any more."""
+        self._late.forget()
 
     def client_disconnected(self) -> None:
         """Stop, as nobody reads the answer any more."""
@@ -195,7 +207,8 @@ class QuerySession:
 class Queries:
     """All queries of this gateway that are in flight.
 
-    `shadowed` is a block around the rest of a query's life once it has been submitted.
+    `shadowed` is a block around the rest of a query's life once it has been submitted. `observe` is told how each query
+    has ended: with its answer or with a problem; of those whose client has left it is told nothing.
     """
 
     def __init__(
@@ -207,8 +220,10 @@ class Queries:
         throttle: BatchThrottle,
         window: QueryWindow,
         documents: Documents,
+        observe: Observer,
     ) -> None:
         self._bus = bus
+        self._observe = observe
         self._replies = replies
         self._throttle = throttle
         self._window = window
@@ -219,6 +234,8 @@ class Queries:
         self._by_reply: dict[str, QuerySession] = {}
         self._session_ended = asyncio.Event()
         self._states = QueueStates(bus)
+        # A reader who finds a queue full is told at once.
+        self._onward = Onward(bus.jetstream, bus.topology, DEFAULTS, room=0)
         IN_FLIGHT.set_function(lambda: len(self._sessions))
 
     @property
@@ -240,26 +257,38 @@ class Queries:
         raised. Raises Problem QUEUE_FULL or BROKER_UNAVAILABLE, or the one that explains a passed deadline.
         """
         with self._replies.mailbox(query.id) as mailbox:
-            session = QuerySession(self._bus, query, mailbox, AnswerAssembler(append_only=append_only))
-            self._sessions.add(session)
-            self._by_reply[query.reply] = session
-            departure.listen(session.client_disconnected)
-            throttled = self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext()
-            async with cancelled_unless(lambda: session.ended is not None, mailbox):
-                try:
-                    with session.scope, throttled:
-                        async with self._window.place(query):
-                            await session.submit()
-                            with self._shadowed(session):
-                                try:
-                                    yield session
-                                except Problem as problem:
-                                    raise await explain_empty(problem, query, self._documents) from None
-                finally:
-                    departure.forget(session.client_disconnected)
-                    self._sessions.discard(session)
-                    del self._by_reply[query.reply]
-                    self._session_ended.set()
+            session = QuerySession(self._bus, self._onward, query, mailbox, AnswerAssembler(append_only=append_only))
+            try:
+                async with self._in_flight(session, mailbox, departure):
+                    yield session
+            except Problem as problem:
+                self._observe(session, problem)
+                raise
+        self._observe(session, None)
+
+    @asynccontextmanager
+    async def _in_flight(self, session: QuerySession, mailbox: Mailbox, departure: Departure) -> AsyncIterator[None]:
+        query = session.query
+        self._sessions.add(session)
+        self._by_reply[query.reply] = session
+        departure.listen(session.client_disconnected)
+        throttled = self._throttle.query() if query.lane is Lane.INTERACTIVE else nullcontext()
+        async with cancelled_unless(lambda: session.ended is not None, mailbox):
+            try:
+                with session.scope, throttled:
+                    async with self._window.place(query):
+                        await session.submit()
+                        with self._shadowed(session):
+                            try:
+                                yield
+                            except Problem as problem:
+                                raise await explain_empty(problem, query, self._documents) from None
+            finally:
+                session.close()
+                departure.forget(session.client_disconnected)
+                self._sessions.discard(session)
+                del self._by_reply[query.reply]
+                self._session_ended.set()
         if session.scope.cancelled_caught and session.ended is None:
             raise await self._failure_of(session)
 

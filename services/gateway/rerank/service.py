@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from services.gateway.context import charge_tokens, context_of
 from services.gateway.openai.models.model_registry import RERANK
-from services.gateway.openai.planner import timeout_of
+from services.gateway.openai.planner import model_stop, timeout_of
 from services.gateway.queries.planner import validate_question
 from services.gateway.queries.portions import Part, ask_portions, portions
 from services.gateway.state import state_of
@@ -54,8 +54,10 @@ async def rank(
     question = validate_question(question, state.settings)
     seconds = timeout_of(timeout, state.settings)
     backend = await state.backend(hold=False)
-    variant = "default" if model is None else await backend.models.variant(RERANK, model)
-    stop = Stop(stage=RERANK, variant=variant, params={"budget": seconds})
+    stop = Stop(stage=RERANK)
+    if model is not None:
+        stop = await model_stop(RERANK, model, context.tenant, backend.models, backend.model_store)
+    stop = stop.with_params(budget=seconds)
 
     def plan(passages: tuple[Passage, ...]) -> Query:
         return state.planner.envelope(context, (stop,), timeout=seconds, question=question, passages=passages)

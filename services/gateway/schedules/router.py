@@ -101,8 +101,8 @@ async def pause(name: str, schedules: SchedulesParameter, principal: PrincipalDe
 )
 @requires(Action.JOBS)
 async def resume(name: str, schedules: SchedulesParameter, principal: PrincipalDependency) -> ScheduleBody:
-    """Goes on with the next tick."""
-    await _schedule(schedules, principal, name)
+    """Goes on with the next tick. It takes what submitting the job takes, as its jobs follow."""
+    principal.need_spec((await _schedule(schedules, principal, name)).spec)
     return ScheduleBody.of(await schedules.resume(principal.tenant, name), principal)
 
 

@@ -12,12 +12,13 @@ from services.gateway.dependencies import BusDependency, RoutesDependency
 from services.gateway.http.body import read_json
 from services.gateway.http.openapi import problems, request_body
 from services.gateway.http.preconditions import IfMatch, entity_tag, matches
-from services.gateway.variants.routes import Route, Routes, StoredRoute, revision_conflict
 from services.gateway.variants.service import UNROUTED_STAGES, NewRoute, RouteList, describe_routes
 from shared.contracts.envelope import Name
 from shared.contracts.keys import Action
 from shared.contracts.problems import Problem, ProblemType
-from sluice.api import models as api
+from shared.contracts.routes import Route
+from shared.stores.routes import Routes, StoredRoute, revision_conflict
+from sluice.api import routing as api
 
 __all__ = ["router"]
 

@@ -9,11 +9,12 @@ weight, every gateway comes to the same result, and when weights change only tho
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
-from services.gateway.variants.routes import DEFAULT, Route
+from shared.contracts.draws import uniform
 from shared.contracts.envelope import Query, Stop
+from shared.contracts.graphs import rewritten, stages
+from shared.contracts.routes import DEFAULT, Route
 
 __all__ = ["Copy", "Router", "choose"]
 
@@ -26,7 +27,7 @@ def choose(route: Route, key: str) -> str:
     shares = route.shares
     if len(shares) == 1:
         return next(iter(shares))
-    return max(shares, key=lambda variant: -shares[variant] / math.log(_uniform(route.stage, variant, key)))
+    return max(shares, key=lambda variant: -shares[variant] / math.log(uniform(route.stage, variant, key)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +50,40 @@ class Router:
         """The routes in force, by stage."""
         return self._routes
 
+    @property
+    def _has_shadows(self) -> bool:
+        return any(route.shadows for route in self._routes.values())
+
     def update(self, routes: Mapping[str, Route]) -> None:
         """Put these routes, by stage, in force."""
         self._routes = routes
 
     def route(self, slip: tuple[Stop, ...], key: str) -> tuple[Stop, ...]:
         """The slip with a variant chosen for every stop that names none. The same key gets the same variants."""
-        return tuple(self._routed(stop, key) for stop in slip)
+        return rewritten(slip, lambda steps: tuple(self._routed(stop, key) for stop in steps))
+
+    def shares(self, slip: tuple[Stop, ...], routed: tuple[Stop, ...]) -> dict[str, float]:
+        """How likely each variant was that `route` has drawn for a stop of the slip, by stage."""
+        found = {}
+        for before, after in zip(stages(slip), stages(routed), strict=True):
+            route = self._routes.get(after.stage)
+            if before.variant == DEFAULT and route is not None and len(route.shares) > 1:
+                found[after.stage] = round(route.shares[after.variant], 6)
+        return found
 
     def copies(self, query: Query) -> tuple[Copy, ...]:
         """The shadows of a query whose slip has been routed, chosen by its id.
 
-        Only stops that a route can have chosen are copied, not those of a pipeline or a model's name.
+        Only stops that a route can have chosen are copied, not those of a pipeline or a model's name. They may lie on
+        a way of a graph that the query does not take: nobody knows that yet.
         """
+        ways = tuple(stages(query.slip)) if self._has_shadows else ()
         return tuple(
             Copy(stage=route.stage, variant=variant, slip=_replaced(query.slip, route, variant))
             for route in self._routes.values()
             for variant, percent in route.shadows.items()
-            if any(_replaceable(stop, route, variant) for stop in query.slip)
-            and _uniform(route.stage, variant, f"shadow {query.id}") < percent / 100
+            if any(_replaceable(stop, route, variant) for stop in ways)
+            and uniform(route.stage, variant, f"shadow {query.id}") < percent / 100
         )
 
     def _routed(self, stop: Stop, key: str) -> Stop:
@@ -84,12 +100,10 @@ def _replaceable(stop: Stop, route: Route, variant: str) -> bool:
 
 
 def _replaced(slip: tuple[Stop, ...], route: Route, variant: str) -> tuple[Stop, ...]:
-    return tuple(
-        stop.model_copy(update={"variant": variant}) if _replaceable(stop, route, variant) else stop for stop in slip
-    )
+    def replaced(steps: tuple[Stop, ...]) -> tuple[Stop, ...]:
+        return tuple(
+            stop.model_copy(update={"variant": variant}) if _replaceable(stop, route, variant) else stop
+            for stop in steps
+        )
 
-
-def _uniform(stage: str, variant: str, key: str) -> float:
-    """A number in (0, 1), both excluded, that is spread evenly over keys; 52 bits, so that none rounds to 1."""
-    digest = blake2b(f"{stage}\0{variant}\0{key}".encode(), digest_size=8).digest()
-    return ((int.from_bytes(digest, "big") >> 12) + 0.5) / 2**52
+    return rewritten(slip, replaced)

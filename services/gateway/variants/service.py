@@ -6,10 +6,11 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.variants.routes import DEFAULT, Percents, Route, StoredRoute, Weights
 from shared.contracts.requests import REQUEST
-from sluice.api import models as api
-from sluice.api.models import ServiceStatus
+from shared.contracts.routes import DEFAULT, Percents, Route, Weights
+from shared.stores.routes import StoredRoute
+from sluice.api import routing as api
+from sluice.api.status import ServiceStatus
 
 __all__ = ["UNROUTED_STAGES", "NewRoute", "RouteList", "describe_routes", "warnings"]
 

@@ -22,7 +22,8 @@ TOKENS: Final = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 IN_FLIGHT = Gauge("sluice_shadow_in_flight", "Shadow queries that wait for their answer.")
 OUTCOMES = Counter(
     "sluice_shadow_queries_total",
-    "Shadow queries by how they ended: answered, the code of a problem, cancelled, or skipped for want of room.",
+    "Shadow queries by how they ended: answered, the code of a problem, cancelled, unvisited where their way did not "
+    "come to the stage, or skipped for want of room.",
     (*STAGE, "outcome"),
 )
 SECONDS_TOTAL = Histogram(

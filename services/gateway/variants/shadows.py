@@ -5,7 +5,6 @@ no client sees its answer.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,33 +16,34 @@ from nats.errors import Error as NatsError
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText
+from services.gateway.queries.assembler import AnswerAssembler, Ended, NewText, PartLostError
+from services.gateway.queries.batch_throttle import BatchThrottle
+from services.gateway.queries.copies import shadow_of
 from services.gateway.queries.formatter import answer_of
 from services.gateway.queries.session import QuerySession
 from services.gateway.variants.selector import Copy, Router
 from services.gateway.variants.shadow_metrics import IN_FLIGHT, OUTCOMES, Comparison, Run
-from shared.contracts.envelope import Lane, Query
+from shared.contracts.envelope import Query
 from shared.contracts.events import AnyEvent, Progress
 from shared.contracts.problems import Problem, ProblemType
-from shared.nats.subjects import reply_subject
-from shared.runtime.forward import forward
+from shared.runtime.onward import Onward
+from shared.runtime.options import DEFAULTS
 from shared.runtime.replies import Mailbox, ReplyRouter
 from shared.runtime.requester import cancelled_unless
 from shared.service.bus import Bus
 from shared.telemetry.tracing import tracer
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Answer, Timings
+from sluice.api.queries import Answer, Timings
 
-__all__ = ["SHADOW_OF", "Shadows"]
+__all__ = ["Shadows"]
 
 log = logging.getLogger(__name__)
-
-SHADOW_OF: Final = "shadow_of"
-"""The note by which a stage can tell a shadow; it holds the id of the live query."""
 
 ANSWERED: Final = "answered"
 CANCELLED: Final = "cancelled"
 SKIPPED: Final = "skipped"
+UNVISITED: Final = "unvisited"
+"""Its way through a graph did not come to the compared stage, so it says nothing of the variant."""
 
 
 Keep = Callable[[str, KeptAnswer], None]
@@ -53,23 +53,23 @@ Keep = Callable[[str, KeptAnswer], None]
 class _Shadow:
     """One copy in flight."""
 
-    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, live: Query, copy: Copy, keep: Keep) -> None:
-        name = f"shadow-{secrets.token_hex(8)}"
+    def __init__(
+        self,
+        onward: Onward,
+        instance: str,
+        replies: ReplyRouter,
+        throttle: BatchThrottle,
+        live: Query,
+        copy: Copy,
+        keep: Keep,
+    ) -> None:
         self.copy = copy
         self.comparison = Comparison(copy.stage, copy.variant)
-        self._bus = bus
+        self._onward = onward
         self._replies = replies
+        self._throttle = throttle
         self._keep = keep
-        self._query = live.model_copy(
-            update={
-                "id": name,
-                "lane": Lane.BATCH,
-                "reply": reply_subject(instance, name),
-                "slip": copy.slip,
-                "attempt": 1,
-                "notes": {**live.notes, SHADOW_OF: live.id},
-            }
-        )
+        self._query = shadow_of(live, live.model_copy(update={"slip": copy.slip}), instance)
         self._answer = AnswerAssembler(append_only=False)
         self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._query.remaining)
         self._began = time.perf_counter()
@@ -98,10 +98,10 @@ class _Shadow:
         with tracer.start_as_current_span(name, context=Context(), links=links, attributes=attributes):
             try:
                 return await self._submit()
+            except (PartLostError, NatsError, TimeoutError, OSError):
+                return ProblemType.BROKER_UNAVAILABLE.code
             except Problem as problem:
                 return problem.kind.code
-            except (NatsError, TimeoutError, OSError):
-                return ProblemType.BROKER_UNAVAILABLE.code
             except Exception:
                 log.exception("a shadow query failed")
                 return ProblemType.INTERNAL.code
@@ -111,12 +111,15 @@ class _Shadow:
         with self._replies.mailbox(self._query.id) as mailbox:
             async with cancelled_unless(lambda: ended is not None, mailbox):
                 with self._scope:
-                    await forward(self._bus.jetstream, self._bus.topology, self._query)
-                    while ended is None:
-                        ended = await self._next(mailbox)
+                    async with self._throttle.line():
+                        await self._onward.begin(self._query, mailbox)
+                        while ended is None:
+                            ended = await self._next(mailbox)
             while (event := mailbox.more()) is not None:
                 self._note(event)
         if ended is not None:
+            if not any((hop.stage, hop.variant) == (self.copy.stage, self.copy.variant) for hop in ended.trail):
+                return UNVISITED
             seconds = time.perf_counter() - self._began
             run = Run.of(self._answer, ended, self.copy.stage, seconds=seconds, first_delta=self._first_delta)
             self.comparison.note("shadow", run)
@@ -151,14 +154,25 @@ class _Shadow:
 
 
 class Shadows:
-    """All shadows of this gateway, `most` at once; the rest are left out. `keep` is called with each answer."""
+    """All shadows of this gateway, `most` at once, or fewer where the throttle has them wait; the rest are left out.
+    `keep` is called with each answer."""
 
-    def __init__(self, bus: Bus, instance: str, replies: ReplyRouter, router: Router, most: int, keep: Keep) -> None:
-        self._bus = bus
+    def __init__(
+        self,
+        bus: Bus,
+        instance: str,
+        replies: ReplyRouter,
+        router: Router,
+        throttle: BatchThrottle,
+        most: int,
+        keep: Keep,
+    ) -> None:
+        self._onward = Onward(bus.jetstream, bus.topology, DEFAULTS, room=0)
         self._instance = instance
         self._replies = replies
         self._router = router
-        self._most = most
+        self._throttle = throttle
+        self._most = throttle.most(most)
         self._keep = keep
         self._running: set[_Shadow] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -198,7 +212,7 @@ class Shadows:
         if len(self._running) >= self._most:
             OUTCOMES.labels(copy.stage, copy.variant, SKIPPED).inc()
             return None
-        shadow = _Shadow(self._bus, self._instance, self._replies, live, copy, self._keep)
+        shadow = _Shadow(self._onward, self._instance, self._replies, self._throttle, live, copy, self._keep)
         self._running.add(shadow)
         self._tasks.start_soon(self._run, shadow)
         return shadow

@@ -92,7 +92,8 @@ class MeasuredEngine:
         return await self._engine.prepare(prompt)
 
     async def generate(self, prepared: Prepared, after: Delivered | None = None) -> AsyncGenerator[Item, None]:
-        model = prepared.prompt.adapter or self.model
+        # Adapters of the store are any number, and count as the model.
+        model = prepared.prompt.adapter if prepared.prompt.adapter in self.adapters else self.model
         labels = (self.name, model)
         example = exemplar()
         before = time.perf_counter()

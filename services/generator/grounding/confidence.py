@@ -20,7 +20,7 @@ from typing import Final
 import anyio
 from nats.errors import Error as NatsError
 
-from services.generator.grounding.sentences import split_sentences
+from shared.analysis.sentences import split_sentences
 from shared.analysis.terms import TermKind, content_terms, document_terms, question_terms
 from shared.contracts.envelope import Passage
 from shared.contracts.problems import Problem

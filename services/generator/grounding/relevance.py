@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.generator.grounding.sentences import SentenceKind
 from shared.analysis.languages import Language, detect_language
+from shared.analysis.sentences import SentenceKind
 from shared.analysis.terms import QuestionTerm, TermKind, content_terms, document_terms, question_terms
 
 __all__ = ["Candidate", "Scored", "overlap", "rank"]

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 
 from services.generator.engines.base import PromptPassage
 from services.generator.grounding.containment import Words, contained
-from services.generator.grounding.sentences import prose_spans, split_sentences
+from shared.analysis.sentences import prose_spans, split_sentences
 from shared.contracts.problems import Problem
 
 __all__ = ["Checked", "CheckedBy", "Embed", "SupportChecker", "Thresholds", "Verdict", "sentence_spans"]

@@ -6,12 +6,12 @@ from typing import Final
 
 from services.generator.engines.base import Engine
 from services.generator.grounding.followup import LONGEST, made_standalone
-from services.generator.prompting.sanitizer import Sanitizer
-from services.generator.prompting.templating import TemplateName, Templates, Turn
 from services.generator.stages.generate import ORIGINAL_QUESTION
 from services.generator.stages.rewriting import Rewriter
 from shared.analysis.terms import content_terms
 from shared.contracts.envelope import Message, Query
+from shared.prompting.sanitizer import Sanitizer
+from shared.prompting.templating import TemplateName, Templates, Turn
 from shared.runtime.stage import Context
 
 __all__ = ["Condense"]

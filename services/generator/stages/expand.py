@@ -11,12 +11,12 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.generator.engines.base import Engine
-from services.generator.prompting.sanitizer import Sanitizer
-from services.generator.prompting.templating import TemplateName, Templates
 from services.generator.stages.rewriting import SECONDS, Rewriter
 from shared.contracts.envelope import Query
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Expansion
+from shared.prompting.sanitizer import Sanitizer
+from shared.prompting.templating import TemplateName, Templates
 from shared.runtime.stage import Context
 
 __all__ = ["Expand", "ExpandParams"]

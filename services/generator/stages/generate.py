@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from services.generator.adapters import StoredAdapters
 from services.generator.engines.base import Engine, Finish, FinishReason, Prepared, Prompt, TextDelta
 from services.generator.engines.metrics import count_rewritten, count_sentences
 from services.generator.grounding.confidence import Assessment, Assessor
@@ -14,11 +15,13 @@ from services.generator.grounding.decline import decline
 from services.generator.prompting.context import disjoint_contexts, prompt_passages, with_context_of
 from services.generator.streaming.citation_stream import CitationStream
 from services.generator.streaming.coalescer import DeltaCoalescer
+from services.generator.streaming.moderator import AnswerStoppedError, Moderator
 from services.generator.streaming.review import Reviewed
 from services.generator.streaming.support_review import SupportReview, shown_passages
 from shared.contracts.envelope import Message, Query
 from shared.contracts.events import Delivered, SentenceSupport, Usage
 from shared.contracts.generation import GenerateParams, Mode, ToolCallDelta, Unsupported
+from shared.contracts.moderation import Moderation
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Searched
 from shared.runtime.stage import Context
@@ -53,15 +56,20 @@ class Generate:
         support: SupportReview | None = None,
         *,
         declines: bool = True,
+        stored: StoredAdapters | None = None,
+        judge: Callable[[Query, Moderation, str], Awaitable[bool]] | None = None,
     ) -> None:
         """Pieces that the engine writes within `interval` seconds are sent as one. `declines` says whether a question
-        that the passages cannot answer is declined, where a request does not say."""
+        that the passages cannot answer is declined, where a request does not say. `stored` has the adapters that
+        queries name. `judge` says of a sentence whether a model lets it pass."""
         self._declines = declines
         self._support = support or SupportReview()
         self._assessor = Assessor(seconds=self._support.seconds)
         self._engine = engine
         self._adapter = adapter
         self._interval = interval
+        self._stored = stored
+        self._judge = judge or _unjudged
 
     async def __call__(self, query: Query, context: Context) -> None:
         params = _seeded(GenerateParams.of(context.params), query)
@@ -69,7 +77,8 @@ class Generate:
             self._check_model(params)
         query = query.with_passages(disjoint_contexts(query.passages))
         assessment = await self._assess(query, params) if params.mode is Mode.ANSWER else Assessment()
-        prepared = await self._engine.prepare(self._prompt(query, params, assessment))
+        adapter = await self._chosen(query, params)
+        prepared = await self._engine.prepare(self._prompt(query, params, assessment, adapter))
         if params.mode is Mode.ANSWER:
             await context.sources(with_context_of(query.passages, prepared.context.joined))
         if self._is_declined(prepared):
@@ -95,6 +104,14 @@ class Generate:
         await context.delta(decline(found=bool(prepared.prompt.passages), absent=assessment.absent))
         await self._end(query, context, prepared, _Written(Finish(FinishReason.STOP, Usage()), ()), assessment)
 
+    async def _chosen(self, query: Query, params: GenerateParams) -> str:
+        """The adapter to write with, by the engine's name for it. Raises Problem for one that cannot be had."""
+        if not params.adapter:
+            return self._adapter
+        if self._stored is None:
+            raise Problem(ProblemType.MODEL_UNAVAILABLE, "This generator has no access to the store of models.")
+        return await self._stored.ready(query.tenant, params.adapter)
+
     def _check_model(self, params: GenerateParams) -> None:
         served = {self._engine.model, self._adapter, *self._engine.adapters}
         if params.model and self._engine.model and params.model not in served:
@@ -103,7 +120,7 @@ class Generate:
                 f"This worker serves {self._adapter or self._engine.model!r}, not {params.model!r}.",
             )
 
-    def _prompt(self, query: Query, params: GenerateParams, assessment: Assessment) -> Prompt:
+    def _prompt(self, query: Query, params: GenerateParams, assessment: Assessment, adapter: str) -> Prompt:
         asked = query.notes.get(ORIGINAL_QUESTION)
         condensed = params.mode is Mode.ANSWER and isinstance(asked, str)
         return Prompt(
@@ -114,9 +131,13 @@ class Generate:
             answerable=None if assessment.confidence is None and assessment.answerable else assessment.answerable,
             absent=assessment.absent,
             params=params,
-            adapter=self._adapter,
+            adapter=adapter,
             tenant=query.tenant,
         )
+
+    def _model_of(self, prompt: Prompt) -> str:
+        """What the answer says it was written with: an adapter of the store by its name there."""
+        return prompt.adapter.rpartition("/")[2] or self._engine.model
 
     async def _resumed(self, params: GenerateParams, context: Context) -> Delivered | None:
         """What to go on after; None to write from the start."""
@@ -167,7 +188,26 @@ class Generate:
         after: Delivered | None,
         send: Callable[[TextDelta], Awaitable[None]],
     ) -> "_Written":
-        """Write the answer to `send`, with its citations cleaned and its sentences reviewed."""
+        """Write the answer to `send`, with its citations cleaned, its sentences reviewed and what it says moderated."""
+        moderation = prepared.prompt.params.moderation
+        if moderation is None:
+            return await self._write_freely(query, prepared, after, send)
+        moderator = Moderator(moderation, send, partial(self._judge, query, moderation))
+        try:
+            written = await self._write_freely(query, prepared, after, moderator.send)
+            await moderator.flush()
+        except AnswerStoppedError:
+            usage = Usage(prompt_tokens=prepared.context.prompt_tokens, completion_tokens=moderator.pieces)
+            return _Written(Finish(FinishReason.CONTENT_FILTER, usage), ())
+        return written
+
+    async def _write_freely(
+        self,
+        query: Query,
+        prepared: Prepared,
+        after: Delivered | None,
+        send: Callable[[TextDelta], Awaitable[None]],
+    ) -> "_Written":
         shown = after.text if after is not None else ""
         citations = _citation_stream(prepared, shown)
         review = self._support.review(query, prepared, self._engine.model, shown) if _is_reviewed(prepared) else None
@@ -194,11 +234,11 @@ class Generate:
     async def _end(
         self, query: Query, context: Context, prepared: Prepared, written: "_Written", assessment: Assessment
     ) -> None:
-        model = self._adapter or self._engine.model
+        model = self._model_of(prepared.prompt)
         reviewed = written.reviewed
         support: dict[str, Any] = {}
         if reviewed is not None:
-            count_sentences(self._engine.name, model, reviewed.verdicts)
+            count_sentences(self._engine.name, self._adapter or self._engine.model, reviewed.verdicts)
             support = {
                 "supported": tuple(SentenceSupport(**asdict(verdict)) for verdict in reviewed.verdicts),
                 "supported_by": reviewed.by.value,
@@ -234,6 +274,11 @@ class _Written:
     @property
     def unsupported(self) -> float:
         return self.reviewed.unsupported if self.reviewed is not None else 0.0
+
+
+async def _unjudged(_: Query, moderation: Moderation, __: str) -> bool:
+    """Where no model can be asked."""
+    return moderation.lenient
 
 
 class _Calls:

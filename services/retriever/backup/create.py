@@ -65,15 +65,15 @@ class BackupRun:
         self.name = backup_name(datetime.now(UTC))
         if self.name in await self.catalog.whole() or self.name in await self.catalog.interrupted():
             raise BackupError(f"another backup of this second is in {self.catalog.place.url}")
+        if self.has_index:
+            self.settings.check_index()
         created = time.time()
         async with AsyncExitStack() as stack:
             client, jetstream = await stack.enter_async_context(broker(self.settings))
-            options = self.settings.index_storage_options
-            tables = await Tables.open(self.settings.uri, storage_options=options, read_only=True)
-            stack.callback(tables.close)
+            tables = await self._open(stack) if self.has_index else None
             self.said("holding changes of the index")
             async with index_paused(client, jetstream) as paused:
-                pinned = await self._pin(tables, stack) if self.has_index else []
+                pinned = await self._pin(tables, stack) if tables is not None else []
                 streams = await self._streams(client, jetstream)
             self.said(f"changes of the index go on after {paused.seconds:.1f} s")
             manifest = Manifest(
@@ -89,6 +89,12 @@ class BackupRun:
             )
         await self.catalog.finish(manifest)
         return manifest
+
+    async def _open(self, stack: AsyncExitStack) -> Tables:
+        options = self.settings.index_storage_options
+        tables = await Tables.open(self.settings.uri, storage_options=options, read_only=True)
+        stack.callback(tables.close)
+        return tables
 
     async def _pin(self, tables: Tables, stack: AsyncExitStack) -> list[PinnedTable]:
         names = await tables.names()

@@ -6,6 +6,7 @@ stream of jobs bears a mark. It has schedulers wait, and tells the next restore 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from services.retriever.stores.lance.tables import Tables
 from services.retriever.stores.lance.transfer import import_table
 from shared.contracts.indexing import summary_of
 from shared.nats.client import server_version
-from shared.nats.subjects import DEAD_LETTERS, EVERYTHING, JOB_EVENTS, JOBS, QUERIES
+from shared.nats.subjects import DEAD_LETTERS, EVERYTHING, JOB_EVENTS, JOBS, VOLATILE
 from shared.nats.topology import RESTORING
 from shared.service.service import PING
 from shared.stores.collections import Collections
@@ -65,23 +66,33 @@ class RestoreRun:
 
     async def __call__(self) -> Restored:
         """Raises BackupError."""
+        if self.manifest.has_index:
+            self.settings.check_index()
         await self.catalog.verify(self.manifest, self.said)
-        async with broker(self.settings) as (client, jetstream):
+        async with broker(self.settings) as (client, jetstream), AsyncExitStack() as stack:
             self._check_version(client)
             await self._check_stopped(client)
-            tables = await Tables.open(self.settings.uri, storage_options=self.settings.index_storage_options)
-            try:
-                await self._check_empty(jetstream, tables)
-                await self._mark(jetstream)
-                await self._clear(jetstream, tables)
-                await self._streams(client, jetstream)
+            tables = await self._open(stack) if self.manifest.has_index else None
+            await self._check_empty(jetstream, tables)
+            await self._mark(jetstream)
+            await self._clear(jetstream, tables)
+            await self._streams(client, jetstream)
+            if tables is not None:
                 await self._tables(tables)
-            finally:
-                tables.close()
             jobs = await requeue_unended(client, jetstream)
             restored = await self._compare(jetstream, jobs)
             await self._unmark(jetstream)
             return restored
+
+    async def _open(self, stack: AsyncExitStack) -> Tables:
+        tables = await Tables.open(self.settings.uri, storage_options=self.settings.index_storage_options)
+        stack.callback(tables.close)
+        return tables
+
+    async def _open_store(self, stack: AsyncExitStack) -> LanceStore:
+        store = await LanceStore.open(self.settings.uri, storage_options=self.settings.index_storage_options)
+        stack.push_async_callback(store.close)
+        return store
 
     def _check_version(self, client: Client) -> None:
         here, there = server_version(client), self.manifest.broker
@@ -95,21 +106,21 @@ class RestoreRun:
             return
         raise BackupError("services are running on this broker; stop all of them first, see docs/backup.md")
 
-    async def _check_empty(self, jetstream: JetStreamContext, tables: Tables) -> None:
+    async def _check_empty(self, jetstream: JetStreamContext, tables: Tables | None) -> None:
         configs = await _configs(jetstream)
         mark = _mark_of(configs.get(JOBS))
         if mark:
             self.said(f"a restore of {mark} did not end; what it left is replaced")
         if self.replace or mark:
             return
-        for name in sorted(configs.keys() - {QUERIES}):
+        for name in sorted(configs.keys() - VOLATILE):
             state = (await jetstream.stream_info(name)).state
             if state.messages:
                 raise BackupError(
                     f"the broker is not empty: the stream {name} has {state.messages:,} messages. "
                     "With --replace the backup takes the place of everything that is there"
                 )
-        if self.manifest.has_index and (found := set(await tables.names()) - {CANARY}):
+        if tables is not None and (found := set(await tables.names()) - {CANARY}):
             raise BackupError(
                 f"the index at {self.settings.uri} is not empty: it has {len(found):,} tables. "
                 "With --replace the backup takes the place of everything that is there"
@@ -128,9 +139,10 @@ class RestoreRun:
         metadata = {key: value for key, value in (config.metadata or {}).items() if key != RESTORING}
         await jetstream.update_stream(config, metadata=metadata)
 
-    async def _clear(self, jetstream: JetStreamContext, tables: Tables) -> None:
-        for name in await tables.names() if self.manifest.has_index else ():
-            await tables.drop(name)
+    async def _clear(self, jetstream: JetStreamContext, tables: Tables | None) -> None:
+        if tables is not None:
+            for name in await tables.names():
+                await tables.drop(name)
         # The stream with the mark goes last: an interruption before that leaves it, and one after that nothing.
         for name in sorted(await _configs(jetstream), key=lambda name: name == JOBS):
             await jetstream.delete_stream(name)
@@ -177,14 +189,13 @@ class RestoreRun:
         records = Documents(jetstream)
         damaged: list[str] = []
         documents = 0
-        settings = self.settings
-        store = await LanceStore.open(settings.uri, storage_options=settings.index_storage_options)
-        try:
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack) if self.manifest.has_index else None
             for number, collection in enumerate(collections, 1):
                 self.said(f"comparing {number} of {len(collections)}: {collection.tenant}/{collection.name}")
                 listed = await records.list(collection.table, owner=collection.owner)
                 documents += len(listed)
-                if not self.manifest.has_index:
+                if store is None:
                     continue
                 for table in {version.table for version in collection.versions}:
                     await store.maintain(table)
@@ -192,8 +203,6 @@ class RestoreRun:
                 named = {record.id: record.revision for record in listed if record.chunks}
                 if await asyncio.to_thread(summary_of, found) != await asyncio.to_thread(summary_of, named):
                     damaged.append(f"{collection.tenant}/{collection.name}")
-        finally:
-            await store.close()
         return Restored(
             manifest=self.manifest,
             collections=len(collections),

@@ -1,8 +1,4 @@
-"""Copies and near-copies of one passage: what says the same in almost the same words.
-
-Two passages are taken for copies where their sets of terms overlap by SAME (Jaccard) and no term with a digit is in one
-of them alone: entries of a catalogue that differ in a number alone are different things.
-"""
+"""Copies and near-copies of one passage: what says the same in almost the same words."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
@@ -10,9 +6,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SAME", "LikelyCopies", "fold_copies"]
+from shared.analysis.copies import are_copies
 
-SAME: Final = 0.9
+__all__ = ["LikelyCopies", "fold_copies"]
 
 COPY_SCORE: Final = 0.95
 """Of a passage's score, below which no copy of it is looked for."""
@@ -45,7 +41,7 @@ def fold_copies(
         return sets[place]
 
     def repeats(place: int, other: int) -> bool:
-        return (likely is None or bool(suspects[other][place])) and _are_copies(terms(place), terms(other))
+        return (likely is None or bool(suspects[other][place])) and are_copies(terms(place), terms(other))
 
     for place in order:
         # Copies score almost the same, so those of the last one wanted come soon after it.
@@ -61,12 +57,3 @@ def fold_copies(
                 suspects[place] = likely(place)
                 suspected |= suspects[place]
     return {place: tuple(copies) for place, copies in kept.items()}
-
-
-def _are_copies(one: frozenset[str], other: frozenset[str]) -> bool:
-    if min(len(one), len(other)) < SAME * max(len(one), len(other)):
-        return False
-    different = one ^ other
-    if len(different) > (1 - SAME) * len(one | other):
-        return False
-    return not any(character.isdecimal() for term in different for character in term)

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from shared.analysis.terms import QuestionTerm, TermKind
 
-__all__ = ["RARE", "Matches", "TermStatistics", "WeightedTerm", "count_terms", "match", "weigh_terms"]
+__all__ = [
+    "RARE",
+    "Matches",
+    "TermStatistics",
+    "WeightedTerm",
+    "absent_identifiers",
+    "count_terms",
+    "match",
+    "weigh_terms",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -79,6 +88,11 @@ def weigh_terms(terms: Sequence[QuestionTerm], statistics: TermStatistics) -> li
         share = PART_WEIGHT if term.kind is TermKind.PART else 1.0
         weighted.append(WeightedTerm(term, share * statistics.rarity(min(frequency, statistics.passages)), frequency))
     return weighted
+
+
+def absent_identifiers(terms: Sequence[WeightedTerm]) -> tuple[str, ...]:
+    """The identifiers of a question that no passage holds."""
+    return tuple(one.term.text for one in terms if one.term.kind is TermKind.IDENTIFIER and not one.frequency)
 
 
 def count_terms(terms: Sequence[WeightedTerm], passages: Sequence[str]) -> tuple[Floats, Floats]:

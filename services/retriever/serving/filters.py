@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from services.retriever.serving.segment import Segment
-from services.retriever.stores.lance.sql import Column
+from services.retriever.stores.columns import Column
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar
 
 __all__ = ["filter_mask"]

@@ -1,20 +1,17 @@
 """The languages of the passages of a collection, from a sample."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
 from services.retriever.serving.snapshot import Snapshot
-from services.retriever.stores.lance.statistics import SAMPLE, SPOKEN
-from shared.analysis.languages import Language, detect_language
+from services.retriever.stores.limits import COMMON_SECONDS, SAMPLE
+from services.retriever.stores.term_statistics import is_like, spoken_languages
+from shared.analysis.languages import Language
 
 __all__ = ["SpokenLanguages"]
-
-SECONDS: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -28,14 +25,13 @@ class SpokenLanguages:
     def of(self, snapshot: Snapshot) -> Sequence[Language]:
         """The languages, the most common one first; looked for again after a while, and when much has changed."""
         passages, now = snapshot.passages, time.monotonic()
-        if now > self.until or not 0.8 * self.passages <= passages <= 1.25 * self.passages:
+        if now > self.until or not is_like(self.passages, passages):
             self.found = _languages(snapshot)
-            self.passages, self.until = passages, now + SECONDS
+            self.passages, self.until = passages, now + COMMON_SECONDS
         return self.found
 
 
 def _languages(snapshot: Snapshot) -> tuple[Language, ...]:
     rows = np.flatnonzero(snapshot.alive)
     sample = rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
-    spoken = Counter(detect_language(row["text"]) for row in snapshot.cells(sample, ["text"]))
-    return tuple(language for language, count in spoken.most_common() if count >= SPOKEN * len(sample))
+    return spoken_languages([row["text"] for row in snapshot.cells(sample, ["text"])])

@@ -12,7 +12,7 @@ from services.retriever.ranking.lexical import TermStatistics, WeightedTerm
 from services.retriever.serving.hashing import hash_of
 from services.retriever.serving.postings import Posting
 from services.retriever.serving.snapshot import Snapshot
-from services.retriever.stores.lance.statistics import COUNTED
+from services.retriever.stores.limits import COUNTED
 
 __all__ = ["FormPostings", "best_by_words", "count_terms_in", "find_forms", "most", "statistics_of"]
 

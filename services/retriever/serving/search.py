@@ -1,23 +1,23 @@
 """One search of a snapshot: by meaning and by words to the same depth, and one ranking of both."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retriever.ranking.copies import SAME
-from services.retriever.ranking.lexical import match, weigh_terms
+from services.retriever.ranking.lexical import absent_identifiers, match, weigh_terms
 from services.retriever.ranking.ranker import Placed, RankOptions, rank_places, tie_order_of
 from services.retriever.serving.filters import filter_mask
 from services.retriever.serving.lexical_search import best_by_words, count_terms_in, find_forms, statistics_of
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.serving.vector_search import best_by_meaning, similarities, vectors_of
-from services.retriever.stores.base import Copy, Hit, Hits, Vector
-from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS
-from services.retriever.stores.lance.search import DEPTH, MOST_TERMS
+from services.retriever.stores.base import Hit, Hits, Vector, unit
+from services.retriever.stores.hits import COPY_COLUMNS, HIT_COLUMNS, hit_of
+from services.retriever.stores.lance.rows import SECTION, TERMS
+from services.retriever.stores.limits import DEPTH, MOST_TERMS
+from shared.analysis.copies import SAME
 from shared.analysis.languages import Language
-from shared.analysis.terms import TermKind, question_terms
+from shared.analysis.terms import question_terms
 from shared.contracts.filters import Filter
 from shared.contracts.retrieval import SearchMode
 
@@ -39,15 +39,15 @@ def search_snapshot(
 
     With SearchMode.TEXT the vector is not looked at. An exhaustive search compares the vectors of all rows.
     """
-    unit = None if vector is None or options.mode is SearchMode.TEXT else _unit(vector)
+    asked = None if vector is None or options.mode is SearchMode.TEXT else unit(vector)
     depth = max(DEPTH, top_k)
     allowed = _allowed(snapshot, filter)
     terms = question_terms(text, languages)[:MOST_TERMS] if options.mode is not SearchMode.VECTOR else []
     found = find_forms(snapshot, (form for term in terms for form in term.forms))
     weighted = weigh_terms(terms, statistics_of(snapshot, found))
     rows = best_by_words(snapshot, found, allowed, depth)
-    if unit is not None:
-        rows = np.union1d(best_by_meaning(snapshot, unit, allowed, depth, exhaustive=exhaustive)[0], rows)
+    if asked is not None:
+        rows = np.union1d(best_by_meaning(snapshot, asked, allowed, depth, exhaustive=exhaustive)[0], rows)
     rows.sort()
     matches = match(
         weighted,
@@ -55,7 +55,7 @@ def search_snapshot(
         snapshot.lengths[rows].astype(np.float64),
         snapshot.average_length,
     )
-    near = None if unit is None else similarities(snapshot, rows, unit)
+    near = None if asked is None else similarities(snapshot, rows, asked)
     placed = rank_places(
         None if near is None else near.astype(np.float64),
         matches,
@@ -64,16 +64,9 @@ def search_snapshot(
         tie_order=lambda: _tie_order(snapshot, rows),
         terms_of=lambda place: str(snapshot.cells(rows[place : place + 1], [TERMS])[0][TERMS]),
         likely_copies=_likely_copies(snapshot, rows) if options.fold_copies and len(rows) else None,
-        vectors=None if unit is None else lambda places: vectors_of(snapshot, rows[list(places)]),
+        vectors=None if asked is None else lambda places: vectors_of(snapshot, rows[list(places)]),
     )
-    hits = Hits(_hits(snapshot, rows, placed, near))
-    hits.absent = tuple(one.term.text for one in weighted if one.term.kind is TermKind.IDENTIFIER and not one.frequency)
-    return hits
-
-
-def _unit(vector: Vector) -> NDArray[np.float32]:
-    length = float(np.linalg.norm(vector))
-    return np.asarray(vector / length if length else vector, dtype=np.float32)
+    return Hits(_hits(snapshot, rows, placed, near), absent=absent_identifiers(weighted))
 
 
 def _allowed(snapshot: Snapshot, filter: Filter | None) -> NDArray[np.bool_] | None:  # noqa: A002
@@ -106,24 +99,13 @@ def _tie_order(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.intp]:
 def _hits(
     snapshot: Snapshot, rows: NDArray[np.int64], placed: Sequence[Placed], near: NDArray[np.float32] | None
 ) -> Iterator[Hit]:
-    winners = snapshot.cells(rows[[one.place for one in placed]], [*HIT_COLUMNS, SECTION])
+    winners = snapshot.cells(rows[[one.place for one in placed]], ["id", *HIT_COLUMNS, SECTION])
     for one, row in zip(placed, winners, strict=True):
-        columns = {name: row[name] for name in HIT_COLUMNS}
-        columns |= {"position": int(row["position"]), "metadata": json.loads(row["metadata"])}
-        yield Hit(
-            **columns,
-            section=row[SECTION],
-            score=one.score,
+        yield hit_of(
+            row,
+            row["id"],
+            one,
             similarity=None if near is None else float(near[one.place]),
-            coverage=one.coverage,
-            vector_rank=one.vector_rank,
-            text_rank=one.text_rank,
-            copies=_copies(snapshot, rows[list(one.copies)]) if one.copies else (),
+            section=row[SECTION],
+            copies=snapshot.cells(rows[list(one.copies)], COPY_COLUMNS) if one.copies else (),
         )
-
-
-def _copies(snapshot: Snapshot, rows: NDArray[np.int64]) -> list[Copy]:
-    cells = snapshot.cells(rows, ["document_id", "document", "position"])
-    return [
-        Copy(document_id=row["document_id"], document=row["document"], position=int(row["position"])) for row in cells
-    ]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from services.retriever.ranking.lexical import K1, B
 from services.retriever.serving.hashing import hashes_of
 from services.retriever.serving.segment import Segment
+from services.retriever.stores.columns import Column
 from services.retriever.stores.lance.rows import Row
-from services.retriever.stores.lance.sql import Column
 
 __all__ = ["Origin", "RowHeads", "Snapshot"]
 

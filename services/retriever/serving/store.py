@@ -30,9 +30,10 @@ from services.retriever.stores.base import (
     check_collection,
     searched_vector,
 )
+from services.retriever.stores.documents import check_dimension
 from services.retriever.stores.lance.rows import SECTION, Key, check_owner
 from services.retriever.stores.lance.sql import compile_filter
-from services.retriever.stores.lance.store import LanceStore, check_dimension
+from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter
 from shared.contracts.problems import Problem

@@ -20,7 +20,8 @@ from services.retriever.serving.merging import FULL_ROWS, merge_small
 from services.retriever.serving.segment import Segment
 from services.retriever.serving.snapshot import Origin, RowHeads, Snapshot
 from services.retriever.serving.vectors import Vectors, quantize
-from services.retriever.stores.lance.rows import ALIVE, TERMS, analyze, columns_of, dimension_of, table_id
+from services.retriever.stores.documents import analyze
+from services.retriever.stores.lance.rows import ALIVE, TERMS, columns_of, dimension_of, table_id
 
 __all__ = ["follow_table", "load_table", "origin_of"]
 

@@ -65,7 +65,8 @@ class Index:
         done = await self._store.replace(change.table, documents, owner=owner, dimension=change.dimension)
         lists = [_permissions(one) for one in change.permissions]
         await self._store.permit(change.table, lists, owner=owner)
-        self._changed(change.table, sum(len(document.chunks) for document in documents))
+        if not done.absent:
+            self._changed(change.table, sum(len(document.chunks) for document in documents))
         outcome = IndexOutcome(
             superseded=tuple(done.superseded),
             listed=(*(ref.id for ref in change.restricted), *(one.id for one in change.permissions)),

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -32,6 +32,7 @@ __all__ = [
     "Vector",
     "check_collection",
     "searched_vector",
+    "unit",
 ]
 
 Vector: TypeAlias = NDArray[np.float32]
@@ -158,7 +159,9 @@ class Replaced:
 class Hits(list[Hit]):
     """What a search found. `absent` are the identifiers in the text that no chunk of the collection has."""
 
-    absent: tuple[str, ...] = ()
+    def __init__(self, hits: Iterable[Hit] = (), absent: tuple[str, ...] = ()) -> None:
+        super().__init__(hits)
+        self.absent = absent
 
 
 class Store(Protocol):
@@ -282,3 +285,9 @@ def searched_vector(vector: Vector | None, options: RankOptions) -> Vector | Non
     if vector is None:
         raise ValueError(f"a search with mode {options.mode} needs a vector")
     return vector
+
+
+def unit(vector: Vector) -> Vector:
+    """The vector with length 1; zero stays zero."""
+    length = float(np.linalg.norm(vector))
+    return np.asarray(vector / length if length else vector, dtype=np.float32)

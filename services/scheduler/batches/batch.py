@@ -91,7 +91,8 @@ class BatchJob:
 
     async def _open(self, checkpoint: _Checkpoint) -> None:
         self._context.progress(message=Phase.VALIDATING)
-        async for data in await self._dependencies.artifacts.chunks(self._context.tenant, await self._input()):
+        _, chunks = await self._dependencies.artifacts.open(self._context.tenant, await self._input())
+        async for data in chunks:
             self._source.write(data)
         self._lines = await to_thread.run_sync(scan, self._source, self._spec.endpoint)
         await self._restore(checkpoint)

@@ -9,7 +9,7 @@ from shared.groups import groups
 from shared.runtime.requester import Requester
 from shared.tasks import task_group
 
-__all__ = ["PassageEmbedder"]
+__all__ = ["FLOAT_BYTES", "PassageEmbedder"]
 
 MESSAGE_BYTES: Final = 300_000
 """Text in one message to the embedder, so that it fits the broker's limit also with vectors."""
@@ -30,10 +30,11 @@ class PassageEmbedder:
         self._window = FairSlots(FairShare(WINDOW, weights=weights))
 
     async def embed(
-        self, variant: str, tenant: str, collection: str, passages: tuple[Passage, ...]
+        self, stop: Stop, tenant: str, collection: str, passages: tuple[Passage, ...]
     ) -> tuple[Passage, ...]:
-        """The passages with their vectors, in their order. Raises the stage's Problem, or one that may pass."""
-        stop = Stop(stage="embed", variant=variant, params={"target": "passages"})
+        """The passages with the vectors that the stop makes, in their order. Raises the stage's Problem, or one that
+        may pass."""
+        stop = stop.with_params(target="passages")
 
         async def embed(group: tuple[Passage, ...]) -> tuple[Passage, ...]:
             # Only what the embedder needs travels: the texts.
@@ -48,12 +49,6 @@ class PassageEmbedder:
         async with task_group() as tasks:
             embedded = [tasks.create_task(embed(group)) for group in self._messages(passages)]
         return tuple(passage for group in embedded for passage in group.result())
-
-    async def dimension(self, variant: str, tenant: str, collection: str) -> int:
-        """That of a variant's vectors. Raises as `embed` does."""
-        probe = Passage(id="dimension", document_id="dimension", document="", position=0, text="dimension")
-        (embedded,) = await self.embed(variant, tenant, collection, (probe,))
-        return len(embedded.vector or b"") // FLOAT_BYTES
 
     def _messages(self, passages: tuple[Passage, ...]) -> Iterator[tuple[Passage, ...]]:
         return groups(passages, lambda p: len(p.text.encode()), most=self._most, most_size=MESSAGE_BYTES)

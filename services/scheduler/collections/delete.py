@@ -11,7 +11,7 @@ from services.scheduler.jobs.kinds import JobDependencies, JobFunction, job_kind
 from shared.contracts.collections import Collection, CollectionVersion, Owner, VersionState
 from shared.contracts.envelope import Stop
 from shared.contracts.indexing import IndexChange
-from shared.contracts.jobs import DeleteSpec, DropSpec, Job
+from shared.contracts.jobs import DeleteSpec, DropSpec
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
@@ -44,7 +44,9 @@ class DeleteJob:
             try:
                 async for done in self._indexer.remove(version.target, documents):
                     if version.is_live:
-                        await context.report(partial(_with_deleted, deleted=done))
+                        context.progress(deleted=done)
+                    if done < len(documents):  # the end of the job shows the rest
+                        await context.show()
             except MovedOnError:
                 continue
             version.done()
@@ -105,10 +107,6 @@ async def drop_index(stages: Requester, owner: Owner, table: str) -> None:
 
 def _without(collection: Collection, *, version: CollectionVersion | None) -> Collection:
     return collection if version is None or collection.find(version.name) is None else collection.without(version.name)
-
-
-def _with_deleted(job: Job, *, deleted: int) -> Job:
-    return job.model_copy(update={"progress": job.progress.model_copy(update={"deleted": deleted})})
 
 
 @job_kind(DeleteSpec)

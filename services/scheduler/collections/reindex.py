@@ -24,11 +24,13 @@ from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.collections import Collection, CollectionVersion, Owner, VersionState, table_name
 from shared.contracts.jobs import ReindexSpec
+from shared.contracts.models import ADAPTS, EMBEDS, RERANKS
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.requester import Requester
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.jobs.store import JobStore
+from shared.stores.models import ModelStore
 
 __all__ = ["BuildPlan", "ReindexJob"]
 
@@ -53,14 +55,15 @@ class ReindexJob:
     stages: Requester
     collections: Collections
     documents: Documents
+    models: ModelStore
     indexer: Indexer
     sync: CollectionSync
     switching: SwitchJob
     check: IndexCheck
 
     async def __call__(self, context: JobContext) -> None:
-        """Raises Problem COLLECTION_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING, INDEX_DAMAGED or
-        VERSION_NOT_READY."""
+        """Raises Problem COLLECTION_NOT_FOUND, MODEL_NOT_FOUND, CONFLICT, INVALID_REQUEST, ORIGINALS_MISSING,
+        INDEX_DAMAGED or VERSION_NOT_READY."""
         assert isinstance(context.spec, ReindexSpec)
         saved = await context.checkpoint()
         plan = None if saved is None else BuildPlan.model_validate(saved)
@@ -100,6 +103,9 @@ class ReindexJob:
         collection = await self._clean_up(context, spec, collection)
         known = collection.find(spec.version) if spec.version else None
         version = self._version(context, spec, collection)
+        await self.models.require(context.tenant, version.embedding_model, *EMBEDS)
+        await self.models.require(context.tenant, version.rerank_model, *RERANKS)
+        await self.models.require(context.tenant, version.adapter, *ADAPTS)
         if known is not None:
             version = _taken_over(known, version, free=await self._has_ended(context, known))
         plan = BuildPlan(collection=collection.id, version=version)
@@ -121,8 +127,11 @@ class ReindexJob:
             chunk_tokens=chunking.max_tokens,
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=spec.embedding_variant or live.embedding_variant,
+            embedding_model=live.embedding_model if spec.embedding_model is None else spec.embedding_model,
             retrieval=spec.retrieval or live.retrieval,
             rerank_candidates=live.rerank_candidates,
+            rerank_model=live.rerank_model if spec.rerank_model is None else spec.rerank_model,
+            adapter=live.adapter if spec.adapter is None else spec.adapter,
         )
 
     def _chunking(self, spec: ReindexSpec, live: CollectionVersion) -> Chunking:
@@ -216,7 +225,7 @@ def _entered(collection: Collection, *, version: CollectionVersion) -> Collectio
 
 def _taken_over(known: CollectionVersion, wanted: CollectionVersion, *, free: bool) -> CollectionVersion:
     """Go on with what an earlier job began and did not end, if it is the same. Raises Problem CONFLICT."""
-    made_how = {"chunk_tokens", "chunk_overlap", "embedding_variant"}
+    made_how = {"chunk_tokens", "chunk_overlap", "embedding_variant", "embedding_model"}
     same = known.model_dump(include=made_how) == wanted.model_dump(include=made_how)
     if known.state is not VersionState.BUILDING or not same or not free:
         raise _in_use(known.name)
@@ -246,6 +255,7 @@ def reindex_job(dependencies: JobDependencies) -> ReindexJob:
         stages=dependencies.stages,
         collections=dependencies.collections,
         documents=dependencies.documents,
+        models=dependencies.models,
         indexer=dependencies.indexer,
         sync=collection_sync(dependencies),
         switching=switch_job(dependencies),

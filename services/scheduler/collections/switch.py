@@ -28,8 +28,10 @@ from services.scheduler.jobs.retry import submit_later
 from shared.contracts.collections import Collection, CollectionVersion, VersionState
 from shared.contracts.jobs import DropSpec, SwitchSpec
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.releases import ReleaseEvent, ReleaseStage
 from shared.stores.collections import Collections
 from shared.stores.documents import Documents
+from shared.stores.releases import ReleaseStore
 
 __all__ = ["SwitchJob", "not_indexed"]
 
@@ -59,6 +61,7 @@ class SwitchJob:
         sync: CollectionSync,
         check: IndexCheck,
         longest_query: float,
+        releases: ReleaseStore | None = None,
     ) -> None:
         self._js = jetstream
         self._collections = collections
@@ -66,6 +69,7 @@ class SwitchJob:
         self._sync = sync
         self._check = check
         self._drop_after = longest_query + GATEWAY_MEMORY
+        self._releases = releases
 
     async def __call__(self, context: JobContext) -> None:
         """Raises Problem COLLECTION_NOT_FOUND, NOT_FOUND or VERSION_NOT_READY."""
@@ -82,19 +86,33 @@ class SwitchJob:
             )
 
     async def make_live(
-        self, context: JobContext, collection: Collection, name: str, *, keep: int, force: bool, report: ProgressReport
-    ) -> None:
+        self,
+        context: JobContext,
+        collection: Collection,
+        name: str,
+        *,
+        keep: int,
+        force: bool,
+        report: ProgressReport,
+        noted: bool = True,
+    ) -> CollectionVersion | None:
         """Bring a version up to date and make it the live one, unless it is. Doing it again repairs what was left.
 
+        Returns the version that was live until this, which another switch may have made live since `collection` was
+        read; None where nothing was to be switched.
+
+        Where the versions are releases the change is noted with these, unless the caller does so.
         Raises Problem INDEX_DAMAGED, unless it is to be done by `force`, and VERSION_NOT_READY.
         """
         collection.version(name)
-        before = collection.live.name
+        before = collection.live
         for _ in range(TRIES):
             if collection.live.name == name:
                 break
             try:
-                collection = await self._switched(context, collection, name, keep=keep, force=force, report=report)
+                collection, before = await self._switched(
+                    context, collection, name, keep=keep, force=force, report=report
+                )
             except MovedOnError:
                 # Another switch came between. What was compared holds no more, so it is done anew.
                 collection = await self._again(collection)
@@ -102,14 +120,37 @@ class SwitchJob:
             raise _taken(name)
         await self.drop_leaving(context, collection)
         version = collection.version(name)
+        if noted:
+            await self._note(context, version.release, before.release if before.name != name else "")
         context.outputs.update(version=name, documents=version.documents, chunks=version.chunks, live=True)
-        if before != name:
-            context.outputs["previous"] = before
+        if before.name == name:
+            return None
+        context.outputs["previous"] = before.name
+        return before
 
-    async def _switched(
-        self, context: JobContext, collection: Collection, name: str, *, keep: int, force: bool, report: ProgressReport
+    async def follow(
+        self, context: JobContext, collection: Collection, name: str, *, force: bool, report: ProgressReport
     ) -> Collection:
-        """The collection with the version as the live one. Raises MovedOnError where another switch came between."""
+        """Bring a version up to date and leave it following the live one. Returns the collection as it is then.
+
+        Raises as `make_live` does; then the version follows no more.
+        """
+        for _ in range(TRIES):
+            try:
+                return await self._followed(context, collection, name, force=force, report=report)
+            except MovedOnError:
+                collection = await self._again(collection)
+        raise _taken(name)
+
+    async def unfollow(self, collection: Collection, name: str, period: str) -> None:
+        """Have a version follow no more that has followed since this period began."""
+        await self._collections.update(collection, partial(_not_following, name=name, period=period))
+
+    async def _followed(
+        self, context: JobContext, collection: Collection, name: str, *, force: bool, report: ProgressReport
+    ) -> Collection:
+        """The collection with the version up to date and following; or live, where it is already. Raises MovedOnError
+        where another switch came between."""
         if not force:
             # What the live one has lost would be removed from the other too.
             await self._check.require(collection.owner, collection.table, collection.name)
@@ -121,17 +162,46 @@ class SwitchJob:
             await self._catch_up(context, collection, name, report)
             if not force:
                 await self._check.require(collection.owner, collection.version(name).table, collection.name)
+        except BaseException:
+            with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
+                await self.unfollow(collection, name, period)
+            raise
+        return collection
+
+    async def _switched(
+        self, context: JobContext, collection: Collection, name: str, *, keep: int, force: bool, report: ProgressReport
+    ) -> tuple[Collection, CollectionVersion]:
+        """The collection with the version as the live one, and the version that was live until then. Raises
+        MovedOnError where another switch came between."""
+        collection = await self._followed(context, collection, name, force=force, report=report)
+        before = collection.live
+        if before.name == name:
+            return collection, before
+        period = collection.version(name).period
+        try:
             counts = await asyncio.gather(
                 self._counts(collection, collection.table),
                 self._counts(collection, collection.version(name).table),
             )
-            return await self._collections.update(
+            switched = await self._collections.update(
                 collection, partial(_live, name=name, period=period, keep=keep, old=counts[0], new=counts[1])
             )
         except BaseException:
             with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._collections.update(collection, partial(_not_following, name=name, period=period))
+                await self.unfollow(collection, name, period)
             raise
+        return switched, before
+
+    async def _note(self, context: JobContext, release: str, before: str) -> None:
+        """Note with the releases which one is live, and which one is not any more."""
+        if self._releases is None:
+            return
+        if before and before != release:
+            event = ReleaseEvent.of_job(context.job, ReleaseStage.ARCHIVED)
+            await self._releases.note(context.tenant, before, event)
+        if release:
+            live = ReleaseEvent.of_job(context.job, ReleaseStage.LIVE)
+            await self._releases.note(context.tenant, release, live, unless_last=True)
 
     async def _again(self, collection: Collection) -> Collection:
         """The collection as it is now. Raises Problem COLLECTION_NOT_FOUND."""
@@ -233,4 +303,5 @@ def switch_job(dependencies: JobDependencies) -> SwitchJob:
         sync=collection_sync(dependencies),
         check=IndexCheck(dependencies.stages, dependencies.documents),
         longest_query=dependencies.settings.longest_deadline,
+        releases=ReleaseStore(dependencies.bus.jetstream),
     )

@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 import anyio
 
 from services.scheduler.commands.log import CommandLog
+from services.scheduler.commands.program import Program
 from services.scheduler.jobs.job_context import JobContext
-from shared.contracts.jobs import CommandSpec
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["TEMPORARY", "CommandExecutor", "failed", "job_facts", "to_the_end", "withdrawn"]
@@ -19,8 +19,8 @@ TEMPORARY: Final = 75
 
 
 class CommandExecutor(Protocol):
-    async def run(self, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
-        """See a command to its good end; what it prints goes to `log`.
+    async def run(self, context: JobContext, program: Program, log: CommandLog) -> None:
+        """See a program to its good end; what it prints goes to `log`.
 
         Raises Problem when it fails or cannot run. Cancelled, it ends what it has started, unless the job goes on
         elsewhere and can be taken up there.

@@ -1,29 +1,16 @@
 """The kind `command`: a program, as a Kubernetes Job or as a process beside the scheduler."""
 
-import asyncio
-import importlib
-import logging
-from typing import Final
-
-from nats.errors import Error as NatsError
-
-from services.scheduler.commands.base import CommandExecutor, to_the_end
-from services.scheduler.commands.log import CommandLog
+from services.scheduler.commands.base import CommandExecutor
 from services.scheduler.commands.process import ProcessExecutor
-from services.scheduler.commands.settings import CommandSettings
+from services.scheduler.commands.program import Program
+from services.scheduler.commands.runner import kubernetes_executor, run_program
+from services.scheduler.commands.settings import CommandSettings, LocalCommands
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.jobs import CommandSpec, Executor
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Command"]
-
-log = logging.getLogger(__name__)
-
-LOG: Final = "log.txt"
-
-ATTACHING: Final = 30.0
-"""Seconds to store a command's log."""
 
 
 @job_kind(CommandSpec, pool=Pool.LONG)
@@ -41,34 +28,22 @@ class Command:
         spec = context.spec
         assert isinstance(spec, CommandSpec)
         executor = await self._executor(spec)
-        with CommandLog(context, self._settings.command_log_mb * 2**20) as output:
-            async with context.reporting():
-                try:
-                    await executor.run(context, spec, output)
-                finally:
-                    await to_the_end(_attach(context, output))
-            context.outputs.update(output.outputs)
+        await run_program(context, Program.of(spec), executor, log_bytes=self._settings.command_log_mb * 2**20)
 
     async def _executor(self, spec: CommandSpec) -> CommandExecutor:
         cluster = self._settings.kubernetes_enabled
         if spec.executor is Executor.PROCESS or (spec.executor is Executor.AUTO and not cluster):
+            self._check(spec)
             return ProcessExecutor(self._settings)
-        if not cluster:
+        return await kubernetes_executor(self._settings)
+
+    def _check(self, spec: CommandSpec) -> None:
+        if self._settings.commands is not LocalCommands.PROCESS:
             raise Problem(
                 ProblemType.COMMAND_REFUSED,
-                "The scheduler runs in no Kubernetes cluster. Set SLUICE_KUBERNETES=true for it to use the one that "
-                "its kubeconfig names.",
+                "Commands do not run on this machine: they could do all that the scheduler's own user can. Set "
+                "SLUICE_COMMANDS=process for the scheduler where everybody who may submit jobs may do that, or run "
+                "it in a Kubernetes cluster.",
             )
-        # The client is large: only who needs it waits for it, and the loop goes on meanwhile.
-        module = await asyncio.to_thread(importlib.import_module, "services.scheduler.commands.kubernetes")
-        executor: CommandExecutor = module.KubernetesExecutor(self._settings)
-        return executor
-
-
-async def _attach(context: JobContext, output: CommandLog) -> None:
-    """A log that cannot be stored is no reason to run the command again."""
-    try:
-        async with asyncio.timeout(ATTACHING):
-            await context.attach(LOG, output.read())
-    except (NatsError, TimeoutError, OSError) as error:
-        log.warning("cannot store the log of job %s: %r", context.job.id, error)
+        if not spec.command:
+            raise Problem(ProblemType.INVALID_REQUEST, "Without a cluster there are no images: say `command`.")

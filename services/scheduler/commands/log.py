@@ -1,13 +1,14 @@
 """What a command prints: kept as an artifact, shown as progress, and read for outputs."""
 
 import json
+import math
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Final, Self
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from services.scheduler.jobs.job_context import JobContext
 from shared.contracts.problems import Problem, ProblemType
@@ -16,6 +17,7 @@ __all__ = ["CommandLog", "Lines"]
 
 OUTPUT: Final = "::output::"
 PROGRESS: Final = "::progress::"
+METRICS: Final = "::metrics::"
 
 MESSAGE: Final = 300
 """Characters of a line that are shown as progress."""
@@ -29,6 +31,11 @@ MOST_OUTPUTS: Final = 64 * 1024
 """Bytes of a line before it is broken, and of all outputs as JSON: they are part of the job's entry."""
 
 _outputs: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
+
+
+class _Metrics(BaseModel):
+    step: int
+    values: dict[str, float | None]
 
 
 class Lines:
@@ -62,10 +69,14 @@ class CommandLog:
     """The log of one try at a command; a context manager. At least the last `most_bytes` of it are kept, on disk.
 
     A line `::output:: {...}` adds to `outputs`, a later one over an earlier; `::progress:: 3/10` sets the job's
-    progress, which counts no Pods from then on. Any other line is the job's message until the next.
+    progress, which counts no Pods from then on; `::metrics:: {"step": 3, "values": {...}}` logs metrics. What follows
+    the beginnings that `lines` names goes to its functions. Any other line is the job's message until the next.
     """
 
-    def __init__(self, context: JobContext, most_bytes: int) -> None:
+    def __init__(
+        self, context: JobContext, most_bytes: int, lines: Mapping[str, Callable[[str], None]] | None = None
+    ) -> None:
+        self._lines = {OUTPUT: self._add_outputs, PROGRESS: self._show, METRICS: self._log_metrics, **(lines or {})}
         self.outputs: dict[str, JsonValue] = {}
         self._context = context
         self._kept = _Kept(most_bytes)
@@ -76,11 +87,11 @@ class CommandLog:
     def line(self, line: str, *, error: bool = False, index: int | None = None) -> None:
         """One line that the command printed, to standard error if `error`; `index` is of one among several Pods."""
         self._kept.write(line if index is None else f"[{index}] {line}")
-        if line.startswith(OUTPUT):
-            self._add_outputs(line.removeprefix(OUTPUT))
-        elif line.startswith(PROGRESS):
-            self._show(line.removeprefix(PROGRESS))
-        elif line.strip():
+        for beginning, take in self._lines.items():
+            if line.startswith(beginning):
+                take(line.removeprefix(beginning))
+                return
+        if line.strip():
             (self._last_errors if error else self._last).append(line)
             self._context.progress(message=line.strip()[:MESSAGE])
 
@@ -114,16 +125,25 @@ class CommandLog:
         try:
             found = _outputs.validate_json(text)
         except ValidationError:
-            self._complain(f"This is no JSON object: {text.strip()[:MESSAGE]}")
+            self._complain(OUTPUT, f"This is no JSON object: {text.strip()[:MESSAGE]}")
             return
         together = self.outputs | found
         if len(json.dumps(together)) > MOST_OUTPUTS:
-            self._complain(f"The outputs of a job take at most {MOST_OUTPUTS // 1024} kB as JSON.")
+            self._complain(OUTPUT, f"The outputs of a job take at most {MOST_OUTPUTS // 1024} kB as JSON.")
             return
         self.outputs = together
 
-    def _complain(self, detail: str) -> None:
-        self._context.fail_item(OUTPUT, Problem(ProblemType.INVALID_REQUEST, detail))
+    def _log_metrics(self, text: str) -> None:
+        try:
+            found = _Metrics.model_validate_json(text)
+            values = {name: math.nan if value is None else value for name, value in found.values.items()}
+            self._context.log_metrics(found.step, values)
+        except ValueError as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            self._complain(METRICS, f"These are no metrics: {text.strip()[:MESSAGE]}: {reason}")
+
+    def _complain(self, line: str, detail: str) -> None:
+        self._context.fail_item(line, Problem(ProblemType.INVALID_REQUEST, detail))
 
     def _show(self, text: str) -> None:
         done, _, total = text.partition("/")

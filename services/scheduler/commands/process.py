@@ -12,10 +12,10 @@ from typing import Final
 from services.scheduler.commands import launcher
 from services.scheduler.commands.base import failed, job_facts, to_the_end
 from services.scheduler.commands.log import CommandLog, Lines
-from services.scheduler.commands.settings import CommandSettings, LocalCommands
+from services.scheduler.commands.program import Program
+from services.scheduler.commands.settings import CommandSettings
 from services.scheduler.jobs.job_context import JobContext
-from shared.contracts.jobs import CommandSpec
-from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.problems import Problem
 from shared.tasks import task_group
 
 __all__ = ["ProcessExecutor"]
@@ -37,9 +37,8 @@ class ProcessExecutor:
     def __init__(self, settings: CommandSettings) -> None:
         self._settings = settings
 
-    async def run(self, context: JobContext, spec: CommandSpec, log: CommandLog) -> None:
-        self._check(spec)
-        slots = asyncio.Semaphore(spec.parallelism)
+    async def run(self, context: JobContext, program: Program, log: CommandLog) -> None:
+        slots = asyncio.Semaphore(program.parallelism)
         failures = 0
 
         async def complete(index: int) -> None:
@@ -47,35 +46,29 @@ class ProcessExecutor:
             async with slots:
                 while True:
                     try:
-                        await self._once(context, spec, log, index)
+                        await self._once(context, program, log, index)
                     except Problem as problem:
                         failures += 1
-                        if failures > spec.backoff_limit:
+                        if failures > program.backoff_limit:
                             raise
                         log.note(f"started again: {problem.detail}")
                     else:
                         return
 
         async with task_group() as tasks:
-            for index in range(spec.completions):
+            for index in range(program.completions):
                 tasks.create_task(complete(index))
 
-    def _check(self, spec: CommandSpec) -> None:
-        if self._settings.commands is not LocalCommands.PROCESS:
-            raise Problem(
-                ProblemType.COMMAND_REFUSED,
-                "Commands do not run on this machine: they could do all that the scheduler's own user can. Set "
-                "SLUICE_COMMANDS=process for the scheduler where everybody who may submit jobs may do that, or run "
-                "it in a Kubernetes cluster.",
-            )
-        if not spec.command:
-            raise Problem(ProblemType.INVALID_REQUEST, "Without a cluster there are no images: say `command`.")
-
-    async def _once(self, context: JobContext, spec: CommandSpec, log: CommandLog, index: int) -> None:
+    async def _once(self, context: JobContext, program: Program, log: CommandLog, index: int) -> None:
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        one_of_many = index if spec.completions > 1 else None
+        # `python` is the one that the scheduler runs with, with the packages that are there.
+        env["PATH"] = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), env.get("PATH"))))
+        one_of_many = index if program.completions > 1 else None
         indexed = {} if one_of_many is None else {"JOB_COMPLETION_INDEX": str(index)}
-        order = {"argv": [*spec.command, *spec.args], "env": env | job_facts(context) | indexed | spec.env}
+        order = {
+            "argv": [*program.command, *program.args],
+            "env": env | job_facts(context) | indexed | dict(program.env),
+        }
         code = await self._keep(json.dumps(order).encode() + b"\n", log, one_of_many)
         if code != 0:
             raise failed(code, _said(code, log))

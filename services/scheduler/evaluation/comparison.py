@@ -5,7 +5,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.scheduler.evaluation.intervals import Interval, paired
+from services.scheduler.evaluation.groups import grouped
+from services.scheduler.evaluation.intervals import Interval, clustered
 from services.scheduler.evaluation.questions import Judged
 from services.scheduler.evaluation.report import scores_of
 from shared.contracts.problems import Problem, ProblemType
@@ -37,7 +38,8 @@ class Changed(BaseModel):
 
 class Comparison(BaseModel):
     """`differences` are the mean change of each metric over the questions that both have, with its confidence
-    interval; `better` and `worse` begin with the largest change."""
+    interval; questions that share expected documents count as one group in it. `better` and `worse` begin with the
+    largest change."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,6 +48,22 @@ class Comparison(BaseModel):
     differences: dict[str, Interval]
     better: tuple[Changed, ...]
     worse: tuple[Changed, ...]
+
+    @property
+    def outputs(self) -> dict[str, bool | float | str]:
+        """Whether the results are better beyond doubt, by the first of the metrics that decide, as outputs of a job."""
+        name = next((name for name in DECISIVE if name in self.differences), None)
+        if name is None:
+            return {"better": False}
+        difference = self.differences[name]
+        surely = difference.high < 0 if name in LOWER_IS_BETTER else difference.low > 0
+        return {
+            "better": surely,
+            "metric": name,
+            "difference": difference.mean,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+        }
 
 
 def read_report(data: bytes) -> list[Judged]:
@@ -65,10 +83,15 @@ def compare(baseline: str, before: Sequence[Judged], after: Sequence[Judged], to
     scored = [(scores_of(old, top_k), scores_of(new, top_k)) for old, new in pairs]
     names = dict.fromkeys(name for _, new in scored for name in new)
     differences = {}
+    groups = grouped([(one.question, one.expected) for _, one in pairs])
     for name in names:
-        both = [(new[name], old[name]) for old, new in scored if name in new and name in old]
+        both = [
+            (new[name] - old[name], group)
+            for (old, new), group in zip(scored, groups, strict=True)
+            if name in new and name in old
+        ]
         if both:
-            differences[name] = paired([new for new, _ in both], [old for _, old in both])
+            differences[name] = clustered([change for change, _ in both], [group for _, group in both])
     changed = sorted(
         (_changed(old, new, before, after) for (old, new), (before, after) in zip(pairs, scored, strict=True)),
         key=lambda one: one.change,

@@ -21,7 +21,7 @@ from services.scheduler.ingestion.indexer import Indexer
 from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from shared.contracts.collections import Collection
-from shared.contracts.envelope import Passage, Stop, unpack_vector
+from shared.contracts.envelope import Passage, unpack_vector
 from shared.contracts.jobs import Endpoint, EvaluateSpec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
 from shared.contracts.retrieval import SearchMode
@@ -113,7 +113,7 @@ class EvaluateJob:
         await run.attach("report.json", as_json(spec, version, metrics, judged, intervals, comparison))
         await run.attach("report.svg", picture)
         await run.attach("report.html", as_page(spec, version, judged, intervals, comparison, picture))
-        run.outputs.update(metrics, version=version)
+        run.outputs.update(metrics, version=version, **(comparison.outputs if comparison else {}))
         await self._artifacts.delete(run.tenant, f"{run.job.id}/{PARTIAL}")
 
     async def _chosen(self, run: JobContext, collection: Collection) -> str:
@@ -165,12 +165,17 @@ class EvaluateJob:
     async def _searched(
         self, run: JobContext, spec: EvaluateSpec, collection: Collection, question: Question
     ) -> Judged:
-        embed = Stop(stage="embed", variant=self._indexer.variant(collection.queried))
         version = collection.queried
+        embed = self._indexer.embed_stop(version)
         options = version.retrieval
         if spec.mode != "hybrid":
             options = options.model_copy(update={"mode": SearchMode(spec.mode)})
-        search = search_stops(options, top_k=spec.top_k, rerank_candidates=version.rerank_candidates)
+        search = search_stops(
+            options,
+            top_k=spec.top_k,
+            rerank_candidates=version.rerank_candidates,
+            rerank_params=version.rerank_params,
+        )
         slip = search if options.mode is SearchMode.TEXT else (embed, *search)
         began = time.perf_counter()
         found = await self._stages.ask(
@@ -219,7 +224,9 @@ class EvaluateJob:
         if not passages:
             return judged
         embedder = PassageEmbedder(self._stages, most=EMBEDDED_AT_ONCE)
-        made = await embedder.embed(self._indexer.variant(collection.queried), run.tenant, collection.table, passages)
+        made = await embedder.embed(
+            self._indexer.embed_stop(collection.queried), run.tenant, collection.table, passages
+        )
         vectors = [unpack_vector(passage.vector) for passage in made if passage.vector is not None]
         for place, said, wanted in zip(places, vectors[::2], vectors[1::2], strict=True):
             similarity = round(cosine(said, wanted), 6)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.scheduler.evaluation.metrics import mean, percentile
 
-__all__ = ["Interval", "interval", "paired"]
+__all__ = ["Interval", "clustered", "interval"]
 
 RESAMPLES: Final = 1_000
 LARGEST_RESAMPLED: Final = 1_000
@@ -40,9 +41,25 @@ def interval(values: Sequence[float]) -> Interval:
     return _rounded(middle, percentile(means, 2.5), percentile(means, 97.5))
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """The interval of the mean difference, value by value. Needs two sequences of one length."""
-    return interval([one - other for one, other in zip(ours, theirs, strict=True)])
+def clustered(values: Sequence[float], groups: Sequence[str], *, resamples: int = RESAMPLES) -> Interval:
+    """The mean with its interval, where values of one group go up and down together: by the percentile bootstrap over
+    whole groups (Field and Welsh, "Bootstrapping clustered data", 2007). Needs one value, and the group of each."""
+    sums: dict[str, float] = dict.fromkeys(groups, 0.0)
+    for name, value in zip(groups, values, strict=True):
+        sums[name] += value
+    counts = Counter(groups)
+    middle = mean(values)
+    if len(sums) > LARGEST_RESAMPLED:
+        # The variance of a ratio of two sums over groups.
+        spread = math.sqrt(math.fsum((sums[name] - middle * counts[name]) ** 2 for name in sums)) / len(values)
+        return _rounded(middle, middle - NORMAL_95 * spread, middle + NORMAL_95 * spread)
+    whole = [(sums[name], counts[name]) for name in sums]
+    chance = random.Random(0)  # noqa: S311  (the same interval each time)
+    means = []
+    for _ in range(resamples):
+        drawn = chance.choices(whole, k=len(whole))
+        means.append(sum(total for total, _ in drawn) / sum(count for _, count in drawn))
+    return _rounded(middle, percentile(means, 2.5), percentile(means, 97.5))
 
 
 def _rounded(middle: float, low: float, high: float) -> Interval:

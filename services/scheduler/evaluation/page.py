@@ -9,9 +9,10 @@ from services.scheduler.evaluation.comparison import LOWER_IS_BETTER, Changed, C
 from services.scheduler.evaluation.intervals import Interval
 from services.scheduler.evaluation.questions import Judged
 from services.scheduler.evaluation.report import NAMES
+from services.scheduler.reports.page import document, table
 from shared.contracts.jobs import EvaluateSpec
 
-__all__ = ["STYLE", "as_page", "changes", "table"]
+__all__ = ["as_page", "changes"]
 
 MOST_QUESTIONS: Final = 2_000
 """Questions that the page lists; report.json has all of them."""
@@ -19,21 +20,6 @@ MOST_QUESTIONS: Final = 2_000
 MOST_CHANGED: Final = 100
 SHOWN_FOUND: Final = 3
 PLOT_WIDTH, ROW = 320, 22
-
-STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1f2733; --muted: #6b7684; --line: #e3e7ec; --paper: #fff; --good: #1a7f5a;
-  --bad: #c4473a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --muted: #98a2b0; --line: #333c48; --paper: #161b22;
-  --good: #4cc38a; --bad: #ff8b7e; } }
-body { margin: 2rem auto; max-width: 960px; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p, .muted { color: var(--muted); } table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left; vertical-align: top; }
-th { color: var(--muted); font-weight: 600; } td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.good { color: var(--good); } .bad { color: var(--bad); } figure { margin: 1.5rem 0; } figure svg { max-width: 100%;
-  height: auto; border: 1px solid var(--line); border-radius: 12px; } td { overflow-wrap: anywhere; }
-"""
 
 
 def as_page(
@@ -47,18 +33,13 @@ def as_page(
     """An HTML document; `picture` is the SVG of `as_picture`."""
     title = f"Evaluation of {spec.collection}, version {version}"
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1><p>{len(judged):,} questions from {escape(spec.input)}{_synthetic(judged)}</p>",
+        f"<p>{len(judged):,} questions from {escape(spec.input)}{_synthetic(judged)}</p>",
         f"<figure>{picture.decode()}</figure>",
         *_metrics(intervals),
         *(_comparison(comparison) if comparison else ()),
         *_questions(judged),
-        "</body></html>",
     ]
-    return "\n".join(parts).encode()
+    return document(title, parts)
 
 
 def _synthetic(judged: Sequence[Judged]) -> str:
@@ -121,7 +102,7 @@ def changes(title: str, changed: Sequence[Changed]) -> Iterable[str]:
             (escape(one.question), f"{_rank(one.rank_before)} &rarr; {_rank(one.rank)}", f"{one.change:+.3f}")
             for one in changed[:MOST_CHANGED]
         ]
-        yield table(("question", "rank", "change"), rows)
+        yield table(("<question", "rank", "change"), rows)
 
 
 def _questions(judged: Sequence[Judged]) -> Iterable[str]:
@@ -132,7 +113,7 @@ def _questions(judged: Sequence[Judged]) -> Iterable[str]:
         (escape(one.question), _outcome(one), escape(", ".join(one.expected)), _found(one))
         for one in ordered[:MOST_QUESTIONS]
     ]
-    yield table(("question", "rank", "expected", "found, or answer"), rows)
+    yield table(("<question", "rank", "<expected", "<found, or answer"), rows)
     if len(judged) > MOST_QUESTIONS:
         yield f"<p>{len(judged) - MOST_QUESTIONS:,} more are in report.json.</p>"
 
@@ -158,10 +139,3 @@ def _found(one: Judged) -> str:
 
 def _rank(rank: int | None) -> str:
     return "none" if rank is None else str(rank)
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are HTML already."""
-    lines = ["<table><thead><tr>", *(f"<th>{head}</th>" for head in heads), "</tr></thead><tbody>"]
-    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    return "".join([*lines, "</tbody></table>"])

@@ -21,7 +21,7 @@ class Question(BaseModel):
 
     `sources` is a list of names, or an object of names and their grades from 1 to 10. `answerable` is false for a
     question that the collection does not answer, so that it should be declined. `synthetic` is true for one that a
-    model wrote.
+    model wrote, about the `passage`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +31,7 @@ class Question(BaseModel):
     answer: str | None = None
     answerable: bool = True
     synthetic: bool = False
+    passage: str = ""
 
 
 class Judged(BaseModel):

@@ -17,7 +17,7 @@ from typing import Final
 from nats.js.errors import ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from services.scheduler.clients.embed import PassageEmbedder
+from services.scheduler.clients.embed import FLOAT_BYTES, PassageEmbedder
 from services.scheduler.ingestion.chunking.chunker import Chunking
 from services.scheduler.ingestion.fit_types import ReadyDocument, fit_types
 from services.scheduler.ingestion.models import (
@@ -65,6 +65,7 @@ COMMITS: Final = 2
 """Commits on their way to the index, which takes one at a time, so that few wait there in order of arrival."""
 
 REMOVED_AT_ONCE: Final = 500
+KNOWN_TABLES: Final = 10_000
 OBJECT_TIMEOUT: Final = 120.0
 
 
@@ -98,6 +99,8 @@ class Indexer:
             FairShare(settings.reader_workers + 1, spare=settings.reader_spare + 1, weights=weights)
         )
         self._committing = FairSlots(FairShare(COMMITS, spare=COMMITS, weights=weights))
+        self._tables: set[str] = set()
+        """Tables that are known to be there. A table's name never comes again."""
 
     def chunking(self, version: CollectionVersion) -> Chunking:
         """How documents are cut for a version. Raises ValueError for sizes that do not go together."""
@@ -107,16 +110,19 @@ class Indexer:
             overlap_tokens=usual.overlap_tokens if version.chunk_overlap is None else version.chunk_overlap,
         )
 
-    def variant(self, version: CollectionVersion) -> str:
-        """The variant of the stage `embed` that embeds a version's passages."""
+    def embed_stop(self, version: CollectionVersion) -> Stop:
+        """The stop that embeds a version's passages, and the questions to it."""
+        return Stop(stage="embed", variant=self._variant(version), params=version.embed_params)
+
+    def _variant(self, version: CollectionVersion) -> str:
         if version.embedding_variant == "default":
             return self._settings.embedding_variant
         return version.embedding_variant
 
     def fingerprint(self, version: CollectionVersion) -> str:
         """Equal fingerprints promise equal chunks and vectors for equal documents."""
-        variant, usual = self.variant(version), self._settings.embedding_variant
-        model = self._settings.embedding_model if variant == usual else variant
+        variant, usual = self._variant(version), self._settings.embedding_variant
+        model = version.embedding_model or (self._settings.embedding_model if variant == usual else variant)
         return f"{self._reader.fingerprint(self.chunking(version))};model={model}"
 
     async def read(self, collection: Collection, record: Document) -> ChunkedDocument:
@@ -170,28 +176,29 @@ class Indexer:
     async def remove(self, target: Target, documents: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
         """Remove documents, each by id and by the revision of the change. Yields how many are done, now and then.
 
-        First from the index, then the records: a crash between the two is repaired by doing it again. Raises as
-        `write` does.
+        First from the index, then the records: a crash between the two is repaired by doing it again. A document
+        without a record may come with an earlier job that is still at it. Its removal is noted before the index is
+        changed: where there is no table yet, only the note tells that job of it. Raises as `write` does.
         """
         for start in range(0, len(documents), REMOVED_AT_ONCE):
             group = documents[start : start + REMOVED_AT_ONCE]
             await self._check(target)
+            recorded = [
+                (name, revision)
+                for name, revision in group
+                if not await self._documents.note_removal(target.table, name, revision, owner=target.owner)
+            ]
             refs = tuple(IndexedDocumentRef(id=name, name="", revision=revision) for name, revision in group)
-            await self._remove(target, IndexChange(table=target.table, documents=refs))
-            for name, revision in group:
+            removal = IndexChange(table=target.table, documents=refs)
+            is_absent = (await self._change(target, removal)).absent
+            for name, revision in recorded:
                 removed = await self._documents.delete(target.table, name, revision, owner=target.owner)
                 if removed is not None and removed.original:
                     await self._originals.release(target.collection, name, removed.original)
+            if is_absent and recorded:
+                # The index has lost the table. It may have come back before these removals were noted.
+                await self._change(target, removal)
             yield start + len(group)
-
-    async def _remove(self, target: Target, removal: IndexChange) -> None:
-        if not (await self._change(target, removal)).absent:
-            return
-        # An earlier job may bring these documents only now. So there must be a table that knows of their removal.
-        variant = self.variant(target.version)
-        dimension = await self._embedder.dimension(variant, target.tenant, target.table)
-        await self._check(target)
-        await self._change(target, removal.model_copy(update={"dimension": dimension}))
 
     async def permit(self, target: Target, documents: Sequence[str], permissions: Permissions) -> int:
         """Change who may see documents (by id) and nothing else: first in the index, then in the records. Returns how
@@ -274,7 +281,7 @@ class Indexer:
             size = len(data)
             del data
         passages = await self._embedder.embed(
-            self.variant(target.version), target.tenant, target.table, passages_of(document, read)
+            self.embed_stop(target.version), target.tenant, target.table, passages_of(document, read)
         )
         record = Document(
             id=document.id,
@@ -318,7 +325,8 @@ class Indexer:
         async with asyncio.timeout(OBJECT_TIMEOUT):
             await self._vectors.put(name, io.BytesIO(data))
         await self._note_lists(target, [Permissions.of(document.record) for document in batch])
-        refs = [reference_to(document.record) for document in batch]
+        removed = await self._removed(target, batch)
+        refs = [reference_to(document.record) for document in batch if document.record.id not in removed]
         change = IndexChange(
             table=target.table,
             documents=tuple(ref for ref in refs if ref.allowed is None),
@@ -328,7 +336,9 @@ class Indexer:
         done = await self._change(target, change)
         results: list[Written | Problem] = []
         for document in batch:
-            if (refused := done.refused.get(document.record.id)) is not None:
+            if document.record.id in removed:
+                results.append(_written(document.record, Outcome.SUPERSEDED))
+            elif (refused := done.refused.get(document.record.id)) is not None:
                 fitted = fit_types(document, refused)
                 again = await self._commit(target, [fitted]) if fitted is not None else [Problem.from_details(refused)]
                 results += again
@@ -342,6 +352,22 @@ class Indexer:
                 results.append(_written(document.record, await self._record(target, document.record)))
         await discard(self._vectors, name)
         return results
+
+    async def _removed(self, target: Target, batch: Sequence[ReadyDocument]) -> set[str]:
+        """Those of the documents that a later job has removed.
+
+        There is a table from here on. So a removal that comes from now on is in the index, and one that has found no
+        table has been noted before.
+        """
+        vector = next((p.vector for document in batch for p in document.passages if p.vector), None)
+        if vector is not None and target.table not in self._tables:
+            await self._change(target, IndexChange(table=target.table, dimension=len(vector) // FLOAT_BYTES))
+            if len(self._tables) >= KNOWN_TABLES:
+                self._tables.clear()
+            self._tables.add(target.table)
+        ids = [document.record.id for document in batch]
+        removals = await self._documents.removals(target.table, ids)
+        return {each.record.id for each in batch if removals.get(each.record.id, -1) > each.record.revision}
 
     async def _record(self, target: Target, record: Document) -> Outcome:
         replaced = await self._documents.put(target.table, record, owner=target.owner)

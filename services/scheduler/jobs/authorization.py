@@ -6,9 +6,8 @@ a file's id.
 
 from nats.js import JetStreamContext
 
-from shared.contracts.jobs import Job, JobSpec
-from shared.contracts.keys import EVERY_COLLECTION, permitted
-from shared.contracts.principals import ALL
+from shared.contracts.jobs import Job, JobSpec, may_hold_feedback
+from shared.contracts.keys import permitted
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.restrictions import Restrictions
 from shared.stores.artifacts import names_in
@@ -34,11 +33,10 @@ class JobAuthorizer:
         if collection and not permitted(job.options.collections, collection):
             detail = f"The submitter of the job has no access to the collection '{collection}'."
             raise Problem(ProblemType.FORBIDDEN, detail)
-        principals = job.options.principals or ()
-        if job.options.collections == EVERY_COLLECTION and ALL in principals:
+        if job.options.sees_everything:
             return
         content = spec.model_dump(mode="json")
-        named = {name: name.partition("/")[0] for name in names_in(content)}
+        named = {name: name.partition("/")[0] for name in names_in(content)} | {name: name for name in spec.folders}
         for file in set(ids_in(content)):
             named[file] = await self._owner(job.tenant, file)
         if not named:
@@ -61,6 +59,8 @@ class JobAuthorizer:
             made_by = await self._job_store.get(job.tenant, owner)
         except Problem:
             return True  # it was uploaded, or nobody remembers the job
+        if may_hold_feedback(made_by.kind, sees_everything=made_by.options.sees_everything):
+            return False
         permits = not made_by.collection or permitted(job.options.collections, made_by.collection)
         return permits and restrictions.show_work(
             made_by.collection, made_by.options.principals, job.options.principals or ()

@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from io import BufferedIOBase
 from typing import Final
 
+import anyio
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from pydantic import JsonValue
 
+from services.scheduler.jobs.metric_log import MetricLog
 from shared.contracts.jobs import DocumentError, ItemWarning, Job, JobProgress, JobSpec
+from shared.contracts.metrics import METRICS_FILE
 from shared.contracts.problems import Problem
 from shared.contracts.warnings import DocumentWarning
 from shared.stores.artifacts import Artifacts
@@ -28,6 +31,9 @@ INTERVAL: Final = 0.5
 """Seconds between two reports of progress."""
 
 KEPT_ERRORS: Final = 100
+
+LAST_WORDS: Final = 5.0
+"""Seconds for a kind that was broken off to undo what it has built."""
 
 
 class JobContext:
@@ -48,6 +54,7 @@ class JobContext:
         self._errors: list[DocumentError] = []
         self._warnings: list[ItemWarning] = []
         self._dirty = False
+        self._metrics = MetricLog(lambda: artifacts.get(job.tenant, f"{job.id}/{METRICS_FILE}"), self.attach)
 
     @property
     def tenant(self) -> str:
@@ -112,7 +119,9 @@ class JobContext:
         return await self._checkpoints.get(self.job.tenant, self.job.id)
 
     async def save(self, state: JsonValue) -> None:
-        """Save how far the job is, at most some 100 kB as JSON, for the next try if this one breaks off."""
+        """Save how far the job is, at most some 100 kB as JSON, for the next try if this one breaks off. What was
+        logged of metrics before is kept too."""
+        await self._metrics.flush()
         await self._checkpoints.put(self.job.tenant, self.job.id, state)
 
     async def forget(self) -> None:
@@ -132,6 +141,20 @@ class JobContext:
             self.artifacts.append(file)
         return name
 
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values of metrics at a step of the job's work, such as a trial or an epoch.
+
+        They become the job's artifact `metrics.jsonl`, written every few seconds, before a checkpoint is saved, and at
+        the end of a try. What an earlier try has logged of a metric stays up to the step with which this try begins it.
+        Of a metric with very many points fewer are kept, the last one always; a value that is not finite is null.
+        Raises ValueError for a step below 0, a name that is not a metric's, and one metric too many.
+        """
+        self._metrics.add(step, values)
+
+    def writing_metrics(self, *, resumed: bool) -> AbstractAsyncContextManager[None]:
+        """Write what is logged while the block runs; for who runs the job. `resumed` says that a try went before."""
+        return self._metrics.writing(resumed=resumed)
+
     async def _keep_reporting(self, interval: float) -> None:
         while True:
             if self._dirty:
@@ -145,9 +168,27 @@ class JobContext:
 
     async def show(self) -> None:
         """Show progress now."""
-        self._dirty = False
-        shown = {"progress": self._progress, "errors": tuple(self._errors), "warnings": tuple(self._warnings)}
+        shown = self._take()
         await self.report(lambda job: job.model_copy(update=shown))
+
+    def unshown(self) -> dict[str, object]:
+        """The members of the job's record that progress has changed since it was shown, for who writes the record
+        now."""
+        return self._take() if self._dirty else {}
+
+    def _take(self) -> dict[str, object]:
+        """The members that progress changes, which count as shown from now on."""
+        self._dirty = False
+        return {"progress": self._progress, "errors": tuple(self._errors), "warnings": tuple(self._warnings)}
+
+    async def undo_if_cancelled(self, undo: Callable[[], Awaitable[object]], *, or_late: bool = False) -> None:
+        """For a kind that was broken off: undo what it has built if the job was cancelled, and with `or_late` if its
+        deadline has passed. Otherwise the job goes on with it elsewhere. Takes some seconds at most, and raises
+        nothing that may pass."""
+        with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
+            late = or_late and self.remaining is not None and self.remaining <= 0
+            if late or (await self._job_store.get(self.tenant, self.job.id)).cancel_requested:
+                await undo()
 
     @property
     def remaining(self) -> float | None:

@@ -26,6 +26,7 @@ from shared.stores.collections import Collections
 from shared.stores.documents import Documents
 from shared.stores.files import Files
 from shared.stores.jobs.store import JobStore
+from shared.stores.models import ModelStore
 
 __all__ = ["JobKind", "JobDependencies", "JobFunction", "Pool", "job_kind", "load_kinds"]
 
@@ -34,13 +35,15 @@ class Pool(StrEnum):
     """Which of a worker's slots a kind takes, so that long work never keeps short work waiting.
 
     `long` is for kinds that mostly wait for others, for hours if need be. They save what they have done as a
-    checkpoint: when the worker stops they are broken off at once and go on elsewhere. `flow` is the same for jobs that
-    wait for jobs: in slots of their own they never keep those waiting that they wait for.
+    checkpoint: when the worker stops they are broken off at once and go on elsewhere. `flow` and `sweep` are the same
+    for jobs that wait for jobs: pipelines, and sweeps, for which pipelines wait too. In slots of their own they never
+    keep those waiting that they wait for.
     """
 
     SHORT = "short"
     LONG = "long"
     FLOW = "flow"
+    SWEEP = "sweep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class JobDependencies:
     indexer: Indexer
     artifacts: Artifacts
     files: Files
+    models: ModelStore
     uploads: ObjectStore
 
 

@@ -1,15 +1,18 @@
 """The job queue: which job runs next.
 
-Every (kind, priority, tenant) is a subject with a consumer of its own. A free slot goes to the tenant whose jobs have
-held slots for the least time; of one tenant's jobs the higher priority goes first. Nothing is taken that cannot be
-worked on now.
+Every (kind, priority, tenant) is a subject with a consumer of its own, for as long as there is a job on it. A free slot
+goes to the tenant whose jobs have held slots for the least time; of one tenant's jobs the higher priority goes first.
+Nothing is taken that cannot be worked on now.
+
+The consumers of short kinds are in the broker's memory. One that does not survive a restart of a single broker delivers
+what is in work once more: the process that has the job puts it back, and in another one it runs a second time.
 """
 
 import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
 from typing import Final
 
@@ -20,8 +23,9 @@ from nats.js.errors import NotFoundError
 
 from services.scheduler.jobs.kinds import JobKind, Pool
 from shared.contracts.jobs import Priority
-from shared.fairness import FairShare, Weights
+from shared.fairness import Clock, FairShare, Weights
 from shared.nats.subjects import JOBS
+from shared.nats.topology import job_consumer
 from shared.runtime.delivery import Delivery, HeldDeliveries
 from shared.runtime.worker import StageStatus
 from shared.service.bus import Bus
@@ -31,7 +35,9 @@ __all__ = ["JobQueue"]
 log = logging.getLogger(__name__)
 
 LOOK: Final = 1.0
-"""Seconds between two listings of what waits. A new job is noticed at once."""
+SHARE: Final = 10.0
+"""Seconds between two listings of what waits, and how many times as long as one takes at least. A new job is noticed
+at once."""
 
 ANSWER: Final = 5.0
 """Seconds for the broker to answer a request for one job."""
@@ -40,24 +46,63 @@ RANK: Final = {priority.value: rank for rank, priority in enumerate(Priority)}
 
 
 class _Slots:
-    """A pool's free and taken slots. A part of them is kept for jobs of high priority."""
+    """A pool's free and taken slots, and the subjects that wait for one. A part of the slots is kept for jobs of high
+    priority.
 
-    def __init__(self, size: int, spare: int, weights: Weights | None) -> None:
-        self.share = FairShare(size, spare=spare, weights=weights)
+    A subject waits that was not found empty since it was last seen to hold a job.
+    """
+
+    def __init__(self, size: int, spare: int, weights: Weights | None, clock: Clock) -> None:
+        self.share = FairShare(size, spare=spare, weights=weights, clock=clock)
         self._reserved = size // 4
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, set[str]] = {}
+        """The subjects by tenant."""
+        self._urgent: set[str] = set()
+        """Tenants with a subject of high priority."""
 
-    def free(self, priority: str, tenant: str) -> bool:
-        return self.share.free(tenant, reserved=0 if priority == Priority.HIGH else self._reserved)
+    def add(self, subject: str) -> None:
+        """Note that a subject waits from now on: of tenants, who comes first is before who comes later."""
+        _, _, priority, tenant = subject.split(".")
+        self._waiting.setdefault(tenant, set()).add(subject)
+        if priority == Priority.HIGH:
+            self._urgent.add(tenant)
+        self.share.join(tenant)
 
-    def order(self, waiting: set[str]) -> Callable[[str], tuple[float, float, int]]:
-        """The order of the tenants that wait, as a key to sort by."""
-        for tenant in waiting - self._waiting:
-            self.share.join(tenant)
-        for tenant in self._waiting - waiting:
+    def remove(self, subject: str) -> None:
+        tenant = _tenant_of(subject)
+        subjects = self._waiting.get(tenant, set())
+        subjects.discard(subject)
+        if not any(_is_urgent(each) for each in subjects):
+            self._urgent.discard(tenant)
+        if not subjects:
+            self._waiting.pop(tenant, None)
             self.share.leave(tenant)
-        self._waiting = waiting
-        return self.share.order()
+
+    def keep(self, subjects: Set[str]) -> None:
+        """Forget all but these."""
+        gone = [each for waiting in self._waiting.values() for each in waiting if each not in subjects]
+        for subject in gone:
+            self.remove(subject)
+
+    def next(self, turns: Mapping[str, float]) -> tuple[tuple[float, float, int, int], str] | None:
+        """The subject whose turn is next, with its place in the order. `turns` are the last ones of subjects.
+
+        What it costs does not depend on how many wait.
+        """
+        found = [self.share.next(among=self._urgent), self.share.next(reserved=self._reserved)]
+        tenants = [tenant for tenant in found if tenant is not None]
+        if not tenants:
+            return None
+        order = self.share.order()
+        tenant = min(tenants, key=order)
+        reserved = self._reserved
+        subjects = [
+            each
+            for each in self._waiting[tenant]
+            if self.share.free(tenant, reserved=0 if _is_urgent(each) else reserved)
+        ]
+        subject = min(subjects, key=lambda each: (_rank_of(each), turns.get(each, 0.0)))
+        return (*order(tenant), _rank_of(subject)), subject
 
 
 class JobQueue:
@@ -79,15 +124,21 @@ class JobQueue:
         ack_wait: float,
         spare: int = 0,
         weights: Weights | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._bus = bus
+        self._clock = clock
         self._kinds = kinds
         self._give_back = give_back
-        self._slots = {pool: _Slots(size, spare, weights) for pool, size in slots.items()}
+        self._slots = {pool: _Slots(size, spare, weights, clock) for pool, size in slots.items()}
         self._ack_wait = ack_wait
         self._subjects: set[str] = set()
-        self._dry: set[str] = set()
+        """Those that hold jobs, waiting or in work."""
         self._consumers: dict[str, str] = {}
+        self._unused: set[str] = set()
+        """Subjects whose consumers were found empty."""
+        self._told: set[str] = set()
+        """Subjects that have got a job since the last listing began."""
         self._turns: dict[str, float] = {}
         self._taken_at: dict[int, float] = {}
         self._held = HeldDeliveries(handle, self._let_go, name="the job queue")
@@ -134,8 +185,10 @@ class JobQueue:
         self._inbox = await client.subscribe(f"{self._prefix}.*", cb=self._receive)
         # What is stored on the queue arrives here as well, so new jobs are noticed at no cost.
         self._notifier = await client.subscribe("job.*.*.*", cb=self._on_job_stored)
+        self._unused |= self._consumers.keys()
         self._consumers.clear()
-        self._dry.clear()
+        for subject in self._subjects:
+            self._slots[self._pool(subject)].add(subject)
         self._wake.set()
 
     async def drain(self, grace: float) -> None:
@@ -170,32 +223,15 @@ class JobQueue:
                 except (NatsError, TimeoutError, OSError) as error:
                     log.warning("cannot take jobs from %s: %r", subject, error)
                     delivery = None
-                if delivery is None:
-                    self._dry.add(subject)
-                else:
+                if delivery is not None:
                     self._start(delivery)
+                if delivery is None or not delivery.waiting:
+                    self._slots[self._pool(subject)].remove(subject)
 
     def _next(self) -> str | None:
         """The subject to take from: of the tenant that has had least, the highest priority with a free slot."""
-        waiting = self._subjects - self._dry
-        tenants: dict[Pool, set[str]] = {pool: set() for pool in self._slots}
-        for subject in waiting:
-            tenants[self._pool(subject)].add(subject.rpartition(".")[2])
-        shares = {pool: slots.order(tenants[pool]) for pool, slots in self._slots.items()}
-        candidates = [subject for subject in waiting if self._has_slot(subject)]
-        if not candidates:
-            return None
-
-        def order(subject: str) -> tuple[float, float, int, float, int, float]:
-            _, _, priority, tenant = subject.split(".")
-            turns = self._turns.get(tenant, 0.0), RANK[priority], self._turns.get(subject, 0.0)
-            return *shares[self._pool(subject)](tenant), *turns
-
-        return min(candidates, key=order)
-
-    def _has_slot(self, subject: str) -> bool:
-        _, _, priority, tenant = subject.split(".")
-        return self._slots[self._pool(subject)].free(priority, tenant)
+        found = [each for slots in self._slots.values() if (each := slots.next(self._turns)) is not None]
+        return min(found)[1] if found else None
 
     def _pool(self, subject: str) -> Pool:
         return self._kinds[subject.split(".")[1]].pool
@@ -203,7 +239,9 @@ class JobQueue:
     async def _take(self, subject: str) -> Delivery | None:
         """One job of a subject; None where none waits."""
         if subject not in self._consumers:
-            self._consumers[subject] = await self._bus.topology.ensure_job_consumer(subject)
+            lasting = self._pool(subject) is not Pool.SHORT
+            self._consumers[subject] = await self._bus.topology.ensure_job_consumer(subject, lasting=lasting)
+            self._unused.discard(subject)
         self._requests += 1
         self._asked = asyncio.get_running_loop().create_future()
         request = json.dumps({"batch": 1, "no_wait": True}).encode()
@@ -216,10 +254,10 @@ class JobQueue:
             self._asked = None
         if delivery is None:
             # The consumer may have gone for want of use; then the next look makes it again.
-            self._consumers.pop(subject, None)
+            if self._consumers.pop(subject, None):
+                self._unused.add(subject)
         else:
-            _, _, _, tenant = subject.split(".")
-            self._turns[tenant] = self._turns[subject] = time.monotonic()
+            self._turns[subject] = self._clock()
         return delivery
 
     async def _receive(self, message: Msg) -> None:
@@ -238,19 +276,22 @@ class JobQueue:
         return True
 
     async def _on_job_stored(self, message: Msg) -> None:
+        self._told.add(message.subject)
         self._learn(message.subject)
 
     def _learn(self, subject: str) -> None:
         _, kind, priority, _ = subject.split(".")
         if kind in self._kinds and priority in RANK:
             self._subjects.add(subject)
-            self._dry.discard(subject)
+            self._slots[self._pool(subject)].add(subject)
             self._wake.set()
 
     async def _look(self) -> None:
         """List what waits: also what came back, and what was stored before this process subscribed."""
         while True:
+            began = time.monotonic()
             if self._bus.connected:
+                self._told.clear()
                 try:
                     info = await self._bus.jetstream.stream_info(JOBS, subjects_filter="job.*.*.*")
                 except NotFoundError:
@@ -258,10 +299,32 @@ class JobQueue:
                 except (NatsError, TimeoutError, OSError) as error:
                     log.warning("cannot look at the job queue: %r", error)
                 else:
-                    self._subjects.intersection_update(info.state.subjects or {})
-                    for subject in info.state.subjects or {}:
-                        self._learn(subject)
-            await asyncio.sleep(LOOK)
+                    self._note(info.state.subjects or {})
+                    await self._remove_consumers()
+            await asyncio.sleep(max(LOOK, SHARE * (time.monotonic() - began)))
+
+    def _note(self, listed: Mapping[str, int]) -> None:
+        """Take in which subjects hold jobs."""
+        self._subjects &= listed.keys() | self._told
+        self._turns = {subject: turn for subject, turn in self._turns.items() if subject in self._subjects}
+        for slots in self._slots.values():
+            slots.keep(self._subjects)
+        for subject in listed:
+            self._learn(subject)
+
+    async def _remove_consumers(self) -> None:
+        """Have the broker forget the consumers of subjects without a job: each takes some 46 kB of its memory.
+
+        As a job stays on the queue until it has ended, nobody has one of these in work.
+        """
+        for subject in [each for each in self._consumers if each not in self._subjects]:
+            del self._consumers[subject]
+            self._unused.add(subject)
+        for subject in self._unused - self._subjects - self._told:
+            self._unused.remove(subject)
+            with suppress(NatsError, OSError):
+                # Nobody waits for the answer: one that stays goes by itself after a while.
+                await self._bus.client.publish(f"$JS.API.CONSUMER.DELETE.{JOBS}.{job_consumer(subject)}")
 
     def _start(self, delivery: Delivery) -> None:
         share = self._slots[self._pool(delivery.subject)].share
@@ -274,4 +337,16 @@ class JobQueue:
 
 
 def _tenant(delivery: Delivery) -> str:
-    return delivery.subject.rpartition(".")[2]
+    return _tenant_of(delivery.subject)
+
+
+def _tenant_of(subject: str) -> str:
+    return subject.rpartition(".")[2]
+
+
+def _rank_of(subject: str) -> int:
+    return RANK[subject.split(".")[2]]
+
+
+def _is_urgent(subject: str) -> bool:
+    return _rank_of(subject) == RANK[Priority.HIGH]

@@ -21,6 +21,7 @@ from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobKind
 from services.scheduler.jobs.retry import PASSING, delay_before, schedule_retry
 from services.scheduler.jobs.telemetry import CANCEL_TIME, JOBS_ENDED, job_span, observed
+from services.scheduler.tracking.facts import FactRecorder
 from shared.contracts.jobs import Job, JobOptions, JobSpec, JobState, check_ids, decode_spec
 from shared.contracts.problems import Problem, ProblemType
 from shared.runtime.pull import Delivery
@@ -63,8 +64,10 @@ class JobRunner:
         max_crashes: int,
         instance: str,
         ack_wait: float,
+        facts: FactRecorder | None = None,
     ) -> None:
         self._bus = bus
+        self._facts = facts
         self._job_store = job_store
         self._authorizer = JobAuthorizer(bus.jetstream, job_store)
         self._artifacts = artifacts
@@ -145,7 +148,9 @@ class JobRunner:
         try:
             with observed(delivery, job), running.scope as scope:
                 await self._authorizer.check(job, spec)
-                await self._kinds[spec.kind].perform(context)
+                await self._note_facts(context)
+                async with context.writing_metrics(resumed=job.attempt > 1 or delivery.deliveries > 1):
+                    await self._kinds[spec.kind].perform(context)
         except Problem as problem:
             if problem.kind in PASSING:
                 await self._put_off(delivery, job, problem)
@@ -159,6 +164,11 @@ class JobRunner:
                 await self._withdrawn(delivery, context, running)
             else:
                 await self._end(delivery, context, JobState.SUCCEEDED)
+
+    async def _note_facts(self, context: JobContext) -> None:
+        facts = await self._facts.facts(context.job, context.spec) if self._facts else None
+        if facts is not None:
+            await context.report(lambda job: job.model_copy(update={"facts": facts}))
 
     async def _withdrawn(self, delivery: Delivery, context: JobContext, running: _Running) -> None:
         """The job was cancelled, or has met its deadline."""
@@ -205,7 +215,7 @@ class JobRunner:
         by: str = "",
         reason: str = "",
     ) -> None:
-        made = {"outputs": context.outputs, "artifacts": tuple(context.artifacts)}
+        made = {"outputs": context.outputs, "artifacts": tuple(context.artifacts), **context.unshown()}
         await self._finish(context.job, state, made, problem, by=by, reason=reason)
         await delivery.ack()
 

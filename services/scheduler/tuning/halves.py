@@ -1,14 +1,15 @@
 """Questions in two halves: trials see the first, and the second is kept to compare at the end."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.scheduler.evaluation.groups import grouped
 from services.scheduler.evaluation.questions import Question
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["FEWEST", "Halves", "grouped", "halves"]
+__all__ = ["FEWEST", "Halves", "halves"]
 
 FEWEST: Final = 20
 """Groups of questions in a half. With fewer the interval of a difference says nothing."""
@@ -32,7 +33,7 @@ def halves(questions: Sequence[Question]) -> Halves:
     is in the same half of every file, as long as no other question joins its document with others. Raises Problem
     INVALID_REQUEST where a half has too few groups.
     """
-    names = grouped(questions)
+    names = grouped([(one.question, one.sources) for one in questions])
     held_out = [_is_held_out(name) for name in names]
     made = Halves(
         tuned=[one for one, held in zip(questions, held_out, strict=True) if not held],
@@ -49,41 +50,6 @@ def halves(questions: Sequence[Question]) -> Halves:
             "or more; `sluice evaluate` measures smaller sets.",
         )
     return made
-
-
-def grouped(questions: Sequence[Question]) -> list[str]:
-    """The name of each question's group: the first, in alphabetical order, of the documents that are connected by
-    questions, directly or through others."""
-    groups = _Groups()
-    for question in questions:
-        groups.join([f"={_folded(question.question)}", *(f"d{document}" for document in question.sources)])
-    first: dict[str, str] = {}
-    for question in questions:
-        root = groups.root(f"={_folded(question.question)}")
-        first[root] = min([*question.sources, *([first[root]] if root in first else [])])
-    return [first[groups.root(f"={_folded(question.question)}")] for question in questions]
-
-
-class _Groups:
-    """Disjoint sets with path halving (Tarjan and van Leeuwen, "Worst-case Analysis of Set Union Algorithms", 1984)."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-
-    def root(self, member: str) -> str:
-        self._parents.setdefault(member, member)
-        while (parent := self._parents[member]) != member:
-            self._parents[member] = member = self._parents[parent]
-        return member
-
-    def join(self, members: Iterable[str]) -> None:
-        first, *others = map(self.root, members)
-        for other in others:
-            self._parents[self.root(other)] = self.root(first)
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _is_held_out(name: str) -> bool:

@@ -1,11 +1,14 @@
 """What tuning has found: its outputs, the verdict and the trials."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from services.scheduler.evaluation.comparison import Comparison
+from services.scheduler.reports.charts import Dimension
+from services.scheduler.reports.importance import Importances
 from services.scheduler.tuning.search import Trial
 from services.scheduler.tuning.state import TuneState
 from services.scheduler.tuning.verdict import Verdict
@@ -17,7 +20,8 @@ __all__ = ["Outcome", "as_json", "as_lines"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """`verdict` and `comparison` are of the held-out questions. `tuned` counts the questions to tune on, and `left_out`
-    those without sources. `version` is what was tuned."""
+    those without sources. `version` is what was tuned. `dimensions` are what the trials have of each option, and
+    `importances` how much it matters."""
 
     spec: TuneSpec
     version: str
@@ -28,6 +32,8 @@ class Outcome:
     comparison: Comparison
     tuned: int
     left_out: int
+    dimensions: Sequence[Dimension]
+    importances: Importances
 
     @property
     def outputs(self) -> dict[str, JsonValue]:

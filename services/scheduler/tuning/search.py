@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from shared.contracts.jobs import ChunkSize
 from shared.contracts.retrieval import Fusion, RetrievalOptions, SearchMode
 
-__all__ = ["CANDIDATES", "Setting", "Space", "Trial", "best", "propose"]
+__all__ = ["CANDIDATES", "CHUNKS", "CONDITIONS", "Setting", "Space", "Trial", "best", "propose", "recorded"]
 
 CANDIDATES: Final = (20, 40, 80)
 """Passages among which a reranker chooses."""
@@ -29,6 +29,13 @@ WEIGHT: Final = "dense_weight"
 DIVERSITY: Final = "diversity"
 RERANKED: Final = "rerank_candidates"
 CHUNKS: Final = "chunks"
+
+CONDITIONS: Final = {
+    FUSION: "in hybrid searches",
+    WEIGHT: "in hybrid searches whose fusion is scores",
+    DIVERSITY: "in searches by vectors",
+}
+"""In which trials an option has an effect. Others do not set it."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -110,7 +117,7 @@ def propose(trials: Sequence[Trial], space: Space, seed: int) -> Setting | None:
         made = optuna.samplers.TPESampler if attempt < ATTEMPTS else optuna.samplers.RandomSampler
         study = optuna.create_study(direction="maximize", sampler=made(seed=chance))
         for trial in trials:
-            study.add_trial(_recorded(trial, space))
+            study.add_trial(recorded(trial, space))
         setting = _asked(study.ask(), space)
         if all(setting != trial.setting for trial in trials):
             return setting
@@ -140,7 +147,7 @@ def _asked(asked: optuna.Trial, space: Space) -> Setting:
     )
 
 
-def _recorded(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
+def recorded(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
     """What was tried, as Optuna knows it. What the base leaves to defaults elsewhere, and what lies beside the values
     that are searched, it does not learn."""
     options, distributions = trial.setting.retrieval, space.distributions

@@ -56,7 +56,7 @@ class TrialRunner:
         self._owner = owner
         self._concurrency = concurrency
         self._principals = principals
-        self._vectors: dict[tuple[str, str], Vector | None] = {}
+        self._vectors: dict[tuple[str, str, str], Vector | None] = {}
 
     async def run(self, setting: Setting, version: CollectionVersion, questions: Sequence[Question]) -> Asked:
         """Ask questions. What one of them meets is in its result; raised is what every question would meet, and what
@@ -91,7 +91,7 @@ class TrialRunner:
         passage = Passage(id="0", document_id="0", document="", position=0, text="Is it there?")
         try:
             await self._stages.ask(
-                Stop(stage="rerank"),
+                Stop(stage="rerank", params=version.rerank_params),
                 tenant=self._owner.tenant,
                 collection=version.table,
                 collection_id=self._owner.collection,
@@ -110,7 +110,7 @@ class TrialRunner:
                 setting.retrieval,
                 top_k=DEPTH,
                 rerank_candidates=setting.rerank_candidates,
-                rerank_params={"budget": RERANK_SECONDS},
+                rerank_params={"budget": RERANK_SECONDS, **version.rerank_params},
             ),
             tenant=self._owner.tenant,
             collection=version.table,
@@ -121,9 +121,9 @@ class TrialRunner:
         )
 
     async def _vector(self, version: CollectionVersion, question: str) -> Vector | None:
-        variant = self._indexer.variant(version)
-        if (variant, question) not in self._vectors:
-            stop = Stop(stage="embed", variant=variant)
+        stop = self._indexer.embed_stop(version)
+        known = stop.variant, version.embedding_model, question
+        if known not in self._vectors:
             made = await self._stages.ask(
                 stop,
                 tenant=self._owner.tenant,
@@ -131,8 +131,8 @@ class TrialRunner:
                 collection_id=self._owner.collection,
                 question=question,
             )
-            self._vectors[variant, question] = made.embedding
-        return self._vectors[variant, question]
+            self._vectors[known] = made.embedding
+        return self._vectors[known]
 
 
 def _has_unscored(found: Query) -> bool:

@@ -14,7 +14,6 @@ from typing import Final
 
 import anyio
 from anyio import to_thread
-from nats.errors import Error as NatsError
 
 from services.scheduler.collections.reindex import reindex_job
 from services.scheduler.collections.switch import switch_job
@@ -27,6 +26,7 @@ from services.scheduler.jobs.job_context import JobContext
 from services.scheduler.jobs.kinds import JobDependencies, JobFunction, Pool, job_kind
 from services.scheduler.jobs.retry import PASSING
 from services.scheduler.tuning.halves import Halves, halves
+from services.scheduler.tuning.options import dimensions, option_importances
 from services.scheduler.tuning.page import as_page
 from services.scheduler.tuning.report import Outcome, as_json, as_lines
 from services.scheduler.tuning.search import CANDIDATES, Setting, Space, Trial, best, propose
@@ -41,14 +41,11 @@ from shared.contracts.retrieval import RERANK_CANDIDATES
 from shared.runtime.requester import Requester
 from shared.stores.artifacts import Artifacts
 from shared.stores.collections import Collections
-from shared.stores.jobs.store import JobStore
 
 __all__ = ["TuneJob"]
 
 METRIC: Final = "ndcg_at_10"
 RERANK_PIPELINE: Final = "rerank"
-
-LAST_WORDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +66,6 @@ class _Search:
 class TuneJob:
     """One per process."""
 
-    job_store: JobStore
     stages: Requester
     collections: Collections
     artifacts: Artifacts
@@ -90,14 +86,8 @@ class TuneJob:
                     await self.versions.give_up(context, collection)
             raise
         except anyio.get_cancelled_exc_class():
-            await self._cancelled(context, collection)
+            await context.undo_if_cancelled(partial(self.versions.give_up, context, collection))
             raise
-
-    async def _cancelled(self, context: JobContext, collection: Collection) -> None:
-        """Leave what was built, unless the job goes on with it elsewhere."""
-        with suppress(Problem, NatsError, TimeoutError), anyio.move_on_after(LAST_WORDS, shield=True):
-            if (await self.job_store.get(context.tenant, context.job.id)).cancel_requested:
-                await self.versions.give_up(context, collection)
 
     async def _tune(self, context: JobContext, spec: TuneSpec, collection: Collection) -> None:
         asked = read_questions(await self.artifacts.get(context.tenant, spec.input), answers=True)
@@ -182,6 +172,8 @@ class TuneJob:
             if not state.trials:
                 _check_found(spec, asked.judged)
             state = state.with_trial(trial)
+            leading = best(state.trials).score
+            context.log_metrics(len(state.trials), {METRIC: trial.score, "best": leading, "seconds": trial.seconds})
             await _save(context, state)
             _tell(context, spec, state, f"trial {len(state.trials)}: nDCG@10 {trial.score:.3f}, ")
             await context.show()
@@ -214,6 +206,8 @@ class TuneJob:
             comparison=await to_thread.run_sync(compare, "the default", before, after, DEPTH),
             tuned=len(search.halves.tuned),
             left_out=search.left_out,
+            dimensions=dimensions(state.trials, search.space),
+            importances=await to_thread.run_sync(option_importances, state.trials, search.space),
         )
 
     async def _adopt(self, search: _Search, state: TuneState, outcome: Outcome) -> None:
@@ -285,7 +279,6 @@ async def _save(context: JobContext, state: TuneState) -> None:
 @job_kind(TuneSpec, pool=Pool.LONG)
 def tune(dependencies: JobDependencies) -> JobFunction:
     return TuneJob(
-        job_store=dependencies.job_store,
         stages=dependencies.stages,
         collections=dependencies.collections,
         artifacts=dependencies.artifacts,

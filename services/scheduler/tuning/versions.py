@@ -62,6 +62,9 @@ class TuneVersions:
             chunk_tokens=chunking.max_tokens,
             chunk_overlap=chunking.overlap_tokens,
             embedding_variant=base.embedding_variant,
+            embedding_model=base.embedding_model,
+            rerank_model=base.rerank_model,
+            adapter=base.adapter,
         )
         await self._fill(context, collection, version)
         return version
@@ -81,7 +84,7 @@ class TuneVersions:
         """Make a version with the options of a setting: on the table of the base, or on that of its chunks. Doing it
         again changes nothing. Raises Problem CONFLICT where the base is gone, or the name is taken."""
         options = {"retrieval": setting.retrieval, "rerank_candidates": setting.rerank_candidates}
-        made = {"name": name, "state": VersionState.READY, **options}
+        made = {"name": name, "state": VersionState.READY, "release": "", **options}
         if setting.chunks is not None:
             chunked = _name(context, setting.chunks)
             now = await self.collections.get(context.tenant, collection.name)

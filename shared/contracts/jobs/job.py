@@ -9,7 +9,10 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, JsonValue
 
+from shared.contracts.jobs.facts import RunFacts
 from shared.contracts.jobs.spec import RetryPolicy
+from shared.contracts.keys import EVERY_COLLECTION
+from shared.contracts.principals import ALL
 from shared.contracts.problems import ProblemDetails
 from shared.contracts.wire import Wire
 
@@ -71,10 +74,15 @@ class JobOptions(Wire):
     deadline: float | None = None
     labels: Annotated[dict[Label, Label], Field(max_length=32)] = {}
     by: str = ""
-    collections: tuple[str, ...] = ("*",)
+    collections: tuple[str, ...] = EVERY_COLLECTION
     principals: tuple[str, ...] | None = None
     parent: str | None = None
     schedule: str | None = None
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether the job may look at all collections and documents of its tenant, and so at everybody's feedback."""
+        return self.collections == EVERY_COLLECTION and ALL in (self.principals or ())
 
 
 class JobProgress(Wire):
@@ -120,7 +128,7 @@ class Job(Wire):
     `attempt` counts the tries that were begun, `crashes` the workers that died in one. `given_back` says that no worker
     has it though it runs, `cancel_requested` that it is to end. `outputs` are small results, `artifacts` the names of
     large ones. `revision` orders the effects of jobs: the later submitted one has the greater. `event` is the number of
-    the job's last event in the audit log.
+    the job's last event in the audit log. `facts` are there once a job that is an experiment run has started.
     """
 
     id: str
@@ -145,6 +153,7 @@ class Job(Wire):
     cancel_requested: bool = False
     revision: int = 0
     event: int = 0
+    facts: RunFacts | None = None
 
 
 def check_ids(tenant: str, job: str) -> None:

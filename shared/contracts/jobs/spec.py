@@ -32,8 +32,29 @@ class JobSpec(SpecPart):
     an absent output fails, and the error lists those that exist.
     """
 
+    reads_feedback: ClassVar[bool] = False
+    """Whether such a job may hold what readers said, so that what it makes is for those who see everybody's feedback,
+    where its submitter does."""
+
     is_step: ClassVar[bool] = True
     """Whether a step of a pipeline may be such a job."""
+
+    has_children: ClassVar[bool] = False
+    """Whether such a job submits others, which are cancelled with it."""
+
+    is_run: ClassVar[bool] = False
+    """Whether such a job is an experiment run, which is compared with others by its parameters and metrics."""
+
+    main_metrics: ClassVar[tuple[str, ...]] = ()
+    """Of an experiment run: the outputs that say how good it is, the one to compare by first."""
+
+    input_files: ClassVar[Mapping[str, str]] = {}
+    """Of an experiment run: members that name a job, and the file of that job that is read."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The jobs and uploads whose files it reads without naming each file."""
+        return ()
 
 
 class RetryPolicy(SpecPart):

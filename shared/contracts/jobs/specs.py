@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, PydanticSerializationError
 from shared.contracts.jobs import kinds
 from shared.contracts.jobs.spec import JobSpec
 
-__all__ = ["KINDS", "AnyJobSpec", "decode_spec"]
+__all__ = ["KINDS", "AnyJobSpec", "decode_spec", "may_hold_feedback"]
 
 
 def _find() -> Mapping[str, type[JobSpec]]:
@@ -49,3 +49,9 @@ def decode_spec(data: bytes | dict[str, Any], *, lenient: bool = False) -> JobSp
         broken = PydanticCustomError("text", "has text that is not valid Unicode")
         raise ValidationError.from_exception_data("job", [{"type": broken, "input": data}]) from None
     return spec
+
+
+def may_hold_feedback(kind: str, *, sees_everything: bool) -> bool:
+    """Whether a job of this kind, which may look at everything or not, may hold what readers said."""
+    spec = KINDS.get(kind)
+    return sees_everything and spec is not None and spec.reads_feedback

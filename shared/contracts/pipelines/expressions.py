@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from shared.contracts.wire import is_unicode
+
 __all__ = [
     "FUNCTIONS",
     "LITERALS",
@@ -105,6 +107,9 @@ def _check(node: ast.AST, depth: int) -> None:
     match node:
         case ast.Constant(value=value) if not isinstance(value, str | int | float | bool | None):
             raise ExpressionError(f"{value!r} is not allowed here")
+        case ast.Constant(value=str(value)) if not is_unicode(value):
+            # An escape such as `\ud800` makes half a character.
+            raise ExpressionError(f"{value[:80]!r} is not valid Unicode")
         case ast.Call(func=function, keywords=keywords):
             if not isinstance(function, ast.Name) or function.id not in FUNCTIONS or keywords:
                 raise ExpressionError(f"{_written(node)}: the functions are {', '.join(FUNCTIONS)}")

@@ -22,7 +22,8 @@ NO_LABELS: Final[dict[str, str]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedJob:
-    """What jobs are chosen by. `principals` are who the job looks at documents as."""
+    """What jobs are chosen by. `principals` are who the job looks at documents as, and `sees_everything` says whether
+    it may look at all of the tenant."""
 
     id: str
     created_at: float
@@ -31,6 +32,7 @@ class IndexedJob:
     collection: str
     parent: str | None
     principals: tuple[str, ...] | None
+    sees_everything: bool = False
     labels: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -43,6 +45,7 @@ class IndexedJob:
             collection=sys.intern(job.collection),
             parent=job.options.parent,
             principals=job.options.principals,
+            sees_everything=job.options.sees_everything,
             labels=job.options.labels or NO_LABELS,
         )
 

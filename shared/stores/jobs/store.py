@@ -9,7 +9,7 @@ between the two leaves an older copy, and whoever changes the job next takes the
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
-from shared.contracts.jobs import DeleteSpec, IngestSpec, JobSpec
+from shared.contracts.jobs import KINDS, DeleteSpec, IngestSpec, JobSpec
 from shared.contracts.jobs.job import Job, JobOptions, JobProgress, JobState
 from shared.contracts.problems import Problem, ProblemType
 from shared.nats.errors import CHANGING, IN_PROCESS, OUTDATED, QUEUE_FULL, is_storage_full
@@ -52,7 +52,7 @@ LOOK: Final = 0.02
 
 USUAL: Final = JobOptions()
 
-MOST_STEPS: Final = 100_000
+MOST_CHILDREN: Final = 100_000
 READ_AT_ONCE: Final = 32
 
 
@@ -119,9 +119,7 @@ class JobStore:
         if announced is None:
             return await self._recover(job.tenant, job.id)
         entry = job.model_copy(update={"event": announced})
-        if await self._entries.put(_key(job.tenant, job.id), entry, revision=0) is None:
-            return await self.get(job.tenant, job.id)
-        return entry
+        return (await self._entries.create(_key(job.tenant, job.id), entry))[0]
 
     async def get(self, tenant: str, job: str) -> Job:
         """Raises Problem NOT_FOUND."""
@@ -136,6 +134,7 @@ class JobStore:
         *,
         state: JobState | None = None,
         kind: str | None = None,
+        kinds: Container[str] | None = None,
         collection: str | None = None,
         labels: dict[str, str] | None = None,
         parent: str | None = None,
@@ -146,8 +145,8 @@ class JobStore:
         limit: int = 100,
     ) -> list[Job]:
         """The newest jobs, newest first: of those with a collection only what `sees` says yes to, and of all of them
-        only what `shows` does; without `steps` none that is a step of a pipeline. `after` is the id of the job that
-        the list goes on behind.
+        only what `shows` does; without `steps` none that is a step of a pipeline. They are of the `kind`, and of one of
+        the `kinds`. `after` is the id of the job that the list goes on behind.
 
         After the first time it costs what has changed since, and the jobs that it returns. Raises Problem NOT_FOUND
         where the list has no job `after`.
@@ -166,6 +165,7 @@ class JobStore:
             if (state is None or job.state is state)
             and visible(job)
             and (kind is None or job.kind == kind)
+            and (kinds is None or job.kind in kinds)
             and (collection is None or job.collection == collection)
             and (parent is None or job.parent == parent)
             and (steps or job.parent is None)
@@ -209,9 +209,11 @@ class JobStore:
                 if announced is None:
                     await self._recover(tenant, job)
                     continue
-                copied = await self._copy(new.model_copy(update={"event": announced}))
-                await self._tell(copied)
-                return copied
+                entry = new.model_copy(update={"event": announced})
+                if await self._entries.put(_key(tenant, job), entry, revision=stored.revision) is None:
+                    entry = await self._copy(entry)
+                await self._tell(entry)
+                return entry
             if new == old:
                 return old
             if await self._entries.put(_key(tenant, job), new, revision=stored.revision) is not None:
@@ -220,7 +222,7 @@ class JobStore:
         raise self._entries.conflict(job)
 
     async def cancel(self, tenant: str, job: str, *, by: str = "", reason: str = "") -> Job:
-        """End a job that waits, and ask whoever runs one that runs to end it; a pipeline's steps as well.
+        """End a job that waits, and ask whoever runs one that runs to end it; the jobs that it has submitted as well.
 
         Raises Problem NOT_FOUND."""
 
@@ -233,14 +235,14 @@ class JobStore:
         if not changed.state.ended or changed.state is JobState.CANCELLED:
             whom = {BY: _one_line(by)} if by else None
             await self._client.publish(cancel_subject(job), reason.encode(), headers=whom)
-            if changed.kind == "pipeline":
-                await self._cancel_steps(changed, by=by, reason=reason)
+            if (spec := KINDS.get(changed.kind)) is not None and spec.has_children:
+                await self._cancel_children(changed, by=by, reason=reason)
         return changed
 
-    async def _cancel_steps(self, pipeline: Job, *, by: str, reason: str) -> None:
-        for step in await self.list(pipeline.tenant, parent=pipeline.id, limit=MOST_STEPS):
-            if not step.state.ended:
-                await self.cancel(step.tenant, step.id, by=by, reason=reason or "its pipeline was cancelled")
+    async def _cancel_children(self, parent: Job, *, by: str, reason: str) -> None:
+        for child in await self.list(parent.tenant, parent=parent.id, limit=MOST_CHILDREN):
+            if not child.state.ended:
+                await self.cancel(child.tenant, child.id, by=by, reason=reason or f"its {parent.kind} was cancelled")
 
     async def requeue(self, spec: JobSpec, job: Job, *, attempt: int, reopen: bool = False) -> None:
         """Put a job on the queue again; with `reopen` it runs although it has failed. Raises Problem QUEUE_FULL."""

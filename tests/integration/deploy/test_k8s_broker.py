@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.js.api import StreamInfo
 
 from shared.contracts.envelope import Lane
+from shared.nats.client import connect
 from shared.nats.settings import QueueSettings
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.nats.topology import Topology
@@ -37,7 +38,7 @@ def cluster(certificates: Path) -> Iterator[list[NatsNode]]:
 
 @asynccontextmanager
 async def connected(node: NatsNode, folder: Path) -> AsyncIterator[Client]:
-    client = await nats.connect(node.url, **admin(folder))
+    client = await connect(node.url, **admin(folder))
     try:
         yield client
     finally:
@@ -82,7 +83,7 @@ def _copies(stream: StreamInfo) -> set[str | None]:
 
 async def test_nobody_gets_in_without_tls_or_without_a_password(cluster: list[NatsNode], certificates: Path) -> None:
     with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await nats.connect(cluster[0].url, **admin(certificates) | {"password": "guessed", "allow_reconnect": False})
+        await connect(cluster[0].url, **admin(certificates) | {"password": "guessed", "allow_reconnect": False})
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster[0].ports["client"])
     writer.write(b'CONNECT {"user":"admin","pass":"secret"}\r\nPING\r\n')
     assert b"INFO" not in await reader.read(), "it speaks without TLS"

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-import nats
 import pytest
 from nats.aio.client import Client
 
 from shared.contracts.envelope import Lane
+from shared.nats.client import connect
 from shared.nats.subjects import QUERIES, StageQueue
 from shared.security.roles import ADMIN
 from tests.harness.broker import NatsServer
@@ -76,7 +76,7 @@ def gateway(cluster: list[NatsNode], folder: Path) -> Iterator[Gateway]:
 
 @asynccontextmanager
 async def connected(node: NatsNode, folder: Path) -> AsyncIterator[Client]:
-    client = await nats.connect(node.url, **admin(folder))
+    client = await connect(node.url, **admin(folder))
     try:
         yield client
     finally:
@@ -156,7 +156,7 @@ async def test_a_queue_that_is_missing_on_one_node_reads_as_very_long_and_not_fr
     alone: NatsServer, tmp_path: Path
 ) -> None:
     with Gateway(tmp_path / "gateway", nats_url=alone.url) as gateway:
-        client = await nats.connect(alone.url)
+        client = await connect(alone.url)
         jetstream = client.jetstream(timeout=10)
         await until(reads(gateway, 0), "an empty queue")
         await jetstream.delete_consumer(QUERIES, QUEUE.consumer)
@@ -172,7 +172,7 @@ async def test_a_broker_that_has_forgotten_its_queues_reads_as_before_and_not_fr
 ) -> None:
     trigger = JetStreamScaler({"nats": ask(alone)}, "$G", QUERIES, QUEUE.consumer)
     with Gateway(tmp_path / "gateway", nats_url=alone.url) as gateway:
-        client = await nats.connect(alone.url)
+        client = await connect(alone.url)
         for number in range(7):
             await client.jetstream().publish(SUBJECT, str(number).encode())
         await until(reads(gateway, 7), "seven in the queue")

@@ -25,6 +25,7 @@ from services.gateway.app import make
 from services.gateway.settings import GatewaySettings
 from tests.harness.authenticated_gateway import ADMIN
 from tests.harness.broker import NatsServer
+from tests.harness.models import write_doubler
 from tests.harness.processes import ServiceProcess
 from tests.harness.stages import ALL, Stages
 
@@ -57,19 +58,23 @@ def document() -> dict[str, Any]:
     return described
 
 
+# Any bytes: whole archives are sent by the tests of what reads them.
+schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 SCHEMA = schemathesis.openapi.from_dict(document(), config=SchemathesisConfig())
 OPERATIONS = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
 
 @contextmanager
 def serving(folder: Path, **options: Any) -> Iterator[str]:
-    """A gateway with the collection `default`, and stages that answer. Yields its address."""
+    """A gateway with the collection `default`, stages that answer, and the model `doubler`. Yields its address."""
+    write_doubler(folder / "models" / "doubler" / "1")
     with NatsServer(folder / "nats") as broker, start_blocking_portal() as portal:
         stages = Stages(broker.url)
         stages.models = {"embed": "tiny-embedder", "rerank": "tiny-reranker", "generate": "tiny-1"}
         with (
             portal.wrap_async_context_manager(stages.running(("condense", "rerank", *ALL))),
             ServiceProcess("services.gateway", folder, nats_url=broker.url, **options) as gateway,
+            ServiceProcess("services.predictor", folder, nats_url=broker.url, model_repository=folder / "models"),
         ):
             headers = {"X-API-Key": ADMIN}
             made = httpx.post(

@@ -9,6 +9,7 @@ import yaml
 from services.embedder.settings import EmbedderSettings
 from services.gateway.settings import GatewaySettings
 from services.generator.settings import GeneratorSettings
+from services.predictor.settings import PredictorSettings
 from services.retriever.settings import RetrieverSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.service.settings import ServiceSettings
@@ -19,6 +20,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "embedder": EmbedderSettings,
     "retriever": RetrieverSettings,
     "generator": GeneratorSettings,
+    "predictor": PredictorSettings,
     "scheduler": SchedulerSettings,
 }
 TEXT = (ROOT / "docker-compose.yml").read_text()

@@ -4,6 +4,8 @@ import json
 import shutil
 import tarfile
 import tomllib
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no binary of Helm for thi
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+CANARY = ("generator", "generator-canary")
 
 Object = dict[str, Any]
 
@@ -92,6 +96,40 @@ def test_a_tag_of_ones_own_comes_before_the_version_with_gpus_too() -> None:
 
 def test_a_digest_that_is_none_is_refused() -> None:
     assert "digest" in refused('gateway.image.digest="latest"')
+
+
+# Canaries
+
+
+def test_a_canary_has_the_image_of_its_stage_or_one_of_its_own() -> None:
+    stage = ("canary.generator.enabled=true", f'generator.image.digest="{DIGEST}"')
+    assert container(template(*stage), "generator-canary")["image"] == f"sluice/generator@{DIGEST}"
+    own = template(*stage, 'canary.generator.image.tag="0.2.0"')
+    assert container(own, "generator-canary")["image"] == "sluice/generator:0.2.0"
+    assert container(own, "generator")["image"] == f"sluice/generator@{DIGEST}"
+    other = template(*stage, 'canary.generator.image.repository="mine/generator"')
+    assert container(other, "generator-canary")["image"] == f"mine/generator:{VERSION}"
+
+
+def test_the_settings_of_a_canary_come_before_those_of_its_stage_and_of_gpus() -> None:
+    manifests = template(
+        "canary.generator.enabled=true",
+        "gpu.enabled=true",
+        'generator.settings.SLUICE_GENERATE_ROOM="3"',
+        'generator.extraEnv=[{"name": "A", "value": "a"}]',
+        'canary.generator.settings={"SLUICE_VLLM_MODEL": "/models/new"}',
+        'canary.generator.extraEnv=[{"name": "B", "value": "b"}]',
+        'canary.generator.resources={"limits": {"memory": "7Gi"}}',
+        "canary.generator.replicas=2",
+    )
+    env = {name: {e["name"]: e.get("value") for e in container(manifests, name)["env"]} for name in CANARY}
+    assert [env[name]["SLUICE_GENERATOR_VARIANT"] for name in CANARY] == ["default", "canary"]
+    assert env["generator-canary"]["SLUICE_VLLM_MODEL"] == "/models/new" != env["generator"]["SLUICE_VLLM_MODEL"]
+    assert [env[name]["SLUICE_GENERATE_ROOM"] for name in CANARY] == ["3", "3"]
+    assert [env[name].get("B") for name in CANARY] == [None, "b"]
+    assert env["generator-canary"]["A"] == "a"
+    assert container(manifests, "generator-canary")["resources"] == {"limits": {"memory": "7Gi"}}
+    assert manifests.deployment("generator-canary")["spec"]["replicas"] == 2
 
 
 # Settings and Pods
@@ -233,7 +271,8 @@ def test_every_value_has_a_place_in_the_schema_and_the_schema_names_no_other() -
 def _check_closed(schema: Object, root: Object, values: Object) -> None:
     for name, value in values.items():
         member = schema["properties"][name]
-        member = root["definitions"][member["$ref"].rpartition("/")[2]] if "$ref" in member else member
+        while "$ref" in member:
+            member = reduce(getitem, member["$ref"].removeprefix("#/").split("/"), root)
         if "properties" in member:
             assert member["additionalProperties"] is False, name
             known = set(member["properties"]) - {"requests", "limits", "claims", "group"}

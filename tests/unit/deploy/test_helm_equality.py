@@ -16,7 +16,11 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no binary of Helm for thi
 
 ONE_RETRIEVER = ("retriever.autoscaling.minReplicas=1", "retriever.autoscaling.maxReplicas=1")
 SHARED = ('index.storage="rwx"', 'index.storageClassName="shared"')
+STAGES = ("embedder", "retriever", "generator")
+CANARIES = tuple(f"canary.{stage}.enabled=true" for stage in STAGES)
+CANARY_COMPONENTS = tuple(f"canary/{stage}" for stage in STAGES)
 SWITCHES = {
+    "predictor": "predictor.enabled",
     "keda": "keda.enabled",
     "gpu": "gpu.enabled",
     "outside": "outside.enabled",
@@ -38,7 +42,10 @@ SWITCHES = {
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "base": ((), (), ()),
     **{component: ((f"{value}=true",), (), (component,)) for component, value in SWITCHES.items()},
+    "predictor-gpu": (("predictor.enabled=true", "gpu.predictor.enabled=true"), (), ("predictor", "predictor-gpu")),
+    "predictor-keda": (("predictor.enabled=true", "keda.enabled=true"), (), ("predictor", "keda", "predictor-keda")),
     "index-s3": (('index.storage="s3"',), (), ("index-s3",)),
+    "index-qdrant": (('index.storage="qdrant"',), (), ("index-qdrant",)),
     "index-rwx": (SHARED, (), ("index-rwx",)),
     "index-rwo": (ONE_RETRIEVER, (), ("index-rwo",)),
     "keda and one retriever": (("keda.enabled=true", *ONE_RETRIEVER), (), ("keda", "index-rwo")),
@@ -48,6 +55,10 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "gpu-time-slicing": ((), ("gpu-time-slicing.yaml",), ("gpu", "gpu-time-slicing")),
     "gpu-dra": ((), ("gpu-dra.yaml",), ("gpu", "gpu-dra")),
     "gpu-hami": ((), ("gpu-hami.yaml",), ("gpu", "gpu-hami")),
+    "canaries": (CANARIES, (), CANARY_COMPONENTS),
+    "canaries in a bucket": ((*CANARIES, 'index.storage="s3"'), (), (*CANARY_COMPONENTS, "index-s3")),
+    "one canary": (("canary.generator.enabled=true",), (), ("canary/generator",)),
+    "canaries on GPUs": ((*CANARIES,), ("gpu-dra.yaml",), (*CANARY_COMPONENTS, "gpu", "gpu-dra")),
     "spot-gpu": (("gpu.enabled=true", "spot.enabled=true"), (), ("gpu", "spot", "spot-gpu")),
     "backup-s3": (
         ("backup.enabled=true", 'backup.storage="s3"', 'index.storage="s3"'),
@@ -55,9 +66,9 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
         ("index-s3", "backup", "backup-s3"),
     ),
     "everything": (
-        (*(f"{value}=true" for value in SWITCHES.values()), 'index.storage="s3"'),
+        (*(f"{value}=true" for value in SWITCHES.values()), *CANARIES, 'index.storage="s3"'),
         (),
-        (*SWITCHES, "spot-gpu", "index-s3"),
+        (*CANARY_COMPONENTS, *SWITCHES, "predictor-keda", "spot-gpu", "index-s3"),
     ),
 }
 """Values, files of values, and the components of kustomize that they stand for."""
@@ -106,7 +117,11 @@ def test_templates_and_values_are_what_their_program_writes() -> None:
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
 @pytest.mark.parametrize(
-    "name", ["base", "gpu", "index-s3", "nats-exporter", "priorities", "quota", "spot", "backup", "backup-s3"]
+    "name",
+    [
+        *("base", "canaries", "gpu", "index-qdrant", "index-s3", "nats-exporter", "priorities", "quota", "spot"),
+        *("backup", "backup-s3"),
+    ],
 )
 def test_objects_of_the_chart_are_valid(name: str, version: str) -> None:
     values, chosen, _ = CASES[name]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.observability.source.rule import RULE, prometheus_rule
+from services.gateway.inference.grpc import errors, health
 from services.gateway.settings import GatewaySettings
 from shared.nats.settings import QueueSettings
 from tests.harness.manifests import SERVICES, Manifests, compose, render
@@ -31,32 +32,60 @@ def seconds(value: str) -> float:
 # Ingress and Gateway API
 
 
-def test_the_ingress_streams_waits_and_takes_what_the_gateway_takes() -> None:
-    ingress = compose("ingress").get("Ingress", "gateway")
-    prefix = "nginx.ingress.kubernetes.io/proxy-"
+@pytest.mark.parametrize("name", ["gateway", "gateway-grpc"])
+def test_an_ingress_streams_waits_and_takes_what_the_gateway_takes(name: str) -> None:
+    ingress = compose("ingress").get("Ingress", name)
+    prefix = "nginx.ingress.kubernetes.io/"
     said = {key.removeprefix(prefix): value for key, value in ingress["metadata"]["annotations"].items()}
-    assert said["buffering"] == said["request-buffering"] == "off"
-    assert float(said["read-timeout"]) > QueueSettings().longest_deadline
-    assert float(said["send-timeout"]) > QueueSettings().longest_deadline
+    if name == "gateway":
+        assert said["proxy-buffering"] == said["proxy-request-buffering"] == "off"
+    else:
+        # nginx never buffers what it passes by gRPC.
+        assert said["backend-protocol"] == "GRPC"
+    assert float(said["proxy-read-timeout"]) > QueueSettings().longest_deadline
+    assert float(said["proxy-send-timeout"]) > QueueSettings().longest_deadline
     # nginx counts in MiB.
-    assert int(said["body-size"].removesuffix("m")) * 2**20 == GatewaySettings().max_body_bytes
+    assert int(said["proxy-body-size"].removesuffix("m")) * 2**20 == GatewaySettings().max_body_bytes
 
 
 def test_routes_wait_longer_than_any_query_and_without_end_for_the_events_of_a_job() -> None:
-    jobs, all_others = compose("gateway-api").get("HTTPRoute", "gateway")["spec"]["rules"]
+    rules = compose("gateway-api").get("HTTPRoute", "gateway")["spec"]["rules"]
+    jobs, grpc, all_others = rules
     assert [rule["matches"][0]["path"]["value"] for rule in (jobs, all_others)] == ["/v1/jobs", "/"]
     assert jobs["timeouts"] == {"request": "0s"}
-    assert seconds(all_others["timeouts"]["request"]) > QueueSettings().longest_deadline
+    for rule in (grpc, all_others):
+        assert seconds(rule["timeouts"]["request"]) > QueueSettings().longest_deadline
+
+
+def test_both_ways_in_lead_each_service_of_grpc_to_its_port() -> None:
+    manifests = compose("ingress", "gateway-api")
+    _, port = manifests.get("Service", "gateway")["spec"]["ports"]
+    assert (port["name"], port["appProtocol"]) == ("grpc", "kubernetes.io/h2c")
+    served = {f"/{errors.SERVICE}", health.PATH.removesuffix("/")}
+    (rule,) = manifests.get("Ingress", "gateway-grpc")["spec"]["rules"]
+    assert {each["path"] for each in rule["http"]["paths"]} == served
+    assert {each["backend"]["service"]["port"]["name"] for each in rule["http"]["paths"]} == {port["name"]}
+    (grpc,) = [
+        rule
+        for rule in manifests.get("HTTPRoute", "gateway")["spec"]["rules"]
+        if rule["backendRefs"] == [{"name": "gateway", "port": port["port"]}]
+    ]
+    assert {match["path"]["value"] for match in grpc["matches"]} == served
 
 
 def test_both_ways_in_lead_to_the_gateways_service_with_the_certificate_of_cert_manager() -> None:
     manifests = compose("ingress", "gateway-api", "cert-manager")
-    (port,) = manifests.get("Service", "gateway")["spec"]["ports"]
-    ingress = manifests.get("Ingress", "gateway")["spec"]
+    port, _ = manifests.get("Service", "gateway")["spec"]["ports"]
+    ingress, other = (manifests.get("Ingress", name)["spec"] for name in ("gateway", "gateway-grpc"))
+    assert [ingress[part] for part in ("tls", "ingressClassName")] == [
+        other[part] for part in ("tls", "ingressClassName")
+    ]
+    assert ingress["rules"][0]["host"] == other["rules"][0]["host"]
     backend = ingress["rules"][0]["http"]["paths"][0]["backend"]["service"]
     assert backend == {"name": "gateway", "port": {"name": port["name"]}}
     route = manifests.get("HTTPRoute", "gateway")["spec"]
-    assert all(rule["backendRefs"] == [{"name": "gateway", "port": port["port"]}] for rule in route["rules"])
+    assert {rule["backendRefs"][0]["name"] for rule in route["rules"]} == {"gateway"}
+    assert route["rules"][-1]["backendRefs"] == [{"name": "gateway", "port": port["port"]}]
     (listener,) = manifests.get("Gateway", "sluice")["spec"]["listeners"]
     assert route["parentRefs"] == [{"name": "sluice", "sectionName": listener["name"]}]
     certificate = manifests.get("Certificate", "sluice-gateway")["spec"]
@@ -236,7 +265,7 @@ def test_one_retriever_is_all_that_any_autoscaler_starts_on_one_volume() -> None
     assert compose("keda", "index-rwo").get("ScaledObject", "retriever")["spec"]["maxReplicaCount"] == 1
 
 
-@pytest.mark.parametrize("component", ["index-rwx", "index-s3"])
+@pytest.mark.parametrize("component", ["index-rwx", "index-qdrant", "index-s3"])
 def test_retrievers_run_on_any_node_where_the_index_is_reached_from_any(component: str) -> None:
     manifests = compose("canary/retriever", component)
     for name in ("retriever", "retriever-canary"):
@@ -251,8 +280,8 @@ def test_retrievers_run_on_any_node_where_the_index_is_reached_from_any(componen
 
 
 def test_a_claim_takes_the_place_of_a_count_of_gpus() -> None:
-    manifests = compose("canary/generator", "gpu", "gpu-dra")
-    for name in ("embedder", "generator", "generator-canary"):
+    manifests = compose("canary/generator", "predictor", "predictor-gpu", "gpu", "gpu-dra")
+    for name in ("embedder", "generator", "generator-canary", "predictor"):
         pod = manifests.deployment(name)["spec"]["template"]["spec"]
         (claim,) = pod["resourceClaims"]
         resources = pod["containers"][0]["resources"]
@@ -263,7 +292,7 @@ def test_a_claim_takes_the_place_of_a_count_of_gpus() -> None:
 
 
 def test_hami_is_told_how_much_memory_each_share_of_a_gpu_has() -> None:
-    manifests = compose("gpu", "gpu-hami")
-    for name in ("embedder", "generator"):
+    manifests = compose("predictor", "predictor-gpu", "gpu", "gpu-hami")
+    for name in ("embedder", "generator", "predictor"):
         limits = manifests.deployment(name)["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert {"nvidia.com/gpu", "nvidia.com/gpumem", "nvidia.com/gpucores"} <= set(limits)

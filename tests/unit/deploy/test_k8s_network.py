@@ -5,7 +5,7 @@ import pytest
 from tests.harness.manifests import SERVICES, Manifests, compose, render
 from tests.harness.network_policies import Place, may_talk
 
-PORTS = {53, 80, 443, 4222, 4318, 6222, 6443, 7777, 8080, 8222, 9090}
+PORTS = {53, 80, 443, 4222, 4318, 6222, 6333, 6443, 7777, 8080, 8081, 8222, 9090}
 
 Table = set[tuple[str, str, int]]
 
@@ -48,6 +48,7 @@ def places(manifests: Manifests) -> list[Place]:
             labels={"app.kubernetes.io/name": "opentelemetry-collector"},
         ),
         Place(name="keda", address="10.1.1.8", namespace="keda", labels={"app": "keda-operator"}),
+        Place(name="qdrant", address="10.1.1.9", namespace="qdrant", labels={"app.kubernetes.io/name": "qdrant"}),
         Place(name="api server", address="10.96.0.1"),
         Place(name="internet", address="203.0.113.7"),
         Place(name="metadata service", address="169.254.169.254"),
@@ -72,15 +73,15 @@ def allowed(manifests: Manifests) -> Table:
 def designed(workloads: tuple[str, ...] = SERVICES) -> Table:
     """The design of the base, written down by hand."""
     all_pods = (*workloads, "nats", "other nats", "stranger inside", "command")
-    outside = ("stranger", "dns", "prometheus", "collector", "keda", "api server", "internet", "metadata service")
+    private = ("api server", "stranger", "dns", "prometheus", "collector", "keda", "qdrant")
+    outside = (*private, "internet", "metadata service")
     table: Table = {(pod, "dns", 53) for pod in all_pods}
     table |= {(service, broker, 4222) for service in workloads for broker in ("nats", "other nats")}
     table |= {("nats", "other nats", 6222), ("other nats", "nats", 6222)}
-    table |= {(place, "gateway", 8080) for place in outside}
+    table |= {(place, "gateway", port) for place in outside for port in (8080, 8081)}
     table |= {("prometheus", service, 8080) for service in workloads if service != "gateway"}
     table |= {("prometheus", "gateway", 9090)}
     # By its address the API server cannot be told from other private addresses.
-    private = ("api server", "stranger", "dns", "prometheus", "collector", "keda")
     table |= {("scheduler", place, port) for place in private for port in (443, 6443)}
     own = {*workloads, "nats", "other nats", "command"}
     return {(source, target, port) for source, target, port in table if {source, target} & own}
@@ -130,6 +131,10 @@ def test_an_index_in_a_bucket_opens_https_for_the_retriever_alone() -> None:
     assert {(source, port) for source, _, port in added} == {("retriever", 443)}
     assert ("retriever", "internet", 443) in added
     assert ("retriever", "metadata service", 443) not in added
+
+
+def test_an_index_in_qdrant_opens_its_port_for_the_retriever_alone() -> None:
+    assert allowed(compose("index-qdrant")) - designed() == {("retriever", "qdrant", 6333)}
 
 
 def test_dns_is_open_by_udp() -> None:

@@ -30,6 +30,9 @@ NEEDED = {
     **dict.fromkeys(("gpu-mig", "gpu-time-slicing", "gpu-dra", "gpu-hami"), ("gpu",)),
     "backup-s3": ("index-s3", "backup"),
     "spot-gpu": ("gpu", "spot"),
+    "predictor-gpu": ("predictor",),
+    "predictor-s3": ("predictor",),
+    "predictor-keda": ("predictor", "keda"),
 }
 """Components that go before one."""
 COMPOSED = {name for names in COMPOSITIONS.values() for name in names}
@@ -86,7 +89,7 @@ def test_every_custom_object_is_what_its_operator_takes(crd: dict[str, Any]) -> 
 def test_every_scaled_object_is_what_keda_takes() -> None:
     schema = yaml.safe_load((Path(__file__).parent / "keda-scaledobject.yaml").read_text())
     scaled = [thing for thing in everything() if thing["kind"] == "ScaledObject"]
-    assert {thing["metadata"]["name"] for thing in scaled} == {"embedder", "retriever", "generator"}
+    assert {thing["metadata"]["name"] for thing in scaled} == {"embedder", "retriever", "generator", "predictor"}
     for thing in scaled:
         assert thing["apiVersion"] == "keda.sh/v1alpha1"
         Draft202012Validator(schema).validate(thing["spec"])

@@ -4,11 +4,18 @@ import ast
 import inspect
 
 from services.scheduler.commands.kubernetes import cluster
+from services.scheduler.commands.kubernetes.kinds import KINDS
 from tests.harness.manifests import render
 
-RESOURCES = {"job": ("batch", "jobs"), "pod": ("", "pods"), "pod_log": ("", "pods/log"), "event": ("", "events")}
-VERBS = {"create": {"create"}, "read": {"get"}, "delete": {"delete"}, "list": {"list"}}
-WATCHED = {"job", "pod"}
+RESOURCES = {
+    "custom_object": [(kind.group, kind.plural) for kind in KINDS],
+    "pod": [("", "pods")],
+    "pod_log": [("", "pods/log")],
+    "event": [("", "events")],
+    "service": [("", "services")],
+}
+VERBS = {"create": {"create"}, "get": {"get"}, "read": {"get"}, "delete": {"delete"}, "list": {"list"}}
+WATCHED = {"custom_object", "pod"}
 """What is also watched: `Cluster._watched` takes their listings."""
 
 RULES = ("Role", "ClusterRole")
@@ -22,7 +29,8 @@ def used() -> dict[tuple[str, str], set[str]]:
         if isinstance(node, ast.Attribute) and "_namespaced_" in node.attr:
             verb, _, thing = node.attr.removesuffix("_without_preload_content").partition("_namespaced_")
             watch = {"watch"} if verb == "list" and thing in WATCHED else set()
-            found.setdefault(RESOURCES[thing], set()).update(VERBS[verb] | watch)
+            for resource in RESOURCES[thing]:
+                found.setdefault(resource, set()).update(VERBS[verb] | watch)
     return found
 
 

@@ -101,9 +101,9 @@ def test_the_target_of_a_backlog_is_less_than_one_pod_works_on() -> None:
 # GPUs
 
 
-@pytest.mark.parametrize("service", ["embedder", "generator"])
+@pytest.mark.parametrize("service", ["embedder", "generator", "predictor"])
 def test_a_gpu_is_asked_for_where_there_are_some(service: str) -> None:
-    pod = render("overlays/gpu").deployment(service)["spec"]["template"]["spec"]
+    pod = compose("predictor", "predictor-gpu", "gpu").deployment(service)["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -116,8 +116,13 @@ def test_a_gpu_is_asked_for_where_there_are_some(service: str) -> None:
         ("gpu-time-slicing", {"embedder": "nvidia.com/gpu.shared", "generator": "nvidia.com/gpu"}),
     ],
 )
-def test_parts_of_gpus_take_the_place_of_whole_ones(component: str, wanted: dict[str, str]) -> None:
-    manifests = compose("canary/generator", "gpu", component)
+@pytest.mark.parametrize("predictor", [(), ("predictor",), ("predictor", "predictor-gpu")])
+def test_parts_of_gpus_take_the_place_of_whole_ones(
+    component: str, wanted: dict[str, str], predictor: tuple[str, ...]
+) -> None:
+    if "predictor-gpu" in predictor:
+        wanted = {**wanted, "predictor": wanted["embedder"]}
+    manifests = compose("canary/generator", *predictor, "gpu", component)
     for workload in manifests.of("Deployment"):
         limits = workload["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
         gpus = [resource for resource in limits if resource.startswith("nvidia.com/")]

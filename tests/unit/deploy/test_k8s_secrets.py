@@ -13,7 +13,11 @@ from shared.security.broker_config import main
 from tests.harness.manifests import Manifests, compose, render
 from tests.harness.paths import ROOT
 
-OTHERS = {"sluice-gateway-admin": {"admin-key"}, "sluice-index-s3": {"access-key-id", "secret-access-key"}}
+OTHERS = {
+    "sluice-gateway-admin": {"admin-key"},
+    "sluice-index-qdrant": {"api-key"},
+    "sluice-index-s3": {"access-key-id", "secret-access-key"},
+}
 """Secrets that a person makes by hand, with their members: see docs/kubernetes.md."""
 
 HOSTS = re.search(r"^BROKER_HOSTS \?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -35,11 +39,11 @@ def written(folder: Path) -> dict[str, set[str]]:
     return {thing["metadata"]["name"]: set(thing["data"]) for thing in objects}
 
 
-@pytest.mark.parametrize("name", ["overlays/local", "overlays/canary", "index-s3"])
+@pytest.mark.parametrize("name", ["overlays/local", "overlays/canary", "index-qdrant", "index-s3"])
 def test_every_secret_that_a_pod_mounts_is_made_with_the_files_that_it_reads(
     name: str, written: dict[str, set[str]]
 ) -> None:
-    manifests = compose(name) if name == "index-s3" else render(name)
+    manifests = compose(name) if name.startswith("index-") else render(name)
     for workload in manifests.workloads:
         pod = workload["spec"]["template"]["spec"]
         files = _files(pod, written | OTHERS)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.harness.manifests import Manifests, compose
 
-INTERRUPTIBLE = ("embedder", "retriever", "generator", "scheduler")
+INTERRUPTIBLE = ("embedder", "retriever", "generator", "predictor", "scheduler")
 NOTICE = 15.0
 """Seconds that GKE leaves a Pod, the shortest of the providers."""
 
@@ -13,7 +13,7 @@ CAPACITY = {"karpenter.sh/capacity-type", "eks.amazonaws.com/capacityType", "clo
 
 @pytest.fixture(scope="module")
 def manifests() -> Manifests:
-    return compose("canary/retriever", "spot")
+    return compose("canary/retriever", "predictor", "spot")
 
 
 @pytest.mark.parametrize("name", [*INTERRUPTIBLE, "retriever-canary"])
@@ -48,7 +48,9 @@ def test_gateway_and_broker_stay_on_other_nodes(manifests: Manifests) -> None:
 
 
 def test_with_gpus_the_taints_of_both_are_tolerated() -> None:
-    for name in ("embedder", "generator"):
-        pod = compose("gpu", "spot", "spot-gpu").deployment(name)["spec"]["template"]["spec"]
+    for name in ("embedder", "generator", "predictor"):
+        pod = compose("predictor", "predictor-gpu", "gpu", "spot", "spot-gpu").deployment(name)["spec"]["template"][
+            "spec"
+        ]
         keys = {toleration["key"] for toleration in pod["tolerations"]}
         assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= keys

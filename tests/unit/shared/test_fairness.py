@@ -1,6 +1,7 @@
 """Tenants share slots by the time for which they hold them, and a newcomer need not wait for the end of what runs."""
 
 import asyncio
+from typing import Any, NoReturn, cast
 
 import pytest
 from hypothesis import given
@@ -172,3 +173,107 @@ def test_weights_are_read_from_text() -> None:
     for text in ("acme", "acme=", "=3", "acme=0", "acme=-1", "acme=nan", "acme=1e9"):
         with pytest.raises(ValueError, match="weight"):
             parse_weights(text)
+
+
+class Unlisted(dict[str, object]):
+    """Tenants that may be looked up and not gone through."""
+
+    def values(self) -> NoReturn:
+        raise AssertionError
+
+    items = values
+
+
+def test_a_tenant_comes_takes_and_gives_without_a_look_at_all_that_wait() -> None:
+    clock = Clock()
+    share = FairShare(2, clock=clock)
+    share._waiting = cast("Any", Unlisted())
+    for number in range(500):
+        clock.now += 1
+        share.join(f"tenant-{number}")
+    taken = share.take("tenant-0")
+    clock.now += 5
+    share.give("tenant-0", taken)
+    share.join("newcomer")
+    assert min(("tenant-0", "newcomer"), key=share.order()) == "newcomer"
+
+
+@given(st.lists(st.tuples(st.sampled_from(("join", "leave", "take", "give", "wait")), st.integers(0, 5)), max_size=200))
+def test_a_newcomer_begins_where_the_least_of_the_others_is(steps: list[tuple[str, int]]) -> None:
+    clock = Clock()
+    share = FairShare(100, clock=clock, weights={"1": 3.0})
+    held: dict[str, list[float]] = {}
+    floor = 0.0
+    for step, number in steps:
+        tenant = str(number)
+        match step:
+            case "join":
+                share.join(tenant)
+            case "leave":
+                share.leave(tenant)
+            case "take":
+                held.setdefault(tenant, []).append(share.take(tenant))
+            case "give" if held.get(tenant):
+                share.give(tenant, held[tenant].pop())
+            case "wait":
+                clock.now += number
+        active = (share._waiting | share._holders).values()
+        floor = max(floor, min((account.served(clock.now) for account in active), default=floor))
+        assert share._least(clock.now) == pytest.approx(floor)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("join", "leave", "take", "give", "wait")), st.integers(0, 7), st.booleans()),
+        max_size=80,
+    ),
+    st.integers(0, 2),
+)
+def test_the_next_one_is_the_first_in_the_order_of_those_that_may_take_a_slot(
+    steps: list[tuple[str, int, bool]], reserved: int
+) -> None:
+    clock = Clock()
+    share = FairShare(4, spare=2, clock=clock, weights={"1": 3.0})
+    waiting: set[str] = set()
+    held: list[tuple[str, float]] = []
+    for what, number, urgent in steps:
+        tenant = str(number)
+        match what:
+            case "join":
+                share.join(tenant)
+                waiting.add(tenant)
+            case "leave":
+                share.leave(tenant)
+                waiting.discard(tenant)
+            case "take" if share.free(tenant):
+                held.append((tenant, share.take(tenant)))
+            case "give" if held:
+                share.give(*held.pop(number % len(held)))
+            case "wait":
+                clock.now += 0.5 + number
+        among = {"1", "3", "5"} if urgent else None
+        may = [one for one in waiting if share.free(one, reserved=reserved) and (among is None or one in among)]
+        following = share.next(reserved=reserved, among=among)
+        if not may:
+            assert following is None
+        else:
+            assert following in may
+            assert share.order()(following) == min(map(share.order(), may))
+
+
+def test_of_a_few_among_many_the_first_is_found_too() -> None:
+    clock = Clock()
+    share = FairShare(1, clock=clock)
+    for number in range(100):
+        share.join(f"t{number:02}")
+    assert share.next(among={"t42", "t07"}) == "t07"
+    share.give("t07", share.take("t07"))
+    assert share.next(among={"t42", "t07"}) == "t42"
+    assert share.next() == "t00"
+
+
+def test_of_those_that_have_had_nothing_whoever_came_first_is_next() -> None:
+    share = FairShare(1)
+    for tenant in ("zoe", "adam", "mia"):
+        share.join(tenant)
+    assert share.next() == "zoe"

@@ -210,7 +210,7 @@ function Searched({ exchange, done, onCite, voice }: Pick<Props, "exchange" | "o
       <ul className="timings" aria-label="Time in each stage">
         {done.timings.stages.map((stage, index) => (
           <li key={`${stage.stage}.${index}`}>
-            <span>{stage.stage}</span>
+            <span>{stage.branch ? `${stage.branch}: ${stage.stage}` : stage.stage}</span>
             <Bar share={(stage.waited_ms + stage.worked_ms) / total} label={`Time in ${stage.stage}`} />
             <span className="faint">
               {milliseconds(stage.worked_ms)}, waited {milliseconds(stage.waited_ms)}

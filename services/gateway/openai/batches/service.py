@@ -81,9 +81,7 @@ class Batches:
 
     async def create(self, record: BatchRecord) -> BatchRecord:
         """Keep a new record. Returns the one that is kept, which is another one where the job has one already."""
-        if await self._records.put(f"{record.tenant}.{record.job}", record, revision=0) is None:
-            return await self.get(record.tenant, record.id)
-        return record
+        return (await self._records.create(f"{record.tenant}.{record.job}", record))[0]
 
     async def put(self, record: BatchRecord) -> None:
         await self._records.put(f"{record.tenant}.{record.job}", record)

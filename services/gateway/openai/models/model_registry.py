@@ -17,7 +17,7 @@ import anyio
 from nats.errors import Error as NatsError
 
 from shared.contracts.problems import Problem, ProblemType
-from sluice.api.models import ServiceStatus
+from sluice.api.status import ServiceStatus
 
 __all__ = ["EMBED", "GENERATE", "MODELS", "RERANK", "Model", "ModelRegistry"]
 

@@ -5,28 +5,35 @@ from collections import defaultdict
 from services.gateway.auth.principal import Principal
 from services.gateway.openai.models.model_registry import MODELS, Model, ModelRegistry
 from services.gateway.openai.planner import DEFAULT_COLLECTION, RAG
-from shared.contracts.collections import Collection
 from shared.contracts.problems import Problem, ProblemType
+from shared.stores.collection_index import CollectionIndex
 from shared.stores.collections import Collections
-from sluice.api.models import ModelBody, ModelPlace
+from sluice.api.openai import ModelBody, ModelPlace
 
 __all__ = ["find_model", "list_models"]
 
 
-async def list_models(collections: Collections, models: ModelRegistry, principal: Principal) -> list[ModelBody]:
+async def list_models(index: CollectionIndex, models: ModelRegistry, principal: Principal) -> list[ModelBody]:
     """All that the caller may ask, those of the engines first."""
-    records = await collections.list(principal.tenant)
+    collections = await index.created(principal.tenant, sees=principal.sees)
     return [
         *_engine_models(await models.all()),
-        *(_collection_model(f"{RAG}/{record.name}", record) for record in records if principal.sees(record.name)),
+        *(_collection_model(f"{RAG}/{name}", created) for name, created in collections),
     ]
 
 
 async def find_model(collections: Collections, models: ModelRegistry, principal: Principal, name: str) -> ModelBody:
     """Raises Problem MODEL_NOT_FOUND."""
-    for model in await list_models(collections, models, principal):
-        if name == model.id or (name == RAG and model.id == f"{RAG}/{DEFAULT_COLLECTION}"):
-            return model.model_copy(update={"id": name})
+    for model in _engine_models(await models.all()):
+        if name == model.id:
+            return model
+    place, _, collection = name.partition("/")
+    collection = DEFAULT_COLLECTION if name == RAG else collection
+    if place == RAG and collection and principal.sees(collection):
+        try:
+            return _collection_model(name, (await collections.get(principal.tenant, collection)).created_at)
+        except Problem:
+            pass
     raise Problem(
         ProblemType.MODEL_NOT_FOUND,
         f"There is no model {name[:80]!r}. GET /v1/models lists those that there are.",
@@ -53,5 +60,5 @@ def _listed(entry: tuple[tuple[str, str], list[Model]]) -> tuple[int, str]:
     return MODELS.index(stage), name
 
 
-def _collection_model(name: str, record: Collection) -> ModelBody:
-    return ModelBody(id=name, created=int(record.created_at), sluice=ModelPlace(stage="collection"))
+def _collection_model(name: str, created: float) -> ModelBody:
+    return ModelBody(id=name, created=int(created), sluice=ModelPlace(stage="collection"))

@@ -20,7 +20,7 @@ from services.generator.engines.base import (
 )
 from services.generator.grounding.decline import decline
 from services.generator.grounding.relevance import Candidate, Scored, overlap, rank
-from services.generator.grounding.sentences import SentenceKind, is_complete, split_sentences
+from shared.analysis.sentences import SentenceKind, is_complete, split_sentences
 from shared.contracts.events import Delivered, Usage
 from shared.contracts.generation import ContextReport, Mode
 from shared.contracts.problems import Problem, ProblemType

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from services.generator.prompting.templating import Templates
+from shared.prompting.templating import Templates
 
 __all__ = ["OpenAIConfig"]
 

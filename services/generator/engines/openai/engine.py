@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Model
 
-    from services.generator.prompting.prompt import PromptBuilder
+    from shared.prompting.builder import PromptBuilder
 
 __all__ = ["OpenAIEngine"]
 
@@ -89,7 +89,7 @@ class OpenAIEngine:
         with uncollected():
             from openai import AsyncOpenAI, Timeout
 
-            from services.generator.prompting.prompt import PromptBuilder
+            from shared.prompting.builder import PromptBuilder
 
         config = self._config
         self._client = AsyncOpenAI(

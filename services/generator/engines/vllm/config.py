@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.generator.prompting.templating import Templates
+from shared.prompting.templating import Templates
 
 __all__ = ["VLLMConfig"]
 
@@ -14,7 +14,8 @@ __all__ = ["VLLMConfig"]
 class VLLMConfig:
     """`model` is a folder or a name on the Hugging Face hub; None and empty leave the choice to vLLM.
 
-    `adapters` are LoRA adapters, name to folder. `arguments` are further members of vLLM's `AsyncEngineArgs` and win
+    `adapters` are LoRA adapters, name to folder. Up to `added_adapters` more may be in memory, which are added later
+    and have at most the rank `adapter_rank`. `arguments` are further members of vLLM's `AsyncEngineArgs` and win
     over all others here. `kv_cache_gib` is the memory of the KV cache; None takes it from `gpu_memory_utilization`, and
     2 GiB on a CPU. `enforce_eager` None means: no compilation on a CPU.
     """
@@ -22,6 +23,8 @@ class VLLMConfig:
     model: str
     served_name: str = ""
     adapters: Mapping[str, str] = field(default_factory=dict)
+    added_adapters: int = 0
+    adapter_rank: int = 64
     max_tokens: int = 1024  # of an answer that sets no limit
     max_model_len: int | None = None
     max_num_seqs: int | None = None

@@ -93,6 +93,13 @@ class VLLMEngine:
         if running is not None:
             await _close(running)
 
+    @property
+    def adapter_rank(self) -> int:
+        return self._config.adapter_rank if self._config.added_adapters else 0
+
+    async def add_adapter(self, name: str, folder: Path) -> None:
+        await self._started.add_adapter(name, folder)
+
     async def prepare(self, prompt: Prompt) -> Prepared:
         return await self._started.prepare(prompt)
 

@@ -64,12 +64,15 @@ def arguments(config: VLLMConfig) -> dict[str, Any]:
         "trust_remote_code": False,
         "use_tqdm_on_load": False,
     }
-    if config.adapters:
+    if adapters := len(config.adapters) + config.added_adapters:
+        ranks = [_rank(name, Path(path)) for name, path in config.adapters.items()]
+        if config.added_adapters:
+            ranks.append(_able(config.adapter_rank))
         made |= {
             "enable_lora": True,
-            "max_loras": min(len(config.adapters), MOST_ADAPTERS_AT_ONCE),
-            "max_cpu_loras": len(config.adapters),
-            "max_lora_rank": max(_rank(name, Path(path)) for name, path in config.adapters.items()),
+            "max_loras": min(adapters, MOST_ADAPTERS_AT_ONCE),
+            "max_cpu_loras": adapters,
+            "max_lora_rank": max(ranks),
         }
     return made | dict(config.arguments)
 
@@ -81,6 +84,10 @@ def _rank(name: str, folder: Path) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         detail = f"The adapter {name!r} cannot be read from {folder}: {error}"
         raise Problem(ProblemType.ENGINE_FAILED, detail) from None
+    return _able(rank)
+
+
+def _able(rank: int) -> int:
     return next((able for able in LORA_RANKS if able >= rank), rank)
 
 

@@ -16,9 +16,9 @@ from services.generator.engines.vllm.parsers import Parsers, Parsing
 from services.generator.engines.vllm.renderer import Renderer
 from services.generator.engines.vllm.sampling import sampling_params, structured
 from services.generator.engines.vllm.tool_calls import CallReader, forced_schema, reader, tool_names
-from services.generator.prompting.prompt import Built, PromptBuilder
 from shared.contracts.generation import ContextReport, GenerateParams, Mode, OutputFormat
 from shared.contracts.problems import Problem, ProblemType
+from shared.prompting.builder import Built, PromptBuilder
 
 __all__ = ["RequestBuilder", "Request"]
 

@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import anyio
 from vllm.inputs.engine import tokens_input
@@ -23,6 +24,11 @@ from shared.contracts.problems import Problem, ProblemType
 
 __all__ = ["Running"]
 
+MOST_ADDED: Final = 2000
+"""Adapters that are known by name; vLLM loads one again when it is asked for."""
+
+LONGEST_REASON: Final = 500
+
 
 class Running:
     """An engine with its processes, from its start to `stop`. The methods do what those of `Engine` promise."""
@@ -37,6 +43,7 @@ class Running:
             name: LoRARequest(name, number, path)
             for number, (name, path) in enumerate(config.adapters.items(), start=1)
         }
+        self._last_adapter = len(self._adapters)
 
     @property
     def model(self) -> str:
@@ -76,6 +83,20 @@ class Running:
             except Exception as error:
                 detail = f"vLLM cannot load the adapter {name!r} from {adapter.lora_path}: {error}"
                 raise Problem(ProblemType.ENGINE_FAILED, detail) from error
+
+    async def add_adapter(self, name: str, folder: Path) -> None:
+        """Raises Problem MODEL_UNAVAILABLE where it does not fit the model."""
+        self._last_adapter += 1  # vLLM keeps what it has loaded under a number
+        adapter = LoRARequest(name, self._last_adapter, str(folder))
+        try:
+            await self._llm.add_lora(adapter)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            detail = f"The adapter '{name}' cannot be loaded. vLLM does not take it: {reason}"
+            raise Problem(ProblemType.MODEL_UNAVAILABLE, detail) from error
+        self._adapters[name] = adapter
+        if len(self._adapters) > len(self._config.adapters) + MOST_ADDED:
+            del self._adapters[next(name for name in self._adapters if name not in self._config.adapters)]
 
     def stop(self) -> None:
         """End the engine and its processes; blocks until they are gone."""

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument
+from services.retriever.stores.columns import ColumnType
 from services.retriever.stores.lance.rows import ALIVE, field_of
-from services.retriever.stores.lance.schema_evolution import SchemaChange
-from services.retriever.stores.lance.sql import ColumnType, literal
+from services.retriever.stores.lance.sql import literal
+from services.retriever.stores.schema_evolution import SchemaChange
 
 __all__ = ["release_types"]
 

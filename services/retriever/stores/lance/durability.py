@@ -78,10 +78,13 @@ class TableFiles:
         self._checksums: dict[str, Checksums] = {}
 
     def lock(self, name: str) -> BinaryIO:
-        """Keep others from recovering the table until this is closed; waits for who has it."""
-        opened = self._mark(name).open("ab")
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        return opened
+        """Keep others from recovering, changing and dropping the table until this is closed; waits for who has it."""
+        while True:
+            opened = self._mark(name).open("ab")
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if self._is_mark(opened, name):
+                return opened
+            opened.close()  # who had it has removed the file
 
     def begin(self, name: str) -> None:
         """Before the first commit, write down that nothing of the table is acknowledged: a power cut may leave a whole
@@ -97,6 +100,8 @@ class TableFiles:
         """
         folder = self._folder(name)
         if not folder.is_dir():
+            # What was to be changed is dropped, so nothing is left to write down.
+            self.forget(name)
             return
         # Another commit may follow while the files are synced, so its number is not taken.
         version = max(map(_number, _manifests(folder)), default=0)
@@ -120,7 +125,7 @@ class TableFiles:
         self._record(name, version)
 
     def forget(self, name: str) -> None:
-        """After the table was dropped."""
+        """After the table was dropped. Hold the lock meanwhile."""
         self._flushed.pop(name, None)
         self._checksums.pop(name, None)
         self._mark(name).unlink(missing_ok=True)
@@ -133,6 +138,9 @@ class TableFiles:
         if not self._folder(name).is_dir():
             return []
         with self.lock(name):
+            if not self._folder(name).is_dir():
+                self.forget(name)
+                return []
             known = self._sums(name).read()
             told, boot = self._recorded(name)
             for manifest in sorted(_manifests(self._folder(name)), key=_number, reverse=True):
@@ -205,6 +213,12 @@ class TableFiles:
 
     def _folder(self, name: str) -> Path:
         return self._root / f"{name}.lance"
+
+    def _is_mark(self, opened: BinaryIO, name: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(opened.fileno()), self._mark(name).stat())
+        except FileNotFoundError:
+            return False
 
     def _mark(self, name: str) -> Path:
         return self._root / f"{name}.acknowledged"

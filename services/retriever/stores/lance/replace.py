@@ -11,13 +11,14 @@ work was given to another: whoever finds such a key twice leaves its newest row.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 from lancedb.table import AsyncTable
 
 from services.retriever.stores.base import IndexedDocument, Replaced
+from services.retriever.stores.documents import latest_of
 from services.retriever.stores.lance.column_types import release_types
 from services.retriever.stores.lance.rows import (
     ALLOWED,
@@ -32,8 +33,8 @@ from services.retriever.stores.lance.rows import (
     keys_of,
     rows_of,
 )
-from services.retriever.stores.lance.schema_evolution import SchemaChange, plan_columns
 from services.retriever.stores.lance.sql import literal
+from services.retriever.stores.schema_evolution import SchemaChange, plan_columns
 
 __all__ = ["ATTEMPTS", "Stored", "add_columns", "is_conflict", "read_stored", "replace_documents"]
 
@@ -76,7 +77,7 @@ async def replace_documents(
 
     `read` reads what the table holds of the documents before the merge.
     """
-    change = await _evolve_schema(table, _latest(documents))
+    change = await _evolve_schema(table, latest_of(documents))
     ids = [document.id for document in change.accepted]
     await table.checkout_latest()
     version = await table.version()
@@ -94,15 +95,6 @@ async def replace_documents(
 def is_conflict(error: Exception) -> bool:
     """Whether Lance says that another commit came first."""
     return "conflict" in str(error).lower()
-
-
-def _latest(documents: Iterable[IndexedDocument]) -> list[IndexedDocument]:
-    latest: dict[str, IndexedDocument] = {}
-    for document in documents:
-        other = latest.get(document.id)
-        if other is None or document.revision >= other.revision:
-            latest[document.id] = document
-    return list(latest.values())
 
 
 async def _evolve_schema(table: AsyncTable, documents: Sequence[IndexedDocument]) -> SchemaChange:

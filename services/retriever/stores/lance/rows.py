@@ -7,20 +7,17 @@ Each metadata key is a typed nullable column `m_<key>` for filters; the JSON col
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from services.retriever.ranking.ranker import Ranked
-from services.retriever.stores.base import Copy, Hit, IndexedDocument, Vector
-from services.retriever.stores.lance.sql import Column, ColumnType
-from shared.analysis.languages import Language, detect_language
-from shared.analysis.terms import document_terms
+from services.retriever.stores.base import IndexedDocument, Vector
+from services.retriever.stores.columns import Column, ColumnType
+from services.retriever.stores.documents import analyze, as_unicode, passage_terms
 from shared.contracts.collections import Owner
-from shared.contracts.filters import Scalar
 from shared.contracts.problems import Problem, ProblemType
 
 __all__ = [
@@ -28,21 +25,17 @@ __all__ = [
     "ALLOWED",
     "ALLOWED_REVISION",
     "PERMISSION_FIELDS",
-    "HIT_COLUMNS",
     "Key",
     "Row",
     "SECTION",
     "TERMS",
     "SECTION_FIELD",
-    "analyze",
     "base_schema",
     "check_owner",
-    "check_vectors",
     "columns_of",
     "dimension_of",
     "field_of",
     "head_key",
-    "hit_of",
     "keys_of",
     "rows_of",
     "table_id",
@@ -55,8 +48,6 @@ Row: TypeAlias = Mapping[str, Any]
 
 ALIVE = "position IS NOT NULL"
 """The predicate that leaves out tombstones."""
-
-HIT_COLUMNS = ["id", "document_id", "document", "version", "revision", "position", "text", "metadata"]
 
 TERMS = "terms"
 """The column of a passage's terms, with a space between them: what is searched by words. A table made by a version
@@ -73,9 +64,6 @@ ALLOWED, ALLOWED_REVISION = "allowed", "allowed_revision"
 has them from the first list on."""
 
 PERMISSION_FIELDS = [pa.field(ALLOWED, pa.list_(pa.string())), pa.field(ALLOWED_REVISION, pa.int64())]
-
-LANGUAGE = "language"
-"""The metadata key by which a document says its language, as an ISO 639-1 code."""
 
 _TENANT, _COLLECTION, _TABLE_ID = b"sluice.tenant", b"sluice.collection", b"sluice.table"
 """Metadata of a table: whose it is. One that a version before it made has none."""
@@ -165,23 +153,6 @@ def field_of(key: str, kind: ColumnType) -> pa.Field:
     return pa.field(_PREFIX + key, _ARROW[kind])
 
 
-def check_vectors(documents: Iterable[IndexedDocument]) -> int | None:
-    """The dimension that the first vector has, None without chunks.
-
-    Raises ValueError where the chunks break what the protocol asks for.
-    """
-    dimension: int | None = None
-    for document in documents:
-        positions = [chunk.position for chunk in document.chunks]
-        if len(set(positions)) < len(positions) or any(position < 0 for position in positions):
-            raise ValueError(f"the positions of document {document.id!r} repeat or are negative")
-        for chunk in document.chunks:
-            if chunk.vector.ndim != 1 or not len(chunk.vector) or not np.isfinite(chunk.vector).all():
-                raise ValueError(f"document {document.id!r} has a vector that is empty or not finite")
-            dimension = dimension or len(chunk.vector)
-    return dimension
-
-
 def keys_of(document: IndexedDocument) -> list[Key]:
     return [Key(document.id, chunk.position) for chunk in document.chunks]
 
@@ -203,14 +174,14 @@ def rows_of(
         "position": [c.position for _, c in pairs],
         "document": [d.name for d, _ in pairs],
         "version": [d.version for d, _ in pairs],
-        "text": [_unicode(c.text) for _, c in pairs],
+        "text": [as_unicode(c.text) for _, c in pairs],
         "metadata": [json.dumps(dict(c.metadata)) for _, c in pairs],
         SECTION: [c.section for _, c in pairs],
         ALLOWED: [None if d.allowed is None else list(d.allowed) for d, _ in pairs],
         ALLOWED_REVISION: [d.allowed_revision for d, _ in pairs],
     }
     if TERMS in schema.names:
-        alive[TERMS] = [terms for document in documents for terms in _document_terms(document)]
+        alive[TERMS] = [terms for document in documents for terms in passage_terms(document)]
     for name in schema.names:
         if name not in columns:
             key = name.removeprefix(_PREFIX)
@@ -219,26 +190,10 @@ def rows_of(
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def analyze(text: str, language: Language | None = None) -> str:
-    """The terms of a text as the column TERMS holds them."""
-    return " ".join(document_terms(text, language))
-
-
 def terms_of(row: Row) -> str:
     """The terms of a row that has the column `text`, and TERMS where the table has it."""
     stored: str | None = row.get(TERMS)
     return analyze(row["text"]) if stored is None else stored
-
-
-def _document_terms(document: IndexedDocument) -> list[str]:
-    """The terms of each chunk, in the language that the document says it is in or is found to be."""
-    given = next((chunk.metadata.get(LANGUAGE) for chunk in document.chunks), None)
-    known = {language.value for language in Language}
-    if isinstance(given, str) and given[:2].lower() in known:
-        language = Language(given[:2].lower())
-    else:
-        language = detect_language("\n".join(chunk.text[:1000] for chunk in document.chunks[:8]))
-    return [analyze(_unicode(chunk.text), language) for chunk in document.chunks]
 
 
 def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
@@ -248,31 +203,6 @@ def without_outdated(*rankings: Sequence[Row]) -> list[list[Row]]:
         for row in ranking:
             latest[row["document_id"]] = max(row["revision"], latest.get(row["document_id"], row["revision"]))
     return [[row for row in ranking if row["revision"] == latest[row["document_id"]]] for ranking in rankings]
-
-
-def hit_of(ranked: Ranked, rows: Mapping[str, Row]) -> Hit:
-    """The hit for a candidate whose row, by id, has the columns HIT_COLUMNS; so have its copies'."""
-    row, copies = rows[ranked.candidate.key], [rows[copy.key] for copy in ranked.copies]
-    metadata: dict[str, Scalar] = json.loads(row["metadata"])
-    columns = {name: row[name] for name in HIT_COLUMNS} | {"position": int(row["position"]), "metadata": metadata}
-    return Hit(
-        **columns,
-        section=row.get(SECTION),
-        score=ranked.score,
-        similarity=ranked.candidate.similarity,
-        coverage=ranked.coverage,
-        vector_rank=ranked.vector_rank,
-        text_rank=ranked.text_rank,
-        copies=[
-            Copy(document_id=copy["document_id"], document=copy["document"], position=int(copy["position"]))
-            for copy in copies
-        ],
-    )
-
-
-def _unicode(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 cannot carry, replaced."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _strings(values: Sequence[str]) -> pa.Array:

@@ -11,23 +11,18 @@ from lancedb.query import AsyncFTSQuery, AsyncVectorQuery, MatchQuery
 from lancedb.table import AsyncTable
 from numpy.typing import NDArray
 
-from services.retriever.ranking.lexical import weigh_terms
+from services.retriever.ranking.lexical import absent_identifiers, weigh_terms
 from services.retriever.ranking.ranker import Candidate, RankOptions, rank
-from services.retriever.stores.base import Hits, Vector
-from services.retriever.stores.lance.rows import HIT_COLUMNS, SECTION, TERMS, Row, hit_of, terms_of, without_outdated
+from services.retriever.stores.base import Hits, Vector, unit
+from services.retriever.stores.hits import HIT_COLUMNS, hits_of
+from services.retriever.stores.lance.rows import SECTION, TERMS, Row, terms_of, without_outdated
 from services.retriever.stores.lance.statistics import TableStatistics
-from shared.analysis.terms import TermKind, question_terms
+from services.retriever.stores.limits import DEPTH, MOST_TERMS
+from shared.analysis.terms import question_terms
 from shared.contracts.retrieval import SearchMode
 from shared.tasks import task_group
 
 __all__ = ["TableSearch"]
-
-DEPTH: Final = 100
-"""How far down each ranking a search goes at least. The same for every `top_k` that people ask for, so that fewer
-passages are the beginning of more."""
-
-MOST_TERMS: Final = 64
-"""Terms of a question that are searched for."""
 
 NPROBES: Final = 20
 """Partitions of the vector index that a search reads; more where a filter leaves too few results."""
@@ -53,31 +48,27 @@ class TableSearch:
 
     async def run(self, text: str, vector: Vector | None, *, top_k: int, options: RankOptions) -> Hits:
         """The vector is None for a search by words alone."""
-        unit = _unit(vector) if vector is not None else None
+        asked = unit(vector) if vector is not None else None
         depth = max(DEPTH, top_k)
         terms = question_terms(text, await self.statistics.languages(self.table))[:MOST_TERMS]
         forms = [form for term in terms for form in term.forms] if options.mode is not SearchMode.VECTOR else []
         statistics, near, found = await _together(
             self.statistics.of(self.table, self._searched, forms),
-            self._by_vector(unit, depth),
-            self._by_words(forms, depth, vectors=unit is not None),
+            self._by_vector(asked, depth),
+            self._by_words(forms, depth, vectors=asked is not None),
         )
         # A commit may lie between the two readings of the table.
         near, found = without_outdated(near, found)
         rows = {row["id"]: row for row in (*near, *found)}
         weighted = weigh_terms(terms, statistics) if forms else []
         ranked = rank(
-            [_candidate(row, unit) for row in rows.values()],
+            [_candidate(row, asked) for row in rows.values()],
             weighted,
             statistics.average_length,
             options=options,
             top_k=top_k,
         )
-        hits = Hits(hit_of(one, rows) for one in ranked)
-        hits.absent = tuple(
-            one.term.text for one in weighted if one.term.kind is TermKind.IDENTIFIER and not one.frequency
-        )
-        return hits
+        return Hits(hits_of(ranked, rows, section=SECTION), absent=absent_identifiers(weighted))
 
     @property
     def _searched(self) -> str:
@@ -104,7 +95,7 @@ class TableSearch:
     async def _rows(
         self, query: AsyncVectorQuery | AsyncFTSQuery, depth: int, score: str, *, vectors: bool
     ) -> list[Row]:
-        columns = [*HIT_COLUMNS, *(name for name in (TERMS, SECTION) if name in self.schema.names)]
+        columns = ["id", *HIT_COLUMNS, *(name for name in (TERMS, SECTION) if name in self.schema.names)]
         if self.predicate:
             query = query.where(self.predicate)
         found = await query.select([*columns, score, *(["vector"] if vectors else [])]).limit(depth).to_arrow()
@@ -122,7 +113,7 @@ async def _together(*operations: Any) -> list[Any]:
 
 
 def _candidate(row: Row, vector: NDArray[np.float32] | None) -> Candidate:
-    own = None if vector is None else _unit(row["vector"])
+    own = None if vector is None else unit(row["vector"])
     return Candidate(
         key=row["id"],
         document_id=row["document_id"],
@@ -136,8 +127,3 @@ def _candidate(row: Row, vector: NDArray[np.float32] | None) -> Candidate:
 def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float32).reshape(len(column), -1)
-
-
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = float(np.linalg.norm(vector))
-    return np.asarray(vector / norm if norm else vector, dtype=np.float32)

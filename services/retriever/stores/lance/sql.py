@@ -6,35 +6,11 @@ outright, so that SQL's third truth value never decides a result.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 
+from services.retriever.stores.columns import Column, column_of
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar
-from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["Column", "ColumnType", "compile_filter", "literal"]
-
-
-class ColumnType(Enum):
-    """What a column holds, in the words of an error message."""
-
-    STRING = "string"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-
-    @classmethod
-    def of(cls, value: Scalar) -> "ColumnType":
-        if isinstance(value, bool):
-            return cls.BOOLEAN
-        return cls.STRING if isinstance(value, str) else cls.NUMBER
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A filterable column: its SQL identifier (trusted, unquoted) and its type."""
-
-    name: str
-    type: ColumnType
+__all__ = ["compile_filter", "literal"]
 
 
 _NEGATED = {
@@ -112,20 +88,4 @@ class _Compiler:
         return f"({name} IS NULL OR {condition})" if absent_matches else condition
 
     def _identifier(self, field: str, *values: Scalar) -> str:
-        column = self._columns.get(field)
-        if column is None:
-            known = ", ".join(f"{name} ({c.type.value})" for name, c in sorted(self._columns.items()))
-            raise Problem(
-                ProblemType.INVALID_FILTER,
-                f"No document in this collection has the field {field}. Known fields: {known}.",
-                field=field,
-            )
-        for value in values:
-            given = ColumnType.of(value)
-            if given is not column.type:
-                raise Problem(
-                    ProblemType.INVALID_FILTER,
-                    f"The field {field} holds a {column.type.value} but is compared with a {given.value}.",
-                    field=field,
-                )
-        return f"`{column.name}`"
+        return f"`{column_of(self._columns, field, *values).name}`"

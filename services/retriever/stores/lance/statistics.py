@@ -5,7 +5,7 @@ is kept: a rare term as long as the table has not changed, a common one and the 
 """
 
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,29 +15,14 @@ from lancedb.table import AsyncTable
 
 from services.retriever.ranking.lexical import TermStatistics
 from services.retriever.stores.lance.rows import ALIVE, TERMS, terms_of
-from shared.analysis.languages import Language, detect_language
+from services.retriever.stores.limits import COUNTED, SAMPLE
+from services.retriever.stores.term_statistics import Sample, TermFrequencies, sample_of
+from shared.analysis.languages import Language
 from shared.tasks import task_group
 
-__all__ = ["COUNTED", "SAMPLE", "SPOKEN", "Statistics", "TableStatistics"]
+__all__ = ["Statistics", "TableStatistics"]
 
-COUNTED: Final = 256
-"""Passages with a term that are counted; what more have is common enough."""
-
-COMMON_SECONDS: Final = 300.0
-SAMPLE: Final = 200
-"""Passages that tell the average length and the languages."""
-SPOKEN: Final = 0.02
-"""Share of the sample in a language from which on questions are also read in it."""
-KEPT_TERMS: Final = 20_000
 KEPT_TABLES: Final = 256
-
-
-@dataclass(slots=True)
-class _Sample:
-    average_length: float
-    languages: tuple[Language, ...]
-    rows: int
-    until: float
 
 
 @dataclass(slots=True)
@@ -45,9 +30,8 @@ class TableStatistics:
     """Of one table, or of those of its rows that match `seen`, in SQL; for one event loop."""
 
     seen: str | None = None
-    frequencies: "OrderedDict[str, tuple[int, int, float]]" = field(default_factory=OrderedDict)
-    """By form: its frequency, the table's version at that time, and until when a common one counts."""
-    sample: _Sample | None = None
+    frequencies: TermFrequencies = field(default_factory=TermFrequencies)
+    sample: Sample | None = None
 
     async def languages(self, table: AsyncTable) -> tuple[Language, ...]:
         """The languages of the passages, the most common one first."""
@@ -57,33 +41,22 @@ class TableStatistics:
         """The statistics with the frequencies of these forms."""
         sample, version, now = await self._sampled(table), await table.version(), time.monotonic()
         wanted = list(dict.fromkeys(forms))
-        unknown = [form for form in wanted if not self._known(form, version, now)]
         async with task_group() as group:
-            for form in unknown:
+            for form in self.frequencies.unknown(wanted, version, now):
                 group.create_task(self._look_up(table, column, form, version, now))
-        frequencies = {form: self.frequencies[form][0] for form in wanted}
-        while len(self.frequencies) > KEPT_TERMS:
-            self.frequencies.popitem(last=False)
-        return TermStatistics(sample.rows, sample.average_length, frequencies)
-
-    def _known(self, form: str, version: int, now: float) -> bool:
-        if (kept := self.frequencies.get(form)) is None:
-            return False
-        self.frequencies.move_to_end(form)
-        frequency, of_version, until = kept
-        return of_version == version or (frequency >= COUNTED and now < until)
+        return TermStatistics(sample.passages, sample.average_length, self.frequencies.of(wanted))
 
     async def _look_up(self, table: AsyncTable, column: str, form: str, version: int, now: float) -> None:
         query = table.query().nearest_to_text(MatchQuery(form, column))
         if self.seen:
             query = query.where(self.seen)
         found = await query.select(["_score"]).limit(COUNTED).to_arrow()
-        self.frequencies[form] = (found.num_rows, version, now + COMMON_SECONDS)
+        self.frequencies.note(form, found.num_rows, version, now)
 
-    async def _sampled(self, table: AsyncTable) -> _Sample:
+    async def _sampled(self, table: AsyncTable) -> Sample:
         now, rows = time.monotonic(), await table.count_rows(self.seen)
         known = self.sample
-        if known is None or now > known.until or not 0.8 * known.rows <= rows <= 1.25 * known.rows:
+        if known is None or not known.counts(rows, now):
             self.sample = known = await _sample(table, rows, now, self.seen)
         return known
 
@@ -107,7 +80,7 @@ class Statistics:
             del self._tables[key]
 
 
-async def _sample(table: AsyncTable, rows: int, now: float, seen: str | None) -> _Sample:
+async def _sample(table: AsyncTable, rows: int, now: float, seen: str | None) -> Sample:
     columns = [column for column in ("text", TERMS) if column in (await table.schema()).names]
     step = max(1, rows // SAMPLE)
     if seen:
@@ -117,7 +90,4 @@ async def _sample(table: AsyncTable, rows: int, now: float, seen: str | None) ->
     else:
         found = None
     passages = [row for row in (found.to_pylist() if found else ()) if row["text"] is not None]
-    lengths = [terms_of(row).count(" ") + 1 for row in passages]
-    spoken = Counter(detect_language(row["text"]) for row in passages)
-    languages = tuple(language for language, count in spoken.most_common() if count >= SPOKEN * len(passages))
-    return _Sample(sum(lengths) / len(lengths) if lengths else 1.0, languages, rows, now + COMMON_SECONDS)
+    return sample_of([row["text"] for row in passages], map(terms_of, passages), rows, now)

@@ -22,20 +22,22 @@ from services.retriever.stores.base import (
     check_collection,
     searched_vector,
 )
+from services.retriever.stores.columns import Column
+from services.retriever.stores.documents import check_dimension, check_vectors
 from services.retriever.stores.lance.compaction import KEEP_TOMBSTONES, compact
 from services.retriever.stores.lance.permissions import for_readers, permit_documents
 from services.retriever.stores.lance.read import read_chunks, read_documents
 from services.retriever.stores.lance.replace import replace_documents
-from services.retriever.stores.lance.rows import ALIVE, check_vectors, columns_of, dimension_of
+from services.retriever.stores.lance.rows import ALIVE, columns_of, dimension_of
 from services.retriever.stores.lance.search import TableSearch
-from services.retriever.stores.lance.sql import Column, compile_filter
+from services.retriever.stores.lance.sql import compile_filter
 from services.retriever.stores.lance.statistics import Statistics, TableStatistics
 from services.retriever.stores.lance.tables import Tables
 from shared.contracts.collections import Owner
 from shared.contracts.filters import Filter
-from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.problems import Problem
 
-__all__ = ["LanceStore", "check_dimension"]
+__all__ = ["LanceStore"]
 
 CACHED_COMMITS = 128
 """Commits after which the caches are begun anew: of each they keep a third of a megabyte, and an open file of every
@@ -104,6 +106,9 @@ class LanceStore:
         # What documents bring goes before what the caller says.
         dimension = check_vectors(documents) or dimension
         operation = partial(_replace, documents=documents)
+        if dimension is None and not await self._tables.exists(name):
+            # Nothing is written, not even what a commit begins with.
+            return _absent(documents)
         async with self._tables.committing(name):
             self._commits += 1
             if self._commits % self._cached_commits == 0:
@@ -112,12 +117,11 @@ class LanceStore:
                 done: Replaced | None = await self._tables.make(name, dimension, operation, owner)
             else:
                 done = await self._tables.use(name, operation, owner)
-        # In an absent collection every deletion is done already.
-        return done or Replaced(replaced=frozenset(document.id for document in documents), absent=True)
+        return done or _absent(documents)
 
     async def permit(self, collection: str, documents: Sequence[Permissions], *, owner: Owner | None = None) -> None:
         name = check_collection(collection)
-        if not documents:
+        if not documents or not await self._tables.exists(name):
             return
         async with self._tables.committing(name):
             await self._tables.use(name, partial(permit_documents, documents=documents), owner)
@@ -179,6 +183,8 @@ class LanceStore:
             keep_tombstones=self._keep_tombstones,
         )
         async with self._maintaining:
+            if not await self._tables.exists(name):
+                return
             await self._tables.use(name, operation)
             async with self._tables.committing(name):
                 pass  # what the upkeep has committed is on disk at the end
@@ -195,6 +201,11 @@ class LanceStore:
 
     async def close(self) -> None:
         self._tables.close()
+
+
+def _absent(documents: Sequence[IndexedDocument]) -> Replaced:
+    """In an absent collection every deletion is done already."""
+    return Replaced(replaced=frozenset(document.id for document in documents), absent=True)
 
 
 async def _replace(table: AsyncTable, documents: Sequence[IndexedDocument]) -> Replaced:
@@ -253,13 +264,3 @@ async def _predicate(table: AsyncTable, where: Filter | None) -> str | None:
 
 async def _columns(table: AsyncTable) -> dict[str, Column]:
     return columns_of(await table.schema())
-
-
-def check_dimension(given: int, expected: int) -> None:
-    """Raise Problem(CONFLICT) where a vector does not fit the collection."""
-    if given != expected:
-        raise Problem(
-            ProblemType.CONFLICT,
-            f"The collection holds vectors of {expected} dimensions, but this one has {given}. "
-            "Use the embedding model that the collection was made with, or index it anew.",
-        )

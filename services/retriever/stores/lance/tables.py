@@ -112,6 +112,10 @@ class Tables:
                 yield
                 await asyncio.to_thread(self._files.flush, name)
 
+    async def exists(self, name: str) -> bool:
+        """Whether there is a table of this name. Raises Problem INDEX_DAMAGED."""
+        return bool(await self.use(name, _is_there))
+
     async def use(
         self, name: str, operation: Callable[[AsyncTable], Awaitable[T]], owner: Owner | None = None
     ) -> T | None:
@@ -175,11 +179,17 @@ class Tables:
         a damaged one that says whose it is."""
         if owner is not None and (table := await self._open_table(name)) is not None:
             check_owner(await table.schema(), owner)
+        if self._files is None:
+            await self._drop(name)
+            return
+        with await asyncio.to_thread(self._files.lock, name):
+            await self._drop(name)
+            self._files.forget(name)
+
+    async def _drop(self, name: str) -> None:
         self._forget(name)
         await self._connection.drop_table(name, ignore_missing=True)
         self._damaged.pop(name, None)
-        if self._files is not None:
-            self._files.forget(name)
 
     async def renew(self) -> None:
         """Connect anew, and so with empty caches; the old ones go with the last operation that uses them."""
@@ -224,6 +234,10 @@ class Tables:
         """A handle in use elsewhere stays valid for whoever holds it."""
         self._open.pop(name, None)
         self._prepared.discard(name)
+
+
+async def _is_there(_: AsyncTable) -> bool:
+    return True
 
 
 def _damaged(what: str) -> Problem:

@@ -6,7 +6,8 @@ from typing import Final
 import pyarrow as pa
 from lancedb.table import AsyncTable
 
-from services.retriever.stores.lance.rows import TERMS, analyze
+from services.retriever.stores.documents import analyze
+from services.retriever.stores.lance.rows import TERMS
 
 __all__ = ["fill_terms"]
 

@@ -14,11 +14,11 @@ from typing import Final, Self, cast
 import aiohttp
 import anyio
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, BatchV1Api, Configuration, CoreV1Api, V1Job
+from kubernetes.aio.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi, V1Service
 from kubernetes.aio.config.incluster_config import load_incluster_config
 
 from services.scheduler.commands.kubernetes.errors import CONNECTION, Refusal, RetryLimit, check
-from services.scheduler.commands.kubernetes.manifest import CONTAINER
+from services.scheduler.commands.kubernetes.kinds import JOB, WorkloadKind
 from services.scheduler.commands.kubernetes.views import EventView, Object
 from services.scheduler.commands.settings import CommandSettings, in_cluster
 from shared.contracts.problems import Problem, ProblemType
@@ -46,13 +46,18 @@ Call = Callable[..., Awaitable[aiohttp.ClientResponse]]
 
 
 class Cluster:
-    """One namespace of a cluster. `connect` makes it."""
+    """One namespace of a cluster, for objects of one kind. `connect` makes it.
 
-    def __init__(self, api: ApiClient, namespace: str, settings: CommandSettings) -> None:
+    Methods say "Job" for an object of the kind, whatever it is.
+    """
+
+    def __init__(self, api: ApiClient, namespace: str, settings: CommandSettings, kind: WorkloadKind = JOB) -> None:
         self.namespace = namespace
+        self.kind = kind
+        self._api = api
         self._settings = settings
         self._configuration = api.configuration
-        self._jobs = BatchV1Api(api)
+        self._objects = CustomObjectsApi(api)
         self._core = CoreV1Api(api)
 
     @classmethod
@@ -68,6 +73,23 @@ class Cluster:
         async with ApiClient(configuration) as api:
             yield cls(api, namespace, settings)
 
+    def of(self, kind: WorkloadKind) -> "Cluster":
+        """The same for another kind."""
+        return Cluster(self._api, self.namespace, self._settings, kind)
+
+    async def serves(self, kind: WorkloadKind) -> bool:
+        """Whether the cluster knows the kind."""
+        if kind is JOB:
+            return True
+        discover = partial(self._objects.get_api_resources_without_preload_content, kind.group, kind.version)
+        try:
+            known = await self._ask(discover)
+        except Refusal as refusal:
+            if refusal.status in (403, 404):
+                return False
+            raise
+        return any(entry["name"] == kind.plural for entry in known.get("resources") or ())
+
     def retry_limit(self) -> RetryLimit:
         return RetryLimit(self._settings.kubernetes_patience)
 
@@ -75,15 +97,24 @@ class Cluster:
         """Raises Refusal 409 where one of that name exists. One request is never broken off half-way by a cancel: the
         Job would come to be after it was looked for."""
         call = partial(
-            self._jobs.create_namespaced_job_without_preload_content, self.namespace, cast("V1Job", manifest)
+            self._objects.create_namespaced_custom_object_without_preload_content, *self._place, dict(manifest)
         )
         return await self._ask(call, whole=True)
+
+    async def create_service(self, manifest: Object) -> None:
+        """One of that name that exists stays."""
+        create = self._core.create_namespaced_service_without_preload_content
+        try:
+            await self._ask(partial(create, self.namespace, cast("V1Service", manifest)))
+        except Refusal as refusal:
+            if refusal.status != 409:
+                raise
 
     async def job(self, name: str) -> Object | None:
         """A Job; None where there is none."""
         try:
             return await self._ask(
-                partial(self._jobs.read_namespaced_job_without_preload_content, name, self.namespace)
+                partial(self._objects.get_namespaced_custom_object_without_preload_content, *self._place, name)
             )
         except Refusal as refusal:
             if refusal.status != 404:
@@ -93,8 +124,8 @@ class Cluster:
     async def jobs(self, labels: str) -> list[Object]:
         listed = await self._ask(
             partial(
-                self._jobs.list_namespaced_job_without_preload_content,
-                self.namespace,
+                self._objects.list_namespaced_custom_object_without_preload_content,
+                *self._place,
                 label_selector=labels,
                 resource_version="0",
             )
@@ -115,9 +146,9 @@ class Cluster:
 
     async def delete_job(self, name: str) -> None:
         """Begin to delete a Job: it goes after its Pods have gone. One that is not there is no error."""
-        delete = self._jobs.delete_namespaced_job_without_preload_content
+        delete = self._objects.delete_namespaced_custom_object_without_preload_content
         try:
-            await self._ask(partial(delete, name, self.namespace, propagation_policy="Foreground"))
+            await self._ask(partial(delete, *self._place, name, propagation_policy="Foreground"))
         except Refusal as refusal:
             if refusal.status != 404:
                 raise
@@ -125,8 +156,8 @@ class Cluster:
     def watch_job(self, name: str) -> AsyncGenerator[Object | None, None]:
         """A Job now and after each of its changes, for ever; None while there is none."""
         listing = partial(
-            self._jobs.list_namespaced_job_without_preload_content,
-            self.namespace,
+            self._objects.list_namespaced_custom_object_without_preload_content,
+            *self._place,
             field_selector=f"metadata.name={name}",
         )
         return self._only(listing, name)
@@ -143,7 +174,7 @@ class Cluster:
         response = await self._core.read_namespaced_pod_log_without_preload_content(
             pod,
             self.namespace,
-            container=CONTAINER,
+            container=self.kind.container,
             follow=True,
             timestamps=True,
             since_seconds=since_seconds,
@@ -164,11 +195,15 @@ class Cluster:
         finally:
             response.close()
 
+    @property
+    def _place(self) -> tuple[str, str, str, str]:
+        return self.kind.group, self.kind.version, self.namespace, self.kind.plural
+
     def _pods_of(self, job: str) -> Call:
         return partial(
             self._core.list_namespaced_pod_without_preload_content,
             self.namespace,
-            label_selector=f"batch.kubernetes.io/job-name={job}",
+            label_selector=f"{self.kind.pods}={job}",
         )
 
     async def _only(self, listing: Call, name: str) -> AsyncGenerator[Object | None, None]:

@@ -7,11 +7,25 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from services.scheduler.commands.program import Program
 from services.scheduler.commands.settings import CommandSettings
-from shared.contracts.jobs import CommandSpec, Job, Resources
+from shared.contracts.jobs import Job, Resources
 from shared.contracts.problems import Problem, ProblemType
 
-__all__ = ["CONTAINER", "JOB", "TENANT", "job_manifest", "job_name", "selector"]
+__all__ = [
+    "CONTAINER",
+    "HOST",
+    "JOB",
+    "TENANT",
+    "deadline_of",
+    "job_manifest",
+    "job_name",
+    "metadata_of",
+    "pod_of",
+    "queued",
+    "selector",
+    "service_manifest",
+]
 
 CONTAINER: Final = "command"
 
@@ -21,6 +35,11 @@ TENANT: Final = "sluice.io/tenant"
 
 USER_LABELS: Final = "labels.sluice.io/"
 """Before a submitter's own labels: they can neither take the place of others nor put a Pod behind a Service."""
+
+HOST: Final = "SLUICE_JOB_HOST"
+"""The variable that names the first of Pods that reach each other."""
+
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 LATE: Final = 5.0
 """Seconds after a job's deadline at which Kubernetes ends what no scheduler has ended."""
@@ -45,70 +64,127 @@ def selector(prefix: str) -> str:
 def job_manifest(
     name: str,
     job: Job,
-    spec: CommandSpec,
+    program: Program,
     settings: CommandSettings,
     *,
     facts: Mapping[str, str],
     remaining: float | None,
 ) -> dict[str, Any]:
-    """The Job. `facts` go into the environment, under what the spec says. Raises Problem INVALID_REQUEST."""
-    if spec.image is None:
+    """The Job. `facts` go into the environment, under what the program says. Raises Problem INVALID_REQUEST."""
+    if program.image is None:
         raise Problem(ProblemType.INVALID_REQUEST, "A command that runs on Kubernetes needs an `image`.")
-    metadata = {"labels": _labels(job, settings.kubernetes_prefix), "annotations": _annotations(job)}
+    metadata = metadata_of(job, program, settings)
+    given = dict(facts)
+    if program.connected:
+        given[HOST] = f"{name}-0.{name}"
+    pod = pod_of(program, settings, given)
+    if program.connected:
+        pod["subdomain"] = name
     body: dict[str, Any] = {
-        "backoffLimit": spec.backoff_limit,
-        "completions": spec.completions,
-        "parallelism": min(spec.parallelism, spec.completions),
-        "ttlSecondsAfterFinished": spec.ttl_seconds,
+        "backoffLimit": program.backoff_limit,
+        "completions": program.completions,
+        "parallelism": min(program.parallelism, program.completions),
+        "ttlSecondsAfterFinished": program.ttl_seconds,
         # A Pod that has to make room, or loses its node, is not the command's failure.
         "podFailurePolicy": {
             "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
         },
-        "template": {"metadata": metadata, "spec": _pod(spec, settings, dict(facts))},
+        "template": {"metadata": metadata, "spec": pod},
     }
-    if spec.completions > 1:
+    if program.completions > 1:
         body["completionMode"] = "Indexed"
-    if remaining is not None:
-        body["activeDeadlineSeconds"] = max(1, math.ceil(remaining + LATE))
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, **metadata}, "spec": body}
+    if (deadline := deadline_of(remaining)) is not None:
+        body["activeDeadlineSeconds"] = deadline
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, **queued(metadata, program)},
+        "spec": body,
+    }
 
 
-def _pod(spec: CommandSpec, settings: CommandSettings, facts: dict[str, str]) -> dict[str, Any]:
+def service_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What gives the Pods of a Job their names. It goes with the Job."""
+    metadata = job["metadata"]
+    owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": metadata["name"], "labels": metadata["labels"], "ownerReferences": [owner]},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": metadata["name"]},
+        },
+    }
+
+
+def metadata_of(job: Job, program: Program, settings: CommandSettings) -> dict[str, Any]:
+    """Labels and annotations that say whose it is."""
+    return {
+        "labels": _labels(job, program.component, settings.kubernetes_prefix),
+        "annotations": _annotations(job),
+    }
+
+
+def queued(metadata: dict[str, Any], program: Program) -> dict[str, Any]:
+    """With the label by which Kueue admits all Pods together."""
+    if program.queue is None:
+        return metadata
+    return {**metadata, "labels": {**metadata["labels"], QUEUE: program.queue}}
+
+
+def deadline_of(remaining: float | None) -> int | None:
+    """Seconds after which Kubernetes ends it."""
+    return None if remaining is None else max(1, math.ceil(remaining + LATE))
+
+
+def pod_of(program: Program, settings: CommandSettings, facts: dict[str, str]) -> dict[str, Any]:
     security: dict[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if settings.kubernetes_run_as_user is not None:
         security["runAsUser"] = settings.kubernetes_run_as_user
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        "automountServiceAccountToken": spec.service_account is not None,
+        "automountServiceAccountToken": program.service_account is not None,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": math.ceil(settings.command_grace_seconds),
         "securityContext": security,
-        "containers": [_container(spec, settings, facts)],
+        "containers": [_container(program, settings, facts)],
     }
     if settings.kubernetes_priority_class is not None:
         pod["priorityClassName"] = settings.kubernetes_priority_class
-    if spec.service_account is not None:
-        pod["serviceAccountName"] = spec.service_account
-    if spec.node_selector:
-        pod["nodeSelector"] = dict(spec.node_selector)
-    if spec.tolerations:
-        pod["tolerations"] = [toleration.model_dump(exclude_none=True) for toleration in spec.tolerations]
+    if program.secrets:
+        pod["volumes"] = [
+            {"name": f"secret-{number}", "secret": {"secretName": files.secret}}
+            for number, files in enumerate(program.secrets)
+        ]
+    if program.service_account is not None:
+        pod["serviceAccountName"] = program.service_account
+    if program.node_selector:
+        pod["nodeSelector"] = dict(program.node_selector)
+    if program.tolerations:
+        pod["tolerations"] = [toleration.model_dump(exclude_none=True) for toleration in program.tolerations]
     return pod
 
 
-def _container(spec: CommandSpec, settings: CommandSettings, facts: dict[str, str]) -> dict[str, Any]:
+def _container(program: Program, settings: CommandSettings, facts: dict[str, str]) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": spec.image,
-        "env": [{"name": key, "value": value} for key, value in (facts | spec.env).items()],
-        "resources": _resources(spec.resources),
+        "image": program.image,
+        "env": [{"name": key, "value": value} for key, value in (facts | dict(program.env)).items()],
+        "resources": _resources(program.resources),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    if spec.command:
-        container["command"] = list(spec.command)
-    if spec.args:
-        container["args"] = list(spec.args)
+    if program.command:
+        container["command"] = list(program.command)
+    if program.args:
+        container["args"] = list(program.args)
+    if program.secrets:
+        container["volumeMounts"] = [
+            {"name": f"secret-{number}", "mountPath": files.folder, "readOnly": True}
+            for number, files in enumerate(program.secrets)
+        ]
     if settings.kubernetes_pull_policy is not None:
         container["imagePullPolicy"] = settings.kubernetes_pull_policy.value
     return container
@@ -123,10 +199,10 @@ def _resources(resources: Resources) -> dict[str, dict[str, str]]:
     return {"requests": given, "limits": dict(given)} if given else {}
 
 
-def _labels(job: Job, prefix: str) -> dict[str, str]:
+def _labels(job: Job, component: str, prefix: str) -> dict[str, str]:
     own = {
-        "app.kubernetes.io/name": "sluice-command",
-        "app.kubernetes.io/component": "command",
+        "app.kubernetes.io/name": f"sluice-{component}",
+        "app.kubernetes.io/component": component,
         "app.kubernetes.io/part-of": "sluice",
         "app.kubernetes.io/managed-by": "sluice",
         "app.kubernetes.io/instance": prefix,

@@ -10,8 +10,8 @@ from services.scheduler.commands.kubernetes.obstacles import Obstacles
 from services.scheduler.commands.kubernetes.pod_logs import follow_log
 from services.scheduler.commands.kubernetes.views import EventView, Object, PodView
 from services.scheduler.commands.log import CommandLog
+from services.scheduler.commands.program import Program
 from services.scheduler.commands.settings import CommandSettings
-from shared.contracts.jobs import CommandSpec
 
 __all__ = ["Pods"]
 
@@ -36,14 +36,14 @@ class Pods:
         log: CommandLog,
         tasks: asyncio.TaskGroup,
         *,
-        spec: CommandSpec,
+        program: Program,
         settings: CommandSettings,
     ) -> None:
         self._cluster = cluster
         self._job = job
         self._log = log
         self._tasks = tasks
-        self._spec = spec
+        self._program = program
         self._settings = settings
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._pods: dict[str, PodView] = {}
@@ -67,21 +67,21 @@ class Pods:
         self._obstacles.close()
         last = await self._cluster.pods(self._job)
         for thing in last:
-            self._see(PodView.of(thing))
+            self._see(PodView.of(thing, self._cluster.kind.container))
         if self._logs:
             _, late = await asyncio.wait(self._logs.values(), timeout=LAST_LOGS)
             for task in late:
                 task.cancel()
             if late:
                 self._log.note(f"the logs of {len(late)} Pods could not be read to their ends")
-        return [PodView.of(thing) for thing in last]
+        return [PodView.of(thing, self._cluster.kind.container) for thing in last]
 
     def _see_all(self, things: dict[str, Object]) -> None:
         for name in self._there - things.keys():
             self._obstacles.clear(name)
         self._there = set(things)
         for thing in things.values():
-            self._see(PodView.of(thing))
+            self._see(PodView.of(thing, self._cluster.kind.container))
         if self._unfinished or not self._missing:
             self._obstacles.clear(self._job)
 
@@ -114,7 +114,7 @@ class Pods:
     def _missing(self) -> bool:
         """Whether the Job has fewer Pods than it should have at once."""
         succeeded = sum(pod.finished and not pod.failed for pod in self._pods.values())
-        return len(self._unfinished) < min(self._spec.parallelism, self._spec.completions - succeeded)
+        return len(self._unfinished) < min(self._program.parallelism, self._program.completions - succeeded)
 
     def _unexplained(self) -> list[str]:
         """What only events explain: the Job while Pods are missing, and Pods whose status gives no reason."""

@@ -6,6 +6,7 @@ from nats.js import JetStreamContext
 
 from services.scheduler.commands.kubernetes.cluster import Cluster
 from services.scheduler.commands.kubernetes.errors import Refusal
+from services.scheduler.commands.kubernetes.kinds import KINDS
 from services.scheduler.commands.kubernetes.manifest import selector
 from services.scheduler.commands.kubernetes.views import JobView
 from services.scheduler.commands.settings import CommandSettings
@@ -25,15 +26,19 @@ async def sweep(settings: CommandSettings, job_store: JobStore, jetstream: JetSt
     Raises Problem where the cluster cannot be reached or does not allow it.
     """
     swept = 0
-    async with Cluster.connect(settings) as cluster:
+    async with Cluster.connect(settings) as connected:
         try:
-            for thing in await cluster.jobs(selector(settings.kubernetes_prefix)):
-                job = JobView.of(thing)
-                if not job.ended and await _unwanted(job_store, job):
-                    log.warning("removing the Kubernetes Job %s: its job %s has ended", job.name, job.job)
-                    await cluster.delete_job(job.name)
-                    await Checkpoints(jetstream).delete(job.tenant, job.job)
-                    swept += 1
+            for kind in KINDS:
+                cluster = connected.of(kind)
+                if not await cluster.serves(kind):
+                    continue
+                for thing in await cluster.jobs(selector(settings.kubernetes_prefix)):
+                    job = kind.view(thing)
+                    if not job.ended and await _unwanted(job_store, job):
+                        log.warning("removing the %s %s: its job %s has ended", kind.plural, job.name, job.job)
+                        await cluster.delete_job(job.name)
+                        await Checkpoints(jetstream).delete(job.tenant, job.job)
+                        swept += 1
         except Refusal as refusal:
             raise Problem(ProblemType.COMMAND_REFUSED, str(refusal)) from refusal
     return swept

@@ -49,23 +49,34 @@ class JobView:
 
     @classmethod
     def of(cls, thing: Object) -> Self:
-        metadata, status = thing["metadata"], thing.get("status") or {}
-        annotations = metadata.get("annotations") or {}
+        status = thing.get("status") or {}
         true = {entry["type"]: entry for entry in status.get("conditions") or () if entry["status"] == "True"}
         failed = true.get("Failed")
-        return cls(
-            name=metadata["name"],
-            job=annotations.get(JOB, ""),
-            tenant=annotations.get(TENANT, ""),
+        return cls.named(
+            thing,
             succeeded=status.get("succeeded") or 0,
             complete="Complete" in true,
             failure=None if failed is None else (failed.get("reason") or "", failed.get("message") or ""),
         )
 
+    @classmethod
+    def named(cls, thing: Object, *, succeeded: int, complete: bool, failure: tuple[str, str] | None) -> Self:
+        """With what its metadata says: whose it is."""
+        metadata = thing["metadata"]
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            name=metadata["name"],
+            job=annotations.get(JOB, ""),
+            tenant=annotations.get(TENANT, ""),
+            succeeded=succeeded,
+            complete=complete,
+            failure=failure,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
-    """A Pod and its one container. `started` says that there is a log, `finished` that nothing is added to it.
+    """A Pod and the container that counts. `started` says that there is a log, `finished` that nothing is added to it.
 
     `waiting` is what it waits for, in words: `unscheduled` says that it is a node, `stuck` that it seldom passes.
     """
@@ -88,11 +99,11 @@ class PodView:
         return self.started or self.finished or self.stuck or self.unscheduled
 
     @classmethod
-    def of(cls, thing: Object) -> Self:
+    def of(cls, thing: Object, container: str = CONTAINER) -> Self:
         metadata, status = thing["metadata"], thing.get("status") or {}
         index = (metadata.get("annotations") or {}).get(INDEX)
         containers = {entry["name"]: entry.get("state") or {} for entry in status.get("containerStatuses") or ()}
-        state = containers.get(CONTAINER, {})
+        state = containers.get(container, {})
         ended: Object = state.get("terminated") or {}
         waiting: Object = state.get("waiting") or {}
         node = _without_node(status)

@@ -33,7 +33,10 @@ class Folder:
 
     @classmethod
     def open(cls, spec: FolderSource, roots: Sequence[str]) -> Self:
-        """Raises Problem SOURCE_REFUSED for a folder outside of all roots, NOT_FOUND for one that is not there."""
+        """Raises Problem SOURCE_REFUSED for a folder outside of all roots, NOT_FOUND for one that is not there,
+        INVALID_REQUEST for a path or a pattern that no file has."""
+        if "\0" in spec.path + spec.pattern:
+            raise Problem(ProblemType.INVALID_REQUEST, "Neither a folder nor a pattern can have the character NUL.")
         given = Path(spec.path)
         allowed = [Path(root).resolve() for root in roots if "://" not in root]
         # Links are resolved first, so that no message says what exists outside the roots.
@@ -46,7 +49,7 @@ class Folder:
         pattern = tuple(spec.pattern.split("/"))
         if any(part in ("", ".", "..") for part in pattern):
             raise Problem(ProblemType.INVALID_REQUEST, f"The pattern {spec.pattern!r} is not one of relative paths.")
-        if not path.is_dir():
+        if not os.path.isdir(path):  # false too where the path is too long
             raise Problem(ProblemType.NOT_FOUND, f"There is no folder {spec.path!r}.")
         return cls(path=path, pattern=pattern)
 

@@ -29,6 +29,7 @@ __all__ = ["Bucket"]
 
 TIMEOUT: Final = timedelta(seconds=60)
 RETRIES: Final = 3
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 STATUS: Final = re.compile(r"status code: (\d{3})")
 
 
@@ -46,7 +47,8 @@ class Bucket:
 
     @classmethod
     def open(cls, spec: S3Source, roots: Sequence[str], endpoints: Sequence[str]) -> Self:
-        """Raises Problem SOURCE_REFUSED for what is outside of all roots, or for an endpoint that is not allowed."""
+        """Raises Problem SOURCE_REFUSED for what is outside of all roots, or for an endpoint that is not allowed;
+        INVALID_REQUEST for a prefix that no key has."""
         prefix = spec.prefix.strip("/")
         if not any(_holds(root, spec.bucket, prefix) for root in roots):
             raise Problem(
@@ -58,6 +60,8 @@ class Bucket:
                 ProblemType.SOURCE_REFUSED,
                 f"The endpoint {spec.endpoint!r} is not one of SLUICE_SOURCE_ENDPOINTS, which the scheduler may call.",
             )
+        if prefix and (CONTROL.search(prefix) or any(part in ("", ".") for part in prefix.split("/"))):
+            raise Problem(ProblemType.INVALID_REQUEST, f"{prefix!r} is not a prefix that keys of a bucket can have.")
         endpoint = spec.endpoint or ""
         with _told(spec.bucket):
             store = S3Store(

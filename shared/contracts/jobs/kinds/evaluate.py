@@ -17,11 +17,14 @@ class EvaluateSpec(JobSpec):
     `input` names an artifact: JSONL of {"question", "sources": [document names], "answer"?}; `sources` may also be an
     object of names and grades, and {"question", "answerable": false} is one that should be declined. `version` asks
     that version of the collection instead of the live one. `baseline` names the report.json of another evaluation of
-    the same questions, to compare with. With `answers` each question goes through the whole `pipeline`,
-    otherwise it is only embedded and searched for: as the version is searched, or as `mode` says, vector or text.
+    the same questions, to compare with: the output `better` says whether the results are better beyond doubt. With
+    `answers` each question goes through the whole `pipeline`, otherwise it is only embedded and searched for: as the
+    version is searched, or as `mode` says, vector or text.
     """
 
     required_action = Action.QUERY
+    is_run = True
+    main_metrics = ("ndcg_at_10", "recall_at_10", "answer_f1")
     step_outputs = {
         "recall_at_1": "number",
         "recall_at_3": "number",
@@ -40,6 +43,11 @@ class EvaluateSpec(JobSpec):
         "questions": "number",
         "failed": "number",
         "version": "text",
+        "better": "boolean",
+        "metric": "text",
+        "difference": "number",
+        "difference_low": "number",
+        "difference_high": "number",
     }
 
     kind: Literal["evaluate"] = "evaluate"

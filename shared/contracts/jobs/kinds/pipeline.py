@@ -40,6 +40,8 @@ class PipelineSpec(JobSpec):
     """A graph of jobs."""
 
     is_step = False
+    is_run = True
+    has_children = True
 
     kind: Literal["pipeline"] = "pipeline"
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]

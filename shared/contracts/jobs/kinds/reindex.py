@@ -8,14 +8,15 @@ from shared.contracts.collections import VersionName
 from shared.contracts.envelope import Name
 from shared.contracts.jobs.spec import JobSpec
 from shared.contracts.keys import Action
+from shared.contracts.models import OptionalModelName
 from shared.contracts.retrieval import RetrievalOptions
 
 __all__ = ["ReindexSpec"]
 
 
 class ReindexSpec(JobSpec):
-    """Build a new version of a collection beside the live one, with other chunking, another embedding variant or
-    other options of retrieval.
+    """Build a new version of a collection beside the live one, with other chunking, another embedding variant, other
+    models of the store or other options of retrieval. A model that is empty is the embedder's own.
 
     What is left out stays as it is in the live one. With `switch` the new one becomes the live one in the end;
     otherwise a `switch` job makes it so. `keep` is how many versions stay for a rollback, and how many of those that
@@ -32,7 +33,10 @@ class ReindexSpec(JobSpec):
     chunk_tokens: int | None = Field(None, ge=32, le=8192)
     chunk_overlap: int | None = Field(None, ge=0)
     embedding_variant: Name | None = None
+    embedding_model: OptionalModelName | None = None
     retrieval: RetrievalOptions | None = None
+    rerank_model: OptionalModelName | None = None
+    adapter: OptionalModelName | None = None
     switch: bool = True
     keep: int = Field(1, ge=0, le=20)
     force: bool = False

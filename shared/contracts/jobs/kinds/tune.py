@@ -29,6 +29,8 @@ class TuneSpec(JobSpec):
     """
 
     required_action = Action.WRITE
+    is_run = True
+    main_metrics = ("ndcg_best", "difference")
     step_outputs = {
         "better": "boolean",
         "difference": "number",

@@ -32,7 +32,7 @@ def span(number: int, tenant: str | None, *, trace: str = MINE, parent: int | No
 
 
 REMEMBERED = {
-    "one": [span(1, "ann"), span(4, "bob", parent=1)],
+    "one": [span(1, "ann"), span(4, "bob", parent=1), span(5, None, parent=4)],
     "two": [span(2, "ann", parent=1), span(3, None, trace=BATCH, parent=2)],
 }
 

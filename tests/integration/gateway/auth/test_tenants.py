@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -21,13 +22,17 @@ from shared.stores.collections import Collections
 from shared.stores.dead_letters import DeadLetters
 from shared.stores.documents import Documents
 from sluice.api.feedback import Feedback, KeptAnswer
+from sluice.client.tar import packed
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
+from tests.harness.embedding_models import tiny_embedder
 
 HIDDEN = 404
 ADMINS = 403
 OWN = 201
 """It makes something of the same name beside the other."""
+INVALID = 422
+"""It is no archive."""
 NO_WORKER = 503
 """Engines are there for all tenants; here none runs."""
 
@@ -37,6 +42,7 @@ ANSWER = "00000000001aaaaaaaaaaaa"
 
 JSON: dict[str, Any] = {"json": {}}
 SPEC = {"kind": "command", "args": ["true"]}
+INFERENCE = {"json": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}}
 
 DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "POST /v1/query": (HIDDEN, {"json": {"question": "?", "collection": "{collection}"}}),
@@ -48,6 +54,30 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "POST /v1/embeddings": (NO_WORKER, {"json": {"model": "nobody-runs-this", "input": "?"}}),
     "POST /v1/rerank": (NO_WORKER, {"json": {"model": "nobody-runs-this", "query": "?", "documents": ["x"]}}),
     "POST /v2/rerank": (NO_WORKER, {"json": {"model": "nobody-runs-this", "query": "?", "documents": ["x"]}}),
+    "GET /v2": (200, {}),
+    "GET /v2/health/live": (200, {}),
+    "GET /v2/health/ready": (200, {}),
+    "GET /v2/models/{model}": (HIDDEN, {}),
+    "GET /v2/models/{model}/ready": (HIDDEN, {}),
+    "GET /v2/models/{model}/versions/{version}": (HIDDEN, {}),
+    "GET /v2/models/{model}/versions/{version}/ready": (HIDDEN, {}),
+    "POST /v2/models/{model}/infer": (
+        HIDDEN,
+        INFERENCE,
+    ),
+    "POST /v2/models/{model}/versions/{version}/infer": (
+        HIDDEN,
+        INFERENCE,
+    ),
+    "POST /v2/models/{model}/generate": (HIDDEN, {"json": {"text": "?"}}),
+    "POST /v2/models/{model}/generate_stream": (HIDDEN, {"json": {"text": "?"}}),
+    "POST /v2/models/{model}/versions/{version}/generate": (HIDDEN, {"json": {"text": "?"}}),
+    "POST /v2/models/{model}/versions/{version}/generate_stream": (HIDDEN, {"json": {"text": "?"}}),
+    "GET /v1/payloads": (ADMINS, {}),
+    "POST /v1/models/{model}:predict": (HIDDEN, {"json": {"instances": [[1]]}}),
+    "POST /v2/repository/index": (NO_WORKER, {}),
+    "POST /v2/repository/models/{model}/load": (ADMINS, JSON),
+    "POST /v2/repository/models/{model}/unload": (ADMINS, JSON),
     "GET /v1/models": (200, {}),
     "GET /v1/models/{model}": (HIDDEN, {}),
     "POST /v1/files": (200, {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}),
@@ -85,6 +115,9 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "GET /v1/jobs/{job}/artifacts": (HIDDEN, {}),
     "GET /v1/jobs/{job}/artifacts/{file}": (HIDDEN, {}),
     "GET /v1/jobs/{job}/events": (HIDDEN, {}),
+    "GET /v1/runs": (200, {}),
+    "GET /v1/runs/{run}": (HIDDEN, {}),
+    "GET /v1/runs/{run}/metrics": (HIDDEN, {}),
     "PUT /v1/artifacts/{folder}/{file}": (OWN, {"content": b"mine"}),
     "GET /v1/artifacts/{folder}/{file}": (HIDDEN, {}),
     # One that is not there is no error.
@@ -117,6 +150,24 @@ DOORS: dict[str, tuple[int, dict[str, Any]]] = {
     "POST /v1/session": (200, {}),
     "DELETE /v1/session": (204, {}),
     "GET /v1/usage": (200, {}),
+    "GET /v1/registry/models": (200, {}),
+    "POST /v1/registry/models": (INVALID, {"content": b""}),
+    "GET /v1/registry/models/{model}": (HIDDEN, {}),
+    "DELETE /v1/registry/models/{model}": (HIDDEN, {}),
+    "GET /v1/registry/models/{model}/content": (HIDDEN, {}),
+    "GET /v1/releases": (200, {}),
+    "POST /v1/releases": (HIDDEN, {"json": {"collection": "{collection}"}}),
+    "GET /v1/releases/{release}": (HIDDEN, {}),
+    "DELETE /v1/releases/{release}": (HIDDEN, {}),
+    "POST /v1/releases/{release}/promote": (HIDDEN, {"json": {}}),
+    "POST /v1/releases/rollback": (HIDDEN, {"json": {"collection": "{collection}"}}),
+    "PUT /v1/releases/{release}/aliases/{alias}": (HIDDEN, {}),
+    "DELETE /v1/releases/{release}/aliases/{alias}": (HIDDEN, {}),
+    "GET /v1/releases/{release}/lineage": (HIDDEN, {}),
+    "GET /v1/releases/{release}/statement": (HIDDEN, {}),
+    "GET /v1/releases/{release}/content": (HIDDEN, {}),
+    "POST /v1/releases/content": (INVALID, {"content": b""}),
+    "GET /v1/answers/{answer}/lineage": (HIDDEN, {}),
     "GET /v1/answers": (200, {}),
     "GET /v1/answers/{answer}": (HIDDEN, {}),
     "DELETE /v1/answers/{answer}": (HIDDEN, {}),
@@ -152,6 +203,11 @@ class Acme:
         """What the parts of a path are called: there are two kinds of files and of names."""
         if path.startswith("/v1/schedules"):
             return self.ids | {"name": self.ids["schedule"]}
+        if path.startswith("/v2/") or path.endswith(":predict"):
+            # A stage that nobody runs here: models of a repository take a predictor.
+            return self.ids | {"model": "embed", "version": "1"}
+        if path.startswith("/v1/registry"):
+            return self.ids | {"model": self.ids["stored"]}
         return self.ids | ({"file": self.ids["name"]} if "/artifacts/" in path else {})
 
     def _filled(self, value: Any) -> Any:
@@ -175,6 +231,8 @@ class Acme:
             "/v1/models",
             "/v1/answers",
             "/v1/feedback",
+            "/v1/registry/models",
+            "/v1/releases",
             "/v1/artifacts/{folder}/{file}",
             "/v1/files/{file}/content",
         )
@@ -202,10 +260,22 @@ def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Clien
     batch = http.post(
         "/v1/batches", json={"input_file_id": file.json()["id"], "endpoint": "/v1/query", "completion_window": "1h"}
     )
-    for response in (added, made, schedule, file, batch):
+    run = http.post(
+        "/v1/jobs", json={"spec": {"kind": "evaluate", "collection": collection, "input": f"{folder}/{name}"}}
+    )
+    for response in (added, made, schedule, file, batch, run):
         assert response.is_success, response.text
     asyncio.run(bury_and_index(broker, collection, name))
+    with TemporaryDirectory() as folder_of_model:
+        model = b"".join(packed(tiny_embedder(Path(folder_of_model) / "tiny")))
+    stored = http.post("/v1/registry/models", content=model, params={"description": MARK})
+    release = http.post("/v1/releases", json={"collection": collection})
+    for response in (stored, release):
+        assert response.is_success, response.text
     return {
+        "stored": stored.json()["name"],
+        "release": release.json()["name"],
+        "alias": "champion",
         "answer": ANSWER,
         "reader": "user:ines",
         "collection": collection,
@@ -214,6 +284,7 @@ def furnish(broker: NatsServer, gateway: AuthenticatedGateway, http: httpx.Clien
         "name": name,
         "model": f"rag/{collection}",
         "job": added.json()["job"]["id"],
+        "run": run.json()["job"]["id"],
         "folder": folder,
         "file": file.json()["id"],
         "batch": batch.json()["id"],

@@ -15,6 +15,7 @@ from sluice import Client
 from sluice.api.feedback import KeptAnswer
 from tests.harness.authenticated_gateway import AuthenticatedGateway, authenticated_gateway
 from tests.harness.broker import NatsServer
+from tests.harness.job_harness import open_job_harness
 from tests.harness.stage_harness import until
 from tests.harness.stages import ALL, Stages
 
@@ -235,8 +236,8 @@ async def test_all_of_a_reader_is_exported_and_erased(gateway: AuthenticatedGate
         assert (await bob.delete("/v1/readers/user:alice")).status_code == 403
 
         erased = await head.delete("/v1/readers/user:alice")
-        assert erased.json() == {"answers": 3, "feedback": 1}
-        assert (await head.delete("/v1/readers/user:alice")).json() == {"answers": 0, "feedback": 0}
+        assert erased.json() == {"answers": 3, "feedback": 1, "payloads": 0}
+        assert (await head.delete("/v1/readers/user:alice")).json() == {"answers": 0, "feedback": 0, "payloads": 0}
         assert (await alice.get("/v1/readers/me")).text == ""
         assert (await alice.get("/v1/answers")).json()["answers"] == []
         assert len(await kept(bob)) == 1
@@ -316,3 +317,27 @@ async def test_what_the_redactor_takes_out_is_never_written(broker: NatsServer, 
             (found,) = await kept(http)
     assert found["question"] == "Who has the key? Mail [email]"
     assert (said["comment"], said["correction"]) == ("Call [number]", "[email] has")
+
+
+async def test_data_sets_of_feedback_are_made_and_seen_by_who_sees_everybodys(
+    gateway: AuthenticatedGateway, broker: NatsServer
+) -> None:
+    tenant = "datasets"
+    everything, reads = gateway.of(tenant), gateway.of(tenant, "read", "jobs", "query")
+    assert everything.post("/v1/collections", json={"name": "docs"}).status_code == 201
+    spec = {"kind": "dataset", "collection": "docs", "questions": ["set/q.jsonl"]}
+    refused = reads.post("/v1/jobs", json={"spec": spec})
+    assert (refused.status_code, "--no-feedback" in refused.json()["detail"]) == (403, True)
+    own = reads.post("/v1/jobs", json={"spec": {**spec, "feedback": False}}).json()["job"]["id"]
+    made = everything.post("/v1/jobs", json={"spec": spec}).json()["job"]["id"]
+    async with open_job_harness(broker.url) as harness:  # the file that the job would have made
+        await harness.artifacts.put(tenant, f"{made}/questions.jsonl", b"{}")
+    evaluation = {"kind": "evaluate", "collection": "docs", "input": f"{made}/questions.jsonl"}
+    for client, status in ((everything, 200), (reads, 404)):
+        assert client.get(f"/v1/jobs/{made}").status_code == status
+        assert client.get(f"/v1/jobs/{made}/spec").status_code == status
+        assert client.get(f"/v1/artifacts/{made}/questions.jsonl").status_code == status
+        assert client.get(f"/v1/jobs/{own}").status_code == 200
+        listed = {job["id"] for job in client.get("/v1/jobs").json()["jobs"]}
+        assert (made in listed, own in listed) == (status == 200, True)
+        assert client.post("/v1/jobs", json={"spec": evaluation}).status_code == (202 if status == 200 else 404)

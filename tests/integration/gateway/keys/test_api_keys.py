@@ -263,6 +263,27 @@ def test_only_who_may_run_commands_sees_the_values_of_their_environment(
     assert (paused.status_code, "swordfish" in paused.text) == (200, False)
 
 
+@pytest.mark.parametrize(
+    ("spec", "actions"),
+    [
+        ({"kind": "command", "args": ["true"]}, ["read", "write", "jobs"]),
+        ({"kind": "reindex", "collection": "docs"}, ["query", "jobs"]),
+    ],
+)
+def test_who_may_not_submit_a_schedules_job_may_neither_trigger_nor_resume_it(
+    gateway: AuthenticatedGateway, acme: httpx.Client, spec: dict[str, object], actions: list[str]
+) -> None:
+    name = f"paused-{spec['kind']}"
+    assert acme.put(f"/v1/schedules/{name}", json={"spec": spec, "every": "1h", "paused": True}).status_code == 201
+    lesser = gateway.of("acme", actions=actions)
+    for change in ("trigger", "resume"):
+        refused = lesser.post(f"/v1/schedules/{name}/{change}")
+        assert (refused.status_code, code(refused)) == (403, "forbidden")
+    assert acme.get(f"/v1/schedules/{name}").json()["paused"] is True
+    assert lesser.post(f"/v1/schedules/{name}/pause").status_code == 200
+    assert acme.post(f"/v1/schedules/{name}/resume").json()["paused"] is False
+
+
 def reindex(collection: str) -> dict[str, str]:
     return {"kind": "reindex", "collection": collection}
 

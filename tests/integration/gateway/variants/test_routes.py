@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.variants.routes import Route, Routes, watch_routes
 from shared.contracts.problems import Problem, ProblemType
+from shared.contracts.routes import Route
 from shared.nats.subjects import ROUTES
 from shared.nats.watch import DEFAULTS, WatchOptions
+from shared.stores.routes import Routes, watch_routes
 from tests.harness.broker import NatsServer
 from tests.harness.stage_harness import StageHarness, open_stage_harness, until
 

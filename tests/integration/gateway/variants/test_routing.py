@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.variants.routes import Route
 from services.gateway.variants.selector import choose
+from shared.contracts.routes import Route
 from tests.harness.broker import NatsServer
 from tests.harness.gateways import running_gateway
 from tests.harness.processes import ServiceProcess

@@ -153,6 +153,42 @@ async def test_a_shadow_is_a_copy_on_the_batch_lane_for_the_other_variant_that_s
     assert {each.lane for each in embedded} == {Lane.BATCH, Lane.INTERACTIVE}
 
 
+GRAPH = """
+pipelines:
+  default:
+    - ensemble:
+        - {name: search, then: [{cache: [embed, retrieve], seconds: 60}]}
+        - {name: side, then: [embed]}
+    - switch: [{when: "question == 'Rerank?'", then: [rerank]}]
+    - generate
+"""
+
+
+async def test_a_stage_within_a_branch_has_shadows_that_go_all_ways(own_broker: NatsServer, tmp_path: Path) -> None:
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(GRAPH)
+    async with (
+        platform(own_broker, tmp_path, percent=0, pipelines=file) as it,
+        it.canary.running(("retrieve",), "canary"),
+    ):
+        for stage in ("retrieve", "rerank"):
+            (await it.http.put(f"/v1/routes/{stage}", json={"shadows": {"canary": 100}})).raise_for_status()
+        (await it.http.delete("/v1/routes/marker")).raise_for_status()
+        await it.route(weights={"default": 1})
+        answer = await it.ask()
+        await until(lambda: _counted(it, "retrieve", "answered"), "a shadow of a branch")
+        await until(lambda: _counted(it, "rerank", "unvisited"), "a shadow that went another way")
+        (shadow,) = it.canary.given["retrieve"]
+        assert await it.metric("sluice_shadow_stage_work_seconds_count", stage="retrieve", side="shadow") == 1
+        assert await it.metric("sluice_shadow_seconds_count", stage="rerank") == 0
+    assert (shadow.branch.endswith(".search"), shadow.notes) == (True, {"shadow_of": answer["id"]})
+    assert answer["answer"] == "Hello world"
+
+
+async def _counted(it: Platform, stage: str, outcome: str) -> bool:
+    return await it.metric("sluice_shadow_queries_total", stage=stage, outcome=outcome) == 1
+
+
 async def test_both_sides_of_a_pair_are_measured(own_broker: NatsServer, tmp_path: Path) -> None:
     async with platform(own_broker, tmp_path, answer_with("Hello ", "big ", "world")) as it:
         for _ in range(3):
@@ -193,6 +229,15 @@ async def test_shadows_beyond_the_bound_are_left_out_and_counted(own_broker: Nat
         async with asyncio.timeout(30):
             assert len({(await does.begun.get()).id for _ in range(2)}) == 2
         assert "sluice_shadow_in_flight 2.0" in (await it.http.get("/metrics")).text
+
+
+async def test_where_lines_of_batches_wait_so_do_shadows_and_only_few(own_broker: NatsServer, tmp_path: Path) -> None:
+    does = Hangs()
+    async with platform(own_broker, tmp_path, does, batch_yields=True) as it:
+        for _ in range(6):
+            assert (await it.ask())["answer"] == "Hello world"
+        await it.ended("skipped", 2)
+        assert len(it.canary.given["generate"]) <= 2
 
 
 async def test_shadows_that_nobody_serves_and_a_full_queue_of_them_do_not_hold_up_live_queries(
@@ -308,5 +353,5 @@ async def test_the_answer_of_a_shadow_is_kept_as_one_of_the_reader_or_not_at_all
         left = (await it.http.get("/v1/readers/user:alice")).text
         metrics = (await it.http.get("/metrics")).text
     assert sorted((one["stage"], one["answer"]) for one in exported) == [("", "Hello world"), ("generate", "Hello")]
-    assert (erased, left) == ({"answers": 1, "feedback": 0}, "")
+    assert (erased, left) == ({"answers": 1, "feedback": 0, "payloads": 0}, "")
     assert 'sluice_gateway_answers_kept_total{outcome="kept"} 2.0' in metrics

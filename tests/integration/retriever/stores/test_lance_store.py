@@ -11,7 +11,7 @@ import pytest
 from lancedb.table import AsyncTable
 
 from services.retriever.ranking.ranker import RankOptions
-from services.retriever.stores.base import Chunk, IndexedDocument, Place, Vector
+from services.retriever.stores.base import Chunk, IndexedDocument, Permissions, Place, Vector
 from services.retriever.stores.lance.compaction import MAX_SEGMENTS
 from services.retriever.stores.lance.replace import Stored, read_stored, replace_documents
 from services.retriever.stores.lance.rows import SECTION, base_schema, rows_of
@@ -40,6 +40,10 @@ async def table_of(path: Path) -> AsyncTable:
 
 async def index_types(path: Path) -> dict[str, str]:
     return {index.columns[0]: index.index_type for index in await (await table_of(path)).list_indices()}
+
+
+def files_in(path: Path) -> list[Path]:
+    return sorted(path.rglob("*"))
 
 
 def document(name: str, vectors: Sequence[Vector], *, revision: int = 1) -> IndexedDocument:
@@ -73,6 +77,14 @@ async def test_caches_are_begun_anew_while_documents_come_and_are_searched_for(t
     assert await store.count("c") == len(matrix)
     assert len(connections) > 1
     await store.close()
+
+
+async def test_what_finds_no_table_writes_nothing(store: LanceStore, tmp_path: Path) -> None:
+    before = files_in(tmp_path)
+    assert (await store.replace("c", [document("a", [], revision=5)])).absent
+    await store.permit("c", [Permissions(document_id="a", allowed=["user:alice"], revision=1)])
+    await store.maintain("c")
+    assert files_in(tmp_path) == before
 
 
 @pytest.mark.parametrize(("dimension", "kind"), [(128, "IvfRq"), (12, "IvfFlat")])

@@ -19,6 +19,7 @@ from shared.analysis.terms import document_terms
 from shared.contracts.filters import parse
 from shared.contracts.principals import is_permitted
 from shared.contracts.retrieval import SearchMode
+from tests.harness.qdrant import open_qdrant
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +147,11 @@ async def serving(path: str) -> Store:
     return ServingStore(await LanceStore.open(path), memory=256, patience=60, cache=Path(path, "cache"))
 
 
-OPENERS: dict[str, Callable[[str], Awaitable[Store]]] = {"lance": LanceStore.open, "serving": serving}
+OPENERS: dict[str, Callable[[str], Awaitable[Store]]] = {
+    "lance": LanceStore.open,
+    "serving": serving,
+    "qdrant": open_qdrant,
+}
 
 
 @pytest.mark.parametrize("opener", OPENERS)

@@ -1,5 +1,7 @@
 """After a power cut the index has every commit that was acknowledged, and of another one all or nothing."""
 
+import asyncio
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from services.retriever.stores.lance.durability import TableFiles, local_root
 from services.retriever.stores.lance.store import LanceStore
 from shared.contracts.retrieval import SearchMode
 from tests.harness.power_cut import Disk, recorded
+from tests.harness.stage_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +154,47 @@ async def test_a_process_that_is_killed_leaves_its_last_commit(tmp_path: Path) -
 )
 def test_only_folders_are_synced(uri: str, root: str | None) -> None:
     assert local_root(uri) == (None if root is None else Path(root))
+
+
+def is_waited_for(file: Path) -> bool:
+    """Whether somebody waits for the lock of a file."""
+    waiters = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(f":{file.stat().st_ino} " in line for line in waiters)
+
+
+async def until_waited_for(file: Path) -> None:
+    async def waited_for() -> bool:
+        return await asyncio.to_thread(is_waited_for, file)
+
+    await until(waited_for, f"somebody waits for {file.name}")
+
+
+async def test_a_table_that_is_dropped_leaves_no_file_however_late_it_is_maintained(tmp_path: Path) -> None:
+    store = await LanceStore.open(str(tmp_path), boot="boot")
+    other = TableFiles(tmp_path, "boot")
+    await store.replace("c", [document("a", 1, gone=False)])
+    with other.lock("c"):  # as another process that changes the table
+        dropped = asyncio.create_task(store.drop("c"))
+        await until_waited_for(tmp_path / "c.acknowledged")
+        assert await store.count("c") == 2
+    await dropped
+    assert not os.listdir(tmp_path)
+    with other.lock("c"):
+        other.flush("c")
+    await store.maintain("c")
+    assert not os.listdir(tmp_path)
+    await store.close()
+
+
+async def test_who_waits_for_a_table_that_goes_gets_the_next_one_of_its_name(tmp_path: Path) -> None:
+    files = TableFiles(tmp_path, "boot")
+    with files.lock("t"):
+        waiting = asyncio.create_task(asyncio.to_thread(files.lock, "t"))
+        await until_waited_for(tmp_path / "t.acknowledged")
+        files.forget("t")
+    with await waiting:
+        files.begin("t")
+        assert len((tmp_path / "t.acknowledged").read_bytes()) > 0
 
 
 def test_what_is_on_disk_is_not_synced_again(tmp_path: Path) -> None:

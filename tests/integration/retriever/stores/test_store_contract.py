@@ -27,6 +27,7 @@ from shared.contracts.collections import Owner
 from shared.contracts.filters import And, Compare, Comparison, Exists, Filter, In, Not, Or, Scalar, parse
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.retrieval import Fusion, SearchMode
+from tests.harness.qdrant import open_qdrant
 
 BY_VECTOR = RankOptions(mode=SearchMode.VECTOR)
 BY_WORDS = RankOptions(mode=SearchMode.TEXT)
@@ -42,6 +43,7 @@ async def serving(path: Path) -> Store:
 OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {
     "lance": lambda path: LanceStore.open(str(path)),
     "serving": serving,
+    "qdrant": open_qdrant,
 }
 Opener = Callable[[], Awaitable[Store]]
 DIMENSION = 8

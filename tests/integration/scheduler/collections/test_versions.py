@@ -153,6 +153,22 @@ async def test_a_removal_holds_against_the_first_upload_that_it_overtakes(
     assert not any("keeper of b" in text for text in await collection_harness.texts(now.table))
 
 
+async def test_a_removal_from_an_empty_collection_makes_no_table_and_embeds_nothing(
+    collection_harness: CollectionHarness,
+) -> None:
+    collection, _ = await collection_harness.collections.create("default", "docs")
+    async with collection_harness.job_harness.working(collection_harness.kinds):
+        delete = await collection_harness.submit(DeleteSpec(collection="docs", documents=(document_id("b"),)))
+        job = await collection_harness.job_harness.ended(delete)
+        assert (job.state, job.progress.deleted) == (JobState.SUCCEEDED, 1)
+        assert collection_harness.embedded == []
+        assert await collection_harness.store.open_anew(collection.table) is None
+        # A later upload of the same document is not held back.
+        upload = await collection_harness.submit(await collection_harness.upload("docs", TEXTS))
+        assert (await collection_harness.job_harness.ended(upload)).progress.indexed == len(TEXTS)
+    assert await collection_harness.names(collection.table) == sorted(TEXTS)
+
+
 async def test_a_job_broken_off_goes_on_with_what_is_missing(collection_harness: CollectionHarness) -> None:
     await fill(collection_harness, {f"doc{number}": LONG for number in range(4)})
     collection_harness.embedded.clear()

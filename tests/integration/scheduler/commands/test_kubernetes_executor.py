@@ -12,6 +12,7 @@ import yaml
 
 from services.scheduler.commands.kubernetes import sweep
 from services.scheduler.commands.kubernetes.manifest import job_manifest, job_name
+from services.scheduler.commands.program import Program
 from services.scheduler.commands.settings import CommandSettings
 from shared.contracts.jobs import CommandSpec, Job, JobOptions, JobState, Resources, Toleration
 from shared.contracts.problems import Problem
@@ -73,7 +74,7 @@ def build(spec: CommandSpec, settings: CommandSettings | None = None, **members:
     job = Job(**({"id": "Job_1", "kind": "command", "tenant": "acme", "created_at": 0, "attempt": 2} | members))
     chosen = settings or CommandSettings()
     name = job_name(chosen.kubernetes_prefix, job)
-    manifest = job_manifest(name, job, spec, chosen, facts={"SLUICE_JOB": job.id}, remaining=90.5)
+    manifest = job_manifest(name, job, Program.of(spec), chosen, facts={"SLUICE_JOB": job.id}, remaining=90.5)
     kubernetes_validate.validate(manifest, "1.34", strict=True)
     return manifest
 

@@ -96,6 +96,20 @@ async def test_an_evaluation_is_compared_with_an_earlier_one(collection_harness:
     assert [one["question"] for one in comparison["worse"]] == [QUESTIONS[0]["question"]]
     assert comparison["differences"]["mrr"]["mean"] == pytest.approx(-1 / 3, abs=1e-6)
     assert b"Worse: 1 questions" in await artifacts.get("default", f"{job.id}/report.html")
+    assert (job.outputs["better"], job.outputs["metric"]) == (False, "ndcg_at_10")
+    assert job.outputs["difference"] == pytest.approx(comparison["differences"]["ndcg_at_10"]["mean"])
+    back = await evaluate(collection_harness, QUESTIONS[:3], mode="text", baseline=f"{job.id}/report.json")
+    assert back.outputs["difference"] == pytest.approx(-float(job.outputs["difference"]))
+
+
+async def test_results_that_are_better_for_every_question_are_better_beyond_doubt(
+    collection_harness: CollectionHarness,
+) -> None:
+    wrong = [{**question, "sources": ["lost"]} for question in QUESTIONS[:3]]
+    before = await evaluate(collection_harness, wrong, mode="text")
+    job = await evaluate(collection_harness, QUESTIONS[:3], mode="text", baseline=f"{before.id}/report.json")
+    assert job.outputs["better"] is True
+    assert float(job.outputs["difference_low"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,9 @@ async def test_a_folder_that_is_not_there_and_a_pattern_that_leaves_it_are_told(
         (root / "nowhere", "*", ProblemType.NOT_FOUND),
         (root / "docs", "../*", ProblemType.INVALID_REQUEST),
         (root / "docs", "/etc/*", ProblemType.INVALID_REQUEST),
+        (root / "docs\0", "*", ProblemType.INVALID_REQUEST),
+        (root / "docs", "a\0b", ProblemType.INVALID_REQUEST),
+        (root / ("long" * 100), "*", ProblemType.NOT_FOUND),
     ):
         with pytest.raises(Problem) as told:
             folder(root, path, pattern)
@@ -182,6 +185,13 @@ async def test_what_is_outside_of_the_roots_is_refused(s3: FakeS3, prefix: str, 
     with pytest.raises(Problem) as refused:
         bucket(s3, prefix, roots, name)
     assert refused.value.kind is ProblemType.SOURCE_REFUSED
+
+
+@pytest.mark.parametrize("prefix", ["handbook//d", "handbook/./d", "handbook/a\0b", "handbook/a\nb", "handbook/\x7f"])
+async def test_a_prefix_that_no_key_has_is_told(s3: FakeS3, prefix: str) -> None:
+    with pytest.raises(Problem) as told:
+        bucket(s3, prefix)
+    assert told.value.kind is ProblemType.INVALID_REQUEST
 
 
 async def test_an_endpoint_that_the_settings_do_not_name_is_refused(s3: FakeS3) -> None:

@@ -19,6 +19,7 @@ from tests.harness.job_harness import JobHarness, open_job_harness
 pytestmark = pytest.mark.anyio
 
 OUTPUT = "boss-job/output.jsonl"
+TRAINING = {"target": "embedder", "dataset": OUTPUT.partition("/")[0]}
 
 
 @pytest.fixture
@@ -84,9 +85,11 @@ async def test_a_job_fails_where_it_is_not(harness: JobHarness) -> None:
         {"kind": "batch", "input": OUTPUT},
         {"kind": "evaluate", "collection": "open", "input": "questions/q.jsonl", "baseline": OUTPUT},
         {"kind": "tune", "collection": "open", "input": OUTPUT},
+        {"kind": "train", **TRAINING},
+        {"kind": "sweep", "train": TRAINING, "space": {"batch": [16]}},
         {"kind": "pipeline", "name": "again", "steps": {"first": {"job": {"kind": "batch", "input": "file-made"}}}},
     ],
-    ids=["file", "artifact", "baseline", "tune", "step"],
+    ids=["file", "artifact", "baseline", "tune", "train", "sweep", "step"],
 )
 async def test_what_another_job_has_made_is_for_who_sees_as_much(harness: JobHarness, spec: dict[str, Any]) -> None:
     for principals in (["user:alice"], [], None):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from services.scheduler.jobs.runner import JobRunner
 from services.scheduler.schedules.timers import TimerWorker
 from shared.contracts.jobs import DropSpec, Job, JobOptions, JobState, Priority, RetryPolicy
 from shared.contracts.problems import Problem, ProblemType
+from shared.fairness import Clock
 from shared.service.bus import Bus
 from shared.stores.artifacts import Artifacts
 from shared.stores.dead_letters import DeadLetters
@@ -46,7 +48,15 @@ class RunnerHarness:
             ),
         )
 
-    def queue(self, drop: JobFunction, *, pool: Pool = Pool.SHORT, slots: int = 8, max_crashes: int = 2) -> JobQueue:
+    def queue(
+        self,
+        drop: JobFunction,
+        *,
+        pool: Pool = Pool.SHORT,
+        slots: int = 8,
+        max_crashes: int = 2,
+        clock: Clock = time.monotonic,
+    ) -> JobQueue:
         kinds = {"drop": JobKind(name="drop", pool=pool, perform=drop)}
         artifacts = Artifacts(self.harness.jetstream)
         self.runner = JobRunner(
@@ -66,6 +76,7 @@ class RunnerHarness:
             give_back=self.runner.give_back,
             slots=dict.fromkeys(Pool, slots),
             ack_wait=1.0,
+            clock=clock,
         )
 
     @asynccontextmanager
@@ -332,7 +343,8 @@ async def test_tenants_take_turns_however_much_one_of_them_submits(runner_harnes
         await runner_harness.submit(f"many{number}", tenant="many")
     for number in range(3):
         await runner_harness.submit(f"few{number}", tenant="few")
-    async with runner_harness.working(note, slots=1):
+    # The clock ticks once a job, so each of them takes equally long.
+    async with runner_harness.working(note, slots=1, clock=lambda: float(len(order))):
         await until(runner_harness.empty, "the queue empty")
     assert len(order) == 23
     assert order[:6].count("few") == 3

@@ -20,6 +20,7 @@ from shared.contracts.jobs import EvaluateSpec, JobState, SwitchSpec
 from shared.contracts.retrieval import RetrievalOptions, SearchMode
 from tests.harness.broker import NatsServer
 from tests.harness.collection_harness import CollectionHarness, open_collection_harness
+from tests.harness.pages import check_page
 from tests.harness.stage_harness import until
 from tests.harness.tuning import (
     LITERAL,
@@ -102,9 +103,15 @@ async def test_a_better_option_is_found_adopted_and_left_again(by_words: Collect
     assert verdict["better"] is True
     assert verdict["default"]["held_out"] == outputs["ndcg_default"]
     assert verdict["questions"] == {"tuned": 64 - len(held_out()), "held_out": len(held_out()), "left_out": 1}
+    steps = [json.loads(line) for line in (await attached(by_words, job, "metrics.jsonl")).splitlines()]
+    assert [step["ndcg_at_10"] for step in steps] == [trial["score"] for trial in await trials(by_words, job)]
+    assert steps[-1]["best"] == max(step["ndcg_at_10"] for step in steps)
     page = (await attached(by_words, job, "report.html")).decode()
     assert "The best trial is better than the default" in page
-    assert page.count("<circle") == 6
+    check_page(page)
+    best = max(step["ndcg_at_10"] for step in steps)
+    assert f"nDCG@10 of 6 trials; the best has {best:.3f}" in page
+    assert "Nothing can be said of it. 6 trials are too few" in page
 
 
 async def test_a_default_that_is_best_stays_and_nothing_is_written(usual: CollectionHarness) -> None:

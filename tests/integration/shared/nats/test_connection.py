@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -205,3 +206,24 @@ def test_pauses_grow_to_a_bound_differ_and_begin_anew_after_a_lasting_connection
     pauses.connected()
     now += 60
     assert pauses.next() <= FIRST_PAUSE
+
+
+async def test_a_connection_that_breaks_while_it_is_closed_is_closed(broker: NatsServer) -> None:
+    closed = asyncio.Event()
+
+    async def told() -> None:
+        closed.set()
+
+    connection = await connect(broker.url, closed_cb=told)
+    subscription = await connection.subscribe("echo", cb=echo)
+    await settle(connection)
+    transport: Any = connection._transport
+    transport._io_writer.transport.abort()
+    await asyncio.sleep(0)  # the loop notices, and the connection's own tasks do not yet
+    await connection.publish("unsent", b"")
+    await connection.close()
+    assert connection.is_closed
+    assert closed.is_set()
+    assert subscription._wait_for_msgs_task is not None
+    await asyncio.wait([subscription._wait_for_msgs_task], timeout=PATIENCE)
+    assert subscription._wait_for_msgs_task.done()

@@ -59,6 +59,20 @@ async def test_a_look_at_what_has_not_changed_is_one_request(harness: StageHarne
     assert len(seen) == MANY
 
 
+async def test_a_first_look_at_nothing_is_one_request(harness: StageHarness) -> None:
+    bucket = await made(harness)
+    await bucket.put("u.1", b"not of these keys")
+    seen = view(harness)
+    await harness.client.flush()
+    before = harness.client.stats["in_msgs"]
+    await seen.look()
+    await seen.look()
+    assert harness.client.stats["in_msgs"] - before == 2
+    await bucket.put("t.1", b"v")
+    await seen.look()
+    assert dict(seen.records) == {"t.1": "v"}
+
+
 async def test_looks_leave_no_consumer_behind(harness: StageHarness) -> None:
     bucket = await made(harness)
     seen = view(harness)
@@ -88,6 +102,33 @@ async def test_the_views_that_were_used_last_are_kept(harness: StageHarness) -> 
     large = await alone.look(">")
     assert await alone.look(">") is large
     assert len(large) == 9
+
+
+async def test_views_of_nothing_are_let_go_of_as_well(harness: StageHarness) -> None:
+    await made(harness)
+    views = BucketViews(lambda keys: view(harness, keys), most=5)
+    first = await views.look("t0.>")
+    for number in range(1, 5):
+        await views.look(f"t{number}.>")
+    assert await views.look("t0.>") is first
+    for number in range(5, 10):
+        await views.look(f"t{number}.>")
+    assert await views.look("t0.>") is not first
+
+
+async def test_a_look_at_one_view_asks_no_other_one_for_its_size(harness: StageHarness) -> None:
+    asked: list[str] = []
+
+    class Counted(BucketView[str]):
+        def __len__(self) -> int:
+            asked.append("")
+            return super().__len__()
+
+    await made(harness)
+    views = BucketViews(lambda keys: Counted(harness.jetstream, "b", keys, bytes.decode), most=1000)
+    for number in range(50):
+        await views.look(f"t{number}.>")
+    assert len(asked) == 50
 
 
 async def test_a_view_in_use_is_read_anew_while_it_serves(harness: StageHarness) -> None:

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 class Failing:
     """A stage function that raises until it is repaired."""
 
-    def __init__(self, error: Exception) -> None:
-        self.error: Exception | None = error
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
         self.tries: list[float] = []
 
     async def __call__(self, query: Query, context: Context) -> Query:
@@ -59,6 +59,18 @@ async def test_failing_work_is_tried_again_later_and_then_kept_as_a_dead_letter_
         assert status.work.waited_seconds >= 0.1 + 0.2
         assert sum(bucket.ended for bucket in status.work.worked_buckets) == 3
     assert (outcomes("broken", "retried"), outcomes("broken", "dead_letter")) == (2, 1)
+
+
+async def test_a_panic_of_a_library_is_a_failure_like_any_other(broker: NatsServer) -> None:
+    class PanicError(BaseException):
+        """As libraries in Rust raise it."""
+
+    failing = Failing(PanicError("no key"))
+    async with open_stage_harness(broker.url, max_deliver=2) as harness, harness.working(failing, "panicking"):
+        for _ in range(2):
+            events = await harness.ask(harness.query("panicking"))
+            assert isinstance(events[-1], Failed)
+            assert "PanicError" in events[-1].problem.detail
 
 
 async def test_a_dead_letter_that_is_replayed_is_worked_on_afresh_and_gone(broker: NatsServer) -> None:

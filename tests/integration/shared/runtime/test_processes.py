@@ -2,21 +2,39 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
+from nats.aio.msg import Msg
 
-from shared.contracts.events import Delta, Failed, Progress, Result
+from shared.contracts.envelope import Query
+from shared.contracts.events import Delta, Failed, Progress, Result, decode_event
+from shared.contracts.graphs import resolved
+from shared.contracts.graphs.written import read_pipelines
 from shared.contracts.problems import ProblemType
+from shared.runtime.stage import Context
 from shared.stores.dead_letters import DeadLetters
 from tests.harness.broker import NatsServer
 from tests.harness.processes import ServiceProcess
 from tests.harness.stage_harness import PATIENCE, ReplyRecorder, StageHarness, listening, until
 
 pytestmark = pytest.mark.anyio
+
+GRAPH = """
+- {loop: [work], times: 3}
+- switch: [{when: "question == ''", then: [{fallback: [work, work], otherwise: [other]}]}]
+- splitter: [{weight: 1, then: [work]}, {weight: 1, then: [work, work]}]
+- ensemble:
+    - {name: one, then: [work]}
+    - {name: two, then: [work, work]}
+    - {name: three, then: [{ensemble: [{name: in, then: [work]}, {name: out, then: [work]}], quorum: 1, early: true}]}
+- collect
+"""
 
 Start = Callable[..., ServiceProcess]
 """Start a stage process under a name; the keywords are its settings."""
@@ -42,6 +60,10 @@ def start(broker: NatsServer, tmp_path: Path) -> Iterator[Start]:
 async def said(harness: StageHarness) -> AsyncIterator[ReplyRecorder]:
     async with listening(harness.client) as recorder:
         yield recorder
+
+
+async def pass_on(query: Query, _: Context) -> Query:
+    return query
 
 
 async def status(process: ServiceProcess, page: str = "/readyz") -> int:
@@ -220,3 +242,37 @@ async def test_a_rolling_restart_under_load_loses_no_query(harness: StageHarness
     await harness.empty("work")
     info = await harness.queue("work")
     assert info.ack_floor.stream_seq == info.delivered.stream_seq
+
+
+async def test_queries_on_a_graph_arrive_once_each_while_their_workers_are_killed(
+    harness: StageHarness, start: Start
+) -> None:
+    arrived: defaultdict[str, set[int]] = defaultdict(set)
+
+    async def hear(message: Msg) -> None:
+        for event in map(decode_event, message.data.split(b"\n")):
+            if event.stage == "collect":
+                arrived[message.subject].add(event.message)
+
+    graph = read_pipelines({"pipelines": {"p": yaml.safe_load(GRAPH)}})["p"]
+    queries = [
+        resolved(harness.query("x", id=f"killed-{n}").model_copy(update={"slip": graph, "reply": f"reply.x.{n}"}))
+        for n in range(150)
+    ]
+    await harness.client.subscribe("reply.x.*", cb=hear)
+    workers = [start(f"graph-{n}", max_deliver=100) for n in range(2)]
+    async with harness.working(pass_on, "collect", room=64):
+        for at, query in enumerate(queries):
+            await harness.submit(query)
+            if at % 50 == 24:
+                workers.pop(0).kill()
+                # Off the event loop, so that the worker in this process goes on telling the broker that it is alive.
+                workers.append(await asyncio.to_thread(start, f"graph-{at}", max_deliver=100))
+        await until(lambda: have_arrived(arrived, len(queries)), "every query")
+        await harness.empty("work")
+        await harness.empty("collect")
+    assert {len(messages) for messages in arrived.values()} == {1}
+
+
+async def have_arrived(arrived: Mapping[str, set[int]], count: int) -> bool:
+    return len(arrived) == count

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
 
 @pytest.fixture(scope="module")
 def platform(broker: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with secured_platform(broker, tmp_path_factory.mktemp("platform")) as running:
+    watch = {"question_drift": True, "question_drift_minutes": 0.05}
+    with secured_platform(broker, tmp_path_factory.mktemp("platform"), **watch) as running:
         yield running
 
 
@@ -115,6 +117,14 @@ async def add(http: httpx.AsyncClient, collection: str, name: str, text: str) ->
     return await ended(http, response.json()["job"]["id"])
 
 
+async def questions_were_read(platform: Platform) -> bool:
+    async with httpx.AsyncClient(base_url=platform.processes["scheduler"].url, trust_env=False, timeout=60) as http:
+        page = (await http.get("/metrics")).text
+    # Of the one answer that is kept: too few to compare.
+    counted = r'^sluice_question_drift_comparisons_total{outcome="too-few"} [1-9]'
+    return re.search(counted, page, re.MULTILINE) is not None
+
+
 async def ask(http: httpx.AsyncClient, collection: str, question: str) -> str:
     response = await http.post("/v1/query", json={"question": question, "collection": collection})
     assert response.status_code == 200, response.text
@@ -148,7 +158,18 @@ async def test_the_platform_does_all_its_work_with_restricted_credentials(
     (kept,) = (await http.get("/v1/answers")).json()["answers"]
     judged = await http.post("/v1/feedback", json={"answer": kept["id"], "rating": "up"})
     assert judged.status_code == 200, judged.text
+    await until(lambda: questions_were_read(platform), "the scheduler has read the kept answers")
     assert (await http.delete(f"/v1/answers/{kept['id']}")).status_code == 204
+    assert platform.violations == []
+
+
+async def test_models_of_a_repository_work_with_them(platform: Platform, http: httpx.AsyncClient) -> None:
+    for rows in (1, 90_000):  # in the message, and as an object beside it
+        tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 3], "data": [1] * 3 * rows}
+        answered = await http.post("/v2/models/doubler/infer", json={"inputs": [tensor]})
+        assert answered.status_code == 200, answered.text
+        assert len(answered.json()["outputs"][0]["data"]) == 3 * rows
+    assert (await http.post("/v2/repository/models/doubler/unload")).status_code == 200
     assert platform.violations == []
 
 
@@ -249,11 +270,16 @@ async def test_a_credential_reads_nothing_but_what_is_its_own(broker: SecuredBro
             assert await probe.may_subscribe(subject) == own, subject
 
 
-@pytest.mark.parametrize("user", ["embedder", "retriever", "generator", "stage-redact"])
+@pytest.mark.parametrize("user", ["embedder", "retriever", "generator", "predictor", "stage-redact"])
 async def test_a_stage_takes_from_its_own_queues_only(broker: SecuredBroker, user: str) -> None:
-    own = {"embedder": {"embed"}, "retriever": {"retrieve", "index"}, "generator": {"generate", "condense", "expand"}}
+    own = {
+        "embedder": {"embed"},
+        "retriever": {"retrieve", "index"},
+        "generator": {"generate", "condense", "expand"},
+        "predictor": {"predict"},
+    }
     async with broker.client(user) as probe:
-        for stage in ("embed", "retrieve", "index", "generate", "condense", "expand", "request", "redact"):
+        for stage in ("embed", "retrieve", "index", "generate", "condense", "expand", "predict", "request", "redact"):
             consumer = f"{stage}_default_interactive"
             mine = stage in own.get(user, {"redact"})
             create = f"$JS.API.CONSUMER.CREATE.{QUERIES}.{consumer}.query.{stage}.default.interactive.*"

@@ -9,7 +9,7 @@ from typing import cast
 import nats
 import pytest
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
+from nats.js.errors import APIError, KeyNotFoundError
 
 from shared.nats.errors import is_storage_full
 from shared.service.bus import Bus
@@ -55,3 +55,7 @@ async def test_a_broker_that_is_away_is_not_a_full_one(jetstream: JetStreamConte
     await jetstream.delete_stream("KV_files")
     watch = StorageWatch(cast("Bus", SimpleNamespace(jetstream=jetstream, connected=True)), "gateway-1")
     assert await watch.check() == ""
+
+
+def test_an_error_of_a_record_that_is_not_there_says_nothing_of_storage() -> None:
+    assert not is_storage_full(KeyNotFoundError())

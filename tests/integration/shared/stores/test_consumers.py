@@ -37,8 +37,8 @@ async def test_reading_leaves_no_consumer_behind(harness: StageHarness) -> None:
         stream: await consumers(harness, stream) for stream in (store_stream(ARTIFACTS), bucket_stream(COLLECTIONS))
     }
     for _ in range(20):
-        assert b"".join([chunk async for chunk in await artifacts.chunks("acme", "job/file")]) == DATA
-        left = await artifacts.chunks("acme", "job/file")
+        assert b"".join([chunk async for chunk in (await artifacts.open("acme", "job/file"))[1]]) == DATA
+        _, left = await artifacts.open("acme", "job/file")
         await anext(left)
         await left.aclose()
         assert len(await collections.list("acme")) == 1
@@ -51,7 +51,7 @@ async def test_reading_leaves_no_consumer_behind(harness: StageHarness) -> None:
 
 
 async def receive(artifacts: Artifacts, name: str, received: list[bytes]) -> None:
-    async for chunk in await artifacts.chunks("acme", name):
+    async for chunk in (await artifacts.open("acme", name))[1]:
         received.append(chunk)  # noqa: PERF401  (what came before it broke off)
 
 

@@ -195,16 +195,55 @@ async def test_pages_of_collections_are_in_order_and_complete(harness: StageHarn
             page, more = await index.page(
                 "acme", after=found[-1] if found else "", limit=limit, sees=lambda name: name != "c07"
             )
-            found += page
+            found += [record.name for record in page]
         return found
 
     seen = [name for name in names if name != "c07"]
     assert await paged(7) == await paged(29) == await paged(30) == seen
-    assert await index.page("acme", after="", limit=None, sees=lambda _: True) == (names, False)
+    every, more = await index.page("acme", after="", limit=None, sees=lambda _: True)
+    assert every == [await collections.get("acme", name) for name in names]
+    assert not more
+    created = await index.created("acme", sees=lambda name: name != "c07")
+    assert created == [(record.name, record.created_at) for record in every if record.name != "c07"]
     await collections.delete("acme", "c10")
     await collections.create("acme", "c105")
     assert "c10" not in await paged(100)
     assert (await paged(100))[9] == "c105"
+
+
+async def test_the_counts_of_many_tables_cost_what_has_changed(harness: StageHarness) -> None:
+    documents, index = Documents(harness.jetstream), DocumentIndex(harness.jetstream)
+    tables = [(f"t{number:02}", OWNER) for number in range(50)]
+
+    async def counted() -> tuple[list[int], int]:
+        await harness.client.flush()
+        before = harness.client.stats["in_msgs"]
+        found = await index.counts_each(tables, principals=(ALL,))
+        return [each.documents for each in found], int(harness.client.stats["in_msgs"] - before)
+
+    assert (await counted())[0] == [0] * 50
+    await documents.put("t07", document("a", 1), owner=OWNER)
+    await documents.put("other", document("a", 1), owner=OWNER)
+    counts, _ = await counted()
+    assert counts == [int(number == 7) for number in range(50)]
+    # Nothing was written since, so the broker is asked for the last write and nothing else.
+    assert await counted() == (counts, 1)
+    assert await documents.delete("t07", document("a", 1).id, 2, owner=OWNER) is not None
+    await documents.note_removal("t08", document("a", 1).id, 2, owner=OWNER)
+    # Two changes, the last write, and that there is no other change; at each of two tables the same without the last.
+    assert await counted() == ([0] * 50, 8)
+
+
+async def test_after_very_many_changes_the_counts_are_looked_at_anew(
+    harness: StageHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.nats.view.MOST_CHANGES", 3)
+    documents, index = Documents(harness.jetstream), DocumentIndex(harness.jetstream)
+    assert await index.counts_each([("u", OWNER)], principals=(ALL,)) == [Counts(documents=0, chunks=0)]
+    for name in "abcdef":
+        await documents.put("u", document(name, 1), owner=OWNER)
+    (found,) = await index.counts_each([("u", OWNER)], principals=(ALL,))
+    assert found.documents == 6
 
 
 async def test_which_collections_are_restricted_is_known_from_their_changes(harness: StageHarness) -> None:

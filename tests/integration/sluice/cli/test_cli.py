@@ -239,6 +239,11 @@ def test_a_dead_letter_is_shown_and_discarded(sluice: Run) -> None:
 
 def test_pipelines_and_versions_are_told(sluice: Run) -> None:
     assert sluice("pipelines")[1] == "default\nprecise\n"
+    assert sluice("pipelines", "graph", "default")[1] == "default\n└─ embed\n"
+    assert sluice("pipelines", "graph", "default", "-f", "mermaid")[1].startswith("flowchart TD")
+    assert json.loads(sluice("pipelines", "graph", "default", "--json")[1])["steps"] == ["embed"]
+    code, _, error = sluice("pipelines", "graph", "none")
+    assert (code, "the pipelines are: default, precise" in " ".join(error.split())) == (2, True)
     assert json.loads(sluice("version", "--json")[1])["server"] == "9.9.9"
 
 

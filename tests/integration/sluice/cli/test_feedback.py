@@ -12,7 +12,7 @@ import pytest
 import sluice
 from services.gateway.answers.store import AnswerStore
 from sluice.api.feedback import Feedback, KeptAnswer
-from sluice.api.models import Source
+from sluice.api.queries import Source
 from sluice.cli import main
 from tests.harness.authenticated_gateway import ADMIN, authenticated_gateway
 from tests.harness.broker import NatsServer
@@ -121,7 +121,7 @@ def test_a_readers_data_are_exported_and_erased(run: Run, client: sluice.Client,
     assert [type(record) for record in client.export_reader("user:ines")] == [KeptAnswer, KeptAnswer, Feedback]
     status, _, errors = run("feedback", "export", "user:ines", "-o", str(tmp_path / "missing" / "ines.jsonl"))
     assert (status, "No such file" in errors) == (2, True)
-    assert run("feedback", "erase", "user:ines", "--yes")[1] == "Erased 1 answers and 1 feedback.\n"
+    assert run("feedback", "erase", "user:ines", "--yes")[1] == "Erased 1 answers, 1 feedback and 0 payloads.\n"
     assert client.export_reader("user:ines") == []
     assert client.kept_answers().answers == ()
 

@@ -75,7 +75,7 @@ def test_a_file_without_a_folder_in_its_name_is_wrong_usage(sluice: Run) -> None
 def test_what_is_wrong_with_a_file_is_shown_with_its_line_and_column(sluice: Run) -> None:
     switch = "spec: {kind: switch, collection: docs}\n"
     cases = {
-        "kind: dance\n": (1, "job.yaml:1:1: kind: there is no kind 'dance'; the kinds are batch,"),
+        "kind: dance\n": (1, "job.yaml:1:1: kind: there is no kind 'dance'; the kinds are bandit,"),
         "kind: switch\ncollection: docs\nversoin: v2\n": (1, "job.yaml:3:1: versoin: there is no such member"),
         "kind: switch\n": (1, "job.yaml: collection: Field required"),
         f"{switch}priority: urgent\n": (1, "job.yaml:2:1: priority: Input should be 'high', 'normal' or 'low'"),
@@ -135,3 +135,21 @@ def test_the_same_key_twice_is_one_job_that_can_be_looked_at_and_cancelled(sluic
     assert [(line[1], line[4]) for line in audit] == [("queued", "submitted"), ("cancelled", "wrong collection")]
     assert sluice("jobs", "show", job["id"])[0] == 1
     assert json.loads(sluice("jobs", "spec", job["id"])[1])["collection"] == "docs"
+
+
+def test_runs_are_listed_shown_compared_and_plotted(sluice: Run) -> None:
+    ids = []
+    for rank in (5, 10):
+        spec = written("e.yaml", f"kind: evaluate\ncollection: docs\ninput: q/a.jsonl\ntop_k: {rank}\n")
+        ids.append(json.loads(sluice("jobs", "submit", spec, "--json")[1])["id"])
+    listed = sluice("runs", "list", "--kind", "evaluate", "--collection", "docs", "-n", "2")[1].splitlines()
+    assert [line.split("\t")[:4] for line in listed] == [[one, "evaluate", "docs", "queued"] for one in reversed(ids)]
+    status, shown, _ = sluice("runs", "show", ids[0])
+    assert (status, ["top_k", "5"] in [line.split() for line in shown.splitlines()]) == (0, True)
+    assert json.loads(sluice("runs", "show", ids[0], "--json")[1])["run"]["parameters"]["top_k"] == 5
+    assert "top_k\t5\t10" in sluice("runs", "compare", *ids)[1].splitlines()
+    assert json.loads(sluice("runs", "compare", *ids, "--json")[1])["parameters"] == {"top_k": [5, 10]}
+    assert sluice("runs", "plot", *ids, "-o", "plot.html") == (0, "plot.html: 2 runs\n", "")
+    assert "What differs" in Path("plot.html").read_text()
+    assert sluice("runs", "compare", ids[0])[0] == 2
+    assert sluice("runs", "show", "nobody")[0] == 1

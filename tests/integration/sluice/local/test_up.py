@@ -54,7 +54,8 @@ def test_services_get_their_place_and_what_they_need_of_the_users_own_environmen
         assert "AWS_SECRET_ACCESS_KEY" not in local.ask("gateway")["environment"]
         nats = environment_of(state.services["nats"].pid)
     assert not [name for name in nats if name.startswith(("SLUICE_", "AWS_", "HF_", "TEST_"))]
-    for number in ("SLUICE_HTTP_FD", "SLUICE_QUERY_WINDOW", "SLUICE_QUERY_SPARE", "SLUICE_HISTORY_BYTES"):
+    sizes = ("SLUICE_HISTORY_BYTES", "SLUICE_PAYLOAD_BYTES")
+    for number in ("SLUICE_HTTP_FD", "SLUICE_QUERY_WINDOW", "SLUICE_QUERY_SPARE", *sizes):
         assert int(environment.pop(number)) > 0
     assert environment == {
         "SLUICE_NATS_URL": state.services["nats"].url,

@@ -8,7 +8,7 @@ from services.gateway.answers.recorder import LONGEST_SOURCE, LONGEST_TURN, MOST
 from services.gateway.settings import GatewaySettings
 from shared.contracts.problems import Problem
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Source
+from sluice.api.queries import Source
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 from services.gateway.answers.redaction import contacts, redact
 from services.gateway.settings import GatewaySettings
 from sluice.api.feedback import KeptAnswer
-from sluice.api.models import Searched, SentenceSupport, Source, SourceCopy, SourceNeighbour
+from sluice.api.queries import Searched, SentenceSupport, Source, SourceCopy, SourceNeighbour
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,8 @@ def test_patterns_name_collections(patterns: tuple[str, ...], name: str, fits: b
 
 INGEST = {"kind": "ingest", "collection": "docs", "source": {"type": "folder", "path": "/data"}}
 EVALUATE = {"kind": "evaluate", "input": "f/q.jsonl", "collection": "docs"}
+DATASET = {"kind": "dataset", "collection": "docs"}
+OF_QUESTIONS = {**DATASET, "questions": ["f/q.jsonl"], "feedback": False}
 
 
 def pipeline(job: dict[str, Any]) -> dict[str, Any]:
@@ -285,6 +287,13 @@ def pipeline(job: dict[str, Any]) -> dict[str, Any]:
         (INGEST, {"jobs", "write"}, ("docs",), False),
         (EVALUATE, {"jobs", "query"}, ("docs",), True),
         (EVALUATE, {"jobs"}, ("docs",), False),
+        (DATASET, {"jobs", "query", "write"}, ("*",), True),
+        (DATASET, {"jobs", "write"}, ("*",), False),
+        (DATASET, {"jobs", "query", "write"}, ("docs",), False),
+        (DATASET, {"jobs", "query"}, ("*",), False),
+        (OF_QUESTIONS, {"jobs", "query"}, ("docs",), True),
+        (pipeline(DATASET), {"jobs", "query"}, ("*",), False),
+        (pipeline(OF_QUESTIONS), {"jobs", "query"}, ("docs",), True),
         ({"kind": "batch", "input": "file-1"}, {"jobs", "query"}, ("docs",), True),
         ({"kind": "command", "args": ["true"]}, {"jobs", "write", "query"}, ("*",), False),
         ({"kind": "command", "args": ["true"]}, {"jobs", "system"}, ("docs",), True),

@@ -65,6 +65,13 @@ def direct() -> APIRouter:
             case body:
                 return Response(f"{request.scope['route'].path} {body}")
 
+    @router.post("/of/{name}/tell")
+    @router.post("/of/{name}/at/{place}/tell")
+    @router.post("/word/{name}:say")
+    @requires(Action.QUERY)
+    async def tell(request: Request) -> Response:
+        return Response(f"{request.scope['route'].path} {sorted(request.path_params.items())}")
+
     return router
 
 
@@ -97,7 +104,7 @@ def ends() -> Ends:
     return Ends(client(DirectRoutes(app, [router])), client(app), passed)
 
 
-def test_a_route_with_parameters_is_refused_as_direct() -> None:
+def test_a_route_that_takes_more_than_the_request_is_refused_as_direct() -> None:
     with pytest.raises(TypeError):
         DirectRoutes(FastAPI(), [documented()])
 
@@ -111,6 +118,16 @@ async def test_a_plain_endpoint_answers_and_fails_as_through_fastapi_but_without
     assert (short.status_code, short.content, short.headers) == (long.status_code, long.content, long.headers)
     if body == "problem":
         assert json.loads(short.content)["type"] == ProblemType.QUEUE_FULL.uri
+
+
+@pytest.mark.parametrize(
+    "path", ["/of/a/tell", "/of/a%20b/at/%C3%A4/tell", "/word/x:say", "/of/a%2Fb/tell", "/of//tell", "/of/a/tell/"]
+)
+async def test_parameters_of_a_path_are_read_as_by_fastapi(path: str, ends: Ends) -> None:
+    short = await ends.short.post(path, content="x")
+    long = await ends.long.post(path, content="x")
+    assert (short.status_code, short.content) == (long.status_code, long.content)
+    assert ends.passed[1:] == ([] if short.status_code == 200 else ends.passed[:1])
 
 
 async def test_the_rest_is_left_to_fastapi(ends: Ends) -> None:

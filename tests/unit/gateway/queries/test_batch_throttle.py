@@ -107,3 +107,8 @@ async def test_without_the_setting_nothing_waits() -> None:
         async with asyncio.timeout(10):
             for _ in range(50):
                 await stack.enter_async_context(throttle.line())
+
+
+def test_few_copies_wait_where_copies_wait() -> None:
+    assert [throttle_of(lines=2).most(most) for most in (0, 3, 32)] == [0, 3, 4]
+    assert throttle_of(yields=False).most(32) == 32

@@ -3,6 +3,7 @@
 from services.gateway.queries.progress import QueryProgress, QueueState, overdue
 from shared.contracts.envelope import Stop
 from shared.contracts.events import Progress
+from shared.contracts.graphs.nodes import Branch, Ensemble
 from shared.contracts.problems import ProblemType
 
 SLIP = (Stop(stage="embed"), Stop(stage="retrieve"), Stop(stage="generate"))
@@ -47,6 +48,18 @@ def test_between_two_stages_both_are_named() -> None:
     assert problem.kind is ProblemType.DEADLINE_EXCEEDED
     assert "'embed' had begun" in problem.detail
     assert "'retrieve' had not" in problem.detail
+
+
+def test_of_a_slip_that_decides_the_stages_are_named_that_nobody_has_begun() -> None:
+    branches = tuple(Branch(name=name, then=(Stop(stage=name),)) for name in ("predict", "embed"))
+    graph = QueryProgress((Ensemble(branches=branches).stop(), Stop(stage="generate")))
+    problem = overdue(graph, 2.0, None)
+    assert (problem.kind, problem.extras) == (ProblemType.STAGE_UNAVAILABLE, {"stage": "predict"})
+    assert "No worker has begun on it, of the stages 'predict', 'embed', 'generate'" in problem.detail
+    graph.note(Progress(stage="embed"))
+    problem = overdue(graph, 2.0, None)
+    assert (problem.kind, problem.extras) == (ProblemType.DEADLINE_EXCEEDED, {"stage": "embed"})
+    assert "'embed' had begun on it, and none of the stages 'predict', 'generate' yet" in problem.detail
 
 
 def test_a_new_attempt_starts_at_the_first_stage_again() -> None:

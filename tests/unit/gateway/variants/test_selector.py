@@ -3,13 +3,16 @@
 from collections import Counter
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.variants.routes import Route
 from services.gateway.variants.selector import Router, choose
 from shared.contracts.envelope import Query, Stop
+from shared.contracts.graphs import stages
+from shared.contracts.graphs.written import read_pipelines
+from shared.contracts.routes import Route
 
 KEYS = [f"conversation-{number}" for number in range(20_000)]
 NAMES = st.sampled_from(["default", "canary", "big", "small", "legal"])
@@ -85,6 +88,16 @@ def test_a_slip_is_routed_where_it_names_no_variant() -> None:
     assert Router().route(SLIP, "k") == SLIP
 
 
+def test_a_draw_by_weight_is_noted_with_its_probability() -> None:
+    slip = (Stop(stage="embed"), Stop(stage="rerank", variant="legal"), Stop(stage="generate"))
+    router = Router({"generate": route(default=75, canary=25), "embed": Route(stage="embed", weights={"fast": 1})})
+    router.update({**router.routes, "rerank": Route(stage="rerank", weights={"legal": 1, "default": 1})})
+    found = {
+        router.route(slip, f"{key}")[-1].variant: router.shares(slip, router.route(slip, f"{key}")) for key in range(50)
+    }
+    assert found == {"default": {"generate": 0.75}, "canary": {"generate": 0.25}}
+
+
 def test_a_follow_up_is_condensed_by_the_variant_that_answers_it() -> None:
     router = Router({"generate": route(default=50, canary=50)})
     slip = (Stop(stage="condense"), *SLIP)
@@ -110,6 +123,19 @@ def test_what_already_goes_to_the_shadows_variant_or_is_pinned_elsewhere_is_not_
     for variant in ("canary", "legal"):
         assert router.copies(query((Stop(stage="generate", variant=variant),))) == ()
     assert router.copies(query(SLIP[:2])) == ()
+
+
+def test_a_stage_anywhere_in_a_graph_is_copied() -> None:
+    router = Router({"retrieve": Route(stage="retrieve", shadows={"canary": 100})})
+    steps = """
+    - cache: [{ensemble: [{name: a, then: [embed, retrieve]}, {name: b, then: [{stage: retrieve, variant: own}]}]}]
+      seconds: 60
+    - generate
+    """
+    slip = read_pipelines({"pipelines": {"p": yaml.safe_load(steps)}})["p"]
+    (copy,) = router.copies(query(slip))
+    visited = [(stop.stage, stop.variant) for stop in stages(copy.slip)]
+    assert visited == [("embed", "default"), ("retrieve", "canary"), ("retrieve", "own"), ("generate", "default")]
 
 
 def test_a_shadow_of_none_and_of_all_means_so() -> None:

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
-from services.gateway.variants.routes import Route, StoredRoute
 from services.gateway.variants.service import describe_routes, warnings
-from sluice.api.models import ServiceStatus, StageStatus
+from shared.contracts.routes import Route
+from shared.stores.routes import StoredRoute
+from sluice.api.status import ServiceStatus, StageStatus
 
 
 def process(*served: tuple[str, str], ready: bool = True) -> ServiceStatus:

@@ -7,12 +7,12 @@ import pytest
 from services.generator.engines.base import EngineLostError, FinishReason
 from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
 from services.generator.grounding.followup import is_followup, made_standalone
-from services.generator.prompting.templating import Templates
 from services.generator.stages.condense import Condense
 from shared.contracts.envelope import Hop, Message, Query, Stop
 from shared.contracts.events import AnyEvent, Delivered
 from shared.contracts.generation import Mode
 from shared.contracts.problems import Problem, ProblemType
+from shared.prompting.templating import Templates
 from shared.runtime.stage import Context
 from tests.harness.scripted_engine import ScriptedEngine
 

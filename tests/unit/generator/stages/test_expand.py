@@ -7,12 +7,12 @@ import pytest
 
 from services.generator.engines.base import FinishReason, Prompt
 from services.generator.engines.extractive.engine import ExtractiveConfig, ExtractiveEngine
-from services.generator.prompting.templating import Templates
 from services.generator.stages.expand import Expand
 from shared.contracts.envelope import Hop, Query, Stop
 from shared.contracts.events import AnyEvent, Delivered
 from shared.contracts.problems import Problem, ProblemType
 from shared.contracts.results import Expansion
+from shared.prompting.templating import Templates
 from shared.runtime.stage import Context
 from tests.harness.scripted_engine import ScriptedEngine
 

@@ -1,11 +1,12 @@
 """Reports of evaluations: graded sources, intervals, comparisons, and the page."""
 
 import json
+import random
 
 import pytest
 
 from services.scheduler.evaluation.comparison import compare, read_report
-from services.scheduler.evaluation.intervals import interval, paired
+from services.scheduler.evaluation.intervals import clustered, interval
 from services.scheduler.evaluation.metrics import cosine, ndcg_at
 from services.scheduler.evaluation.page import as_page
 from services.scheduler.evaluation.questions import Answered, Judged, judge, read_questions
@@ -62,11 +63,21 @@ def test_the_interval_of_a_mean_holds_it_and_narrows_with_more_questions() -> No
     assert few == interval([0.0, 1.0] * 10)
 
 
-def test_paired_differences_are_surer_than_the_values() -> None:
-    values = [number / 20 for number in range(20)]
-    gained = paired([value + 0.1 for value in values], values)
-    assert gained.mean == pytest.approx(0.1)
-    assert gained.high - gained.low < 1e-5
+def test_values_that_are_right_or_wrong_together_are_less_sure() -> None:
+    values = [0.0, 1.0] * 40
+    alone = clustered(values, [f"{number}" for number in range(80)])
+    together = clustered(values, [f"{number // 20}-{number % 2}" for number in range(80)])
+    assert alone.mean == together.mean == 0.5
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_the_interval_of_many_groups_is_that_of_few_but_for_the_resampling() -> None:
+    draw = random.Random(1)
+    values = [draw.random() for _ in range(2400)]
+    groups = [f"{number // 3}" for number in range(2400)]
+    few, many = clustered(values[:2400], groups), clustered(values * 2, [*groups, *(f"x{group}" for group in groups)])
+    assert few.mean == pytest.approx(many.mean)
+    assert (few.high - few.low) / (many.high - many.low) == pytest.approx(2**0.5, rel=0.1)
 
 
 def test_the_cosine_of_orthogonal_and_of_zero_vectors_is_zero() -> None:

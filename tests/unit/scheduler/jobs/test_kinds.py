@@ -23,6 +23,7 @@ def test_each_spec_has_a_function_that_does_its_jobs(dependencies: JobDependenci
     assert found.keys() == KINDS.keys()
     assert found["delete"].pool is Pool.SHORT
     assert found["pipeline"].pool is Pool.FLOW
+    assert found["sweep"].pool is Pool.SWEEP, "pipelines wait for sweeps"
 
 
 def test_a_spec_without_a_function_is_named_at_start(

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.evaluation.questions import Question
-from services.scheduler.tuning.halves import FEWEST, grouped, halves
+from services.scheduler.tuning.halves import FEWEST, halves
 from shared.contracts.problems import Problem, ProblemType
 
 
@@ -35,28 +35,11 @@ def test_nothing_of_the_held_out_half_is_in_the_other(some: list[Question]) -> N
     assert len(made.tuned) + len(made.held_out) == 120 + len(some)
 
 
-@given(st.lists(questions, max_size=40))
-def test_groups_share_no_document_and_do_not_depend_on_the_order(some: list[Question]) -> None:
-    names = grouped(some)
-    group_of: dict[str, set[str]] = {}
-    for question, name in zip(some, names, strict=True):
-        for document in question.sources:
-            group_of.setdefault(document, set()).add(name)
-    assert all(len(groups) == 1 for groups in group_of.values())
-    assert grouped(some[::-1])[::-1] == names
-
-
 def test_each_question_is_in_one_half_whatever_the_file() -> None:
     whole = halves(_questions(200))
     assert sorted([*whole.tuned, *whole.held_out], key=_questions(200).index) == _questions(200)
     part = halves(_questions(200)[::-1][:150])
     assert {one.question for one in part.tuned} <= {one.question for one in whole.tuned}
-
-
-def test_documents_that_a_chain_of_questions_connects_are_one_group() -> None:
-    chain = [Question(question=f"q{n}", sources=(f"d{n}", f"d{n + 1}")) for n in range(30)]
-    assert set(grouped(chain)) == {"d0"}
-    assert grouped([*chain[:10], *chain[20:]]) == ["d0"] * 10 + ["d20"] * 10
 
 
 @pytest.mark.parametrize(

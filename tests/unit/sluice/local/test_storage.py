@@ -30,7 +30,7 @@ def test_what_the_broker_sets_aside_fits_into_what_it_may_use(
     free.bytes = int(gigabytes * GIB)
     budget = StorageBudget.of(tmp_path / "nats")
     budget.check(tmp_path)
-    assert 2 * budget.history <= budget.total // 2
+    assert 2 * budget.history + budget.payloads <= budget.total // 2
     assert budget.total <= free.bytes
     assert budget.tight == (budget.history < GIB)
 
@@ -38,6 +38,7 @@ def test_what_the_broker_sets_aside_fits_into_what_it_may_use(
 def test_a_large_disk_leaves_a_gigabyte_free_and_has_the_whole_history(tmp_path: Path, free: SimpleNamespace) -> None:
     budget = StorageBudget.of(tmp_path)
     assert (budget.total, budget.history, budget.tight) == (free.bytes - GIB, GIB, False)
+    assert budget.payloads == GIB // 4
 
 
 def test_a_history_that_is_there_is_not_cut_for_want_of_room(tmp_path: Path, free: SimpleNamespace) -> None:
@@ -46,7 +47,9 @@ def test_a_history_that_is_there_is_not_cut_for_want_of_room(tmp_path: Path, fre
     events.mkdir(parents=True)
     with (events / "1.blk").open("wb") as block:
         block.truncate(200 * MIB)
-    assert StorageBudget.of(tmp_path).history == 200 * MIB
+    budget = StorageBudget.of(tmp_path)
+    assert budget.history == 200 * MIB
+    assert 2 * budget.history + budget.payloads <= budget.total
 
 
 def test_too_little_room_is_refused_with_what_to_do(tmp_path: Path, free: SimpleNamespace) -> None:

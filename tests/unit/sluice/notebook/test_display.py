@@ -11,27 +11,17 @@ from xml.etree import ElementTree
 import pytest
 
 from sluice.api.base import Listing, Schema
+from sluice.api.collections import Collection, CollectionPage, CollectionVersion
+from sluice.api.dead_letters import DeadLetter
+from sluice.api.documents import Document, DocumentPage
 from sluice.api.evaluations import EvaluationReport
-from sluice.api.jobs import Artifact, AuditEvent, Schedule, Step
+from sluice.api.jobs import Artifact, AuditEvent, Job, Schedule, Step
 from sluice.api.keys import ApiKey
-from sluice.api.models import (
-    Answer,
-    Collection,
-    CollectionPage,
-    CollectionVersion,
-    DeadLetter,
-    Delta,
-    Document,
-    DocumentPage,
-    Job,
-    Pipeline,
-    Route,
-    Source,
-    Sources,
-    Status,
-    Variant,
-)
 from sluice.api.passages import DocumentPassage, PassagePage
+from sluice.api.pipelines import Pipeline
+from sluice.api.queries import Answer, Delta, Source, Sources
+from sluice.api.routing import Route, Variant
+from sluice.api.status import Status
 from sluice.notebook import html
 
 HOSTILE: Final = (

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sluice.api.models import Answer, Delta, Done, Event, Job, JobState, Source, Sources
+from sluice.api.jobs import Job, JobState
+from sluice.api.queries import Answer, Delta, Done, Event, Source, Sources
 from sluice.client.progress import job_display
 from sluice.kernel import in_notebook
 from sluice.notebook import live, show, show_async

@@ -6,7 +6,7 @@ import pytest
 
 from services.gateway.openai.models.model_registry import EMBED, GENERATE, ModelRegistry
 from shared.contracts.problems import Problem, ProblemType
-from sluice.api.models import ServiceStatus, StageStatus
+from sluice.api.status import ServiceStatus, StageStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.retriever.stores.lance.sql import Column, ColumnType, compile_filter, literal
+from services.retriever.stores.columns import Column, ColumnType
+from services.retriever.stores.lance.sql import compile_filter, literal
 from shared.contracts.filters import parse
 from shared.contracts.problems import Problem, ProblemType
 

@@ -57,6 +57,9 @@ def test_an_expression_is_what_it_says(text: str, value: object) -> None:
         ("true > false", "compares true with false"),
         ("len(3)", "len cannot take a number"),
         ("1e308 * 10", "too large"),
+        (r"'\ud800'", "not valid Unicode"),
+        (r"parameters['\udfff']", "not valid Unicode"),
+        (r"false and 'a\udc00' == 'b'", "not valid Unicode"),
         ("9007199254740993", "too large"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Triton's generate extension: an inference as plain JSON, and as server-sent events."""

@@ -1,0 +1,1 @@
+"""The messages of the protocol, and of gRPC's health checks. `make proto` compiles the files `*.proto`."""

@@ -1,0 +1,5 @@
+"""The messages of `health.proto`; `health_pb2.pyi` has their types."""
+
+from services.gateway.inference.grpc.protocol.pool import load_messages
+
+globals().update(load_messages("health"))

@@ -1,0 +1,1 @@
+"""Models of the store: /v1/registry/models."""

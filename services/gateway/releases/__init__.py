@@ -1,0 +1,1 @@
+"""Releases: /v1/releases."""

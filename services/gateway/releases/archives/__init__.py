@@ -1,0 +1,1 @@
+"""Releases on their way: their files, the formats that carry them, and signatures."""

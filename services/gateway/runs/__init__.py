@@ -1,0 +1,1 @@
+"""Experiment runs: /v1/runs."""

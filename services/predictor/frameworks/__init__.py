@@ -1,0 +1,1 @@
+"""What runs models: one module a framework, behind one protocol."""

@@ -1,0 +1,1 @@
+"""Requests to loaded models: tensors as arrays, checks, and batches."""

@@ -1,0 +1,1 @@
+"""Canaries of versions: a growing share of the questions, judged by how they end."""

@@ -1,0 +1,1 @@
+"""Releases: which one answers a collection."""

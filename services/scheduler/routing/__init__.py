@@ -1,0 +1,1 @@
+"""Weights of routes that follow what readers say."""

@@ -1,0 +1,1 @@
+"""Jobs that search for the hyper-parameters of a training."""

@@ -1,0 +1,1 @@
+"""Experiment runs: what they have run with, and copies of runs and releases in MLflow."""

@@ -1,0 +1,1 @@
+"""Jobs that train a model, by the program in `services.trainer`."""

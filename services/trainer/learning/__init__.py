@@ -1,0 +1,1 @@
+"""Training by sentence-transformers. Its import takes seconds: import these modules when training begins."""
