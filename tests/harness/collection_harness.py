@@ -17,7 +17,7 @@ from services.retriever.stores.lance.store import LanceStore
 from services.scheduler.canaries.canary import CanaryJob
 from services.scheduler.clients.requests import Requests
 from services.scheduler.collections.delete import DeleteJob
-from services.scheduler.collections.index_check import IndexCheck
+from services.scheduler.collections.index_check import PAUSE, IndexCheck
 from services.scheduler.collections.permit import PermitJob
 from services.scheduler.collections.reindex import ReindexJob
 from services.scheduler.collections.switch import GATEWAY_MEMORY, SwitchJob
@@ -161,10 +161,10 @@ class CollectionHarness:
 
 @asynccontextmanager
 async def open_collection_harness(
-    url: str, folder: Path, *, embed: Process | None = None, **settings: Any
+    url: str, folder: Path, *, embed: Process | None = None, check_pause: float = PAUSE, **settings: Any
 ) -> AsyncIterator[CollectionHarness]:
     """A library whose embedder has two variants, `default` and `wide`, of other dimensions; `embed` takes the place of
-    the first."""
+    the first. `check_pause` is in seconds: a short one is for collections that no job changes meanwhile."""
     async with AsyncExitStack() as stack:
         harness = await stack.enter_async_context(open_stage_harness(url))
         job_harness = await stack.enter_async_context(open_job_harness(url))
@@ -173,7 +173,7 @@ async def open_collection_harness(
         stack.push_async_callback(store.close)
         collection_harness = CollectionHarness(job_harness, store, folder)
         chosen = SchedulerSettings(instance=instance_name(folder), reader_workers=1, **settings)
-        collection_harness.kinds = await _kinds(collection_harness, reader, chosen)
+        collection_harness.kinds = await _kinds(collection_harness, reader, chosen, check_pause)
         vectors = await harness.jetstream.object_store(VECTORS)
         for variant, dimension in (("default", 16), ("wide", 24)):
             process = _embedder(collection_harness, variant, dimension)
@@ -201,7 +201,7 @@ def _embedder(collection_harness: CollectionHarness, variant: str, dimension: in
 
 
 async def _kinds(
-    collection_harness: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings
+    collection_harness: CollectionHarness, reader: DocumentReader, settings: SchedulerSettings, check_pause: float
 ) -> dict[str, JobFunction]:
     bus = collection_harness.job_harness.bus
     stages = Requester(bus.client, bus.jetstream, bus.topology, name=settings.instance, seconds=30, tries=2)
@@ -220,7 +220,7 @@ async def _kinds(
         documents=collection_harness.documents,
         originals=collection_harness.originals,
     )
-    check = IndexCheck(stages, collection_harness.documents, pause=0.02)
+    check = IndexCheck(stages, collection_harness.documents, pause=check_pause)
     switching = SwitchJob(
         jetstream=bus.jetstream,
         collections=collection_harness.collections,

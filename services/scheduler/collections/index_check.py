@@ -16,7 +16,7 @@ from shared.contracts.results import IndexSummary
 from shared.runtime.requester import Requester
 from shared.stores.documents import Documents
 
-__all__ = ["Comparison", "IndexCheck"]
+__all__ = ["PAUSE", "Comparison", "IndexCheck"]
 
 LOOKS: Final = 3
 """Looks in a row with the same difference that prove it: a job is between the two writes for less than that."""

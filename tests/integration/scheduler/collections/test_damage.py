@@ -22,7 +22,7 @@ TEXTS = {"a": "The lamp is lit.", "b": "The log is written.", "c": "The keeper s
 
 @pytest.fixture
 async def harness(broker: NatsServer, tmp_path: Path) -> AsyncIterator[CollectionHarness]:
-    async with open_collection_harness(broker.url, tmp_path) as harness:
+    async with open_collection_harness(broker.url, tmp_path, check_pause=0.02) as harness:
         await harness.collections.create("default", "docs")
         assert (await harness.do(await harness.upload("docs", TEXTS))).state is JobState.SUCCEEDED
         yield harness
