@@ -1,10 +1,13 @@
 """Fixtures that every tier uses."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import wraps
+from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import anyio
 import pytest
 from hypothesis import settings
 
@@ -12,6 +15,12 @@ from tests.harness.broker import NatsServer
 from tests.harness.tiny_model import make_adapter, make_model
 
 TESTS: Final = Path(__file__).parent
+
+SHARE_OF_TIMEOUT: Final = 0.7
+"""The share of its timeout after which an asynchronous test is cancelled. pytest-timeout interrupts the event loop and
+leaves the test in it, for which the end of its fixtures would then wait."""
+
+Test = Callable[..., Coroutine[Any, Any, None]]
 
 # The same examples each time, however slow the machine is.
 settings.register_profile("sluice", derandomize=True, deadline=None)
@@ -29,6 +38,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests of services wait for most of their time."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    if iscoroutinefunction(pyfuncitem.obj):
+        marker = pyfuncitem.get_closest_marker("timeout")
+        seconds = float(marker.args[0] if marker is not None else pyfuncitem.config.getini("timeout"))
+        pyfuncitem.obj = _bounded(pyfuncitem.obj, SHARE_OF_TIMEOUT * seconds)
+    return (yield)
+
+
+def _bounded(test: Test, seconds: float) -> Test:
+    @wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        with anyio.fail_after(seconds):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 def _tier(item: pytest.Item) -> int:
