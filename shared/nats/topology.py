@@ -159,10 +159,8 @@ class Topology:
         try:
             await self._ensure_consumer(JOBS, config)
         except APIError:
-            if lasting:
-                raise
-            # An earlier release has made it, on disk. The broker moves none.
-            config.mem_storage = False
+            # Another release has made it in the other storage, and the broker moves none. It goes once it is empty.
+            config.mem_storage = lasting
             await self._ensure_consumer(JOBS, config)
         return name
 

@@ -192,6 +192,13 @@ async def test_a_queue_that_an_earlier_release_has_made_on_disk_is_used_as_it_is
         assert await jobs.next() == "old"
 
 
+@pytest.mark.parametrize("lasting", [True, False])
+async def test_a_queue_stays_in_the_storage_in_which_another_release_has_made_it(jobs: HeldJobs, lasting: bool) -> None:
+    name = await jobs.topology.ensure_job_consumer("job.drop.normal.old", lasting=not lasting)
+    assert await jobs.topology.ensure_job_consumer("job.drop.normal.old", lasting=lasting) == name
+    assert bool((await jobs.jetstream.consumer_info(JOBS, name)).config.mem_storage) == lasting
+
+
 async def _equal(count: Callable[[], Awaitable[int]], wanted: int) -> bool:
     return await count() == wanted
 
