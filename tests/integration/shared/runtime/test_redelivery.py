@@ -130,15 +130,16 @@ async def test_a_worker_that_stood_still_beyond_ack_wait_does_not_do_the_same_wo
         query = harness.query("still")
         async with harness.replies_to(query) as mailbox:
             await gate.next()
-            consumer = next(iter(worker._consumers.values()))
-            for delivery in consumer._held.by_task.values():
+            held = [each for consumer in worker._consumers.values() for each in consumer._held.by_task.values()]
+            assert len(held) == 1
+            for delivery in held:
                 delivery.settled = True  # as if the process were stopped: the broker hears nothing
 
             async def redelivered() -> bool:
                 return outcomes("still", "duplicate") == 1
 
             await until(redelivered, "the duplicate's arrival")
-            for delivery in consumer._held.by_task.values():
+            for delivery in held:
                 delivery.settled = False
             gate.open()
             events = await harness.events(mailbox)
