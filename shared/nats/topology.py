@@ -158,9 +158,13 @@ class Topology:
         config.mem_storage = not lasting
         try:
             await self._ensure_consumer(JOBS, config)
-        except APIError:
+        except APIError as refused:
+            try:
+                known = (await self._js.consumer_info(JOBS, name)).config.mem_storage
+            except NotFoundError:
+                raise refused from None
             # Another release has made it in the other storage, and the broker moves none. It goes once it is empty.
-            config.mem_storage = lasting
+            config.mem_storage = known
             await self._ensure_consumer(JOBS, config)
         return name
 
