@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.options import AsJson, Url, Wait, client, user_name
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def dataset(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write the files.", file_okay=False)
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")] = True,
+    wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.options import AsJson, ReportPath, Url, client, user_name
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def evaluate(
     answers: Annotated[bool, typer.Option("--answers", help="Generate and judge whole answers as well.")] = False,
     pipeline: Annotated[str | None, typer.Option(help="The pipeline of answers, in place of the collection's.")] = None,
     baseline: Annotated[str | None, typer.Option(metavar="JOB", help="An earlier evaluation to compare with.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write the report, as HTML.")
-    ] = None,
+    output: ReportPath = None,
     generate: Annotated[
         int | None,
         typer.Option(min=1, max=5_000, metavar="COUNT", help="Have a model write questions to PATH."),

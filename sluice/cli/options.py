@@ -1,5 +1,6 @@
 """Options that commands share, and the clients that they configure."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,21 @@ import typer
 if TYPE_CHECKING:
     from sluice.client import AsyncClient, Client
 
-__all__ = ["AsJson", "Data", "Url", "async_client", "client", "apply_group_options", "user_name", "pairs"]
+__all__ = [
+    "AsJson",
+    "Base",
+    "Data",
+    "DatasetName",
+    "ReportPath",
+    "Target",
+    "Url",
+    "Wait",
+    "apply_group_options",
+    "async_client",
+    "client",
+    "pairs",
+    "user_name",
+]
 
 Url = Annotated[
     str | None,
@@ -15,6 +30,17 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Data = Annotated[str, typer.Option("--data", metavar="DIR", help="The folder that holds everything.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")]
+ReportPath = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write the report, as HTML.")
+]
+
+# Of commands that train models.
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="The job that made the data set, or an upload with such files.")
+]
+Target = Annotated[str, typer.Option("--target", "-t", help="embedder, reranker or adapter.")]
+Base = Annotated[str, typer.Option(help="The model to begin with, such as m-0123456789ab; by default the bundled one.")]
 
 
 def client(url: str | None, *, timeout: float = 30.0) -> "Client":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client
+from sluice.cli.options import AsJson, Url, Wait, client
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ class ReleaseFormat(StrEnum):
     TAR = "tar"
     OCI = "oci"
     OCI_ARCHIVE = "oci-archive"
-
-
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")]
 
 
 @releases.command("list")

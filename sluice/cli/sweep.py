@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.options import AsJson, Base, DatasetName, ReportPath, Target, Url, Wait, client, user_name
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -17,13 +17,9 @@ BETWEEN: Final = ".."
 
 
 def sweep(
-    dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="The job that made the data set, or an upload with such files.")
-    ],
-    target: Annotated[str, typer.Option("--target", "-t", help="embedder, reranker or adapter.")] = "embedder",
-    base: Annotated[
-        str, typer.Option(help="The model to begin with, such as m-0123456789ab; by default the bundled one.")
-    ] = "",
+    dataset: DatasetName,
+    target: Target = "embedder",
+    base: Base = "",
     teacher: Annotated[str, typer.Option(help="A reranker of the store whose scores are learned.")] = "",
     learning_rate: Annotated[
         str, typer.Option("--lr", metavar="LOW..HIGH", help="Learning rates, such as 1e-5..1e-4.")
@@ -53,10 +49,8 @@ def sweep(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A member that all trainings have; may be repeated."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write the report, as HTML.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")] = True,
+    output: ReportPath = None,
+    wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.options import AsJson, Base, DatasetName, Target, Url, Wait, client, user_name
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -17,13 +17,9 @@ MEASURES: Final = {"ndcg": "nDCG@10", "perplexity": "perplexity", "accuracy": "p
 
 
 def train(
-    dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="The job that made the data set, or an upload with such files.")
-    ],
-    target: Annotated[str, typer.Option("--target", "-t", help="embedder, reranker or adapter.")] = "embedder",
-    base: Annotated[
-        str, typer.Option(help="The model to begin with, such as m-0123456789ab; by default the bundled one.")
-    ] = "",
+    dataset: DatasetName,
+    target: Target = "embedder",
+    base: Base = "",
     adapter: Annotated[str, typer.Option(help="For an adapter: the one of the store to go on from.")] = "",
     teacher: Annotated[
         str, typer.Option(help="A reranker of the store whose scores the model learns, such as m-0123456789ab.")
@@ -51,7 +47,7 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any other member of the job; may be repeated."),
     ] = None,
     description: Annotated[str, typer.Option(help="A word on the model, kept with it.")] = "",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")] = True,
+    wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

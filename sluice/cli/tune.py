@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client, user_name
+from sluice.cli.options import AsJson, ReportPath, Url, Wait, client, user_name
 from sluice.cli.plain import say
 
 if TYPE_CHECKING:
@@ -42,10 +42,8 @@ def tune(
         str | None, typer.Option(help="Name of the better version; by default v2, v3 and so on.")
     ] = None,
     adopt: Annotated[bool, typer.Option("--adopt", help="Make the better version the live one.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write the report, as HTML.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")] = True,
+    output: ReportPath = None,
+    wait: Wait = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice.cli.options import AsJson, Url, client
+from sluice.cli.options import AsJson, Url, Wait, client
 from sluice.cli.plain import say
 from sluice.cli.resources import collections
 
@@ -16,7 +16,6 @@ __all__ = ["canary", "collections", "list_versions", "reindex", "switch"]
 Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection's name.")]
 Keep = Annotated[int, typer.Option(min=0, max=20, help="Earlier versions to keep for a rollback.")]
 Force = Annotated[bool, typer.Option(help="Go on although index and records of the collection do not agree.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end.")]
 
 
 @collections.command("versions")
