@@ -13,6 +13,7 @@ __all__ = [
     "OUTDATED",
     "QUEUE_FULL",
     "STORAGE_FULL",
+    "is_in_other_storage",
     "is_storage_full",
 ]
 
@@ -43,9 +44,16 @@ STORAGE_FULL: Final = frozenset({10023, 10047})
 
 NO_SPACE: Final = "no space left on device"
 
+OTHER_STORAGE: Final = "storage type can not be updated"
+
 
 def is_storage_full(error: APIError) -> bool:
     """Whether this is the refusal of a stream in files for want of room. One in memory has 10023 too."""
     # The client's own errors of records have neither.
     code, description = getattr(error, "err_code", None), getattr(error, "description", None)
     return code in STORAGE_FULL or NO_SPACE in (description or "").lower()
+
+
+def is_in_other_storage(error: APIError) -> bool:
+    """Whether this is the refusal to move a consumer between memory and disk. Its code is that of many refusals."""
+    return OTHER_STORAGE in (error.description or "").lower()

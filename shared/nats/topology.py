@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig, ObjectStoreConfig, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from shared.nats.errors import MEMORY_RESERVED
+from shared.nats.errors import MEMORY_RESERVED, is_in_other_storage
 from shared.nats.settings import QueueSettings
 from shared.nats.streams import MAX_CONSUMERS, buckets, cache_stream, durable_streams, join_bucket, query_stream, stores
 from shared.nats.subjects import (
@@ -158,13 +158,11 @@ class Topology:
         config.mem_storage = not lasting
         try:
             await self._ensure_consumer(JOBS, config)
-        except APIError as refused:
-            try:
-                known = (await self._js.consumer_info(JOBS, name)).config.mem_storage
-            except NotFoundError:
-                raise refused from None
-            # Another release has made it in the other storage, and the broker moves none. It goes once it is empty.
-            config.mem_storage = known
+        except APIError as error:
+            if not is_in_other_storage(error):
+                raise
+            # Another release has made it there. It goes once it is empty.
+            config.mem_storage = lasting
             await self._ensure_consumer(JOBS, config)
         return name
 
