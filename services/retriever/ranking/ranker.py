@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from services.retriever.ranking.diversity import diversified
 from services.retriever.ranking.lexical import Matches, WeightedTerm, count_terms, match
 from services.retriever.ranking.scoring import RankOptions, Scored, TieOrder, score_candidates
 
-__all__ = ["Candidate", "Placed", "RankOptions", "Ranked", "rank", "rank_places", "tie_order_of"]
+__all__ = ["Candidate", "Placed", "RankOptions", "Ranked", "order_of", "rank", "rank_places", "tie_order_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +127,14 @@ def rank_places(
 
 def tie_order_of(keys: Sequence[tuple[str, float]]) -> TieOrder:
     """From the document and position of each candidate."""
+    return lambda places: order_of([keys[place] for place in places])
 
-    @cache
-    def order() -> NDArray[np.intp]:
-        found = np.empty(len(keys), np.intp)
-        found[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
-        return found
 
-    return order
+def order_of(keys: Sequence[tuple[str, float]]) -> NDArray[np.intp]:
+    """Where each key comes among them."""
+    found = np.empty(len(keys), np.intp)
+    found[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    return found
 
 
 def _placed(place: int, scored: Scored, matches: Matches, copies: Sequence[int]) -> Placed:

@@ -28,8 +28,8 @@ LEAST_SPREAD: Final = 1e-3
 Floats: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.intp]
 
-TieOrder: TypeAlias = Callable[[], Places]
-"""By place, where each candidate comes in the order of document and position. It is called where scores are equal."""
+TieOrder: TypeAlias = Callable[[Places], Places]
+"""For some places, in ascending order, where each comes among them by document and position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def score_candidates(
     with the question is in the order."""
     words = matches.score
     matching = np.flatnonzero(words > 0)
-    text_order = matching[_order(words[matching], lambda: tie_order()[matching])]
+    text_order = matching[_order(words[matching], lambda places: tie_order(matching[places]))]
     near = np.zeros(len(words)) if similarities is None else similarities
     vector_order = np.empty(0, np.intp) if options.mode is SearchMode.TEXT else _order(near, tie_order)
     vector_rank, text_rank = (_ranks(order, len(words)) for order in (vector_order, text_order))
@@ -103,8 +103,11 @@ def _order(scores: Floats, tie_order: TieOrder) -> Places:
     """Places, best first; equal scores by document and position."""
     order = np.argsort(-scores, kind="stable")
     placed = scores[order]
-    if (placed[1:] == placed[:-1]).any():
-        order = np.lexsort((tie_order(), -scores))
+    like_next = placed[1:] == placed[:-1]
+    if like_next.any():
+        tied = np.append(like_next, False) | np.append(False, like_next)
+        places = np.sort(order[tied])
+        order[tied] = places[np.lexsort((tie_order(places), -scores[places]))]
     return order
 
 

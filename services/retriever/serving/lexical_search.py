@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from services.retriever.ranking.lexical import TermStatistics, WeightedTerm
 from services.retriever.serving.hashing import hash_of
 from services.retriever.serving.postings import Posting
+from services.retriever.serving.rows import Rows, distinct
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.stores.limits import COUNTED
 
 __all__ = ["FormPostings", "best_by_words", "count_terms_in", "find_forms", "most", "statistics_of"]
-
-Rows: TypeAlias = NDArray[np.int64]
 
 
 class _Scratch(threading.local):
@@ -173,5 +172,5 @@ def _distinct(scores: NDArray[np.float32], touched: Sequence[Rows]) -> Rows:
     if len(touched) < 2:
         return touched[0] if touched else np.empty(0, np.int64)
     if sum(map(len, touched)) > len(scores) / FEW:
-        return np.flatnonzero(scores)
-    return np.unique(np.concatenate(touched))
+        return np.flatnonzero(scores > 0)
+    return distinct(touched)

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.ranking.lexical import absent_identifiers, match, weigh_terms
-from services.retriever.ranking.ranker import Placed, RankOptions, rank_places, tie_order_of
+from services.retriever.ranking.ranker import Placed, RankOptions, order_of, rank_places
 from services.retriever.serving.filters import filter_mask
 from services.retriever.serving.lexical_search import best_by_words, count_terms_in, find_forms, statistics_of
+from services.retriever.serving.rows import distinct
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.serving.vector_search import best_by_meaning, similarities, vectors_of
 from services.retriever.stores.base import Hit, Hits, Vector, unit
@@ -47,8 +48,9 @@ def search_snapshot(
     weighted = weigh_terms(terms, statistics_of(snapshot, found))
     rows = best_by_words(snapshot, found, allowed, depth)
     if asked is not None:
-        rows = np.union1d(best_by_meaning(snapshot, asked, allowed, depth, exhaustive=exhaustive)[0], rows)
-    rows.sort()
+        rows = distinct([best_by_meaning(snapshot, asked, allowed, depth, exhaustive=exhaustive)[0], rows])
+    else:
+        rows.sort()
     matches = match(
         weighted,
         count_terms_in(rows, snapshot, weighted, found),
@@ -61,7 +63,7 @@ def search_snapshot(
         matches,
         options=options,
         top_k=top_k,
-        tie_order=lambda: _tie_order(snapshot, rows),
+        tie_order=lambda places: _tie_order(snapshot, rows[places]),
         terms_of=lambda place: str(snapshot.cells(rows[place : place + 1], [TERMS])[0][TERMS]),
         likely_copies=_likely_copies(snapshot, rows) if options.fold_copies and len(rows) else None,
         vectors=None if asked is None else lambda places: vectors_of(snapshot, rows[list(places)]),
@@ -91,9 +93,7 @@ def _likely_copies(snapshot: Snapshot, rows: NDArray[np.int64]) -> Callable[[int
 
 
 def _tie_order(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.intp]:
-    return tie_order_of(
-        list(zip(*(snapshot.values(rows, name) for name in ("document_id", "position")), strict=True))
-    )()
+    return order_of(list(zip(*(snapshot.values(rows, name) for name in ("document_id", "position")), strict=True)))
 
 
 def _hits(

@@ -1,18 +1,17 @@
 """Search by meaning in a snapshot: all codes are compared, and the vectors of the nearest ones."""
 
 import threading
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.serving.lexical_search import most
+from services.retriever.serving.rows import Rows
 from services.retriever.serving.snapshot import Snapshot
 from services.retriever.serving.vectors import FARTHEST, code_of
 
 __all__ = ["best_by_meaning", "similarities", "vectors_of"]
-
-Rows: TypeAlias = NDArray[np.int64]
 
 CANDIDATES: Final = 1_000
 """Nearest rows by code whose vectors are compared at least, and OVERSAMPLING times as many as wanted."""

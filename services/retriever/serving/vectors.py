@@ -26,7 +26,9 @@ WORD: Final = 64
 WORDS_IN_BYTE: Final = 3
 """Words whose differing bits are counted in one byte."""
 BLOCK: Final = 32_768
-"""Rows that are compared at a time, so that what is between two steps stays in the processor's cache."""
+"""Rows whose codes are compared at a time, so that what is between two steps stays in the processor's cache."""
+FEW: Final = 256
+"""Rows whose vectors are compared at a time, for the same reason."""
 
 
 class _Scratch(threading.local):
@@ -34,6 +36,14 @@ class _Scratch(threading.local):
         self.words = np.empty(BLOCK, np.uint64)
         self.bits = np.empty(BLOCK, np.uint8)
         self.sums = np.empty(BLOCK, np.uint8)
+        self.values = np.empty((FEW, 0), np.int16)
+        self.floats = np.empty((FEW, 0), np.float32)
+
+    def of(self, dimension: int) -> tuple[NDArray[np.int16], Matrix]:
+        if self.values.shape[1] != dimension:
+            self.values = np.empty((FEW, dimension), np.int16)
+            self.floats = np.empty((FEW, dimension), np.float32)
+        return self.values, self.floats
 
 
 _scratch = _Scratch()
@@ -61,7 +71,15 @@ class Vectors:
 
     def similarities(self, rows: NDArray[np.integer], unit: Matrix) -> Matrix:
         """The cosines of these rows to a vector of length 1."""
-        near: Matrix = self.values[rows].astype(np.float32) @ unit
+        near = np.empty(len(rows), np.float32)
+        values, floats = _scratch.of(len(unit))
+        for first in range(0, len(rows), FEW):
+            some = rows[first : first + FEW]
+            count = len(some)
+            # Any other mode than "raise" writes to `out` at once. No row is out of range.
+            self.values.take(some, axis=0, out=values[:count], mode="clip")
+            floats[:count] = values[:count]
+            np.dot(floats[:count], unit, out=near[first : first + count])
         near *= self.scales[rows]
         return near
 

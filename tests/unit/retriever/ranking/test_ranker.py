@@ -1,5 +1,7 @@
 """One ranking from meaning and words."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -158,3 +160,12 @@ def test_fewer_passages_are_the_beginning_of_more(
 def test_a_word_that_follows_itself_counts_as_often_as_it_is_there() -> None:
     apart, together = ranked("apple", [candidate("b", "apple pear apple"), candidate("a", "apple apple pear")])
     assert apart.score == together.score
+
+
+@given(st.lists(st.sampled_from([0.2, 0.4, 0.6]), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_each_group_of_equal_scores_is_ordered_by_document(similarities: list[float], dice: Random) -> None:
+    names = [f"d{number:02}" for number in range(len(similarities))]
+    dice.shuffle(names)
+    candidates = [candidate(name, "alike", near) for name, near in zip(names, similarities, strict=True)]
+    expected = sorted(zip(names, similarities, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    assert keys(ranked("alike", candidates, top_k=12)) == [name for name, _ in expected]
