@@ -1,5 +1,6 @@
 """Fixtures that every tier uses."""
 
+import gc
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from functools import wraps
@@ -33,6 +34,19 @@ TIERS: Final = ("e2e", "operations", "console", "chaos", "cluster", "integration
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_tier)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Whatever is there when the tests begin stays until they end. So garbage is looked for among what they make, and
+    not each time among a million objects, most of them tests, which takes longer than the unit tests themselves."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -30,6 +30,8 @@ class Growth:
 
 def growth(work: Callable[[int], object], size: int, *, repeat: int = 3) -> Growth:
     """Compare `work(10 * size)` with `work(size)`, of each the best of several runs."""
+    gc.collect()
+    gc.freeze()  # the collections below go through what the work leaves, and not through what was there before
     small, large = seconds(work, size, repeat=repeat), seconds(work, 10 * size, repeat=repeat)
     few, many = _peak(work, size), _peak(work, 10 * size)
     return Growth(time=large / max(small, LEAST_SECONDS), memory=many / max(few, LEAST_BYTES))
