@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from benchmarks import suite
+from shared.contracts.documents import document_id
 from tests.harness.platform import Platform
 
 if TYPE_CHECKING:
@@ -27,16 +28,19 @@ if TYPE_CHECKING:
 TITLE = "An hour of mixed load"
 VERSIONS = ("psutil",)
 ABOUT = """\
-A whole `sluice up` whose history ends after five minutes (`SLUICE_HISTORY_SECONDS`, `SLUICE_UPLOAD_SECONDS`), so that
-what is kept for thirty days elsewhere comes to its full size early. Clients do what people do, at a steady rate: ask,
-whole and streamed, sometimes leaving in the middle; embed, rerank and chat; replace and delete documents among 400;
-make, fill and delete collections; write and read artifacts, conversations and keys; evaluate; list jobs and documents;
-and send requests that are refused. Answers are kept, so the broker's folder grows with them, and the caches
-have their default bounds, which an hour does not fill: token vectors of reranked passages take up to 256 MiB of the
-embedder. Every 15 seconds each process is looked at, and the data folder.
-*Growth* compares the median of the last quarter with that of the second."""
+A whole `sluice up` whose history, uploads, answers and feedback stay for five minutes, so that what is kept for thirty
+days elsewhere comes to its full size early. For the same reason the cache of reranked passages takes 16 MiB at most.
+Clients do what people do, at a steady rate: ask, whole and streamed, sometimes leaving in the middle; embed, rerank
+and chat; replace and delete documents among 400; make, fill and delete collections; write and read artifacts,
+conversations and keys; evaluate; list jobs and documents; and send requests that are refused. Before the hour they do
+so for six minutes at three times the rate, which fills caches and the broker's buffers. Every 15 seconds each process
+is looked at, and the data folder. *Growth* compares the median of the last quarter with that of the second."""
 HISTORY_SECONDS: Final = 300
 EVERY: Final = 15.0
+WARM_UP: Final = 0.1
+"""The share of the time for which the load runs before it, RUSH times as fast."""
+RUSH: Final = 3
+RERANK_CACHE_MIB: Final = 16
 ALLOWED: Final = 1.10
 SMALL_MIB: Final = 8
 """Growth that is never too much: less than what an allocator keeps for later."""
@@ -87,7 +91,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises SystemExit where a request was answered in a way that it should not have been."""
     minutes = 0.7 if arguments.quick else arguments.minutes
-    settings = {"history_seconds": HISTORY_SECONDS, "upload_seconds": HISTORY_SECONDS, "conversations": "server"}
+    history_days = HISTORY_SECONDS / 86_400
+    settings = {
+        "history_seconds": HISTORY_SECONDS,
+        "upload_seconds": HISTORY_SECONDS,
+        "answer_days": history_days,
+        "feedback_days": history_days,
+        "conversations": "server",
+        "rerank_cache_mb": RERANK_CACHE_MIB,
+    }
     with (
         tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder,
         Platform(Path(folder), log_level="WARNING", admin_key=ADMIN, keep_answers="true", **settings) as up,
@@ -112,9 +124,12 @@ async def _soak(up: Platform, seconds: float) -> tuple[Samples, "_Load"]:
     async with httpx.AsyncClient(base_url=up.url, headers=headers, trust_env=False, timeout=90, limits=limits) as http:
         load = _Load(http)
         await load.prepare()
-        began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(load.repeat(each, pause)) for each, pause in load.plan().items()]
+            load.rate = RUSH
+            await asyncio.sleep(WARM_UP * seconds)
+            load.rate = 1
+            began = time.monotonic()
             while (passed := time.monotonic() - began) < seconds:
                 await asyncio.to_thread(samples.take, up, passed / 60)
                 if len(samples.minutes) % 20 == 0:
@@ -132,12 +147,14 @@ Work = Callable[[], Awaitable[None]]
 
 
 class _Load:
-    """What clients do. `done` counts the requests by what they are, `wrong` says which were answered badly."""
+    """What clients do, `rate` times as fast as the plan says. `done` counts the requests by what they are, `wrong` says
+    which were answered badly."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._dice = random.Random(1)
         self._number = itertools.count()
+        self.rate = 1
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
 
@@ -167,7 +184,7 @@ class _Load:
                 await work()
             except httpx.HTTPError as error:
                 self.wrong.append(f"{work.__name__}: {error!r}")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause / self.rate)
 
     async def prepare(self) -> None:
         await self._send("collections", "POST", "/v1/collections", 201, json={"name": COLLECTION})
@@ -208,8 +225,8 @@ class _Load:
         await self._job(await self._upload(COLLECTION, [self._document(self._dice.randrange(DOCUMENTS))]))
 
     async def delete(self) -> None:
-        name = f"doc-{self._dice.randrange(DOCUMENTS)}.txt"
-        spec = {"kind": "delete", "collection": COLLECTION, "documents": [name]}
+        document = document_id(f"doc-{self._dice.randrange(DOCUMENTS)}.txt")
+        spec = {"kind": "delete", "collection": COLLECTION, "documents": [document]}
         response = await self._send("jobs", "POST", "/v1/jobs", 202, json={"spec": spec})
         await self._job(response.json()["job"]["id"])
 

@@ -82,10 +82,10 @@ class QueueSettings(BaseSettings):
         90 * 86400.0, gt=0, description="Seconds for which a conversation stays that nobody goes on with."
     )
     usage_days: int = Field(400, ge=1, description="Days for which the records of tokens and costs stay.")
-    answer_days: int = Field(
-        30, ge=1, description="Days for which answers stay, where SLUICE_KEEP_ANSWERS says that they are kept."
+    answer_days: float = Field(
+        30, gt=0, description="Days for which answers stay, where SLUICE_KEEP_ANSWERS says that they are kept."
     )
-    feedback_days: int = Field(
-        400, ge=1, description="Days for which feedback stays, with the answer that it is about."
+    feedback_days: float = Field(
+        400, gt=0, description="Days for which feedback stays, with the answer that it is about."
     )
     upload_seconds: float = Field(7 * 86400.0, gt=0, description="Seconds after which an uploaded file is removed.")

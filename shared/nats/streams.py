@@ -153,7 +153,7 @@ def buckets(settings: QueueSettings) -> tuple[KeyValueConfig, ...]:
 def stores(settings: QueueSettings) -> tuple[ObjectStoreConfig, ...]:
     return (
         ObjectStoreConfig(bucket=UPLOADS, ttl=settings.upload_seconds, replicas=settings.replicas),
-        ObjectStoreConfig(bucket=VECTORS, ttl=DAY, replicas=settings.replicas),
+        ObjectStoreConfig(bucket=VECTORS, ttl=min(DAY, settings.history_seconds), replicas=settings.replicas),
         ObjectStoreConfig(bucket=ORIGINALS, replicas=settings.replicas),
         ObjectStoreConfig(bucket=ARTIFACTS, ttl=settings.history_seconds, replicas=settings.replicas),
         ObjectStoreConfig(bucket=TENSORS, ttl=2 * settings.longest_deadline, replicas=settings.replicas),
