@@ -14,11 +14,11 @@ from benchmarks import suite
 from benchmarks.retriever.building import build
 from benchmarks.retriever.corpus import Corpus
 from benchmarks.retriever.searching import CASES, TOP, Plan, search
-from benchmarks.retriever.showing import plot, table
+from benchmarks.retriever.showing import plot, table, targets
 from benchmarks.retriever.starting import start
 from benchmarks.retriever.truth import nearest
 
-__all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "table"]
+__all__ = ["ABOUT", "TITLE", "VERSIONS", "add_arguments", "measure", "plot", "table", "targets"]
 
 TITLE = "Retriever by size of the collection"
 ABOUT = """\

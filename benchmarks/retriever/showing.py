@@ -1,6 +1,6 @@
-"""The table and the plot."""
+"""The table, the targets and the plot."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import suite
 from benchmarks.retriever.searching import CASES
@@ -8,7 +8,15 @@ from benchmarks.retriever.searching import CASES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot", "table"]
+__all__ = ["plot", "table", "targets"]
+
+ASKED: Final = "hybrid, memory"
+P50_MS: Final = {100_000: 2.5, 1_000_000: 8.0}
+"""By passages, what a hybrid search in memory may take."""
+PER_SECOND: Final = 600
+RECALL: Final = 0.99
+SLOWER: Final = 2
+"""Times as long that it may take beside a writer."""
 
 
 def table(results: dict[str, Any]) -> str:
@@ -96,6 +104,30 @@ From {first["passages"]:,} to {last["passages"]:,} passages, {times:,.0f} times 
 on disk, {grew("write_s")} times the time of writing and {grew("upkeep_s")} times that of all upkeep, and
 {slower("disk"):,.1f} times the p50 of a hybrid search on disk, {slower("memory"):,.1f} times in memory. A passage's
 bytes on disk are its vector (1,536), its text and metadata, the index of words and that of vectors."""
+
+
+def targets(results: dict[str, Any]) -> list[suite.Target]:
+    return [target for size in results["sizes"] if size["passages"] in P50_MS for target in _targets(size)]
+
+
+def _targets(size: dict[str, Any]) -> list[suite.Target]:
+    where = f"{size['passages']:,} passages, hybrid search in memory"
+    case = next(case for case in size["cases"] if case["case"] == ASKED)
+    p50, most = case["p50_ms"]["median"], P50_MS[size["passages"]]
+    beside = size["writing"]["memory"]["p50_ms"]
+    found = [
+        suite.Target(f"{where}: p50 {most} ms or less", f"{suite.show(case['p50_ms'], '.1f')} ms", p50 <= most),
+        suite.Target(f"{where}: recall@10 {RECALL} or more", f"{case['recall']:.3f}", case["recall"] >= RECALL),
+        suite.Target(
+            f"{where}: p50 beside a writer at most {SLOWER} times that without",
+            f"{beside / p50:.1f} times",
+            beside <= SLOWER * p50,
+        ),
+    ]
+    if size["passages"] == min(P50_MS):
+        rate = case["per_second"]
+        found.append(suite.Target(f"{where}: {PER_SECOND} searches/s", suite.show(rate), rate["median"] >= PER_SECOND))
+    return found
 
 
 def plot(results: dict[str, Any], figure: "Figure") -> None:
