@@ -418,7 +418,10 @@ def test_a_source_of_an_answer_opens_its_document_at_the_passage(visit: Visit, c
     page.get_by_role("article").get_by_role("button", name="tides.txt").first.click()
     panel = page.get_by_role("complementary", name="Source 1")
     position = panel.get_by_text(re.compile(r"^Passage \d+$")).inner_text()
+    # The panel scrolls to the passage once it is there, which a click must not meet halfway.
+    expect(panel.get_by_role("region", name=position, exact=True)).to_be_visible()
     panel.get_by_role("link", name="tides.txt").click()
+    expect(page).to_have_url(re.compile("/documents/"))
     expect(page.get_by_role("heading", name="tides.txt")).to_be_visible()
     expect(page.get_by_role("region", name=re.compile(r"^Passage \d")).first).to_have_accessible_name(position)
     page.get_by_role("button", name="Earlier passages").click()
