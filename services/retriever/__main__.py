@@ -5,8 +5,10 @@ import os
 from shared.service.imports import uncollected
 
 if __name__ == "__main__":
-    # A search is the work of one thread, and others search meanwhile. NumPy reads it once, when it is imported.
+    # NumPy and Arrow read these when they are imported. A search is the work of one thread, and others search meanwhile.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Arrow's own allocator keeps what many threads have freed: 60 MiB after 900 commits, of which 2 are in use.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with uncollected():
         from services.retriever.malloc import keep_compact
 
