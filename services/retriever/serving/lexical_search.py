@@ -78,14 +78,14 @@ def best_by_words(
             left = sum(weights[number:])
             # What is found already scores less than its forms' weights.
             if number and sum(weights[:number]) > left and _is_decided(scores, touched, left, depth):
-                rows = _distinct(scores, touched)
+                rows = _all_of(scores, touched)
                 touched = [rows]
                 scores[rows] += weight * _impacts(snapshot, rows, form)
                 continue
             for rows, counts in _allowed(snapshot, form, allowed):
                 scores[rows] += weight * (counts / (counts + snapshot.norms[rows]))
                 touched.append(rows)
-        rows = _distinct(scores, touched)
+        rows = _all_of(scores, touched)
         return rows[most(scores[rows], depth)]
     finally:
         for rows in touched:
@@ -141,7 +141,7 @@ def _is_decided(scores: NDArray[np.float32], touched: Sequence[Rows], left: floa
     # Rows that are touched twice can only raise the score that is compared, and to tell them apart takes longer.
     if _score_at(depth, np.concatenate([scores[rows] for rows in touched])) <= left:
         return False
-    return len(touched) < 2 or _score_at(depth, scores[_distinct(scores, touched)]) > left
+    return len(touched) < 2 or _score_at(depth, scores[_all_of(scores, touched)]) > left
 
 
 def _score_at(depth: int, scores: NDArray[np.float32]) -> float:
@@ -167,7 +167,7 @@ def _allowed(
         yield rows, counts
 
 
-def _distinct(scores: NDArray[np.float32], touched: Sequence[Rows]) -> Rows:
+def _all_of(scores: NDArray[np.float32], touched: Sequence[Rows]) -> Rows:
     """The rows that are touched, in ascending order: sorted, or found among all where they are many."""
     if len(touched) < 2:
         return touched[0] if touched else np.empty(0, np.int64)

@@ -46,11 +46,10 @@ def search_snapshot(
     terms = question_terms(text, languages)[:MOST_TERMS] if options.mode is not SearchMode.VECTOR else []
     found = find_forms(snapshot, (form for term in terms for form in term.forms))
     weighted = weigh_terms(terms, statistics_of(snapshot, found))
-    rows = best_by_words(snapshot, found, allowed, depth)
+    best = [best_by_words(snapshot, found, allowed, depth)]
     if asked is not None:
-        rows = distinct([best_by_meaning(snapshot, asked, allowed, depth, exhaustive=exhaustive)[0], rows])
-    else:
-        rows.sort()
+        best.append(best_by_meaning(snapshot, asked, allowed, depth, exhaustive=exhaustive)[0])
+    rows = distinct(best)
     matches = match(
         weighted,
         count_terms_in(rows, snapshot, weighted, found),

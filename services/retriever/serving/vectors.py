@@ -27,7 +27,7 @@ WORDS_IN_BYTE: Final = 3
 """Words whose differing bits are counted in one byte."""
 BLOCK: Final = 32_768
 """Rows whose codes are compared at a time, so that what is between two steps stays in the processor's cache."""
-FEW: Final = 256
+VECTORS_AT_ONCE: Final = 256
 """Rows whose vectors are compared at a time, for the same reason."""
 
 
@@ -36,13 +36,13 @@ class _Scratch(threading.local):
         self.words = np.empty(BLOCK, np.uint64)
         self.bits = np.empty(BLOCK, np.uint8)
         self.sums = np.empty(BLOCK, np.uint8)
-        self.values = np.empty((FEW, 0), np.int16)
-        self.floats = np.empty((FEW, 0), np.float32)
+        self.values = np.empty((VECTORS_AT_ONCE, 0), np.int16)
+        self.floats = np.empty((VECTORS_AT_ONCE, 0), np.float32)
 
     def of(self, dimension: int) -> tuple[NDArray[np.int16], Matrix]:
         if self.values.shape[1] != dimension:
-            self.values = np.empty((FEW, dimension), np.int16)
-            self.floats = np.empty((FEW, dimension), np.float32)
+            self.values = np.empty((VECTORS_AT_ONCE, dimension), np.int16)
+            self.floats = np.empty((VECTORS_AT_ONCE, dimension), np.float32)
         return self.values, self.floats
 
 
@@ -73,8 +73,8 @@ class Vectors:
         """The cosines of these rows to a vector of length 1."""
         near = np.empty(len(rows), np.float32)
         values, floats = _scratch.of(len(unit))
-        for first in range(0, len(rows), FEW):
-            some = rows[first : first + FEW]
+        for first in range(0, len(rows), VECTORS_AT_ONCE):
+            some = rows[first : first + VECTORS_AT_ONCE]
             count = len(some)
             # Any other mode than "raise" writes to `out` at once. No row is out of range.
             self.values.take(some, axis=0, out=values[:count], mode="clip")
